@@ -1,0 +1,28 @@
+# The tasks of this project. `make help` lists them; what takes more than a few lines is in scripts/.
+
+.DEFAULT_GOAL := help
+.PHONY: help build fmt lint lint-tools test test-tools clean-tools
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s  %s\n", $$1, $$2 }' Makefile
+
+build: ## build the release binary, target/release/phone-identity
+	cargo build --release --locked
+
+fmt: ## format the Rust sources
+	cargo fmt --all
+
+lint: lint-tools ## check format, clippy, documentation, dependencies and protos
+	@scripts/lint.sh
+
+lint-tools: ## install what lint needs: cargo-deny, cargo-machete, buf
+	@scripts/lint-tools.sh
+
+test: test-tools ## run all tests (needs none of the lint tools)
+	@scripts/test.sh
+
+test-tools: ## install what the tests need: grpcurl and the gRPC clients of Python and Node
+	@scripts/test-tools.sh
+
+clean-tools: ## remove what lint-tools and test-tools installed
+	rm -rf .tools scripts/lint-tools/node_modules tests/foreign/node_modules

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Everything that `make lint` checks. ADVISORIES=required makes it an error if the advisory database is out of reach.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+export PATH="$PWD/.tools/cargo/bin:$PWD/scripts/lint-tools/node_modules/.bin:$PATH"
+advisories_unchecked=
+
+run() {
+  say "$*"
+  "$@"
+}
+
+# The database is a git repository on GitHub, which not every machine reaches.
+check_advisories() {
+  local log
+  log=$(mktemp)
+  say "cargo-deny fetch db (the advisory database)"
+  if timeout 60 cargo-deny --locked fetch db >"$log" 2>&1; then
+    run cargo-deny --locked --offline check advisories
+  elif [ "${ADVISORIES:-}" = required ]; then
+    cat "$log" >&2
+    die "the advisory database cannot be fetched"
+  else
+    advisories_unchecked=yes
+  fi
+  rm -f "$log"
+}
+
+run cargo fmt --all --check
+run buf lint
+run buf format --diff --exit-code
+run scripts/buf-breaking.sh
+run cargo-machete
+run cargo-deny --locked check bans licenses sources
+check_advisories
+run cargo clippy --workspace --all-targets --locked -- -D warnings
+RUSTDOCFLAGS="-D warnings" run cargo doc --workspace --no-deps --locked
+
+say "lint: all good"
+if [ -n "$advisories_unchecked" ]; then
+  say "NOT CHECKED: security advisories (cargo deny check advisories): their database cannot be fetched from here"
+fi
