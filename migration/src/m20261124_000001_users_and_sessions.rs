@@ -1,0 +1,162 @@
+//! People, their sessions, and rows to lock.
+
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::sea_orm::DbBackend;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[derive(DeriveIden)]
+enum Users {
+    Table,
+    Id,
+    PhoneNumber,
+    PasswordHash,
+    CredentialVersion,
+    Status,
+    IsStaff,
+    IsSuperuser,
+    PhoneVerifiedAt,
+    Locale,
+    CreatedAt,
+    UpdatedAt,
+    LastLoginAt,
+}
+
+#[derive(DeriveIden)]
+enum Sessions {
+    Table,
+    Id,
+    TokenHash,
+    UserId,
+    CreatedAt,
+    LastSeenAt,
+    ExpiresAt,
+    AuthMethods,
+    ClientIpAddress,
+    ClientUserAgent,
+}
+
+#[derive(DeriveIden)]
+enum Locks {
+    Table,
+    Name,
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let timestamp = |name| timestamp(manager, name);
+        manager
+            .create_table(
+                Table::create()
+                    .table(Users::Table)
+                    .if_not_exists()
+                    .col(ColumnDef::new(Users::Id).uuid().not_null().primary_key())
+                    .col(
+                        ColumnDef::new(Users::PhoneNumber)
+                            .string_len(24)
+                            .not_null()
+                            .unique_key(),
+                    )
+                    .col(ColumnDef::new(Users::PasswordHash).string_len(255))
+                    .col(ColumnDef::new(Users::CredentialVersion).big_integer().not_null())
+                    .col(ColumnDef::new(Users::Status).string_len(16).not_null())
+                    .col(ColumnDef::new(Users::IsStaff).boolean().not_null())
+                    .col(ColumnDef::new(Users::IsSuperuser).boolean().not_null())
+                    .col(timestamp(Users::PhoneVerifiedAt.into_iden()))
+                    .col(ColumnDef::new(Users::Locale).string_len(35))
+                    .col(timestamp(Users::CreatedAt.into_iden()).not_null())
+                    .col(timestamp(Users::UpdatedAt.into_iden()).not_null())
+                    .col(timestamp(Users::LastLoginAt.into_iden()))
+                    .to_owned(),
+            )
+            .await?;
+        manager
+            .create_table(
+                Table::create()
+                    .table(Sessions::Table)
+                    .if_not_exists()
+                    .col(ColumnDef::new(Sessions::Id).uuid().not_null().primary_key())
+                    .col(
+                        ColumnDef::new(Sessions::TokenHash)
+                            .binary_len(32)
+                            .not_null()
+                            .unique_key(),
+                    )
+                    .col(ColumnDef::new(Sessions::UserId).uuid().not_null())
+                    .col(timestamp(Sessions::CreatedAt.into_iden()).not_null())
+                    .col(timestamp(Sessions::LastSeenAt.into_iden()).not_null())
+                    .col(timestamp(Sessions::ExpiresAt.into_iden()).not_null())
+                    .col(ColumnDef::new(Sessions::AuthMethods).string_len(64).not_null())
+                    .col(ColumnDef::new(Sessions::ClientIpAddress).string_len(45))
+                    .col(ColumnDef::new(Sessions::ClientUserAgent).string_len(512))
+                    .foreign_key(
+                        ForeignKey::create()
+                            .name("fk_sessions_user_id")
+                            .from(Sessions::Table, Sessions::UserId)
+                            .to(Users::Table, Users::Id)
+                            .on_delete(ForeignKeyAction::Cascade),
+                    )
+                    .to_owned(),
+            )
+            .await?;
+        manager
+            .create_index(
+                Index::create()
+                    .name("idx_sessions_user_id_created_at")
+                    .table(Sessions::Table)
+                    .col(Sessions::UserId)
+                    .col(Sessions::CreatedAt)
+                    .if_not_exists()
+                    .to_owned(),
+            )
+            .await?;
+        manager
+            .create_table(
+                Table::create()
+                    .table(Locks::Table)
+                    .if_not_exists()
+                    .col(
+                        ColumnDef::new(Locks::Name)
+                            .string_len(32)
+                            .not_null()
+                            .primary_key(),
+                    )
+                    .to_owned(),
+            )
+            .await?;
+        manager
+            .execute(
+                Query::insert()
+                    .into_table(Locks::Table)
+                    .columns([Locks::Name])
+                    .values_panic(["superusers".into()])
+                    .to_owned(),
+            )
+            .await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager
+            .drop_table(Table::drop().table(Locks::Table).if_exists().to_owned())
+            .await?;
+        manager
+            .drop_table(Table::drop().table(Sessions::Table).if_exists().to_owned())
+            .await?;
+        manager
+            .drop_table(Table::drop().table(Users::Table).if_exists().to_owned())
+            .await
+    }
+}
+
+/// A time, UTC, to the microsecond.
+fn timestamp(manager: &SchemaManager, name: DynIden) -> ColumnDef {
+    let mut column = ColumnDef::new(name);
+    match manager.get_database_backend() {
+        // TIMESTAMP ends in 2038, and both types keep whole seconds unless told.
+        DbBackend::MySql => column.custom("datetime(6)"),
+        _ => column.timestamp_with_time_zone(),
+    };
+    column
+}

@@ -1,0 +1,11 @@
+//! The words of the domain, pure: no database, no network, no clock.
+
+pub mod password;
+pub mod phone;
+pub mod rules;
+pub mod session;
+pub mod token;
+pub mod user;
+
+/// The operating system gave no random bytes.
+pub type RandomError = getrandom::Error;

@@ -1,0 +1,256 @@
+//! Passwords: how they are normalised, and which ones may be chosen.
+//!
+//! The rules follow NIST SP 800-63B section 5.1.1: length counts, composition does not, and what attackers try first is
+//! refused. Hashing is `service/hasher.rs`.
+
+use precis_profiles::OpaqueString;
+use precis_profiles::precis_core::profile::PrecisFastInvocation as _;
+use secrecy::zeroize::Zeroize as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use thiserror::Error;
+use zxcvbn::matching::patterns::MatchPattern;
+use zxcvbn::zxcvbn;
+
+use super::phone::{self, PhoneNumber};
+
+/// The most characters a password has, after normalisation.
+pub const MAX_LENGTH: usize = 128;
+
+/// The most bytes a password may come with: enough for [`MAX_LENGTH`] characters of any script, decomposed or not.
+const MAX_INPUT_BYTES: usize = MAX_LENGTH * 16;
+
+/// The most characters zxcvbn looks at. Nothing longer is on a list of common passwords.
+const MAX_COMMON_LENGTH: usize = 100;
+
+/// A pattern that covers the whole password is common if it is found within so many guesses: the decimal logarithm.
+/// The largest dictionary has 30,000 words; capitals, letters read as digits and reversal make up the rest.
+const COMMON_GUESSES_LOG10: f64 = 7.0;
+
+/// A password in the form in which it is hashed: normalised as RFC 8265 OpaqueString (NFC, every space an ASCII space,
+/// no control characters). It cannot be printed and is wiped from memory when dropped.
+#[derive(Clone, Debug)]
+pub struct Password(SecretString);
+
+impl Password {
+    /// Takes a password as a person typed it, for checking. Rules for choosing one do not apply, since they may have
+    /// been other ones when it was chosen.
+    ///
+    /// # Errors
+    /// [`PasswordError::Empty`], [`PasswordError::TooLong`], or [`PasswordError::CharacterNotAllowed`] when it has a
+    /// character that OpaqueString forbids.
+    pub fn parse(input: &str) -> Result<Self, PasswordError> {
+        if input.is_empty() {
+            return Err(PasswordError::Empty);
+        }
+        if input.len() > MAX_INPUT_BYTES {
+            return Err(PasswordError::TooLong);
+        }
+        let normalised = OpaqueString::enforce(input).map_err(|_| PasswordError::CharacterNotAllowed)?;
+        let password = Self(SecretString::from(normalised.into_owned()));
+        if password.length() > MAX_LENGTH {
+            return Err(PasswordError::TooLong);
+        }
+        Ok(password)
+    }
+
+    /// Takes a password that a person with these phone numbers wants to have.
+    ///
+    /// # Errors
+    /// Those of [`Password::parse`], and the rule that the password breaks: [`PasswordError::TooShort`] (fewer than
+    /// `min_length` characters), [`PasswordError::ContainsPhoneNumber`], [`PasswordError::TooCommon`].
+    pub fn parse_new(input: &str, min_length: usize, phones: &[&PhoneNumber]) -> Result<Self, PasswordError> {
+        let password = Self::parse(input)?;
+        if password.length() < min_length {
+            return Err(PasswordError::TooShort { min_length });
+        }
+        if phones.iter().any(|phone| password.is_made_of(phone)) {
+            return Err(PasswordError::ContainsPhoneNumber);
+        }
+        if password.is_common() {
+            return Err(PasswordError::TooCommon);
+        }
+        Ok(password)
+    }
+
+    /// The bytes to hash.
+    #[must_use]
+    pub fn expose_bytes(&self) -> &[u8] {
+        self.0.expose_secret().as_bytes()
+    }
+
+    fn length(&self) -> usize {
+        self.0.expose_secret().chars().count()
+    }
+
+    /// Whether this is the phone number, a piece of it, or the number with more digits around it, however it is
+    /// written. Anything that has a character which no phone number has is something else.
+    fn is_made_of(&self, phone: &PhoneNumber) -> bool {
+        let Some(mut digits) = self
+            .0
+            .expose_secret()
+            .chars()
+            .map(phone::fold)
+            .collect::<Option<String>>()
+        else {
+            return false;
+        };
+        digits.retain(|c| c.is_ascii_digit());
+        let made_of = !digits.is_empty()
+            && (phone.as_str().contains(&digits) || digits.contains(phone.national_number()));
+        digits.zeroize();
+        made_of
+    }
+
+    /// Whether the whole password is one thing that attackers try first: a common password, name or word, a
+    /// repetition, a sequence, a run of keys or a date.
+    fn is_common(&self) -> bool {
+        if self.length() > MAX_COMMON_LENGTH {
+            return false;
+        }
+        let estimate = zxcvbn(self.0.expose_secret(), &[]);
+        let [only] = estimate.sequence() else { return false };
+        !matches!(only.pattern, MatchPattern::BruteForce) && estimate.guesses_log10() < COMMON_GUESSES_LOG10
+    }
+}
+
+/// Why a password is not taken.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum PasswordError {
+    /// There is none.
+    #[error("must be given")]
+    Empty,
+    /// It has fewer characters than the setting for the minimum asks for.
+    #[error("is shorter than {min_length} characters")]
+    TooShort {
+        /// The fewest characters it has to have.
+        min_length: usize,
+    },
+    /// It has more than [`MAX_LENGTH`] characters.
+    #[error("is longer than {MAX_LENGTH} characters")]
+    TooLong,
+    /// It has a character that RFC 8265 OpaqueString forbids, such as a control character.
+    #[error("has a character that is not allowed, such as a control character")]
+    CharacterNotAllowed,
+    /// It is among what attackers try first.
+    #[error("is among the passwords that are guessed first")]
+    TooCommon,
+    /// It is the phone number, or a piece of it.
+    #[error("is the phone number or a piece of it")]
+    ContainsPhoneNumber,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(input: &str) -> Result<(), PasswordError> {
+        let phone = PhoneNumber::parse("+998901234567", None).unwrap();
+        Password::parse_new(input, 8, &[&phone]).map(|_| ())
+    }
+
+    #[test]
+    fn length_is_counted_in_characters_after_normalisation() {
+        assert_eq!(check(""), Err(PasswordError::Empty));
+        assert_eq!(check("zqvkxwj"), Err(PasswordError::TooShort { min_length: 8 }));
+        assert_eq!(check("zqvkxwjy"), Ok(()));
+        assert_eq!(check("пароль-мой"), Ok(()));
+        // Eight code points, seven characters: e and a combining acute become one.
+        assert_eq!(
+            check("zqvkxwe\u{301}"),
+            Err(PasswordError::TooShort { min_length: 8 })
+        );
+        let long = "horse battery staple, ".repeat(6);
+        assert_eq!(check(&long[..128]), Ok(()));
+        assert_eq!(check(&long[..129]), Err(PasswordError::TooLong));
+        assert_eq!(check(&"x".repeat(1024 * 1024)), Err(PasswordError::TooLong));
+    }
+
+    #[test]
+    fn the_same_password_typed_on_another_keyboard_is_the_same() {
+        let composed = Password::parse("caf\u{e9} au\u{a0}lait").unwrap();
+        let decomposed = Password::parse("cafe\u{301} au lait").unwrap();
+        assert_eq!(composed.expose_bytes(), decomposed.expose_bytes());
+        assert_eq!(composed.expose_bytes(), "café au lait".as_bytes());
+    }
+
+    #[test]
+    fn control_characters_are_refused() {
+        for input in ["zqvk\nxwjy", "zqvk\0xwjy", "zqvk\u{7f}xwjy", "zqvk\u{200b}xwjyz"] {
+            assert_eq!(check(input), Err(PasswordError::CharacterNotAllowed), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn what_attackers_try_first_is_refused() {
+        for input in [
+            "password",
+            "Password1",
+            "PASSWORD",
+            "p4ssw0rd",
+            "drowssap",
+            "12345678",
+            "87654321",
+            "qwertyuiop",
+            "iloveyou",
+            "11111111",
+            "aaaaaaaaaaaa",
+            "abcdefgh",
+            "abcabcabc",
+            "sunshine",
+            "1qaz2wsx",
+        ] {
+            assert_eq!(check(input), Err(PasswordError::TooCommon), "{input:?}");
+        }
+        for input in [
+            "correct horse battery staple",
+            "Str0ng!Pass1",
+            "zqvkxwjy",
+            "tog'lar va daryolar",
+        ] {
+            assert_eq!(check(input), Ok(()), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn the_phone_number_and_its_pieces_are_refused() {
+        for input in [
+            "+998901234567",
+            "998901234567",
+            "901234567",
+            "90123456",
+            "+998 90 123-45-67",
+            "(90) 123-45-67",
+            "00998901234567",
+            "8901234567",
+            "٩٩٨٩٠١٢٣٤٥٦٧",
+            "901234567901234567",
+        ] {
+            assert_eq!(check(input), Err(PasswordError::ContainsPhoneNumber), "{input:?}");
+        }
+        assert_eq!(check("901234567 is not mine"), Ok(()));
+        assert_eq!(check("917253846152"), Ok(()));
+    }
+
+    #[test]
+    fn a_password_cannot_be_printed() {
+        assert!(!format!("{:?}", Password::parse("zqvkxwjy").unwrap()).contains("zqvk"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_judged_without_a_panic(input in any::<String>()) {
+            let _ = check(&input);
+        }
+
+        /// Normalising is idempotent, so a password that was taken can be checked for ever.
+        #[test]
+        fn what_was_taken_is_taken_again_unchanged(input in "\\PC{1,40}") {
+            if let Ok(password) = Password::parse(&input) {
+                let text = password.0.expose_secret();
+                let again = Password::parse(text).unwrap();
+                prop_assert_eq!(again.expose_bytes(), password.expose_bytes());
+            }
+        }
+    }
+}

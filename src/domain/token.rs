@@ -1,0 +1,176 @@
+//! Session tokens: opaque secrets that stand for a session.
+//!
+//! A token is `pid_`, 44 characters of base62 (32 random bytes as two halves of 128 bits, 22 characters each), and 6
+//! characters of base62 with the CRC-32 of all that stands before them: 54 characters. The prefix lets secret scanners
+//! find leaked tokens, and the checksum refuses garbage before anything is looked up. Only the SHA-256 of a token is
+//! stored; a token has 256 bits of chance, so neither salt nor slow hash is needed.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use super::RandomError;
+
+const PREFIX: &str = "pid_";
+const HALF_LENGTH: usize = 22;
+const CHECKSUM_LENGTH: usize = 6;
+const CHECKSUM_START: usize = PREFIX.len() + 2 * HALF_LENGTH;
+
+/// The length of a token in characters, all of them ASCII.
+pub const TOKEN_LENGTH: usize = CHECKSUM_START + CHECKSUM_LENGTH;
+
+/// A token in plain text, as it is handed to the person once. It cannot be printed.
+#[derive(Debug)]
+pub struct PlainToken(SecretString);
+
+impl PlainToken {
+    /// Makes a new token.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bytes.
+    pub fn generate() -> Result<Self, RandomError> {
+        let mut token = String::with_capacity(TOKEN_LENGTH);
+        token.push_str(PREFIX);
+        for _ in 0..2 {
+            let mut half = [0; 16];
+            getrandom::fill(&mut half)?;
+            push_base62(&mut token, u128::from_be_bytes(half), HALF_LENGTH);
+        }
+        let checksum = crc32fast::hash(token.as_bytes());
+        push_base62(&mut token, checksum.into(), CHECKSUM_LENGTH);
+        Ok(Self(token.into()))
+    }
+
+    /// The hash under which the session is stored.
+    #[must_use]
+    pub fn hash(&self) -> TokenHash {
+        TokenHash(Sha256::digest(self.0.expose_secret()).into())
+    }
+
+    /// The token itself, for the answer to the caller and for nothing else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+/// The SHA-256 of a token: what is stored and looked up.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    /// Checks the form of a token that a caller sent, and hashes it.
+    ///
+    /// # Errors
+    /// When the length, the prefix, a character or the checksum is not that of a token.
+    pub fn of(token: &str) -> Result<Self, MalformedToken> {
+        if token.len() != TOKEN_LENGTH
+            || !token.starts_with(PREFIX)
+            || !token.as_bytes()[PREFIX.len()..]
+                .iter()
+                .all(u8::is_ascii_alphanumeric)
+        {
+            return Err(MalformedToken);
+        }
+        let (signed, checksum) = token.split_at(CHECKSUM_START);
+        let mut expected = String::with_capacity(CHECKSUM_LENGTH);
+        push_base62(
+            &mut expected,
+            crc32fast::hash(signed.as_bytes()).into(),
+            CHECKSUM_LENGTH,
+        );
+        if checksum != expected {
+            return Err(MalformedToken);
+        }
+        Ok(Self(Sha256::digest(token).into()))
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenHash(..)")
+    }
+}
+
+/// The text is not a token: it is cut off, mistyped, or something else.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("malformed session token")]
+pub struct MalformedToken;
+
+/// Appends `value` in base62, zero-padded on the left to `width` characters.
+fn push_base62(text: &mut String, value: u128, width: usize) {
+    let digits = base62::encode(value);
+    text.extend(std::iter::repeat_n('0', width.saturating_sub(digits.len())));
+    text.push_str(&digits);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Made with Python's zlib.crc32, hashlib and a base62 of its own (digits, then capitals, then small letters) for
+    /// the halves 1 and 2^128 - 1.
+    const KNOWN: &str = "pid_00000000000000000000017n42DGM5Tflk9n8mt7Fhc742FZm0";
+
+    #[test]
+    fn a_token_has_the_documented_form() {
+        let token = PlainToken::generate().unwrap();
+        let text = token.expose();
+        assert_eq!(text.len(), 54);
+        assert!(text.starts_with("pid_"));
+        assert_eq!(TokenHash::of(text), Ok(token.hash()));
+        assert_ne!(text, PlainToken::generate().unwrap().expose());
+    }
+
+    #[test]
+    fn a_known_token_has_the_checksum_and_hash_of_another_implementation() {
+        let hash = TokenHash::of(KNOWN).unwrap();
+        let hex: String = hash.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            hex,
+            "6a266dda89279a3a4816d71d632499b21e6c3575f805db22c9bea17919d5ee28"
+        );
+    }
+
+    #[test]
+    fn neither_token_nor_hash_can_be_printed() {
+        let token = PlainToken::generate().unwrap();
+        let printed = format!("{token:?} {:?}", token.hash());
+        assert!(!printed.contains(&token.expose()[4..]), "{printed}");
+        assert!(printed.ends_with("TokenHash(..)"), "{printed}");
+    }
+
+    #[test]
+    fn what_is_cut_off_extended_or_mistyped_is_refused() {
+        for length in 0..KNOWN.len() {
+            assert_eq!(TokenHash::of(&KNOWN[..length]), Err(MalformedToken));
+        }
+        assert_eq!(TokenHash::of(&format!("{KNOWN}0")), Err(MalformedToken));
+        assert_eq!(TokenHash::of(&"x".repeat(10 * 1024)), Err(MalformedToken));
+        assert_eq!(TokenHash::of(&"é".repeat(TOKEN_LENGTH / 2)), Err(MalformedToken));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_judged_without_a_panic(text in any::<String>()) {
+            prop_assert_eq!(TokenHash::of(&text), Err(MalformedToken));
+        }
+
+        /// A CRC finds every change of a single character.
+        #[test]
+        fn a_changed_character_is_noticed(position in 0..TOKEN_LENGTH, replacement in "[0-9A-Za-z]") {
+            let mut changed = KNOWN.to_owned();
+            changed.replace_range(position..=position, &replacement);
+            prop_assert_eq!(TokenHash::of(&changed).is_ok(), changed == KNOWN);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What can go wrong, in the words of the domain. `grpc/status.rs` says what each looks like on the wire.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::domain::RandomError;
+use crate::domain::password::PasswordError;
+use crate::domain::phone::PhoneError;
+use crate::store::StoreError;
+
+/// Why a call failed.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Fields of the request are not as they have to be. Never empty.
+    #[error("invalid input in {} field(s)", .0.len())]
+    InvalidInput(Vec<Violation>),
+    /// The number is unknown or the password is wrong; nobody is told which.
+    #[error("invalid credentials")]
+    InvalidCredentials,
+    /// The session token is missing, malformed, unknown or revoked.
+    #[error("session invalid")]
+    SessionInvalid,
+    /// The session is past its absolute or idle lifetime.
+    #[error("session expired")]
+    SessionExpired,
+    /// The actor is not a superuser.
+    #[error("not a superuser")]
+    NotSuperuser,
+    /// `current_password` is not the actor's.
+    #[error("current password wrong")]
+    CurrentPasswordWrong,
+    /// Somebody has the phone number.
+    #[error("phone number taken")]
+    PhoneNumberTaken,
+    /// The password is right, and the account is deactivated.
+    #[error("account deactivated")]
+    AccountDeactivated,
+    /// `current_password` is unset and the sign-in is not fresh.
+    #[error("reauthentication required")]
+    ReauthenticationRequired,
+    /// This would remove the last active superuser.
+    #[error("last superuser")]
+    LastSuperuser,
+    /// More passwords are waiting to be hashed than the queue takes.
+    #[error("hashing queue full")]
+    Overloaded {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The database cannot be reached or is busy for too long.
+    #[error("database unavailable")]
+    DatabaseUnavailable(#[source] StoreError),
+    /// A fault of this program, or of what it stands on.
+    #[error("internal error")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// A fault that should not be possible.
+    pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal(cause.into())
+    }
+}
+
+impl From<RandomError> for Error {
+    fn from(error: RandomError) -> Self {
+        Self::Internal(Box::new(error))
+    }
+}
+
+/// What is wrong with one field of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Violation {
+    /// The path of the field in the request, as in the proto file (`client.ip_address`).
+    pub field: &'static str,
+    /// The place in a repeated field, from 0.
+    pub index: Option<usize>,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+impl Violation {
+    /// Says what is wrong with a field.
+    #[must_use]
+    pub const fn new(field: &'static str, problem: Problem) -> Self {
+        Self {
+            field,
+            index: None,
+            problem,
+        }
+    }
+}
+
+/// What is wrong with a field.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum Problem {
+    /// The field has to be given.
+    #[error("must be given")]
+    Required,
+    /// The enum value is not known.
+    #[error("is not a known value")]
+    EnumValueUnknown,
+    /// Two fields that exclude each other are both given.
+    #[error("cannot be combined with `{0}`")]
+    MutuallyExclusive(&'static str),
+    /// More items than the field takes.
+    #[error("has more than {0} items")]
+    TooManyItems(usize),
+    /// Not a session id.
+    #[error("is not a session id")]
+    SessionIdInvalid,
+    /// Not an IP address.
+    #[error("is not an IP address")]
+    IpAddressInvalid,
+    /// Not a language tag.
+    #[error("is not a BCP 47 language tag of at most 35 characters")]
+    LocaleInvalid,
+    /// The phone number, or its region.
+    #[error(transparent)]
+    Phone(#[from] PhoneError),
+    /// The password.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+}
