@@ -1,0 +1,190 @@
+//! The wiring: what is started in which order, health, and an orderly end.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::clock::Clock;
+use crate::config::{ConfigError, Settings};
+use crate::grpc::{self, PHONE_IDENTITY, Services};
+use crate::service::accounts::Accounts;
+use crate::service::hasher::{HashError, Hasher};
+use crate::service::sessions::Sessions;
+use crate::store::{Store, StoreError};
+
+/// The names under which health says whether calls can be served.
+const READINESS: [&str; 3] = ["", PHONE_IDENTITY, "readiness"];
+
+/// The name under which health says whether the process lives.
+const LIVENESS: &str = "liveness";
+
+/// Everything that serves, started but not yet listening.
+pub struct App {
+    settings: Settings,
+    store: Store,
+    hasher: Hasher,
+    accounts: Accounts,
+    sessions: Sessions,
+    tasks: TaskTracker,
+}
+
+impl App {
+    /// Opens the database, brings its schema up to date, and starts the hashing threads.
+    ///
+    /// # Errors
+    /// What keeps it from starting.
+    pub async fn build(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let store = open_store(&settings).await?;
+        let hasher = Hasher::start(&settings.hasher())?;
+        let tasks = TaskTracker::new();
+        let policy = settings.policy();
+        let accounts = Accounts::new(
+            store.clone(),
+            hasher.clone(),
+            clock.clone(),
+            policy,
+            tasks.clone(),
+        );
+        let sessions = Sessions::new(store.clone(), clock, policy.lifetimes);
+        Ok(Self {
+            settings,
+            store,
+            hasher,
+            accounts,
+            sessions,
+            tasks,
+        })
+    }
+
+    /// The hashing threads.
+    #[must_use]
+    pub fn hasher(&self) -> &Hasher {
+        &self.hasher
+    }
+
+    /// The accounts.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// Serves on `listener` until `shutdown` is there; then tells so by health, lets calls in flight finish, and closes
+    /// the database.
+    ///
+    /// # Errors
+    /// When the listener fails, or the database cannot be closed.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ServeError> {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        set_readiness(&health, ServingStatus::NotServing).await;
+        health.set_service_status(LIVENESS, ServingStatus::Serving).await;
+
+        let bound = self.settings.shutdown_timeout;
+        let services = Services {
+            accounts: self.accounts,
+            sessions: self.sessions,
+            rules: self.settings.rules(),
+        };
+        let request_timeout = self.settings.request_timeout;
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        let mut server = tokio::spawn(grpc::serve(
+            services,
+            health_service,
+            request_timeout,
+            listener,
+            stopped,
+        ));
+
+        self.store.ping().await?;
+        set_readiness(&health, ServingStatus::Serving).await;
+        tracing::info!("serving");
+
+        tokio::select! {
+            () = shutdown => {}
+            ended = &mut server => return Ok(ended??),
+        }
+        tracing::info!("shutting down");
+        set_readiness(&health, ServingStatus::NotServing).await;
+        stop.cancel();
+        let calls = async {
+            let ended = (&mut server).await;
+            // What follows a hash finishes even if its caller has gone.
+            self.tasks.close();
+            self.tasks.wait().await;
+            ended
+        };
+        match timeout(bound, calls).await {
+            Ok(ended) => ended??,
+            Err(_) => {
+                tracing::warn!("calls in flight did not finish in time");
+                server.abort();
+            }
+        }
+        self.store.close().await?;
+        tracing::info!("shut down");
+        Ok(())
+    }
+}
+
+/// Opens the database and brings its schema up to date.
+///
+/// # Errors
+/// When the setting is bad, or the database cannot be opened or written.
+pub async fn open_store(settings: &Settings) -> Result<Store, StartError> {
+    let store = Store::open(&settings.database_url()?, settings.database_connections).await?;
+    store.migrate().await?;
+    Ok(store)
+}
+
+async fn set_readiness(health: &HealthReporter, status: ServingStatus) {
+    for name in READINESS {
+        health.set_service_status(name, status).await;
+    }
+}
+
+/// Why the program cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The database cannot be opened or written.
+    #[error("the database of DATABASE_URL cannot be used: {}", root_cause(.0))]
+    Store(#[from] StoreError),
+    /// Hashing cannot start.
+    #[error(transparent)]
+    Hasher(#[from] HashError),
+}
+
+/// Why serving ended before it was told to.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The server failed.
+    #[error(transparent)]
+    Server(#[from] grpc::ServeError),
+    /// The server's task ended.
+    #[error("the server failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+    /// The database failed.
+    #[error("the database failed: {}", root_cause(.0))]
+    Store(#[from] StoreError),
+}
+
+/// The last cause in a chain of errors: the one that says what to do.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,203 @@
+//! The command line: reads the settings, and runs one command.
+//!
+//! Exit codes: 0 done, 1 the command could not do it, 2 a setting or an argument is bad or the service cannot start.
+
+mod operator;
+mod phone_check;
+mod serve;
+
+use std::env;
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::app::StartError;
+use crate::config::Settings;
+use crate::domain::phone::Region;
+use crate::telemetry;
+
+const FAILED: u8 = 1;
+const UNUSABLE: u8 = 2;
+
+/// Who is this phone number, does this password belong to it, and is this session still good? Over gRPC.
+#[derive(Debug, Parser)]
+#[command(name = "phone-identity", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve gRPC (what happens without a command, too)
+    Serve,
+    /// Bring the schema of the database up to date
+    Migrate,
+    /// Create a person who is staff and superuser
+    Createsuperuser {
+        /// Phone number of the new superuser
+        #[arg(long, alias = "phone_number", value_name = "NUMBER")]
+        phone_number: String,
+        #[command(flatten)]
+        password: PasswordSource,
+    },
+    /// Set a person's password, and end their sessions
+    Changepassword {
+        /// Phone number of the person
+        #[arg(value_name = "NUMBER")]
+        phone_number: String,
+        #[command(flatten)]
+        password: PasswordSource,
+    },
+    /// Say how phone numbers are read: a line of TSV each, with input, E.164, line type, region, and ok or the reason
+    PhoneCheck {
+        /// Region of national numbers, in the place of the default one
+        #[arg(long, value_name = "REGION")]
+        region: Option<Region>,
+        /// Phone numbers; without any they are read from standard input, a line NUMBER[<TAB>REGION] each
+        #[arg(value_name = "NUMBER", allow_hyphen_values = true)]
+        numbers: Vec<String>,
+    },
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+struct PasswordSource {
+    /// Read the password from the first line of standard input, without asking
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+/// Why a command ended without having done its work.
+enum Failure {
+    /// It could not do it.
+    Failed(String),
+    /// A setting or an argument is bad, or the service cannot start.
+    Unusable(String),
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self::Unusable(error.to_string())
+    }
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let outcome = load_dotenv()
+        .and_then(|()| parse(env::args_os()))
+        .and_then(|cli| cli.map_or(Ok(()), run));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let (message, code) = match failure {
+                Failure::Failed(message) => (message, FAILED),
+                Failure::Unusable(message) => (message, UNUSABLE),
+            };
+            eprintln!("error: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Puts what `.env` in the working directory says into the environment, unless it is there already.
+fn load_dotenv() -> Result<(), Failure> {
+    match dotenvy::from_path(Path::new(".env")) {
+        Ok(()) => Ok(()),
+        Err(error) if error.not_found() => Ok(()),
+        Err(dotenvy::Error::Io(error)) => Err(Failure::Unusable(format!(".env cannot be read: {error}"))),
+        // The error has the line in it, and the line may have a secret in it.
+        Err(_) => Err(Failure::Unusable(
+            ".env has a line that is not NAME=value".to_owned(),
+        )),
+    }
+}
+
+/// Reads the command line. `None`: it asked for help or the version, which was printed.
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failure> {
+    // An empty variable means unset; to clap it would be an empty value.
+    let command = Cli::command().mut_args(|arg| {
+        let is_empty = arg
+            .get_env()
+            .and_then(env::var_os)
+            .is_some_and(|value| value.is_empty());
+        if is_empty { arg.env(None::<&str>) } else { arg }
+    });
+    let parsed = command
+        .try_get_matches_from(args)
+        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    match parsed {
+        Ok(cli) => Ok(Some(cli)),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            // Whoever closed the pipe has seen enough.
+            let _ = error.print();
+            Ok(None)
+        }
+        Err(error) => Err(Failure::Unusable(one_line(&error))),
+    }
+}
+
+/// What clap says over several lines, on one and without the advice that follows.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let said = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    said.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let Cli { command, settings } = cli;
+    if let Some(Command::PhoneCheck { region, numbers }) = command {
+        let rules = crate::domain::rules::Rules {
+            default_region: region.or(settings.default_region),
+            ..settings.rules()
+        };
+        return check_phones(&numbers, rules).map_err(|error| Failure::Failed(error.to_string()));
+    }
+    telemetry::init(settings.log_format, settings.log_level)
+        .map_err(|error| Failure::Unusable(error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Unusable(format!("cannot start: {error}")))?;
+    match command {
+        None | Some(Command::Serve) => runtime.block_on(serve::serve(settings)),
+        Some(Command::Migrate) => runtime.block_on(operator::migrate(&settings)),
+        Some(Command::Createsuperuser {
+            phone_number,
+            password,
+        }) => runtime.block_on(operator::create_superuser(
+            settings,
+            &phone_number,
+            password.password_stdin,
+        )),
+        Some(Command::Changepassword {
+            phone_number,
+            password,
+        }) => runtime.block_on(operator::change_password(
+            settings,
+            &phone_number,
+            password.password_stdin,
+        )),
+        Some(Command::PhoneCheck { .. }) => Ok(()),
+    }
+}
+
+fn check_phones(numbers: &[String], rules: crate::domain::rules::Rules) -> io::Result<()> {
+    let out = io::BufWriter::new(io::stdout().lock());
+    if numbers.is_empty() {
+        phone_check::check_lines(io::stdin().lock(), rules, out)
+    } else {
+        phone_check::check_arguments(numbers, rules, out)
+    }
+}

@@ -1,0 +1,203 @@
+//! Tests of the lines that `phone-check` writes.
+
+use super::*;
+
+fn rules(region: Option<&str>) -> Rules {
+    Rules {
+        default_region: region.map(|code| code.parse().unwrap()),
+        line_types: LineTypes::default(),
+        password_min_length: 8,
+    }
+}
+
+fn lines(input: impl AsRef<[u8]>, region: Option<&str>) -> Vec<String> {
+    let mut out = Vec::new();
+    check_lines(input.as_ref(), rules(region), &mut out).unwrap();
+    String::from_utf8(out)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn a_line_shows_what_the_service_makes_of_a_number() {
+    // The answers are those of the labelled data.
+    assert_eq!(
+        lines(
+            "66 905 01 23\n+1 201 555 0123\n0121 234 5678\tGB\n+870 301 234 567.\t\n",
+            Some("UZ")
+        ),
+        [
+            "66 905 01 23\t+998669050123\tfixed_line_or_mobile\tUZ\tok",
+            "+1 201 555 0123\t+12015550123\tfixed_line_or_mobile\tUS\tok",
+            "0121 234 5678\t+441212345678\tfixed_line\tGB\tok",
+            "+870 301 234 567.\t+870301234567\tmobile\t001\tok",
+        ]
+    );
+}
+
+#[test]
+fn refusals_show_their_reason_and_no_values() {
+    assert_eq!(
+        lines(
+            "66 905 01 23\n+11234567890\n0121 234 5678\tXX\n5550123\tUS\n+1\tUZ\tUZ\n",
+            None
+        ),
+        [
+            "66 905 01 23\t-\t-\t-\tregion_required",
+            "+11234567890\t-\t-\t-\tnot_valid",
+            "0121 234 5678\t-\t-\t-\tregion_unknown",
+            "5550123\t-\t-\t-\tlocal_only",
+            "+1\t-\t-\t-\tregion_unknown",
+        ]
+    );
+}
+
+#[test]
+fn a_line_type_that_may_not_register_is_the_only_refusal_with_values() {
+    let expected = "+800 1234 5678\t+80012345678\ttoll_free\t001\tline_type_not_allowed";
+    assert_eq!(lines("+800 1234 5678\n", None), [expected]);
+    let mut out = Vec::new();
+    let everything = Rules {
+        default_region: None,
+        line_types: LineTypes::all(),
+        password_min_length: 8,
+    };
+    check_arguments(["+80012345678"], everything, &mut out).unwrap();
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "+80012345678\t+80012345678\ttoll_free\t001\tok\n"
+    );
+}
+
+#[test]
+fn arguments_are_numbers_as_they_are() {
+    let mut out = Vec::new();
+    check_arguments(
+        ["669050123", "669050123\tUZ", "", "a\nb"],
+        rules(Some("UZ")),
+        &mut out,
+    )
+    .unwrap();
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "669050123\t+998669050123\tfixed_line_or_mobile\tUZ\tok\n\
+         669050123\\tUZ\t-\t-\t-\tcharacter_not_allowed\n\
+         \t-\t-\t-\tempty\n\
+         a\\nb\t-\t-\t-\tcharacter_not_allowed\n"
+    );
+}
+
+#[test]
+fn there_is_a_line_out_for_every_line_in() {
+    let empty = "\t-\t-\t-\tempty";
+    assert_eq!(lines("", None), [""; 0]);
+    assert_eq!(lines("\n", None), [empty]);
+    assert_eq!(lines("\n\r\n\n", None), [empty; 3]);
+    let number = "+998669050123\t+998669050123\tfixed_line_or_mobile\tUZ\tok";
+    assert_eq!(lines("+998669050123", None), [number]);
+    assert_eq!(lines("+998669050123\r", None), [number]);
+    assert_eq!(
+        lines("+998669050123\r\n\n+998669050123\tUZ\r\n", None),
+        [number, empty, number]
+    );
+    // Only one \r belongs to the end of a line.
+    assert_eq!(lines("1\r\r\n", None), ["1\\r\t-\t-\t-\tcharacter_not_allowed"]);
+}
+
+#[test]
+fn what_cannot_be_seen_is_escaped() {
+    let echoed = |input: &str| lines(input, None)[0].split('\t').next().unwrap().to_owned();
+    assert_eq!(echoed("\u{202A}+998\u{A0}90\u{200B}\0\u{1B}[31m\u{2028}"), {
+        "\\u{202a}+998\\u{a0}90\\u{200b}\\0\\u{1b}[31m\\u{2028}"
+    });
+    assert_eq!(echoed("\\t 'a' \"b\" é 📞 ٩"), "\\\\t 'a' \"b\" é 📞 ٩");
+}
+
+#[test]
+fn bytes_that_are_not_utf8_stop_nothing() {
+    assert_eq!(
+        lines(
+            b"+99866\xFF9050123\n+998669050123\tU\xFF\n+1 201 555 0123\n",
+            None
+        ),
+        [
+            "+99866\u{FFFD}9050123\t-\t-\t-\tcharacter_not_allowed",
+            "+998669050123\t-\t-\t-\tregion_unknown",
+            "+1 201 555 0123\t+12015550123\tfixed_line_or_mobile\tUS\tok",
+        ]
+    );
+}
+
+#[test]
+fn a_long_line_is_cut_and_does_not_reach_into_the_next() {
+    // With the longest line that is whole, one byte more, and far more; and each with every end of a line.
+    for length in [
+        MAX_LINE_BYTES,
+        MAX_LINE_BYTES + 1,
+        MAX_LINE_BYTES + 2,
+        MAX_LINE_BYTES + 3,
+        1_000_000,
+    ] {
+        for end in ["\n", "\r\n"] {
+            let input = format!("{}{end}+1 201 555 0123{end}", "1".repeat(length));
+            let shown = "1".repeat(length.min(MAX_LINE_BYTES));
+            assert_eq!(
+                lines(&input, None),
+                [
+                    format!("{shown}\t-\t-\t-\tinput_too_long").as_str(),
+                    "+1 201 555 0123\t+12015550123\tfixed_line_or_mobile\tUS\tok",
+                ],
+                "{length} {end:?}"
+            );
+        }
+        assert_eq!(lines("1".repeat(length), None).len(), 1, "{length}");
+    }
+    // The longest line is whole with either end: it is refused for its region, not for its length.
+    for end in ["", "\n", "\r\n"] {
+        let region = "X".repeat(MAX_LINE_BYTES - "1\t".len());
+        assert_eq!(
+            lines(format!("1\t{region}{end}"), None),
+            ["1\t-\t-\t-\tregion_unknown"]
+        );
+        assert_eq!(
+            lines(format!("1\t{region}X{end}"), None),
+            ["1\t-\t-\t-\tinput_too_long"]
+        );
+    }
+    // Too long as a line, though the number by itself would not be.
+    let padded = format!("+12015550123\tUS{}\n+1", " ".repeat(MAX_LINE_BYTES));
+    assert_eq!(lines(&padded, None)[0], "+12015550123\t-\t-\t-\tinput_too_long");
+}
+
+/// An output that nobody reads any more.
+struct Broken;
+
+impl Write for Broken {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_an_error() {
+    let kind = |result: io::Result<()>| result.map_err(|error| error.kind());
+    assert_eq!(
+        kind(check_lines(&b"1\n"[..], rules(None), Broken)),
+        Err(io::ErrorKind::BrokenPipe)
+    );
+    assert_eq!(
+        kind(check_arguments(["1"], rules(None), Broken)),
+        Err(io::ErrorKind::BrokenPipe)
+    );
+    // A buffer may take everything and fail only when it is emptied at the end.
+    assert_eq!(
+        kind(check_lines(&b"1\n"[..], rules(None), io::BufWriter::new(Broken))),
+        Err(io::ErrorKind::BrokenPipe)
+    );
+}

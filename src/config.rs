@@ -1,0 +1,275 @@
+//! The settings: one struct, read once from flags, environment and `.env`, and checked once.
+//!
+//! A setting called `--some-thing` is also `PHONE_IDENTITY_SOME_THING`. An empty value means unset. Secrets come by
+//! environment or `..._FILE` only, and no help and no error shows them.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use secrecy::SecretString;
+use thiserror::Error;
+
+use crate::domain::password;
+use crate::domain::phone::{LineType, LineTypes, Region};
+use crate::domain::rules::Rules;
+use crate::domain::session::Lifetimes;
+use crate::service::accounts::Policy;
+use crate::service::hasher;
+
+const DEFAULT_DATABASE_URL: &str = "sqlite://phone-identity.db";
+
+/// How many hashes may wait for each hashing thread: with the default parameters about a second of work.
+const QUEUE_PER_THREAD: usize = 64;
+
+/// The longest that any duration may be set to: ten years.
+const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// All settings, as given.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Settings")]
+pub struct Settings {
+    /// Address to serve gRPC on. Port 0 picks a free one and prints it
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:50051"
+    )]
+    pub listen: SocketAddr,
+
+    /// Database; an SQLite file is made if it is missing [default: sqlite://phone-identity.db]
+    #[arg(
+        global = true,
+        long,
+        env = "DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub database_url: Option<SecretString>,
+
+    /// File with the database URL, in the place of --database-url
+    #[arg(global = true, long, env = "DATABASE_URL_FILE", value_name = "FILE")]
+    pub database_url_file: Option<PathBuf>,
+
+    /// Most connections that read from the database at a time
+    #[arg(global = true, long, env = "PHONE_IDENTITY_DATABASE_CONNECTIONS", value_name = "NUMBER", default_value = "4",
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub database_connections: u32,
+
+    /// Region of national phone numbers that come without one, such as UZ [default: none, they are refused]
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_DEFAULT_REGION",
+        value_name = "REGION"
+    )]
+    pub default_region: Option<Region>,
+
+    /// Line types that may register, separated by commas
+    #[arg(global = true, long, env = "PHONE_IDENTITY_ALLOWED_LINE_TYPES", value_name = "TYPES", value_delimiter = ',',
+        default_values_t = LineTypes::default().iter())]
+    pub allowed_line_types: Vec<LineType>,
+
+    /// Fewest characters of a new password
+    #[arg(global = true, long, env = "PHONE_IDENTITY_PASSWORD_MIN_LENGTH", value_name = "NUMBER", default_value = "8",
+        value_parser = password_min_length)]
+    pub password_min_length: usize,
+
+    /// Absolute lifetime of a session: from signing in to the end
+    #[arg(global = true, long, env = "PHONE_IDENTITY_SESSION_LIFETIME", value_name = "DURATION", default_value = "30d",
+        value_parser = positive_duration)]
+    pub session_lifetime: Duration,
+
+    /// Idle lifetime of a session: from the last use to the end
+    #[arg(global = true, long, env = "PHONE_IDENTITY_SESSION_IDLE_LIFETIME", value_name = "DURATION",
+        default_value = "14d", value_parser = positive_duration)]
+    pub session_idle_lifetime: Duration,
+
+    /// Most live sessions of a person; the oldest gives way
+    #[arg(global = true, long, env = "PHONE_IDENTITY_MAX_SESSIONS", value_name = "NUMBER", default_value = "100",
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub max_sessions: u32,
+
+    /// How long after signing in a person needs no password to change their account
+    #[arg(global = true, long, env = "PHONE_IDENTITY_REAUTHENTICATION_WINDOW", value_name = "DURATION",
+        default_value = "5m", value_parser = duration)]
+    pub reauthentication_window: Duration,
+
+    /// Argon2id memory size m, in KiB
+    #[arg(global = true, long, env = "PHONE_IDENTITY_ARGON2_MEMORY_KIB", value_name = "NUMBER", default_value = "19456",
+        value_parser = clap::value_parser!(u32).range(8..=i64::from(hasher::MAX_MEMORY_KIB)))]
+    pub argon2_memory_kib: u32,
+
+    /// Argon2id number of passes t
+    #[arg(global = true, long, env = "PHONE_IDENTITY_ARGON2_ITERATIONS", value_name = "NUMBER", default_value = "2",
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub argon2_iterations: u32,
+
+    /// Argon2id degree of parallelism p
+    #[arg(global = true, long, env = "PHONE_IDENTITY_ARGON2_PARALLELISM", value_name = "NUMBER", default_value = "1",
+        value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub argon2_parallelism: u32,
+
+    /// Most passwords that are hashed at a time [default: one a core]
+    #[arg(global = true, long, env = "PHONE_IDENTITY_HASH_THREADS", value_name = "NUMBER",
+        value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub hash_threads: Option<u16>,
+
+    /// Most passwords that wait to be hashed; more are refused at once [default: 64 a thread]
+    #[arg(global = true, long, env = "PHONE_IDENTITY_HASH_QUEUE", value_name = "NUMBER",
+        value_parser = clap::value_parser!(u16).range(1..))]
+    pub hash_queue: Option<u16>,
+
+    /// How long a call may take, if its caller does not ask for less
+    #[arg(global = true, long, env = "PHONE_IDENTITY_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "10s",
+        value_parser = positive_duration)]
+    pub request_timeout: Duration,
+
+    /// How long calls in flight may take to finish after SIGTERM
+    #[arg(global = true, long, env = "PHONE_IDENTITY_SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "15s",
+        value_parser = duration)]
+    pub shutdown_timeout: Duration,
+
+    /// Form of the log [default: pretty on a terminal, else json]
+    #[arg(global = true, long, env = "PHONE_IDENTITY_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+
+    /// Least important messages that are logged
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "info"
+    )]
+    pub log_level: LogLevel,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How important a message has to be to be logged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum LogLevel {
+    /// Faults.
+    Error,
+    /// And what an operator should look at.
+    Warn,
+    /// And one line a call.
+    Info,
+    /// And what helps to find a fault.
+    Debug,
+    /// And all else.
+    Trace,
+}
+
+impl Settings {
+    /// Where the database is.
+    ///
+    /// # Errors
+    /// When it is given twice, its file cannot be read, or it is of a kind that is not known.
+    pub fn database_url(&self) -> Result<SecretString, ConfigError> {
+        let url = match (&self.database_url, &self.database_url_file) {
+            (Some(_), Some(_)) => return Err(ConfigError::DatabaseUrlTwice),
+            (Some(url), None) => url.clone(),
+            (None, Some(file)) => {
+                let url = fs::read_to_string(file).map_err(ConfigError::DatabaseUrlFile)?;
+                SecretString::from(url.trim_end())
+            }
+            (None, None) => SecretString::from(DEFAULT_DATABASE_URL),
+        };
+        if secrecy::ExposeSecret::expose_secret(&url).starts_with("sqlite:") {
+            Ok(url)
+        } else {
+            Err(ConfigError::DatabaseUrlKind)
+        }
+    }
+
+    /// How phone numbers and passwords are read.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        Rules {
+            default_region: self.default_region,
+            line_types: self.allowed_line_types.iter().copied().collect(),
+            password_min_length: self.password_min_length,
+        }
+    }
+
+    /// How accounts are dealt with.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy {
+            lifetimes: Lifetimes {
+                absolute: self.session_lifetime,
+                idle: self.session_idle_lifetime,
+            },
+            max_sessions: self.max_sessions,
+            reauthentication_window: self.reauthentication_window,
+        }
+    }
+
+    /// How passwords are hashed.
+    #[must_use]
+    pub fn hasher(&self) -> hasher::Options {
+        let cores = || thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.hash_threads.map_or_else(cores, usize::from);
+        hasher::Options {
+            memory_kib: self.argon2_memory_kib,
+            iterations: self.argon2_iterations,
+            parallelism: self.argon2_parallelism,
+            threads,
+            queue: self.hash_queue.map_or(threads * QUEUE_PER_THREAD, usize::from),
+        }
+    }
+}
+
+/// A setting that cannot be used. The text never shows a secret.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The database is given twice.
+    #[error("DATABASE_URL and DATABASE_URL_FILE are both given")]
+    DatabaseUrlTwice,
+    /// The file with the database URL cannot be read.
+    #[error("the file of DATABASE_URL_FILE cannot be read: {0}")]
+    DatabaseUrlFile(#[source] std::io::Error),
+    /// The database is of a kind that is not known.
+    #[error("DATABASE_URL must begin with sqlite:")]
+    DatabaseUrlKind,
+}
+
+/// Reads a duration such as `30d`, `15m` or `250ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration > MAX_DURATION {
+        return Err("longer than ten years".to_owned());
+    }
+    Ok(duration)
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("must be longer than nothing".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+fn password_min_length(text: &str) -> Result<usize, String> {
+    let length = text.parse().map_err(|_| "not a number".to_owned())?;
+    // NIST SP 800-63B section 5.1.1.1: at least 8.
+    if (8..=password::MAX_LENGTH).contains(&length) {
+        Ok(length)
+    } else {
+        Err(format!("not in 8..={}", password::MAX_LENGTH))
+    }
+}

@@ -1,0 +1,111 @@
+//! The gRPC side: from messages to the domain and back.
+//!
+//! `parse` reads messages, collecting every violation; the handlers call one service method each; `convert` builds the
+//! answers; `status` makes every error; `edge` is what all calls pass.
+
+mod convert;
+mod edge;
+mod metadata;
+mod parse;
+mod phone_identity;
+mod status;
+
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tonic::server::NamedService;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::pb::health_server::{Health, HealthServer};
+
+pub use status::ERROR_DOMAIN;
+
+use crate::domain::rules::Rules;
+use crate::proto::DESCRIPTORS;
+use crate::proto::v1::phone_identity_server::PhoneIdentityServer;
+use crate::service::accounts::Accounts;
+use crate::service::sessions::Sessions;
+use edge::EdgeLayer;
+use phone_identity::PhoneIdentityHandlers;
+
+/// The most bytes of a request message.
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+
+/// The most bytes of the headers of a request: a session token, a user agent and a trace fit many times.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+
+/// What the handlers stand on.
+pub struct Services {
+    /// The accounts.
+    pub accounts: Accounts,
+    /// The sessions.
+    pub sessions: Sessions,
+    /// How phone numbers and passwords are read.
+    pub rules: Rules,
+}
+
+/// The name of service `PhoneIdentity`, under which its health is told.
+pub const PHONE_IDENTITY: &str = <PhoneIdentityServer<PhoneIdentityHandlers> as NamedService>::NAME;
+
+/// Serves all services on `listener` until `shutdown` is there, and then until the calls in flight have finished.
+/// `timeout` is how long a call may take if its caller does not ask for less.
+///
+/// # Errors
+/// When the listener fails, or the compiled-in descriptors of the contract cannot be read.
+pub async fn serve(
+    services: Services,
+    health: HealthServer<impl Health>,
+    timeout: Duration,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let Services {
+        accounts,
+        sessions,
+        rules,
+    } = services;
+    let handlers = PhoneIdentityHandlers {
+        accounts,
+        sessions,
+        rules,
+    };
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    Server::builder()
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .layer(EdgeLayer::new(timeout)?)
+        .add_service(PhoneIdentityServer::new(handlers).max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(
+            reflection()
+                .build_v1()?
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+        )
+        // Today's grpcurl and Python's grpcio-reflection still ask for this one.
+        .add_service(
+            reflection()
+                .build_v1alpha()?
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
+        )
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), shutdown)
+        .await?;
+    Ok(())
+}
+
+/// Why serving ended before it was told to.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The listener failed.
+    #[error("the server failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// The compiled-in contract cannot be read.
+    #[error("the contract cannot be read: {0}")]
+    Descriptors(#[from] prost::DecodeError),
+    /// The compiled-in contract cannot be reflected.
+    #[error("the contract cannot be reflected: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}

@@ -1,0 +1,61 @@
+//! From the domain to messages.
+
+use std::time::SystemTime;
+
+use prost_types::Timestamp as ProtoTimestamp;
+
+use crate::clock::Timestamp;
+use crate::domain::session::{AuthMethod, ClientInfo, Lifetimes, Session};
+use crate::domain::user::{User, UserStatus};
+use crate::proto::v1;
+
+pub(super) fn user(user: User) -> v1::User {
+    let status = match user.status {
+        UserStatus::Active => v1::UserStatus::Active,
+        UserStatus::Deactivated => v1::UserStatus::Deactivated,
+    };
+    v1::User {
+        user_id: user.id.to_string(),
+        phone_number: user.phone_number.as_str().to_owned(),
+        status: status.into(),
+        is_staff: user.is_staff,
+        is_superuser: user.is_superuser,
+        has_password: user.has_password,
+        phone_verified_at: user.phone_verified_at.map(timestamp),
+        locale: user.locale.map(|locale| locale.as_str().to_owned()),
+        created_at: Some(timestamp(user.created_at)),
+        updated_at: Some(timestamp(user.updated_at)),
+        last_login_at: user.last_login_at.map(timestamp),
+    }
+}
+
+pub(super) fn session(session: Session, lifetimes: &Lifetimes) -> v1::Session {
+    let idle_expires_at = session.idle_expires_at(lifetimes);
+    let auth_methods = session.auth_methods.into_iter().map(|method| match method {
+        AuthMethod::Password => v1::AuthMethod::Password.into(),
+    });
+    v1::Session {
+        session_id: session.id.to_string(),
+        user_id: session.user_id.to_string(),
+        created_at: Some(timestamp(session.created_at)),
+        last_seen_at: Some(timestamp(session.last_seen_at)),
+        expires_at: Some(timestamp(session.expires_at)),
+        idle_expires_at: Some(timestamp(idle_expires_at)),
+        auth_methods: auth_methods.collect(),
+        client: Some(client(session.client)),
+    }
+}
+
+fn client(client: ClientInfo) -> v1::ClientInfo {
+    v1::ClientInfo {
+        ip_address: client
+            .ip_address
+            .map(|address| address.to_string())
+            .unwrap_or_default(),
+        user_agent: client.user_agent.unwrap_or_default(),
+    }
+}
+
+fn timestamp(time: Timestamp) -> ProtoTimestamp {
+    SystemTime::from(time).into()
+}

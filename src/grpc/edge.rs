@@ -1,0 +1,244 @@
+//! The outermost layer of a call: its request id, its deadline, its line in the log, and the answers that tonic gives by
+//! itself, which are put into the form that all our errors have.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue, Request, Response};
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use super::status::{self, WireError};
+use super::{MAX_MESSAGE_BYTES, metadata};
+use crate::i18n::Language;
+use crate::proto::DESCRIPTORS;
+
+const REQUEST_ID: &str = "x-request-id";
+const MAX_REQUEST_ID_LENGTH: usize = 64;
+
+/// tonic ends a call by itself when its `grpc-timeout` has passed. Ours must be there first to say so in our words.
+const AHEAD_OF_TONIC: Duration = Duration::from_millis(1);
+
+/// Puts [`Edge`] around all services.
+#[derive(Clone, Debug)]
+pub(super) struct EdgeLayer {
+    /// How long a call may take, if the caller does not ask for less.
+    timeout: Duration,
+    /// The paths of our RPCs. Any other path is the caller's own text, and is not logged.
+    paths: Arc<HashSet<String>>,
+}
+
+impl EdgeLayer {
+    /// # Errors
+    /// When the compiled-in descriptors cannot be read.
+    pub(super) fn new(timeout: Duration) -> Result<Self, prost::DecodeError> {
+        let descriptors = FileDescriptorSet::decode(DESCRIPTORS)?;
+        let mut paths = HashSet::new();
+        for file in &descriptors.file {
+            for service in &file.service {
+                for method in &service.method {
+                    paths.insert(format!(
+                        "/{}.{}/{}",
+                        file.package(),
+                        service.name(),
+                        method.name()
+                    ));
+                }
+            }
+        }
+        Ok(Self {
+            timeout,
+            paths: Arc::new(paths),
+        })
+    }
+}
+
+impl<S> Layer<S> for EdgeLayer {
+    type Service = Edge<S>;
+
+    fn layer(&self, inner: S) -> Edge<S> {
+        Edge {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Edge<S> {
+    inner: S,
+    layer: EdgeLayer,
+}
+
+type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+impl<S> Service<Request<Body>> for Edge<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
+        let begun = Instant::now();
+        let language = metadata::language(request.headers());
+        let request_id = request_id(request.headers());
+        let is_ours = self.layer.paths.contains(request.uri().path());
+        let span = if is_ours {
+            tracing::info_span!("call", rpc = &request.uri().path()[1..], request_id)
+        } else {
+            tracing::debug_span!("call", request_id)
+        };
+        let timeout = grpc_timeout(request.headers())
+            .map_or(self.layer.timeout, |timeout| timeout.min(self.layer.timeout))
+            .saturating_sub(AHEAD_OF_TONIC);
+        // Health and reflection have streams without end, and errors that their clients know.
+        let is_foreign = is_foreign(request.uri().path());
+        let answer = self.inner.call(request);
+        let call = async move {
+            let mut response = match tokio::time::timeout(timeout, answer).await {
+                Ok(Ok(response)) if is_foreign => response,
+                Ok(Ok(response)) => in_our_words(response, language),
+                Ok(Err(never)) => match never {},
+                Err(_) => status::of_wire_error(WireError::DeadlineExceeded, language).into_http(),
+            };
+            let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
+            let milliseconds = begun.elapsed().as_secs_f64() * 1e3;
+            if is_ours {
+                tracing::info!(?code, milliseconds, "call ended");
+            } else {
+                tracing::debug!(?code, milliseconds, "call ended");
+            }
+            if let Ok(value) = HeaderValue::try_from(request_id) {
+                response.headers_mut().insert(REQUEST_ID, value);
+            }
+            Ok(response)
+        };
+        Box::pin(call.instrument(span))
+    }
+}
+
+/// Whether the path is that of a service that is not ours.
+fn is_foreign(path: &str) -> bool {
+    path.starts_with("/grpc.health.") || path.starts_with("/grpc.reflection.")
+}
+
+/// The request id that the caller gave, if it is a word that may be logged, or else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(|id| {
+            (1..=MAX_REQUEST_ID_LENGTH).contains(&id.len())
+                && id
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        });
+    given.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
+}
+
+/// How long the caller waits for the answer: `grpc-timeout`, at most eight digits and a unit
+/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+/// Puts an error that tonic made into the form that ours have. Ours have details, tonic's have none.
+fn in_our_words(response: Response<Body>, language: Language) -> Response<Body> {
+    let Some(status) = Status::from_header_map(response.headers()) else {
+        return response;
+    };
+    if status.code() == Code::Ok || !status.details().is_empty() {
+        return response;
+    }
+    let error = match status.code() {
+        // A message that cannot be decoded, or is cut off, or is none at all.
+        Code::Internal | Code::InvalidArgument | Code::Cancelled => WireError::MalformedMessage,
+        Code::OutOfRange | Code::ResourceExhausted => WireError::MessageTooLarge {
+            limit: MAX_MESSAGE_BYTES,
+        },
+        Code::Unimplemented => WireError::NotImplemented,
+        _ => return response,
+    };
+    tracing::debug!(status.message = status.message(), "refused before the service");
+    status::of_wire_error(error, language).into_http()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(
+            http::HeaderName::from_static(name),
+            HeaderValue::from_str(value).unwrap(),
+        )])
+    }
+
+    #[test]
+    fn timeouts_are_read_as_the_protocol_says() {
+        for (value, expected) in [
+            ("1H", Some(Duration::from_secs(3600))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("3S", Some(Duration::from_secs(3))),
+            ("250m", Some(Duration::from_millis(250))),
+            ("7u", Some(Duration::from_micros(7))),
+            ("99999999n", Some(Duration::from_nanos(99_999_999))),
+            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("100000000n", None),
+            ("1", None),
+            ("S", None),
+            ("-1S", None),
+            ("+1S", None),
+            ("1s", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                grpc_timeout(&headers("grpc-timeout", value)),
+                expected,
+                "{value:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_request_id_is_a_word_or_made_anew() {
+        assert_eq!(request_id(&headers(REQUEST_ID, "order-17_b.3")), "order-17_b.3");
+        for bad in ["", "two words", "+998901234567", "a\tb", &"x".repeat(65)] {
+            assert!(
+                Uuid::parse_str(&request_id(&headers(REQUEST_ID, bad))).is_ok(),
+                "{bad:?}"
+            );
+        }
+    }
+}

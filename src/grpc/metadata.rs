@@ -1,0 +1,32 @@
+//! What travels in the metadata of a call: who asks, and in which language to answer.
+
+use http::HeaderMap;
+use http::header::{ACCEPT_LANGUAGE, AUTHORIZATION};
+
+use crate::error::Error;
+use crate::i18n::Language;
+
+/// The session token of `authorization: Bearer <token>`. The scheme is read in any case (RFC 9110 section 11.1).
+///
+/// # Errors
+/// [`Error::SessionInvalid`] when there is none, or it is not ASCII.
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
+    let value = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .ok_or(Error::SessionInvalid)?;
+    let (scheme, token) = value.split_once(' ').ok_or(Error::SessionInvalid)?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        Ok(token.trim())
+    } else {
+        Err(Error::SessionInvalid)
+    }
+}
+
+/// The language of `accept-language`. What cannot be read is no reason to refuse a call.
+pub(super) fn language(headers: &HeaderMap) -> Language {
+    headers
+        .get(ACCEPT_LANGUAGE)
+        .and_then(|value| value.to_str().ok())
+        .map_or_else(Language::default, Language::accepted)
+}

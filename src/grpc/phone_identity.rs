@@ -1,0 +1,242 @@
+//! Service `PhoneIdentity`: each RPC parses its message, calls the service once, and converts the answer.
+
+use tonic::{Request, Response, Status};
+
+use super::{convert, metadata, parse, status};
+use crate::domain::rules::Rules;
+use crate::domain::session::Session;
+use crate::error::Error;
+use crate::proto::v1;
+use crate::proto::v1::phone_identity_server::PhoneIdentity;
+use crate::service::accounts::Accounts;
+use crate::service::sessions::{Actor, Sessions};
+
+/// The handlers of service `PhoneIdentity`.
+pub(super) struct PhoneIdentityHandlers {
+    pub(super) accounts: Accounts,
+    pub(super) sessions: Sessions,
+    pub(super) rules: Rules,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// Turns the outcome of an RPC into its answer, in the language of the caller.
+fn answer<T>(headers: &http::HeaderMap, outcome: Result<T, Error>) -> Answer<T> {
+    outcome
+        .map(Response::new)
+        .map_err(|error| status::of_error(&error, metadata::language(headers)))
+}
+
+/// The metadata of a call, as HTTP headers, and its message.
+fn split<T>(request: Request<T>) -> (http::HeaderMap, T) {
+    let (metadata, _, message) = request.into_parts();
+    (metadata.into_headers(), message)
+}
+
+impl PhoneIdentityHandlers {
+    async fn actor(&self, headers: &http::HeaderMap) -> Result<Actor, Error> {
+        self.sessions.validate(metadata::bearer(headers)?).await
+    }
+
+    fn session(&self, session: Session) -> v1::Session {
+        convert::session(session, self.sessions.lifetimes())
+    }
+
+    async fn try_register(&self, request: v1::RegisterRequest) -> Result<v1::RegisterResponse, Error> {
+        let registration = parse::registration(request, &self.rules)?;
+        let signed_in = self.accounts.register(registration).await?;
+        Ok(v1::RegisterResponse {
+            user: Some(convert::user(signed_in.user)),
+            session: Some(self.session(signed_in.session)),
+            session_token: signed_in.token.expose().to_owned(),
+        })
+    }
+
+    async fn try_authenticate(
+        &self,
+        request: v1::AuthenticateRequest,
+    ) -> Result<v1::AuthenticateResponse, Error> {
+        let credentials = parse::credentials(request, &self.rules)?;
+        let signed_in = self.accounts.authenticate(credentials).await?;
+        Ok(v1::AuthenticateResponse {
+            user: Some(convert::user(signed_in.user)),
+            session: Some(self.session(signed_in.session)),
+            session_token: signed_in.token.expose().to_owned(),
+        })
+    }
+
+    async fn try_validate_session(
+        &self,
+        request: v1::ValidateSessionRequest,
+    ) -> Result<v1::ValidateSessionResponse, Error> {
+        parse::consistency(request.consistency)?;
+        let Actor { user, session } = self.sessions.validate(&request.session_token).await?;
+        Ok(v1::ValidateSessionResponse {
+            user: Some(convert::user(user)),
+            session: Some(self.session(session)),
+        })
+    }
+
+    async fn try_list_sessions(&self, headers: &http::HeaderMap) -> Result<v1::ListSessionsResponse, Error> {
+        let actor = self.actor(headers).await?;
+        let sessions = self.sessions.list(&actor).await?;
+        Ok(v1::ListSessionsResponse {
+            sessions: sessions
+                .into_iter()
+                .map(|session| self.session(session))
+                .collect(),
+            current_session_id: actor.session.id.to_string(),
+        })
+    }
+
+    async fn try_revoke_sessions(
+        &self,
+        headers: &http::HeaderMap,
+        request: v1::RevokeSessionsRequest,
+    ) -> Result<v1::RevokeSessionsResponse, Error> {
+        let actor = self.actor(headers).await?;
+        let selection = parse::selection(&request, actor.session.id)?;
+        let revoked = self.sessions.revoke_selected(&actor, selection).await?;
+        Ok(v1::RevokeSessionsResponse {
+            revoked_count: i32::try_from(revoked).unwrap_or(i32::MAX),
+        })
+    }
+
+    async fn try_update_profile(
+        &self,
+        headers: &http::HeaderMap,
+        request: v1::UpdateProfileRequest,
+    ) -> Result<v1::UpdateProfileResponse, Error> {
+        let actor = self.actor(headers).await?;
+        let (current_password, update) = parse::profile_update(request, &self.rules, &actor.user)?;
+        let user = self
+            .accounts
+            .update_profile(actor, current_password, update)
+            .await?;
+        Ok(v1::UpdateProfileResponse {
+            user: Some(convert::user(user)),
+        })
+    }
+
+    async fn try_deactivate_profile(
+        &self,
+        headers: &http::HeaderMap,
+        request: v1::DeactivateProfileRequest,
+    ) -> Result<v1::DeactivateProfileResponse, Error> {
+        let actor = self.actor(headers).await?;
+        let current_password = parse::current_password(request.current_password)?;
+        self.accounts.deactivate_profile(actor, current_password).await?;
+        Ok(v1::DeactivateProfileResponse {})
+    }
+
+    async fn try_delete_profile(
+        &self,
+        headers: &http::HeaderMap,
+        request: v1::DeleteProfileRequest,
+    ) -> Result<v1::DeleteProfileResponse, Error> {
+        let actor = self.actor(headers).await?;
+        let current_password = parse::current_password(request.current_password)?;
+        self.accounts.delete_profile(actor, current_password).await?;
+        Ok(v1::DeleteProfileResponse {})
+    }
+
+    async fn try_create_superuser(
+        &self,
+        headers: &http::HeaderMap,
+        request: v1::CreateSuperuserRequest,
+    ) -> Result<v1::CreateSuperuserResponse, Error> {
+        let actor = self.actor(headers).await?;
+        if !actor.user.is_superuser {
+            return Err(Error::NotSuperuser);
+        }
+        let (phone_number, password) = parse::superuser(request, &self.rules)?;
+        let user = self
+            .accounts
+            .create_superuser(Some(actor), phone_number, password)
+            .await?;
+        Ok(v1::CreateSuperuserResponse {
+            user: Some(convert::user(user)),
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl PhoneIdentity for PhoneIdentityHandlers {
+    async fn register(&self, request: Request<v1::RegisterRequest>) -> Answer<v1::RegisterResponse> {
+        let (headers, request) = split(request);
+        answer(&headers, self.try_register(request).await)
+    }
+
+    async fn authenticate(
+        &self,
+        request: Request<v1::AuthenticateRequest>,
+    ) -> Answer<v1::AuthenticateResponse> {
+        let (headers, request) = split(request);
+        answer(&headers, self.try_authenticate(request).await)
+    }
+
+    async fn validate_session(
+        &self,
+        request: Request<v1::ValidateSessionRequest>,
+    ) -> Answer<v1::ValidateSessionResponse> {
+        let (headers, request) = split(request);
+        answer(&headers, self.try_validate_session(request).await)
+    }
+
+    async fn revoke_session(
+        &self,
+        request: Request<v1::RevokeSessionRequest>,
+    ) -> Answer<v1::RevokeSessionResponse> {
+        let (headers, request) = split(request);
+        let outcome = self.sessions.revoke(&request.session_token).await;
+        answer(&headers, outcome.map(|()| v1::RevokeSessionResponse {}))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<v1::ListSessionsRequest>,
+    ) -> Answer<v1::ListSessionsResponse> {
+        let (headers, _) = split(request);
+        answer(&headers, self.try_list_sessions(&headers).await)
+    }
+
+    async fn revoke_sessions(
+        &self,
+        request: Request<v1::RevokeSessionsRequest>,
+    ) -> Answer<v1::RevokeSessionsResponse> {
+        let (headers, request) = split(request);
+        answer(&headers, self.try_revoke_sessions(&headers, request).await)
+    }
+
+    async fn update_profile(
+        &self,
+        request: Request<v1::UpdateProfileRequest>,
+    ) -> Answer<v1::UpdateProfileResponse> {
+        let (headers, request) = split(request);
+        answer(&headers, self.try_update_profile(&headers, request).await)
+    }
+
+    async fn deactivate_profile(
+        &self,
+        request: Request<v1::DeactivateProfileRequest>,
+    ) -> Answer<v1::DeactivateProfileResponse> {
+        let (headers, request) = split(request);
+        answer(&headers, self.try_deactivate_profile(&headers, request).await)
+    }
+
+    async fn delete_profile(
+        &self,
+        request: Request<v1::DeleteProfileRequest>,
+    ) -> Answer<v1::DeleteProfileResponse> {
+        let (headers, request) = split(request);
+        answer(&headers, self.try_delete_profile(&headers, request).await)
+    }
+
+    async fn create_superuser(
+        &self,
+        request: Request<v1::CreateSuperuserRequest>,
+    ) -> Answer<v1::CreateSuperuserResponse> {
+        let (headers, request) = split(request);
+        answer(&headers, self.try_create_superuser(&headers, request).await)
+    }
+}

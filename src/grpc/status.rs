@@ -1,0 +1,232 @@
+//! What errors look like on the wire. This is the only place that makes a [`Status`].
+//!
+//! Every status has exactly one ErrorInfo and a LocalizedMessage; invalid input has a BadRequest with all violations;
+//! what passes by waiting has a RetryInfo. Faults are logged here, once, and tell the caller nothing.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, LocalizedMessage, StatusExt as _};
+
+use crate::domain::password::PasswordError;
+use crate::domain::phone::PhoneError;
+use crate::error::{Error, Problem, Violation};
+use crate::i18n::Language;
+use crate::proto::v1::{ErrorReason, ViolationReason};
+
+/// The domain of every ErrorInfo.
+pub const ERROR_DOMAIN: &str = "phone-identity";
+
+/// When to try again after the database was away.
+const DATABASE_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The status of a domain error.
+pub(super) fn of_error(error: &Error, language: Language) -> Status {
+    let (code, reason) = classify(error);
+    let mut details = details(reason, language);
+    let mut message = error.to_string();
+    match error {
+        Error::InvalidInput(violations) => {
+            message = violations.iter().map(describe).collect::<Vec<_>>().join("; ");
+            let violations = violations
+                .iter()
+                .map(|violation| field_violation(violation, language));
+            details.set_bad_request(violations.collect::<Vec<_>>());
+        }
+        Error::Overloaded { retry_after } => {
+            details.set_retry_info(Some(*retry_after));
+        }
+        Error::DatabaseUnavailable(_) => {
+            tracing::warn!(error = error as &dyn std::error::Error, "database unavailable");
+            details.set_retry_info(Some(DATABASE_RETRY_AFTER));
+        }
+        Error::Internal(_) => tracing::error!(error = error as &dyn std::error::Error, "internal error"),
+        _ => {}
+    }
+    Status::with_error_details(code, message, details)
+}
+
+fn classify(error: &Error) -> (Code, ErrorReason) {
+    match error {
+        Error::InvalidInput(_) => (Code::InvalidArgument, ErrorReason::InvalidInput),
+        Error::InvalidCredentials => (Code::Unauthenticated, ErrorReason::InvalidCredentials),
+        Error::SessionInvalid => (Code::Unauthenticated, ErrorReason::SessionInvalid),
+        Error::SessionExpired => (Code::Unauthenticated, ErrorReason::SessionExpired),
+        Error::NotSuperuser => (Code::PermissionDenied, ErrorReason::NotSuperuser),
+        // Not UNAUTHENTICATED: middleware would take that for a dead session and sign the person out.
+        Error::CurrentPasswordWrong => (Code::PermissionDenied, ErrorReason::CurrentPasswordWrong),
+        Error::PhoneNumberTaken => (Code::AlreadyExists, ErrorReason::PhoneNumberTaken),
+        Error::AccountDeactivated => (Code::FailedPrecondition, ErrorReason::AccountDeactivated),
+        Error::ReauthenticationRequired => (Code::FailedPrecondition, ErrorReason::ReauthenticationRequired),
+        Error::LastSuperuser => (Code::FailedPrecondition, ErrorReason::LastSuperuser),
+        Error::Overloaded { .. } => (Code::Unavailable, ErrorReason::Overloaded),
+        Error::DatabaseUnavailable(_) => (Code::Unavailable, ErrorReason::DatabaseUnavailable),
+        Error::Internal(_) => (Code::Internal, ErrorReason::Internal),
+    }
+}
+
+/// What is refused before a domain error is possible.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum WireError {
+    /// The bytes are not the message of this RPC.
+    MalformedMessage,
+    /// The message is over the size limit, in bytes.
+    MessageTooLarge { limit: usize },
+    /// The deadline has passed.
+    DeadlineExceeded,
+    /// No such RPC, or a compressed message.
+    NotImplemented,
+}
+
+/// The status of what is refused before a domain error is possible.
+pub(super) fn of_wire_error(error: WireError, language: Language) -> Status {
+    let (code, reason, message) = match error {
+        WireError::MalformedMessage => (
+            Code::InvalidArgument,
+            ErrorReason::MalformedMessage,
+            "malformed message",
+        ),
+        WireError::MessageTooLarge { .. } => (
+            Code::ResourceExhausted,
+            ErrorReason::MessageTooLarge,
+            "message too large",
+        ),
+        WireError::DeadlineExceeded => (
+            Code::DeadlineExceeded,
+            ErrorReason::DeadlineExceeded,
+            "deadline exceeded",
+        ),
+        WireError::NotImplemented => (
+            Code::Unimplemented,
+            ErrorReason::NotImplemented,
+            "not implemented",
+        ),
+    };
+    let mut details = details(reason, language);
+    if let WireError::MessageTooLarge { limit } = error {
+        let metadata = HashMap::from([("maxBytes".to_owned(), limit.to_string())]);
+        details.set_error_info(
+            wire_name(reason.as_str_name(), ERROR_PREFIX),
+            ERROR_DOMAIN,
+            metadata,
+        );
+    }
+    Status::with_error_details(code, message, details)
+}
+
+const ERROR_PREFIX: &str = "ERROR_REASON_";
+const VIOLATION_PREFIX: &str = "VIOLATION_REASON_";
+
+/// The name of an enum value without its prefix.
+fn wire_name(name: &'static str, prefix: &str) -> &'static str {
+    name.strip_prefix(prefix).unwrap_or(name)
+}
+
+/// The id of the text that belongs to a reason, in `locales/`.
+fn text_id(kind: &str, name: &str) -> String {
+    format!("{kind}-{}", name.to_ascii_lowercase().replace('_', "-"))
+}
+
+fn details(reason: ErrorReason, language: Language) -> ErrorDetails {
+    let name = wire_name(reason.as_str_name(), ERROR_PREFIX);
+    let mut details = ErrorDetails::with_error_info(name, ERROR_DOMAIN, HashMap::new());
+    details.set_localized_message(language.tag(), language.text(&text_id("error", name), &[]));
+    details
+}
+
+fn field_path(violation: &Violation) -> String {
+    match violation.index {
+        Some(index) => format!("{}[{index}]", violation.field),
+        None => violation.field.to_owned(),
+    }
+}
+
+fn describe(violation: &Violation) -> String {
+    format!("{} {}", field_path(violation), violation.problem)
+}
+
+fn field_violation(violation: &Violation, language: Language) -> FieldViolation {
+    let name = wire_name(
+        violation_reason(violation.problem).as_str_name(),
+        VIOLATION_PREFIX,
+    );
+    let numbers = match violation.problem {
+        Problem::Password(PasswordError::TooShort { min_length }) => vec![("min", min_length)],
+        _ => Vec::new(),
+    };
+    FieldViolation {
+        field: field_path(violation),
+        description: violation.problem.to_string(),
+        reason: name.to_owned(),
+        localized_message: Some(LocalizedMessage {
+            locale: language.tag().to_owned(),
+            message: language.text(&text_id("violation", name), &numbers),
+        }),
+    }
+}
+
+fn violation_reason(problem: Problem) -> ViolationReason {
+    match problem {
+        Problem::Required | Problem::Phone(PhoneError::Empty) | Problem::Password(PasswordError::Empty) => {
+            ViolationReason::Required
+        }
+        Problem::EnumValueUnknown => ViolationReason::EnumValueUnknown,
+        Problem::MutuallyExclusive(_) => ViolationReason::MutuallyExclusive,
+        Problem::TooManyItems(_) => ViolationReason::TooManyItems,
+        Problem::SessionIdInvalid => ViolationReason::SessionIdInvalid,
+        Problem::IpAddressInvalid => ViolationReason::IpAddressInvalid,
+        Problem::LocaleInvalid => ViolationReason::LocaleInvalid,
+        Problem::Phone(problem) => match problem {
+            PhoneError::Empty => ViolationReason::Required,
+            PhoneError::InputTooLong => ViolationReason::PhoneNumberInputTooLong,
+            PhoneError::CharacterNotAllowed => ViolationReason::PhoneNumberCharacterNotAllowed,
+            PhoneError::RegionUnknown => ViolationReason::RegionUnknown,
+            PhoneError::RegionRequired => ViolationReason::PhoneNumberRegionRequired,
+            PhoneError::NotANumber => ViolationReason::PhoneNumberNotANumber,
+            PhoneError::CountryCodeUnknown => ViolationReason::PhoneNumberCountryCodeUnknown,
+            PhoneError::TooShort => ViolationReason::PhoneNumberTooShort,
+            PhoneError::TooLong => ViolationReason::PhoneNumberTooLong,
+            PhoneError::LengthNotPossible => ViolationReason::PhoneNumberLengthNotPossible,
+            PhoneError::LocalOnly => ViolationReason::PhoneNumberLocalOnly,
+            PhoneError::NotStable => ViolationReason::PhoneNumberNotStable,
+            PhoneError::NotValid => ViolationReason::PhoneNumberNotValid,
+            PhoneError::LineTypeNotAllowed => ViolationReason::PhoneNumberLineTypeNotAllowed,
+        },
+        Problem::Password(problem) => match problem {
+            PasswordError::Empty => ViolationReason::Required,
+            PasswordError::TooShort { .. } => ViolationReason::PasswordTooShort,
+            PasswordError::TooLong => ViolationReason::PasswordTooLong,
+            PasswordError::CharacterNotAllowed => ViolationReason::PasswordCharacterNotAllowed,
+            PasswordError::TooCommon => ViolationReason::PasswordTooCommon,
+            PasswordError::ContainsPhoneNumber => ViolationReason::PasswordContainsPhoneNumber,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every reason of the contract has a text of its own in every language.
+    #[test]
+    fn no_reason_lacks_a_text() {
+        let errors = (1..).map_while(|number| ErrorReason::try_from(number).ok());
+        let errors: Vec<String> = errors
+            .map(|reason| text_id("error", wire_name(reason.as_str_name(), ERROR_PREFIX)))
+            .collect();
+        let violations = (1..).map_while(|number| ViolationReason::try_from(number).ok());
+        let violations: Vec<String> = violations
+            .map(|reason| text_id("violation", wire_name(reason.as_str_name(), VIOLATION_PREFIX)))
+            .collect();
+        assert_eq!((errors.len(), violations.len()), (17, 25));
+        for id in errors.iter().chain(&violations) {
+            let english = Language::English.text(id, &[("min", 8)]);
+            assert_ne!(english, *id, "no English text");
+            for language in [Language::Uzbek, Language::Russian, Language::Turkish] {
+                let text = language.text(id, &[("min", 8)]);
+                assert!(text != english && text != *id, "{id} has no text in {language:?}");
+            }
+        }
+    }
+}

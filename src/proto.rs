@@ -1,0 +1,42 @@
+//! The contract, as generated from `proto/phone_identity/v1`.
+
+/// Messages, client and server of package `phone_identity.v1`. Documentation is in the proto files.
+pub mod v1 {
+    #![allow(
+        missing_docs,
+        unused_qualifications,
+        clippy::missing_errors_doc,
+        clippy::must_use_candidate,
+        clippy::needless_pass_by_value,
+        reason = "generated code"
+    )]
+    tonic::include_proto!("phone_identity.v1");
+}
+
+/// The encoded file descriptor set of the contract, for server reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// Gives messages with secrets a `Debug` that shows their name only.
+macro_rules! redacted_debug {
+    ($($message:ident),+ $(,)?) => {$(
+        impl std::fmt::Debug for v1::$message {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(concat!(stringify!($message), " { .. }"))
+            }
+        }
+    )+};
+}
+
+redacted_debug!(
+    AuthenticateRequest,
+    AuthenticateResponse,
+    CreateSuperuserRequest,
+    DeactivateProfileRequest,
+    DeleteProfileRequest,
+    RegisterRequest,
+    RegisterResponse,
+    RevokeSessionRequest,
+    UpdateProfileRequest,
+    User,
+    ValidateSessionRequest,
+);

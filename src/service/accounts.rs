@@ -1,0 +1,226 @@
+//! The life of an account: registering, signing in, changing, leaving, and superusers.
+//!
+//! A password is hashed before a transaction begins, since that takes long. What was read before the hashing is read
+//! again in the transaction, under a lock of the person's row, so that a sign-in with the old password cannot outlive
+//! a change of the password. What follows a hash finishes even if the caller goes away.
+
+mod profile;
+mod sign_in;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+pub use profile::ProfileUpdate;
+pub use sign_in::Credentials;
+
+use super::hasher::Hasher;
+use super::sessions::Actor;
+use crate::clock::{Clock, Timestamp};
+use crate::domain::password::Password;
+use crate::domain::phone::PhoneNumber;
+use crate::domain::session::{AuthMethod, ClientInfo, Lifetimes, Session, SessionId};
+use crate::domain::token::PlainToken;
+use crate::domain::user::{User, UserId, UserStatus};
+use crate::error::Error;
+use crate::store::sessions::Selection;
+use crate::store::users::Change;
+use crate::store::{Store, sessions, users};
+
+/// The settings that decide how accounts are dealt with.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// How long sessions live.
+    pub lifetimes: Lifetimes,
+    /// The most live sessions of a person; the oldest gives way.
+    pub max_sessions: u32,
+    /// How long after signing in a person needs no password to change their account.
+    pub reauthentication_window: Duration,
+}
+
+/// Deals with accounts. Cheap to clone.
+#[derive(Clone)]
+pub struct Accounts {
+    store: Store,
+    hasher: Hasher,
+    clock: Arc<dyn Clock>,
+    policy: Policy,
+    tasks: TaskTracker,
+}
+
+/// A new account to be.
+#[derive(Debug)]
+pub struct Registration {
+    /// The phone number, fit to be taken.
+    pub phone_number: PhoneNumber,
+    /// The password, fit to be chosen.
+    pub password: Password,
+    /// The person's device.
+    pub client: ClientInfo,
+}
+
+/// Somebody who has just signed in.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// The person.
+    pub user: User,
+    /// The new session.
+    pub session: Session,
+    /// Its token, which is known to nobody else.
+    pub token: PlainToken,
+}
+
+impl Accounts {
+    /// Accounts in this store. `tasks` keeps track of writes that must finish before the program ends.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        hasher: Hasher,
+        clock: Arc<dyn Clock>,
+        policy: Policy,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            store,
+            hasher,
+            clock,
+            policy,
+            tasks,
+        }
+    }
+
+    /// Creates a person and signs them in.
+    ///
+    /// # Errors
+    /// [`Error::PhoneNumberTaken`]; [`Error::Overloaded`].
+    pub async fn register(&self, registration: Registration) -> Result<SignedIn, Error> {
+        let Registration {
+            phone_number,
+            password,
+            client,
+        } = registration;
+        let hash = self.hasher.hash(password).await?;
+        self.finish(|this| async move {
+            let now = this.clock.now();
+            let mut user = new_user(phone_number, now);
+            user.last_login_at = Some(now);
+            let (session, token) = this.new_session(user.id, client, now)?;
+            let tx = this.store.begin().await?;
+            users::insert(&tx, &user, &hash).await?;
+            sessions::insert(&tx, &session, &token.hash()).await?;
+            tx.commit().await?;
+            Ok(SignedIn { user, session, token })
+        })
+        .await
+    }
+
+    /// Creates a superuser. Without an actor it is the operator, at the command line, who does it.
+    ///
+    /// # Errors
+    /// [`Error::NotSuperuser`] when the actor is not one; [`Error::SessionInvalid`] when the actor's session ended
+    /// meanwhile; [`Error::PhoneNumberTaken`]; [`Error::Overloaded`].
+    pub async fn create_superuser(
+        &self,
+        actor: Option<Actor>,
+        phone_number: PhoneNumber,
+        password: Password,
+    ) -> Result<User, Error> {
+        let hash = self.hasher.hash(password).await?;
+        self.finish(|this| async move {
+            let user = User {
+                is_staff: true,
+                is_superuser: true,
+                ..new_user(phone_number, this.clock.now())
+            };
+            let tx = this.store.begin().await?;
+            if let Some(actor) = actor {
+                let account = this.lock_actor(&tx, &actor).await?;
+                if !account.user.is_superuser {
+                    return Err(Error::NotSuperuser);
+                }
+            }
+            users::insert(&tx, &user, &hash).await?;
+            tx.commit().await?;
+            Ok(user)
+        })
+        .await
+    }
+
+    /// Sets a person's password and ends their sessions, for the operator at the command line. Says whether there is
+    /// such a person.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`], or when the database fails.
+    pub async fn change_password(
+        &self,
+        phone_number: &PhoneNumber,
+        password: Password,
+    ) -> Result<bool, Error> {
+        let Some(account) = users::find_by_phone(self.store.reader(), phone_number).await? else {
+            return Ok(false);
+        };
+        let hash = self.hasher.hash(password).await?;
+        let id = account.user.id;
+        self.finish(move |this| async move {
+            let tx = this.store.begin().await?;
+            if users::lock(&tx, id).await?.is_none() {
+                return Ok(false);
+            }
+            let change = Change {
+                password_hash: Some(hash),
+                ..Change::default()
+            };
+            users::update(&tx, id, change, this.clock.now()).await?;
+            sessions::delete(&tx, id, Selection::All).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Runs what must not stop half way, even if the caller goes away.
+    async fn finish<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let task = self.tasks.spawn(work(self.clone()).in_current_span());
+        task.await.map_err(Error::internal)?
+    }
+
+    fn new_session(
+        &self,
+        user_id: UserId,
+        client: ClientInfo,
+        now: Timestamp,
+    ) -> Result<(Session, PlainToken), Error> {
+        let session = Session {
+            id: SessionId::generate(now),
+            user_id,
+            created_at: now,
+            last_seen_at: now,
+            expires_at: now + self.policy.lifetimes.absolute,
+            auth_methods: vec![AuthMethod::Password],
+            client,
+        };
+        Ok((session, PlainToken::generate()?))
+    }
+}
+
+fn new_user(phone_number: PhoneNumber, now: Timestamp) -> User {
+    User {
+        id: UserId::generate(now),
+        phone_number,
+        status: UserStatus::Active,
+        is_staff: false,
+        is_superuser: false,
+        has_password: true,
+        phone_verified_at: None,
+        locale: None,
+        created_at: now,
+        updated_at: now,
+        last_login_at: None,
+    }
+}

@@ -1,0 +1,190 @@
+//! What people do with their own account: change it, deactivate it, delete it.
+
+use super::Accounts;
+use crate::domain::password::Password;
+use crate::domain::phone::PhoneNumber;
+use crate::domain::user::{Locale, User, UserStatus};
+use crate::error::Error;
+use crate::service::hasher::Verdict;
+use crate::service::sessions::Actor;
+use crate::store::sessions::Selection;
+use crate::store::users::{Account, Change};
+use crate::store::{Transaction, locks, sessions, users};
+
+/// What to change about a person; `None` stays as it is.
+#[derive(Debug, Default)]
+pub struct ProfileUpdate {
+    /// The new phone number, fit to be taken.
+    pub phone_number: Option<PhoneNumber>,
+    /// The new password, fit to be chosen.
+    pub password: Option<Password>,
+    /// The new locale, or none.
+    pub locale: Option<Option<Locale>>,
+}
+
+/// How a person has shown that it is they who ask.
+enum Proof {
+    /// They signed in within the reauthentication window.
+    FreshSignIn,
+    /// They knew the password of this version.
+    Password { credential_version: i64 },
+}
+
+impl Accounts {
+    /// Changes the actor's person. A new password ends the other sessions; a new number is not verified.
+    ///
+    /// # Errors
+    /// [`Error::CurrentPasswordWrong`], [`Error::ReauthenticationRequired`], [`Error::PhoneNumberTaken`],
+    /// [`Error::SessionInvalid`] when the session ended meanwhile, [`Error::Overloaded`].
+    pub async fn update_profile(
+        &self,
+        actor: Actor,
+        current_password: Option<Password>,
+        update: ProfileUpdate,
+    ) -> Result<User, Error> {
+        let proof = self.prove(&actor, current_password).await?;
+        let ProfileUpdate {
+            phone_number,
+            password,
+            locale,
+        } = update;
+        let password_hash = match password {
+            Some(password) => Some(self.hasher.hash(password).await?),
+            None => None,
+        };
+        self.finish(|this| async move {
+            let now = this.clock.now();
+            let tx = this.store.begin().await?;
+            let account = this.lock_proved_actor(&tx, &actor, &proof).await?;
+            let phone_number = phone_number.filter(|number| *number != account.user.phone_number);
+            let locale = locale.filter(|locale| *locale != account.user.locale);
+            if phone_number.is_none() && password_hash.is_none() && locale.is_none() {
+                return Ok(account.user);
+            }
+            if password_hash.is_some() {
+                sessions::delete(&tx, account.user.id, Selection::AllBut(actor.session.id)).await?;
+            }
+            let change = Change {
+                phone_number,
+                password_hash,
+                locale,
+                status: None,
+            };
+            users::update(&tx, account.user.id, change, now).await?;
+            let changed = users::find(&tx, account.user.id)
+                .await?
+                .ok_or(Error::SessionInvalid)?;
+            tx.commit().await?;
+            Ok(changed.user)
+        })
+        .await
+    }
+
+    /// Deactivates the actor's person and ends all their sessions.
+    ///
+    /// # Errors
+    /// [`Error::CurrentPasswordWrong`], [`Error::ReauthenticationRequired`], [`Error::LastSuperuser`],
+    /// [`Error::SessionInvalid`] when the session ended meanwhile, [`Error::Overloaded`].
+    pub async fn deactivate_profile(
+        &self,
+        actor: Actor,
+        current_password: Option<Password>,
+    ) -> Result<(), Error> {
+        let proof = self.prove(&actor, current_password).await?;
+        self.finish(|this| async move {
+            let tx = this.store.begin().await?;
+            let id = this.lock_leaving_actor(&tx, &actor, &proof).await?.user.id;
+            let change = Change {
+                status: Some(UserStatus::Deactivated),
+                ..Change::default()
+            };
+            users::update(&tx, id, change, this.clock.now()).await?;
+            sessions::delete(&tx, id, Selection::All).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    /// Deletes the actor's person and all that is stored about them.
+    ///
+    /// # Errors
+    /// [`Error::CurrentPasswordWrong`], [`Error::ReauthenticationRequired`], [`Error::LastSuperuser`],
+    /// [`Error::SessionInvalid`] when the session ended meanwhile, [`Error::Overloaded`].
+    pub async fn delete_profile(
+        &self,
+        actor: Actor,
+        current_password: Option<Password>,
+    ) -> Result<(), Error> {
+        let proof = self.prove(&actor, current_password).await?;
+        self.finish(|this| async move {
+            let tx = this.store.begin().await?;
+            let id = this.lock_leaving_actor(&tx, &actor, &proof).await?.user.id;
+            users::delete(&tx, id).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    /// Has the actor show that it is really they: by the password, or by a fresh sign-in.
+    async fn prove(&self, actor: &Actor, current_password: Option<Password>) -> Result<Proof, Error> {
+        let Some(password) = current_password else {
+            let fresh_until = actor.session.created_at + self.policy.reauthentication_window;
+            let fresh = self.clock.now() <= fresh_until;
+            return if fresh {
+                Ok(Proof::FreshSignIn)
+            } else {
+                Err(Error::ReauthenticationRequired)
+            };
+        };
+        let account = users::find(self.store.reader(), actor.user.id)
+            .await?
+            .ok_or(Error::SessionInvalid)?;
+        let credential_version = account.credential_version;
+        match self.hasher.verify(password, account.password_hash).await? {
+            Verdict::Wrong => Err(Error::CurrentPasswordWrong),
+            Verdict::Right | Verdict::RightButWeak { .. } => Ok(Proof::Password { credential_version }),
+        }
+    }
+
+    /// Locks the actor's row and checks again what was read before the transaction.
+    pub(super) async fn lock_actor(&self, tx: &Transaction, actor: &Actor) -> Result<Account, Error> {
+        let account = users::lock(tx, actor.user.id)
+            .await?
+            .filter(|account| account.user.is_active());
+        let account = account.ok_or(Error::SessionInvalid)?;
+        if !sessions::exists(tx, actor.session.id).await? {
+            return Err(Error::SessionInvalid);
+        }
+        Ok(account)
+    }
+
+    async fn lock_proved_actor(
+        &self,
+        tx: &Transaction,
+        actor: &Actor,
+        proof: &Proof,
+    ) -> Result<Account, Error> {
+        let account = self.lock_actor(tx, actor).await?;
+        match proof {
+            Proof::Password { credential_version } if *credential_version != account.credential_version => {
+                Err(Error::CurrentPasswordWrong)
+            }
+            Proof::Password { .. } | Proof::FreshSignIn => Ok(account),
+        }
+    }
+
+    /// As [`Self::lock_proved_actor`], for somebody who leaves: the last active superuser may not.
+    async fn lock_leaving_actor(
+        &self,
+        tx: &Transaction,
+        actor: &Actor,
+        proof: &Proof,
+    ) -> Result<Account, Error> {
+        locks::lock_superusers(tx).await?;
+        let account = self.lock_proved_actor(tx, actor, proof).await?;
+        if account.user.is_superuser && !users::other_superuser_exists(tx, account.user.id).await? {
+            return Err(Error::LastSuperuser);
+        }
+        Ok(account)
+    }
+}

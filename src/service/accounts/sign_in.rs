@@ -1,0 +1,97 @@
+//! Signing in by phone number and password.
+
+use super::{Accounts, SignedIn};
+use crate::domain::password::Password;
+use crate::domain::phone::PhoneNumber;
+use crate::domain::session::ClientInfo;
+use crate::domain::user::UserStatus;
+use crate::error::Error;
+use crate::service::hasher::Verdict;
+use crate::store::users::{Account, Change};
+use crate::store::{sessions, users};
+
+/// What a person signs in with.
+#[derive(Debug)]
+pub struct Credentials {
+    /// The phone number, whether or not somebody has it.
+    pub phone_number: PhoneNumber,
+    /// The password.
+    pub password: Password,
+    /// The person's device.
+    pub client: ClientInfo,
+    /// Whether to bring a deactivated account back.
+    pub reactivate: bool,
+}
+
+impl Accounts {
+    /// Signs a person in. An unknown number takes as long as a wrong password: it is checked against a dummy hash.
+    ///
+    /// # Errors
+    /// [`Error::InvalidCredentials`]; [`Error::AccountDeactivated`], only after the right password and unless
+    /// `reactivate` is set; [`Error::Overloaded`].
+    pub async fn authenticate(&self, credentials: Credentials) -> Result<SignedIn, Error> {
+        let Credentials {
+            phone_number,
+            password,
+            client,
+            reactivate,
+        } = credentials;
+        let account = users::find_by_phone(self.store.reader(), &phone_number).await?;
+        let stored = account.as_ref().and_then(|account| account.password_hash.clone());
+        let verdict = self.hasher.verify(password, stored).await?;
+        let Some(account) = account.filter(|_| verdict != Verdict::Wrong) else {
+            return Err(Error::InvalidCredentials);
+        };
+        if !account.user.is_active() && !reactivate {
+            return Err(Error::AccountDeactivated);
+        }
+        self.finish(|this| async move { this.commit_sign_in(account, verdict, client).await })
+            .await
+    }
+
+    /// Signs in a person whose password was right when `account` was read.
+    async fn commit_sign_in(
+        &self,
+        account: Account,
+        verdict: Verdict,
+        client: ClientInfo,
+    ) -> Result<SignedIn, Error> {
+        let now = self.clock.now();
+        let id = account.user.id;
+        let (session, token) = self.new_session(id, client, now)?;
+        let tx = self.store.begin().await?;
+        let Some(current) = users::lock(&tx, id).await? else {
+            return Err(Error::InvalidCredentials);
+        };
+        if current.credential_version != account.credential_version
+            || current.user.status != account.user.status
+            || current.user.phone_number != account.user.phone_number
+        {
+            return Err(Error::InvalidCredentials);
+        }
+        if let (Verdict::RightButWeak { stronger }, Some(verified)) = (verdict, account.password_hash) {
+            users::rehash(&tx, id, &verified, &stronger).await?;
+        }
+        let mut user = current.user;
+        if !user.is_active() {
+            user.status = UserStatus::Active;
+            user.updated_at = now;
+            users::update(
+                &tx,
+                id,
+                Change {
+                    status: Some(user.status),
+                    ..Change::default()
+                },
+                now,
+            )
+            .await?;
+        }
+        user.last_login_at = Some(now);
+        users::set_last_login(&tx, id, now).await?;
+        sessions::make_room(&tx, id, self.policy.max_sessions, &self.policy.lifetimes, now).await?;
+        sessions::insert(&tx, &session, &token.hash()).await?;
+        tx.commit().await?;
+        Ok(SignedIn { user, session, token })
+    }
+}

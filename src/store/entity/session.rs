@@ -1,0 +1,68 @@
+//! Table `sessions`.
+
+use sea_orm::entity::prelude::*;
+
+use crate::domain::session::{AuthMethod, ClientInfo, Session, SessionId};
+use crate::domain::user::UserId;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, DeriveEntityModel)]
+#[sea_orm(table_name = "sessions")]
+pub(crate) struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    /// The SHA-256 of the token, 32 bytes.
+    #[sea_orm(unique)]
+    pub token_hash: Vec<u8>,
+    pub user_id: Uuid,
+    pub created_at: DateTimeUtc,
+    pub last_seen_at: DateTimeUtc,
+    pub expires_at: DateTimeUtc,
+    /// Names of authentication methods, separated by commas.
+    pub auth_methods: String,
+    pub client_ip_address: Option<String>,
+    pub client_user_agent: Option<String>,
+    #[sea_orm(belongs_to, from = "user_id", to = "id")]
+    pub user: BelongsTo<super::user::Entity>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// The name of an authentication method in column `auth_methods`.
+const PASSWORD: &str = "password";
+
+/// What stands in column `auth_methods`.
+pub(crate) fn format_auth_methods(methods: &[AuthMethod]) -> String {
+    let names: Vec<&str> = methods
+        .iter()
+        .map(|method| match method {
+            AuthMethod::Password => PASSWORD,
+        })
+        .collect();
+    names.join(",")
+}
+
+fn parse_auth_methods(names: &str) -> Vec<AuthMethod> {
+    // A name that a newer version wrote is passed over: this one has no word for it.
+    names
+        .split(',')
+        .filter_map(|name| (name == PASSWORD).then_some(AuthMethod::Password))
+        .collect()
+}
+
+impl From<Model> for Session {
+    fn from(row: Model) -> Self {
+        Self {
+            id: SessionId(row.id),
+            user_id: UserId(row.user_id),
+            created_at: row.created_at,
+            last_seen_at: row.last_seen_at,
+            expires_at: row.expires_at,
+            auth_methods: parse_auth_methods(&row.auth_methods),
+            client: ClientInfo {
+                ip_address: row.client_ip_address.and_then(|address| address.parse().ok()),
+                user_agent: row.client_user_agent,
+            },
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Queries on people.
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, PaginatorTrait as _,
+    QueryFilter as _, QuerySelect as _, SqlErr,
+};
+
+use super::StoreError;
+use super::entity::user::{ActiveModel, Column, Entity, Model, Status};
+use crate::clock::Timestamp;
+use crate::domain::phone::PhoneNumber;
+use crate::domain::user::{Locale, User, UserId, UserStatus};
+
+/// A person with what is needed to check a password.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// The person.
+    pub user: User,
+    /// The Argon2id PHC string of the password, if there is one.
+    pub password_hash: Option<String>,
+    /// Goes up with every change of the password, and with nothing else.
+    pub credential_version: i64,
+}
+
+impl TryFrom<Model> for Account {
+    type Error = DbErr;
+
+    fn try_from(row: Model) -> Result<Self, DbErr> {
+        let password_hash = row.password_hash.clone();
+        let credential_version = row.credential_version;
+        Ok(Self {
+            user: row.try_into()?,
+            password_hash,
+            credential_version,
+        })
+    }
+}
+
+/// Finds a person by phone number.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_by_phone(
+    db: &impl ConnectionTrait,
+    phone: &PhoneNumber,
+) -> Result<Option<Account>, StoreError> {
+    let row = Entity::find()
+        .filter(Column::PhoneNumber.eq(phone.as_str()))
+        .one(db)
+        .await?;
+    Ok(row.map(Account::try_from).transpose()?)
+}
+
+/// Finds a person by id.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find(db: &impl ConnectionTrait, id: UserId) -> Result<Option<Account>, StoreError> {
+    let row = Entity::find_by_id(id.0).one(db).await?;
+    Ok(row.map(Account::try_from).transpose()?)
+}
+
+/// Finds a person and locks the row until the transaction ends.
+///
+/// # Errors
+/// When the database fails.
+pub async fn lock(db: &impl ConnectionTrait, id: UserId) -> Result<Option<Account>, StoreError> {
+    let row = Entity::find_by_id(id.0).lock_exclusive().one(db).await?;
+    Ok(row.map(Account::try_from).transpose()?)
+}
+
+/// Adds a person.
+///
+/// # Errors
+/// [`StoreError::PhoneNumberTaken`], decided by the unique index; or when the database fails.
+pub async fn insert(db: &impl ConnectionTrait, user: &User, password_hash: &str) -> Result<(), StoreError> {
+    let row = ActiveModel {
+        id: Set(user.id.0),
+        phone_number: Set(user.phone_number.as_str().to_owned()),
+        password_hash: Set(Some(password_hash.to_owned())),
+        credential_version: Set(0),
+        status: Set(user.status.into()),
+        is_staff: Set(user.is_staff),
+        is_superuser: Set(user.is_superuser),
+        phone_verified_at: Set(user.phone_verified_at),
+        locale: Set(user.locale.as_ref().map(|locale| locale.as_str().to_owned())),
+        created_at: Set(user.created_at),
+        updated_at: Set(user.updated_at),
+        last_login_at: Set(user.last_login_at),
+    };
+    Entity::insert(row)
+        .exec_without_returning(db)
+        .await
+        .map_err(taken_or_other)?;
+    Ok(())
+}
+
+/// What to change about a person; `None` stays as it is.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// The new phone number; it is not verified.
+    pub phone_number: Option<PhoneNumber>,
+    /// The Argon2id PHC string of the new password.
+    pub password_hash: Option<String>,
+    /// The new locale, or none.
+    pub locale: Option<Option<Locale>>,
+    /// The new status.
+    pub status: Option<UserStatus>,
+}
+
+/// Changes a person.
+///
+/// # Errors
+/// [`StoreError::PhoneNumberTaken`], decided by the unique index; or when the database fails.
+pub async fn update(
+    db: &impl ConnectionTrait,
+    id: UserId,
+    change: Change,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut update = Entity::update_many()
+        .filter(Column::Id.eq(id.0))
+        .col_expr(Column::UpdatedAt, Expr::value(now));
+    if let Some(phone_number) = change.phone_number {
+        update = update
+            .col_expr(Column::PhoneNumber, Expr::value(phone_number.as_str()))
+            .col_expr(Column::PhoneVerifiedAt, Expr::value(None::<Timestamp>));
+    }
+    if let Some(password_hash) = change.password_hash {
+        update = update
+            .col_expr(Column::PasswordHash, Expr::value(password_hash))
+            .col_expr(
+                Column::CredentialVersion,
+                Expr::col(Column::CredentialVersion).add(1),
+            );
+    }
+    if let Some(locale) = change.locale {
+        update = update.col_expr(
+            Column::Locale,
+            Expr::value(locale.map(|locale| locale.as_str().to_owned())),
+        );
+    }
+    if let Some(status) = change.status {
+        update = update.col_expr(Column::Status, Expr::value(Status::from(status)));
+    }
+    update.exec(db).await.map_err(taken_or_other)?;
+    Ok(())
+}
+
+/// Notes that a person has signed in.
+///
+/// # Errors
+/// When the database fails.
+pub async fn set_last_login(db: &impl ConnectionTrait, id: UserId, now: Timestamp) -> Result<(), StoreError> {
+    Entity::update_many()
+        .filter(Column::Id.eq(id.0))
+        .col_expr(Column::LastLoginAt, Expr::value(now))
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
+/// Replaces the hash of a password by a stronger hash of the same password, unless the password has changed since
+/// `verified` was read.
+///
+/// # Errors
+/// When the database fails.
+pub async fn rehash(
+    db: &impl ConnectionTrait,
+    id: UserId,
+    verified: &str,
+    stronger: &str,
+) -> Result<(), StoreError> {
+    Entity::update_many()
+        .filter(Column::Id.eq(id.0))
+        .filter(Column::PasswordHash.eq(verified))
+        .col_expr(Column::PasswordHash, Expr::value(stronger))
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
+/// Deletes a person, and their sessions with them (a foreign key).
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete(db: &impl ConnectionTrait, id: UserId) -> Result<(), StoreError> {
+    Entity::delete_by_id(id.0).exec(db).await?;
+    Ok(())
+}
+
+/// Whether there is an active superuser besides this person. Call [`super::locks::lock_superusers`] first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn other_superuser_exists(db: &impl ConnectionTrait, id: UserId) -> Result<bool, StoreError> {
+    let others = Entity::find()
+        .filter(Column::IsSuperuser.eq(true))
+        .filter(Column::Status.eq(Status::Active))
+        .filter(Column::Id.ne(id.0))
+        .count(db)
+        .await?;
+    Ok(others > 0)
+}
+
+/// The one unique index that a write to this table can break, besides the random id, is that of the phone number.
+fn taken_or_other(error: DbErr) -> StoreError {
+    match error.sql_err() {
+        Some(SqlErr::UniqueConstraintViolation(_)) => StoreError::PhoneNumberTaken,
+        _ => error.into(),
+    }
+}
