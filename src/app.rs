@@ -85,8 +85,11 @@ impl App {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
         let (health, health_service) = tonic_health::server::health_reporter();
+        // tonic-health says SERVING from the start. Connections wait in line until the database has answered.
         set_readiness(&health, ServingStatus::NotServing).await;
         health.set_service_status(LIVENESS, ServingStatus::Serving).await;
+        self.store.ping().await?;
+        set_readiness(&health, ServingStatus::Serving).await;
 
         let bound = self.settings.shutdown_timeout;
         let services = Services {
@@ -104,9 +107,6 @@ impl App {
             listener,
             stopped,
         ));
-
-        self.store.ping().await?;
-        set_readiness(&health, ServingStatus::Serving).await;
         tracing::info!("serving");
 
         tokio::select! {

@@ -92,7 +92,7 @@ impl From<StartError> for Failure {
 #[must_use]
 pub fn main() -> ExitCode {
     let outcome = load_dotenv()
-        .and_then(|()| parse(env::args_os()))
+        .and_then(|()| parse(env::args_os().filter(|arg| !is_empty_flag(arg))))
         .and_then(|cli| cli.map_or(Ok(()), run));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -142,6 +142,13 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failur
         }
         Err(error) => Err(Failure::Unusable(one_line(&error))),
     }
+}
+
+/// Whether this is `--some-thing=`. Empty means unset, as it does in the environment; templates of deployments make such.
+fn is_empty_flag(arg: &OsString) -> bool {
+    arg.to_str()
+        .and_then(|arg| arg.strip_prefix("--")?.strip_suffix('='))
+        .is_some_and(|name| !name.contains('='))
 }
 
 /// What clap says over several lines, on one and without the advice that follows.

@@ -119,11 +119,11 @@ where
                 Err(_) => status::of_wire_error(WireError::DeadlineExceeded, language).into_http(),
             };
             let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
-            let milliseconds = begun.elapsed().as_secs_f64() * 1e3;
+            let microseconds = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             if is_ours {
-                tracing::info!(?code, milliseconds, "call ended");
+                tracing::info!(?code, microseconds, "call ended");
             } else {
-                tracing::debug!(?code, milliseconds, "call ended");
+                tracing::debug!(?code, microseconds, "call ended");
             }
             if let Ok(value) = HeaderValue::try_from(request_id) {
                 response.headers_mut().insert(REQUEST_ID, value);

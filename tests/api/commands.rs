@@ -1,0 +1,170 @@
+//! The commands of an operator: createsuperuser, changepassword, phone-check.
+
+use std::path::Path;
+use std::process::Output;
+
+use tonic::Code;
+
+use crate::support::binary::{ServerProcess, run};
+use crate::support::refusal::assert_refused;
+use crate::support::{OTHER_PASSWORD, PASSWORD, connect, credentials, registration, validation};
+
+/// The one line that a command fails with.
+fn failure(output: &Output, code: i32) -> String {
+    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    stderr
+}
+
+fn create(folder: &Path, flag: &str, number: &str, password: &str) -> Output {
+    run(
+        folder,
+        &["createsuperuser", flag, number, "--password-stdin"],
+        &format!("{password}\n"),
+    )
+}
+
+#[tokio::test]
+async fn a_superuser_is_created_beside_a_running_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = ServerProcess::start(folder.path(), &[]).await;
+    let made = create(folder.path(), "--phone-number", "+998901234567", PASSWORD);
+    assert!(made.status.success(), "{made:?}");
+    let stdout = String::from_utf8(made.stdout).unwrap();
+    assert!(
+        stdout.starts_with("superuser ") && stdout.ends_with(" created: +998901234567\n"),
+        "{stdout}"
+    );
+    let mut client = connect(server.address).await;
+    let user = client
+        .authenticate(credentials("+998901234567", PASSWORD))
+        .await
+        .unwrap()
+        .into_inner()
+        .user
+        .unwrap();
+    assert!(user.is_superuser && user.is_staff);
+
+    // As Django spells it; the region of a national number is a setting.
+    let made = run(
+        folder.path(),
+        &[
+            "createsuperuser",
+            "--phone_number",
+            "90 123 45 68",
+            "--password-stdin",
+            "--default-region",
+            "uz",
+        ],
+        PASSWORD,
+    );
+    assert!(made.status.success(), "{made:?}");
+    let taken = create(folder.path(), "--phone-number", "+998901234567", OTHER_PASSWORD);
+    assert!(failure(&taken, 1).contains("somebody has this phone number"));
+}
+
+#[test]
+fn bad_arguments_are_one_clear_line_and_make_no_database() {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, password, expected) in [
+        ("901234567", PASSWORD, "the phone number does not say its country"),
+        (
+            "+1201555O123",
+            PASSWORD,
+            "the phone number has a character that is not allowed",
+        ),
+        ("+18002345678", PASSWORD, "line type"),
+        ("+998901234567", "", "the password must be given"),
+        (
+            "+998901234567",
+            "zqvkxwj",
+            "the password is shorter than 8 characters",
+        ),
+        ("+998901234567", "password", "the password is among"),
+        ("+998901234567", "901234567", "the password is the phone number"),
+    ] {
+        let line = failure(&create(folder.path(), "--phone-number", number, password), 2);
+        assert!(line.contains(expected), "{line}");
+    }
+    let asked = run(
+        folder.path(),
+        &["createsuperuser", "--phone-number", "+998901234567"],
+        PASSWORD,
+    );
+    assert!(failure(&asked, 2).contains("--password-stdin"));
+    assert!(!folder.path().join("phone-identity.db").exists());
+}
+
+#[tokio::test]
+async fn changepassword_ends_all_sessions() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = ServerProcess::start(folder.path(), &[]).await;
+    let mut client = connect(server.address).await;
+    let token = client
+        .register(registration("+998901234567", PASSWORD))
+        .await
+        .unwrap()
+        .into_inner()
+        .session_token;
+    let changed = run(
+        folder.path(),
+        &["changepassword", "+998 90 123 45 67", "--password-stdin"],
+        OTHER_PASSWORD,
+    );
+    assert!(changed.status.success(), "{changed:?}");
+    assert_refused(
+        client.validate_session(validation(&token)).await,
+        Code::Unauthenticated,
+        "SESSION_INVALID",
+    );
+    let old = client.authenticate(credentials("+998901234567", PASSWORD)).await;
+    assert_refused(old, Code::Unauthenticated, "INVALID_CREDENTIALS");
+    client
+        .authenticate(credentials("+998901234567", OTHER_PASSWORD))
+        .await
+        .unwrap();
+    let unknown = run(
+        folder.path(),
+        &["changepassword", "+998901234568", "--password-stdin"],
+        OTHER_PASSWORD,
+    );
+    assert!(failure(&unknown, 1).contains("nobody has this phone number"));
+}
+
+#[test]
+fn phone_check_writes_a_line_for_each_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [
+        "phone-check",
+        "--region",
+        "UZ",
+        "90 123 45 67",
+        "+18002345678",
+        "-",
+        "+7 495 1234567",
+    ];
+    let checked = run(folder.path(), &arguments, "");
+    assert_eq!(
+        String::from_utf8(checked.stdout).unwrap(),
+        "90 123 45 67\t+998901234567\tmobile\tUZ\tok\n\
+         +18002345678\t+18002345678\ttoll_free\tUS\tline_type_not_allowed\n\
+         -\t-\t-\t-\tnot_a_number\n\
+         +7 495 1234567\t+74951234567\tfixed_line\tRU\tok\n"
+    );
+    let checked = run(
+        folder.path(),
+        &["phone-check"],
+        "901234567\tUZ\n901234567\n\n+1201555O123\n1\tXX\n",
+    );
+    assert!(checked.status.success());
+    assert_eq!(
+        String::from_utf8(checked.stdout).unwrap(),
+        "901234567\t+998901234567\tmobile\tUZ\tok\n\
+         901234567\t-\t-\t-\tregion_required\n\
+         \t-\t-\t-\tempty\n\
+         +1201555O123\t-\t-\t-\tcharacter_not_allowed\n\
+         1\t-\t-\t-\tregion_unknown\n"
+    );
+    assert!(!folder.path().join("phone-identity.db").exists());
+}

@@ -1,0 +1,172 @@
+//! What a log may not have in it: the whole log of a run of every RPC is read, at the finest level.
+
+use phone_identity::proto::v1;
+
+use crate::support::binary::{ServerProcess, run};
+use crate::support::{OTHER_PASSWORD, PASSWORD, connect, credentials, registration, validation, with_bearer};
+
+const PHONE_NUMBER: &str = "+998901234567";
+const NEW_PHONE_NUMBER: &str = "+998712345678";
+const SUPERUSER: &str = "+998931112233";
+
+/// Calls every RPC, well and badly, and gives the tokens that were made.
+async fn every_rpc(server: &ServerProcess) -> Vec<String> {
+    let mut client = connect(server.address).await;
+    let first = client
+        .register(registration(PHONE_NUMBER, PASSWORD))
+        .await
+        .unwrap()
+        .into_inner()
+        .session_token;
+    let second = client
+        .authenticate(credentials(PHONE_NUMBER, PASSWORD))
+        .await
+        .unwrap()
+        .into_inner()
+        .session_token;
+    client
+        .register(registration(PHONE_NUMBER, PASSWORD))
+        .await
+        .unwrap_err();
+    client
+        .register(registration(&format!("{PHONE_NUMBER}x"), "password"))
+        .await
+        .unwrap_err();
+    client
+        .authenticate(credentials(PHONE_NUMBER, OTHER_PASSWORD))
+        .await
+        .unwrap_err();
+    client.validate_session(validation(&first)).await.unwrap();
+    client
+        .validate_session(validation(&first[..40]))
+        .await
+        .unwrap_err();
+    client
+        .list_sessions(with_bearer(&first, v1::ListSessionsRequest {}))
+        .await
+        .unwrap();
+    let others = v1::RevokeSessionsRequest {
+        all_others: true,
+        ..v1::RevokeSessionsRequest::default()
+    };
+    client.revoke_sessions(with_bearer(&first, others)).await.unwrap();
+    let update = v1::UpdateProfileRequest {
+        current_password: Some(PASSWORD.to_owned()),
+        new_phone_number: Some(NEW_PHONE_NUMBER.to_owned()),
+        new_password: Some(OTHER_PASSWORD.to_owned()),
+        ..v1::UpdateProfileRequest::default()
+    };
+    client.update_profile(with_bearer(&first, update)).await.unwrap();
+    client
+        .deactivate_profile(with_bearer(&first, v1::DeactivateProfileRequest::default()))
+        .await
+        .unwrap();
+    let mut back = credentials(NEW_PHONE_NUMBER, OTHER_PASSWORD);
+    back.reactivate = true;
+    let third = client
+        .authenticate(back)
+        .await
+        .unwrap()
+        .into_inner()
+        .session_token;
+    client
+        .revoke_session(v1::RevokeSessionRequest {
+            session_token: third.clone(),
+        })
+        .await
+        .unwrap();
+    let fourth = client
+        .authenticate(credentials(NEW_PHONE_NUMBER, OTHER_PASSWORD))
+        .await
+        .unwrap();
+    let fourth = fourth.into_inner().session_token;
+    client
+        .delete_profile(with_bearer(&fourth, v1::DeleteProfileRequest::default()))
+        .await
+        .unwrap();
+    let fifth = client
+        .authenticate(credentials(SUPERUSER, PASSWORD))
+        .await
+        .unwrap()
+        .into_inner()
+        .session_token;
+    let superuser = v1::CreateSuperuserRequest {
+        phone_number: PHONE_NUMBER.to_owned(),
+        default_region: String::new(),
+        password: OTHER_PASSWORD.to_owned(),
+    };
+    client
+        .create_superuser(with_bearer(&fifth, superuser))
+        .await
+        .unwrap();
+    vec![first, second, third, fourth, fifth]
+}
+
+async fn log_of_every_rpc(format: &str) -> (String, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let made = run(
+        folder.path(),
+        &["createsuperuser", "--phone-number", SUPERUSER, "--password-stdin"],
+        PASSWORD,
+    );
+    assert!(made.status.success(), "{made:?}");
+    let server = ServerProcess::start(folder.path(), &["--log-level=trace", "--log-format", format]).await;
+    let tokens = every_rpc(&server).await;
+    server.terminate();
+    let (code, log) = server.ended().await;
+    assert_eq!(code, Some(0), "{log}");
+    (log, tokens)
+}
+
+fn assert_tells_nothing(log: &str, tokens: &[String]) {
+    for number in [PHONE_NUMBER, NEW_PHONE_NUMBER, SUPERUSER] {
+        // The last seven digits are more than the mask shows, and stand in every way of writing the number.
+        assert!(
+            !log.contains(&number[number.len() - 7..]),
+            "{number} is in the log:\n{log}"
+        );
+    }
+    for secret in [PASSWORD, OTHER_PASSWORD, "$argon2"]
+        .into_iter()
+        .chain(tokens.iter().map(String::as_str))
+    {
+        assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
+    }
+    // Not in pieces either: every token begins with this.
+    assert!(!log.contains("pid_"), "{log}");
+}
+
+#[tokio::test]
+async fn a_json_log_tells_of_every_call_and_of_nobody() {
+    let (log, tokens) = log_of_every_rpc("json").await;
+    assert_tells_nothing(&log, &tokens);
+    for rpc in [
+        "Register",
+        "Authenticate",
+        "ValidateSession",
+        "RevokeSession",
+        "ListSessions",
+        "RevokeSessions",
+        "UpdateProfile",
+        "DeactivateProfile",
+        "DeleteProfile",
+        "CreateSuperuser",
+    ] {
+        let named = format!("\"rpc\":\"phone_identity.v1.PhoneIdentity/{rpc}\"");
+        let line = log
+            .lines()
+            .find(|line| line.contains(&named) && line.contains("call ended"));
+        let line = line.unwrap_or_else(|| panic!("no line of {rpc}:\n{log}"));
+        assert!(
+            line.starts_with('{') && line.ends_with('}') && line.contains("\"request_id\":\""),
+            "{line}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_pretty_log_tells_of_nobody() {
+    let (log, tokens) = log_of_every_rpc("pretty").await;
+    assert_tells_nothing(&log, &tokens);
+    assert!(log.contains("call ended") && !log.starts_with('{'), "{log}");
+}

@@ -1,0 +1,26 @@
+//! The service as its callers see it: the generated client over a real connection, each test on its own server and
+//! database. One file an RPC; `races`, `wire`, `logs`, `process` and `commands` are about all of them.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod authenticate;
+mod commands;
+mod create_superuser;
+mod deactivate_profile;
+mod delete_profile;
+mod list_sessions;
+mod logs;
+mod process;
+mod races;
+mod register;
+mod revoke_session;
+mod revoke_sessions;
+mod support;
+mod update_profile;
+mod validate_session;
+mod wire;

@@ -1,0 +1,274 @@
+//! The process: how it starts, how it refuses to, and how it ends.
+
+use std::net::TcpListener;
+
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use phone_identity::proto::v1::phone_identity_client::PhoneIdentityClient;
+
+use crate::support::binary::{ServerProcess, command, run};
+use crate::support::database::TestDatabase;
+use crate::support::{PASSWORD, channel, connect, credentials, registration};
+
+/// Runs `serve` with these flags and environment, and gives the one line that it fails with.
+fn refusal_to_start(flags: &[&str], environment: &[(&str, &str)]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    refusal_to_start_in(folder.path(), flags, environment)
+}
+
+fn refusal_to_start_in(folder: &std::path::Path, flags: &[&str], environment: &[(&str, &str)]) -> String {
+    let output = command(folder)
+        .args(flags)
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    let lines: Vec<_> = stderr.lines().filter(|line| !line.starts_with('{')).collect();
+    let [line] = lines.as_slice() else {
+        panic!("not one line:\n{stderr}")
+    };
+    (*line).to_owned()
+}
+
+#[test]
+fn a_bad_setting_is_one_clear_line() {
+    for (flags, environment, expected) in [
+        (vec!["--listen=nowhere"], vec![], "--listen"),
+        (vec!["--session-lifetime=soon"], vec![], "--session-lifetime"),
+        (
+            vec!["--session-lifetime=0s"],
+            vec![],
+            "must be longer than nothing",
+        ),
+        (vec!["--session-lifetime=11y"], vec![], "longer than ten years"),
+        (vec!["--default-region=Narnia"], vec![], "is not a known region"),
+        (
+            vec!["--allowed-line-types=mobile,smoke_signal"],
+            vec![],
+            "is not a line type",
+        ),
+        (
+            vec!["--argon2-memory-kib=8", "--argon2-parallelism=2"],
+            vec![],
+            "Argon2 parameters",
+        ),
+        (vec!["--password-min-length=7"], vec![], "not in 8..=128"),
+        (vec!["--no-such-setting"], vec![], "--no-such-setting"),
+        (vec!["serve", "--log-format=xml"], vec![], "--log-format"),
+        (
+            vec![],
+            vec![("PHONE_IDENTITY_MAX_SESSIONS", "0")],
+            "--max-sessions",
+        ),
+        (
+            vec![],
+            vec![("DATABASE_URL", "oracle://me:hunter2@db")],
+            "DATABASE_URL must begin with",
+        ),
+        (
+            vec![],
+            vec![("DATABASE_URL", "sqlite:a.db"), ("DATABASE_URL_FILE", "url")],
+            "both given",
+        ),
+        (
+            vec![],
+            vec![("DATABASE_URL_FILE", "missing")],
+            "DATABASE_URL_FILE",
+        ),
+    ] {
+        let line = refusal_to_start(&flags, &environment);
+        assert!(
+            line.starts_with("error: ") && line.contains(expected),
+            "{expected}: {line}"
+        );
+        assert!(!line.contains("hunter2"), "{line}");
+    }
+}
+
+#[test]
+fn a_bad_dotenv_is_refused_without_showing_it() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(".env"), "DATABASE_URL='hunter2\n").unwrap();
+    let line = refusal_to_start_in(folder.path(), &[], &[]);
+    assert!(line.contains(".env") && !line.contains("hunter2"), "{line}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_one_clear_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let line = refusal_to_start(&["--listen", &address], &[]);
+    assert!(
+        line.contains("cannot listen on") && line.contains(&address),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_database_that_cannot_be_used_is_one_clear_line() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("a_folder")).unwrap();
+    std::fs::write(
+        folder.path().join("a_text"),
+        "this is not a database, and long enough to be looked at".repeat(40),
+    )
+    .unwrap();
+    for url in [
+        "sqlite://a_folder",
+        "sqlite://missing/folder.db",
+        "sqlite://a_text",
+        "sqlite://a.db?mode=ro",
+    ] {
+        let line = refusal_to_start_in(
+            folder.path(),
+            &["--listen=127.0.0.1:0", "--database-url", url],
+            &[],
+        );
+        assert!(
+            line.starts_with("error: the database of DATABASE_URL cannot be used: "),
+            "{url}: {line}"
+        );
+    }
+}
+
+#[test]
+fn neither_help_nor_an_error_shows_the_database_url() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [["--help"], ["--nonsense"]] {
+        let output = command(folder.path())
+            .args(arguments)
+            .env("DATABASE_URL", "sqlite://hunter2.db")
+            .output()
+            .unwrap();
+        let shown = [output.stdout, output.stderr].concat();
+        assert!(!String::from_utf8(shown).unwrap().contains("hunter2"));
+    }
+}
+
+#[tokio::test]
+async fn settings_come_from_the_environment_and_from_dotenv_and_empty_means_unset() {
+    let folder = tempfile::tempdir().unwrap();
+    let dotenv = "DATABASE_URL=sqlite://from_dotenv.db\nPHONE_IDENTITY_LOG_FORMAT=\nPHONE_IDENTITY_LISTEN=\n";
+    std::fs::write(folder.path().join(".env"), dotenv).unwrap();
+    let server = ServerProcess::start(folder.path(), &["--default-region="]).await;
+    connect(server.address)
+        .await
+        .register(registration("+998901234567", PASSWORD))
+        .await
+        .unwrap();
+    server.terminate();
+    assert_eq!(server.ended().await.0, Some(0));
+    assert!(folder.path().join("from_dotenv.db").exists());
+}
+
+/// SIGTERM while a call waits for the database: health says so first, the call finishes, and the exit code is 0.
+#[tokio::test]
+async fn sigterm_lets_calls_in_flight_finish() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = ServerProcess::start(folder.path(), &[]).await;
+    let url = format!("sqlite://{}", folder.path().join("phone-identity.db").display());
+    let held = TestDatabase::open(&url).await.hold_writes().await;
+
+    let mut watcher = HealthClient::new(channel(server.address).await);
+    let request = || HealthCheckRequest {
+        service: "readiness".to_owned(),
+    };
+    let mut health = watcher.watch(request()).await.unwrap().into_inner();
+    assert_eq!(
+        health.message().await.unwrap().unwrap().status(),
+        ServingStatus::Serving
+    );
+
+    // On one connection, what is answered second shows that what was asked first has come.
+    let caller = channel(server.address).await;
+    let (mut client, mut prober) = (
+        PhoneIdentityClient::new(caller.clone()),
+        HealthClient::new(caller),
+    );
+    let mut call = Box::pin(client.register(registration("+998901234567", PASSWORD)));
+    tokio::select! {
+        biased;
+        outcome = &mut call => panic!("nothing could be written: {outcome:?}"),
+        checked = prober.check(request()) => drop(checked.unwrap()),
+    }
+
+    server.terminate();
+    let told = async { health.message().await.unwrap().unwrap().status() };
+    assert_eq!(
+        tokio::select! { status = told => status, _ = &mut call => panic!("ended first") },
+        ServingStatus::NotServing
+    );
+    drop(health);
+    drop(watcher);
+    held.release().await;
+    let registered = call.await.unwrap().into_inner();
+    drop((client, prober));
+    let (code, log) = server.ended().await;
+    assert_eq!(code, Some(0), "{log}");
+
+    let server = ServerProcess::start(folder.path(), &[]).await;
+    let mut client = connect(server.address).await;
+    let known = client
+        .authenticate(credentials("+998901234567", PASSWORD))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(known.user.unwrap().user_id, registered.user.unwrap().user_id);
+}
+
+#[tokio::test]
+async fn the_wait_for_calls_in_flight_is_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = ServerProcess::start(folder.path(), &["--shutdown-timeout=50ms"]).await;
+    let mut watcher = HealthClient::new(channel(server.address).await);
+    // A stream that never ends by itself.
+    let mut health = watcher
+        .watch(HealthCheckRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        health.message().await.unwrap().unwrap().status(),
+        ServingStatus::Serving
+    );
+    server.terminate();
+    let (code, log) = server.ended().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("did not finish in time"), "{log}");
+}
+
+#[test]
+fn migrate_makes_a_database_and_does_so_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let output = run(folder.path(), &["migrate", "--database-url=sqlite://here.db"], "");
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            "the database is up to date\n"
+        );
+    }
+    assert!(folder.path().join("here.db").exists());
+}
+
+#[tokio::test]
+async fn a_stopped_server_refuses_connections() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = ServerProcess::start(folder.path(), &[]).await;
+    let address = server.address;
+    let mut client = connect(address).await;
+    server.terminate();
+    assert_eq!(server.ended().await.0, Some(0));
+    let status = client
+        .register(registration("+998901234567", PASSWORD))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(status.code(), Code::Unavailable | Code::Unknown),
+        "{status:?}"
+    );
+}

@@ -1,0 +1,279 @@
+//! Register.
+
+use std::sync::Arc;
+
+use phone_identity::proto::v1;
+use tokio::sync::Barrier;
+use tonic::Code;
+
+use crate::support::refusal::{assert_refused, assert_violations, refusal};
+use crate::support::{PASSWORD, SignedIn, TestServer, registration, validation};
+
+#[tokio::test]
+async fn a_new_person_is_signed_in() {
+    let server = TestServer::start().await;
+    let mut client = server.client().await;
+    let request = v1::RegisterRequest {
+        phone_number: "(90) 123-45-67".to_owned(),
+        default_region: "uz".to_owned(),
+        password: PASSWORD.to_owned(),
+        client: Some(v1::ClientInfo {
+            ip_address: "2001:DB8::1".to_owned(),
+            user_agent: "Mozilla/5.0 \u{1F600}\n".to_owned(),
+        }),
+    };
+    let SignedIn { user, session, token } = client.register(request).await.unwrap().into_inner().into();
+
+    assert_eq!(user.phone_number, "+998901234567");
+    assert_eq!(user.status(), v1::UserStatus::Active);
+    assert!(user.has_password && !user.is_staff && !user.is_superuser);
+    assert_eq!((user.phone_verified_at, user.locale), (None, None));
+    let now = Some(prost_types::Timestamp {
+        seconds: 1_767_225_600,
+        nanos: 0,
+    });
+    assert_eq!(
+        (user.created_at, user.updated_at, user.last_login_at),
+        (now, now, now)
+    );
+    assert_eq!(session.user_id, user.user_id);
+    assert_eq!((session.created_at, session.last_seen_at), (now, now));
+    let days = |days: i64| {
+        Some(prost_types::Timestamp {
+            seconds: 1_767_225_600 + days * 86_400,
+            nanos: 0,
+        })
+    };
+    assert_eq!(
+        (session.expires_at, session.idle_expires_at),
+        (days(30), days(14))
+    );
+    assert_eq!(
+        session.auth_methods().collect::<Vec<_>>(),
+        [v1::AuthMethod::Password]
+    );
+    let device = session.client.clone().unwrap();
+    assert_eq!(
+        (device.ip_address.as_str(), device.user_agent.as_str()),
+        ("2001:db8::1", "Mozilla/5.0 \u{1F600}")
+    );
+
+    let valid = client
+        .validate_session(validation(&token))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(valid.session.unwrap(), session);
+    assert_eq!(valid.user.unwrap().user_id, user.user_id);
+}
+
+#[tokio::test]
+async fn neither_password_nor_token_is_stored() {
+    let server = TestServer::start().await;
+    let person = server.person().await;
+    let dump = server.database.dump().await;
+    assert!(
+        dump.contains("users.password_hash=$argon2id$v=19$m=64,t=1,p=1$"),
+        "{dump}"
+    );
+    assert!(
+        !dump.contains(PASSWORD) && !dump.contains(&person.token),
+        "{dump}"
+    );
+    // Nor the token in hexadecimal, as the columns of bytes are printed.
+    let hex: String = person.token.bytes().map(|byte| format!("{byte:02x}")).collect();
+    assert!(!dump.contains(&hex), "{dump}");
+}
+
+#[tokio::test]
+async fn a_number_is_taken_once_however_it_is_written() {
+    let server = TestServer::start().await;
+    let mut client = server.client().await;
+    client
+        .register(registration("+998901234567", PASSWORD))
+        .await
+        .unwrap();
+    for written in ["+998 90 123-45-67", "\u{ff0b}998901234567", "+٩٩٨901234567"] {
+        let again = client.register(registration(written, PASSWORD)).await;
+        assert_refused(again, Code::AlreadyExists, "PHONE_NUMBER_TAKEN");
+    }
+    assert_eq!(
+        (
+            server.database.count("users").await,
+            server.database.count("sessions").await
+        ),
+        (1, 1)
+    );
+}
+
+#[tokio::test]
+async fn of_64_at_once_for_one_number_one_succeeds() {
+    let server = TestServer::start().await;
+    let barrier = Arc::new(Barrier::new(64));
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let (mut client, barrier) = (server.client().await, barrier.clone());
+        calls.spawn(async move {
+            barrier.wait().await;
+            client.register(registration("+998901234567", PASSWORD)).await
+        });
+    }
+    let (succeeded, refused): (Vec<_>, Vec<_>) = calls.join_all().await.into_iter().partition(Result::is_ok);
+    assert_eq!((succeeded.len(), refused.len()), (1, 63));
+    for outcome in refused {
+        assert_refused(outcome, Code::AlreadyExists, "PHONE_NUMBER_TAKEN");
+    }
+    assert_eq!(
+        (
+            server.database.count("users").await,
+            server.database.count("sessions").await
+        ),
+        (1, 1)
+    );
+}
+
+#[tokio::test]
+async fn all_violations_come_at_once() {
+    let server = TestServer::start().await;
+    let request = v1::RegisterRequest {
+        phone_number: "+1201555O123".to_owned(),
+        default_region: String::new(),
+        password: "short".to_owned(),
+        client: Some(v1::ClientInfo {
+            ip_address: "localhost".to_owned(),
+            user_agent: String::new(),
+        }),
+    };
+    let outcome = server.client().await.register(request).await;
+    assert_violations(
+        outcome,
+        &[
+            ("phone_number", "PHONE_NUMBER_CHARACTER_NOT_ALLOWED"),
+            ("password", "PASSWORD_TOO_SHORT"),
+            ("client.ip_address", "IP_ADDRESS_INVALID"),
+        ],
+    );
+    let empty = server
+        .client()
+        .await
+        .register(v1::RegisterRequest::default())
+        .await;
+    assert_violations(empty, &[("phone_number", "REQUIRED"), ("password", "REQUIRED")]);
+}
+
+#[tokio::test]
+async fn bad_phone_numbers_are_refused_and_nothing_is_written() {
+    let server = TestServer::start().await;
+    let mut client = server.client().await;
+    let long = "+998".repeat(75);
+    for (input, reason) in [
+        ("+99890123456x", "PHONE_NUMBER_CHARACTER_NOT_ALLOWED"),
+        ("+998901234567\n", "PHONE_NUMBER_CHARACTER_NOT_ALLOWED"),
+        ("+998901234567\0", "PHONE_NUMBER_CHARACTER_NOT_ALLOWED"),
+        ("+998901234567 ext. 5", "PHONE_NUMBER_CHARACTER_NOT_ALLOWED"),
+        ("1;phone-context=a;tel:", "PHONE_NUMBER_CHARACTER_NOT_ALLOWED"),
+        (long.as_str(), "PHONE_NUMBER_INPUT_TOO_LONG"),
+        ("901234567", "PHONE_NUMBER_REGION_REQUIRED"),
+        ("+", "PHONE_NUMBER_NOT_A_NUMBER"),
+        ("+999123456789", "PHONE_NUMBER_COUNTRY_CODE_UNKNOWN"),
+        ("+99890123", "PHONE_NUMBER_TOO_SHORT"),
+        ("+9989012345678901", "PHONE_NUMBER_TOO_LONG"),
+        ("+998001234567", "PHONE_NUMBER_NOT_VALID"),
+        ("+18002345678", "PHONE_NUMBER_LINE_TYPE_NOT_ALLOWED"),
+    ] {
+        let outcome = client.register(registration(input, PASSWORD)).await;
+        let refusal = refusal(&outcome.unwrap_err());
+        assert_eq!(
+            refusal.violations,
+            [("phone_number".to_owned(), reason.to_owned())],
+            "{input:?}"
+        );
+    }
+    let mut region = registration("901234567", PASSWORD);
+    region.default_region = "Uzbekistan".to_owned();
+    assert_violations(
+        client.register(region).await,
+        &[("default_region", "REGION_UNKNOWN")],
+    );
+    assert_eq!(server.database.count("users").await, 0);
+}
+
+#[tokio::test]
+async fn bad_passwords_are_refused_by_the_rule_they_break() {
+    let server = TestServer::start().await;
+    let mut client = server.client().await;
+    let long = "horse battery staple, ".repeat(6);
+    for (input, reason) in [
+        ("", "REQUIRED"),
+        ("zqvkxwj", "PASSWORD_TOO_SHORT"),
+        (&long[..129], "PASSWORD_TOO_LONG"),
+        ("zqvk\u{7}xwjy", "PASSWORD_CHARACTER_NOT_ALLOWED"),
+        ("password123", "PASSWORD_TOO_COMMON"),
+        ("90 123-45-67", "PASSWORD_CONTAINS_PHONE_NUMBER"),
+    ] {
+        let outcome = client.register(registration("+998901234567", input)).await;
+        assert_violations(outcome, &[("password", reason)]);
+    }
+    assert_eq!(server.database.count("users").await, 0);
+    client
+        .register(registration("+998901234567", &long[..128]))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn settings_change_what_is_taken() {
+    let flags = [
+        "--default-region=UZ",
+        "--allowed-line-types=fixed_line,toll_free",
+        "--password-min-length=12",
+    ];
+    let server = TestServer::start_with(&flags).await;
+    let mut client = server.client().await;
+    client
+        .register(registration("+18002345678", PASSWORD))
+        .await
+        .unwrap();
+    client
+        .register(registration("71 234 56 78", PASSWORD))
+        .await
+        .unwrap();
+    let mobile = client.register(registration("90 123 45 67", "zqvkxwjyzqv")).await;
+    assert_violations(
+        mobile,
+        &[
+            ("phone_number", "PHONE_NUMBER_LINE_TYPE_NOT_ALLOWED"),
+            ("password", "PASSWORD_TOO_SHORT"),
+        ],
+    );
+}
+
+#[tokio::test]
+async fn a_full_hashing_queue_is_said_at_once() {
+    let server =
+        TestServer::start_with(&["--hash-threads=1", "--hash-queue=1", "--argon2-memory-kib=65536"]).await;
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 0..16 {
+        let mut client = server.client().await;
+        calls.spawn(async move {
+            client
+                .register(registration(&format!("+9989012345{number:02}"), PASSWORD))
+                .await
+        });
+    }
+    let refused: Vec<_> = calls
+        .join_all()
+        .await
+        .into_iter()
+        .filter_map(Result::err)
+        .collect();
+    assert!(!refused.is_empty(), "sixteen at once went through a queue of one");
+    for status in refused {
+        let refusal = refusal(&status);
+        assert_eq!(
+            (refusal.code, refusal.reason.as_str()),
+            (Code::Unavailable, "OVERLOADED")
+        );
+        assert_eq!(refusal.retry_after, Some(std::time::Duration::from_secs(1)));
+    }
+}

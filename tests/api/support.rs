@@ -1,0 +1,262 @@
+//! What the tests share: a server in this process with a clock that stands still, people, and errors.
+
+pub(crate) mod binary;
+pub(crate) mod database;
+pub(crate) mod refusal;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use chrono::DateTime;
+use clap::Parser;
+use phone_identity::app::App;
+use phone_identity::clock::ManualClock;
+use phone_identity::config::Settings;
+use phone_identity::proto::v1;
+use phone_identity::proto::v1::phone_identity_client::PhoneIdentityClient;
+use phone_identity::service::hasher::Hasher;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::Request;
+use tonic::transport::{Channel, Endpoint};
+
+use database::TestDatabase;
+
+/// What everybody signs in with, unless a test is about passwords.
+pub(crate) const PASSWORD: &str = "mountains and rivers";
+
+/// Another password.
+pub(crate) const OTHER_PASSWORD: &str = "rivers and mountains";
+
+/// Settings that make hashing cheap; nothing else differs from the defaults.
+pub(crate) const CHEAP_HASHES: [&str; 2] = ["--argon2-memory-kib=64", "--argon2-iterations=1"];
+
+pub(crate) type Client = PhoneIdentityClient<Channel>;
+
+#[derive(Parser)]
+#[command(args_override_self = true)]
+struct Flags {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// A server in this process. It ends when it is dropped.
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) hasher: Hasher,
+    pub(crate) database: TestDatabase,
+    folder: Arc<TempDir>,
+    stop: DropGuard,
+    served: JoinHandle<()>,
+}
+
+impl TestServer {
+    /// A server with the default settings, but for cheap hashes.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// A server with these flags, too.
+    pub(crate) async fn start_with(flags: &[&str]) -> Self {
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), flags).await
+    }
+
+    /// Ends this server, and starts one with other flags on the same database.
+    pub(crate) async fn restart_with(self, flags: &[&str]) -> Self {
+        drop(self.stop);
+        self.served.await.unwrap();
+        Self::start_in(self.folder, flags).await
+    }
+
+    async fn start_in(folder: Arc<TempDir>, flags: &[&str]) -> Self {
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        let url_flag = format!("--database-url={url}");
+        let arguments = ["test", &url_flag]
+            .into_iter()
+            .chain(CHEAP_HASHES)
+            .chain(flags.iter().copied());
+        let settings = Flags::parse_from(arguments).settings;
+        let clock = Arc::new(ManualClock::new(
+            DateTime::from_timestamp(1_767_225_600, 0).unwrap(),
+        ));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = App::build(settings, clock.clone()).await.unwrap();
+        let hasher = app.hasher().clone();
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        let stop = stop.drop_guard();
+        let served = tokio::spawn(async move { app.serve(listener, stopped).await.unwrap() });
+        let database = TestDatabase::open(&url).await;
+        Self {
+            address,
+            clock,
+            hasher,
+            database,
+            folder,
+            stop,
+            served,
+        }
+    }
+
+    /// A client on a connection of its own.
+    pub(crate) async fn client(&self) -> Client {
+        connect(self.address).await
+    }
+
+    /// A new person who has just registered.
+    pub(crate) async fn person(&self) -> Person {
+        let phone_number = next_phone_number();
+        let response = self
+            .client()
+            .await
+            .register(registration(&phone_number, PASSWORD))
+            .await
+            .unwrap();
+        Person::from_parts(phone_number, response.into_inner().into())
+    }
+
+    /// A new superuser who has just signed in.
+    pub(crate) async fn superuser(&self) -> Person {
+        let person = self.person().await;
+        self.database
+            .execute(
+                "UPDATE users SET is_staff = TRUE, is_superuser = TRUE WHERE id = ?",
+                &person,
+            )
+            .await;
+        person
+    }
+
+    /// Waits until so many passwords were hashed since the start.
+    pub(crate) async fn hashed(&self, jobs: u64) {
+        eventually(|| self.hasher.completed() >= jobs).await;
+    }
+}
+
+/// Waits until something is so, and fails if it is not within ten seconds.
+pub(crate) async fn eventually(mut is_so: impl FnMut() -> bool) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(1));
+    let waiting = async {
+        while !is_so() {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waiting)
+        .await
+        .expect("did not become so");
+}
+
+pub(crate) async fn connect(address: SocketAddr) -> Client {
+    PhoneIdentityClient::new(channel(address).await)
+}
+
+pub(crate) async fn channel(address: SocketAddr) -> Channel {
+    Endpoint::from_shared(format!("http://{address}"))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap()
+}
+
+/// A valid mobile number of Uzbekistan that no other person of this process has.
+pub(crate) fn next_phone_number() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(4_200_000);
+    format!("+99890{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Somebody who has signed in.
+pub(crate) struct Person {
+    pub(crate) phone_number: String,
+    pub(crate) user: v1::User,
+    pub(crate) session: v1::Session,
+    pub(crate) token: String,
+}
+
+impl Person {
+    fn from_parts(phone_number: String, signed_in: SignedIn) -> Self {
+        Self {
+            phone_number,
+            user: signed_in.user,
+            session: signed_in.session,
+            token: signed_in.token,
+        }
+    }
+
+    /// Signs in once more, by password.
+    pub(crate) async fn sign_in_again(&self, server: &TestServer) -> Self {
+        let request = credentials(&self.phone_number, PASSWORD);
+        let response = server.client().await.authenticate(request).await.unwrap();
+        Self::from_parts(self.phone_number.clone(), response.into_inner().into())
+    }
+
+    /// A request with this person's session token as bearer.
+    pub(crate) fn asks<T>(&self, message: T) -> Request<T> {
+        with_bearer(&self.token, message)
+    }
+}
+
+/// What Register and Authenticate both answer.
+pub(crate) struct SignedIn {
+    pub(crate) user: v1::User,
+    pub(crate) session: v1::Session,
+    pub(crate) token: String,
+}
+
+impl From<v1::RegisterResponse> for SignedIn {
+    fn from(response: v1::RegisterResponse) -> Self {
+        let (user, session) = (response.user.unwrap(), response.session.unwrap());
+        Self {
+            user,
+            session,
+            token: response.session_token,
+        }
+    }
+}
+
+impl From<v1::AuthenticateResponse> for SignedIn {
+    fn from(response: v1::AuthenticateResponse) -> Self {
+        let (user, session) = (response.user.unwrap(), response.session.unwrap());
+        Self {
+            user,
+            session,
+            token: response.session_token,
+        }
+    }
+}
+
+pub(crate) fn with_bearer<T>(token: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert("authorization", format!("Bearer {token}").parse().unwrap());
+    request
+}
+
+pub(crate) fn registration(phone_number: &str, password: &str) -> v1::RegisterRequest {
+    v1::RegisterRequest {
+        phone_number: phone_number.to_owned(),
+        password: password.to_owned(),
+        ..v1::RegisterRequest::default()
+    }
+}
+
+pub(crate) fn credentials(phone_number: &str, password: &str) -> v1::AuthenticateRequest {
+    v1::AuthenticateRequest {
+        phone_number: phone_number.to_owned(),
+        password: password.to_owned(),
+        ..v1::AuthenticateRequest::default()
+    }
+}
+
+pub(crate) fn validation(token: &str) -> v1::ValidateSessionRequest {
+    v1::ValidateSessionRequest {
+        session_token: token.to_owned(),
+        ..v1::ValidateSessionRequest::default()
+    }
+}
