@@ -9,7 +9,7 @@ use super::Failure;
 use crate::app::{App, open_store};
 use crate::clock::SystemClock;
 use crate::config::Settings;
-use crate::domain::password::Password;
+use crate::domain::password::{Password, PasswordError};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::rules::Rules;
 use crate::error::Error;
@@ -87,9 +87,15 @@ fn failed(error: &Error) -> Failure {
 
 fn new_password(rules: &Rules, phone: &PhoneNumber, from_stdin: bool) -> Result<Password, Failure> {
     let input = read_password(from_stdin)?;
-    rules
+    let unfit = |problem: PasswordError| Failure::Unusable(format!("the password {problem}"));
+    let password = rules
         .take_password(input.expose_secret(), &[phone])
-        .map_err(|problem| Failure::Unusable(format!("the password {problem}")))
+        .map_err(unfit)?;
+    if password.is_common() {
+        Err(unfit(PasswordError::TooCommon))
+    } else {
+        Ok(password)
+    }
 }
 
 fn read_password(from_stdin: bool) -> Result<SecretString, Failure> {

@@ -34,7 +34,7 @@ impl Rules {
     /// Reads a password that somebody with these numbers wants to have.
     ///
     /// # Errors
-    /// The rule that the password breaks.
+    /// The rule that the password breaks. Whether it is common is asked elsewhere, since it takes long.
     pub fn take_password(&self, input: &str, phones: &[&PhoneNumber]) -> Result<Password, PasswordError> {
         Password::parse_new(input, self.password_min_length, phones)
     }

@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
-use crate::domain::password::Password;
+use crate::domain::password::{Password, PasswordError};
 use crate::domain::phone::{PhoneError, PhoneNumber};
 use crate::domain::rules::Rules;
 use crate::domain::session::{ClientInfo, SessionId};
 use crate::domain::user::{Locale, User};
 use crate::error::{Error, Problem, Violation};
 use crate::proto::v1;
-use crate::service::accounts::{Credentials, ProfileUpdate, Registration};
+use crate::service::accounts::{Accounts, Credentials, ProfileUpdate, Registration};
 use crate::store::sessions::Selection;
 
 /// The most session ids of one RevokeSessions.
@@ -50,15 +50,21 @@ impl Fields {
     }
 }
 
-pub(super) fn registration(request: v1::RegisterRequest, rules: &Rules) -> Result<Registration, Error> {
+pub(super) async fn registration(
+    request: v1::RegisterRequest,
+    rules: &Rules,
+    accounts: &Accounts,
+) -> Result<Registration, Error> {
     let mut fields = Fields::default();
     let (phone_number, password) = new_account(
         &mut fields,
         rules,
+        accounts,
         &request.phone_number,
         &request.default_region,
         request.password,
-    );
+    )
+    .await?;
     let client = client(&mut fields, request.client);
     match (phone_number, password, client) {
         (Some(phone_number), Some(password), Some(client)) => Ok(Registration {
@@ -70,36 +76,61 @@ pub(super) fn registration(request: v1::RegisterRequest, rules: &Rules) -> Resul
     }
 }
 
-pub(super) fn superuser(
+pub(super) async fn superuser(
     request: v1::CreateSuperuserRequest,
     rules: &Rules,
+    accounts: &Accounts,
 ) -> Result<(PhoneNumber, Password), Error> {
     let mut fields = Fields::default();
     let account = new_account(
         &mut fields,
         rules,
+        accounts,
         &request.phone_number,
         &request.default_region,
         request.password,
-    );
+    )
+    .await?;
     match account {
         (Some(phone_number), Some(password)) => Ok((phone_number, password)),
         _ => Err(fields.into_error()),
     }
 }
 
-fn new_account(
+async fn new_account(
     fields: &mut Fields,
     rules: &Rules,
+    accounts: &Accounts,
     phone_number: &str,
     region: &str,
     password: String,
-) -> (Option<PhoneNumber>, Option<Password>) {
-    let password = SecretString::from(password);
+) -> Result<(Option<PhoneNumber>, Option<Password>), Error> {
     let phone_number = fields.check_phone("phone_number", rules.take_phone(phone_number, region));
     let phones: Vec<&PhoneNumber> = phone_number.iter().collect();
-    let password = fields.check("password", rules.take_password(password.expose_secret(), &phones));
-    (phone_number, password)
+    let password = new_password(fields, rules, accounts, "password", password, &phones).await?;
+    Ok((phone_number, password))
+}
+
+/// A password that somebody with these numbers wants to have.
+async fn new_password(
+    fields: &mut Fields,
+    rules: &Rules,
+    accounts: &Accounts,
+    field: &'static str,
+    password: String,
+    phones: &[&PhoneNumber],
+) -> Result<Option<Password>, Error> {
+    let input = SecretString::from(password);
+    let Some(password) = fields.check(field, rules.take_password(input.expose_secret(), phones)) else {
+        return Ok(None);
+    };
+    if accounts.is_common(password.clone()).await? {
+        fields
+            .0
+            .push(Violation::new(field, PasswordError::TooCommon.into()));
+        return Ok(None);
+    }
+    Ok(Some(password))
 }
 
 pub(super) fn credentials(request: v1::AuthenticateRequest, rules: &Rules) -> Result<Credentials, Error> {
@@ -132,9 +163,10 @@ pub(super) fn current_password(current_password: Option<String>) -> Result<Optio
 }
 
 /// What to change about `user`, and the current password, if one is given.
-pub(super) fn profile_update(
+pub(super) async fn profile_update(
     request: v1::UpdateProfileRequest,
     rules: &Rules,
+    accounts: &Accounts,
     user: &User,
 ) -> Result<(Option<Password>, ProfileUpdate), Error> {
     let mut fields = Fields::default();
@@ -147,14 +179,13 @@ pub(super) fn profile_update(
             rules.take_phone(&number, &request.default_region),
         )
     });
-    let password = request.new_password.and_then(|password| {
-        let password = SecretString::from(password);
-        let phones: Vec<&PhoneNumber> = phone_number.iter().chain([&user.phone_number]).collect();
-        fields.check(
-            "new_password",
-            rules.take_password(password.expose_secret(), &phones),
-        )
-    });
+    let phones: Vec<&PhoneNumber> = phone_number.iter().chain([&user.phone_number]).collect();
+    let password = match request.new_password {
+        Some(password) => {
+            new_password(&mut fields, rules, accounts, "new_password", password, &phones).await?
+        }
+        None => None,
+    };
     let locale = request.locale.and_then(|locale| {
         if locale.is_empty() {
             return Some(None);

@@ -43,7 +43,7 @@ impl PhoneIdentityHandlers {
     }
 
     async fn try_register(&self, request: v1::RegisterRequest) -> Result<v1::RegisterResponse, Error> {
-        let registration = parse::registration(request, &self.rules)?;
+        let registration = parse::registration(request, &self.rules, &self.accounts).await?;
         let signed_in = self.accounts.register(registration).await?;
         Ok(v1::RegisterResponse {
             user: Some(convert::user(signed_in.user)),
@@ -108,7 +108,8 @@ impl PhoneIdentityHandlers {
         request: v1::UpdateProfileRequest,
     ) -> Result<v1::UpdateProfileResponse, Error> {
         let actor = self.actor(headers).await?;
-        let (current_password, update) = parse::profile_update(request, &self.rules, &actor.user)?;
+        let (current_password, update) =
+            parse::profile_update(request, &self.rules, &self.accounts, &actor.user).await?;
         let user = self
             .accounts
             .update_profile(actor, current_password, update)
@@ -149,7 +150,7 @@ impl PhoneIdentityHandlers {
         if !actor.user.is_superuser {
             return Err(Error::NotSuperuser);
         }
-        let (phone_number, password) = parse::superuser(request, &self.rules)?;
+        let (phone_number, password) = parse::superuser(request, &self.rules, &self.accounts).await?;
         let user = self
             .accounts
             .create_superuser(Some(actor), phone_number, password)

@@ -91,6 +91,14 @@ impl Accounts {
         }
     }
 
+    /// Whether a password is among what attackers try first, and so may not be chosen.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`].
+    pub async fn is_common(&self, password: Password) -> Result<bool, Error> {
+        self.hasher.is_common(password).await
+    }
+
     /// Creates a person and signs them in.
     ///
     /// # Errors

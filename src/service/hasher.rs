@@ -1,5 +1,5 @@
 //! The login engine: Argon2id on threads of its own, so that neither the async workers wait for it nor more hashes run
-//! at once than there are threads.
+//! at once than there are threads. What else takes long about a password is done there, too.
 //!
 //! Each thread keeps its memory from one hash to the next. In front of them stands a bounded queue: full means
 //! [`Error::Overloaded`] at once. A job whose caller has gone is dropped before it is hashed.
@@ -122,7 +122,15 @@ impl Hasher {
         .await
     }
 
-    /// How many jobs were done since the start. Jobs whose caller had gone do not count.
+    /// Whether a password is among what attackers try first ([`Password::is_common`]).
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] when the queue is full.
+    pub async fn is_common(&self, password: Password) -> Result<bool, Error> {
+        self.run(|reply| Job::Judge { password, reply }).await
+    }
+
+    /// How many passwords were hashed or checked since the start. Those whose caller had gone do not count.
     #[must_use]
     pub fn completed(&self) -> u64 {
         self.completed.load(Ordering::Acquire)
@@ -158,6 +166,10 @@ enum Job {
         stored: Option<String>,
         reply: Reply<Verdict>,
     },
+    Judge {
+        password: Password,
+        reply: Reply<bool>,
+    },
 }
 
 struct Worker {
@@ -176,6 +188,12 @@ impl Worker {
                     self.answer(reply, |worker| {
                         worker.arena.hash(password.expose_bytes(), &worker.params)
                     });
+                }
+                Job::Judge { password, reply } => {
+                    if !reply.is_closed() {
+                        // A caller that has gone meanwhile does not want the answer.
+                        let _ = reply.send(Ok(password.is_common()));
+                    }
                 }
                 Job::Verify {
                     password,

@@ -1,7 +1,8 @@
 //! The commands of an operator: createsuperuser, changepassword, phone-check.
 
+use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 use tonic::Code;
 
@@ -167,4 +168,44 @@ fn phone_check_writes_a_line_for_each_number() {
          1\t-\t-\t-\tregion_unknown\n"
     );
     assert!(!folder.path().join("phone-identity.db").exists());
+}
+
+/// Runs createsuperuser on a terminal of its own (`script` makes one), and answers each question when it is asked.
+fn create_at_a_terminal(folder: &Path, answers: [&str; 2]) -> (bool, String) {
+    let create = format!(
+        "{} createsuperuser --phone-number +998901234567",
+        env!("CARGO_BIN_EXE_phone-identity")
+    );
+    let mut child = Command::new("script")
+        .args(["-qec", &create, "/dev/null"])
+        .current_dir(folder)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut shown = String::new();
+    for (question, answer) in ["Password: ", "Password (again): "].into_iter().zip(answers) {
+        while !shown.ends_with(question) {
+            let mut byte = [0];
+            screen.read_exact(&mut byte).unwrap();
+            shown.push(byte[0].into());
+        }
+        writeln!(keyboard, "{answer}").unwrap();
+    }
+    screen.read_to_string(&mut shown).unwrap();
+    (child.wait().unwrap().success(), shown)
+}
+
+#[test]
+fn at_a_terminal_the_password_is_asked_for_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (made, shown) = create_at_a_terminal(folder.path(), [PASSWORD, OTHER_PASSWORD]);
+    assert!(
+        !made && shown.contains("error: the two passwords are not the same"),
+        "{shown}"
+    );
+    let (made, shown) = create_at_a_terminal(folder.path(), [PASSWORD, PASSWORD]);
+    assert!(made && shown.contains(" created: +998901234567"), "{shown}");
 }
