@@ -1,6 +1,7 @@
 //! The wiring: what is started in which order, health, and an orderly end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -12,6 +13,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::clock::Clock;
 use crate::config::{ConfigError, Settings};
+use crate::error::chain;
 use crate::grpc::{self, PHONE_IDENTITY, Services};
 use crate::service::accounts::Accounts;
 use crate::service::hasher::{HashError, Hasher};
@@ -23,6 +25,9 @@ const READINESS: [&str; 3] = ["", PHONE_IDENTITY, "readiness"];
 
 /// The name under which health says whether the process lives.
 const LIVENESS: &str = "liveness";
+
+/// How long closing the database may take, after the calls in flight have had their time.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Everything that serves, started but not yet listening.
 pub struct App {
@@ -130,7 +135,11 @@ impl App {
                 server.abort();
             }
         }
-        self.store.close().await?;
+        match timeout(CLOSE_TIMEOUT, self.store.close()).await {
+            Ok(closed) => closed?,
+            // A write that goes on for too long is rolled back when the process ends.
+            Err(_) => tracing::warn!("the database was not closed in time"),
+        }
         tracing::info!("shut down");
         Ok(())
     }
@@ -159,7 +168,7 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The database cannot be opened or written.
-    #[error("the database of DATABASE_URL cannot be used: {}", root_cause(.0))]
+    #[error("the database of DATABASE_URL cannot be used: {}", chain(.0))]
     Store(#[from] StoreError),
     /// Hashing cannot start.
     #[error(transparent)]
@@ -176,15 +185,6 @@ pub enum ServeError {
     #[error("the server failed: {0}")]
     Task(#[from] tokio::task::JoinError),
     /// The database failed.
-    #[error("the database failed: {}", root_cause(.0))]
+    #[error("the database failed: {}", chain(.0))]
     Store(#[from] StoreError),
-}
-
-/// The last cause in a chain of errors: the one that says what to do.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }

@@ -63,6 +63,23 @@ impl Error {
     }
 }
 
+/// An error and all its causes, on one line. `Display` shows the first only, and so does a log.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let said = next.to_string();
+        // Some errors say what their cause is, and name it as their cause all the same.
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = next.source();
+    }
+    text
+}
+
 impl From<RandomError> for Error {
     fn from(error: RandomError) -> Self {
         Self::Internal(Box::new(error))

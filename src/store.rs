@@ -8,12 +8,17 @@ pub mod locks;
 pub mod sessions;
 pub mod users;
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait as _};
-use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::ConnectOptions as _;
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection, SqliteTransactionMode, TransactionOptions,
+    DatabaseConnection, DbErr, RuntimeErr, SqliteTransactionMode, SqlxSqliteConnector, TransactionOptions,
     TransactionTrait as _,
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -34,18 +39,24 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database; an SQLite file is made if it is missing. `connections` is the most that read at a time.
+    /// Opens the database; an SQLite file is made if it is missing, for the eyes of this user only. `connections` is the
+    /// most that read at a time.
     ///
     /// # Errors
-    /// When the database cannot be opened.
+    /// [`StoreError::InvalidUrl`], or when the database cannot be opened.
     pub async fn open(url: &SecretString, connections: u32) -> Result<Self, StoreError> {
-        let writer = Database::connect(sqlite_options(url, 1, false)).await?;
+        let options = parse_url(url)?;
         // Every connection to `sqlite::memory:` has a database of its own, so there can be only one.
-        let reader = if is_in_memory(url) {
-            writer.clone()
-        } else {
-            Database::connect(sqlite_options(url, connections, true)).await?
-        };
+        if is_in_memory(url) {
+            let only = connect(options, 1).await?;
+            return Ok(Self {
+                reader: only.clone(),
+                writer: only,
+            });
+        }
+        make_private_file(&options);
+        let writer = connect(options.clone(), 1).await?;
+        let reader = connect(options.pragma("query_only", "on"), connections).await?;
         Ok(Self { reader, writer })
     }
 
@@ -103,34 +114,47 @@ impl Store {
     }
 }
 
-fn sqlite_options(url: &SecretString, connections: u32, read_only: bool) -> ConnectOptions {
-    let mut options = ConnectOptions::new(url.expose_secret());
-    options
+/// Opens a pool of at most so many connections.
+async fn connect(options: SqliteConnectOptions, connections: u32) -> Result<DatabaseConnection, StoreError> {
+    let pool = SqlitePoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(BUSY_TIMEOUT)
         // There is no network between us and a file.
         .test_before_acquire(false)
-        .sqlx_logging(false)
-        .map_sqlx_sqlite_opts(move |sqlite| {
-            let sqlite = sqlite
-                .create_if_missing(true)
-                .journal_mode(SqliteJournalMode::Wal)
-                // An acknowledged write survives a power cut.
-                .synchronous(SqliteSynchronous::Full)
-                .foreign_keys(true)
-                .busy_timeout(BUSY_TIMEOUT);
-            if read_only {
-                sqlite.pragma("query_only", "on")
-            } else {
-                sqlite
-            }
-        });
-    if is_in_memory(url) {
-        options
-            .idle_timeout(None::<Duration>)
-            .max_lifetime(None::<Duration>);
+        // A database in memory lives as long as its connection.
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_with(options)
+        .await
+        .map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error))))?;
+    Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
+}
+
+/// What the URL says, with what we promise: an acknowledged write survives a power cut, and no row is an orphan.
+fn parse_url(url: &SecretString) -> Result<SqliteConnectOptions, StoreError> {
+    let url = url.expose_secret();
+    let options = SqliteConnectOptions::from_str(url).map_err(|_| StoreError::InvalidUrl)?;
+    // Without a file, SQLite gives every connection a temporary database of its own.
+    if !url.starts_with("sqlite:") || options.get_filename().as_os_str().is_empty() {
+        return Err(StoreError::InvalidUrl);
     }
-    options
+    Ok(options
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging())
+}
+
+/// Makes the file if it is missing, readable by this user only; SQLite gives its other files the same mode. What goes
+/// wrong here goes wrong again, and is told, when the database is opened.
+fn make_private_file(options: &SqliteConnectOptions) {
+    let _ = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(options.get_filename());
 }
 
 fn is_in_memory(url: &SecretString) -> bool {

@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::domain::password::{Password, PasswordError};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::rules::Rules;
-use crate::error::Error;
+use crate::error::{self, Error};
 
 /// The most bytes of a password line that are read.
 const MAX_PASSWORD_LINE: u64 = 4096;
@@ -48,7 +48,7 @@ pub(super) async fn create_superuser(
             Ok(())
         }
         Err(Error::PhoneNumberTaken) => Err(Failure::Failed("somebody has this phone number".to_owned())),
-        Err(error) => Err(failed(&error)),
+        Err(error) => Err(Failure::Failed(error::chain(&error))),
     }
 }
 
@@ -69,20 +69,8 @@ pub(super) async fn change_password(
             Ok(())
         }
         Ok(false) => Err(Failure::Failed("nobody has this phone number".to_owned())),
-        Err(error) => Err(failed(&error)),
+        Err(error) => Err(Failure::Failed(error::chain(&error))),
     }
-}
-
-/// The whole chain of causes, since at the command line there is no log to look into.
-fn failed(error: &Error) -> Failure {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    Failure::Failed(text)
 }
 
 fn new_password(rules: &Rules, phone: &PhoneNumber, from_stdin: bool) -> Result<Password, Failure> {

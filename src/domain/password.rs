@@ -13,6 +13,9 @@ use zxcvbn::zxcvbn;
 
 use super::phone::{self, PhoneNumber};
 
+/// The fewest characters that a password may be allowed to have: NIST SP 800-63B section 5.1.1.1.
+pub const MIN_LENGTH: usize = 8;
+
 /// The most characters a password has, after normalisation.
 pub const MAX_LENGTH: usize = 128;
 
@@ -80,23 +83,16 @@ impl Password {
         self.0.expose_secret().chars().count()
     }
 
-    /// Whether this is the phone number, a piece of it, or the number with more digits around it, however it is
-    /// written. Anything that has a character which no phone number has is something else.
+    /// Whether this is the phone number, a piece of it, or the number with little else, however it is written: a
+    /// password in which the number stands needs as much besides as the shortest password has.
     fn is_made_of(&self, phone: &PhoneNumber) -> bool {
-        let Some(mut digits) = self
-            .0
-            .expose_secret()
-            .chars()
-            .map(phone::fold)
-            .collect::<Option<String>>()
-        else {
-            return false;
-        };
-        digits.retain(|c| c.is_ascii_digit());
-        let made_of = !digits.is_empty()
-            && (phone.as_str().contains(&digits) || digits.contains(phone.national_number()));
+        let folded = self.0.expose_secret().chars().map(phone::fold);
+        let others = folded.clone().filter(Option::is_none).count();
+        let mut digits: String = folded.flatten().filter(char::is_ascii_digit).collect();
+        let is_piece = others == 0 && !digits.is_empty() && phone.as_str().contains(&digits);
+        let has_number = others < MIN_LENGTH && digits.contains(phone.national_number());
         digits.zeroize();
-        made_of
+        is_piece || has_number
     }
 
     /// Whether the whole password is one thing that attackers try first: a common password, name or word, a
@@ -230,6 +226,8 @@ mod tests {
             "8901234567",
             "٩٩٨٩٠١٢٣٤٥٦٧",
             "901234567901234567",
+            "+998901234567!",
+            "x901234567yz",
         ] {
             assert_eq!(check(input), Err(PasswordError::ContainsPhoneNumber), "{input:?}");
         }

@@ -23,10 +23,6 @@ use rlibphonenumber::{
     ValidationError,
 };
 
-#[allow(
-    unused_imports,
-    reason = "the password policy looks for phone numbers in passwords"
-)]
 pub(crate) use self::door::fold;
 pub use self::{
     door::MAX_INPUT_CHARS,

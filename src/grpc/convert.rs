@@ -42,18 +42,22 @@ pub(super) fn session(session: Session, lifetimes: &Lifetimes) -> v1::Session {
         expires_at: Some(timestamp(session.expires_at)),
         idle_expires_at: Some(timestamp(idle_expires_at)),
         auth_methods: auth_methods.collect(),
-        client: Some(client(session.client)),
+        client: client(session.client),
     }
 }
 
-fn client(client: ClientInfo) -> v1::ClientInfo {
-    v1::ClientInfo {
+/// Unset where nothing is known.
+fn client(client: ClientInfo) -> Option<v1::ClientInfo> {
+    if client == ClientInfo::default() {
+        return None;
+    }
+    Some(v1::ClientInfo {
         ip_address: client
             .ip_address
             .map(|address| address.to_string())
             .unwrap_or_default(),
         user_agent: client.user_agent.unwrap_or_default(),
-    }
+    })
 }
 
 fn timestamp(time: Timestamp) -> ProtoTimestamp {

@@ -13,6 +13,7 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tonic::body::Body;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 use uuid::Uuid;
@@ -110,20 +111,21 @@ where
             .saturating_sub(AHEAD_OF_TONIC);
         // Health and reflection have streams without end, and errors that their clients know.
         let is_foreign = is_foreign(request.uri().path());
-        let answer = self.inner.call(request);
+        // The time runs from here, as tonic's does, and not from when the task is first polled.
+        let answer = tokio::time::timeout(timeout, self.inner.call(request));
         let call = async move {
-            let mut response = match tokio::time::timeout(timeout, answer).await {
+            let mut response = match answer.await {
                 Ok(Ok(response)) if is_foreign => response,
                 Ok(Ok(response)) => in_our_words(response, language),
                 Ok(Err(never)) => match never {},
                 Err(_) => status::of_wire_error(WireError::DeadlineExceeded, language).into_http(),
             };
-            let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
             let microseconds = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let (code, reason) = outcome(response.headers());
             if is_ours {
-                tracing::info!(?code, microseconds, "call ended");
+                tracing::info!(?code, reason, microseconds, "call ended");
             } else {
-                tracing::debug!(?code, microseconds, "call ended");
+                tracing::debug!(?code, reason, microseconds, "call ended");
             }
             if let Ok(value) = HeaderValue::try_from(request_id) {
                 response.headers_mut().insert(REQUEST_ID, value);
@@ -132,6 +134,17 @@ where
         };
         Box::pin(call.instrument(span))
     }
+}
+
+/// The code of an answer and, where it is an error of ours, the reason.
+fn outcome(headers: &HeaderMap) -> (Code, Option<String>) {
+    let Some(status) = Status::from_header_map(headers) else {
+        return (Code::Ok, None);
+    };
+    (
+        status.code(),
+        status.get_details_error_info().map(|info| info.reason),
+    )
 }
 
 /// Whether the path is that of a service that is not ours.
@@ -146,10 +159,11 @@ fn request_id(headers: &HeaderMap) -> String {
         .and_then(|value| value.to_str().ok())
         .filter(|id| {
             (1..=MAX_REQUEST_ID_LENGTH).contains(&id.len())
-                && id
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-        });
+                            && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+            // Neither a phone number nor a session token, which would end in the log.
+            && id.bytes().any(|b| b.is_ascii_alphabetic())
+            && !id.contains("pid_")
+    });
     given.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }
 
@@ -234,7 +248,16 @@ mod tests {
     #[test]
     fn a_request_id_is_a_word_or_made_anew() {
         assert_eq!(request_id(&headers(REQUEST_ID, "order-17_b.3")), "order-17_b.3");
-        for bad in ["", "two words", "+998901234567", "a\tb", &"x".repeat(65)] {
+        for bad in [
+            "",
+            "two words",
+            "+998901234567",
+            "998901234567",
+            "90-123-45-67",
+            "x-pid_0000",
+            "a\tb",
+            &"x".repeat(65),
+        ] {
             assert!(
                 Uuid::parse_str(&request_id(&headers(REQUEST_ID, bad))).is_ok(),
                 "{bad:?}"

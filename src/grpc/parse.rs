@@ -18,6 +18,9 @@ use crate::store::sessions::Selection;
 /// The most session ids of one RevokeSessions.
 const MAX_SESSION_IDS: usize = 100;
 
+/// The most session ids that are named as violations. A status travels in headers, which some clients bound at 8 KiB.
+const MAX_BAD_SESSION_IDS: usize = 10;
+
 /// Collects what is wrong with the fields of a request.
 #[derive(Default)]
 struct Fields(Vec<Violation>);
@@ -227,22 +230,32 @@ pub(super) fn selection(request: &v1::RevokeSessionsRequest, current: SessionId)
             Problem::TooManyItems(MAX_SESSION_IDS),
         )),
     }
-    let mut ids = Vec::new();
-    for (index, id) in request.session_ids.iter().take(MAX_SESSION_IDS).enumerate() {
-        match Uuid::try_parse(id) {
-            Ok(id) => ids.push(SessionId(id)),
-            Err(_) => fields.0.push(Violation {
-                field: "session_ids",
-                index: Some(index),
-                problem: Problem::SessionIdInvalid,
-            }),
-        }
+    if !fields.0.is_empty() {
+        return Err(fields.into_error());
     }
+    let parsed: Vec<Option<SessionId>> = request.session_ids.iter().map(|id| session_id(id)).collect();
+    let bad = parsed.iter().enumerate().filter(|(_, id)| id.is_none());
+    fields
+        .0
+        .extend(bad.take(MAX_BAD_SESSION_IDS).map(|(index, _)| Violation {
+            field: "session_ids",
+            index: Some(index),
+            problem: Problem::SessionIdInvalid,
+        }));
     if fields.0.is_empty() {
-        Ok(Selection::These(ids))
+        Ok(Selection::These(parsed.into_iter().flatten().collect()))
     } else {
         Err(fields.into_error())
     }
+}
+
+/// A session id as we write them: 32 hexadecimal digits with hyphens.
+fn session_id(id: &str) -> Option<SessionId> {
+    const LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
+    (id.len() == LENGTH)
+        .then(|| Uuid::try_parse(id).ok())
+        .flatten()
+        .map(SessionId)
 }
 
 /// How fresh an answer has to be. Every answer comes from the database today, so both values mean the same.

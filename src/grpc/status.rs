@@ -11,7 +11,7 @@ use tonic_types::{ErrorDetails, FieldViolation, LocalizedMessage, StatusExt as _
 
 use crate::domain::password::PasswordError;
 use crate::domain::phone::PhoneError;
-use crate::error::{Error, Problem, Violation};
+use crate::error::{Error, Problem, Violation, chain};
 use crate::i18n::Language;
 use crate::proto::v1::{ErrorReason, ViolationReason};
 
@@ -21,6 +21,10 @@ pub const ERROR_DOMAIN: &str = "phone-identity";
 /// When to try again after the database was away.
 const DATABASE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How many violations the message of a status describes. All of them are in its details; but a status travels in
+/// headers, which some clients bound at 8 KiB.
+const MAX_DESCRIBED: usize = 4;
+
 /// The status of a domain error.
 pub(super) fn of_error(error: &Error, language: Language) -> Status {
     let (code, reason) = classify(error);
@@ -28,7 +32,19 @@ pub(super) fn of_error(error: &Error, language: Language) -> Status {
     let mut message = error.to_string();
     match error {
         Error::InvalidInput(violations) => {
-            message = violations.iter().map(describe).collect::<Vec<_>>().join("; ");
+            message = violations
+                .iter()
+                .take(MAX_DESCRIBED)
+                .map(describe)
+                .collect::<Vec<_>>()
+                .join("; ");
+            if let Some(more) = violations
+                .len()
+                .checked_sub(MAX_DESCRIBED)
+                .filter(|more| *more > 0)
+            {
+                message.push_str(&format!("; and {more} more"));
+            }
             let violations = violations
                 .iter()
                 .map(|violation| field_violation(violation, language));
@@ -38,10 +54,10 @@ pub(super) fn of_error(error: &Error, language: Language) -> Status {
             details.set_retry_info(Some(*retry_after));
         }
         Error::DatabaseUnavailable(_) => {
-            tracing::warn!(error = error as &dyn std::error::Error, "database unavailable");
+            tracing::warn!(error = chain(error), "database unavailable");
             details.set_retry_info(Some(DATABASE_RETRY_AFTER));
         }
-        Error::Internal(_) => tracing::error!(error = error as &dyn std::error::Error, "internal error"),
+        Error::Internal(_) => tracing::error!(error = chain(error), "internal error"),
         _ => {}
     }
     Status::with_error_details(code, message, details)

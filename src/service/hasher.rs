@@ -109,7 +109,24 @@ impl Hasher {
         self.run(|reply| Job::Hash { password, reply }).await
     }
 
-    /// Checks a password against a stored hash, or against the dummy where there is none, which takes as long.
+    /// Checks a password against a stored hash, or against the dummy where there is none, which takes as long. Does not
+    /// tell whether the hash is weak.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] when the queue is full; [`Error::Internal`] when the stored hash cannot be read.
+    pub async fn matches(&self, password: Password, stored: Option<String>) -> Result<bool, Error> {
+        let verdict = self
+            .run(|reply| Job::Verify {
+                password,
+                stored,
+                upgrade: false,
+                reply,
+            })
+            .await?;
+        Ok(verdict != Verdict::Wrong)
+    }
+
+    /// As [`Self::matches`], and makes a new hash of a right password whose stored one is weak.
     ///
     /// # Errors
     /// [`Error::Overloaded`] when the queue is full; [`Error::Internal`] when the stored hash cannot be read.
@@ -117,6 +134,7 @@ impl Hasher {
         self.run(|reply| Job::Verify {
             password,
             stored,
+            upgrade: true,
             reply,
         })
         .await
@@ -164,6 +182,7 @@ enum Job {
     Verify {
         password: Password,
         stored: Option<String>,
+        upgrade: bool,
         reply: Reply<Verdict>,
     },
     Judge {
@@ -198,9 +217,12 @@ impl Worker {
                 Job::Verify {
                     password,
                     stored,
+                    upgrade,
                     reply,
                 } => {
-                    self.answer(reply, |worker| worker.verify(&password, stored.as_deref()));
+                    self.answer(reply, |worker| {
+                        worker.verify(&password, stored.as_deref(), upgrade)
+                    });
                 }
             }
         }
@@ -216,14 +238,19 @@ impl Worker {
         let _ = reply.send(result);
     }
 
-    fn verify(&mut self, password: &Password, stored: Option<&str>) -> Result<Verdict, HashError> {
+    fn verify(
+        &mut self,
+        password: &Password,
+        stored: Option<&str>,
+        upgrade: bool,
+    ) -> Result<Verdict, HashError> {
         let hash = PasswordHash::new(stored.unwrap_or(&self.dummy))?;
         let params = Params::try_from(&hash)?;
         let matches = self.arena.matches(password.expose_bytes(), &hash, &params)?;
         if !matches || stored.is_none() {
             return Ok(Verdict::Wrong);
         }
-        if self.is_weak(&hash, &params) {
+        if upgrade && self.is_weak(&hash, &params) {
             let stronger = self.arena.hash(password.expose_bytes(), &self.params)?;
             return Ok(Verdict::RightButWeak { stronger });
         }

@@ -3,16 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use crate::clock::Clock;
 use crate::domain::session::{Lifetimes, Session};
 use crate::domain::token::TokenHash;
 use crate::domain::user::User;
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::store::sessions::Selection;
 use crate::store::{Store, sessions};
 
 /// How far `last_seen_at` may lag behind, so that a busy session costs a write a minute and not one a call.
 const LAST_SEEN_GRANULARITY: Duration = Duration::from_secs(60);
+
+/// How long a check waits to write `last_seen_at` while others write. It is a check, and must not stand in their line.
+const LAST_SEEN_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Somebody who has shown a good session token.
 #[derive(Clone, Debug)]
@@ -64,13 +69,12 @@ impl Sessions {
             return Err(Error::SessionExpired);
         }
         if now >= session.last_seen_at + LAST_SEEN_GRANULARITY {
-            match sessions::set_last_seen(self.store.writer(), session.id, now).await {
-                Ok(()) => session.last_seen_at = now,
+            let written = sessions::set_last_seen(self.store.writer(), session.id, now);
+            match timeout(LAST_SEEN_PATIENCE, written).await {
+                Ok(Ok(())) => session.last_seen_at = now,
                 // The session is good all the same; the next call tries again.
-                Err(error) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "last_seen_at not written"
-                ),
+                Ok(Err(error)) => tracing::warn!(error = chain(&error), "last_seen_at not written"),
+                Err(_) => tracing::debug!("last_seen_at not written: others write"),
             }
         }
         Ok(Actor { user, session })

@@ -11,6 +11,10 @@ pub enum StoreError {
     /// Somebody has this phone number.
     #[error("phone number taken")]
     PhoneNumberTaken,
+    /// The URL of the database cannot be read, or is of a kind that is not known. What is wrong with it is not told, since
+    /// it may have a secret in it.
+    #[error("it is not of the form sqlite://FILE")]
+    InvalidUrl,
     /// The database cannot be reached, is busy for too long, or has no room; later it may work.
     #[error("database unavailable")]
     Unavailable(#[source] DbErr),
@@ -34,7 +38,7 @@ impl From<StoreError> for Error {
         match error {
             StoreError::PhoneNumberTaken => Self::PhoneNumberTaken,
             StoreError::Unavailable(_) => Self::DatabaseUnavailable(error),
-            StoreError::Fault(_) => Self::internal(error),
+            StoreError::Fault(_) | StoreError::InvalidUrl => Self::internal(error),
         }
     }
 }

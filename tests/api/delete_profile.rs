@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use phone_identity::proto::v1::DeleteProfileRequest;
+use phone_identity::proto::v1::{DeleteProfileRequest, ListSessionsRequest};
 use tonic::Code;
 
 use crate::support::refusal::{assert_refused, assert_violations};
@@ -48,6 +48,8 @@ async fn nothing_is_left_and_the_number_is_free() {
         .validate_session(validation(&stranger.token))
         .await
         .unwrap();
+    let dead = client.list_sessions(person.asks(ListSessionsRequest {})).await;
+    assert_refused(dead, Code::Unauthenticated, "SESSION_INVALID");
     let gone = client.authenticate(credentials(phone_number, PASSWORD)).await;
     assert_refused(gone, Code::Unauthenticated, "INVALID_CREDENTIALS");
     let again = client

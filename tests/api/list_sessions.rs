@@ -11,12 +11,12 @@ use crate::support::refusal::assert_refused;
 #[tokio::test]
 async fn the_live_sessions_of_the_bearer_come_newest_first() {
     let server = TestServer::start_with(&["--session-idle-lifetime=1h"]).await;
-    server.person().await;
     let ended = server.person().await;
     server.clock.advance(Duration::from_secs(30 * 60));
     let first = ended.sign_in_again(&server).await;
     server.clock.advance(Duration::from_secs(31 * 60));
     let second = ended.sign_in_again(&server).await;
+    server.person().await;
     let mut client = server.client().await;
     let listed = client
         .list_sessions(first.asks(ListSessionsRequest {}))

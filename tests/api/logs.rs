@@ -1,6 +1,10 @@
 //! What a log may not have in it: the whole log of a run of every RPC is read, at the finest level.
 
+use std::path::Path;
+
 use phone_identity::proto::v1;
+use sea_orm::{ConnectionTrait as _, Database};
+use tonic::Request;
 
 use crate::support::binary::{ServerProcess, run};
 use crate::support::{OTHER_PASSWORD, PASSWORD, connect, credentials, registration, validation, with_bearer};
@@ -99,6 +103,18 @@ async fn every_rpc(server: &ServerProcess) -> Vec<String> {
         .create_superuser(with_bearer(&fifth, superuser))
         .await
         .unwrap();
+    // A caller that puts a secret where an id belongs, and one whose device does.
+    let mut request = Request::new(validation(&fifth));
+    request
+        .metadata_mut()
+        .insert("x-request-id", fifth.parse().unwrap());
+    client.validate_session(request).await.unwrap();
+    let mut odd = credentials(SUPERUSER, PASSWORD);
+    odd.client = Some(v1::ClientInfo {
+        ip_address: String::new(),
+        user_agent: format!("{SUPERUSER} {fifth}"),
+    });
+    client.authenticate(odd).await.unwrap();
     vec![first, second, third, fourth, fifth]
 }
 
@@ -112,10 +128,26 @@ async fn log_of_every_rpc(format: &str) -> (String, Vec<String>) {
     assert!(made.status.success(), "{made:?}");
     let server = ServerProcess::start(folder.path(), &["--log-level=trace", "--log-format", format]).await;
     let tokens = every_rpc(&server).await;
+    break_password_of_everybody(folder.path()).await;
+    let mut client = connect(server.address).await;
+    client
+        .authenticate(credentials(SUPERUSER, PASSWORD))
+        .await
+        .unwrap_err();
     server.terminate();
     let (code, log) = server.ended().await;
     assert_eq!(code, Some(0), "{log}");
     (log, tokens)
+}
+
+/// So that there is a fault to log.
+async fn break_password_of_everybody(folder: &Path) {
+    let url = format!("sqlite://{}", folder.join("phone-identity.db").display());
+    let database = Database::connect(url).await.unwrap();
+    database
+        .execute_unprepared("UPDATE users SET password_hash = 'broken'")
+        .await
+        .unwrap();
 }
 
 fn assert_tells_nothing(log: &str, tokens: &[String]) {
@@ -140,6 +172,15 @@ fn assert_tells_nothing(log: &str, tokens: &[String]) {
 async fn a_json_log_tells_of_every_call_and_of_nobody() {
     let (log, tokens) = log_of_every_rpc("json").await;
     assert_tells_nothing(&log, &tokens);
+    let fault = log.lines().find(|line| line.contains("\"ERROR\"")).expect(&log);
+    assert!(
+        fault.contains("internal error: stored hash: ") && fault.contains("request_id"),
+        "{fault}"
+    );
+    assert!(
+        log.contains("\"code\":\"Unauthenticated\",\"reason\":\"INVALID_CREDENTIALS\""),
+        "{log}"
+    );
     for rpc in [
         "Register",
         "Authenticate",

@@ -15,6 +15,7 @@ mod deactivate_profile;
 mod delete_profile;
 mod list_sessions;
 mod logs;
+mod migrations;
 mod process;
 mod races;
 mod register;

@@ -1,6 +1,7 @@
 //! The process: how it starts, how it refuses to, and how it ends.
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -67,7 +68,17 @@ fn a_bad_setting_is_one_clear_line() {
         (
             vec![],
             vec![("DATABASE_URL", "oracle://me:hunter2@db")],
-            "DATABASE_URL must begin with",
+            "DATABASE_URL cannot be used: it is not",
+        ),
+        (
+            vec![],
+            vec![("DATABASE_URL", "sqlite:")],
+            "DATABASE_URL cannot be used: it is not",
+        ),
+        (
+            vec![],
+            vec![("DATABASE_URL", "sqlite://a.db?mode=hunter2")],
+            "DATABASE_URL cannot be used: it is not",
         ),
         (
             vec![],
@@ -252,7 +263,12 @@ fn migrate_makes_a_database_and_does_so_once() {
             "the database is up to date\n"
         );
     }
-    assert!(folder.path().join("here.db").exists());
+    // With hashes and numbers in it, it is nobody else's to read.
+    let mode = std::fs::metadata(folder.path().join("here.db"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
 }
 
 #[tokio::test]

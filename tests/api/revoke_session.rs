@@ -45,7 +45,7 @@ async fn a_malformed_token_is_refused_since_its_session_may_be_alive() {
     let server = TestServer::start().await;
     let person = server.person().await;
     let mut client = server.client().await;
-    for bad in ["", &person.token[..50], "hello"] {
+    for bad in ["", &person.token[..50], "hello", &"x".repeat(10 * 1024)] {
         assert_refused(
             client.revoke_session(revocation(bad)).await,
             Code::Unauthenticated,

@@ -4,7 +4,7 @@ use phone_identity::proto::v1::RevokeSessionsRequest;
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::support::refusal::{assert_refused, assert_violations};
+use crate::support::refusal::{assert_refused, assert_violations, refusal};
 use crate::support::{Person, TestServer, validation};
 
 fn these(people: &[&Person]) -> RevokeSessionsRequest {
@@ -79,6 +79,35 @@ async fn all_others_leaves_the_one_of_the_call() {
         .await
         .unwrap();
     assert_eq!(server.database.count("sessions").await, 2);
+}
+
+/// A status travels in headers, and Python's client takes 8 KiB of them.
+#[tokio::test]
+async fn a_hundred_bad_ids_make_a_status_that_every_client_takes() {
+    let server = TestServer::start().await;
+    let person = server.person().await;
+    let urn = format!("urn:uuid:{}", person.session.session_id);
+    let request = RevokeSessionsRequest {
+        session_ids: vec![urn; 100],
+        all_others: false,
+    };
+    let status = server
+        .client()
+        .await
+        .revoke_sessions(person.asks(request))
+        .await
+        .unwrap_err();
+    let violations = refusal(&status).violations;
+    assert_eq!(violations.len(), 10);
+    assert!(
+        violations
+            .iter()
+            .all(|(_, reason)| reason == "SESSION_ID_INVALID"),
+        "{violations:?}"
+    );
+    assert!(status.message().ends_with("; and 6 more"), "{}", status.message());
+    // Details are sent in base64, and with them the message.
+    assert!(status.details().len() * 4 / 3 + status.message().len() < 7 * 1024);
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ impl TestServer {
     }
 
     async fn start_in(folder: Arc<TempDir>, flags: &[&str]) -> Self {
-        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        let url = url_in(&folder);
         let url_flag = format!("--database-url={url}");
         let arguments = ["test", &url_flag]
             .into_iter()
@@ -102,6 +102,11 @@ impl TestServer {
             stop,
             served,
         }
+    }
+
+    /// Where the database is.
+    pub(crate) fn database_url(&self) -> String {
+        url_in(&self.folder)
     }
 
     /// A client on a connection of its own.
@@ -137,6 +142,10 @@ impl TestServer {
     pub(crate) async fn hashed(&self, jobs: u64) {
         eventually(|| self.hasher.completed() >= jobs).await;
     }
+}
+
+fn url_in(folder: &TempDir) -> String {
+    format!("sqlite://{}", folder.path().join("test.db").display())
 }
 
 /// Waits until something is so, and fails if it is not within ten seconds.

@@ -226,6 +226,7 @@ async fn metadata_that_is_not_a_bearer_is_no_session() {
         format!("Basic {token}"),
         "Bearer".to_owned(),
         "Bearer ".to_owned(),
+        format!("Bearer {}", "x".repeat(10 * 1024)),
         format!("Bearer{token}"),
     ] {
         let mut request = Request::new(v1::ListSessionsRequest {});

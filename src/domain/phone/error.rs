@@ -9,7 +9,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum PhoneError {
     /// Nothing was given: a length of zero, not even spaces.
-    #[error("is empty")]
+    #[error("must be given")]
     Empty,
     /// More than [`super::MAX_INPUT_CHARS`] characters were given.
     #[error("is longer than 40 characters")]

@@ -5,7 +5,6 @@ use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::user::{Locale, User, UserStatus};
 use crate::error::Error;
-use crate::service::hasher::Verdict;
 use crate::service::sessions::Actor;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
@@ -140,9 +139,10 @@ impl Accounts {
             .await?
             .ok_or(Error::SessionInvalid)?;
         let credential_version = account.credential_version;
-        match self.hasher.verify(password, account.password_hash).await? {
-            Verdict::Wrong => Err(Error::CurrentPasswordWrong),
-            Verdict::Right | Verdict::RightButWeak { .. } => Ok(Proof::Password { credential_version }),
+        if self.hasher.matches(password, account.password_hash).await? {
+            Ok(Proof::Password { credential_version })
+        } else {
+            Err(Error::CurrentPasswordWrong)
         }
     }
 

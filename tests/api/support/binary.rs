@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// How long anything that a process does may take in a test.
@@ -37,6 +38,7 @@ pub(crate) fn run(folder: &Path, arguments: &[&str], input: &str) -> Output {
 pub(crate) struct ServerProcess {
     pub(crate) address: SocketAddr,
     child: Child,
+    log: JoinHandle<String>,
     _stdout: BufReader<ChildStdout>,
 }
 
@@ -52,6 +54,13 @@ impl ServerProcess {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
+        // Read all the time, so that the process never waits for a reader.
+        let mut stderr = child.stderr.take().unwrap();
+        let log = tokio::spawn(async move {
+            let mut log = String::new();
+            stderr.read_to_string(&mut log).await.unwrap();
+            log
+        });
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         timeout(PATIENCE, stdout.read_line(&mut line))
@@ -67,6 +76,7 @@ impl ServerProcess {
         Self {
             address,
             child,
+            log,
             _stdout: stdout,
         }
     }
@@ -85,13 +95,8 @@ impl ServerProcess {
 
     /// Waits for the end, and gives the exit code and the whole log.
     pub(crate) async fn ended(mut self) -> (Option<i32>, String) {
-        let mut log = String::new();
-        let mut stderr = self.child.stderr.take().unwrap();
-        let ended = async {
-            stderr.read_to_string(&mut log).await.unwrap();
-            self.child.wait().await.unwrap()
-        };
-        let status = timeout(PATIENCE, ended).await.expect("the process did not end");
+        let ended = async { (self.child.wait().await.unwrap(), self.log.await.unwrap()) };
+        let (status, log) = timeout(PATIENCE, ended).await.expect("the process did not end");
         (status.code(), log)
     }
 }

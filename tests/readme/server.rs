@@ -1,0 +1,67 @@
+//! The real binary, serving in a folder of its own.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use tempfile::TempDir;
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_phone-identity");
+
+/// Hashes that take no time, since none of them is shown.
+const CHEAP_HASHES: [&str; 2] = ["--argon2-memory-kib=64", "--argon2-iterations=1"];
+
+/// A serving process. It is killed when it is dropped.
+pub(crate) struct Server {
+    pub(crate) address: String,
+    folder: TempDir,
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Server {
+    /// Starts the binary on a free port, and waits for it to print which.
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("server.log");
+        let mut child = Command::new(BINARY)
+            .args(["serve", "--listen=127.0.0.1:0"])
+            .args(CHEAP_HASHES)
+            .env_clear()
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut server = Self {
+            address: String::new(),
+            folder,
+            child,
+            stdout,
+        };
+        let mut line = String::new();
+        server.stdout.read_line(&mut line).unwrap();
+        server.address = line
+            .trim_end()
+            .strip_prefix("listening on ")
+            .unwrap_or_else(|| panic!("no address in {line:?}; {}", fs::read_to_string(&log).unwrap()))
+            .to_owned();
+        server
+    }
+
+    /// The working directory of the process, with its database.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,121 @@
+//! The tables of the README, made anew from what they describe.
+
+use std::process::Command;
+
+use crate::server::BINARY;
+use crate::{bless, is_blessing, read};
+
+#[test]
+fn the_settings_are_those_of_the_help() {
+    let output = Command::new(BINARY).arg("--help").env_clear().output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let settings = help.split_once("\nSettings:\n").expect(&help).1;
+    let mut table = "| Flag | Environment | Default | Meaning |\n|---|---|---|---|\n".to_owned();
+    for setting in settings.split("\n      --").map(Setting::read) {
+        table.push_str(&setting.row());
+    }
+    assert_shown(&table);
+}
+
+#[test]
+fn the_errors_are_those_of_the_contract() {
+    let contract = read("proto/phone_identity/v1/error.proto");
+    let reasons = contract
+        .split_once("enum ErrorReason {")
+        .and_then(|(_, rest)| rest.split_once("\n}"))
+        .expect("enum ErrorReason")
+        .0;
+    let mut table = "| Code | Reason | When |\n|---|---|---|\n".to_owned();
+    let mut comment = String::new();
+    for line in reasons.lines().map(str::trim) {
+        if let Some(text) = line.strip_prefix("// ") {
+            comment = format!("{comment} {text}").trim().to_owned();
+        } else if let Some((name, _)) = line.split_once(" = ") {
+            if let Some((code, when)) = comment.split_once(": ") {
+                let reason = name.strip_prefix("ERROR_REASON_").unwrap();
+                table.push_str(&format!("| `{code}` | `{reason}` | {} |\n", sentence(when)));
+            }
+            comment.clear();
+        }
+    }
+    assert_shown(&table);
+}
+
+/// The README has this table, whose first line is in no other one.
+fn assert_shown(table: &str) {
+    if is_blessing() {
+        return bless(|readme| {
+            let header = table.lines().next().unwrap();
+            let start = readme.find(header).expect("the first line of the table");
+            let end = start + readme[start..].find("\n\n").expect("an end of the table") + 1;
+            format!("{}{table}{}", &readme[..start], &readme[end..])
+        });
+    }
+    assert!(
+        read("README.md").contains(&format!("\n\n{table}\n")),
+        "README.md should have this table (README_BLESS=1 writes it):\n{table}"
+    );
+}
+
+/// A setting as the help shows it.
+#[derive(Default)]
+struct Setting {
+    flag: String,
+    environment: String,
+    default: String,
+    meaning: String,
+    values: Vec<String>,
+}
+
+impl Setting {
+    /// Reads what stands after `--`.
+    fn read(help: &str) -> Self {
+        let mut lines = help.lines().map(str::trim);
+        let flag = lines.next().unwrap().trim_start_matches("--");
+        let mut setting = Self {
+            flag: flag.split_once(' ').unwrap().0.to_owned(),
+            default: "none".to_owned(),
+            ..Self::default()
+        };
+        let inside =
+            |line: &str, prefix: &str| Some(line.strip_prefix(prefix)?.strip_suffix(']')?.to_owned());
+        for line in lines.filter(|line| !line.is_empty()) {
+            if let Some(environment) = inside(line, "[env: ") {
+                environment
+                    .trim_end_matches('=')
+                    .clone_into(&mut setting.environment);
+            } else if let Some(default) = inside(line, "[default: ") {
+                setting.default = format!("`{}`", default.replace(' ', ","));
+            } else if let Some((value, _)) = line.strip_prefix("- ").and_then(|line| line.split_once(':')) {
+                setting.values.push(format!("`{value}`"));
+            } else if let Some((meaning, default)) = line.split_once(" [default: ") {
+                meaning.clone_into(&mut setting.meaning);
+                let default = default.trim_end_matches(']');
+                setting.default = match default.contains(' ') {
+                    true => default.to_owned(),
+                    false => format!("`{default}`"),
+                };
+            } else if line != "Possible values:" {
+                line.clone_into(&mut setting.meaning);
+            }
+        }
+        setting
+    }
+
+    fn row(&self) -> String {
+        let values = match self.values.as_slice() {
+            [] => String::new(),
+            values => format!(": {}", values.join(", ")),
+        };
+        format!(
+            "| `--{}` | `{}` | {} | {}{values} |\n",
+            self.flag, self.environment, self.default, self.meaning
+        )
+    }
+}
+
+/// With a capital letter, and without a full stop.
+fn sentence(text: &str) -> String {
+    let (first, rest) = text.split_at(1);
+    format!("{}{}", first.to_uppercase(), rest.trim_end_matches('.'))
+}
