@@ -4,29 +4,26 @@
 //! Each thread keeps its memory from one hash to the next. In front of them stands a bounded queue: full means
 //! [`Error::Overloaded`] at once. A job whose caller has gone is dropped before it is hashed.
 
+mod arena;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
-use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
-use subtle::ConstantTimeEq as _;
-use thiserror::Error;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{ARGON2ID_IDENT, Params, Version};
 use tokio::sync::oneshot;
 
-use crate::domain::RandomError;
 use crate::domain::password::Password;
 use crate::error::Error;
+use arena::Arena;
+pub use arena::{HashError, MAX_MEMORY_KIB};
 
 /// When to try again after the queue was full. By default it holds about a second of work.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// The most memory a hash may ask for, in KiB: 1 GiB. A stored hash that asks for more is not checked.
-pub const MAX_MEMORY_KIB: u32 = 1024 * 1024;
-
-/// Salt length in bytes: what RFC 9106 section 4 recommends.
-const SALT_LENGTH: usize = 16;
 
 /// How passwords are hashed.
 #[derive(Clone, Copy, Debug)]
@@ -263,232 +260,5 @@ impl Worker {
             || hash.version != Some(Version::V0x13.into())
             || params.m_cost() < self.params.m_cost()
             || params.t_cost() < self.params.t_cost()
-    }
-}
-
-/// The memory of one thread, kept from one hash to the next.
-#[derive(Default)]
-struct Arena {
-    blocks: Vec<Block>,
-}
-
-impl Arena {
-    fn hash(&mut self, password: &[u8], params: &Params) -> Result<String, HashError> {
-        let mut salt = [0; SALT_LENGTH];
-        getrandom::fill(&mut salt)?;
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
-        let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
-        self.compute(&argon2, password, &salt, params, &mut output)?;
-        let hash = PasswordHash {
-            algorithm: ARGON2ID_IDENT,
-            version: Some(Version::V0x13.into()),
-            params: ParamsString::try_from(params)?,
-            salt: Some(Salt::new(&salt)?),
-            hash: Some(Output::new(&output)?),
-        };
-        Ok(hash.to_string())
-    }
-
-    fn matches(&mut self, password: &[u8], hash: &PasswordHash, params: &Params) -> Result<bool, HashError> {
-        let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else {
-            return Err(HashError::Incomplete);
-        };
-        let algorithm = Algorithm::try_from(hash.algorithm.as_str())?;
-        // PHC strings from before version 1.3 name no version.
-        let version = hash.version.map_or(Ok(Version::V0x10), Version::try_from)?;
-        let argon2 = Argon2::new(algorithm, version, params.clone());
-        let mut output = vec![0; expected.len()];
-        self.compute(&argon2, password, salt, params, &mut output)?;
-        Ok(output.ct_eq(expected.as_bytes()).into())
-    }
-
-    fn compute(
-        &mut self,
-        argon2: &Argon2<'_>,
-        password: &[u8],
-        salt: &[u8],
-        params: &Params,
-        output: &mut [u8],
-    ) -> Result<(), HashError> {
-        if params.m_cost() > MAX_MEMORY_KIB {
-            return Err(HashError::TooCostly);
-        }
-        self.blocks.resize_with(params.block_count(), Block::default);
-        // Gives back what a costlier hash needed; a no-op where all have the same parameters.
-        self.blocks.shrink_to_fit();
-        Ok(argon2.hash_password_into_with_memory(password, salt, output, &mut self.blocks)?)
-    }
-}
-
-/// Why hashing failed. None of these is a wrong password.
-#[derive(Debug, Error)]
-pub enum HashError {
-    /// Argon2 does not take these parameters.
-    #[error("Argon2 parameters: {0}")]
-    Parameters(#[from] argon2::Error),
-    /// The stored hash is not a PHC string of Argon2.
-    #[error("stored hash: {0}")]
-    Stored(#[from] argon2::password_hash::Error),
-    /// The stored hash is not a PHC string.
-    #[error("stored hash: {0}")]
-    Phc(#[from] argon2::password_hash::phc::Error),
-    /// The stored PHC string lacks the salt or the hash.
-    #[error("stored hash: has no salt or no hash")]
-    Incomplete,
-    /// The stored hash asks for more than [`MAX_MEMORY_KIB`].
-    #[error("stored hash: asks for too much memory")]
-    TooCostly,
-    /// No random bytes for a salt.
-    #[error("no random bytes: {0}")]
-    Random(#[from] RandomError),
-    /// No thread.
-    #[error("cannot start a hashing thread: {0}")]
-    Thread(#[from] std::io::Error),
-    /// The hashing threads have ended.
-    #[error("the hashing threads have ended")]
-    Gone,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OPTIONS: Options = Options {
-        memory_kib: 64,
-        iterations: 2,
-        parallelism: 1,
-        threads: 1,
-        queue: 4,
-    };
-
-    fn password(text: &str) -> Password {
-        Password::parse(text).unwrap()
-    }
-
-    /// `printf 'correct horse' | argon2 somesaltsomesalt -id -t 2 -k 64 -p 1 -l 32 -e`, with the reference
-    /// implementation of Argon2 as Debian packages it.
-    const REFERENCE: &str =
-        "$argon2id$v=19$m=64,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$uL2hQzJmxaz0Tfm2KK6uNjA0+UvbrHBEBwVmJYrNXCE";
-
-    #[tokio::test]
-    async fn a_hash_of_the_reference_implementation_is_understood() {
-        let hasher = Hasher::start(&OPTIONS).unwrap();
-        let right = hasher
-            .verify(password("correct horse"), Some(REFERENCE.to_owned()))
-            .await
-            .unwrap();
-        assert_eq!(right, Verdict::Right);
-        let wrong = hasher
-            .verify(password("correct horsf"), Some(REFERENCE.to_owned()))
-            .await
-            .unwrap();
-        assert_eq!(wrong, Verdict::Wrong);
-        assert_eq!(hasher.completed(), 2);
-    }
-
-    #[tokio::test]
-    async fn a_hash_is_a_phc_string_with_the_live_parameters() {
-        let hasher = Hasher::start(&OPTIONS).unwrap();
-        let hash = hasher.hash(password("correct horse")).await.unwrap();
-        assert!(hash.starts_with("$argon2id$v=19$m=64,t=2,p=1$"), "{hash}");
-        assert_ne!(
-            hash,
-            hasher.hash(password("correct horse")).await.unwrap(),
-            "each has a salt of its own"
-        );
-        assert_eq!(
-            hasher
-                .verify(password("correct horse"), Some(hash))
-                .await
-                .unwrap(),
-            Verdict::Right
-        );
-    }
-
-    #[tokio::test]
-    async fn a_weaker_hash_is_replaced_and_a_stronger_one_kept() {
-        let raised = Hasher::start(&Options {
-            memory_kib: 128,
-            ..OPTIONS
-        })
-        .unwrap();
-        let verdict = raised
-            .verify(password("correct horse"), Some(REFERENCE.to_owned()))
-            .await
-            .unwrap();
-        assert!(matches!(verdict, Verdict::RightButWeak { .. }), "{verdict:?}");
-        let Verdict::RightButWeak { stronger } = verdict else {
-            return;
-        };
-        assert!(
-            stronger.starts_with("$argon2id$v=19$m=128,t=2,p=1$"),
-            "{stronger}"
-        );
-        let lowered = Hasher::start(&OPTIONS).unwrap();
-        assert_eq!(
-            lowered
-                .verify(password("correct horse"), Some(stronger))
-                .await
-                .unwrap(),
-            Verdict::Right
-        );
-    }
-
-    #[tokio::test]
-    async fn without_a_stored_hash_no_password_is_right() {
-        let hasher = Hasher::start(&OPTIONS).unwrap();
-        for text in ["correct horse", "nobody has this password"] {
-            assert_eq!(hasher.verify(password(text), None).await.unwrap(), Verdict::Wrong);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_stored_hash_that_cannot_be_read_is_a_fault_and_not_a_wrong_password() {
-        let hasher = Hasher::start(&OPTIONS).unwrap();
-        for stored in [
-            "",
-            "plain",
-            "$argon2id$v=19$m=64,t=2,p=1",
-            "$scrypt$ln=14,r=8,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo",
-            "$argon2id$v=19$m=4294967295,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$YWFhYWFhYWFhYWFhYWFhYQ",
-        ] {
-            let result = hasher
-                .verify(password("correct horse"), Some(stored.to_owned()))
-                .await;
-            assert!(
-                matches!(result, Err(Error::Internal(_))),
-                "{stored:?}: {result:?}"
-            );
-        }
-    }
-
-    /// No thread takes jobs here, so what happens to a full queue and to a caller that left does not depend on speed.
-    #[tokio::test]
-    async fn a_full_queue_refuses_at_once_and_a_caller_that_left_is_not_hashed() {
-        let (queue, jobs) = flume::bounded(1);
-        let hasher = Hasher {
-            queue,
-            completed: Arc::default(),
-        };
-        let mut waiting = Box::pin(hasher.hash(password("correct horse")));
-        assert!(futures_poll(waiting.as_mut()).is_pending());
-        let refused = hasher.hash(password("correct horse")).await;
-        assert!(matches!(refused, Err(Error::Overloaded { .. })), "{refused:?}");
-        drop(waiting);
-        let worker = Worker {
-            jobs,
-            params: OPTIONS.params().unwrap(),
-            dummy: "".into(),
-            completed: hasher.completed.clone(),
-            arena: Arena::default(),
-        };
-        let completed = hasher.completed.clone();
-        drop(hasher);
-        worker.run();
-        assert_eq!(completed.load(Ordering::Acquire), 0);
-    }
-
-    fn futures_poll<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
-        future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
     }
 }
