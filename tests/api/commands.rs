@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use tonic::Code;
 
-use crate::support::binary::{ServerProcess, run};
+use crate::support::binary::{ServerProcess, command, run};
 use crate::support::refusal::assert_refused;
 use crate::support::{OTHER_PASSWORD, PASSWORD, connect, credentials, registration, validation};
 
@@ -208,4 +208,29 @@ fn at_a_terminal_the_password_is_asked_for_twice() {
     );
     let (made, shown) = create_at_a_terminal(folder.path(), [PASSWORD, PASSWORD]);
     assert!(made && shown.contains(" created: +998901234567"), "{shown}");
+}
+
+#[test]
+fn settings_are_taken_before_and_after_the_command_and_a_flag_wins_over_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |arguments: &[&str], environment: Option<&str>| {
+        let mut command = command(folder.path());
+        command
+            .args(arguments)
+            .envs(environment.map(|region| ("PHONE_IDENTITY_DEFAULT_REGION", region)));
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let in_uzbekistan = "901234567\t+998901234567\tmobile\tUZ\tok\n";
+    for arguments in [
+        ["--default-region=UZ", "phone-check", "901234567"],
+        ["phone-check", "--default-region=UZ", "901234567"],
+    ] {
+        assert_eq!(check(&arguments, None), in_uzbekistan);
+        assert_eq!(check(&arguments, Some("US")), in_uzbekistan);
+    }
+    assert_eq!(check(&["phone-check", "901234567"], Some("UZ")), in_uzbekistan);
+    assert_eq!(
+        check(&["phone-check", "901234567"], Some("")),
+        "901234567\t-\t-\t-\tregion_required\n"
+    );
 }
