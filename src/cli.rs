@@ -14,10 +14,12 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use tokio::runtime::{self, Runtime};
 
 use crate::app::StartError;
 use crate::config::Settings;
 use crate::domain::phone::Region;
+use crate::domain::rules::Rules;
 use crate::telemetry;
 
 const FAILED: u8 = 1;
@@ -166,43 +168,46 @@ fn one_line(error: &clap::Error) -> String {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { command, settings } = cli;
-    if let Some(Command::PhoneCheck { region, numbers }) = command {
-        let rules = crate::domain::rules::Rules {
-            default_region: region.or(settings.default_region),
-            ..settings.rules()
-        };
-        return check_phones(&numbers, rules).map_err(|error| Failure::Failed(error.to_string()));
-    }
-    telemetry::init(settings.log_format, settings.log_level)
-        .map_err(|error| Failure::Unusable(error.to_string()))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Unusable(format!("cannot start: {error}")))?;
-    match command {
-        None | Some(Command::Serve) => runtime.block_on(serve::serve(settings)),
-        Some(Command::Migrate) => runtime.block_on(operator::migrate(&settings)),
-        Some(Command::Createsuperuser {
+    match command.unwrap_or(Command::Serve) {
+        Command::Serve => runtime(&settings)?.block_on(serve::serve(settings)),
+        Command::Migrate => runtime(&settings)?.block_on(operator::migrate(&settings)),
+        Command::Createsuperuser {
             phone_number,
             password,
-        }) => runtime.block_on(operator::create_superuser(
+        } => runtime(&settings)?.block_on(operator::create_superuser(
             settings,
             &phone_number,
             password.password_stdin,
         )),
-        Some(Command::Changepassword {
+        Command::Changepassword {
             phone_number,
             password,
-        }) => runtime.block_on(operator::change_password(
+        } => runtime(&settings)?.block_on(operator::change_password(
             settings,
             &phone_number,
             password.password_stdin,
         )),
-        Some(Command::PhoneCheck { .. }) => Ok(()),
+        Command::PhoneCheck { region, numbers } => {
+            let rules = Rules {
+                default_region: region.or(settings.default_region),
+                ..settings.rules()
+            };
+            check_phones(&numbers, rules).map_err(|error| Failure::Failed(error.to_string()))
+        }
     }
 }
 
-fn check_phones(numbers: &[String], rules: crate::domain::rules::Rules) -> io::Result<()> {
+/// Begins to log, and makes what async commands run on.
+fn runtime(settings: &Settings) -> Result<Runtime, Failure> {
+    telemetry::init(settings.log_format, settings.log_level)
+        .map_err(|error| Failure::Unusable(error.to_string()))?;
+    runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Unusable(format!("cannot start: {error}")))
+}
+
+fn check_phones(numbers: &[String], rules: Rules) -> io::Result<()> {
     let out = io::BufWriter::new(io::stdout().lock());
     if numbers.is_empty() {
         phone_check::check_lines(io::stdin().lock(), rules, out)

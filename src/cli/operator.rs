@@ -1,5 +1,6 @@
 //! What an operator does at the command line: `migrate`, `createsuperuser`, `changepassword`.
 
+use std::fmt::Display;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub(super) async fn migrate(settings: &Settings) -> Result<(), Failure> {
     store
         .close()
         .await
-        .map_err(|error| Failure::Failed(error.to_string()))?;
+        .map_err(|error| Failure::Failed(error::chain(&error)))?;
     println!("the database is up to date");
     Ok(())
 }
@@ -35,7 +36,7 @@ pub(super) async fn create_superuser(
     let rules = settings.rules();
     let phone = rules
         .take_phone(phone_number, "")
-        .map_err(|problem| Failure::Unusable(format!("the phone number {problem}")))?;
+        .map_err(|problem| unfit("phone number", problem))?;
     let password = new_password(&rules, &phone, from_stdin)?;
     let app = App::build(settings, Arc::new(SystemClock)).await?;
     match app
@@ -60,7 +61,7 @@ pub(super) async fn change_password(
     let rules = settings.rules();
     let phone = rules
         .find_phone(phone_number, "")
-        .map_err(|problem| Failure::Unusable(format!("the phone number {problem}")))?;
+        .map_err(|problem| unfit("phone number", problem))?;
     let password = new_password(&rules, &phone, from_stdin)?;
     let app = App::build(settings, Arc::new(SystemClock)).await?;
     match app.accounts().change_password(&phone, password).await {
@@ -73,14 +74,18 @@ pub(super) async fn change_password(
     }
 }
 
+/// What was given is not fit to be used.
+fn unfit(what: &str, problem: impl Display) -> Failure {
+    Failure::Unusable(format!("the {what} {problem}"))
+}
+
 fn new_password(rules: &Rules, phone: &PhoneNumber, from_stdin: bool) -> Result<Password, Failure> {
     let input = read_password(from_stdin)?;
-    let unfit = |problem: PasswordError| Failure::Unusable(format!("the password {problem}"));
     let password = rules
         .take_password(input.expose_secret(), &[phone])
-        .map_err(unfit)?;
+        .map_err(|problem| unfit("password", problem))?;
     if password.is_common() {
-        Err(unfit(PasswordError::TooCommon))
+        Err(unfit("password", PasswordError::TooCommon))
     } else {
         Ok(password)
     }

@@ -47,6 +47,15 @@ impl Fields {
         self.check(field, result)
     }
 
+    /// The violations as an error, if there are any.
+    fn finish(self) -> Result<(), Error> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(self.into_error())
+        }
+    }
+
     /// The violations as an error.
     fn into_error(self) -> Error {
         Error::InvalidInput(self.0)
@@ -200,18 +209,13 @@ pub(super) async fn profile_update(
             )
             .map(Some)
     });
-    if fields.0.is_empty() {
-        Ok((
-            current_password,
-            ProfileUpdate {
-                phone_number,
-                password,
-                locale,
-            },
-        ))
-    } else {
-        Err(fields.into_error())
-    }
+    fields.finish()?;
+    let update = ProfileUpdate {
+        phone_number,
+        password,
+        locale,
+    };
+    Ok((current_password, update))
 }
 
 /// Which sessions to revoke; `current` is the one of the call.
@@ -230,23 +234,16 @@ pub(super) fn selection(request: &v1::RevokeSessionsRequest, current: SessionId)
             Problem::TooManyItems(MAX_SESSION_IDS),
         )),
     }
-    if !fields.0.is_empty() {
-        return Err(fields.into_error());
-    }
+    fields.finish()?;
     let parsed: Vec<Option<SessionId>> = request.session_ids.iter().map(|id| session_id(id)).collect();
     let bad = parsed.iter().enumerate().filter(|(_, id)| id.is_none());
-    fields
-        .0
-        .extend(bad.take(MAX_BAD_SESSION_IDS).map(|(index, _)| Violation {
-            field: "session_ids",
-            index: Some(index),
-            problem: Problem::SessionIdInvalid,
-        }));
-    if fields.0.is_empty() {
-        Ok(Selection::These(parsed.into_iter().flatten().collect()))
-    } else {
-        Err(fields.into_error())
-    }
+    let violations = bad.take(MAX_BAD_SESSION_IDS).map(|(index, _)| Violation {
+        field: "session_ids",
+        index: Some(index),
+        problem: Problem::SessionIdInvalid,
+    });
+    Fields(violations.collect()).finish()?;
+    Ok(Selection::These(parsed.into_iter().flatten().collect()))
 }
 
 /// A session id as we write them: 32 hexadecimal digits with hyphens.

@@ -25,6 +25,15 @@ async fn sign_in_up_to_its_transaction(server: &TestServer, person: &Person) -> 
     (held, call)
 }
 
+/// A change of the password by somebody who knows the old one.
+fn password_change(new_password: &str) -> UpdateProfileRequest {
+    UpdateProfileRequest {
+        current_password: Some(PASSWORD.to_owned()),
+        new_password: Some(new_password.to_owned()),
+        ..UpdateProfileRequest::default()
+    }
+}
+
 #[tokio::test]
 async fn a_sign_in_that_began_before_the_password_changed_leaves_no_session() {
     let server = TestServer::start().await;
@@ -128,11 +137,7 @@ async fn changes_through_the_front_door_leave_no_session_of_the_old_password() {
     let held = server.database.hold_writes().await;
     let hashed = server.hasher.completed();
     let mut client = server.client().await;
-    let request = person.asks(UpdateProfileRequest {
-        current_password: Some(PASSWORD.to_owned()),
-        new_password: Some(OTHER_PASSWORD.to_owned()),
-        ..UpdateProfileRequest::default()
-    });
+    let request = person.asks(password_change(OTHER_PASSWORD));
     let change = tokio::spawn(async move { client.update_profile(request).await });
     server.hashed(hashed + 2).await;
     let (mut client, request) = (server.client().await, credentials(&person.phone_number, PASSWORD));
@@ -157,11 +162,7 @@ async fn of_two_changes_that_knew_the_same_password_one_wins() {
     let mut calls = tokio::task::JoinSet::new();
     for new_password in [OTHER_PASSWORD, "valleys and deserts"] {
         let mut client = server.client().await;
-        let request = person.asks(UpdateProfileRequest {
-            current_password: Some(PASSWORD.to_owned()),
-            new_password: Some(new_password.to_owned()),
-            ..UpdateProfileRequest::default()
-        });
+        let request = person.asks(password_change(new_password));
         calls.spawn(async move { client.update_profile(request).await });
     }
     server.hashed(hashed + 4).await;
@@ -264,11 +265,7 @@ async fn a_change_whose_caller_goes_away_is_done() {
     let held = server.database.hold_writes().await;
     let hashed = server.hasher.completed();
     let mut client = server.client().await;
-    let request = person.asks(UpdateProfileRequest {
-        current_password: Some(PASSWORD.to_owned()),
-        new_password: Some(OTHER_PASSWORD.to_owned()),
-        ..UpdateProfileRequest::default()
-    });
+    let request = person.asks(password_change(OTHER_PASSWORD));
     let call = tokio::spawn(async move { client.update_profile(request).await });
     server.hashed(hashed + 2).await;
     call.abort();
