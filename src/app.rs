@@ -46,7 +46,7 @@ impl App {
     /// What keeps it from starting.
     pub async fn build(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let store = open_store(&settings).await?;
-        let hasher = Hasher::start(&settings.hasher())?;
+        let hasher = Hasher::start(&settings.hasher()?)?;
         let tasks = TaskTracker::new();
         let policy = settings.policy();
         let accounts = Accounts::new(
@@ -112,6 +112,14 @@ impl App {
             listener,
             stopped,
         ));
+        let hashing = self.hasher.setup();
+        tracing::info!(
+            engine = hashing.engine.name(),
+            threads = hashing.threads,
+            queue = hashing.queue,
+            hash_microseconds = u64::try_from(hashing.hash_time.as_micros()).unwrap_or(u64::MAX),
+            "hashing"
+        );
         tracing::info!("serving");
 
         tokio::select! {

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use secrecy::SecretString;
 use tokio::runtime::{self, Runtime};
 
 use crate::app::StartError;
@@ -136,13 +137,28 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failur
         .try_get_matches_from(args)
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     match parsed {
-        Ok(cli) => Ok(Some(cli)),
+        Ok(mut cli) => {
+            cli.settings.peppers = peppers_of_environment()?;
+            Ok(Some(cli))
+        }
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             // Whoever closed the pipe has seen enough.
             let _ = error.print();
             Ok(None)
         }
         Err(error) => Err(Failure::Unusable(one_line(&error))),
+    }
+}
+
+/// The peppers are not clap's to read, since what clap reads can be given as an argument, too.
+fn peppers_of_environment() -> Result<Option<SecretString>, Failure> {
+    match env::var("PHONE_IDENTITY_PEPPERS") {
+        Ok(text) => Ok((!text.is_empty()).then(|| SecretString::from(text))),
+        Err(env::VarError::NotPresent) => Ok(None),
+        // The error has the value in it.
+        Err(env::VarError::NotUnicode(_)) => Err(Failure::Unusable(
+            "PHONE_IDENTITY_PEPPERS is not UTF-8".to_owned(),
+        )),
     }
 }
 

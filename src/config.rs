@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 
 use crate::domain::password;
@@ -18,12 +18,9 @@ use crate::domain::phone::{LineType, LineTypes, Region};
 use crate::domain::rules::Rules;
 use crate::domain::session::Lifetimes;
 use crate::service::accounts::Policy;
-use crate::service::hasher;
+use crate::service::hasher::{self, EngineChoice, PepperError, Peppers};
 
 const DEFAULT_DATABASE_URL: &str = "sqlite://phone-identity.db";
-
-/// How many hashes may wait for each hashing thread: with the default parameters about a second of work.
-const QUEUE_PER_THREAD: usize = 64;
 
 /// The longest that any duration may be set to: ten years.
 const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -120,10 +117,28 @@ pub struct Settings {
         value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub hash_threads: Option<u16>,
 
-    /// Most passwords that wait to be hashed; more are refused at once [default: 64 a thread]
+    /// Most passwords that wait to be hashed; more are refused at once [default: about a second of work]
     #[arg(global = true, long, env = "PHONE_IDENTITY_HASH_QUEUE", value_name = "NUMBER",
         value_parser = clap::value_parser!(u16).range(1..))]
     pub hash_queue: Option<u16>,
+
+    /// What computes the hashes
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_HASH_ENGINE",
+        value_name = "ENGINE",
+        default_value = "auto"
+    )]
+    pub hash_engine: EngineChoice,
+
+    /// Peppers as the environment has them, in `PHONE_IDENTITY_PEPPERS`. No flag: all users of the machine see flags.
+    #[arg(skip)]
+    pub peppers: Option<SecretString>,
+
+    /// File with the peppers, in the place of PHONE_IDENTITY_PEPPERS [default: no peppers]
+    #[arg(global = true, long, env = "PHONE_IDENTITY_PEPPERS_FILE", value_name = "FILE")]
+    pub peppers_file: Option<PathBuf>,
 
     /// How long a call may take, if its caller does not ask for less
     #[arg(global = true, long, env = "PHONE_IDENTITY_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "10s",
@@ -214,18 +229,39 @@ impl Settings {
         }
     }
 
+    /// The secrets that go into every hash.
+    ///
+    /// # Errors
+    /// When they are given twice, cannot be read, or are not `KEY-ID:SECRET` entries.
+    pub fn peppers(&self) -> Result<Peppers, ConfigError> {
+        let text = match (&self.peppers, &self.peppers_file) {
+            (Some(_), Some(_)) => return Err(ConfigError::PeppersTwice),
+            (Some(text), None) => text.clone(),
+            (None, Some(file)) => {
+                SecretString::from(fs::read_to_string(file).map_err(ConfigError::PeppersFile)?)
+            }
+            (None, None) => SecretString::default(),
+        };
+        Ok(Peppers::parse(text.expose_secret())?)
+    }
+
     /// How passwords are hashed.
-    #[must_use]
-    pub fn hasher(&self) -> hasher::Options {
+    ///
+    /// # Errors
+    /// As [`Self::peppers`].
+    pub fn hasher(&self) -> Result<hasher::Options, ConfigError> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let threads = self.hash_threads.map_or(cores, usize::from).min(cores);
-        hasher::Options {
+        Ok(hasher::Options {
             memory_kib: self.argon2_memory_kib,
             iterations: self.argon2_iterations,
             parallelism: self.argon2_parallelism,
             threads,
-            queue: self.hash_queue.map_or(threads * QUEUE_PER_THREAD, usize::from),
-        }
+            queue: self.hash_queue.map(usize::from),
+            rescue_after: None,
+            engine: self.hash_engine,
+            peppers: self.peppers()?,
+        })
     }
 }
 
@@ -238,6 +274,15 @@ pub enum ConfigError {
     /// The file with the database URL cannot be read.
     #[error("the file of DATABASE_URL_FILE cannot be read: {0}")]
     DatabaseUrlFile(#[source] std::io::Error),
+    /// The peppers are given twice.
+    #[error("PHONE_IDENTITY_PEPPERS and PHONE_IDENTITY_PEPPERS_FILE are both given")]
+    PeppersTwice,
+    /// The file with the peppers cannot be read.
+    #[error("the file of PHONE_IDENTITY_PEPPERS_FILE cannot be read: {0}")]
+    PeppersFile(#[source] std::io::Error),
+    /// The peppers are not such.
+    #[error("PHONE_IDENTITY_PEPPERS: {0}")]
+    Peppers(#[from] PepperError),
 }
 
 /// Reads a duration such as `30d`, `15m` or `250ms`.

@@ -1,32 +1,60 @@
 //! The login engine: Argon2id on threads of its own, so that neither the async workers wait for it nor more hashes run
 //! at once than there are threads. What else takes long about a password is done there, too.
 //!
-//! Each thread keeps its memory from one hash to the next. In front of them stands a bounded queue: full means
-//! [`Error::Overloaded`] at once. A job whose caller has gone is dropped before it is hashed.
+//! The threads have the lowest priority, and each keeps its memory from one hash to the next. In front of them stands a
+//! bounded queue: full means [`Error::Overloaded`] at once. A job leaves the queue when its caller goes, be it that the
+//! call was cancelled or that its deadline passed. One more thread, of ordinary priority, takes what has waited for too
+//! long, so that a machine that is busy with other calls does not keep people from signing in.
 
 mod arena;
+mod engine;
+mod error;
+mod metrics;
+mod pepper;
+mod queue;
+mod self_test;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::{ARGON2ID_IDENT, Params, Version};
+use argon2::{Params, ParamsBuilder};
 use tokio::sync::oneshot;
 
 use crate::domain::password::Password;
 use crate::error::Error;
-use arena::Arena;
-pub use arena::{HashError, MAX_MEMORY_KIB};
+pub use arena::MAX_MEMORY_KIB;
+use arena::Scheme;
+pub use engine::{Engine, EngineChoice};
+pub use error::HashError;
+use metrics::Metrics;
+pub use metrics::{Snapshot, WAIT_BOUNDS_MICROSECONDS};
+pub use pepper::{PepperError, Peppers};
+use queue::{Queue, Ticket};
+pub use self_test::{checked_engine, time_of_a_hash};
+use worker::{Common, Duty, Job, Reply, Worker};
 
-/// When to try again after the queue was full. By default it holds about a second of work.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How much work the queue holds by default.
+const QUEUED_WORK: Duration = Duration::from_secs(1);
+
+/// The least and the most jobs that the default queue holds for each thread.
+const QUEUE_PER_THREAD: std::ops::RangeInclusive<u128> = 8..=4096;
+
+/// The least time after which to try again when the queue was full.
+const LEAST_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A job has waited for too long when it has waited this many times what a full queue takes. As long as the threads of
+/// the lowest priority get a quarter of the processor, this does not happen.
+const TOO_LONG: u32 = 4;
+
+/// But never sooner than this.
+const LEAST_RESCUE_AFTER: Duration = Duration::from_millis(250);
 
 /// How passwords are hashed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Memory size m in KiB.
     pub memory_kib: u32,
@@ -34,21 +62,72 @@ pub struct Options {
     pub iterations: u32,
     /// Degree of parallelism p. The lanes are computed one after another, on one thread.
     pub parallelism: u32,
-    /// How many hashes run at once.
+    /// How many hashes run at once, beside the one that has waited for too long.
     pub threads: usize,
-    /// How many may wait.
-    pub queue: usize,
+    /// How many may wait. Without one, about a second of work.
+    pub queue: Option<usize>,
+    /// After which wait a job is taken by the thread of ordinary priority. Without one, four times what a full queue
+    /// takes, and 250 ms at least.
+    pub rescue_after: Option<Duration>,
+    /// What computes the hashes.
+    pub engine: EngineChoice,
+    /// The secrets that go into them.
+    pub peppers: Peppers,
 }
 
 impl Options {
     fn params(&self) -> Result<Params, HashError> {
-        Ok(Params::new(
-            self.memory_kib,
-            self.iterations,
-            self.parallelism,
-            Some(Params::DEFAULT_OUTPUT_LEN),
-        )?)
+        Ok(ParamsBuilder::new()
+            .m_cost(self.memory_kib)
+            .t_cost(self.iterations)
+            .p_cost(self.parallelism)
+            .keyid(self.peppers.current())
+            .output_len(Params::DEFAULT_OUTPUT_LEN)
+            .build()?)
     }
+}
+
+/// What the start made of the options.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// What computes the hashes.
+    pub engine: Engine,
+    /// How many hashes run at once.
+    pub threads: usize,
+    /// How many may wait.
+    pub queue: usize,
+    /// How long a hash took at the start.
+    pub hash_time: Duration,
+    /// After which wait a job is taken by the thread of ordinary priority.
+    pub rescue_after: Duration,
+    /// When to try again after the queue was full: what a full queue takes, and one second at least.
+    pub retry_after: Duration,
+}
+
+impl Setup {
+    fn new(options: &Options, engine: Engine, hash_time: Duration) -> Self {
+        let threads = options.threads;
+        let queue = options.queue.unwrap_or_else(|| threads * per_thread(hash_time));
+        // What a full queue takes, with all threads at work.
+        let full = u32::try_from(queue.div_ceil(threads.max(1))).unwrap_or(u32::MAX);
+        let full = hash_time.saturating_mul(full);
+        let rescue_after = full.saturating_mul(TOO_LONG).max(LEAST_RESCUE_AFTER);
+        Self {
+            engine,
+            threads,
+            queue,
+            hash_time,
+            rescue_after: options.rescue_after.unwrap_or(rescue_after),
+            retry_after: full.max(LEAST_RETRY_AFTER),
+        }
+    }
+}
+
+/// How many jobs the queue holds by default for each thread.
+fn per_thread(hash_time: Duration) -> usize {
+    let jobs = QUEUED_WORK.as_nanos().div_ceil(hash_time.as_nanos().max(1));
+    let jobs = jobs.clamp(*QUEUE_PER_THREAD.start(), *QUEUE_PER_THREAD.end());
+    usize::try_from(jobs).unwrap_or(usize::MAX)
 }
 
 /// What checking a password found.
@@ -58,7 +137,8 @@ pub enum Verdict {
     Wrong,
     /// It is the password.
     Right,
-    /// It is the password, and this is a new hash of it: the stored one is weaker than today's parameters.
+    /// It is the password, and this is a new hash of it: the stored one is weaker than today's parameters, or has
+    /// another pepper.
     RightButWeak {
         /// The stronger hash, a PHC string.
         stronger: String,
@@ -66,36 +146,58 @@ pub enum Verdict {
 }
 
 /// A handle to the hashing threads. They end when the last handle is dropped. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Hasher {
-    queue: flume::Sender<Job>,
-    completed: Arc<AtomicU64>,
+#[derive(Clone)]
+pub struct Hasher(Arc<Shared>);
+
+struct Shared {
+    queue: Arc<Queue<Job>>,
+    metrics: Arc<Metrics>,
+    setup: Setup,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
 }
 
 impl Hasher {
-    /// Starts the threads and makes the dummy hash against which the passwords of unknown numbers are checked.
+    /// Tests the engines, makes the dummy hash against which the passwords of unknown numbers are checked, and starts
+    /// the threads.
     ///
     /// # Errors
-    /// When the parameters are not those of Argon2id, or the machine has no thread, memory or random bytes to give.
+    /// When the parameters are not those of Argon2id, no engine computes it, or the machine has no thread, memory or
+    /// random bytes to give.
     pub fn start(options: &Options) -> Result<Self, HashError> {
-        let params = options.params()?;
-        let mut arena = Arena::default();
-        let dummy: Arc<str> = arena.hash(b"nobody has this password", &params)?.into();
-        let (queue, jobs) = flume::bounded::<Job>(options.queue);
-        let completed = Arc::new(AtomicU64::new(0));
-        for number in 0..options.threads {
-            let worker = Worker {
-                jobs: jobs.clone(),
-                params: params.clone(),
-                dummy: dummy.clone(),
-                completed: completed.clone(),
-                arena: Arena::default(),
-            };
-            thread::Builder::new()
-                .name(format!("hasher-{number}"))
-                .spawn(move || worker.run())?;
+        let scheme = Scheme {
+            params: options.params()?,
+            peppers: options.peppers.clone(),
+        };
+        let tested = self_test::start(options.engine, &scheme)?;
+        let setup = Setup::new(options, tested.engine, tested.hash_time);
+        let (queue, metrics) = (Arc::new(Queue::new(setup.queue)), Arc::new(Metrics::default()));
+        // Made first, so that the threads end if one of them cannot be started.
+        let hasher = Self(Arc::new(Shared {
+            queue: queue.clone(),
+            metrics: metrics.clone(),
+            setup,
+        }));
+        let common = Arc::new(Common {
+            queue,
+            metrics,
+            engine: tested.engine,
+            scheme,
+            dummy: tested.dummy,
+        });
+        let start = |name: String, duty| {
+            let worker = Worker::new(common.clone());
+            thread::Builder::new().name(name).spawn(move || worker.run(duty))
+        };
+        for number in 0..setup.threads {
+            start(format!("hasher-{number}"), Duty::InTurn)?;
         }
-        Ok(Self { queue, completed })
+        start("hasher-rescue".to_owned(), Duty::Rescue(setup.rescue_after))?;
+        Ok(hasher)
     }
 
     /// Hashes a password with today's parameters. The answer is a PHC string.
@@ -110,7 +212,8 @@ impl Hasher {
     /// tell whether the hash is weak.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] when the queue is full; [`Error::Internal`] when the stored hash cannot be read.
+    /// [`Error::Overloaded`] when the queue is full; [`Error::Internal`] when the stored hash cannot be read, or its
+    /// pepper is not known.
     pub async fn matches(&self, password: Password, stored: Option<String>) -> Result<bool, Error> {
         let verdict = self
             .run(|reply| Job::Verify {
@@ -126,7 +229,7 @@ impl Hasher {
     /// As [`Self::matches`], and makes a new hash of a right password whose stored one is weak.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] when the queue is full; [`Error::Internal`] when the stored hash cannot be read.
+    /// As [`Self::matches`].
     pub async fn verify(&self, password: Password, stored: Option<String>) -> Result<Verdict, Error> {
         self.run(|reply| Job::Verify {
             password,
@@ -148,117 +251,71 @@ impl Hasher {
     /// How many passwords were hashed or checked since the start. Those whose caller had gone do not count.
     #[must_use]
     pub fn completed(&self) -> u64 {
-        self.completed.load(Ordering::Acquire)
+        self.snapshot().completed
+    }
+
+    /// The state of the queue and of all counters.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.0.metrics.snapshot(self.0.queue.depth())
+    }
+
+    /// What the start made of the options.
+    #[must_use]
+    pub fn setup(&self) -> &Setup {
+        &self.0.setup
+    }
+
+    /// Keeps all threads from taking another job, until what this returns is dropped: for tests, in which nothing else
+    /// makes sure that a job waits.
+    #[must_use]
+    pub fn hold(&self) -> Held {
+        self.0.queue.hold();
+        Held(self.clone())
     }
 
     async fn run<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, Error> {
+        let shared = self.0.as_ref();
         let (reply, answer) = oneshot::channel();
-        match self.queue.try_send(job(reply)) {
-            Ok(()) => {}
-            Err(flume::TrySendError::Full(_)) => {
-                return Err(Error::Overloaded {
-                    retry_after: RETRY_AFTER,
-                });
-            }
-            Err(flume::TrySendError::Disconnected(_)) => return Err(Error::internal(HashError::Gone)),
-        }
-        answer
-            .await
+        let Ok(ticket) = shared.queue.push(job(reply)) else {
+            Metrics::add(&shared.metrics.refused);
+            return Err(Error::Overloaded {
+                retry_after: shared.setup.retry_after,
+            });
+        };
+        let mut place = Place {
+            shared,
+            ticket: Some(ticket),
+        };
+        let answered = answer.await;
+        place.ticket = None;
+        answered
             .map_err(|_| Error::internal(HashError::Gone))?
             .map_err(Error::internal)
     }
 }
 
-type Reply<T> = oneshot::Sender<Result<T, HashError>>;
-
-enum Job {
-    Hash {
-        password: Password,
-        reply: Reply<String>,
-    },
-    Verify {
-        password: Password,
-        stored: Option<String>,
-        upgrade: bool,
-        reply: Reply<Verdict>,
-    },
-    Judge {
-        password: Password,
-        reply: Reply<bool>,
-    },
+/// A caller's place in the queue, which is given up when the caller goes.
+struct Place<'a> {
+    shared: &'a Shared,
+    /// `None` once the job is done.
+    ticket: Option<Ticket>,
 }
 
-struct Worker {
-    jobs: flume::Receiver<Job>,
-    params: Params,
-    dummy: Arc<str>,
-    completed: Arc<AtomicU64>,
-    arena: Arena,
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let left = self.ticket.and_then(|ticket| self.shared.queue.remove(ticket));
+        if left.is_some() {
+            Metrics::add(&self.shared.metrics.dropped);
+        }
+    }
 }
 
-impl Worker {
-    fn run(mut self) {
-        while let Ok(job) = self.jobs.recv() {
-            match job {
-                Job::Hash { password, reply } => {
-                    self.answer(reply, |worker| {
-                        worker.arena.hash(password.expose_bytes(), &worker.params)
-                    });
-                }
-                Job::Judge { password, reply } => {
-                    if !reply.is_closed() {
-                        // A caller that has gone meanwhile does not want the answer.
-                        let _ = reply.send(Ok(password.is_common()));
-                    }
-                }
-                Job::Verify {
-                    password,
-                    stored,
-                    upgrade,
-                    reply,
-                } => {
-                    self.answer(reply, |worker| {
-                        worker.verify(&password, stored.as_deref(), upgrade)
-                    });
-                }
-            }
-        }
-    }
+/// While it lives, no hashing thread takes a job.
+pub struct Held(Hasher);
 
-    fn answer<T>(&mut self, reply: Reply<T>, work: impl FnOnce(&mut Self) -> Result<T, HashError>) {
-        if reply.is_closed() {
-            return;
-        }
-        let result = work(self);
-        self.completed.fetch_add(1, Ordering::Release);
-        // A caller that has gone meanwhile does not want the answer.
-        let _ = reply.send(result);
-    }
-
-    fn verify(
-        &mut self,
-        password: &Password,
-        stored: Option<&str>,
-        upgrade: bool,
-    ) -> Result<Verdict, HashError> {
-        let hash = PasswordHash::new(stored.unwrap_or(&self.dummy))?;
-        let params = Params::try_from(&hash)?;
-        let matches = self.arena.matches(password.expose_bytes(), &hash, &params)?;
-        if !matches || stored.is_none() {
-            return Ok(Verdict::Wrong);
-        }
-        if upgrade && self.is_weak(&hash, &params) {
-            let stronger = self.arena.hash(password.expose_bytes(), &self.params)?;
-            return Ok(Verdict::RightButWeak { stronger });
-        }
-        Ok(Verdict::Right)
-    }
-
-    /// Whether a stored hash costs an attacker less than one of today.
-    fn is_weak(&self, hash: &PasswordHash, params: &Params) -> bool {
-        hash.algorithm != ARGON2ID_IDENT
-            || hash.version != Some(Version::V0x13.into())
-            || params.m_cost() < self.params.m_cost()
-            || params.t_cost() < self.params.t_cost()
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.0.queue.release();
     }
 }

@@ -13,6 +13,7 @@ mod commands;
 mod create_superuser;
 mod deactivate_profile;
 mod delete_profile;
+mod hashing;
 mod list_sessions;
 mod logs;
 mod migrations;

@@ -249,31 +249,27 @@ async fn settings_change_what_is_taken() {
     );
 }
 
-/// A hash takes so long here that sixteen callers are there before the first is done.
 #[tokio::test]
 async fn a_full_hashing_queue_is_said_at_once() {
-    let flags = ["--hash-threads=1", "--hash-queue=1", "--argon2-memory-kib=262144"];
-    let server = TestServer::start_with(&flags).await;
-    let mut calls = tokio::task::JoinSet::new();
-    for number in 0..16 {
-        let mut client = server.client().await;
-        let request = credentials(&format!("+9989012345{number:02}"), PASSWORD);
-        calls.spawn(async move { client.authenticate(request).await });
-    }
-    let outcomes = calls.join_all().await;
-    let reasons: Vec<_> = outcomes
-        .into_iter()
-        .map(|outcome| refusal(&outcome.unwrap_err()))
-        .collect();
-    let refused: Vec<_> = reasons
-        .iter()
-        .filter(|refusal| refusal.reason == "OVERLOADED")
-        .collect();
-    assert!((8..16).contains(&refused.len()), "{reasons:?}");
-    for refusal in refused {
-        assert_eq!(
-            (refusal.code, refusal.retry_after),
-            (Code::Unavailable, Some(Duration::from_secs(1)))
-        );
-    }
+    let server = TestServer::start_with(&["--hash-queue=1"]).await;
+    let held = server.hasher.hold();
+    let (mut client, mut other) = (server.client().await, server.client().await);
+    let first = credentials("+998901234567", PASSWORD);
+    let waiting = tokio::spawn(async move { client.authenticate(first).await });
+    server.waiting(1).await;
+    let refused = other
+        .authenticate(credentials("+998901234568", PASSWORD))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    let refused = refusal(&refused);
+    assert_eq!(refused.reason, "OVERLOADED");
+    assert!(refused.retry_after >= Some(Duration::from_secs(1)), "{refused:?}");
+    drop(held);
+    assert_refused(
+        waiting.await.unwrap(),
+        Code::Unauthenticated,
+        "INVALID_CREDENTIALS",
+    );
+    assert_eq!(server.hasher.snapshot().refused, 1);
 }

@@ -142,6 +142,11 @@ impl TestServer {
     pub(crate) async fn hashed(&self, jobs: u64) {
         eventually(|| self.hasher.completed() >= jobs).await;
     }
+
+    /// Waits until so many jobs wait to be hashed.
+    pub(crate) async fn waiting(&self, jobs: usize) {
+        eventually(|| self.hasher.snapshot().depth == jobs).await;
+    }
 }
 
 fn url_in(folder: &TempDir) -> String {

@@ -112,11 +112,16 @@ async fn a_deadline_that_passes_is_said_in_our_words() {
 
 /// Sends a call frame by frame and gives the headers of the answer; tonic's client would end it by itself at the
 /// deadline that it sends, and would not send broken frames.
-async fn call_by_frames(server: &TestServer, timeout: Option<&str>, body: &[u8]) -> http::HeaderMap {
+pub(crate) async fn call_by_frames(
+    server: &TestServer,
+    path: &str,
+    timeout: Option<&str>,
+    body: &[u8],
+) -> http::HeaderMap {
     let socket = tokio::net::TcpStream::connect(server.address).await.unwrap();
     let (requests, connection) = h2::client::handshake(socket).await.unwrap();
     tokio::spawn(connection);
-    let mut request = http::Request::post(format!("http://{}{REGISTER}", server.address))
+    let mut request = http::Request::post(format!("http://{}{path}", server.address))
         .header("content-type", "application/grpc")
         .header("te", "trailers");
     if let Some(timeout) = timeout {
@@ -131,7 +136,7 @@ async fn call_by_frames(server: &TestServer, timeout: Option<&str>, body: &[u8])
 }
 
 /// A message behind the five bytes that gRPC puts before it.
-fn frame(message: &impl Message) -> Vec<u8> {
+pub(crate) fn frame(message: &impl Message) -> Vec<u8> {
     let message = message.encode_to_vec();
     let length = u32::try_from(message.len()).unwrap();
     [&[0], length.to_be_bytes().as_slice(), &message].concat()
@@ -143,7 +148,7 @@ async fn the_callers_deadline_is_kept_too() {
     let held = server.database.hold_writes().await;
     for timeout in ["200m", "1m", "0n"] {
         let body = frame(&registration("+998901234567", PASSWORD));
-        let headers = call_by_frames(&server, Some(timeout), &body).await;
+        let headers = call_by_frames(&server, REGISTER, Some(timeout), &body).await;
         let status = Status::from_header_map(&headers).unwrap();
         assert_refused(
             Err::<Response<()>, _>(status),
@@ -160,7 +165,7 @@ async fn frames_that_are_broken_are_malformed() {
     let good = frame(&registration("+998901234567", PASSWORD));
     let unknown_flag = [&[7], &good[1..]].concat();
     for body in [&good[..good.len() - 1], &good[..3], &unknown_flag, &[]] {
-        let headers = call_by_frames(&server, None, body).await;
+        let headers = call_by_frames(&server, REGISTER, None, body).await;
         let status = Status::from_header_map(&headers).unwrap();
         assert_refused(
             Err::<Response<()>, _>(status),
@@ -169,7 +174,7 @@ async fn frames_that_are_broken_are_malformed() {
         );
     }
     assert_eq!(server.database.count("users").await, 0);
-    let status = Status::from_header_map(&call_by_frames(&server, None, &good).await);
+    let status = Status::from_header_map(&call_by_frames(&server, REGISTER, None, &good).await);
     assert!(status.is_none(), "{status:?}");
 }
 

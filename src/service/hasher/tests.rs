@@ -2,13 +2,21 @@
 
 use super::*;
 
-const OPTIONS: Options = Options {
-    memory_kib: 64,
-    iterations: 2,
-    parallelism: 1,
-    threads: 1,
-    queue: 4,
-};
+/// Longer than any test.
+const NEVER: Duration = Duration::from_secs(3600);
+
+fn options() -> Options {
+    Options {
+        memory_kib: 64,
+        iterations: 2,
+        parallelism: 1,
+        threads: 1,
+        queue: Some(4),
+        rescue_after: Some(NEVER),
+        engine: EngineChoice::Auto,
+        peppers: Peppers::default(),
+    }
+}
 
 fn password(text: &str) -> Password {
     Password::parse(text).unwrap()
@@ -21,7 +29,7 @@ const REFERENCE: &str =
 
 #[tokio::test]
 async fn a_hash_of_the_reference_implementation_is_understood() {
-    let hasher = Hasher::start(&OPTIONS).unwrap();
+    let hasher = Hasher::start(&options()).unwrap();
     let right = hasher
         .verify(password("correct horse"), Some(REFERENCE.to_owned()))
         .await
@@ -37,7 +45,7 @@ async fn a_hash_of_the_reference_implementation_is_understood() {
 
 #[tokio::test]
 async fn a_hash_is_a_phc_string_with_the_live_parameters() {
-    let hasher = Hasher::start(&OPTIONS).unwrap();
+    let hasher = Hasher::start(&options()).unwrap();
     let hash = hasher.hash(password("correct horse")).await.unwrap();
     assert!(hash.starts_with("$argon2id$v=19$m=64,t=2,p=1$"), "{hash}");
     assert_ne!(
@@ -58,7 +66,7 @@ async fn a_hash_is_a_phc_string_with_the_live_parameters() {
 async fn a_weaker_hash_is_replaced_and_a_stronger_one_kept() {
     let raised = Hasher::start(&Options {
         memory_kib: 128,
-        ..OPTIONS
+        ..options()
     })
     .unwrap();
     let verdict = raised
@@ -73,7 +81,7 @@ async fn a_weaker_hash_is_replaced_and_a_stronger_one_kept() {
         stronger.starts_with("$argon2id$v=19$m=128,t=2,p=1$"),
         "{stronger}"
     );
-    let lowered = Hasher::start(&OPTIONS).unwrap();
+    let lowered = Hasher::start(&options()).unwrap();
     assert_eq!(
         lowered
             .verify(password("correct horse"), Some(stronger))
@@ -85,7 +93,7 @@ async fn a_weaker_hash_is_replaced_and_a_stronger_one_kept() {
 
 #[tokio::test]
 async fn without_a_stored_hash_no_password_is_right() {
-    let hasher = Hasher::start(&OPTIONS).unwrap();
+    let hasher = Hasher::start(&options()).unwrap();
     for text in ["correct horse", "nobody has this password"] {
         assert_eq!(hasher.verify(password(text), None).await.unwrap(), Verdict::Wrong);
     }
@@ -93,7 +101,7 @@ async fn without_a_stored_hash_no_password_is_right() {
 
 #[tokio::test]
 async fn a_stored_hash_that_cannot_be_read_is_a_fault_and_not_a_wrong_password() {
-    let hasher = Hasher::start(&OPTIONS).unwrap();
+    let hasher = Hasher::start(&options()).unwrap();
     for stored in [
         "",
         "plain",
@@ -111,32 +119,205 @@ async fn a_stored_hash_that_cannot_be_read_is_a_fault_and_not_a_wrong_password()
     }
 }
 
-/// No thread takes jobs here, so what happens to a full queue and to a caller that left does not depend on speed.
-#[tokio::test]
-async fn a_full_queue_refuses_at_once_and_a_caller_that_left_is_not_hashed() {
-    let (queue, jobs) = flume::bounded(1);
-    let hasher = Hasher {
-        queue,
-        completed: Arc::default(),
-    };
-    let mut waiting = Box::pin(hasher.hash(password("correct horse")));
-    assert!(futures_poll(waiting.as_mut()).is_pending());
-    let refused = hasher.hash(password("correct horse")).await;
-    assert!(matches!(refused, Err(Error::Overloaded { .. })), "{refused:?}");
-    drop(waiting);
-    let worker = Worker {
-        jobs,
-        params: OPTIONS.params().unwrap(),
-        dummy: "".into(),
-        completed: hasher.completed.clone(),
-        arena: Arena::default(),
-    };
-    let completed = hasher.completed.clone();
-    drop(hasher);
-    worker.run();
-    assert_eq!(completed.load(Ordering::Acquire), 0);
+fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
+    future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
 }
 
-fn futures_poll<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
-    future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+#[tokio::test]
+async fn a_full_queue_refuses_at_once_and_a_caller_that_goes_makes_room() {
+    let hasher = Hasher::start(&Options {
+        queue: Some(1),
+        ..options()
+    })
+    .unwrap();
+    let held = hasher.hold();
+    let mut waiting = Box::pin(hasher.hash(password("correct horse")));
+    assert!(poll(waiting.as_mut()).is_pending());
+    let refused = hasher.hash(password("correct horse")).await;
+    assert!(
+        matches!(refused, Err(Error::Overloaded { retry_after }) if retry_after >= Duration::from_secs(1)),
+        "{refused:?}"
+    );
+    let counted = hasher.snapshot();
+    assert_eq!((counted.depth, counted.refused, counted.dropped), (1, 1, 0));
+    drop(waiting);
+    let mut next = Box::pin(hasher.hash(password("correct horse")));
+    assert!(poll(next.as_mut()).is_pending());
+    let counted = hasher.snapshot();
+    assert_eq!((counted.depth, counted.refused, counted.dropped), (1, 1, 1));
+    drop(held);
+    next.await.unwrap();
+    let counted = hasher.snapshot();
+    assert_eq!((counted.depth, counted.completed, counted.rescued), (0, 1, 0));
+    assert_eq!(counted.waits.iter().sum::<u64>(), 1, "the other was not taken");
+}
+
+/// What a thread does when its caller goes between the taking and the hashing.
+#[test]
+fn a_job_whose_caller_has_gone_is_not_hashed() {
+    let scheme = Scheme {
+        params: options().params().unwrap(),
+        peppers: Peppers::default(),
+    };
+    let common = Arc::new(Common {
+        queue: Arc::new(Queue::new(1)),
+        metrics: Arc::default(),
+        engine: Engine::Fast,
+        scheme,
+        dummy: String::new(),
+    });
+    let (reply, answer) = oneshot::channel();
+    let password = password("correct horse");
+    assert!(common.queue.push(Job::Hash { password, reply }).is_ok());
+    drop(answer);
+    common.queue.close();
+    Worker::new(common.clone()).run(Duty::InTurn);
+    let counted = common.metrics.snapshot(0);
+    assert_eq!((counted.completed, counted.dropped), (0, 1));
+}
+
+#[tokio::test]
+async fn what_waits_for_too_long_is_taken_by_the_thread_of_ordinary_priority() {
+    let hasher = Hasher::start(&Options {
+        threads: 0,
+        rescue_after: Some(Duration::ZERO),
+        ..options()
+    })
+    .unwrap();
+    for _ in 0..3 {
+        hasher.hash(password("correct horse")).await.unwrap();
+    }
+    let counted = hasher.snapshot();
+    assert_eq!((counted.completed, counted.rescued), (3, 3));
+}
+
+/// The nice value of the threads of this process whose name begins so.
+#[cfg(target_os = "linux")]
+fn nice_values(name: &str) -> Vec<i32> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok());
+    stats
+        .filter_map(|stat| {
+            // The name is in parentheses and may have any in it; nice is the 19th field and the 17th after it.
+            let (before, after) = stat.rsplit_once(") ")?;
+            let is_one = before.split_once('(')?.1.starts_with(name);
+            is_one.then(|| after.split(' ').nth(16).unwrap().parse().unwrap())
+        })
+        .collect()
+}
+
+/// With `cargo test`, threads of other tests are there, too.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn hashing_threads_have_the_lowest_priority_and_the_rescuer_an_ordinary_one() {
+    let hasher = Hasher::start(&options()).unwrap();
+    hasher.hash(password("correct horse")).await.unwrap();
+    assert!(nice_values("hasher-0").contains(&19));
+    let ordinary = rustix::process::getpriority_process(None).unwrap();
+    assert!(nice_values("hasher-rescue").iter().all(|nice| *nice == ordinary));
+}
+
+#[test]
+fn the_queue_holds_about_a_second_of_work() {
+    let setup = |queue, hash_time| {
+        let options = Options {
+            threads: 2,
+            queue,
+            rescue_after: None,
+            ..options()
+        };
+        Setup::new(&options, Engine::Fast, hash_time)
+    };
+    let millis = Duration::from_millis;
+    for (hash_time, queue, rescue_after, retry_after) in [
+        (millis(7), 2 * 143, millis(4004), millis(1001)),
+        // At least eight and at most 4096 a thread.
+        (millis(500), 2 * 8, millis(16_000), millis(4000)),
+        (
+            Duration::from_micros(20),
+            2 * 4096,
+            Duration::from_micros(327_680),
+            millis(1000),
+        ),
+        (Duration::ZERO, 2 * 4096, millis(250), millis(1000)),
+    ] {
+        let setup = setup(None, hash_time);
+        assert_eq!(
+            (setup.queue, setup.rescue_after, setup.retry_after),
+            (queue, rescue_after, retry_after)
+        );
+    }
+    let set = setup(Some(5), millis(400));
+    assert_eq!(
+        (set.queue, set.rescue_after, set.retry_after),
+        (5, millis(4800), millis(1200))
+    );
+}
+
+fn peppered(peppers: &str) -> Hasher {
+    Hasher::start(&Options {
+        peppers: Peppers::parse(peppers).unwrap(),
+        ..options()
+    })
+    .unwrap()
+}
+
+const OLD: &str = "old:MDEyMzQ1Njc4OWFiY2RlZg==";
+const NEW: &str = "new:ZmVkY2JhOTg3NjU0MzIxMA==";
+
+#[tokio::test]
+async fn a_hash_has_the_key_id_of_its_pepper_and_moves_to_the_current_one() {
+    let mut hash = REFERENCE.to_owned();
+    // bmV3 and b2xk are `new` and `old` in base64, as PHC strings have them.
+    for (peppers, key_id) in [(OLD, "b2xk"), (&format!("{NEW} {OLD}"), "bmV3")] {
+        let hasher = peppered(peppers);
+        let verdict = hasher.verify(password("correct horse"), Some(hash.clone())).await;
+        let Ok(Verdict::RightButWeak { stronger }) = verdict else {
+            panic!("{verdict:?}")
+        };
+        let prefix = format!("$argon2id$v=19$m=64,t=2,p=1,keyid={key_id}$");
+        assert!(stronger.starts_with(&prefix), "{stronger}");
+        let stored = Some(stronger.clone());
+        let verdict = hasher.verify(password("correct horse"), stored.clone()).await;
+        assert_eq!(verdict.unwrap(), Verdict::Right);
+        let verdict = hasher.verify(password("correct horsf"), stored).await;
+        assert_eq!(verdict.unwrap(), Verdict::Wrong);
+        assert_eq!(
+            hasher.verify(password("correct horse"), None).await.unwrap(),
+            Verdict::Wrong
+        );
+        hash = stronger;
+    }
+    for peppers in ["", OLD] {
+        let unknown = peppered(peppers)
+            .verify(password("correct horse"), Some(hash.clone()))
+            .await;
+        let Err(Error::Internal(cause)) = unknown else {
+            panic!("{unknown:?}")
+        };
+        assert!(cause.to_string().contains("\"new\""), "{cause}");
+    }
+}
+
+#[tokio::test]
+async fn another_pepper_under_the_same_key_id_makes_every_password_wrong() {
+    let hash = peppered(OLD).hash(password("correct horse")).await.unwrap();
+    let other = peppered("old:ZmVkY2JhOTg3NjU0MzIxMA");
+    let verdict = other.verify(password("correct horse"), Some(hash)).await;
+    assert_eq!(verdict.unwrap(), Verdict::Wrong);
+}
+
+#[test]
+fn the_longest_phc_string_fits_its_column() {
+    let key_id = argon2::KeyId::new(b"12345678").unwrap();
+    let params = ParamsBuilder::new()
+        .m_cost(u32::MAX)
+        .t_cost(u32::MAX)
+        .p_cost(64)
+        .keyid(key_id)
+        .build()
+        .unwrap();
+    let params = argon2::password_hash::phc::ParamsString::try_from(&params).unwrap();
+    let rest = "$argon2id$v=19$$".len() + "$".len() + 22 + 43;
+    assert!(rest + params.to_string().len() <= 255);
 }

@@ -1,0 +1,285 @@
+//! The bounded queue in front of the hashing threads. Beside being taken in turn, a job can be taken because it has
+//! waited for too long, and can leave because its caller has gone.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Why a job was not taken in.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Full;
+
+/// The place of a job in the queue.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Ticket(u64);
+
+/// A job that was taken out, and how long it had waited.
+#[derive(Debug)]
+pub(super) struct Taken<T> {
+    pub(super) job: T,
+    pub(super) waited: Duration,
+}
+
+pub(super) struct Queue<T> {
+    bound: usize,
+    state: Mutex<State<T>>,
+    /// As long as `waiting`, to be read without a lock.
+    depth: AtomicUsize,
+    /// Rung for those who take in turn.
+    arrived: Condvar,
+    /// Rung for those who take what is old, when there is a new oldest job in an empty queue.
+    began: Condvar,
+}
+
+struct State<T> {
+    /// The oldest first, and so in the order of their tickets.
+    waiting: VecDeque<Waiting<T>>,
+    next: u64,
+    is_closed: bool,
+    /// How many [`Queue::hold`] are in force.
+    held: usize,
+}
+
+struct Waiting<T> {
+    ticket: Ticket,
+    since: Instant,
+    job: T,
+}
+
+impl<T> Queue<T> {
+    /// A queue of at most `bound` jobs.
+    pub(super) fn new(bound: usize) -> Self {
+        let state = State {
+            waiting: VecDeque::new(),
+            next: 0,
+            is_closed: false,
+            held: 0,
+        };
+        Self {
+            bound,
+            state: Mutex::new(state),
+            depth: AtomicUsize::new(0),
+            arrived: Condvar::new(),
+            began: Condvar::new(),
+        }
+    }
+
+    /// Puts a job at the end.
+    pub(super) fn push(&self, job: T) -> Result<Ticket, Full> {
+        let mut state = self.lock();
+        if state.waiting.len() >= self.bound {
+            return Err(Full);
+        }
+        let ticket = Ticket(state.next);
+        state.next += 1;
+        state.waiting.push_back(Waiting {
+            ticket,
+            since: Instant::now(),
+            job,
+        });
+        let is_first = state.waiting.len() == 1;
+        self.count(&state);
+        drop(state);
+        self.arrived.notify_one();
+        if is_first {
+            self.began.notify_one();
+        }
+        Ok(ticket)
+    }
+
+    /// Takes a job out whose caller has gone. `None`: it is not there any more.
+    pub(super) fn remove(&self, ticket: Ticket) -> Option<T> {
+        let mut state = self.lock();
+        let place = state
+            .waiting
+            .binary_search_by_key(&ticket, |waiting| waiting.ticket)
+            .ok()?;
+        let removed = state.waiting.remove(place);
+        self.count(&state);
+        removed.map(|waiting| waiting.job)
+    }
+
+    /// Waits for a job and takes the oldest. `None`: the queue is closed and empty.
+    pub(super) fn take(&self) -> Option<Taken<T>> {
+        let mut state = self.lock();
+        loop {
+            if state.held == 0 {
+                if let Some(taken) = self.take_oldest(&mut state) {
+                    return Some(taken);
+                }
+                if state.is_closed {
+                    return None;
+                }
+            }
+            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until the oldest job has waited for `age`, and takes it. `None`: the queue is closed.
+    pub(super) fn take_aged(&self, age: Duration) -> Option<Taken<T>> {
+        let mut state = self.lock();
+        loop {
+            if state.is_closed {
+                return None;
+            }
+            let oldest = state.waiting.front().filter(|_| state.held == 0);
+            let missing = oldest.map(|oldest| age.saturating_sub(oldest.since.elapsed()));
+            state = match missing {
+                Some(Duration::ZERO) => return self.take_oldest(&mut state),
+                // By then it may have been taken in turn, and another may be the oldest.
+                Some(missing) => {
+                    let waited = self.began.wait_timeout(state, missing);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.began.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// How many jobs wait.
+    pub(super) fn depth(&self) -> usize {
+        self.depth.load(Ordering::Relaxed)
+    }
+
+    /// Lets nobody take a job until [`Self::release`].
+    pub(super) fn hold(&self) {
+        self.lock().held += 1;
+    }
+
+    /// Ends one [`Self::hold`].
+    pub(super) fn release(&self) {
+        let mut state = self.lock();
+        state.held = state.held.saturating_sub(1);
+        drop(state);
+        self.wake_all();
+    }
+
+    /// Takes nothing in any more, and tells those who wait.
+    pub(super) fn close(&self) {
+        self.lock().is_closed = true;
+        self.wake_all();
+    }
+
+    fn take_oldest(&self, state: &mut State<T>) -> Option<Taken<T>> {
+        let oldest = state.waiting.pop_front()?;
+        self.count(state);
+        Some(Taken {
+            job: oldest.job,
+            waited: oldest.since.elapsed(),
+        })
+    }
+
+    fn count(&self, state: &State<T>) {
+        self.depth.store(state.waiting.len(), Ordering::Relaxed);
+    }
+
+    fn wake_all(&self) {
+        self.arrived.notify_all();
+        self.began.notify_all();
+    }
+
+    /// No code that can panic runs under the lock, so what it guards is whole even if it is poisoned.
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// Longer than any test.
+    const NEVER: Duration = Duration::from_secs(3600);
+
+    fn job<T>(taken: Option<Taken<T>>) -> Option<T> {
+        taken.map(|taken| taken.job)
+    }
+
+    #[test]
+    fn jobs_are_taken_in_turn_and_no_more_wait_than_may() {
+        let queue = Queue::new(2);
+        queue.push('a').unwrap();
+        queue.push('b').unwrap();
+        assert_eq!((queue.push('c'), queue.depth()), (Err(Full), 2));
+        assert_eq!(job(queue.take()), Some('a'));
+        queue.push('d').unwrap();
+        assert_eq!((job(queue.take()), job(queue.take())), (Some('b'), Some('d')));
+        assert_eq!(queue.depth(), 0);
+    }
+
+    #[test]
+    fn a_job_whose_caller_has_gone_makes_room() {
+        let queue = Queue::new(3);
+        let tickets = ['a', 'b', 'c'].map(|name| queue.push(name).unwrap());
+        assert_eq!(queue.remove(tickets[1]), Some('b'));
+        assert_eq!(queue.remove(tickets[1]), None);
+        assert_eq!(queue.depth(), 2);
+        queue.push('d').unwrap();
+        assert_eq!(job(queue.take()), Some('a'));
+        assert_eq!(queue.remove(tickets[0]), None, "it was taken");
+        assert_eq!((job(queue.take()), job(queue.take())), (Some('c'), Some('d')));
+    }
+
+    #[test]
+    fn only_what_has_waited_long_enough_is_taken_out_of_turn() {
+        let queue = Queue::new(2);
+        queue.push('a').unwrap();
+        assert_eq!(job(queue.take_aged(Duration::ZERO)), Some('a'));
+        queue.push('b').unwrap();
+        thread::scope(|scope| {
+            let rescue = scope.spawn(|| queue.take_aged(NEVER));
+            assert_eq!(job(queue.take()), Some('b'));
+            queue.close();
+            assert!(rescue.join().unwrap().is_none());
+        });
+    }
+
+    #[test]
+    fn who_waits_is_woken_by_a_job_and_by_the_end() {
+        let queue = Queue::new(1);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| job(queue.take()));
+            queue.push('a').unwrap();
+            assert_eq!(waiting.join().unwrap(), Some('a'));
+            let waiting = scope.spawn(|| job(queue.take_aged(Duration::ZERO)));
+            queue.push('b').unwrap();
+            assert_eq!(waiting.join().unwrap(), Some('b'));
+            let waiting = [
+                scope.spawn(|| job(queue.take())),
+                scope.spawn(|| job(queue.take_aged(Duration::ZERO))),
+            ];
+            queue.close();
+            for ended in waiting {
+                assert_eq!(ended.join().unwrap(), None);
+            }
+        });
+    }
+
+    #[test]
+    fn while_it_is_held_nobody_takes_a_job() {
+        let queue = Queue::new(1);
+        queue.hold();
+        let ticket = queue.push('a').unwrap();
+        thread::scope(|scope| {
+            let takers = [
+                scope.spawn(|| job(queue.take())),
+                scope.spawn(|| job(queue.take_aged(Duration::ZERO))),
+            ];
+            assert_eq!(queue.remove(ticket), Some('a'), "both wait");
+            queue.push('b').unwrap();
+            queue.release();
+            let closer = scope.spawn(|| {
+                while queue.depth() > 0 {
+                    thread::yield_now();
+                }
+                queue.close();
+            });
+            let taken = takers.map(|taker| taker.join().unwrap());
+            closer.join().unwrap();
+            assert!(taken.contains(&Some('b')) && taken.contains(&None), "{taken:?}");
+        });
+    }
+}

@@ -1,0 +1,173 @@
+//! What a hashing thread does: takes a job, hashes in memory of its own, answers.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{ARGON2ID_IDENT, Params, Version};
+use tokio::sync::oneshot;
+
+use super::arena::{Arena, Scheme};
+use super::engine::Engine;
+use super::metrics::Metrics;
+use super::queue::{Queue, Taken};
+use super::{HashError, Verdict};
+use crate::domain::password::Password;
+
+/// The lowest priority that Linux has.
+#[cfg(target_os = "linux")]
+const LOWEST_PRIORITY: i32 = 19;
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, HashError>>;
+
+pub(super) enum Job {
+    Hash {
+        password: Password,
+        reply: Reply<String>,
+    },
+    Verify {
+        password: Password,
+        stored: Option<String>,
+        upgrade: bool,
+        reply: Reply<Verdict>,
+    },
+    Judge {
+        password: Password,
+        reply: Reply<bool>,
+    },
+}
+
+/// Which jobs a thread takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Duty {
+    /// All, in turn, at the lowest priority.
+    InTurn,
+    /// Those that have waited for so long, at ordinary priority.
+    Rescue(Duration),
+}
+
+/// What all threads share.
+pub(super) struct Common {
+    pub(super) queue: Arc<Queue<Job>>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) engine: Engine,
+    pub(super) scheme: Scheme,
+    /// What an unknown number is checked against.
+    pub(super) dummy: String,
+}
+
+pub(super) struct Worker {
+    common: Arc<Common>,
+    arena: Arena,
+}
+
+impl Worker {
+    pub(super) fn new(common: Arc<Common>) -> Self {
+        let arena = Arena::new(common.engine);
+        Self { common, arena }
+    }
+
+    /// Works until the queue is closed.
+    pub(super) fn run(mut self, duty: Duty) {
+        if matches!(duty, Duty::InTurn) {
+            lower_priority();
+        }
+        while let Some(taken) = self.take(duty) {
+            // A fault in one job must not cost the others their thread. The caller of this one sees that its end of the
+            // channel is gone; the panic itself is on standard error.
+            if catch_unwind(AssertUnwindSafe(|| self.work(taken.job))).is_err() {
+                self.arena = Arena::new(self.common.engine);
+            }
+        }
+    }
+
+    fn take(&self, duty: Duty) -> Option<Taken<Job>> {
+        let Common { queue, metrics, .. } = self.common.as_ref();
+        let taken = match duty {
+            Duty::InTurn => queue.take(),
+            Duty::Rescue(age) => queue.take_aged(age).inspect(|_| Metrics::add(&metrics.rescued)),
+        }?;
+        metrics.waited(taken.waited);
+        Some(taken)
+    }
+
+    fn work(&mut self, job: Job) {
+        let common = self.common.clone();
+        let (completed, scheme) = (&common.metrics.completed, &common.scheme);
+        match job {
+            Job::Hash { password, reply } => {
+                self.answer(reply, Some(completed), |arena| {
+                    arena.hash(password.expose_bytes(), scheme)
+                });
+            }
+            Job::Judge { password, reply } => self.answer(reply, None, |_| Ok(password.is_common())),
+            Job::Verify {
+                password,
+                stored,
+                upgrade,
+                reply,
+            } => self.answer(reply, Some(completed), |arena| {
+                verify(arena, &common, &password, stored.as_deref(), upgrade)
+            }),
+        }
+    }
+
+    fn answer<T>(
+        &mut self,
+        reply: Reply<T>,
+        counter: Option<&AtomicU64>,
+        work: impl FnOnce(&mut Arena) -> Result<T, HashError>,
+    ) {
+        if reply.is_closed() {
+            return Metrics::add(&self.common.metrics.dropped);
+        }
+        let result = work(&mut self.arena);
+        if let Some(counter) = counter {
+            Metrics::add(counter);
+        }
+        // A caller that has gone meanwhile does not want the answer.
+        let _ = reply.send(result);
+    }
+}
+
+fn verify(
+    arena: &mut Arena,
+    common: &Common,
+    password: &Password,
+    stored: Option<&str>,
+    upgrade: bool,
+) -> Result<Verdict, HashError> {
+    let scheme = &common.scheme;
+    let hash = PasswordHash::new(stored.unwrap_or(&common.dummy))?;
+    let params = Params::try_from(&hash)?;
+    let matches = arena.matches(password.expose_bytes(), &hash, &params, scheme)?;
+    if !matches || stored.is_none() {
+        return Ok(Verdict::Wrong);
+    }
+    if upgrade && is_weak(&hash, &params, &scheme.params) {
+        let stronger = arena.hash(password.expose_bytes(), scheme)?;
+        return Ok(Verdict::RightButWeak { stronger });
+    }
+    Ok(Verdict::Right)
+}
+
+/// Whether a stored hash costs an attacker less than one of today, or has another pepper or none.
+fn is_weak(hash: &PasswordHash, params: &Params, today: &Params) -> bool {
+    hash.algorithm != ARGON2ID_IDENT
+        || hash.version != Some(Version::V0x13.into())
+        || params.m_cost() < today.m_cost()
+        || params.t_cost() < today.t_cost()
+        || params.keyid() != today.keyid()
+}
+
+/// Gives this thread the lowest priority, so that session checks and health checks come first while people sign in.
+fn lower_priority() {
+    // What POSIX says about the process is about the thread on Linux: setpriority(2), "C library/kernel differences".
+    // Elsewhere it would slow down the whole program.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, LOWEST_PRIORITY) {
+        tracing::warn!(%error, "a hashing thread keeps its ordinary priority");
+    }
+}
