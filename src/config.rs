@@ -17,6 +17,7 @@ use crate::domain::password;
 use crate::domain::phone::{LineType, LineTypes, Region};
 use crate::domain::rules::Rules;
 use crate::domain::session::Lifetimes;
+use crate::machine;
 use crate::service::accounts::Policy;
 use crate::service::hasher::{self, EngineChoice, PepperError, Peppers};
 
@@ -97,6 +98,11 @@ pub struct Settings {
         default_value = "5m", value_parser = duration)]
     pub reauthentication_window: Duration,
 
+    /// Shortest time after which a failed sign-in is answered
+    #[arg(global = true, long, env = "PHONE_IDENTITY_FAILED_SIGN_IN_TIME", value_name = "DURATION",
+        default_value = "100ms", value_parser = duration)]
+    pub failed_sign_in_time: Duration,
+
     /// Argon2id memory size m, in KiB
     #[arg(global = true, long, env = "PHONE_IDENTITY_ARGON2_MEMORY_KIB", value_name = "NUMBER", default_value = "19456",
         value_parser = clap::value_parser!(u32).range(8..=i64::from(hasher::MAX_MEMORY_KIB)))]
@@ -112,7 +118,7 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32).range(1..=64))]
     pub argon2_parallelism: u32,
 
-    /// Most passwords that are hashed at a time; never more than there are cores [default: one a core]
+    /// Most passwords that are hashed at a time; never more than there are cores [default: one a core, of a CPU quota three quarters]
     #[arg(global = true, long, env = "PHONE_IDENTITY_HASH_THREADS", value_name = "NUMBER",
         value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub hash_threads: Option<u16>,
@@ -226,6 +232,7 @@ impl Settings {
             },
             max_sessions: self.max_sessions,
             reauthentication_window: self.reauthentication_window,
+            failed_sign_in_time: self.failed_sign_in_time,
         }
     }
 
@@ -251,14 +258,18 @@ impl Settings {
     /// As [`Self::peppers`].
     pub fn hasher(&self) -> Result<hasher::Options, ConfigError> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let threads = self.hash_threads.map_or(cores, usize::from).min(cores);
+        let quota = machine::cpu_quota();
+        let threads = self
+            .hash_threads
+            .map_or_else(|| default_threads(cores, quota), usize::from);
         Ok(hasher::Options {
             memory_kib: self.argon2_memory_kib,
             iterations: self.argon2_iterations,
             parallelism: self.argon2_parallelism,
-            threads,
+            threads: threads.min(cores),
             queue: self.hash_queue.map(usize::from),
             rescue_after: None,
+            quota,
             engine: self.hash_engine,
             peppers: self.peppers()?,
         })
@@ -283,6 +294,16 @@ pub enum ConfigError {
     /// The peppers are not such.
     #[error("PHONE_IDENTITY_PEPPERS: {0}")]
     Peppers(#[from] PepperError),
+}
+
+/// One hashing thread a core; under a quota of processor time three quarters of it, so that other calls have theirs.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "such a cast saturates, and the quota is above 0"
+)]
+fn default_threads(cores: usize, quota: Option<f64>) -> usize {
+    quota.map_or(cores, |quota| ((quota * 0.75) as usize).clamp(1, cores.max(1)))
 }
 
 /// Reads a duration such as `30d`, `15m` or `250ms`.
@@ -311,5 +332,24 @@ fn password_min_length(text: &str) -> Result<usize, String> {
             password::MIN_LENGTH,
             password::MAX_LENGTH
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashing_threads_leave_a_quarter_of_a_quota() {
+        for (cores, quota, threads) in [
+            (4, None, 4),
+            (4, Some(4.0), 3),
+            (3, Some(3.5), 2),
+            (1, Some(1.9), 1),
+            (1, Some(0.2), 1),
+            (2, Some(64.0), 2),
+        ] {
+            assert_eq!(default_threads(cores, quota), threads, "{cores} {quota:?}");
+        }
     }
 }

@@ -12,6 +12,7 @@ pub mod domain;
 pub mod error;
 pub mod grpc;
 pub mod i18n;
+pub mod machine;
 pub mod proto;
 pub mod service;
 pub mod store;

@@ -38,6 +38,8 @@ pub struct Policy {
     pub max_sessions: u32,
     /// How long after signing in a person needs no password to change their account.
     pub reauthentication_window: Duration,
+    /// A failed sign-in is answered no sooner than this after it came.
+    pub failed_sign_in_time: Duration,
 }
 
 /// Deals with accounts. Cheap to clone.

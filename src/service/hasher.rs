@@ -10,6 +10,7 @@ mod arena;
 mod engine;
 mod error;
 mod metrics;
+mod pace;
 mod pepper;
 mod queue;
 mod self_test;
@@ -32,6 +33,7 @@ pub use engine::{Engine, EngineChoice};
 pub use error::HashError;
 use metrics::Metrics;
 pub use metrics::{Snapshot, WAIT_BOUNDS_MICROSECONDS};
+use pace::Pacer;
 pub use pepper::{PepperError, Peppers};
 use queue::{Queue, Ticket};
 pub use self_test::{checked_engine, time_of_a_hash};
@@ -69,6 +71,9 @@ pub struct Options {
     /// After which wait a job is taken by the thread of ordinary priority. Without one, four times what a full queue
     /// takes, and 250 ms at least.
     pub rescue_after: Option<Duration>,
+    /// How many cores' worth of processor time the process may use, where that is limited. Hashing leaves the rest of
+    /// the process its part of it.
+    pub quota: Option<f64>,
     /// What computes the hashes.
     pub engine: EngineChoice,
     /// The secrets that go into them.
@@ -188,6 +193,7 @@ impl Hasher {
             engine: tested.engine,
             scheme,
             dummy: tested.dummy,
+            pacer: options.quota.map(Pacer::new),
         });
         let start = |name: String, duty| {
             let worker = Worker::new(common.clone());

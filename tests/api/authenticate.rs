@@ -1,6 +1,6 @@
 //! Authenticate.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use phone_identity::proto::v1;
 use tonic::Code;
@@ -71,6 +71,21 @@ async fn an_unknown_number_and_a_wrong_password_get_the_same_answer() {
     assert_eq!(answers[0].0, Code::Unauthenticated);
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
     assert_eq!(server.hasher.completed() - hashed, 4, "each costs one hash");
+}
+
+/// A promise about the least time, which no slow machine breaks; there is none about the most.
+#[tokio::test]
+async fn a_failed_sign_in_is_answered_no_sooner_than_the_setting_says() {
+    let server = TestServer::start_with(&["--failed-sign-in-time=200ms"]).await;
+    let person = server.person().await;
+    let mut client = server.client().await;
+    for number in ["+998712345678", &person.phone_number] {
+        let asked = Instant::now();
+        let refused = client.authenticate(credentials(number, OTHER_PASSWORD)).await;
+        let answered = asked.elapsed();
+        assert_refused(refused, Code::Unauthenticated, "INVALID_CREDENTIALS");
+        assert!(answered >= Duration::from_millis(200), "{number}: {answered:?}");
+    }
 }
 
 #[tokio::test]

@@ -32,8 +32,12 @@ pub(crate) const PASSWORD: &str = "mountains and rivers";
 /// Another password.
 pub(crate) const OTHER_PASSWORD: &str = "rivers and mountains";
 
-/// Settings that make hashing cheap; nothing else differs from the defaults.
-pub(crate) const CHEAP_HASHES: [&str; 2] = ["--argon2-memory-kib=64", "--argon2-iterations=1"];
+/// Settings that make hashing and failing cheap; nothing else differs from the defaults.
+pub(crate) const CHEAP_HASHES: [&str; 3] = [
+    "--argon2-memory-kib=64",
+    "--argon2-iterations=1",
+    "--failed-sign-in-time=0s",
+];
 
 pub(crate) type Client = PhoneIdentityClient<Channel>;
 

@@ -1,5 +1,7 @@
 //! Signing in by phone number and password.
 
+use tokio::time::{Instant, sleep_until};
+
 use super::{Accounts, SignedIn};
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
@@ -24,12 +26,23 @@ pub struct Credentials {
 }
 
 impl Accounts {
-    /// Signs a person in. An unknown number takes as long as a wrong password: it is checked against a dummy hash.
+    /// Signs a person in. An unknown number takes as long as a wrong password: it is checked against a dummy hash. And
+    /// no failure is answered before a fixed time has passed, so that nobody sees whose hash is of another cost: one that
+    /// was made with older parameters, or was imported.
     ///
     /// # Errors
     /// [`Error::InvalidCredentials`]; [`Error::AccountDeactivated`], only after the right password and unless
     /// `reactivate` is set; [`Error::Overloaded`].
     pub async fn authenticate(&self, credentials: Credentials) -> Result<SignedIn, Error> {
+        let came = Instant::now();
+        let outcome = self.try_credentials(credentials).await;
+        if let Err(Error::InvalidCredentials) = outcome {
+            sleep_until(came + self.policy.failed_sign_in_time).await;
+        }
+        outcome
+    }
+
+    async fn try_credentials(&self, credentials: Credentials) -> Result<SignedIn, Error> {
         let Credentials {
             phone_number,
             password,

@@ -13,6 +13,7 @@ fn options() -> Options {
         threads: 1,
         queue: Some(4),
         rescue_after: Some(NEVER),
+        quota: None,
         engine: EngineChoice::Auto,
         peppers: Peppers::default(),
     }
@@ -165,6 +166,7 @@ fn a_job_whose_caller_has_gone_is_not_hashed() {
         engine: Engine::Fast,
         scheme,
         dummy: String::new(),
+        pacer: None,
     });
     let (reply, answer) = oneshot::channel();
     let password = password("correct horse");
@@ -189,6 +191,20 @@ async fn what_waits_for_too_long_is_taken_by_the_thread_of_ordinary_priority() {
     }
     let counted = hasher.snapshot();
     assert_eq!((counted.completed, counted.rescued), (3, 3));
+}
+
+/// However small the quota is, and however much else the process does.
+#[tokio::test]
+async fn under_a_quota_hashing_goes_on() {
+    let hasher = Hasher::start(&Options {
+        quota: Some(0.000_1),
+        ..options()
+    })
+    .unwrap();
+    for _ in 0..2 {
+        hasher.hash(password("correct horse")).await.unwrap();
+    }
+    assert_eq!(hasher.completed(), 2);
 }
 
 /// The nice value of the threads of this process whose name begins so.

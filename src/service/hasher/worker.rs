@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::arena::{Arena, Scheme};
 use super::engine::Engine;
 use super::metrics::Metrics;
+use super::pace::Pacer;
 use super::queue::{Queue, Taken};
 use super::{HashError, Verdict};
 use crate::domain::password::Password;
@@ -56,6 +57,8 @@ pub(super) struct Common {
     pub(super) scheme: Scheme,
     /// What an unknown number is checked against.
     pub(super) dummy: String,
+    /// There is one under a quota.
+    pub(super) pacer: Option<Pacer>,
 }
 
 pub(super) struct Worker {
@@ -77,14 +80,29 @@ impl Worker {
         while let Some(taken) = self.take(duty) {
             // A fault in one job must not cost the others their thread. The caller of this one sees that its end of the
             // channel is gone; the panic itself is on standard error.
-            if catch_unwind(AssertUnwindSafe(|| self.work(taken.job))).is_err() {
+            let common = self.common.clone();
+            let work = || catch_unwind(AssertUnwindSafe(|| self.work(taken.job)));
+            let outcome = match &common.pacer {
+                Some(pacer) => pacer.charge(work),
+                None => work(),
+            };
+            if outcome.is_err() {
                 self.arena = Arena::new(self.common.engine);
             }
         }
     }
 
     fn take(&self, duty: Duty) -> Option<Taken<Job>> {
-        let Common { queue, metrics, .. } = self.common.as_ref();
+        let Common {
+            queue,
+            metrics,
+            pacer,
+            ..
+        } = self.common.as_ref();
+        // Before a job is taken, so that it can still leave, and be refused, while it waits.
+        if let Some(pacer) = pacer {
+            pacer.wait();
+        }
         let taken = match duty {
             Duty::InTurn => queue.take(),
             Duty::Rescue(age) => queue.take_aged(age).inspect(|_| Metrics::add(&metrics.rescued)),
