@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 the command could not do it, 2 a setting or an argument is bad or the service cannot start.
 
+mod calibrate;
 mod operator;
 mod phone_check;
 mod serve;
@@ -11,6 +12,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -67,6 +69,12 @@ enum Command {
         /// Phone numbers; without any they are read from standard input, a line NUMBER[<TAB>REGION] each
         #[arg(value_name = "NUMBER", allow_hyphen_values = true)]
         numbers: Vec<String>,
+    },
+    /// Measure this machine, and propose Argon2id parameters as lines for .env
+    Calibrate {
+        /// Longest time that a hash may take, 1s at most
+        #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = calibrate::target)]
+        target: Duration,
     },
 }
 
@@ -210,17 +218,25 @@ fn run(cli: Cli) -> Result<(), Failure> {
             };
             check_phones(&numbers, rules).map_err(|error| Failure::Failed(error.to_string()))
         }
+        Command::Calibrate { target } => {
+            begin_to_log(&settings)?;
+            calibrate::calibrate(&settings, target, io::stdout().lock())
+        }
     }
 }
 
 /// Begins to log, and makes what async commands run on.
 fn runtime(settings: &Settings) -> Result<Runtime, Failure> {
-    telemetry::init(settings.log_format, settings.log_level)
-        .map_err(|error| Failure::Unusable(error.to_string()))?;
+    begin_to_log(settings)?;
     runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Unusable(format!("cannot start: {error}")))
+}
+
+fn begin_to_log(settings: &Settings) -> Result<(), Failure> {
+    telemetry::init(settings.log_format, settings.log_level)
+        .map_err(|error| Failure::Unusable(error.to_string()))
 }
 
 fn check_phones(numbers: &[String], rules: Rules) -> io::Result<()> {

@@ -307,7 +307,7 @@ fn default_threads(cores: usize, quota: Option<f64>) -> usize {
 }
 
 /// Reads a duration such as `30d`, `15m` or `250ms`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|_| "not a duration such as 30d, 15m or 250ms")?;
     if duration > MAX_DURATION {
         return Err("longer than ten years".to_owned());

@@ -1,4 +1,4 @@
-//! The commands of an operator: createsuperuser, changepassword, phone-check.
+//! The commands of an operator: createsuperuser, changepassword, phone-check, calibrate.
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -208,6 +208,46 @@ fn at_a_terminal_the_password_is_asked_for_twice() {
     );
     let (made, shown) = create_at_a_terminal(folder.path(), [PASSWORD, PASSWORD]);
     assert!(made && shown.contains(" created: +998901234567"), "{shown}");
+}
+
+/// What it proposes depends on the machine; that it keeps the rules does not. The target is short, so that this is, too.
+#[test]
+fn calibrate_proposes_lines_for_dotenv_that_are_no_weaker_than_owasp_recommends() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        vec!["calibrate", "--target=20ms"],
+        vec!["calibrate", "--target", "1ms", "--hash-engine=portable"],
+    ] {
+        let output = run(folder.path(), &arguments, "");
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        let (comments, settings) = lines.split_at(lines.len() - 2);
+        assert!(comments.iter().all(|line| line.starts_with("# ")), "{text}");
+        let rows: Vec<Vec<f64>> = comments
+            .iter()
+            .map(|line| line.split_whitespace().skip(1).flat_map(str::parse).collect())
+            .filter(|row: &Vec<f64>| row.len() == 5)
+            .collect();
+        assert_eq!(rows.len(), 4, "{text}");
+        let least = [46.0, 19.0, 12.0, 9.0];
+        for (row, (iterations, least)) in rows.iter().zip([1.0, 2.0, 3.0, 4.0].into_iter().zip(least)) {
+            assert!(row[0] >= least && row[1] == iterations, "{text}");
+        }
+        let value = |line: &str, name: &str| -> f64 {
+            let value = line.strip_prefix(name).and_then(|line| line.strip_prefix('='));
+            value.expect(&text).parse().unwrap()
+        };
+        let memory = value(settings[0], "PHONE_IDENTITY_ARGON2_MEMORY_KIB");
+        let iterations = value(settings[1], "PHONE_IDENTITY_ARGON2_ITERATIONS");
+        let is_proposed = |row: &Vec<f64>| row[0] * 1024.0 == memory && row[1] == iterations;
+        assert!(rows.iter().any(is_proposed), "{text}");
+    }
+    for target in ["soon", "0s", "1h"] {
+        let refused = run(folder.path(), &["calibrate", "--target", target], "");
+        assert!(failure(&refused, 2).contains("--target"));
+    }
+    assert!(!folder.path().join("phone-identity.db").exists());
 }
 
 #[test]
