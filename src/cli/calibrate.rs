@@ -18,7 +18,7 @@ const OWASP_MINIMUM_MIB: [u32; 4] = [46, 19, 12, 9];
 const FALLBACK_ITERATIONS: u32 = 2;
 
 /// How often a guess at the memory is made better.
-const GUESSES: u32 = 4;
+const GUESSES: u32 = 5;
 
 /// A time that is so much of the target is near enough.
 const NEAR_ENOUGH: f64 = 0.97;
@@ -66,7 +66,7 @@ pub(super) fn calibrate(settings: &Settings, target: Duration, out: impl Write) 
     let most = most_memory(options.threads);
     let measure = |mib: u32, iterations| {
         // A short time is measured more often: it is more easily disturbed.
-        let runs = if target < Duration::from_millis(50) { 5 } else { 1 };
+        let runs = if target < Duration::from_millis(50) { 5 } else { 2 };
         hasher::time_of_a_hash(engine, mib * 1024, iterations, runs)
     };
     let rows = rows(target, most, measure).map_err(failed)?;
@@ -99,20 +99,24 @@ fn rows(
             iterations,
             time: measure(least, iterations)?,
         };
-        let mut last = best;
+        // The least that took too long.
+        let mut over: Option<Row> = None;
         for _ in 0..GUESSES {
-            let mib = scaled(last.mib, target, last.time).min(most);
-            if mib <= best.mib || best.time > target.mul_f64(NEAR_ENOUGH) {
+            let limit = over.map_or(most, |over| over.mib - 1);
+            if best.time > target.mul_f64(NEAR_ENOUGH) || best.mib >= limit {
                 break;
             }
+            let mib = guess(best, over, target).clamp(best.mib + 1, limit);
             let time = measure(mib, iterations)?;
-            last = Row {
+            let measured = Row {
                 mib,
                 iterations,
                 time,
             };
             if time <= target {
-                best = last;
+                best = measured;
+            } else {
+                over = Some(measured);
             }
         }
         rows.push(best);
@@ -120,20 +124,21 @@ fn rows(
     Ok(rows)
 }
 
-/// How much memory takes `target`, if `mib` takes `time`. A little less, if that was too much.
+/// How many MiB take about `target`: on the line through what takes less and what takes more, or through nothing at all.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "such a cast saturates, and no factor is negative"
 )]
-fn scaled(mib: u32, target: Duration, time: Duration) -> u32 {
-    let factor = target.as_secs_f64() / time.as_secs_f64().max(1e-9);
-    let factor = if factor < 1.0 {
-        factor * NEAR_ENOUGH
-    } else {
-        factor
-    };
-    (f64::from(mib) * factor) as u32
+fn guess(under: Row, over: Option<Row>, target: Duration) -> u32 {
+    let (mib, time) = (f64::from(under.mib), under.time.as_secs_f64());
+    let missing = target.as_secs_f64() - time;
+    let mib_a_second = over.map_or(mib / time.max(1e-9), |over| {
+        // A little less, so that it is under the next time.
+        let more = (over.time.as_secs_f64() - time).max(1e-9);
+        0.98 * (f64::from(over.mib) - mib) / more
+    });
+    (mib + missing * mib_a_second) as u32
 }
 
 /// The row that costs an attacker most, of those that meet the target.

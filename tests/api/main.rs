@@ -1,5 +1,5 @@
 //! The service as its callers see it: the generated client over a real connection, each test on its own server and
-//! database. One file an RPC; `races`, `wire`, `logs`, `process` and `commands` are about all of them.
+//! database. One file an RPC; `hashing`, `races`, `wire`, `logs`, `process` and `commands` are about all of them.
 
 #![allow(
     clippy::expect_used,
