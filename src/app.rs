@@ -16,6 +16,7 @@ use crate::config::{ConfigError, Settings};
 use crate::error::chain;
 use crate::grpc::{self, PHONE_IDENTITY, Services};
 use crate::service::accounts::Accounts;
+use crate::service::change_log::ChangeLog;
 use crate::service::hasher::{HashError, Hasher};
 use crate::service::sessions::Sessions;
 use crate::store::{Store, StoreError};
@@ -49,14 +50,16 @@ impl App {
         let hasher = Hasher::start(&settings.hasher()?)?;
         let tasks = TaskTracker::new();
         let policy = settings.policy();
+        let changes = ChangeLog::new(clock.clone(), settings.staleness_bound);
         let accounts = Accounts::new(
             store.clone(),
             hasher.clone(),
             clock.clone(),
             policy,
+            changes.clone(),
             tasks.clone(),
         );
-        let sessions = Sessions::new(store.clone(), clock, policy.lifetimes);
+        let sessions = Sessions::new(store.clone(), clock, settings.sessions()?, changes);
         Ok(Self {
             settings,
             store,
@@ -96,6 +99,9 @@ impl App {
         self.store.ping().await?;
         set_readiness(&health, ServingStatus::Serving).await;
 
+        let stop_background = CancellationToken::new();
+        let background = self.sessions.clone().run_background(stop_background.clone());
+        let background = tokio::spawn(background);
         let bound = self.settings.shutdown_timeout;
         let services = Services {
             accounts: self.accounts,
@@ -143,7 +149,13 @@ impl App {
                 server.abort();
             }
         }
-        match timeout(CLOSE_TIMEOUT, self.store.close()).await {
+        stop_background.cancel();
+        let close = async {
+            // What sessions were used is written before the database is closed.
+            background.await?;
+            Ok::<_, ServeError>(self.store.close().await?)
+        };
+        match timeout(CLOSE_TIMEOUT, close).await {
             Ok(closed) => closed?,
             // A write that goes on for too long is rolled back when the process ends.
             Err(_) => tracing::warn!("the database was not closed in time"),

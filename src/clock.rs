@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
+use rustix::time::{ClockId, clock_gettime};
 use uuid::{NoContext, Uuid};
 
 /// A point in time, UTC, in whole microseconds: the finest that every supported database stores.
@@ -13,6 +14,10 @@ pub type Timestamp = DateTime<Utc>;
 pub trait Clock: Send + Sync {
     /// The current time, in whole microseconds.
     fn now(&self) -> Timestamp;
+
+    /// The time since the machine was started. Nobody sets it, it never goes back, and it goes on while the process or
+    /// the machine is stopped: what tells how old something is.
+    fn since_boot(&self) -> Duration;
 }
 
 /// A new UUIDv7 (RFC 9562 section 5.7) of this time: ids sort by when they were made, to the millisecond.
@@ -38,11 +43,20 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Utc::now().trunc_subsecs(6)
     }
+
+    fn since_boot(&self) -> Duration {
+        let time = clock_gettime(ClockId::Boottime);
+        Duration::new(
+            u64::try_from(time.tv_sec).unwrap_or_default(),
+            u32::try_from(time.tv_nsec).unwrap_or_default(),
+        )
+    }
 }
 
 /// A clock that moves only when told to, for tests.
 #[derive(Debug)]
 pub struct ManualClock {
+    start: i64,
     microseconds: AtomicI64,
 }
 
@@ -50,12 +64,14 @@ impl ManualClock {
     /// A clock that stands at `start`.
     #[must_use]
     pub fn new(start: Timestamp) -> Self {
+        let start = start.timestamp_micros();
         Self {
-            microseconds: AtomicI64::new(start.timestamp_micros()),
+            start,
+            microseconds: AtomicI64::new(start),
         }
     }
 
-    /// Moves the clock forward. Durations past what the clock can hold move it to its end.
+    /// Moves the clock forward, and the time since boot with it. Durations past what the clock can hold move it to its end.
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
         self.microseconds.fetch_add(by, Ordering::SeqCst);
@@ -66,5 +82,11 @@ impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         DateTime::from_timestamp_micros(self.microseconds.load(Ordering::SeqCst))
             .unwrap_or(DateTime::UNIX_EPOCH)
+    }
+
+    fn since_boot(&self) -> Duration {
+        let passed = self.microseconds.load(Ordering::SeqCst) - self.start;
+        // A machine that has just started would be an odd one to test on.
+        Duration::from_hours(1) + Duration::from_micros(u64::try_from(passed).unwrap_or_default())
     }
 }

@@ -20,6 +20,7 @@ use crate::domain::session::Lifetimes;
 use crate::machine;
 use crate::service::accounts::Policy;
 use crate::service::hasher::{self, EngineChoice, PepperError, Peppers};
+use crate::service::sessions;
 
 const DEFAULT_DATABASE_URL: &str = "sqlite://phone-identity.db";
 
@@ -92,6 +93,28 @@ pub struct Settings {
     #[arg(global = true, long, env = "PHONE_IDENTITY_MAX_SESSIONS", value_name = "NUMBER", default_value = "100",
         value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub max_sessions: u32,
+
+    /// Most sessions that are kept in memory; each takes about 500 bytes
+    #[arg(global = true, long, env = "PHONE_IDENTITY_SESSION_CACHE_CAPACITY", value_name = "NUMBER",
+        default_value = "100000", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub session_cache_capacity: u32,
+
+    /// How long a session that another process revoked may still be good here; at most this long the database may be
+    /// out of reach before checks are refused
+    #[arg(global = true, long, env = "PHONE_IDENTITY_STALENESS_BOUND", value_name = "DURATION", default_value = "1s",
+        value_parser = positive_duration)]
+    pub staleness_bound: Duration,
+
+    /// How often the change log is read, by which one process knows of what another revoked; less than the staleness
+    /// bound
+    #[arg(global = true, long, env = "PHONE_IDENTITY_CHANGE_LOG_INTERVAL", value_name = "DURATION",
+        default_value = "250ms", value_parser = positive_duration)]
+    pub change_log_interval: Duration,
+
+    /// How often sessions that have ended are removed from the database
+    #[arg(global = true, long, env = "PHONE_IDENTITY_CLEANUP_INTERVAL", value_name = "DURATION", default_value = "1m",
+        value_parser = positive_duration)]
+    pub cleanup_interval: Duration,
 
     /// How long after signing in a person needs no password to change their account
     #[arg(global = true, long, env = "PHONE_IDENTITY_REAUTHENTICATION_WINDOW", value_name = "DURATION",
@@ -236,6 +259,26 @@ impl Settings {
         }
     }
 
+    /// How sessions are checked.
+    ///
+    /// # Errors
+    /// When the change log would be read more seldom than the staleness bound allows.
+    pub fn sessions(&self) -> Result<sessions::Options, ConfigError> {
+        if self.change_log_interval >= self.staleness_bound {
+            return Err(ConfigError::ChangeLogInterval);
+        }
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let connections = usize::try_from(self.database_connections).unwrap_or(usize::MAX);
+        Ok(sessions::Options {
+            lifetimes: self.policy().lifetimes,
+            cache_capacity: usize::try_from(self.session_cache_capacity).unwrap_or(usize::MAX),
+            lookup_queries: cores.min(connections),
+            change_log_interval: self.change_log_interval,
+            change_log_patience: self.staleness_bound / 2,
+            cleanup_interval: self.cleanup_interval,
+        })
+    }
+
     /// The secrets that go into every hash.
     ///
     /// # Errors
@@ -285,6 +328,9 @@ pub enum ConfigError {
     /// The file with the database URL cannot be read.
     #[error("the file of DATABASE_URL_FILE cannot be read: {0}")]
     DatabaseUrlFile(#[source] std::io::Error),
+    /// The change log would be read too seldom.
+    #[error("--change-log-interval is not less than --staleness-bound")]
+    ChangeLogInterval,
     /// The peppers are given twice.
     #[error("PHONE_IDENTITY_PEPPERS and PHONE_IDENTITY_PEPPERS_FILE are both given")]
     PeppersTwice,

@@ -1,5 +1,6 @@
 //! Policy and transactions: what the service promises, on top of `store` and below `grpc` and `cli`.
 
 pub mod accounts;
+pub mod change_log;
 pub mod hasher;
 pub mod sessions;

@@ -2,6 +2,7 @@
 //!
 //! Policy, time and transactions are the service's; nothing of SeaORM leaves this module but the handles.
 
+pub mod changes;
 mod entity;
 mod error;
 pub mod locks;
@@ -36,6 +37,8 @@ pub struct Store {
     /// SQLite has one writer at a time. A pool of one connection lets writers of this process wait in line, where
     /// SQLite's own waiting would let them poll and starve each other.
     writer: DatabaseConnection,
+    /// The change log is read on a connection of its own, which is free when it is needed.
+    tail: DatabaseConnection,
 }
 
 impl Store {
@@ -51,13 +54,16 @@ impl Store {
             let only = connect(options, 1).await?;
             return Ok(Self {
                 reader: only.clone(),
-                writer: only,
+                writer: only.clone(),
+                tail: only,
             });
         }
         make_private_file(&options);
         let writer = connect(options.clone(), 1).await?;
-        let reader = connect(options.pragma("query_only", "on"), connections).await?;
-        Ok(Self { reader, writer })
+        let read_only = options.pragma("query_only", "on");
+        let reader = connect(read_only.clone(), connections).await?;
+        let tail = connect(read_only, 1).await?;
+        Ok(Self { reader, writer, tail })
     }
 
     /// Brings the schema up to date, in one transaction that keeps other processes from doing the same.
@@ -81,6 +87,12 @@ impl Store {
     #[must_use]
     pub fn writer(&self) -> &DatabaseConnection {
         &self.writer
+    }
+
+    /// For reading the change log, and nothing else.
+    #[must_use]
+    pub fn tail(&self) -> &DatabaseConnection {
+        &self.tail
     }
 
     /// Begins a transaction that writes. It is rolled back unless it is committed.
@@ -109,6 +121,7 @@ impl Store {
     /// # Errors
     /// When a connection cannot be closed.
     pub async fn close(self) -> Result<(), StoreError> {
+        self.tail.close().await?;
         self.reader.close().await?;
         Ok(self.writer.close().await?)
     }

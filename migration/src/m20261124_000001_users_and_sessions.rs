@@ -1,7 +1,6 @@
 //! People, their sessions, and rows to lock.
 
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::DbBackend;
 
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
@@ -46,7 +45,7 @@ enum Locks {
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let timestamp = |name| timestamp(manager, name);
+        let timestamp = |name| crate::timestamp(manager, name);
         manager
             .create_table(
                 Table::create()
@@ -148,15 +147,4 @@ impl MigrationTrait for Migration {
             .drop_table(Table::drop().table(Users::Table).if_exists().to_owned())
             .await
     }
-}
-
-/// A time, UTC, to the microsecond.
-fn timestamp(manager: &SchemaManager, name: DynIden) -> ColumnDef {
-    let mut column = ColumnDef::new(name);
-    match manager.get_database_backend() {
-        // TIMESTAMP ends in 2038, and both types keep whole seconds unless told.
-        DbBackend::MySql => column.custom("datetime(6)"),
-        _ => column.timestamp_with_time_zone(),
-    };
-    column
 }

@@ -87,6 +87,18 @@ impl TokenHash {
         Ok(Self(Sha256::digest(token).into()))
     }
 
+    /// A hash that was read from the database. `None`: it has not 32 bytes.
+    pub(crate) fn from_stored(bytes: &[u8]) -> Option<Self> {
+        Some(Self(bytes.try_into().ok()?))
+    }
+
+    /// Eight of the bytes as a number: as random as a token is.
+    #[must_use]
+    pub fn random(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// The 32 bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {

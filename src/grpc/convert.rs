@@ -9,7 +9,7 @@ use crate::domain::session::{AuthMethod, ClientInfo, Lifetimes, Session};
 use crate::domain::user::{User, UserStatus};
 use crate::proto::v1;
 
-pub(super) fn user(user: User) -> v1::User {
+pub(super) fn user(user: &User) -> v1::User {
     let status = match user.status {
         UserStatus::Active => v1::UserStatus::Active,
         UserStatus::Deactivated => v1::UserStatus::Deactivated,
@@ -22,33 +22,34 @@ pub(super) fn user(user: User) -> v1::User {
         is_superuser: user.is_superuser,
         has_password: user.has_password,
         phone_verified_at: user.phone_verified_at.map(timestamp),
-        locale: user.locale.map(|locale| locale.as_str().to_owned()),
+        locale: user.locale.as_ref().map(|locale| locale.as_str().to_owned()),
         created_at: Some(timestamp(user.created_at)),
         updated_at: Some(timestamp(user.updated_at)),
         last_login_at: user.last_login_at.map(timestamp),
     }
 }
 
-pub(super) fn session(session: Session, lifetimes: &Lifetimes) -> v1::Session {
-    let idle_expires_at = session.idle_expires_at(lifetimes);
-    let auth_methods = session.auth_methods.into_iter().map(|method| match method {
+/// `last_seen_at` is when the session was last used, which may be later than when it was read.
+pub(super) fn session(session: &Session, last_seen_at: Timestamp, lifetimes: &Lifetimes) -> v1::Session {
+    let idle_expires_at = session.expires_at.min(last_seen_at + lifetimes.idle);
+    let auth_methods = session.auth_methods.iter().map(|method| match method {
         AuthMethod::Password => v1::AuthMethod::Password.into(),
     });
     v1::Session {
         session_id: session.id.to_string(),
         user_id: session.user_id.to_string(),
         created_at: Some(timestamp(session.created_at)),
-        last_seen_at: Some(timestamp(session.last_seen_at)),
+        last_seen_at: Some(timestamp(last_seen_at)),
         expires_at: Some(timestamp(session.expires_at)),
         idle_expires_at: Some(timestamp(idle_expires_at)),
         auth_methods: auth_methods.collect(),
-        client: client(session.client),
+        client: client(&session.client),
     }
 }
 
 /// Unset where nothing is known.
-fn client(client: ClientInfo) -> Option<v1::ClientInfo> {
-    if client == ClientInfo::default() {
+fn client(client: &ClientInfo) -> Option<v1::ClientInfo> {
+    if *client == ClientInfo::default() {
         return None;
     }
     Some(v1::ClientInfo {
@@ -56,7 +57,7 @@ fn client(client: ClientInfo) -> Option<v1::ClientInfo> {
             .ip_address
             .map(|address| address.to_string())
             .unwrap_or_default(),
-        user_agent: client.user_agent.unwrap_or_default(),
+        user_agent: client.user_agent.clone().unwrap_or_default(),
     })
 }
 

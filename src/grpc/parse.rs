@@ -13,6 +13,7 @@ use crate::domain::user::{Locale, User};
 use crate::error::{Error, Problem, Violation};
 use crate::proto::v1;
 use crate::service::accounts::{Accounts, Credentials, ProfileUpdate, Registration};
+use crate::service::sessions::Consistency;
 use crate::store::sessions::Selection;
 
 /// The most session ids of one RevokeSessions.
@@ -256,11 +257,12 @@ fn session_id(id: &str) -> Option<SessionId> {
 }
 
 /// How fresh an answer has to be. Every answer comes from the database today, so both values mean the same.
-pub(super) fn consistency(consistency: i32) -> Result<(), Error> {
+pub(super) fn consistency(consistency: i32) -> Result<Consistency, Error> {
     match v1::Consistency::try_from(consistency) {
-        Ok(v1::Consistency::Unspecified | v1::Consistency::MinimizeLatency | v1::Consistency::Strong) => {
-            Ok(())
+        Ok(v1::Consistency::Unspecified | v1::Consistency::MinimizeLatency) => {
+            Ok(Consistency::MinimizeLatency)
         }
+        Ok(v1::Consistency::Strong) => Ok(Consistency::Strong),
         Err(_) => Err(Error::InvalidInput(vec![Violation::new(
             "consistency",
             Problem::EnumValueUnknown,

@@ -35,19 +35,19 @@ fn split<T>(request: Request<T>) -> (http::HeaderMap, T) {
 
 impl PhoneIdentityHandlers {
     async fn actor(&self, headers: &http::HeaderMap) -> Result<Actor, Error> {
-        self.sessions.validate(metadata::bearer(headers)?).await
+        self.sessions.actor(metadata::bearer(headers)?).await
     }
 
-    fn session(&self, session: Session) -> v1::Session {
-        convert::session(session, self.sessions.lifetimes())
+    fn session(&self, session: &Session) -> v1::Session {
+        convert::session(session, session.last_seen_at, self.sessions.lifetimes())
     }
 
     async fn try_register(&self, request: v1::RegisterRequest) -> Result<v1::RegisterResponse, Error> {
         let registration = parse::registration(request, &self.rules, &self.accounts).await?;
         let signed_in = self.accounts.register(registration).await?;
         Ok(v1::RegisterResponse {
-            user: Some(convert::user(signed_in.user)),
-            session: Some(self.session(signed_in.session)),
+            user: Some(convert::user(&signed_in.user)),
+            session: Some(self.session(&signed_in.session)),
             session_token: signed_in.token.expose().to_owned(),
         })
     }
@@ -59,8 +59,8 @@ impl PhoneIdentityHandlers {
         let credentials = parse::credentials(request, &self.rules)?;
         let signed_in = self.accounts.authenticate(credentials).await?;
         Ok(v1::AuthenticateResponse {
-            user: Some(convert::user(signed_in.user)),
-            session: Some(self.session(signed_in.session)),
+            user: Some(convert::user(&signed_in.user)),
+            session: Some(self.session(&signed_in.session)),
             session_token: signed_in.token.expose().to_owned(),
         })
     }
@@ -69,11 +69,18 @@ impl PhoneIdentityHandlers {
         &self,
         request: v1::ValidateSessionRequest,
     ) -> Result<v1::ValidateSessionResponse, Error> {
-        parse::consistency(request.consistency)?;
-        let Actor { user, session } = self.sessions.validate(&request.session_token).await?;
+        let consistency = parse::consistency(request.consistency)?;
+        let known = self
+            .sessions
+            .validate(&request.session_token, consistency)
+            .await?;
         Ok(v1::ValidateSessionResponse {
-            user: Some(convert::user(user)),
-            session: Some(self.session(session)),
+            user: Some(convert::user(known.user())),
+            session: Some(convert::session(
+                known.session(),
+                known.last_seen_at(),
+                self.sessions.lifetimes(),
+            )),
         })
     }
 
@@ -81,10 +88,7 @@ impl PhoneIdentityHandlers {
         let actor = self.actor(headers).await?;
         let sessions = self.sessions.list(&actor).await?;
         Ok(v1::ListSessionsResponse {
-            sessions: sessions
-                .into_iter()
-                .map(|session| self.session(session))
-                .collect(),
+            sessions: sessions.iter().map(|session| self.session(session)).collect(),
             current_session_id: actor.session.id.to_string(),
         })
     }
@@ -115,7 +119,7 @@ impl PhoneIdentityHandlers {
             .update_profile(actor, current_password, update)
             .await?;
         Ok(v1::UpdateProfileResponse {
-            user: Some(convert::user(user)),
+            user: Some(convert::user(&user)),
         })
     }
 
@@ -156,7 +160,7 @@ impl PhoneIdentityHandlers {
             .create_superuser(Some(actor), phone_number, password)
             .await?;
         Ok(v1::CreateSuperuserResponse {
-            user: Some(convert::user(user)),
+            user: Some(convert::user(&user)),
         })
     }
 }

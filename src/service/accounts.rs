@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 pub use profile::ProfileUpdate;
 pub use sign_in::Credentials;
 
+use super::change_log::ChangeLog;
 use super::hasher::Hasher;
 use super::sessions::Actor;
 use crate::clock::{Clock, Timestamp};
@@ -27,7 +28,7 @@ use crate::domain::user::{User, UserId, UserStatus};
 use crate::error::Error;
 use crate::store::sessions::Selection;
 use crate::store::users::Change;
-use crate::store::{Store, sessions, users};
+use crate::store::{Store, Transaction, changes, sessions, users};
 
 /// The settings that decide how accounts are dealt with.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +50,7 @@ pub struct Accounts {
     hasher: Hasher,
     clock: Arc<dyn Clock>,
     policy: Policy,
+    changes: ChangeLog,
     tasks: TaskTracker,
 }
 
@@ -82,6 +84,7 @@ impl Accounts {
         hasher: Hasher,
         clock: Arc<dyn Clock>,
         policy: Policy,
+        changes: ChangeLog,
         tasks: TaskTracker,
     ) -> Self {
         Self {
@@ -89,6 +92,7 @@ impl Accounts {
             hasher,
             clock,
             policy,
+            changes,
             tasks,
         }
     }
@@ -184,10 +188,16 @@ impl Accounts {
             };
             users::update(&tx, id, change, this.clock.now()).await?;
             sessions::delete(&tx, id, Selection::All).await?;
-            tx.commit().await?;
+            this.commit_change_of(tx, id).await?;
             Ok(true)
         })
         .await
+    }
+
+    async fn commit_change_of(&self, tx: Transaction, user: UserId) -> Result<(), Error> {
+        self.changes
+            .commit(tx, &[changes::Change::UserChanged { user }])
+            .await
     }
 
     /// Runs what must not stop half way, even if the caller goes away.

@@ -1,23 +1,73 @@
 //! The check engine: whose session a token is, and ending sessions.
+//!
+//! A check is answered from memory where that is as good as asking the database: see [`freshness`]. Everything else asks
+//! the database, many with one query.
+
+mod cache;
+mod cleanup;
+pub(in crate::service) mod freshness;
+mod last_seen;
+mod lookup;
+mod metrics;
+mod tail;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+pub use cache::KnownSession;
+pub use metrics::{Metrics, Snapshot};
+
+use super::change_log::ChangeLog;
+use crate::clock::{Clock, Timestamp};
 use crate::domain::session::{Lifetimes, Session};
 use crate::domain::token::TokenHash;
 use crate::domain::user::User;
 use crate::error::{Error, chain};
+use crate::store::changes::Change;
 use crate::store::sessions::Selection;
 use crate::store::{Store, sessions};
+use cache::Cache;
+use freshness::Freshness;
+use last_seen::LastSeen;
+use lookup::Lookups;
+use tail::Tail;
 
 /// How far `last_seen_at` may lag behind, so that a busy session costs a write a minute and not one a call.
 const LAST_SEEN_GRANULARITY: Duration = Duration::from_secs(60);
 
-/// How long a check waits to write `last_seen_at` while others write. It is a check, and must not stand in their line.
-const LAST_SEEN_PATIENCE: Duration = Duration::from_millis(250);
+/// How long the use of a session may wait to be written.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How much older than the newest an answer may be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Consistency {
+    /// By the staleness bound.
+    MinimizeLatency,
+    /// Not at all.
+    Strong,
+}
+
+/// The settings of the check engine.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long sessions live.
+    pub lifetimes: Lifetimes,
+    /// The most sessions that are kept in memory.
+    pub cache_capacity: usize,
+    /// How many queries look sessions up at a time.
+    pub lookup_queries: usize,
+    /// How often the change log is read.
+    pub change_log_interval: Duration,
+    /// The longest that one reading of the change log may take: less than the staleness bound.
+    pub change_log_patience: Duration,
+    /// How often what has ended is removed.
+    pub cleanup_interval: Duration,
+}
 
 /// Somebody who has shown a good session token.
 #[derive(Clone, Debug)]
@@ -30,54 +80,153 @@ pub struct Actor {
 
 /// Checks, lists and ends sessions. Cheap to clone.
 #[derive(Clone)]
-pub struct Sessions {
+pub struct Sessions(Arc<Shared>);
+
+struct Shared {
     store: Store,
     clock: Arc<dyn Clock>,
-    lifetimes: Lifetimes,
+    options: Options,
+    changes: ChangeLog,
+    freshness: Arc<Freshness>,
+    cache: Cache,
+    lookups: Lookups,
+    last_seen: LastSeen,
+    metrics: Metrics,
 }
 
 impl Sessions {
-    /// Sessions in this store, with these lifetimes.
+    /// Sessions in this store. What is answered from memory begins with [`Self::run_background`].
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>, lifetimes: Lifetimes) -> Self {
-        Self {
+    pub fn new(store: Store, clock: Arc<dyn Clock>, options: Options, changes: ChangeLog) -> Self {
+        let freshness = changes.freshness().clone();
+        let lookups = Lookups::start(store.clone(), freshness.clone(), options.lookup_queries);
+        Self(Arc::new(Shared {
             store,
             clock,
-            lifetimes,
-        }
+            options,
+            changes,
+            freshness,
+            cache: Cache::new(options.cache_capacity),
+            lookups,
+            last_seen: LastSeen::default(),
+            metrics: Metrics::default(),
+        }))
     }
 
     /// How long sessions live.
     #[must_use]
     pub fn lifetimes(&self) -> &Lifetimes {
-        &self.lifetimes
+        &self.0.options.lifetimes
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub fn metrics(&self) -> Snapshot {
+        let Shared {
+            metrics,
+            cache,
+            freshness,
+            clock,
+            ..
+        } = self.0.as_ref();
+        metrics.snapshot(
+            cache.len(),
+            clock.since_boot().saturating_sub(freshness.known_until()),
+        )
     }
 
     /// Says whose session a token is, and notes that it was used.
     ///
     /// # Errors
     /// [`Error::SessionInvalid`] when it is malformed, unknown, revoked, or of somebody deactivated;
-    /// [`Error::SessionExpired`] when it is past a lifetime.
-    pub async fn validate(&self, token: &str) -> Result<Actor, Error> {
+    /// [`Error::SessionExpired`] when it is past a lifetime; [`Error::DatabaseUnavailable`] when it has to be looked up
+    /// and cannot be; [`Error::Overloaded`].
+    pub async fn validate(&self, token: &str, consistency: Consistency) -> Result<Arc<KnownSession>, Error> {
         let token = TokenHash::of(token).map_err(|_| Error::SessionInvalid)?;
-        let found = sessions::find_with_user(self.store.reader(), &token).await?;
-        let Some((mut session, user)) = found.filter(|(_, user)| user.is_active()) else {
+        match consistency {
+            Consistency::MinimizeLatency => {
+                if let Some(outcome) = self.find_in_cache(&token) {
+                    self.0.metrics.hit();
+                    return outcome;
+                }
+                self.0.metrics.miss();
+            }
+            Consistency::Strong => self.0.metrics.strong(),
+        }
+        self.find_in_database(token).await
+    }
+
+    /// As [`Self::validate`], for somebody who asks for more than whose session it is: by the database of now.
+    ///
+    /// # Errors
+    /// Those of [`Self::validate`].
+    pub async fn actor(&self, token: &str) -> Result<Actor, Error> {
+        let known = self.validate(token, Consistency::Strong).await?;
+        Ok(Actor {
+            user: known.user().clone(),
+            session: Session {
+                last_seen_at: known.last_seen_at(),
+                ..known.session().clone()
+            },
+        })
+    }
+
+    /// `None`: the database has to be asked.
+    fn find_in_cache(&self, token: &TokenHash) -> Option<Result<Arc<KnownSession>, Error>> {
+        let Shared { freshness, clock, .. } = self.0.as_ref();
+        // In this order: until when all is known, then the answer, then what time it is. See `freshness`.
+        let known_until = freshness.known_until();
+        let known = self.0.cache.get(token)?;
+        if !freshness.holds(known.position(), known.user().id, token)
+            || !freshness.is_recent(known_until, clock.since_boot())
+        {
+            return None;
+        }
+        let now = clock.now();
+        match self.judge(&known, now) {
+            Ok(()) => {
+                self.note_use(&known, now);
+                Some(Ok(known))
+            }
+            // Another replica may have seen it used since.
+            Err(Error::SessionExpired) if now < known.session().expires_at => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    async fn find_in_database(&self, token: TokenHash) -> Result<Arc<KnownSession>, Error> {
+        let Some(known) = self.0.lookups.find(token).await? else {
+            self.0.cache.remove(&token);
             return Err(Error::SessionInvalid);
         };
-        let now = self.clock.now();
-        if !session.is_live(&self.lifetimes, now) {
+        if let Some(seen) = self.0.last_seen.pending(known.session().id) {
+            known.see(seen);
+        }
+        let now = self.0.clock.now();
+        if let Err(error) = self.judge(&known, now) {
+            self.0.cache.remove(&token);
+            return Err(error);
+        }
+        self.note_use(&known, now);
+        self.0.cache.insert(token, known.clone());
+        Ok(known)
+    }
+
+    fn judge(&self, known: &KnownSession, now: Timestamp) -> Result<(), Error> {
+        if !known.user().is_active() {
+            return Err(Error::SessionInvalid);
+        }
+        let idle_end = known.last_seen_at() + self.0.options.lifetimes.idle;
+        if now >= known.session().expires_at.min(idle_end) {
             return Err(Error::SessionExpired);
         }
-        if now >= session.last_seen_at + LAST_SEEN_GRANULARITY {
-            let written = sessions::set_last_seen(self.store.writer(), session.id, now);
-            match timeout(LAST_SEEN_PATIENCE, written).await {
-                Ok(Ok(())) => session.last_seen_at = now,
-                // The session is good all the same; the next call tries again.
-                Ok(Err(error)) => tracing::warn!(error = chain(&error), "last_seen_at not written"),
-                Err(_) => tracing::debug!("last_seen_at not written: others write"),
-            }
+        Ok(())
+    }
+
+    fn note_use(&self, known: &KnownSession, now: Timestamp) {
+        if now >= known.last_seen_at() + LAST_SEEN_GRANULARITY && known.see(now) {
+            self.0.last_seen.note(known.session().id, now);
         }
-        Ok(Actor { user, session })
     }
 
     /// The live sessions of the actor's person, the newest first.
@@ -85,9 +234,14 @@ impl Sessions {
     /// # Errors
     /// When the database fails.
     pub async fn list(&self, actor: &Actor) -> Result<Vec<Session>, Error> {
-        let now = self.clock.now();
-        let mut sessions = sessions::list(self.store.reader(), actor.user.id).await?;
-        sessions.retain(|session| session.is_live(&self.lifetimes, now));
+        let now = self.0.clock.now();
+        let mut sessions = sessions::list(self.0.store.reader(), actor.user.id).await?;
+        for session in &mut sessions {
+            if let Some(seen) = self.0.last_seen.pending(session.id) {
+                session.last_seen_at = seen.max(session.last_seen_at);
+            }
+        }
+        sessions.retain(|session| session.is_live(self.lifetimes(), now));
         Ok(sessions)
     }
 
@@ -97,7 +251,23 @@ impl Sessions {
     /// [`Error::SessionInvalid`] when the token is malformed: the session it was meant to end may be alive.
     pub async fn revoke(&self, token: &str) -> Result<(), Error> {
         let token = TokenHash::of(token).map_err(|_| Error::SessionInvalid)?;
-        Ok(sessions::delete_by_token(self.store.writer(), &token).await?)
+        let outcome = self.delete(&token).await;
+        // Also when it was not there: another replica may have revoked it, and this one not know yet.
+        self.0.freshness.forget_token(&token);
+        outcome
+    }
+
+    async fn delete(&self, token: &TokenHash) -> Result<(), Error> {
+        let store = &self.0.store;
+        let Some((session, user)) = sessions::find_id(store.reader(), token).await? else {
+            return Ok(());
+        };
+        let tx = store.begin().await?;
+        if !sessions::delete_one(&tx, session).await? {
+            return Ok(());
+        }
+        let change = Change::SessionRevoked { user, session };
+        self.0.changes.commit(tx, &[change]).await
     }
 
     /// Ends sessions of the actor's person, and says how many it were.
@@ -105,6 +275,74 @@ impl Sessions {
     /// # Errors
     /// When the database fails.
     pub async fn revoke_selected(&self, actor: &Actor, selection: Selection) -> Result<u64, Error> {
-        Ok(sessions::delete(self.store.writer(), actor.user.id, selection).await?)
+        let user = actor.user.id;
+        let tx = self.0.store.begin().await?;
+        let revoked = sessions::delete(&tx, user, selection).await?;
+        if revoked > 0 {
+            self.0
+                .changes
+                .commit(tx, &[Change::SessionsRevoked { user }])
+                .await?;
+        }
+        Ok(revoked)
+    }
+
+    /// A reader of the change log that has read nothing yet.
+    fn tail(&self) -> Tail {
+        Tail::new(
+            self.0.store.clone(),
+            self.0.clock.clone(),
+            self.0.freshness.clone(),
+            self.0.options.change_log_patience,
+        )
+    }
+
+    /// Reads the change log, writes what was used and removes what has ended, until it is told to stop. What was used
+    /// is written then for the last time.
+    pub async fn run_background(self, stop: CancellationToken) {
+        let options = &self.0.options;
+        let work = async {
+            tokio::join!(
+                self.tail().run(options.change_log_interval),
+                every(FLUSH_INTERVAL, || self.flush()),
+                every(options.cleanup_interval, || self.clean_up()),
+            )
+        };
+        stop.run_until_cancelled(work).await;
+        self.flush().await;
+    }
+
+    async fn flush(&self) {
+        let Shared {
+            store,
+            last_seen,
+            options,
+            ..
+        } = self.0.as_ref();
+        if let Err(error) = last_seen.flush(store, &options.lifetimes).await {
+            tracing::warn!(error = chain(&error), "last_seen_at not written");
+        }
+    }
+
+    async fn clean_up(&self) {
+        let Shared { store, options, .. } = self.0.as_ref();
+        let now = self.0.clock.now();
+        let cleaned = async {
+            cleanup::remove_ended_sessions(store, &options.lifetimes, now).await?;
+            cleanup::prune_changes(store, now).await
+        };
+        if let Err(error) = cleaned.await {
+            tracing::warn!(error = chain(&error), "ended sessions not removed");
+        }
+    }
+}
+
+/// Does something again and again, with a pause between.
+async fn every<F: Future<Output = ()>>(period: Duration, mut work: impl FnMut() -> F) {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        work().await;
     }
 }

@@ -6,7 +6,7 @@ use thiserror::Error;
 use crate::error::Error;
 
 /// Why a query or a transaction failed.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum StoreError {
     /// Somebody has this phone number.
     #[error("phone number taken")]

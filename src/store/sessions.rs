@@ -1,11 +1,14 @@
 //! Queries on sessions. A session that was revoked has no row.
 
+use std::iter;
+
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _,
+    ColumnTrait as _, Condition, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _, QueryOrder as _,
     QuerySelect as _,
 };
+use uuid::Uuid;
 
 use super::StoreError;
 use super::entity::session::{ActiveModel, Column, Entity, format_auth_methods};
@@ -39,23 +42,52 @@ pub async fn insert(
     Ok(())
 }
 
-/// Finds a session, ended or not, and its person.
+/// The most tokens of one [`find_with_users`].
+pub const MAX_TOKENS: usize = 64;
+
+/// Finds the sessions of these tokens, ended or not, with their people. At most [`MAX_TOKENS`] are looked for.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn find_with_user(
+pub async fn find_with_users(
+    db: &impl ConnectionTrait,
+    tokens: &[TokenHash],
+) -> Result<Vec<(TokenHash, Session, User)>, StoreError> {
+    let Some(last) = tokens.last() else {
+        return Ok(Vec::new());
+    };
+    // The statement has one of seven lengths, so that it is prepared seven times and not for every number of tokens.
+    let length = tokens.len().next_power_of_two().min(MAX_TOKENS);
+    let padded = tokens.iter().chain(iter::repeat(last)).take(length);
+    let rows = Entity::find()
+        .filter(Column::TokenHash.is_in(padded.map(|token| token.as_bytes().to_vec())))
+        .find_also_related(user::Entity)
+        .all(db)
+        .await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for (session, user) in rows {
+        let token = TokenHash::from_stored(&session.token_hash)
+            .ok_or_else(|| DbErr::Type("sessions.token_hash is not 32 bytes".to_owned()))?;
+        if let Some(user) = user {
+            found.push((token, session.into(), user.try_into()?));
+        }
+    }
+    Ok(found)
+}
+
+/// Finds out which session a token is of, ended or not.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_id(
     db: &impl ConnectionTrait,
     token: &TokenHash,
-) -> Result<Option<(Session, User)>, StoreError> {
-    let found = Entity::find()
+) -> Result<Option<(SessionId, UserId)>, StoreError> {
+    let row = Entity::find()
         .filter(Column::TokenHash.eq(token.as_bytes().to_vec()))
-        .find_also_related(user::Entity)
         .one(db)
         .await?;
-    let Some((session, Some(user))) = found else {
-        return Ok(None);
-    };
-    Ok(Some((session.into(), user.try_into()?)))
+    Ok(row.map(|row| (SessionId(row.id), UserId(row.user_id))))
 }
 
 /// Whether a session is still there, ended or not.
@@ -80,34 +112,33 @@ pub async fn list(db: &impl ConnectionTrait, user: UserId) -> Result<Vec<Session
     Ok(rows.into_iter().map(Session::from).collect())
 }
 
-/// Notes that a session was used. Never moves the time back.
+/// Notes that sessions were used. Never moves the time back, and never brings an ended session back.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn set_last_seen(
     db: &impl ConnectionTrait,
-    id: SessionId,
-    now: Timestamp,
+    sessions: &[SessionId],
+    seen: Timestamp,
+    lifetimes: &Lifetimes,
 ) -> Result<(), StoreError> {
     Entity::update_many()
-        .filter(Column::Id.eq(id.0))
-        .filter(Column::LastSeenAt.lt(now))
-        .col_expr(Column::LastSeenAt, Expr::value(now))
+        .filter(Column::Id.is_in(sessions.iter().map(|id| id.0)))
+        .filter(Column::LastSeenAt.lt(seen))
+        .filter(Column::LastSeenAt.gt(seen - lifetimes.idle))
+        .filter(Column::ExpiresAt.gt(seen))
+        .col_expr(Column::LastSeenAt, Expr::value(seen))
         .exec(db)
         .await?;
     Ok(())
 }
 
-/// Revokes the session of a token. No such session is no error.
+/// Revokes a session, and says whether it was there.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn delete_by_token(db: &impl ConnectionTrait, token: &TokenHash) -> Result<(), StoreError> {
-    Entity::delete_many()
-        .filter(Column::TokenHash.eq(token.as_bytes().to_vec()))
-        .exec(db)
-        .await?;
-    Ok(())
+pub async fn delete_one(db: &impl ConnectionTrait, id: SessionId) -> Result<bool, StoreError> {
+    Ok(Entity::delete_by_id(id.0).exec(db).await?.rows_affected > 0)
 }
 
 /// Which sessions of a person to revoke.
@@ -139,8 +170,15 @@ pub async fn delete(
     Ok(delete.exec(db).await?.rows_affected)
 }
 
+/// Sessions that ended by themselves before a time have `expires_at` or `last_seen_at` plus the idle lifetime before it.
+fn ended_by(time: Timestamp, lifetimes: &Lifetimes) -> Condition {
+    Condition::any()
+        .add(Column::ExpiresAt.lte(time))
+        .add(Column::LastSeenAt.lte(time - lifetimes.idle))
+}
+
 /// Makes room for one more live session of a person, so that there are at most `max` then: removes the ended ones, and
-/// of the live ones the oldest.
+/// of the live ones the oldest. Says which live ones it revoked.
 ///
 /// # Errors
 /// When the database fails.
@@ -150,13 +188,10 @@ pub async fn make_room(
     max: u32,
     lifetimes: &Lifetimes,
     now: Timestamp,
-) -> Result<(), StoreError> {
-    let ended = Condition::any()
-        .add(Column::ExpiresAt.lte(now))
-        .add(Column::LastSeenAt.lte(now - lifetimes.idle));
+) -> Result<Vec<SessionId>, StoreError> {
     Entity::delete_many()
         .filter(Column::UserId.eq(user.0))
-        .filter(ended)
+        .filter(ended_by(now, lifetimes))
         .exec(db)
         .await?;
     let surplus: Vec<SessionId> = Entity::find()
@@ -172,7 +207,64 @@ pub async fn make_room(
         .map(|row| SessionId(row.id))
         .collect();
     if !surplus.is_empty() {
-        delete(db, user, Selection::These(surplus)).await?;
+        delete(db, user, Selection::These(surplus.clone())).await?;
     }
-    Ok(())
+    Ok(surplus)
+}
+
+/// What [`find_ended`] found.
+#[derive(Debug)]
+pub struct EndedPage {
+    /// The sessions that had ended.
+    pub ended: Vec<SessionId>,
+    /// The last session that was looked at. `None`: there are no more.
+    pub last: Option<SessionId>,
+}
+
+/// Looks at the next `limit` sessions in the order of their ids, and says which had ended by themselves at a time. This
+/// reads a bounded piece of the table, without an index that every use of a session would have to move.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_ended(
+    db: &impl ConnectionTrait,
+    after: Option<SessionId>,
+    limit: u64,
+    lifetimes: &Lifetimes,
+    time: Timestamp,
+) -> Result<EndedPage, StoreError> {
+    let mut select = Entity::find()
+        .select_only()
+        .columns([Column::Id, Column::ExpiresAt, Column::LastSeenAt])
+        .order_by_asc(Column::Id)
+        .limit(limit);
+    if let Some(after) = after {
+        select = select.filter(Column::Id.gt(after.0));
+    }
+    let rows: Vec<(Uuid, Timestamp, Timestamp)> = select.into_tuple().all(db).await?;
+    let ended = rows.iter().filter(|(_, expires_at, last_seen_at)| {
+        *expires_at <= time || *last_seen_at <= time - lifetimes.idle
+    });
+    Ok(EndedPage {
+        ended: ended.map(|(id, ..)| SessionId(*id)).collect(),
+        last: rows.last().map(|(id, ..)| SessionId(*id)),
+    })
+}
+
+/// Removes those of these sessions that have still ended by themselves at a time, and says how many it were.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete_ended(
+    db: &impl ConnectionTrait,
+    sessions: &[SessionId],
+    lifetimes: &Lifetimes,
+    time: Timestamp,
+) -> Result<u64, StoreError> {
+    let deleted = Entity::delete_many()
+        .filter(Column::Id.is_in(sessions.iter().map(|id| id.0)))
+        .filter(ended_by(time, lifetimes))
+        .exec(db)
+        .await?;
+    Ok(deleted.rows_affected)
 }

@@ -222,6 +222,8 @@ async fn an_ended_session_gives_way_before_a_live_one() {
     // The older one is used and the newer one is not.
     server.clock.advance(Duration::from_secs(58 * 60));
     client.validate_session(validation(&used.token)).await.unwrap();
+    let seen = "SELECT 1 FROM sessions WHERE user_id = ? AND last_seen_at > created_at";
+    server.database.wait_for(seen, &used).await;
     server.clock.advance(Duration::from_secs(5 * 60));
     let newest = used.sign_in_again(&server).await;
     client.validate_session(validation(&used.token)).await.unwrap();

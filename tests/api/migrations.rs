@@ -15,7 +15,7 @@ async fn migrations_go_up_down_and_up_with_rows_in_the_tables() {
     Migrator::down(&database, None).await.unwrap();
     let tables = TestDatabase::open(&url)
         .await
-        .count("sqlite_master WHERE name IN ('users', 'sessions', 'locks')")
+        .count("sqlite_master WHERE name IN ('users', 'sessions', 'locks', 'identity_changes', 'change_log')")
         .await;
     assert_eq!(tables, 0);
     Migrator::up(&database, None).await.unwrap();

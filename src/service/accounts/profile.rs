@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::service::sessions::Actor;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
-use crate::store::{Transaction, locks, sessions, users};
+use crate::store::{Transaction, changes, locks, sessions, users};
 
 /// What to change about a person; `None` stays as it is.
 #[derive(Debug, Default)]
@@ -73,7 +73,7 @@ impl Accounts {
             let changed = users::find(&tx, account.user.id)
                 .await?
                 .ok_or(Error::SessionInvalid)?;
-            tx.commit().await?;
+            this.commit_change_of(tx, changed.user.id).await?;
             Ok(changed.user)
         })
         .await
@@ -99,7 +99,7 @@ impl Accounts {
             };
             users::update(&tx, id, change, this.clock.now()).await?;
             sessions::delete(&tx, id, Selection::All).await?;
-            Ok(tx.commit().await?)
+            this.commit_change_of(tx, id).await
         })
         .await
     }
@@ -119,7 +119,9 @@ impl Accounts {
             let tx = this.store.begin().await?;
             let id = this.lock_leaving_actor(&tx, &actor, &proof).await?.user.id;
             users::delete(&tx, id).await?;
-            Ok(tx.commit().await?)
+            this.changes
+                .commit(tx, &[changes::Change::UserDeleted { user: id }])
+                .await
         })
         .await
     }

@@ -2,7 +2,7 @@
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Accounts, SignedIn};
+use super::{Accounts, Policy, SignedIn};
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::ClientInfo;
@@ -10,7 +10,7 @@ use crate::domain::user::UserStatus;
 use crate::error::Error;
 use crate::service::hasher::Verdict;
 use crate::store::users::{Account, Change};
-use crate::store::{sessions, users};
+use crate::store::{changes, sessions, users};
 
 /// What a person signs in with.
 #[derive(Debug)]
@@ -86,25 +86,29 @@ impl Accounts {
             users::rehash(&tx, id, &verified, &stronger).await?;
         }
         let mut user = current.user;
+        let mut changes = Vec::new();
         if !user.is_active() {
             user.status = UserStatus::Active;
             user.updated_at = now;
-            users::update(
-                &tx,
-                id,
-                Change {
-                    status: Some(user.status),
-                    ..Change::default()
-                },
-                now,
-            )
-            .await?;
+            let change = Change {
+                status: Some(user.status),
+                ..Change::default()
+            };
+            users::update(&tx, id, change, now).await?;
+            changes.push(changes::Change::UserChanged { user: id });
         }
         user.last_login_at = Some(now);
         users::set_last_login(&tx, id, now).await?;
-        sessions::make_room(&tx, id, self.policy.max_sessions, &self.policy.lifetimes, now).await?;
+        let Policy {
+            max_sessions,
+            lifetimes,
+            ..
+        } = &self.policy;
+        let pushed_out = sessions::make_room(&tx, id, *max_sessions, lifetimes, now).await?;
+        let revoked = |session| changes::Change::SessionRevoked { user: id, session };
+        changes.extend(pushed_out.into_iter().map(revoked));
         sessions::insert(&tx, &session, &token.hash()).await?;
-        tx.commit().await?;
+        self.changes.commit(tx, &changes).await?;
         Ok(SignedIn { user, session, token })
     }
 }

@@ -1,9 +1,12 @@
 //! The database of a test, behind the server's back: to look into it, and to hold it.
 
+use std::time::Duration;
+
 use sea_orm::{
     ConnectionTrait as _, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
     SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait as _,
 };
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Person;
@@ -38,6 +41,26 @@ impl TestDatabase {
             .unwrap()
     }
 
+    /// Waits until a query finds a row, and fails if it does not within ten seconds. The id of a person is its only value.
+    pub(crate) async fn wait_for(&self, query: &str, person: &Person) {
+        let statement = Statement::from_sql_and_values(DbBackend::Sqlite, query, [id_of(person).into()]);
+        let mut ticks = tokio::time::interval(Duration::from_millis(1));
+        let waiting = async {
+            while self
+                .connection
+                .query_one_raw(statement.clone())
+                .await
+                .unwrap()
+                .is_none()
+            {
+                ticks.tick().await;
+            }
+        };
+        timeout(Duration::from_secs(10), waiting)
+            .await
+            .expect("was not found");
+    }
+
     /// The PHC string of a person's password.
     pub(crate) async fn password_hash(&self, person: &Person) -> String {
         let sql = "SELECT password_hash FROM users WHERE id = ?";
@@ -54,7 +77,7 @@ impl TestDatabase {
     /// All that is stored, as text: every column of every row of every table.
     pub(crate) async fn dump(&self) -> String {
         let mut dump = String::new();
-        for table in ["users", "sessions", "locks"] {
+        for table in ["users", "sessions", "locks", "identity_changes", "change_log"] {
             let sql = format!("SELECT * FROM {table}");
             let rows = self
                 .connection

@@ -1,0 +1,46 @@
+//! Committing what others have to know of: in the database for the other processes, and here at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::sessions::freshness::Freshness;
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::store::Transaction;
+use crate::store::changes::{self, Change};
+
+/// Commits transactions that take something back. Cheap to clone.
+#[derive(Clone)]
+pub struct ChangeLog {
+    clock: Arc<dyn Clock>,
+    freshness: Arc<Freshness>,
+}
+
+impl ChangeLog {
+    /// A change log of a process that knows nothing yet. `bound` is how old its knowledge may get while it answers from
+    /// memory.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, bound: Duration) -> Self {
+        Self {
+            clock,
+            freshness: Arc::new(Freshness::new(bound)),
+        }
+    }
+
+    /// Writes the changes into the log, commits, and forgets what this process knew about the people in question.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn commit(&self, tx: Transaction, changes: &[Change]) -> Result<(), Error> {
+        let outcome = changes::commit(tx, changes, self.clock.now()).await;
+        // Whatever the outcome: a commit that was not answered may have happened.
+        for change in changes {
+            self.freshness.forget(change.user());
+        }
+        Ok(outcome?)
+    }
+
+    pub(super) fn freshness(&self) -> &Arc<Freshness> {
+        &self.freshness
+    }
+}

@@ -1,0 +1,121 @@
+//! The sessions that were asked for lately, in memory. What is in here may be out of date: [`super::freshness`] says
+//! whether it may be used.
+
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache as QuickCache, DefaultLifecycle};
+
+use super::freshness::Position;
+use crate::clock::Timestamp;
+use crate::domain::session::Session;
+use crate::domain::token::TokenHash;
+use crate::domain::user::User;
+
+/// A session and its person, as they were read from the database.
+#[derive(Debug)]
+pub struct KnownSession {
+    user: User,
+    session: Session,
+    /// When the session was last used, in microseconds since the epoch. It moves on while the session is known.
+    last_seen_at: AtomicI64,
+    position: Position,
+}
+
+impl KnownSession {
+    /// What a query found that was sent when `position` had been reached.
+    pub(super) fn new(user: User, session: Session, position: Position) -> Self {
+        Self {
+            last_seen_at: AtomicI64::new(session.last_seen_at.timestamp_micros()),
+            user,
+            session,
+            position,
+        }
+    }
+
+    /// The person.
+    #[must_use]
+    pub fn user(&self) -> &User {
+        &self.user
+    }
+
+    /// The session, as it was when it was read: see [`Self::last_seen_at`].
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// When the session was last used, to about a minute.
+    #[must_use]
+    pub fn last_seen_at(&self) -> Timestamp {
+        Timestamp::from_timestamp_micros(self.last_seen_at.load(Ordering::Relaxed))
+            .unwrap_or(self.session.last_seen_at)
+    }
+
+    /// Notes that the session was used. Never moves the time back, and says whether it has moved it.
+    pub(super) fn see(&self, now: Timestamp) -> bool {
+        let now = now.timestamp_micros();
+        self.last_seen_at.fetch_max(now, Ordering::Relaxed) < now
+    }
+
+    pub(super) fn position(&self) -> Position {
+        self.position
+    }
+}
+
+/// A bounded number of sessions. What is asked for least makes room (S3-FIFO).
+pub(super) struct Cache {
+    sessions: QuickCache<TokenHash, Arc<KnownSession>, UnitWeighter, BuildHasherDefault<Sha256Hasher>>,
+}
+
+impl Cache {
+    /// Room for so many sessions.
+    pub(super) fn new(capacity: usize) -> Self {
+        let sessions = QuickCache::with(
+            capacity,
+            u64::try_from(capacity).unwrap_or(u64::MAX),
+            UnitWeighter,
+            BuildHasherDefault::default(),
+            DefaultLifecycle::default(),
+        );
+        Self { sessions }
+    }
+
+    pub(super) fn get(&self, token: &TokenHash) -> Option<Arc<KnownSession>> {
+        self.sessions.get(token)
+    }
+
+    pub(super) fn insert(&self, token: TokenHash, session: Arc<KnownSession>) {
+        self.sessions.insert(token, session);
+    }
+
+    pub(super) fn remove(&self, token: &TokenHash) {
+        self.sessions.remove(token);
+    }
+
+    /// How many sessions are in it, good or out of date.
+    pub(super) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+}
+
+/// The key is a SHA-256 already, of a token that we have made: any eight bytes of it are as good a hash as there is.
+#[derive(Default)]
+struct Sha256Hasher(u64);
+
+impl Hasher for Sha256Hasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(last) = bytes.last_chunk() {
+            self.0 = u64::from_ne_bytes(*last);
+        }
+    }
+
+    /// The length of the array, which is always the same.
+    fn write_usize(&mut self, _: usize) {}
+}

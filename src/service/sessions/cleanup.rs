@@ -1,0 +1,59 @@
+//! Removing what has ended: sessions that ended by themselves, and old entries of the change log. In small pieces, so that
+//! nobody waits for it.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::clock::Timestamp;
+use crate::domain::session::Lifetimes;
+use crate::store::{Store, StoreError, changes, sessions};
+
+/// How many rows are looked at, and at most removed, at a time.
+const PAGE: u64 = 1000;
+
+/// The pause between two pieces.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a session has to have ended before it is removed: longer than it takes to write that it was used.
+const GRACE: Duration = Duration::from_mins(1);
+
+/// How long the change log goes back.
+const CHANGES_KEPT: Duration = Duration::from_hours(24);
+
+/// Goes once through all sessions and removes those that have ended.
+pub(super) async fn remove_ended_sessions(
+    store: &Store,
+    lifetimes: &Lifetimes,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let time = now - GRACE;
+    let mut after = None;
+    let mut removed = 0;
+    loop {
+        let page = sessions::find_ended(store.reader(), after, PAGE, lifetimes, time).await?;
+        if !page.ended.is_empty() {
+            removed += sessions::delete_ended(store.writer(), &page.ended, lifetimes, time).await?;
+        }
+        if page.last.is_none() {
+            break;
+        }
+        after = page.last;
+        sleep(PAUSE).await;
+    }
+    if removed > 0 {
+        tracing::info!(removed, "ended sessions removed");
+    }
+    Ok(())
+}
+
+/// Removes the entries of the change log that are too old for anybody to read.
+pub(super) async fn prune_changes(store: &Store, now: Timestamp) -> Result<(), StoreError> {
+    loop {
+        let oldest = changes::page(store.reader(), 0, PAGE).await?;
+        let old = oldest.iter().take_while(|entry| entry.at < now - CHANGES_KEPT);
+        let Some(last) = old.last() else { return Ok(()) };
+        changes::prune(store.writer(), last.seq).await?;
+        sleep(PAUSE).await;
+    }
+}

@@ -1,0 +1,67 @@
+//! When sessions were last used, written in batches: a check must not wait for a write.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::clock::Timestamp;
+use crate::domain::session::{Lifetimes, SessionId};
+use crate::store::{Store, StoreError, sessions};
+
+/// The most sessions whose use waits to be written; what is past it is noted a minute later.
+const MAX_PENDING: usize = 100_000;
+
+/// The most sessions that are written with one statement.
+const BATCH: usize = 500;
+
+/// What was noted and is not written yet.
+#[derive(Default)]
+pub(super) struct LastSeen {
+    pending: Mutex<HashMap<SessionId, Timestamp>>,
+}
+
+impl LastSeen {
+    /// Notes that a session was used.
+    pub(super) fn note(&self, session: SessionId, now: Timestamp) {
+        let mut pending = self.lock();
+        if pending.len() < MAX_PENDING || pending.contains_key(&session) {
+            let seen = pending.entry(session).or_insert(now);
+            *seen = now.max(*seen);
+        }
+    }
+
+    /// When a session was used, if that is not written yet.
+    pub(super) fn pending(&self, session: SessionId) -> Option<Timestamp> {
+        self.lock().get(&session).copied()
+    }
+
+    /// Writes what was noted. The sessions of a batch get the time of the one among them that was used first, so that no
+    /// time is later than it was; it is at most as much too early as lies between two flushes.
+    ///
+    /// # Errors
+    /// When the database fails; what is not written then is kept.
+    pub(super) async fn flush(&self, store: &Store, lifetimes: &Lifetimes) -> Result<(), StoreError> {
+        let mut noted: Vec<(SessionId, Timestamp)> = self
+            .lock()
+            .iter()
+            .map(|(session, seen)| (*session, *seen))
+            .collect();
+        noted.sort_unstable_by_key(|(_, seen)| *seen);
+        for batch in noted.chunks(BATCH) {
+            let ids: Vec<SessionId> = batch.iter().map(|(session, _)| *session).collect();
+            let Some((_, first)) = batch.first() else { continue };
+            sessions::set_last_seen(store.writer(), &ids, *first, lifetimes).await?;
+            let mut pending = self.lock();
+            for (session, seen) in batch {
+                if pending.get(session) == Some(seen) {
+                    pending.remove(session);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Timestamp>> {
+        // Nothing panics while it is held, and a map that was left half way would be whole all the same.
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,118 @@
+//! Looking sessions up in the database, many with one query.
+//!
+//! Who asks stands in a bounded line. Whenever a query may be sent, it takes as many of the line as there are, up to what
+//! one query takes: the busier it is, the more share a query. Nobody joins a query that was sent before they asked, so
+//! an answer is never older than its question.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::cache::KnownSession;
+use super::freshness::Freshness;
+use crate::domain::token::TokenHash;
+use crate::error::Error;
+use crate::store::sessions::{self, MAX_TOKENS};
+use crate::store::{Store, StoreError};
+
+/// How many may stand in the line: as many as some hundred queries take, which is less than a second of work.
+const LINE: usize = 16 * 1024;
+
+/// When to come back after the line was full.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+type Answer = Result<Option<Arc<KnownSession>>, StoreError>;
+
+struct Question {
+    token: TokenHash,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// The line of those who ask.
+pub(super) struct Lookups {
+    line: mpsc::Sender<Question>,
+}
+
+impl Lookups {
+    /// Begins to answer, with at most `queries` at a time, until it is dropped.
+    pub(super) fn start(store: Store, freshness: Arc<Freshness>, queries: usize) -> Self {
+        let (line, questions) = mpsc::channel(LINE);
+        let desk = Desk { store, freshness };
+        tokio::spawn(desk.run(questions, queries));
+        Self { line }
+    }
+
+    /// Finds the session of a token, ended or not, as it is in the database now.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] when the line is full, or when the database fails.
+    pub(super) async fn find(&self, token: TokenHash) -> Result<Option<Arc<KnownSession>>, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.line
+            .try_send(Question { token, answer })
+            .map_err(|_| Error::Overloaded {
+                retry_after: RETRY_AFTER,
+            })?;
+        Ok(answered.await.map_err(Error::internal)??)
+    }
+}
+
+#[derive(Clone)]
+struct Desk {
+    store: Store,
+    freshness: Arc<Freshness>,
+}
+
+impl Desk {
+    async fn run(self, mut questions: mpsc::Receiver<Question>, queries: usize) {
+        let free = Arc::new(Semaphore::new(queries));
+        // First a free place, then the questions: while all places are taken, those who ask gather in the line.
+        while let Ok(place) = free.clone().acquire_owned().await {
+            let mut batch = Vec::new();
+            if questions.recv_many(&mut batch, MAX_TOKENS).await == 0 {
+                break;
+            }
+            let desk = self.clone();
+            tokio::spawn(async move {
+                desk.answer(batch).await;
+                drop(place);
+            });
+        }
+    }
+
+    async fn answer(&self, questions: Vec<Question>) {
+        let mut waiting: HashMap<TokenHash, Vec<oneshot::Sender<Answer>>> =
+            HashMap::with_capacity(questions.len());
+        for Question { token, answer } in questions {
+            waiting.entry(token).or_default().push(answer);
+        }
+        let tokens: Vec<TokenHash> = waiting.keys().copied().collect();
+        // Before the query: what is forgotten from here on is not in its answer.
+        let position = self.freshness.position();
+        match sessions::find_with_users(self.store.reader(), &tokens).await {
+            Ok(found) => {
+                for (token, session, user) in found {
+                    let known = Arc::new(KnownSession::new(user, session, position));
+                    send(waiting.remove(&token).unwrap_or_default(), &Ok(Some(known)));
+                }
+                for unknown in waiting.into_values() {
+                    send(unknown, &Ok(None));
+                }
+            }
+            Err(error) => {
+                for failed in waiting.into_values() {
+                    send(failed, &Err(error.clone()));
+                }
+            }
+        }
+    }
+}
+
+fn send(waiting: Vec<oneshot::Sender<Answer>>, answer: &Answer) {
+    for caller in waiting {
+        // A caller that has gone meanwhile does not want the answer.
+        let _ = caller.send(answer.clone());
+    }
+}

@@ -1,0 +1,18 @@
+//! Table `identity_changes`: the entries of the change log.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, DeriveEntityModel)]
+#[sea_orm(table_name = "identity_changes")]
+pub(crate) struct Model {
+    /// The place in the log, from 1 and without a hole, in the order in which the changes were committed.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub seq: i64,
+    pub kind: String,
+    pub user_id: Option<Uuid>,
+    pub session_id: Option<Uuid>,
+    pub at: DateTimeUtc,
+}
+
+impl ActiveModelBehavior for ActiveModel {}
