@@ -3,6 +3,8 @@
 //! The rules follow NIST SP 800-63B section 5.1.1: length counts, composition does not, and what attackers try first is
 //! refused. Hashing is `service/hasher.rs`.
 
+use std::borrow::Cow;
+
 use precis_profiles::OpaqueString;
 use precis_profiles::precis_core::profile::PrecisFastInvocation as _;
 use secrecy::zeroize::Zeroize as _;
@@ -50,7 +52,16 @@ impl Password {
             return Err(PasswordError::TooLong);
         }
         let normalised = OpaqueString::enforce(input).map_err(|_| PasswordError::CharacterNotAllowed)?;
-        let password = Self(SecretString::from(normalised.into_owned()));
+        let normalised = SecretString::from(normalised.into_owned());
+        // A few characters, such as U+0387, become one that the same profile forbids. What is not stable is refused, as
+        // RFC 8264 section 7 asks: written in the other way, the password would not be taken.
+        let again = OpaqueString::enforce(normalised.expose_secret())
+            .map(Cow::into_owned)
+            .map(SecretString::from);
+        if !again.is_ok_and(|again| again.expose_secret() == normalised.expose_secret()) {
+            return Err(PasswordError::CharacterNotAllowed);
+        }
+        let password = Self(normalised);
         if password.length() > MAX_LENGTH {
             return Err(PasswordError::TooLong);
         }
@@ -233,6 +244,13 @@ mod tests {
         }
         assert_eq!(check("901234567 is not mine"), Ok(()));
         assert_eq!(check("917253846152"), Ok(()));
+    }
+
+    /// U+0387, a Greek semicolon, is U+00B7 in NFC, which OpaqueString allows between two l only.
+    #[test]
+    fn what_normalises_to_what_is_forbidden_is_refused() {
+        assert_eq!(check("zqvkx\u{0387}wjy"), Err(PasswordError::CharacterNotAllowed));
+        assert_eq!(check("zqvkxl\u{00b7}lwjy"), Ok(()));
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod migrations;
 mod process;
 mod races;
 mod register;
+mod revocation;
 mod revoke_session;
 mod revoke_sessions;
 mod support;

@@ -18,9 +18,9 @@ use std::time::Duration;
 use crate::domain::token::TokenHash;
 use crate::domain::user::UserId;
 
-/// How many places there are to remember when people were forgotten, 8 bytes each. People who share one are
-/// forgotten together, which costs a query each and is never wrong.
-const PLACES: usize = 64 * 1024;
+/// How many places there are to remember when people were forgotten, and as many for tokens, 8 bytes each. Those who
+/// share one are forgotten together, which costs a query each and is never wrong.
+const PLACES: usize = 32 * 1024;
 
 /// A point in the order of all that was forgotten by this process.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -33,7 +33,9 @@ pub(in crate::service) struct Freshness {
     /// When everybody was last forgotten.
     all_forgotten: AtomicU64,
     /// When the people of each place were last forgotten.
-    forgotten: Box<[AtomicU64]>,
+    people_forgotten: Box<[AtomicU64]>,
+    /// When the tokens of each place were last forgotten.
+    tokens_forgotten: Box<[AtomicU64]>,
     /// The time since boot, in nanoseconds, before which every change is known here.
     known_until: AtomicU64,
 }
@@ -45,7 +47,8 @@ impl Freshness {
             bound,
             position: AtomicU64::new(0),
             all_forgotten: AtomicU64::new(0),
-            forgotten: (0..PLACES).map(|_| AtomicU64::new(0)).collect(),
+            people_forgotten: places(),
+            tokens_forgotten: places(),
             known_until: AtomicU64::new(0),
         }
     }
@@ -58,7 +61,7 @@ impl Freshness {
     /// Makes all that was read about a person before now worthless. To be called after the change was committed, and
     /// before its caller is answered.
     pub(in crate::service) fn forget(&self, user: UserId) {
-        self.forget_at(self.place(user));
+        self.forget_at(self.place_of_person(user));
     }
 
     /// As [`Self::forget`], for the session of one token, of whomever it is.
@@ -79,9 +82,13 @@ impl Freshness {
 
     /// Whether nobody has forgotten the person, or the session of the token, since the position.
     pub(super) fn holds(&self, position: Position, user: UserId, token: &TokenHash) -> bool {
-        [self.place(user), self.place_of_token(token), &self.all_forgotten]
-            .into_iter()
-            .all(|forgotten| forgotten.load(Ordering::SeqCst) <= position.0)
+        [
+            self.place_of_person(user),
+            self.place_of_token(token),
+            &self.all_forgotten,
+        ]
+        .into_iter()
+        .all(|forgotten| forgotten.load(Ordering::SeqCst) <= position.0)
     }
 
     /// Says that every change that was committed before this time since boot has been forgotten here.
@@ -101,17 +108,21 @@ impl Freshness {
     }
 
     /// The last 8 bytes of a UUIDv7 are random but for two bits at their beginning.
-    fn place(&self, user: UserId) -> &AtomicU64 {
-        self.place_of(user.0.as_u64_pair().1)
+    fn place_of_person(&self, user: UserId) -> &AtomicU64 {
+        place(&self.people_forgotten, user.0.as_u64_pair().1)
     }
 
     fn place_of_token(&self, token: &TokenHash) -> &AtomicU64 {
-        self.place_of(token.random())
+        place(&self.tokens_forgotten, token.random())
     }
+}
 
-    fn place_of(&self, random: u64) -> &AtomicU64 {
-        &self.forgotten[usize::try_from(random % PLACES as u64).unwrap_or_default()]
-    }
+fn places() -> Box<[AtomicU64]> {
+    (0..PLACES).map(|_| AtomicU64::new(0)).collect()
+}
+
+fn place(places: &[AtomicU64], random: u64) -> &AtomicU64 {
+    &places[usize::try_from(random % PLACES as u64).unwrap_or_default()]
 }
 
 impl fmt::Debug for Freshness {

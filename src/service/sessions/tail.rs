@@ -14,7 +14,7 @@ use crate::store::changes::{self, Entry, Head};
 use crate::store::{Store, StoreError};
 
 /// The most entries that are read at a time.
-const PAGE: u64 = 1000;
+pub(super) const PAGE: u64 = 1000;
 
 /// How far the log was read.
 #[derive(Clone, Copy, Debug)]
@@ -80,16 +80,21 @@ impl Tail {
     /// # Errors
     /// When the database fails or takes too long. What was forgotten by then stays so.
     pub(super) async fn read(&mut self) -> Result<(), TailError> {
-        loop {
-            // Not the time of the answer: the database may have looked long before it arrives.
-            let asked_at = self.clock.since_boot();
-            let reading = timeout(self.patience, self.read_page());
-            let (head, page) = reading.await.map_err(|_| TailError::TooSlow)??;
-            if self.take(head, &page) {
-                self.freshness.publish(asked_at);
-                return Ok(());
-            }
+        while !self.read_once().await? {}
+        Ok(())
+    }
+
+    /// Reads one page, and says whether it was the end.
+    pub(super) async fn read_once(&mut self) -> Result<bool, TailError> {
+        // Not the time of the answer: the database may have looked long before it arrives.
+        let asked_at = self.clock.since_boot();
+        let reading = timeout(self.patience, self.read_page());
+        let (head, page) = reading.await.map_err(|_| TailError::TooSlow)??;
+        let is_end = self.take(head, &page);
+        if is_end {
+            self.freshness.publish(asked_at);
         }
+        Ok(is_end)
     }
 
     /// The head first: what is committed between the two is in the page and read again with the next head.
