@@ -35,6 +35,20 @@ pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// The most bytes of the headers of a request: a session token, a user agent and a trace fit many times.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
+/// How much of a request may be on its way before we ask for more: the largest message, so that none waits.
+const STREAM_WINDOW_BYTES: u32 = 2 * 64 * 1024;
+
+/// The same for all requests of a connection together. It bounds what one connection makes us hold.
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// The most calls in flight on one connection. A service that has more opens a second connection.
+const MAX_CONCURRENT_STREAMS: u32 = 1024;
+
+/// How often a silent peer is asked whether it is still there, and how long it may take to say so. Else a peer that lost its
+/// power would keep its connection for ever.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// What the handlers stand on.
 pub struct Services {
     /// The accounts.
@@ -79,6 +93,11 @@ pub async fn serve(
     };
     Server::builder()
         .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(EdgeLayer::new(timeout)?)
         .add_service(PhoneIdentityServer::new(handlers).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES))

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
+use tokio::time::Timeout;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -22,6 +23,9 @@ use super::status::{self, WireError};
 use super::{MAX_MESSAGE_BYTES, metadata};
 use crate::i18n::Language;
 use crate::proto::DESCRIPTORS;
+
+/// The path of ValidateSession.
+const VALIDATE_SESSION: &str = "/phone_identity.v1.PhoneIdentity/ValidateSession";
 
 const REQUEST_ID: &str = "x-request-id";
 const MAX_REQUEST_ID_LENGTH: usize = 64;
@@ -98,20 +102,26 @@ where
 
     fn call(&mut self, request: Request<Body>) -> ResponseFuture {
         let begun = Instant::now();
-        let language = metadata::language(request.headers());
-        let request_id = request_id(request.headers());
-        let is_ours = self.layer.paths.contains(request.uri().path());
-        let span = if is_ours {
-            tracing::info_span!("call", rpc = &request.uri().path()[1..], request_id)
-        } else {
-            tracing::debug_span!("call", request_id)
-        };
+        let path = request.uri().path();
         let timeout = grpc_timeout(request.headers())
             .map_or(self.layer.timeout, |timeout| timeout.min(self.layer.timeout))
             .saturating_sub(AHEAD_OF_TONIC);
+        let language = metadata::language(request.headers());
+        let given_id = given_request_id(request.headers());
+        if path == VALIDATE_SESSION {
+            // The time runs from here, as tonic's does, and not from when the task is first polled.
+            let answer = tokio::time::timeout(timeout, self.inner.call(request));
+            return Box::pin(check(answer, begun, language, given_id));
+        }
+        let is_ours = self.layer.paths.contains(path);
+        let request_id = given_id.unwrap_or_else(new_request_id);
+        let span = if is_ours {
+            tracing::info_span!("call", rpc = &path[1..], request_id)
+        } else {
+            tracing::debug_span!("call", request_id)
+        };
         // Health and reflection have streams without end, and errors that their clients know.
-        let is_foreign = is_foreign(request.uri().path());
-        // The time runs from here, as tonic's does, and not from when the task is first polled.
+        let is_foreign = is_foreign(path);
         let answer = tokio::time::timeout(timeout, self.inner.call(request));
         let call = async move {
             let mut response = match answer.await {
@@ -120,19 +130,63 @@ where
                 Ok(Err(never)) => match never {},
                 Err(_) => status::of_wire_error(WireError::DeadlineExceeded, language).into_http(),
             };
-            let microseconds = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             let (code, reason) = outcome(response.headers());
+            let microseconds = microseconds_since(begun);
             if is_ours {
                 tracing::info!(?code, reason, microseconds, "call ended");
             } else {
                 tracing::debug!(?code, reason, microseconds, "call ended");
             }
-            if let Ok(value) = HeaderValue::try_from(request_id) {
-                response.headers_mut().insert(REQUEST_ID, value);
-            }
+            set_request_id(&mut response, request_id);
             Ok(response)
         };
         Box::pin(call.instrument(span))
+    }
+}
+
+/// ValidateSession, the call that comes with every request to every other service. What goes well is not logged here: the
+/// check engine counts it. It has no span, and a request id only if the caller gave one.
+async fn check(
+    answer: Timeout<impl Future<Output = Result<Response<Body>, Infallible>>>,
+    begun: Instant,
+    language: Language,
+    given_id: Option<String>,
+) -> Result<Response<Body>, Infallible> {
+    let response = match answer.await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_) => status::of_wire_error(WireError::DeadlineExceeded, language).into_http(),
+    };
+    // Only what is no answer of the handler has its status here and not in the trailers.
+    if !response.headers().contains_key(Status::GRPC_STATUS) {
+        return Ok(match given_id {
+            Some(id) => {
+                let mut response = response;
+                set_request_id(&mut response, id);
+                response
+            }
+            None => response,
+        });
+    }
+    let mut response = in_our_words(response, language);
+    let request_id = given_id.unwrap_or_else(new_request_id);
+    let span = tracing::info_span!("call", rpc = &VALIDATE_SESSION[1..], request_id);
+    span.in_scope(|| {
+        let (code, reason) = outcome(response.headers());
+        let microseconds = microseconds_since(begun);
+        tracing::info!(?code, reason, microseconds, "call ended");
+    });
+    set_request_id(&mut response, request_id);
+    Ok(response)
+}
+
+fn microseconds_since(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+fn set_request_id(response: &mut Response<Body>, id: String) {
+    if let Ok(value) = HeaderValue::try_from(id) {
+        response.headers_mut().insert(REQUEST_ID, value);
     }
 }
 
@@ -152,19 +206,21 @@ fn is_foreign(path: &str) -> bool {
     path.starts_with("/grpc.health.") || path.starts_with("/grpc.reflection.")
 }
 
-/// The request id that the caller gave, if it is a word that may be logged, or else a new one.
-fn request_id(headers: &HeaderMap) -> String {
-    let given = headers
-        .get(REQUEST_ID)
-        .and_then(|value| value.to_str().ok())
-        .filter(|id| {
-            (1..=MAX_REQUEST_ID_LENGTH).contains(&id.len())
-                            && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-            // Neither a phone number nor a session token, which would end in the log.
-            && id.bytes().any(|b| b.is_ascii_alphabetic())
-            && !id.contains("pid_")
-    });
-    given.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
+/// The request id that the caller gave, if it is a word that may be logged.
+fn given_request_id(headers: &HeaderMap) -> Option<String> {
+    let given = headers.get(REQUEST_ID)?.to_str().ok()?;
+    let may_be_logged = (1..=MAX_REQUEST_ID_LENGTH).contains(&given.len())
+        && given
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        // Neither a phone number nor a session token, which would end in the log.
+        && given.bytes().any(|b| b.is_ascii_alphabetic())
+        && !given.contains("pid_");
+    may_be_logged.then(|| given.to_owned())
+}
+
+fn new_request_id() -> String {
+    Uuid::new_v4().to_string()
 }
 
 /// How long the caller waits for the answer: `grpc-timeout`, at most eight digits and a unit
@@ -246,8 +302,9 @@ mod tests {
     }
 
     #[test]
-    fn a_request_id_is_a_word_or_made_anew() {
-        assert_eq!(request_id(&headers(REQUEST_ID, "order-17_b.3")), "order-17_b.3");
+    fn a_request_id_is_a_word() {
+        let given = |value| given_request_id(&headers(REQUEST_ID, value));
+        assert_eq!(given("order-17_b.3").unwrap(), "order-17_b.3");
         for bad in [
             "",
             "two words",
@@ -258,10 +315,7 @@ mod tests {
             "a\tb",
             &"x".repeat(65),
         ] {
-            assert!(
-                Uuid::parse_str(&request_id(&headers(REQUEST_ID, bad))).is_ok(),
-                "{bad:?}"
-            );
+            assert_eq!(given(bad), None, "{bad:?}");
         }
     }
 }

@@ -43,6 +43,9 @@ const LAST_SEEN_GRANULARITY: Duration = Duration::from_secs(60);
 /// How long the use of a session may wait to be written.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often the number of checks is logged.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How much older than the newest an answer may be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Consistency {
@@ -306,10 +309,28 @@ impl Sessions {
                 self.tail().run(options.change_log_interval),
                 every(FLUSH_INTERVAL, || self.flush()),
                 every(options.cleanup_interval, || self.clean_up()),
+                self.report(),
             )
         };
         stop.run_until_cancelled(work).await;
         self.flush().await;
+    }
+
+    /// Logs how many checks there were: the good ones have no line of their own.
+    async fn report(&self) {
+        let mut before = self.metrics();
+        let mut ticks = interval(REPORT_INTERVAL);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            let now = self.metrics();
+            let (cached, lag) = (now.cached, now.change_log_lag);
+            let (hits, misses, strong) = now.since(&before);
+            if hits + misses + strong > 0 {
+                tracing::info!(hits, misses, strong, cached, ?lag, "session checks");
+            }
+            before = now;
+        }
     }
 
     async fn flush(&self) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use phone_identity::proto::v1;
 use prost::Message;
+use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -249,7 +250,7 @@ async fn metadata_that_is_not_a_bearer_is_no_session() {
     for name in ["authorization", "accept-language", "x-request-id"] {
         headers.insert(name, http::HeaderValue::from_bytes(b"Bearer \xff\xfe").unwrap());
     }
-    let metadata = tonic::metadata::MetadataMap::from_headers(headers);
+    let metadata = MetadataMap::from_headers(headers);
     let request = Request::from_parts(metadata, tonic::Extensions::default(), v1::ListSessionsRequest {});
     assert_refused(
         client.list_sessions(request).await,
@@ -291,25 +292,31 @@ async fn errors_speak_the_language_of_the_caller() {
 }
 
 #[tokio::test]
-async fn every_answer_has_a_request_id_and_the_callers_is_kept() {
+async fn answers_have_a_request_id_and_the_callers_is_kept() {
     let server = TestServer::start().await;
     let person = server.person().await;
     let mut client = server.client().await;
-    let made = client.validate_session(validation(&person.token)).await.unwrap();
-    let made = made
-        .metadata()
-        .get("x-request-id")
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .to_owned();
+    let id_of = |metadata: &MetadataMap| Some(metadata.get("x-request-id")?.to_str().unwrap().to_owned());
+    let named = |token: &str| {
+        let mut request = Request::new(validation(token));
+        let id = "order-17".parse().unwrap();
+        request.metadata_mut().insert("x-request-id", id);
+        request
+    };
+    let listed = client
+        .list_sessions(person.asks(v1::ListSessionsRequest {}))
+        .await;
+    let made = id_of(listed.unwrap().metadata()).unwrap();
     assert!(uuid::Uuid::parse_str(&made).is_ok(), "{made}");
-    let mut request = Request::new(validation("bad"));
-    request
-        .metadata_mut()
-        .insert("x-request-id", "order-17".parse().unwrap());
-    let status = client.validate_session(request).await.unwrap_err();
-    assert_eq!(status.metadata().get("x-request-id").unwrap(), "order-17");
+    // A check that goes well has no line in the log that an id could lead to.
+    let good = client.validate_session(validation(&person.token)).await.unwrap();
+    assert_eq!(id_of(good.metadata()), None);
+    let good = client.validate_session(named(&person.token)).await.unwrap();
+    assert_eq!(id_of(good.metadata()).unwrap(), "order-17");
+    let bad = client.validate_session(named("bad")).await.unwrap_err();
+    assert_eq!(id_of(bad.metadata()).unwrap(), "order-17");
+    let bad = client.validate_session(validation("bad")).await.unwrap_err();
+    assert!(uuid::Uuid::parse_str(&id_of(bad.metadata()).unwrap()).is_ok());
 }
 
 #[tokio::test]

@@ -26,6 +26,17 @@ pub struct Snapshot {
     pub change_log_lag: Duration,
 }
 
+impl Snapshot {
+    /// How many hits, misses and strong checks there were since an earlier one.
+    pub(super) fn since(&self, earlier: &Self) -> (u64, u64, u64) {
+        (
+            self.hits - earlier.hits,
+            self.misses - earlier.misses,
+            self.strong - earlier.strong,
+        )
+    }
+}
+
 impl Metrics {
     pub(super) fn hit(&self) {
         self.hits.fetch_add(1, Ordering::Relaxed);
