@@ -1,5 +1,9 @@
+//! The check engine on a real database, with readers of the change log that read when they are told to.
+
+mod races;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -8,8 +12,6 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::cache::Cache;
-use super::freshness::{Freshness, Position};
 use super::tail::{PAGE, TailError};
 use super::*;
 use crate::clock::ManualClock;
@@ -87,41 +89,18 @@ impl World {
 impl Replica {
     async fn sign_in(&self) -> SignedIn {
         let now = self.sessions.0.clock.now();
-        // People who share a place are forgotten together: these do not.
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let id = UserId(Uuid::from_u128(number.into()));
-        let user = User {
-            id,
-            phone_number: PhoneNumber::parse(&format!("+99890{number:07}"), None).unwrap(),
-            status: UserStatus::Active,
-            is_staff: false,
-            is_superuser: false,
-            has_password: true,
-            phone_verified_at: None,
-            locale: None,
-            created_at: now,
-            updated_at: now,
-            last_login_at: None,
-        };
+        let (user, session) = someone(number, now);
         users::insert(self.store.writer(), &user, "no hash")
             .await
             .unwrap();
-        let session = Session {
-            id: SessionId::generate(now),
-            user_id: id,
-            created_at: now,
-            last_seen_at: now,
-            expires_at: now + Duration::from_hours(24),
-            auth_methods: vec![AuthMethod::Password],
-            client: ClientInfo::default(),
-        };
         let token = PlainToken::generate().unwrap();
         sessions::insert(self.store.writer(), &session, &token.hash())
             .await
             .unwrap();
         SignedIn {
-            user: id,
+            user: user.id,
             session: session.id,
             token,
         }
@@ -145,6 +124,33 @@ impl Replica {
         let checked = self.check(person).await;
         assert!(matches!(checked, Err(Error::SessionInvalid)), "{checked:?}");
     }
+}
+
+/// A person and their session, of a lifetime of a day. Of another number they are others, and share no place with them.
+fn someone(number: u32, now: Timestamp) -> (User, Session) {
+    let user = User {
+        id: UserId(Uuid::from_u128(number.into())),
+        phone_number: PhoneNumber::parse(&format!("+99890{number:07}"), None).unwrap(),
+        status: UserStatus::Active,
+        is_staff: false,
+        is_superuser: false,
+        has_password: true,
+        phone_verified_at: None,
+        locale: None,
+        created_at: now,
+        updated_at: now,
+        last_login_at: None,
+    };
+    let session = Session {
+        id: SessionId::generate(now),
+        user_id: user.id,
+        created_at: now,
+        last_seen_at: now,
+        expires_at: now + Duration::from_hours(24),
+        auth_methods: vec![AuthMethod::Password],
+        client: ClientInfo::default(),
+    };
+    (user, session)
 }
 
 #[tokio::test]
@@ -402,174 +408,4 @@ async fn the_change_log_is_kept_for_a_day() {
     assert_eq!(seqs().await, [2]);
     // Whoever has read it all misses nothing.
     replica.tail.read().await.unwrap();
-}
-
-/// Eight workers check sessions at random, from memory, sharing queries and strongly, while these are revoked. Whoever
-/// begins a check after a revocation was acknowledged is not told that the session is good.
-#[tokio::test(flavor = "multi_thread")]
-async fn no_check_says_yes_after_a_revocation_was_acknowledged() {
-    const WORKERS: u64 = 8;
-    const CHECKS: usize = 100_000;
-    const SESSIONS: usize = 400;
-
-    let world = World::new();
-    let replica = world.replica().await;
-    let mut people = Vec::new();
-    for _ in 0..SESSIONS {
-        people.push((replica.sign_in().await, AtomicBool::new(false)));
-    }
-    let people = Arc::new(people);
-    let checks = Arc::new(AtomicUsize::new(0));
-    let workers = (0..WORKERS).map(|mut random| {
-        let (sessions, people, checks) = (replica.sessions.clone(), people.clone(), checks.clone());
-        tokio::spawn(async move {
-            let (mut yes, mut no, mut violations) = (0, 0, 0);
-            while checks.fetch_add(1, Ordering::Relaxed) < CHECKS {
-                // Knuth's MMIX generator: another order for every worker, the same in every run.
-                random = random
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
-                let draw = usize::try_from(random >> 33).unwrap();
-                let (person, is_revoked) = &people[draw % people.len()];
-                let consistency = match draw % 7 {
-                    0 => Consistency::Strong,
-                    _ => Consistency::MinimizeLatency,
-                };
-                let was_revoked = is_revoked.load(Ordering::SeqCst);
-                match sessions.validate(person.token.expose(), consistency).await {
-                    Ok(_) if was_revoked => violations += 1,
-                    Ok(_) => yes += 1,
-                    Err(Error::SessionInvalid) => no += 1,
-                    Err(error) => panic!("{error:?}"),
-                }
-                // An answer from memory does not wait for anything, and would keep the others from running.
-                tokio::task::yield_now().await;
-            }
-            (yes, no, violations)
-        })
-    });
-    let workers: Vec<_> = workers.collect();
-    for (number, (person, is_revoked)) in people.iter().enumerate().take(SESSIONS * 3 / 4) {
-        // Spread over the run, so that sessions are revoked while they are checked.
-        while checks.load(Ordering::Relaxed) < number * CHECKS / SESSIONS {
-            tokio::task::yield_now().await;
-        }
-        replica.sessions.revoke(person.token.expose()).await.unwrap();
-        is_revoked.store(true, Ordering::SeqCst);
-    }
-    let (mut yes, mut no, mut violations) = (0, 0, 0);
-    for worker in workers {
-        let counts = worker.await.unwrap();
-        yes += counts.0;
-        no += counts.1;
-        violations += counts.2;
-    }
-    assert_eq!(violations, 0);
-    assert!(
-        yes + no == CHECKS && yes > CHECKS / 10 && no > CHECKS / 10,
-        "{yes} {no}"
-    );
-    let counted = replica.sessions.metrics();
-    assert!(counted.hits > counted.misses, "{counted:?}");
-}
-
-/// The steps of a reader who fills the cache, of one who revokes, and of one who checks, in every order in which they can
-/// come: after the revocation was answered, nothing in memory says yes.
-#[test]
-fn a_stale_row_is_never_used_in_any_order_of_steps() {
-    #[derive(Clone, Copy, Debug, PartialEq)]
-    enum Step {
-        Ask(usize),
-        Load(usize),
-        Keep(usize),
-        Commit,
-        Answer,
-        Check,
-    }
-    /// Every order of the steps that keeps the order of each actor.
-    fn orders(actors: &[&[Step]], done: &mut Vec<Step>, visit: &mut impl FnMut(&[Step])) {
-        if actors.iter().all(|steps| steps.is_empty()) {
-            visit(done);
-        }
-        for (number, steps) in actors.iter().enumerate() {
-            if let Some((next, rest)) = steps.split_first() {
-                let mut actors = actors.to_vec();
-                actors[number] = rest;
-                done.push(*next);
-                orders(&actors, done, visit);
-                done.pop();
-            }
-        }
-    }
-    let (user, session, token) = known_parts();
-    let reader = |number| [Step::Ask(number), Step::Load(number), Step::Keep(number)];
-    let (first, second) = (reader(0), reader(1));
-    let actors: [&[Step]; 4] = [
-        &first,
-        &second,
-        &[Step::Commit, Step::Answer],
-        &[Step::Check, Step::Check],
-    ];
-    let freshness = Freshness::new(BOUND);
-    let (mut count, mut stale_rows) = (0, 0);
-    orders(&actors, &mut Vec::new(), &mut |order| {
-        count += 1;
-        let cache = Cache::new(10);
-        let (mut is_in_database, mut is_answered) = (true, false);
-        let mut positions = [None::<Position>; 2];
-        let mut rows = [false; 2];
-        for step in order {
-            match *step {
-                Step::Ask(reader) => positions[reader] = Some(freshness.position()),
-                Step::Load(reader) => rows[reader] = is_in_database,
-                Step::Keep(reader) if rows[reader] => {
-                    let known = KnownSession::new(user.clone(), session.clone(), positions[reader].unwrap());
-                    cache.insert(token, Arc::new(known));
-                    stale_rows += usize::from(is_answered);
-                }
-                Step::Keep(_) => {}
-                Step::Commit => is_in_database = false,
-                Step::Answer => {
-                    freshness.forget(user.id);
-                    is_answered = true;
-                }
-                Step::Check => {
-                    let says_yes = cache
-                        .get(&token)
-                        .is_some_and(|known| freshness.holds(known.position(), user.id, &token));
-                    assert!(!(is_answered && says_yes), "{order:?}");
-                }
-            }
-        }
-    });
-    // 10 steps of 4 actors: 10! / (3! 3! 2! 2!). And the race was among them.
-    assert_eq!(count, 25_200);
-    assert!(stale_rows > 0);
-}
-
-fn known_parts() -> (User, Session, TokenHash) {
-    let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
-    let user = User {
-        id: UserId(Uuid::from_u128(1)),
-        phone_number: PhoneNumber::parse("+998901234567", None).unwrap(),
-        status: UserStatus::Active,
-        is_staff: false,
-        is_superuser: false,
-        has_password: true,
-        phone_verified_at: None,
-        locale: None,
-        created_at: now,
-        updated_at: now,
-        last_login_at: None,
-    };
-    let session = Session {
-        id: SessionId(Uuid::from_u128(2)),
-        user_id: user.id,
-        created_at: now,
-        last_seen_at: now,
-        expires_at: now + Duration::from_hours(1),
-        auth_methods: vec![AuthMethod::Password],
-        client: ClientInfo::default(),
-    };
-    (user, session, PlainToken::generate().unwrap().hash())
 }
