@@ -1,6 +1,6 @@
 //! The check engine: whose session a token is, and ending sessions.
 //!
-//! A check is answered from memory where that is as good as asking the database: see [`freshness`]. Everything else asks
+//! A check is answered from memory where that is as good as asking the database: see `freshness`. Everything else asks
 //! the database, many with one query.
 
 mod cache;
