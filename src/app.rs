@@ -101,7 +101,7 @@ impl App {
 
         let stop_background = CancellationToken::new();
         let background = self.sessions.clone().run_background(stop_background.clone());
-        let background = tokio::spawn(background);
+        let mut background = tokio::spawn(background);
         let bound = self.settings.shutdown_timeout;
         let services = Services {
             accounts: self.accounts,
@@ -131,6 +131,8 @@ impl App {
         tokio::select! {
             () = shutdown => {}
             ended = &mut server => return Ok(ended??),
+            // Without it no session would be known to be used, and so all would end: better to be started again.
+            ended = &mut background => return Ok(ended?),
         }
         tracing::info!("shutting down");
         set_readiness(&health, ServingStatus::NotServing).await;
@@ -152,7 +154,9 @@ impl App {
         stop_background.cancel();
         let close = async {
             // What sessions were used is written before the database is closed.
-            background.await?;
+            if let Err(error) = background.await {
+                tracing::error!(%error, "the background work had ended before");
+            }
             Ok::<_, ServeError>(self.store.close().await?)
         };
         match timeout(CLOSE_TIMEOUT, close).await {

@@ -32,15 +32,29 @@ impl ChangeLog {
     /// # Errors
     /// When the database fails.
     pub async fn commit(&self, tx: Transaction, changes: &[Change]) -> Result<(), Error> {
-        let outcome = changes::commit(tx, changes, self.clock.now()).await;
-        // Whatever the outcome: a commit that was not answered may have happened.
-        for change in changes {
-            self.freshness.forget(change.user());
-        }
-        Ok(outcome?)
+        // Whatever the outcome, and even if nobody waits for it any more: a commit may have happened.
+        let _forgets = Forgets {
+            freshness: &self.freshness,
+            changes,
+        };
+        Ok(changes::commit(tx, changes, self.clock.now()).await?)
     }
 
     pub(super) fn freshness(&self) -> &Arc<Freshness> {
         &self.freshness
+    }
+}
+
+/// Forgets the people of these changes when it is dropped.
+struct Forgets<'a> {
+    freshness: &'a Freshness,
+    changes: &'a [Change],
+}
+
+impl Drop for Forgets<'_> {
+    fn drop(&mut self) {
+        for change in self.changes {
+            self.freshness.forget(change.user());
+        }
     }
 }

@@ -227,7 +227,9 @@ impl Sessions {
     }
 
     fn note_use(&self, known: &KnownSession, now: Timestamp) {
-        if now >= known.last_seen_at() + LAST_SEEN_GRANULARITY && known.see(now) {
+        // A session that lives shorter must not end while it is used.
+        let granularity = LAST_SEEN_GRANULARITY.min(self.0.options.lifetimes.idle / 10);
+        if now >= known.last_seen_at() + granularity && known.see(now) {
             self.0.last_seen.note(known.session().id, now);
         }
     }
@@ -255,7 +257,7 @@ impl Sessions {
     pub async fn revoke(&self, token: &str) -> Result<(), Error> {
         let token = TokenHash::of(token).map_err(|_| Error::SessionInvalid)?;
         let outcome = self.delete(&token).await;
-        // Also when it was not there: another replica may have revoked it, and this one not know yet.
+        // Also when it was not there: it may have been revoked elsewhere, or by a call that nobody waited for.
         self.0.freshness.forget_token(&token);
         outcome
     }
@@ -281,12 +283,13 @@ impl Sessions {
         let user = actor.user.id;
         let tx = self.0.store.begin().await?;
         let revoked = sessions::delete(&tx, user, selection).await?;
-        if revoked > 0 {
-            self.0
-                .changes
-                .commit(tx, &[Change::SessionsRevoked { user }])
-                .await?;
+        if revoked == 0 {
+            // They may have been revoked elsewhere, or by a call that nobody waited for.
+            self.0.freshness.forget(user);
+            return Ok(0);
         }
+        let change = Change::SessionsRevoked { user };
+        self.0.changes.commit(tx, &[change]).await?;
         Ok(revoked)
     }
 

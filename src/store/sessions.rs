@@ -1,6 +1,7 @@
 //! Queries on sessions. A session that was revoked has no row.
 
 use std::iter;
+use std::time::Duration;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
@@ -68,9 +69,14 @@ pub async fn find_with_users(
     for (session, user) in rows {
         let token = TokenHash::from_stored(&session.token_hash)
             .ok_or_else(|| DbErr::Type("sessions.token_hash is not 32 bytes".to_owned()))?;
-        if let Some(user) = user {
-            found.push((token, session.into(), user.try_into()?));
-        }
+        // SeaORM gives none for a row that it cannot read, too; and a foreign key says that there is one.
+        let user = user.ok_or_else(|| {
+            DbErr::Type(format!(
+                "users: no row that can be read for session {}",
+                session.id
+            ))
+        })?;
+        found.push((token, session.into(), user.try_into()?));
     }
     Ok(found)
 }
@@ -170,6 +176,9 @@ pub async fn delete(
     Ok(delete.exec(db).await?.rows_affected)
 }
 
+/// How long a session has to have ended before it is removed: longer than it takes to write that it was used.
+pub const ENDED_GRACE: Duration = Duration::from_mins(1);
+
 /// Sessions that ended by themselves before a time have `expires_at` or `last_seen_at` plus the idle lifetime before it.
 fn ended_by(time: Timestamp, lifetimes: &Lifetimes) -> Condition {
     Condition::any()
@@ -191,7 +200,7 @@ pub async fn make_room(
 ) -> Result<Vec<SessionId>, StoreError> {
     Entity::delete_many()
         .filter(Column::UserId.eq(user.0))
-        .filter(ended_by(now, lifetimes))
+        .filter(ended_by(now - ENDED_GRACE, lifetimes))
         .exec(db)
         .await?;
     let surplus: Vec<SessionId> = Entity::find()

@@ -51,15 +51,18 @@ async fn no_check_says_yes_after_a_revocation_was_acknowledged() {
     }
     let sessions = Arc::new(sessions);
     let checks = Arc::new(AtomicUsize::new(0));
+    // The checks go on until the last session is revoked, and for a tenth more.
+    let is_done = Arc::new(AtomicBool::new(false));
     let workers = (0..WORKERS).map(|number| {
         let (sessions, checks) = (sessions.clone(), checks.clone());
         let address = server.address;
+        let is_done = is_done.clone();
         tokio::spawn(async move {
             let mut client = connect(address).await;
             // A linear congruential generator: another order for every worker, the same in every run.
             let mut random = number as u64;
             let (mut yes, mut no, mut violations) = (0, 0, 0);
-            while checks.fetch_add(1, Ordering::Relaxed) < CHECKS {
+            while checks.fetch_add(1, Ordering::Relaxed) < CHECKS || !is_done.load(Ordering::Relaxed) {
                 random = random
                     .wrapping_mul(6_364_136_223_846_793_005)
                     .wrapping_add(1_442_695_040_888_963_407);
@@ -90,6 +93,11 @@ async fn no_check_says_yes_after_a_revocation_was_acknowledged() {
         revoker.revoke_session(revoke).await.unwrap();
         is_revoked.store(true, Ordering::SeqCst);
     }
+    let enough = checks.load(Ordering::Relaxed) + CHECKS / 10;
+    while checks.load(Ordering::Relaxed) < enough {
+        tokio::task::yield_now().await;
+    }
+    is_done.store(true, Ordering::Relaxed);
     let (mut yes, mut no, mut violations) = (0, 0, 0);
     for worker in workers {
         let counts = worker.await.unwrap();
@@ -99,7 +107,7 @@ async fn no_check_says_yes_after_a_revocation_was_acknowledged() {
     }
     assert_eq!(violations, 0);
     assert!(
-        yes + no >= CHECKS && yes > CHECKS / 10 && no > CHECKS / 10,
+        yes + no >= CHECKS && yes > CHECKS / 20 && no > CHECKS / 20,
         "{yes} {no}"
     );
 }

@@ -15,9 +15,6 @@ const PAGE: u64 = 1000;
 /// The pause between two pieces.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How long a session has to have ended before it is removed: longer than it takes to write that it was used.
-const GRACE: Duration = Duration::from_mins(1);
-
 /// How long the change log goes back.
 const CHANGES_KEPT: Duration = Duration::from_hours(24);
 
@@ -27,7 +24,7 @@ pub(super) async fn remove_ended_sessions(
     lifetimes: &Lifetimes,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let time = now - GRACE;
+    let time = now - sessions::ENDED_GRACE;
     let mut after = None;
     let mut removed = 0;
     loop {
@@ -51,8 +48,9 @@ pub(super) async fn remove_ended_sessions(
 pub(super) async fn prune_changes(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     loop {
         let oldest = changes::page(store.reader(), 0, PAGE).await?;
-        let old = oldest.iter().take_while(|entry| entry.at < now - CHANGES_KEPT);
-        let Some(last) = old.last() else { return Ok(()) };
+        // The last old one, and not the first young one: an entry of a clock that was ahead must not stop it for ever.
+        let old = oldest.iter().rfind(|entry| entry.at < now - CHANGES_KEPT);
+        let Some(last) = old else { return Ok(()) };
         changes::prune(store.writer(), last.seq).await?;
         sleep(PAUSE).await;
     }

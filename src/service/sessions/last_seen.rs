@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::domain::session::{Lifetimes, SessionId};
@@ -9,6 +10,9 @@ use crate::store::{Store, StoreError, sessions};
 
 /// The most sessions whose use waits to be written; what is past it is noted a minute later.
 const MAX_PENDING: usize = 100_000;
+
+/// How far apart the uses may be that are written with one statement.
+const SPREAD: Duration = Duration::from_secs(1);
 
 /// The most sessions that are written with one statement.
 const BATCH: usize = 500;
@@ -35,7 +39,7 @@ impl LastSeen {
     }
 
     /// Writes what was noted. The sessions of a batch get the time of the one among them that was used first, so that no
-    /// time is later than it was; it is at most as much too early as lies between two flushes.
+    /// time is later than it was; it is at most [`SPREAD`] too early.
     ///
     /// # Errors
     /// When the database fails; what is not written then is kept.
@@ -46,9 +50,14 @@ impl LastSeen {
             .map(|(session, seen)| (*session, *seen))
             .collect();
         noted.sort_unstable_by_key(|(_, seen)| *seen);
-        for batch in noted.chunks(BATCH) {
+        let mut rest = noted.as_slice();
+        while let Some((_, first)) = rest.first() {
+            let length = rest
+                .partition_point(|(_, seen)| *seen <= *first + SPREAD)
+                .min(BATCH);
+            let (batch, after) = rest.split_at(length);
+            rest = after;
             let ids: Vec<SessionId> = batch.iter().map(|(session, _)| *session).collect();
-            let Some((_, first)) = batch.first() else { continue };
             sessions::set_last_seen(store.writer(), &ids, *first, lifetimes).await?;
             let mut pending = self.lock();
             for (session, seen) in batch {

@@ -11,8 +11,10 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::cache::KnownSession;
-use super::freshness::Freshness;
+use super::freshness::{Freshness, Position};
+use crate::domain::session::Session;
 use crate::domain::token::TokenHash;
+use crate::domain::user::User;
 use crate::error::Error;
 use crate::store::sessions::{self, MAX_TOKENS};
 use crate::store::{Store, StoreError};
@@ -86,25 +88,46 @@ impl Desk {
         let mut waiting: HashMap<TokenHash, Vec<oneshot::Sender<Answer>>> =
             HashMap::with_capacity(questions.len());
         for Question { token, answer } in questions {
-            waiting.entry(token).or_default().push(answer);
+            if !answer.is_closed() {
+                waiting.entry(token).or_default().push(answer);
+            }
         }
         let tokens: Vec<TokenHash> = waiting.keys().copied().collect();
         // Before the query: what is forgotten from here on is not in its answer.
         let position = self.freshness.position();
-        match sessions::find_with_users(self.store.reader(), &tokens).await {
-            Ok(found) => {
-                for (token, session, user) in found {
-                    let known = Arc::new(KnownSession::new(user, session, position));
-                    send(waiting.remove(&token).unwrap_or_default(), &Ok(Some(known)));
-                }
-                for unknown in waiting.into_values() {
-                    send(unknown, &Ok(None));
-                }
+        let found = sessions::find_with_users(self.store.reader(), &tokens).await;
+        if tokens.len() > 1 && matches!(found, Err(StoreError::Fault(_))) {
+            // A row that cannot be read is not the fault of those who asked for others.
+            for token in tokens {
+                let alone = sessions::find_with_users(self.store.reader(), &[token]).await;
+                let waiting = HashMap::from([(token, waiting.remove(&token).unwrap_or_default())]);
+                tell(waiting, alone, position);
             }
-            Err(error) => {
-                for failed in waiting.into_values() {
-                    send(failed, &Err(error.clone()));
-                }
+        } else {
+            tell(waiting, found, position);
+        }
+    }
+}
+
+/// Gives those who wait what was found for their tokens by a query that was sent at `position`.
+fn tell(
+    mut waiting: HashMap<TokenHash, Vec<oneshot::Sender<Answer>>>,
+    found: Result<Vec<(TokenHash, Session, User)>, StoreError>,
+    position: Position,
+) {
+    match found {
+        Ok(found) => {
+            for (token, session, user) in found {
+                let known = Arc::new(KnownSession::new(user, session, position));
+                send(waiting.remove(&token).unwrap_or_default(), &Ok(Some(known)));
+            }
+            for unknown in waiting.into_values() {
+                send(unknown, &Ok(None));
+            }
+        }
+        Err(error) => {
+            for failed in waiting.into_values() {
+                send(failed, &Err(error.clone()));
             }
         }
     }

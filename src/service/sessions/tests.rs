@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use chrono::DateTime;
-use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection};
+use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, TransactionTrait as _};
 use secrecy::SecretString;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -211,6 +211,66 @@ async fn what_was_revoked_elsewhere_and_is_revoked_again_is_forgotten_here() {
     assert!(here.is_cached(&person).await);
     here.sessions.revoke(person.token.expose()).await.unwrap();
     here.assert_invalid(&person).await;
+}
+
+/// The same for RevokeSessions, which finds nothing left to revoke.
+#[tokio::test]
+async fn sessions_that_were_revoked_elsewhere_and_are_revoked_again_are_forgotten_here() {
+    let world = World::new();
+    let (here, there) = (world.replica().await, world.replica().await);
+    let person = here.sign_in().await;
+    here.check(&person).await.unwrap();
+    let actor = here.sessions.actor(person.token.expose()).await.unwrap();
+    there
+        .sessions
+        .revoke_selected(&actor, Selection::All)
+        .await
+        .unwrap();
+    assert!(here.is_cached(&person).await);
+    let again = here.sessions.revoke_selected(&actor, Selection::All).await;
+    assert_eq!(again.unwrap(), 0);
+    here.assert_invalid(&person).await;
+}
+
+/// A row that this version cannot read, such as one with a status of a newer version, fails the check of its own session
+/// and of nobody else who shares the query.
+#[tokio::test]
+async fn a_row_that_cannot_be_read_fails_nobody_elses_check() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let (odd, good) = (replica.sign_in().await, replica.sign_in().await);
+    let sql = format!(
+        "UPDATE users SET status = 'odd' WHERE id = x'{}'",
+        odd.user.0.simple()
+    );
+    world.database().await.execute_unprepared(&sql).await.unwrap();
+    let (odd, good) = tokio::join!(replica.check(&odd), replica.check(&good));
+    assert!(matches!(odd, Err(Error::Internal(_))), "{odd:?}");
+    good.unwrap();
+}
+
+/// A reader notes the position before its query is sent, and not when it is answered: what is forgotten in between counts.
+#[tokio::test]
+async fn what_is_forgotten_while_a_query_is_under_way_is_not_kept() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let person = replica.sign_in().await;
+    // Both connections are taken, so that the query waits for one.
+    let reader = replica.store.reader();
+    let held = (reader.begin().await.unwrap(), reader.begin().await.unwrap());
+    let checking = tokio::spawn({
+        let (sessions, token) = (replica.sessions.clone(), person.token.expose().to_owned());
+        async move { sessions.validate(&token, Consistency::MinimizeLatency).await }
+    });
+    // On the one thread of this test, others run until all of them wait.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    replica.sessions.0.freshness.forget(person.user);
+    drop(held);
+    checking.await.unwrap().unwrap();
+    assert!(!replica.is_cached(&person).await);
+    assert!(replica.is_cached(&person).await);
 }
 
 /// While the log cannot be read, memory is good for the bound and not a moment longer; what cannot be looked up then is

@@ -28,11 +28,14 @@ async fn no_check_says_yes_after_a_revocation_was_acknowledged() {
     }
     let people = Arc::new(people);
     let checks = Arc::new(AtomicUsize::new(0));
+    // The checks go on until the last session is revoked, and for a tenth more.
+    let is_done = Arc::new(AtomicBool::new(false));
     let workers = (0..WORKERS).map(|mut random| {
         let (sessions, people, checks) = (replica.sessions.clone(), people.clone(), checks.clone());
+        let is_done = is_done.clone();
         tokio::spawn(async move {
             let (mut yes, mut no, mut violations) = (0, 0, 0);
-            while checks.fetch_add(1, Ordering::Relaxed) < CHECKS {
+            while checks.fetch_add(1, Ordering::Relaxed) < CHECKS || !is_done.load(Ordering::Relaxed) {
                 // Knuth's MMIX generator: another order for every worker, the same in every run.
                 random = random
                     .wrapping_mul(6_364_136_223_846_793_005)
@@ -65,6 +68,11 @@ async fn no_check_says_yes_after_a_revocation_was_acknowledged() {
         replica.sessions.revoke(person.token.expose()).await.unwrap();
         is_revoked.store(true, Ordering::SeqCst);
     }
+    let enough = checks.load(Ordering::Relaxed) + CHECKS / 10;
+    while checks.load(Ordering::Relaxed) < enough {
+        tokio::task::yield_now().await;
+    }
+    is_done.store(true, Ordering::Relaxed);
     let (mut yes, mut no, mut violations) = (0, 0, 0);
     for worker in workers {
         let counts = worker.await.unwrap();
@@ -74,7 +82,7 @@ async fn no_check_says_yes_after_a_revocation_was_acknowledged() {
     }
     assert_eq!(violations, 0);
     assert!(
-        yes + no == CHECKS && yes > CHECKS / 10 && no > CHECKS / 10,
+        yes + no >= CHECKS && yes > CHECKS / 20 && no > CHECKS / 20,
         "{yes} {no}"
     );
     let counted = replica.sessions.metrics();

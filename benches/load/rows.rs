@@ -1,0 +1,110 @@
+//! The rows of the table. Each measures its two sides in turns, so that what else the machine does hits both.
+
+mod checks;
+mod overload;
+mod process;
+mod sign_ins;
+mod storm;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::Bench;
+use crate::driver::Outcome;
+
+/// The rows that can be asked for.
+pub(crate) const NAMES: [&str; 13] = [
+    "cached",
+    "strong",
+    "login",
+    "login-portable",
+    "storm",
+    "storm-p99",
+    "quota",
+    "reverse",
+    "growth",
+    "memory",
+    "resident",
+    "start",
+    "overload",
+];
+
+/// How many checks are in flight where a core is to be saturated.
+const CHECKS_IN_FLIGHT: usize = 64;
+
+/// How many sign-ins are in flight where the cores are to be saturated: fewer than the queue of the service holds.
+const LOGINS_IN_FLIGHT: usize = 64;
+
+type Measure = fn(&mut Bench) -> Result<(), String>;
+
+/// Measures what was asked for. A row that fails does not keep the others from being measured.
+pub(crate) fn run(bench: &mut Bench) {
+    let groups: [(&[&str], Measure); 10] = [
+        (&["cached"], checks::cached),
+        (&["strong"], checks::strong),
+        (&["login", "login-portable"], sign_ins::against_raw_hashes),
+        (&["storm", "storm-p99"], storm::storm),
+        (&["quota"], storm::quota),
+        (&["reverse"], sign_ins::under_checks),
+        (&["growth"], checks::growth),
+        (&["memory"], process::memory),
+        (&["resident", "start"], process::start),
+        (&["overload"], overload::overload),
+    ];
+    for (names, measure) in groups {
+        if !names.iter().any(|name| bench.wants(name)) {
+            continue;
+        }
+        let outcome = catch_unwind(AssertUnwindSafe(|| measure(bench)))
+            .unwrap_or_else(|_| Err("it panicked: see above".to_owned()));
+        if let Err(why) = outcome {
+            bench.report.failed(&names.join(", "), why);
+        }
+    }
+}
+
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_unstable_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len().is_multiple_of(2) {
+        f64::midpoint(values[middle - 1], values[middle])
+    } else {
+        values[middle]
+    }
+}
+
+fn median_rate(outcomes: &[Outcome]) -> f64 {
+    median(outcomes.iter().map(Outcome::per_second))
+}
+
+/// Fails if a request was answered otherwise than OK.
+fn all_ok<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Result<(), String> {
+    let errors: u64 = outcomes.into_iter().map(|outcome| outcome.errors).sum();
+    match errors {
+        0 => Ok(()),
+        _ => Err(format!("{errors} errors")),
+    }
+}
+
+/// How busy both sides were, and whether it was the driver that could do no more.
+fn busy(what: &str, outcomes: &[Outcome], server_cores: usize) -> String {
+    let driver = median(outcomes.iter().map(|outcome| outcome.driver_busy));
+    let server = median(outcomes.iter().map(|outcome| outcome.server_busy));
+    let all = f64::from(u32::try_from(server_cores).unwrap());
+    let verdict = if driver >= 0.95 && server < 0.95 * all {
+        "; **driver was the bottleneck**"
+    } else {
+        ""
+    };
+    format!(
+        "{what}: driver {:.0} % busy, server {:.0} % of {server_cores} core{}{verdict}",
+        driver * 100.0,
+        server * 100.0,
+        if server_cores == 1 { "" } else { "s" }
+    )
+}
+
+/// The figures of all rounds, for who wants to see how they scatter.
+fn rounds(what: &str, figures: impl IntoIterator<Item = String>) -> String {
+    format!("{what}: {}", figures.into_iter().collect::<Vec<_>>().join(", "))
+}

@@ -1,0 +1,142 @@
+//! Signing in: against raw hashing, and while sessions are checked.
+
+use std::thread;
+use std::time::Duration;
+
+use phone_identity::proto::v1::Consistency;
+
+use super::checks::{target, validations, warm};
+use super::{CHECKS_IN_FLIGHT, LOGINS_IN_FLIGHT, all_ok, busy, median, rounds};
+use crate::driver::{Outcome, Pace, drive};
+use crate::hashes::{self, Engine};
+use crate::logins::{Ended, Logins};
+use crate::report::{self, Bar, Row, Unit};
+use crate::server::{Server, Setup};
+use crate::{Bench, seed};
+
+/// How long sign-ins go on before they count, so that the queue is what it is going to be.
+pub(super) const WARM_UP: Duration = Duration::from_millis(700);
+
+/// Sign-ins are few a second, so they are counted for longer.
+pub(super) fn window(bench: &Bench) -> Duration {
+    bench.seconds.mul_f64(1.5)
+}
+
+pub(super) fn against_raw_hashes(bench: &mut Bench) -> Result<(), String> {
+    report::say("login, login-portable: Authenticate against raw hashing");
+    let cores = bench.cores.both();
+    let database = seed::scratch(bench);
+    let server = Server::start(bench, Setup::new(&database, &cores));
+    let window = window(bench);
+    let (mut logins, mut fast, mut portable, mut shares) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..bench.rounds {
+        let (rate, ended) = saturate(bench, &server, window)?;
+        logins.push(rate);
+        shares.push(ended);
+        fast.push(hashes::per_second(Engine::Fast, &cores, window));
+        if bench.wants("login-portable") {
+            portable.push(hashes::per_second(Engine::Portable, &cores, window));
+        }
+    }
+    let notes = vec![
+        rounds("Authenticate", logins.iter().copied().map(report::rate)),
+        rounds("argon2-rust", fast.iter().copied().map(report::rate)),
+        rounds("argon2", portable.iter().copied().map(report::rate)),
+        format!(
+            "driver {:.1} % busy; {} refused",
+            100.0 * median(shares.iter().map(|ended| ended.driver_busy)),
+            shares.iter().map(|ended| ended.refused).sum::<u32>()
+        ),
+    ];
+    let rate = median(logins);
+    let mut add = |name: &str, what: &str, hashes: Vec<f64>, bar, notes| {
+        if !bench.wants(name) {
+            return;
+        }
+        let hashes = median(hashes);
+        bench.report.add(Row {
+            name: name.to_owned(),
+            a: format!("Authenticate {}", report::rate(rate)),
+            b: format!("{what} {}", report::rate(hashes)),
+            value: rate / hashes,
+            unit: Unit::Ratio,
+            bar,
+            is_information: false,
+            notes,
+        });
+    };
+    add("login", "argon2-rust", fast, Bar::AtLeast(0.9, 0.98), notes);
+    add(
+        "login-portable",
+        "argon2",
+        portable,
+        Bar::AtLeast(1.5, 1.9),
+        Vec::new(),
+    );
+    Ok(())
+}
+
+/// Signs people in as fast as the server can, and gives how many it were a second.
+pub(super) fn saturate(bench: &Bench, server: &Server, window: Duration) -> Result<(f64, Ended), String> {
+    let logins = Logins::start(server.address, LOGINS_IN_FLIGHT, bench.cores.driver);
+    thread::sleep(WARM_UP);
+    let before = logins.now();
+    thread::sleep(window);
+    let rate = before.rate_to(logins.now());
+    Ok((rate, logins.stop()?))
+}
+
+pub(super) fn under_checks(bench: &mut Bench) -> Result<(), String> {
+    report::say("reverse: Authenticate while sessions are checked");
+    let cores = bench.cores.both();
+    let database = seed::scratch(bench);
+    let server = Server::start(bench, Setup::new(&database, &cores));
+    warm(bench, &server)?;
+    let window = window(bench);
+    let (mut under, mut idle, mut checks) = (Vec::new(), Vec::new(), Vec::<Outcome>::new());
+    for _ in 0..bench.rounds {
+        idle.push(saturate(bench, &server, window)?.0);
+        let (logins, outcome) = thread::scope(|scope| {
+            let checking = scope.spawn(|| {
+                let pace = Pace::For(WARM_UP + window);
+                let requests = validations(Consistency::Unspecified);
+                drive(
+                    target(&server),
+                    &requests,
+                    CHECKS_IN_FLIGHT,
+                    pace,
+                    bench.cores.driver,
+                )
+            });
+            let logins = saturate(bench, &server, window);
+            (logins, checking.join().unwrap())
+        });
+        under.push(logins?.0);
+        checks.push(outcome);
+    }
+    all_ok(&checks)?;
+    let notes = vec![
+        rounds("under checks", under.iter().copied().map(report::rate)),
+        rounds("idle", idle.iter().copied().map(report::rate)),
+        format!(
+            "{} meanwhile",
+            rounds(
+                "ValidateSession",
+                checks.iter().map(|checks| report::rate(checks.per_second()))
+            )
+        ),
+        busy("ValidateSession", &checks, cores.len()),
+    ];
+    let (under, idle) = (median(under), median(idle));
+    bench.report.add(Row {
+        name: "reverse".to_owned(),
+        a: format!("Authenticate under checks {}", report::rate(under)),
+        b: format!("idle {}", report::rate(idle)),
+        value: under / idle,
+        unit: Unit::Ratio,
+        bar: Bar::AtLeast(0.25, 0.4),
+        is_information: false,
+        notes,
+    });
+    Ok(())
+}
