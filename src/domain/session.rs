@@ -66,7 +66,13 @@ impl Session {
     /// When the session ends if it is not used until then.
     #[must_use]
     pub fn idle_expires_at(&self, lifetimes: &Lifetimes) -> Timestamp {
-        self.expires_at.min(self.last_seen_at + lifetimes.idle)
+        self.idle_expires_at_if_seen(self.last_seen_at, lifetimes)
+    }
+
+    /// The same for a session that was last used at another time than it says.
+    #[must_use]
+    pub fn idle_expires_at_if_seen(&self, last_seen_at: Timestamp, lifetimes: &Lifetimes) -> Timestamp {
+        self.expires_at.min(last_seen_at + lifetimes.idle)
     }
 
     /// Whether the session has not ended by itself. The instant of its end is after the end.

@@ -31,7 +31,7 @@ pub(super) fn user(user: &User) -> v1::User {
 
 /// `last_seen_at` is when the session was last used, which may be later than when it was read.
 pub(super) fn session(session: &Session, last_seen_at: Timestamp, lifetimes: &Lifetimes) -> v1::Session {
-    let idle_expires_at = session.expires_at.min(last_seen_at + lifetimes.idle);
+    let idle_expires_at = session.idle_expires_at_if_seen(last_seen_at, lifetimes);
     let auth_methods = session.auth_methods.iter().map(|method| match method {
         AuthMethod::Password => v1::AuthMethod::Password.into(),
     });

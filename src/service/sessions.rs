@@ -219,8 +219,10 @@ impl Sessions {
         if !known.user().is_active() {
             return Err(Error::SessionInvalid);
         }
-        let idle_end = known.last_seen_at() + self.0.options.lifetimes.idle;
-        if now >= known.session().expires_at.min(idle_end) {
+        let end = known
+            .session()
+            .idle_expires_at_if_seen(known.last_seen_at(), self.lifetimes());
+        if now >= end {
             return Err(Error::SessionExpired);
         }
         Ok(())
