@@ -1,10 +1,11 @@
 //! The gRPC side: from messages to the domain and back.
 //!
 //! `parse` reads messages, collecting every violation; the handlers call one service method each; `convert` builds the
-//! answers; `status` makes every error; `edge` is what all calls pass.
+//! answers; `status` makes every error; `edge` is what all calls pass; `incoming` accepts connections.
 
 mod convert;
 mod edge;
+mod incoming;
 mod metadata;
 mod parse;
 mod phone_identity;
@@ -16,7 +17,6 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tonic::server::NamedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 pub use status::ERROR_DOMAIN;
@@ -84,6 +84,8 @@ pub async fn serve(
         sessions,
         rules,
     };
+    let phone_identity =
+        PhoneIdentityServer::new(handlers).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -98,8 +100,8 @@ pub async fn serve(
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(EdgeLayer::new(timeout)?)
-        .add_service(PhoneIdentityServer::new(handlers).max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .layer(EdgeLayer::new(timeout, phone_identity.clone())?)
+        .add_service(phone_identity)
         .add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(
             reflection()
@@ -112,7 +114,7 @@ pub async fn serve(
                 .build_v1alpha()?
                 .max_decoding_message_size(MAX_MESSAGE_BYTES),
         )
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), shutdown)
+        .serve_with_incoming_shutdown(incoming::incoming(listener), shutdown)
         .await?;
     Ok(())
 }

@@ -36,10 +36,9 @@ impl PlainToken {
         for _ in 0..2 {
             let mut half = [0; 16];
             getrandom::fill(&mut half)?;
-            push_base62(&mut token, u128::from_be_bytes(half), HALF_LENGTH);
+            token.extend(base62::<HALF_LENGTH>(u128::from_be_bytes(half)).map(char::from));
         }
-        let checksum = crc32fast::hash(token.as_bytes());
-        push_base62(&mut token, checksum.into(), CHECKSUM_LENGTH);
+        token.extend(checksum(&token).map(char::from));
         Ok(Self(token.into()))
     }
 
@@ -74,14 +73,8 @@ impl TokenHash {
         {
             return Err(MalformedToken);
         }
-        let (signed, checksum) = token.split_at(CHECKSUM_START);
-        let mut expected = String::with_capacity(CHECKSUM_LENGTH);
-        push_base62(
-            &mut expected,
-            crc32fast::hash(signed.as_bytes()).into(),
-            CHECKSUM_LENGTH,
-        );
-        if checksum != expected {
+        let (signed, given) = token.split_at(CHECKSUM_START);
+        if given.as_bytes() != checksum(signed) {
             return Err(MalformedToken);
         }
         Ok(Self(Sha256::digest(token).into()))
@@ -117,11 +110,21 @@ impl fmt::Debug for TokenHash {
 #[error("malformed session token")]
 pub struct MalformedToken;
 
-/// Appends `value` in base62, zero-padded on the left to `width` characters.
-fn push_base62(text: &mut String, value: u128, width: usize) {
-    let digits = base62::encode(value);
-    text.extend(std::iter::repeat_n('0', width.saturating_sub(digits.len())));
-    text.push_str(&digits);
+/// The characters at the end of a token that begins with `signed`.
+fn checksum(signed: &str) -> [u8; CHECKSUM_LENGTH] {
+    base62(crc32fast::hash(signed.as_bytes()).into())
+}
+
+/// `value` in base62, zero-padded on the left. It has to fit.
+fn base62<const WIDTH: usize>(value: u128) -> [u8; WIDTH] {
+    let mut text = [b'0'; WIDTH];
+    // What does not fit is not written at all, and then no token is ever good: the tests see it.
+    let length = base62::encode_bytes(value, &mut text).unwrap_or(WIDTH);
+    if length < WIDTH {
+        text[length..].fill(b'0');
+        text.rotate_right(WIDTH - length);
+    }
+    text
 }
 
 #[cfg(test)]
