@@ -84,8 +84,7 @@ pub async fn serve(
         sessions,
         rules,
     };
-    let phone_identity =
-        PhoneIdentityServer::new(handlers).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let phone_identity = PhoneIdentityServer::new(handlers).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
