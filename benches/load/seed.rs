@@ -59,7 +59,7 @@ pub(crate) fn token(session: usize) -> String {
 }
 
 fn base62(value: u128, width: usize) -> String {
-    format!("{:0>width$}", base62::encode(value))
+    format!("{:0>width$}", base62::encode_fmt(value).to_string())
 }
 
 /// The request that checks a session.

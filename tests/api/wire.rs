@@ -375,6 +375,6 @@ async fn reflection_lists_the_services_and_explains_errors() {
 
 fn futures_stream<T: Send + 'static>(
     items: Vec<T>,
-) -> impl tonic::codegen::tokio_stream::Stream<Item = T> + Send {
-    tonic::codegen::tokio_stream::iter(items)
+) -> impl tokio_stream::Stream<Item = T> + Send {
+    tokio_stream::iter(items)
 }
