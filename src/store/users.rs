@@ -149,17 +149,21 @@ pub async fn update(
     Ok(())
 }
 
-/// Notes that a person has signed in.
+/// Notes that a person has signed in, and locks the row until the transaction ends, if the person still has the phone
+/// number, the password and the status that were read. Says whether it is so.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn set_last_login(db: &impl ConnectionTrait, id: UserId, now: Timestamp) -> Result<(), StoreError> {
-    Entity::update_many()
-        .filter(Column::Id.eq(id.0))
+pub async fn sign_in(db: &impl ConnectionTrait, read: &Account, now: Timestamp) -> Result<bool, StoreError> {
+    let updated = Entity::update_many()
+        .filter(Column::Id.eq(read.user.id.0))
+        .filter(Column::PhoneNumber.eq(read.user.phone_number.as_str()))
+        .filter(Column::CredentialVersion.eq(read.credential_version))
+        .filter(Column::Status.eq(Status::from(read.user.status)))
         .col_expr(Column::LastLoginAt, Expr::value(now))
         .exec(db)
         .await?;
-    Ok(())
+    Ok(updated.rows_affected > 0)
 }
 
 /// Replaces the hash of a password by a stronger hash of the same password, unless the password has changed since

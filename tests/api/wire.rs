@@ -373,8 +373,6 @@ async fn reflection_lists_the_services_and_explains_errors() {
     );
 }
 
-fn futures_stream<T: Send + 'static>(
-    items: Vec<T>,
-) -> impl tokio_stream::Stream<Item = T> + Send {
+fn futures_stream<T: Send + 'static>(items: Vec<T>) -> impl tokio_stream::Stream<Item = T> + Send {
     tokio_stream::iter(items)
 }

@@ -73,19 +73,13 @@ impl Accounts {
         let id = account.user.id;
         let (session, token) = self.new_session(id, client, now)?;
         let tx = self.store.begin().await?;
-        let Some(current) = users::lock(&tx, id).await? else {
-            return Err(Error::InvalidCredentials);
-        };
-        if current.credential_version != account.credential_version
-            || current.user.status != account.user.status
-            || current.user.phone_number != account.user.phone_number
-        {
+        if !users::sign_in(&tx, &account, now).await? {
             return Err(Error::InvalidCredentials);
         }
         if let (Verdict::RightButWeak { stronger }, Some(verified)) = (verdict, account.password_hash) {
             users::rehash(&tx, id, &verified, &stronger).await?;
         }
-        let mut user = current.user;
+        let mut user = account.user;
         let mut changes = Vec::new();
         if !user.is_active() {
             user.status = UserStatus::Active;
@@ -98,7 +92,6 @@ impl Accounts {
             changes.push(changes::Change::UserChanged { user: id });
         }
         user.last_login_at = Some(now);
-        users::set_last_login(&tx, id, now).await?;
         let Policy {
             max_sessions,
             lifetimes,

@@ -2,6 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
+use super::Columns;
 use crate::domain::session::{AuthMethod, ClientInfo, Session, SessionId};
 use crate::domain::user::UserId;
 
@@ -27,6 +28,23 @@ pub(crate) struct Model {
 }
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Model {
+    /// Takes all columns, in the order of [`Column`].
+    pub(crate) fn from_columns(columns: &mut Columns<'_>) -> Result<Self, DbErr> {
+        Ok(Self {
+            id: columns.take()?,
+            token_hash: columns.take()?,
+            user_id: columns.take()?,
+            created_at: columns.take()?,
+            last_seen_at: columns.take()?,
+            expires_at: columns.take()?,
+            auth_methods: columns.take()?,
+            client_ip_address: columns.take()?,
+            client_user_agent: columns.take()?,
+        })
+    }
+}
 
 /// The name of an authentication method in column `auth_methods`.
 const PASSWORD: &str = "password";

@@ -2,6 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
+use super::Columns;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::user::{Locale, User, UserId, UserStatus};
 
@@ -28,6 +29,26 @@ pub(crate) struct Model {
 }
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Model {
+    /// Takes all columns, in the order of [`Column`].
+    pub(crate) fn from_columns(columns: &mut Columns<'_>) -> Result<Self, DbErr> {
+        Ok(Self {
+            id: columns.take()?,
+            phone_number: columns.take()?,
+            password_hash: columns.take()?,
+            credential_version: columns.take()?,
+            status: columns.take()?,
+            is_staff: columns.take()?,
+            is_superuser: columns.take()?,
+            phone_verified_at: columns.take()?,
+            locale: columns.take()?,
+            created_at: columns.take()?,
+            updated_at: columns.take()?,
+            last_login_at: columns.take()?,
+        })
+    }
+}
 
 #[derive(Clone, Copy, Debug, DeriveActiveEnum, EnumIter, Eq, PartialEq)]
 #[sea_orm(rs_type = "String", db_type = "String(StringLen::N(16))")]
