@@ -7,6 +7,7 @@
 //! long, so that a machine that is busy with other calls does not keep people from signing in.
 
 mod arena;
+mod bound;
 mod engine;
 mod error;
 mod metrics;
@@ -29,6 +30,7 @@ use crate::domain::password::Password;
 use crate::error::Error;
 pub use arena::MAX_MEMORY_KIB;
 use arena::Scheme;
+use bound::Bound;
 pub use engine::{Engine, EngineChoice};
 pub use error::HashError;
 use metrics::Metrics;
@@ -38,12 +40,6 @@ pub use pepper::{PepperError, Peppers};
 use queue::{Queue, Ticket};
 pub use self_test::{checked_engine, time_of_a_hash};
 use worker::{Common, Duty, Job, Reply, Worker};
-
-/// How much work the queue holds by default.
-const QUEUED_WORK: Duration = Duration::from_secs(1);
-
-/// The least and the most jobs that the default queue holds for each thread.
-const QUEUE_PER_THREAD: std::ops::RangeInclusive<u128> = 8..=4096;
 
 /// The least time after which to try again when the queue was full.
 const LEAST_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -66,7 +62,7 @@ pub struct Options {
     pub parallelism: u32,
     /// How many hashes run at once, beside the one that has waited for too long.
     pub threads: usize,
-    /// How many may wait. Without one, about a second of work.
+    /// How many may wait. Without one, about a second of work, by how long it takes lately.
     pub queue: Option<usize>,
     /// After which wait a job is taken by the thread of ordinary priority. Without one, four times what a full queue
     /// takes, and 250 ms at least.
@@ -99,7 +95,7 @@ pub struct Setup {
     pub engine: Engine,
     /// How many hashes run at once.
     pub threads: usize,
-    /// How many may wait.
+    /// How many may wait at the start.
     pub queue: usize,
     /// How long a hash took at the start.
     pub hash_time: Duration,
@@ -112,7 +108,9 @@ pub struct Setup {
 impl Setup {
     fn new(options: &Options, engine: Engine, hash_time: Duration) -> Self {
         let threads = options.threads;
-        let queue = options.queue.unwrap_or_else(|| threads * per_thread(hash_time));
+        let queue = options
+            .queue
+            .unwrap_or_else(|| Bound::new(threads, hash_time).jobs());
         // What a full queue takes, with all threads at work.
         let full = u32::try_from(queue.div_ceil(threads.max(1))).unwrap_or(u32::MAX);
         let full = hash_time.saturating_mul(full);
@@ -126,13 +124,6 @@ impl Setup {
             retry_after: full.max(LEAST_RETRY_AFTER),
         }
     }
-}
-
-/// How many jobs the queue holds by default for each thread.
-fn per_thread(hash_time: Duration) -> usize {
-    let jobs = QUEUED_WORK.as_nanos().div_ceil(hash_time.as_nanos().max(1));
-    let jobs = jobs.clamp(*QUEUE_PER_THREAD.start(), *QUEUE_PER_THREAD.end());
-    usize::try_from(jobs).unwrap_or(usize::MAX)
 }
 
 /// What checking a password found.
@@ -193,6 +184,10 @@ impl Hasher {
             engine: tested.engine,
             scheme,
             dummy: tested.dummy,
+            bound: options
+                .queue
+                .is_none()
+                .then(|| Bound::new(setup.threads, setup.hash_time)),
             pacer: options.quota.map(Pacer::new),
         });
         let start = |name: String, duty| {

@@ -22,7 +22,7 @@ pub(super) struct Taken<T> {
 }
 
 pub(super) struct Queue<T> {
-    bound: usize,
+    bound: AtomicUsize,
     state: Mutex<State<T>>,
     /// As long as `waiting`, to be read without a lock.
     depth: AtomicUsize,
@@ -57,7 +57,7 @@ impl<T> Queue<T> {
             held: 0,
         };
         Self {
-            bound,
+            bound: AtomicUsize::new(bound),
             state: Mutex::new(state),
             depth: AtomicUsize::new(0),
             arrived: Condvar::new(),
@@ -65,10 +65,15 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Changes how many jobs may wait. Those that wait already stay.
+    pub(super) fn set_bound(&self, bound: usize) {
+        self.bound.store(bound, Ordering::Relaxed);
+    }
+
     /// Puts a job at the end.
     pub(super) fn push(&self, job: T) -> Result<Ticket, Full> {
         let mut state = self.lock();
-        if state.waiting.len() >= self.bound {
+        if state.waiting.len() >= self.bound.load(Ordering::Relaxed) {
             return Err(Full);
         }
         let ticket = Ticket(state.next);

@@ -166,6 +166,7 @@ fn a_job_whose_caller_has_gone_is_not_hashed() {
         engine: Engine::Fast,
         scheme,
         dummy: String::new(),
+        bound: None,
         pacer: None,
     });
     let (reply, answer) = oneshot::channel();

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{ARGON2ID_IDENT, Params, Version};
@@ -15,6 +15,7 @@ use thread_priority::{
 use tokio::sync::oneshot;
 
 use super::arena::{Arena, Scheme};
+use super::bound::Bound;
 use super::engine::Engine;
 use super::metrics::Metrics;
 use super::pace::Pacer;
@@ -62,6 +63,8 @@ pub(super) struct Common {
     pub(super) scheme: Scheme,
     /// What an unknown number is checked against.
     pub(super) dummy: String,
+    /// Without one, the queue keeps the bound that was set.
+    pub(super) bound: Option<Bound>,
     /// There is one under a quota.
     pub(super) pacer: Option<Pacer>,
 }
@@ -146,9 +149,14 @@ impl Worker {
         if reply.is_closed() {
             return Metrics::add(&self.common.metrics.dropped);
         }
+        let begun = Instant::now();
         let result = work(&mut self.arena);
         if let Some(counter) = counter {
             Metrics::add(counter);
+            if let Some(bound) = &self.common.bound {
+                bound.took(begun.elapsed());
+                self.common.queue.set_bound(bound.jobs());
+            }
         }
         // A caller that has gone meanwhile does not want the answer.
         let _ = reply.send(result);
