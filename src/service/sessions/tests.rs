@@ -1,5 +1,6 @@
 //! The check engine on a real database, with readers of the change log that read when they are told to.
 
+mod pause;
 mod races;
 
 use std::sync::Arc;
@@ -56,6 +57,10 @@ impl World {
     }
 
     async fn replica(&self) -> Replica {
+        self.replica_with(self.clock.clone()).await
+    }
+
+    async fn replica_with(&self, clock: Arc<dyn Clock>) -> Replica {
         let store = Store::open(&SecretString::from(self.url()), 2).await.unwrap();
         store.migrate().await.unwrap();
         let options = Options {
@@ -69,8 +74,8 @@ impl World {
             change_log_patience: BOUND / 2,
             cleanup_interval: Duration::from_secs(60),
         };
-        let changes = ChangeLog::new(self.clock.clone(), BOUND);
-        let sessions = Sessions::new(store.clone(), self.clock.clone(), options, changes);
+        let changes = ChangeLog::new(clock.clone(), BOUND);
+        let sessions = Sessions::new(store.clone(), clock, options, changes);
         let mut tail = sessions.tail();
         tail.read().await.unwrap();
         Replica {
