@@ -6,20 +6,18 @@ pub mod changes;
 mod entity;
 mod error;
 pub mod locks;
+mod mysql;
+mod postgres;
 pub mod sessions;
+mod sqlite;
 pub mod users;
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::str::FromStr as _;
-use std::sync::Arc;
 use std::time::Duration;
 
-use migration::{Migrator, MigratorTrait as _};
-use sea_orm::sqlx::ConnectOptions as _;
-use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sea_orm::sqlx::pool::PoolConnectionMetadata;
+use sea_orm::sqlx::{self, Connection};
 use sea_orm::{
-    DatabaseConnection, DbErr, RuntimeErr, SqliteTransactionMode, SqlxSqliteConnector, TransactionOptions,
+    DatabaseConnection, DbBackend, IsolationLevel, SqliteTransactionMode, TransactionOptions,
     TransactionTrait as _,
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -27,54 +25,61 @@ use secrecy::{ExposeSecret as _, SecretString};
 pub use error::StoreError;
 pub use sea_orm::DatabaseTransaction as Transaction;
 
-/// How long a query waits for a connection, and SQLite for the write lock of another process.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection that was idle for longer is asked whether it is alive before it is used.
+const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
+
+/// Which database, and how patient to be with it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `sqlite:`, `postgres:`, `postgresql:`, `mysql:` or `mariadb:`.
+    pub url: SecretString,
+    /// The most connections; of SQLite, the most that read, beside the one that writes. The tail of the change log has
+    /// one of its own.
+    pub connections: u32,
+    /// How long to wait for a connection, and for what another transaction has locked.
+    pub acquire_timeout: Duration,
+    /// How long the server may work on a statement, and how long a transaction may stand still. SQLite has no server.
+    pub statement_timeout: Duration,
+}
 
 /// Handles to the database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     reader: DatabaseConnection,
-    /// SQLite has one writer at a time. A pool of one connection lets writers of this process wait in line, where
-    /// SQLite's own waiting would let them poll and starve each other.
+    /// The same as `reader`, but for SQLite.
     writer: DatabaseConnection,
     /// The change log is read on a connection of its own, which is free when it is needed.
     tail: DatabaseConnection,
+    /// For migrations, which may take longer than any other statement.
+    schema: DatabaseConnection,
 }
 
 impl Store {
-    /// Opens the database; an SQLite file is made if it is missing, for the eyes of this user only. `connections` is the
-    /// most that read at a time.
+    /// Opens the database. An SQLite file is made if it is missing.
     ///
     /// # Errors
     /// [`StoreError::InvalidUrl`], or when the database cannot be opened.
-    pub async fn open(url: &SecretString, connections: u32) -> Result<Self, StoreError> {
-        let options = parse_url(url)?;
-        // Every connection to `sqlite::memory:` has a database of its own, so there can be only one.
-        if is_in_memory(url) {
-            let only = connect(options, 1).await?;
-            return Ok(Self {
-                reader: only.clone(),
-                writer: only.clone(),
-                tail: only,
-            });
+    pub async fn open(options: &Options) -> Result<Self, StoreError> {
+        let url = options.url.expose_secret();
+        let (scheme, _) = url.split_once(':').ok_or(StoreError::InvalidUrl)?;
+        match scheme {
+            "sqlite" => sqlite::open(url, options).await,
+            "postgres" | "postgresql" => postgres::open(url, options).await,
+            "mysql" | "mariadb" => mysql::open(url, options).await,
+            _ => Err(StoreError::InvalidUrl),
         }
-        make_private_file(&options);
-        let writer = connect(options.clone(), 1).await?;
-        let read_only = options.pragma("query_only", "on");
-        let reader = connect(read_only.clone(), connections).await?;
-        let tail = connect(read_only, 1).await?;
-        Ok(Self { reader, writer, tail })
     }
 
-    /// Brings the schema up to date, in one transaction that keeps other processes from doing the same.
+    /// Brings the schema up to date. Processes that do so at once do it one after another.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        let tx = self.begin().await?;
-        Migrator::up(&tx, None).await?;
-        tx.commit().await?;
-        Ok(())
+        match self.schema.get_database_backend() {
+            DbBackend::Postgres => postgres::migrate(&self.schema).await,
+            DbBackend::MySql => mysql::migrate(&self.schema).await,
+            _ => sqlite::migrate(self).await,
+        }
     }
 
     /// For single queries that change nothing.
@@ -100,8 +105,11 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached, or others write for too long.
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
+        let is_sqlite = self.writer.get_database_backend() == DbBackend::Sqlite;
         let options = TransactionOptions {
-            // A transaction that reads first and writes later would fail if another wrote between.
+            // What was locked is read as it is then, and not as it was when the transaction began. SQLite has no levels.
+            isolation_level: (!is_sqlite).then_some(IsolationLevel::ReadCommitted),
+            // On SQLite, a transaction that reads first and writes later would fail if another wrote between.
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
@@ -123,54 +131,47 @@ impl Store {
     pub async fn close(self) -> Result<(), StoreError> {
         self.tail.close().await?;
         self.reader.close().await?;
-        Ok(self.writer.close().await?)
+        self.writer.close().await?;
+        Ok(self.schema.close().await?)
     }
 }
 
-/// Opens a pool of at most so many connections.
-async fn connect(options: SqliteConnectOptions, connections: u32) -> Result<DatabaseConnection, StoreError> {
-    let pool = SqlitePoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(BUSY_TIMEOUT)
-        // There is no network between us and a file.
-        .test_before_acquire(false)
-        // A database in memory lives as long as its connection.
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .connect_with(options)
-        .await
-        .map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error))))?;
-    Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
+/// Whether the parameters of a URL are all among these. sqlx passes over what it does not know: a misspelt `sslmode`
+/// would go unnoticed, and so would the log line in which it shows the value.
+fn has_only_parameters(url: &str, known: &[&str]) -> bool {
+    let Some((_, query)) = url.split_once('?') else {
+        return true;
+    };
+    let query = query.split('#').next().unwrap_or_default();
+    query
+        .split('&')
+        .filter(|parameter| !parameter.is_empty())
+        .all(|parameter| known.contains(&parameter.split('=').next().unwrap_or_default()))
 }
 
-/// What the URL says, with what we promise: an acknowledged write survives a power cut, and no row is an orphan.
-fn parse_url(url: &SecretString) -> Result<SqliteConnectOptions, StoreError> {
-    let url = url.expose_secret();
-    let options = SqliteConnectOptions::from_str(url).map_err(|_| StoreError::InvalidUrl)?;
-    // Without a file, SQLite gives every connection a temporary database of its own.
-    if !url.starts_with("sqlite:") || options.get_filename().as_os_str().is_empty() {
-        return Err(StoreError::InvalidUrl);
+/// Whether a connection of a pool can be used. Asking costs a round trip, so the busy ones are not asked.
+async fn is_alive<C: Connection>(
+    connection: &mut C,
+    metadata: PoolConnectionMetadata,
+) -> Result<bool, sqlx::Error> {
+    Ok(metadata.idle_for < TRUSTED_IDLE_TIME || connection.ping().await.is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_that_is_not_known_is_seen() {
+        for (url, is_good) in [
+            ("postgres://h/d", true),
+            ("postgres://h/d?", true),
+            ("postgres://h/d?sslmode=require&user=a", true),
+            ("postgres://h/d?sslmode=require#sslmod=x", true),
+            ("postgres://h/d?user=a&sslmod=require", false),
+            ("postgres://h/d?passwrod=hunter2", false),
+        ] {
+            assert_eq!(has_only_parameters(url, &["sslmode", "user"]), is_good, "{url}");
+        }
     }
-    Ok(options
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT)
-        .disable_statement_logging())
-}
-
-/// Makes the file if it is missing, readable by this user only; SQLite gives its other files the same mode. What goes
-/// wrong here goes wrong again, and is told, when the database is opened.
-fn make_private_file(options: &SqliteConnectOptions) {
-    let _ = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(options.get_filename());
-}
-
-fn is_in_memory(url: &SecretString) -> bool {
-    let url = url.expose_secret();
-    url.contains(":memory:") || url.contains("mode=memory")
 }

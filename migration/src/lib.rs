@@ -1,5 +1,8 @@
 //! The schema of phone-identity, as migrations. They name tables and columns by themselves and import no entities, so
 //! that an old migration never changes when an entity does.
+//!
+//! Every step can be done twice: on MySQL what changes the schema commits at once, so a migration that was killed half way
+//! is begun anew by the next start.
 
 pub use sea_orm_migration::prelude::MigratorTrait;
 use sea_orm_migration::prelude::*;
@@ -20,6 +23,20 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000002_change_log::Migration),
         ]
     }
+}
+
+/// A new table, unless it is there.
+fn table(manager: &SchemaManager, name: impl IntoTableRef) -> TableCreateStatement {
+    let mut table = Table::create();
+    table.table(name).if_not_exists();
+    if manager.get_database_backend() == DbBackend::MySql {
+        // Text is compared by its bytes, as the other databases do: no case is folded and no accent dropped.
+        table
+            .engine("InnoDB")
+            .character_set("utf8mb4")
+            .collate("utf8mb4_bin");
+    }
+    table
 }
 
 /// A time, UTC, to the microsecond.

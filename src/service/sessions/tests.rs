@@ -19,7 +19,7 @@ use crate::domain::phone::PhoneNumber;
 use crate::domain::session::{AuthMethod, ClientInfo, SessionId};
 use crate::domain::token::PlainToken;
 use crate::domain::user::{UserId, UserStatus};
-use crate::store::{changes, users};
+use crate::store::{self, changes, users};
 
 const BOUND: Duration = Duration::from_secs(1);
 
@@ -56,7 +56,13 @@ impl World {
     }
 
     async fn replica(&self) -> Replica {
-        let store = Store::open(&SecretString::from(self.url()), 2).await.unwrap();
+        let options = store::Options {
+            url: SecretString::from(self.url()),
+            connections: 2,
+            acquire_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(5),
+        };
+        let store = Store::open(&options).await.unwrap();
         store.migrate().await.unwrap();
         let options = Options {
             lifetimes: Lifetimes {
@@ -291,7 +297,7 @@ async fn past_the_bound_the_database_is_asked_and_nothing_is_guessed() {
     replica.store.clone().close().await.unwrap();
     assert!(matches!(
         replica.tail.read().await,
-        Err(TailError::Store(crate::store::StoreError::Unavailable(_)))
+        Err(TailError::Store(store::StoreError::Unavailable(_)))
     ));
     world.clock.advance(BOUND);
     assert!(replica.is_cached(&person).await);
