@@ -4,8 +4,8 @@
 //! Every step can be done twice: on MySQL what changes the schema commits at once, so a migration that was killed half way
 //! is begun anew by the next start.
 
-pub use sea_orm_migration::prelude::MigratorTrait;
 use sea_orm_migration::prelude::*;
+pub use sea_orm_migration::prelude::{MigratorTrait, SchemaManager};
 use sea_orm_migration::sea_orm::DbBackend;
 
 mod m20261124_000001_users_and_sessions;

@@ -1,5 +1,5 @@
 //! The service as its callers see it: the generated client over a real connection, each test on its own server and
-//! database. One file an RPC; `hashing`, `races`, `wire`, `logs`, `process` and `commands` are about all of them.
+//! database, which is of the backend that `TEST_DATABASE` names (SQLite). One file an RPC; `hashing`, `races`, `wire`, `logs`, `process` and `commands` are about all of them.
 
 #![allow(
     clippy::expect_used,
@@ -23,6 +23,7 @@ mod register;
 mod revocation;
 mod revoke_session;
 mod revoke_sessions;
+mod sqlite;
 mod support;
 mod update_profile;
 mod validate_session;
