@@ -112,10 +112,10 @@ start_postgres() {
     { cat "$databases_folder/initdb.log" >&2 && die "initdb failed"; }
   for attempt in 1 2 3; do
     port=$(free_port)
-    # Deadlocks are looked for soon, since tests make some. What is safe on disk is another test's matter.
+    # What is safe on disk is another test's matter.
     serve postgres "$bin/postgres" -D "$data" -p "$port" -k "$databases_folder" -c listen_addresses=127.0.0.1 \
       -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c wal_level=minimal -c max_wal_senders=0 \
-      -c max_connections=200 -c shared_buffers=64MB -c deadlock_timeout=100ms
+      -c max_connections=200 -c shared_buffers=64MB
     if wait_for postgres "$!" "$bin/pg_isready" -q -h 127.0.0.1 -p "$port"; then
       export TEST_POSTGRES_URL=postgres://postgres:$password@127.0.0.1:$port/postgres
       say "PostgreSQL: $("$bin/postgres" --version) on port $port"

@@ -41,16 +41,8 @@ impl TestDatabase {
 
     /// Waits until a query finds a row, and fails if it does not within ten seconds. The id of a person is its only value.
     pub(crate) async fn wait_for(&self, query: &str, person: &Person) {
-        let statement = about(self.backend(), query, person);
-        let mut ticks = tokio::time::interval(Duration::from_millis(1));
-        let waiting = async {
-            while self.query(statement.clone()).await.is_none() {
-                ticks.tick().await;
-            }
-        };
-        timeout(Duration::from_secs(10), waiting)
-            .await
-            .expect("was not found");
+        let period = Duration::from_millis(1);
+        self.finds(about(self.backend(), query, person), period).await;
     }
 
     /// The PHC string of a person's password.
@@ -103,8 +95,56 @@ impl TestDatabase {
         HeldWrites { transaction }
     }
 
+    /// Begins a transaction, which on PostgreSQL is not the one that looks for deadlocks, and so is never the one that is
+    /// ended. On MySQL that is the one that has changed less.
+    pub(crate) async fn begin(&self) -> HeldWrites {
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let transaction = self.connection.begin_with_options(options).await.unwrap();
+        if self.backend() == DbBackend::Postgres {
+            transaction
+                .execute_unprepared("SET LOCAL deadlock_timeout = '1min'")
+                .await
+                .unwrap();
+        }
+        HeldWrites { transaction }
+    }
+
+    /// Waits until somebody waits for a row that another transaction has locked. On SQLite nobody can: there it is known
+    /// by other means.
+    pub(crate) async fn somebody_waits(&self) {
+        let sql = match self.backend() {
+            DbBackend::Postgres => {
+                "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            }
+            DbBackend::MySql => {
+                "SELECT 1 FROM information_schema.innodb_trx JOIN information_schema.processlist \
+                 ON id = trx_mysql_thread_id WHERE trx_state = 'LOCK WAIT' AND db = DATABASE()"
+            }
+            _ => return,
+        };
+        // InnoDB shows what it knew a tenth of a second ago, or longer, if it is asked more often than that.
+        let period = Duration::from_millis(150);
+        self.finds(Statement::from_string(self.backend(), sql), period)
+            .await;
+    }
+
     fn backend(&self) -> DbBackend {
         self.connection.get_database_backend()
+    }
+
+    async fn finds(&self, statement: Statement, period: Duration) {
+        let mut ticks = tokio::time::interval(period);
+        let waiting = async {
+            while self.query(statement.clone()).await.is_none() {
+                ticks.tick().await;
+            }
+        };
+        timeout(Duration::from_secs(10), waiting)
+            .await
+            .expect("was not found");
     }
 
     async fn query(&self, statement: Statement) -> Option<QueryResult> {
@@ -121,6 +161,16 @@ impl HeldWrites {
     /// Runs a statement with the id of a person as its only value.
     pub(crate) async fn execute(&self, statement: &str, person: &Person) {
         execute(&self.transaction, statement, person).await;
+    }
+
+    /// Locks the row of a person, which waits for whoever has locked it. On SQLite all is locked already.
+    pub(crate) async fn lock(&self, person: &Person) {
+        let backend = self.transaction.get_database_backend();
+        if backend != DbBackend::Sqlite {
+            let sql = "SELECT 1 FROM users WHERE id = ? FOR UPDATE";
+            let locked = self.transaction.query_one_raw(about(backend, sql, person)).await;
+            assert!(locked.unwrap().is_some());
+        }
     }
 
     /// Commits, and lets the others write.

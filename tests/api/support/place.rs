@@ -118,7 +118,7 @@ impl Drop for Place {
         // stands still: what it has begun in the database is ended, and what cannot be ended is not waited for.
         let dropping = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let dropped = timeout(Duration::from_secs(1), drop_database(&server, &name));
+            let dropped = async { timeout(Duration::from_secs(1), drop_database(&server, &name)).await };
             let _ = runtime.unwrap().block_on(dropped);
         });
         let _ = dropping.join();
