@@ -7,6 +7,7 @@ mod entity;
 mod error;
 pub mod locks;
 mod mysql;
+mod pool;
 mod postgres;
 pub mod sessions;
 mod sqlite;
@@ -14,19 +15,14 @@ pub mod users;
 
 use std::time::Duration;
 
-use sea_orm::sqlx::pool::PoolConnectionMetadata;
-use sea_orm::sqlx::{self, Connection};
 use sea_orm::{
-    DatabaseConnection, DbBackend, IsolationLevel, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait as _,
+    ConnectionTrait as _, DatabaseConnection, DbBackend, IsolationLevel, SqliteTransactionMode,
+    TransactionOptions,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use error::StoreError;
-pub use sea_orm::DatabaseTransaction as Transaction;
-
-/// A connection that was idle for longer is asked whether it is alive before it is used.
-const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
+pub use pool::{Pool, Transaction};
 
 /// Which database, and how patient to be with it.
 #[derive(Clone, Debug)]
@@ -38,18 +34,19 @@ pub struct Options {
     pub connections: u32,
     /// How long to wait for a connection, and for what another transaction has locked.
     pub acquire_timeout: Duration,
-    /// How long the server may work on a statement, and how long a transaction may stand still. SQLite has no server.
+    /// How long the server may work on a statement, and how long a transaction may stand still; a little later it is given
+    /// up here. SQLite has no server.
     pub statement_timeout: Duration,
 }
 
 /// Handles to the database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    reader: DatabaseConnection,
+    reader: Pool,
     /// The same as `reader`, but for SQLite.
-    writer: DatabaseConnection,
+    writer: Pool,
     /// The change log is read on a connection of its own, which is free when it is needed.
-    tail: DatabaseConnection,
+    tail: Pool,
     /// For migrations, which may take longer than any other statement.
     schema: DatabaseConnection,
 }
@@ -78,25 +75,25 @@ impl Store {
         match self.schema.get_database_backend() {
             DbBackend::Postgres => postgres::migrate(&self.schema).await,
             DbBackend::MySql => mysql::migrate(&self.schema).await,
-            _ => sqlite::migrate(self).await,
+            _ => sqlite::migrate(&self.schema).await,
         }
     }
 
     /// For single queries that change nothing.
     #[must_use]
-    pub fn reader(&self) -> &DatabaseConnection {
+    pub fn reader(&self) -> &Pool {
         &self.reader
     }
 
     /// For single queries that change something.
     #[must_use]
-    pub fn writer(&self) -> &DatabaseConnection {
+    pub fn writer(&self) -> &Pool {
         &self.writer
     }
 
     /// For reading the change log, and nothing else.
     #[must_use]
-    pub fn tail(&self) -> &DatabaseConnection {
+    pub fn tail(&self) -> &Pool {
         &self.tail
     }
 
@@ -113,7 +110,7 @@ impl Store {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        Ok(self.writer.begin_with_options(options).await?)
+        Ok(self.writer.begin(options).await?)
     }
 
     /// Asks whether the database answers.
@@ -147,14 +144,6 @@ fn has_only_parameters(url: &str, known: &[&str]) -> bool {
         .split('&')
         .filter(|parameter| !parameter.is_empty())
         .all(|parameter| known.contains(&parameter.split('=').next().unwrap_or_default()))
-}
-
-/// Whether a connection of a pool can be used. Asking costs a round trip, so the busy ones are not asked.
-async fn is_alive<C: Connection>(
-    connection: &mut C,
-    metadata: PoolConnectionMetadata,
-) -> Result<bool, sqlx::Error> {
-    Ok(metadata.idle_for < TRUSTED_IDLE_TIME || connection.ping().await.is_ok())
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use sea_orm::{
 };
 
 use super::error::cannot_connect;
-use super::{Options, Store, StoreError, has_only_parameters, is_alive};
+use super::pool::{GivenUp, Pool};
+use super::{Options, Store, StoreError, has_only_parameters};
 
 /// What may stand in the URL behind the question mark, as sqlx reads it.
 const PARAMETERS: [&str; 16] = [
@@ -38,11 +39,16 @@ const MIGRATION_LOCK: i64 = 0x4de4_3500_a5af_5462;
 /// Connects to the server.
 pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreError> {
     let server = parse_url(url)?;
-    let pool = || {
+    let pool = |given_up: &GivenUp| {
+        let given_up = given_up.clone();
         PgPoolOptions::new()
             .acquire_timeout(options.acquire_timeout)
             .test_before_acquire(false)
-            .before_acquire(|connection, idle| Box::pin(is_alive(connection, idle)))
+            .before_acquire(|connection, state| Box::pin(GivenUp::before_acquire(connection, state.idle_for)))
+            .after_release(move |connection, _| {
+                let given_up = given_up.clone();
+                Box::pin(async move { given_up.after_release(connection).await })
+            })
     };
     // By statements and not as start-up parameters: those are refused by pgbouncer.
     let bounds = format!(
@@ -51,26 +57,36 @@ pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreErr
         statement = options.statement_timeout.as_millis(),
         lock = options.acquire_timeout.as_millis(),
     );
-    let bounded = || {
+    let bounded = |given_up: &GivenUp| {
         let bounds = bounds.clone();
-        pool().after_connect(move |connection, _| {
+        pool(given_up).after_connect(move |connection, _| {
             let bounds = AssertSqlSafe(bounds.clone());
             Box::pin(async move { connection.execute(bounds).await.map(drop) })
         })
     };
-    let shared = bounded()
+    let given_up = GivenUp::default();
+    let shared = bounded(&given_up)
         .max_connections(options.connections)
         .connect_with(server.clone())
         .await
         .map_err(cannot_connect)?;
     let shared = SqlxPostgresConnector::from_sqlx_postgres_pool(shared);
-    let tail = bounded().max_connections(1).idle_timeout(None);
-    let schema = pool().max_connections(1);
+    let shared = Pool::new(shared, options.statement_timeout, given_up);
+    let given_up = GivenUp::default();
+    let tail = bounded(&given_up)
+        .max_connections(1)
+        .idle_timeout(None)
+        .connect_lazy_with(server.clone());
+    let tail = SqlxPostgresConnector::from_sqlx_postgres_pool(tail);
+    let schema = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(options.acquire_timeout)
+        .connect_lazy_with(server);
     Ok(Store {
         reader: shared.clone(),
         writer: shared,
-        tail: SqlxPostgresConnector::from_sqlx_postgres_pool(tail.connect_lazy_with(server.clone())),
-        schema: SqlxPostgresConnector::from_sqlx_postgres_pool(schema.connect_lazy_with(server)),
+        tail: Pool::new(tail, options.statement_timeout, given_up),
+        schema: SqlxPostgresConnector::from_sqlx_postgres_pool(schema),
     })
 }
 

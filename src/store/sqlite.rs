@@ -7,10 +7,12 @@ use std::str::FromStr as _;
 use migration::{Migrator, MigratorTrait as _};
 use sea_orm::sqlx::ConnectOptions as _;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sea_orm::{DatabaseConnection, SqlxSqliteConnector};
+use sea_orm::{
+    DatabaseConnection, SqliteTransactionMode, SqlxSqliteConnector, TransactionOptions, TransactionTrait as _,
+};
 
 use super::error::cannot_connect;
-use super::{Options, Store, StoreError};
+use super::{Options, Pool, Store, StoreError};
 
 /// Opens the file, which is made if it is missing, for the eyes of this user only.
 pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreError> {
@@ -18,10 +20,11 @@ pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreErr
     // Every connection to `sqlite::memory:` has a database of its own, so there can be only one.
     if is_in_memory(url) {
         let only = connect(file, 1, options).await?;
+        let pool = Pool::unbounded(only.clone());
         return Ok(Store {
-            reader: only.clone(),
-            writer: only.clone(),
-            tail: only.clone(),
+            reader: pool.clone(),
+            writer: pool.clone(),
+            tail: pool,
             schema: only,
         });
     }
@@ -33,16 +36,20 @@ pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreErr
     let reader = connect(read_only.clone(), options.connections, options).await?;
     let tail = connect(read_only, 1, options).await?;
     Ok(Store {
-        reader,
-        schema: writer.clone(),
-        writer,
-        tail,
+        reader: Pool::unbounded(reader),
+        writer: Pool::unbounded(writer.clone()),
+        tail: Pool::unbounded(tail),
+        schema: writer,
     })
 }
 
 /// Brings the schema up to date, in one transaction that keeps other processes from doing the same.
-pub(super) async fn migrate(store: &Store) -> Result<(), StoreError> {
-    let tx = store.begin().await?;
+pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreError> {
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    let tx = schema.begin_with_options(options).await?;
     Migrator::up(&tx, None).await?;
     Ok(tx.commit().await?)
 }

@@ -17,6 +17,7 @@ mod hashing;
 mod list_sessions;
 mod logs;
 mod migrations;
+mod outages;
 mod process;
 mod races;
 mod register;

@@ -3,6 +3,7 @@
 pub(crate) mod binary;
 pub(crate) mod database;
 pub(crate) mod place;
+pub(crate) mod proxy;
 pub(crate) mod refusal;
 
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use database::TestDatabase;
 use place::Place;
+use proxy::Proxy;
 
 /// What everybody signs in with, unless a test is about passwords.
 pub(crate) const PASSWORD: &str = "mountains and rivers";
@@ -71,18 +73,20 @@ impl TestServer {
 
     /// A server with these flags, too.
     pub(crate) async fn start_with(flags: &[&str]) -> Self {
-        Self::start_in(Place::new().await, flags).await
+        Self::start_in(Place::new().await, flags, None).await
     }
 
     /// Ends this server, and starts one with other flags on the same database.
     pub(crate) async fn restart_with(self, flags: &[&str]) -> Self {
         drop(self.stop);
         self.served.await.unwrap();
-        Self::start_in(self.place, flags).await
+        Self::start_in(self.place, flags, None).await
     }
 
-    async fn start_in(place: Place, flags: &[&str]) -> Self {
-        let url_flag = format!("--database-url={}", place.url());
+    /// A server in this place, which goes to its database by this way.
+    pub(crate) async fn start_in(place: Place, flags: &[&str], way: Option<&Proxy>) -> Self {
+        let url = way.map_or_else(|| place.url(), |proxy| proxy.url(&place));
+        let url_flag = format!("--database-url={url}");
         let arguments = ["test", &url_flag]
             .into_iter()
             .chain(TEST_FLAGS)

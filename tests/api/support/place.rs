@@ -85,6 +85,23 @@ impl Place {
         }
     }
 
+    /// The host and port of the server. `None`: there is none.
+    pub(crate) fn server(&self) -> Option<String> {
+        let url = self.database.as_ref()?.server.as_str();
+        let (scheme, rest) = url.split_once("://").unwrap();
+        let host = rest.split(['/', '?']).next().unwrap().rsplit('@').next().unwrap();
+        let port = if scheme.starts_with("postgres") {
+            5432
+        } else {
+            3306
+        };
+        Some(if host.contains(':') {
+            host.to_owned()
+        } else {
+            format!("{host}:{port}")
+        })
+    }
+
     /// A connection to the database.
     pub(crate) async fn connect(&self) -> DatabaseConnection {
         Database::connect(self.url()).await.unwrap()
