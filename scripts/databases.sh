@@ -5,9 +5,27 @@
 
 databases_folder=
 databases_pids=()
+running=
 trap stop_databases EXIT
-trap 'exit 143' TERM
-trap 'exit 130' INT
+trap 'stop_running; exit 143' TERM
+trap 'stop_running; exit 130' INT
+
+# run COMMAND...: not in the foreground, where a signal to this shell would wait for its end.
+run() {
+  local status=0
+  "$@" &
+  running=$!
+  wait "$running" || status=$?
+  running=
+  return "$status"
+}
+
+stop_running() {
+  if [ -n "$running" ]; then
+    kill -TERM "$running" 2>/dev/null || true
+    wait "$running" || true
+  fi
+}
 
 # stop_databases: ends the servers at once and removes what they wrote.
 stop_databases() {

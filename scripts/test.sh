@@ -10,15 +10,6 @@ export PHONE_IDENTITY_TEST_TOOLS=${PHONE_IDENTITY_TEST_TOOLS:-$PWD/.tools/venv}
 backends=${BACKENDS:-sqlite postgres mysql}
 not_run=()
 
-# run COMMAND...: not in the foreground, so that a signal is not kept waiting.
-run() {
-  local pid
-  "$@" &
-  pid=$!
-  trap 'kill -TERM "$pid" 2>/dev/null || true; exit 143' TERM
-  wait "$pid"
-}
-
 # tests BACKEND CARGO-ARGUMENTS...
 tests() {
   local backend=$1 started=$SECONDS without=sqlite
