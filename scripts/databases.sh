@@ -1,10 +1,12 @@
 # Throwaway PostgreSQL and MariaDB servers for the tests; source it from the root of the project, after lib.sh.
 #
 # They are in a temporary folder and on free ports of this machine, run as an unprivileged user, know their data as
-# safe as a process is, and end with the script, however it ends: also when it is killed.
+# safe as a process is, and end with the script, however it ends: also when it is killed. What cannot be tested with them
+# is added to `not_run`.
 
 databases_folder=
 databases_pids=()
+not_run=()
 running=
 trap stop_databases EXIT
 trap 'stop_running; exit 143' TERM
@@ -111,16 +113,35 @@ wait_for() {
   done
 }
 
+# make_certificate: sets TEST_DATABASE_CA, and makes a certificate for 127.0.0.1 that both servers have.
+make_certificate() {
+  make_databases_folder
+  export TEST_DATABASE_CA=$databases_folder/ca.pem
+  [ ! -e "$TEST_DATABASE_CA" ] || return 0
+  need 'openssl version' openssl
+  unprivileged sh -euc 'umask 077 && cd "$1"
+    new="-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
+    openssl req -x509 $new -subj "/CN=throwaway CA" -keyout ca-key.pem -out ca.pem
+    openssl req $new -subj "/CN=throwaway server" -keyout key.pem -out request.pem
+    echo subjectAltName=IP:127.0.0.1 >names
+    openssl x509 -req -in request.pem -CA ca.pem -CAkey ca-key.pem -days 1 -extfile names -out certificate.pem
+    chmod 644 ca.pem' sh "$databases_folder" >"$databases_folder/openssl.log" 2>&1 ||
+    { cat "$databases_folder/openssl.log" >&2 && die "openssl failed"; }
+  chmod 711 "$databases_folder"
+}
+
 # start_postgres: sets TEST_POSTGRES_URL, unless it is set already.
 start_postgres() {
   if [ -n "${TEST_POSTGRES_URL:-}" ]; then
     say "PostgreSQL: the server of TEST_POSTGRES_URL"
+    unset TEST_DATABASE_CA
+    not_run+=("TLS to the server of TEST_POSTGRES_URL: who has signed its certificate is not known")
     return
   fi
   need 'ls /usr/lib/postgresql/*/bin/postgres' postgresql-15
   local bin data port password attempt
   bin=$(dirname "$(printf '%s\n' /usr/lib/postgresql/*/bin/postgres | sort -V | tail -1)")
-  make_databases_folder
+  make_certificate
   data=$databases_folder/postgres
   password=$(random_word)
   echo "$password" | keep password
@@ -133,9 +154,10 @@ start_postgres() {
     # What is safe on disk is another test's matter.
     serve postgres "$bin/postgres" -D "$data" -p "$port" -k "$databases_folder" -c listen_addresses=127.0.0.1 \
       -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c wal_level=minimal -c max_wal_senders=0 \
-      -c max_connections=200 -c shared_buffers=64MB
+      -c max_connections=200 -c shared_buffers=64MB -c ssl=on -c ssl_cert_file="$databases_folder/certificate.pem" \
+      -c ssl_key_file="$databases_folder/key.pem"
     if wait_for postgres "$!" "$bin/pg_isready" -q -h 127.0.0.1 -p "$port"; then
-      export TEST_POSTGRES_URL=postgres://postgres:$password@127.0.0.1:$port/postgres
+      export TEST_POSTGRES_URL=postgres://postgres:$password@127.0.0.1:$port/postgres?sslmode=disable
       say "PostgreSQL: $("$bin/postgres" --version) on port $port"
       return
     fi
@@ -148,12 +170,14 @@ start_postgres() {
 start_mysql() {
   if [ -n "${TEST_MYSQL_URL:-}" ]; then
     say "MySQL: the server of TEST_MYSQL_URL"
+    unset TEST_DATABASE_CA
+    not_run+=("TLS to the server of TEST_MYSQL_URL: who has signed its certificate is not known")
     return
   fi
   need 'PATH=$PATH:/usr/sbin; mariadbd --version && command -v mariadb-install-db' mariadb-server
   local data port password attempt server
   server=$(PATH=$PATH:/usr/sbin command -v mariadbd)
-  make_databases_folder
+  make_certificate
   data=$databases_folder/mysql
   password=$(random_word)
   unprivileged mariadb-install-db --no-defaults --datadir="$data" --skip-test-db --auth-root-authentication-method=normal \
@@ -170,11 +194,12 @@ SQL
       --socket="$databases_folder/mysql.sock" --pid-file="$databases_folder/mysql.pid" \
       --init-file="$databases_folder/users.sql" --skip-name-resolve --skip-log-bin --max-connections=200 \
       --innodb-buffer-pool-size=64M --innodb-log-file-size=16M --innodb-flush-log-at-trx-commit=0 \
-      --skip-innodb-doublewrite --performance-schema=OFF
+      --skip-innodb-doublewrite --performance-schema=OFF --ssl-cert="$databases_folder/certificate.pem" \
+      --ssl-key="$databases_folder/key.pem"
     if wait_for mysql "$!" mariadb --no-defaults -h 127.0.0.1 -P "$port" -u tester -p"$password" -e 'SELECT 1'; then
-      export TEST_MYSQL_URL=mysql://tester:$password@127.0.0.1:$port/mysql
-      mysql_version=$("$server" --version)
-      say "MySQL: $mysql_version on port $port"
+      export TEST_MYSQL_URL=mysql://tester:$password@127.0.0.1:$port/mysql?ssl-mode=DISABLED
+      say "MySQL: $("$server" --version) on port $port"
+      not_run+=("MySQL 8, which Debian does not have: MariaDB ran, and the workflow of GitHub runs it")
       return
     fi
     say "MariaDB did not start (attempt $attempt)"

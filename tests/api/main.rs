@@ -17,7 +17,7 @@ mod hashing;
 mod list_sessions;
 mod logs;
 mod migrations;
-mod outages;
+mod network;
 mod process;
 mod races;
 mod register;
