@@ -67,16 +67,18 @@ impl Store {
         }
     }
 
-    /// Brings the schema up to date. Processes that do so at once do it one after another.
+    /// Brings the schema up to date, once for a `Store`. Processes that do so at once do it one after another.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         match self.schema.get_database_backend() {
-            DbBackend::Postgres => postgres::migrate(&self.schema).await,
-            DbBackend::MySql => mysql::migrate(&self.schema).await,
-            _ => sqlite::migrate(&self.schema).await,
+            DbBackend::Postgres => postgres::migrate(&self.schema).await?,
+            DbBackend::MySql => mysql::migrate(&self.schema).await?,
+            // The connection is the writer's, too.
+            _ => return sqlite::migrate(&self.schema).await,
         }
+        Ok(self.schema.close_by_ref().await?)
     }
 
     /// For single queries that change nothing.
