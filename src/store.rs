@@ -15,9 +15,10 @@ pub mod users;
 
 use std::time::Duration;
 
+use migration::{Migrator, MigratorTrait as _};
 use sea_orm::{
-    ConnectionTrait as _, DatabaseConnection, DbBackend, IsolationLevel, SqliteTransactionMode,
-    TransactionOptions,
+    ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel,
+    SqliteTransactionMode, TransactionOptions,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -72,13 +73,19 @@ impl Store {
     /// # Errors
     /// When the database cannot be written.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        match self.schema.get_database_backend() {
-            DbBackend::Postgres => postgres::migrate(&self.schema).await?,
-            DbBackend::MySql => mysql::migrate(&self.schema).await?,
-            // The connection is the writer's, too.
-            _ => return sqlite::migrate(&self.schema).await,
+        // Without a lock, and without the right to change the schema.
+        if !migration::is_up_to_date(&self.schema).await? {
+            match self.schema.get_database_backend() {
+                DbBackend::Postgres => postgres::migrate(&self.schema).await?,
+                DbBackend::MySql => mysql::migrate(&self.schema).await?,
+                _ => sqlite::migrate(&self.schema).await?,
+            }
         }
-        Ok(self.schema.close_by_ref().await?)
+        // The one of SQLite is the writer's, too.
+        if self.schema.get_database_backend() != DbBackend::Sqlite {
+            self.schema.close_by_ref().await?;
+        }
+        Ok(())
     }
 
     /// For single queries that change nothing.
@@ -133,6 +140,14 @@ impl Store {
         self.writer.close().await?;
         Ok(self.schema.close().await?)
     }
+}
+
+/// Applies the migrations that are missing. To be called under a lock, so it looks whether somebody else has done it.
+async fn migrate_to_date(db: &DatabaseTransaction) -> Result<(), DbErr> {
+    if !migration::is_up_to_date(db).await? {
+        Migrator::up(db, None).await?;
+    }
+    Ok(())
 }
 
 /// Whether the parameters of a URL are all among these. sqlx passes over what it does not know: a misspelt `sslmode`

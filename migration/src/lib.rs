@@ -6,7 +6,8 @@
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::prelude::{MigratorTrait, SchemaManager};
-use sea_orm_migration::sea_orm::DbBackend;
+use sea_orm_migration::sea_orm::{DbBackend, EntityTrait as _};
+use sea_orm_migration::{IntoSchemaManagerConnection, seaql_migrations};
 
 mod m20261124_000001_users_and_sessions;
 mod m20261124_000002_change_log;
@@ -23,6 +24,25 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000002_change_log::Migration),
         ]
     }
+}
+
+/// Whether all migrations have been applied. There may be more of them, by a newer version, and that is well: it has only
+/// added to the schema what this version does not use, until none of this version runs any more.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn is_up_to_date<'c>(db: impl IntoSchemaManagerConnection<'c>) -> Result<bool, DbErr> {
+    let schema = SchemaManager::new(db);
+    if !schema.has_table("seaql_migrations").await? {
+        return Ok(false);
+    }
+    let applied = seaql_migrations::Entity::find()
+        .all(schema.get_connection())
+        .await?;
+    let is_applied = |name: &str| applied.iter().any(|migration| migration.version == name);
+    Ok(Migrator::migrations()
+        .iter()
+        .all(|migration| is_applied(migration.name())))
 }
 
 /// A new table, unless it is there.

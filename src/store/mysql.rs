@@ -2,7 +2,6 @@
 
 use std::str::FromStr as _;
 
-use migration::{Migrator, MigratorTrait as _};
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 use sea_orm::{
@@ -12,7 +11,7 @@ use sea_orm::{
 
 use super::error::cannot_connect;
 use super::pool::{GivenUp, Pool};
-use super::{Options, Store, StoreError, has_only_parameters};
+use super::{Options, Store, StoreError, has_only_parameters, migrate_to_date};
 
 /// What may stand in the URL behind the question mark, as sqlx reads it.
 const PARAMETERS: [&str; 9] = [
@@ -108,7 +107,7 @@ pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreErro
         let error = DbErr::Custom("another process has migrated the database for an hour".to_owned());
         return Err(StoreError::Unavailable(error));
     }
-    let outcome = Migrator::up(&connection, None).await;
+    let outcome = migrate_to_date(&connection).await;
     // If that fails the connection is gone, and the lock with it.
     let _ = connection
         .execute_unprepared(&format!("DO RELEASE_LOCK({MIGRATION_LOCK})"))

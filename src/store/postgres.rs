@@ -2,7 +2,6 @@
 
 use std::str::FromStr as _;
 
-use migration::{Migrator, MigratorTrait as _};
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 use sea_orm::{
@@ -11,7 +10,7 @@ use sea_orm::{
 
 use super::error::cannot_connect;
 use super::pool::{GivenUp, Pool};
-use super::{Options, Store, StoreError, has_only_parameters};
+use super::{Options, Store, StoreError, has_only_parameters, migrate_to_date};
 
 /// What may stand in the URL behind the question mark, as sqlx reads it.
 const PARAMETERS: [&str; 16] = [
@@ -98,7 +97,7 @@ pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreErro
         .await?;
     tx.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
         .await?;
-    Migrator::up(&tx, None).await?;
+    migrate_to_date(&tx).await?;
     Ok(tx.commit().await?)
 }
 

@@ -4,7 +4,6 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::str::FromStr as _;
 
-use migration::{Migrator, MigratorTrait as _};
 use sea_orm::sqlx::ConnectOptions as _;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sea_orm::{
@@ -12,7 +11,7 @@ use sea_orm::{
 };
 
 use super::error::cannot_connect;
-use super::{Options, Pool, Store, StoreError};
+use super::{Options, Pool, Store, StoreError, migrate_to_date};
 
 /// Opens the file, which is made if it is missing, for the eyes of this user only.
 pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreError> {
@@ -50,7 +49,7 @@ pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreErro
         ..TransactionOptions::default()
     };
     let tx = schema.begin_with_options(options).await?;
-    Migrator::up(&tx, None).await?;
+    migrate_to_date(&tx).await?;
     Ok(tx.commit().await?)
 }
 

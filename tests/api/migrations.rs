@@ -104,3 +104,19 @@ async fn what_a_killed_migration_left_is_finished_by_the_next_start() {
     let mut client = connect(server.address).await;
     client.validate_session(validation(&token)).await.unwrap();
 }
+
+/// As during a rolling upgrade: the newer version has migrated, and the older one has to be started again.
+#[tokio::test]
+async fn an_older_version_starts_on_a_schema_of_a_newer_one() {
+    let place = Place::new().await;
+    assert!(place.run(&["migrate"], "").status.success());
+    let database = place.connect().await;
+    let newer = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m29991231_000001_newer', 0)";
+    database.execute_unprepared(newer).await.unwrap();
+    let server = ServerProcess::start(&place, &[]).await;
+    let mut client = connect(server.address).await;
+    client
+        .register(registration("+998901234567", PASSWORD))
+        .await
+        .unwrap();
+}
