@@ -64,12 +64,12 @@ pub struct Settings {
 
     /// How long to wait for a connection to the database, and for what another transaction has locked
     #[arg(global = true, long, env = "PHONE_IDENTITY_DATABASE_ACQUIRE_TIMEOUT", value_name = "DURATION",
-        default_value = "2s", value_parser = positive_duration)]
+        default_value = "2s", value_parser = database_timeout)]
     pub database_acquire_timeout: Duration,
 
     /// How long the database may work on one statement, and a transaction stand still. SQLite has no such bound
     #[arg(global = true, long, env = "PHONE_IDENTITY_DATABASE_STATEMENT_TIMEOUT", value_name = "DURATION",
-        default_value = "5s", value_parser = positive_duration)]
+        default_value = "5s", value_parser = database_timeout)]
     pub database_statement_timeout: Duration,
 
     /// Region of national phone numbers that come without one, such as UZ [default: none, they are refused]
@@ -390,6 +390,16 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("must be longer than nothing".to_owned()),
         duration => Ok(duration),
+    }
+}
+
+/// Databases count in milliseconds, in which 0 is for ever, and each to a bound of its own.
+fn database_timeout(text: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if (Duration::from_millis(1)..=Duration::from_hours(1)).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("not in 1ms..=1h".to_owned())
     }
 }
 

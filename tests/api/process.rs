@@ -50,6 +50,11 @@ fn a_bad_setting_is_one_clear_line() {
             "must be longer than nothing",
         ),
         (vec!["--session-lifetime=11y"], vec![], "longer than ten years"),
+        (
+            vec!["--database-statement-timeout=100us"],
+            vec![],
+            "not in 1ms..=1h",
+        ),
         (vec!["--default-region=Narnia"], vec![], "is not a known region"),
         (
             vec!["--allowed-line-types=mobile,smoke_signal"],
