@@ -10,6 +10,7 @@
 
 mod authenticate;
 mod commands;
+mod contention;
 mod create_superuser;
 mod deactivate_profile;
 mod delete_profile;

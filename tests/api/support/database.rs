@@ -39,6 +39,13 @@ impl TestDatabase {
         row.unwrap().try_get("", "n").unwrap()
     }
 
+    /// Counts the sessions of a person, ended or not.
+    pub(crate) async fn sessions_of(&self, person: &Person) -> i64 {
+        let sql = "SELECT COUNT(*) AS n FROM sessions WHERE user_id = ?";
+        let row = self.query(about(self.backend(), sql, person)).await;
+        row.unwrap().try_get("", "n").unwrap()
+    }
+
     /// Waits until a query finds a row, and fails if it does not within ten seconds. The id of a person is its only value.
     pub(crate) async fn wait_for(&self, query: &str, person: &Person) {
         let period = Duration::from_millis(1);
