@@ -174,7 +174,7 @@ impl App {
 /// # Errors
 /// When the setting is bad, or the database cannot be opened or written.
 pub async fn open_store(settings: &Settings) -> Result<Store, StartError> {
-    let store = Store::open(&settings.database_url()?, settings.database_connections).await?;
+    let store = Store::open(&settings.store()?).await?;
     store.migrate().await?;
     Ok(store)
 }

@@ -21,6 +21,7 @@ use crate::machine;
 use crate::service::accounts::Policy;
 use crate::service::hasher::{self, EngineChoice, PepperError, Peppers};
 use crate::service::sessions;
+use crate::store;
 
 const DEFAULT_DATABASE_URL: &str = "sqlite://phone-identity.db";
 
@@ -41,7 +42,8 @@ pub struct Settings {
     )]
     pub listen: SocketAddr,
 
-    /// Database; an SQLite file is made if it is missing [default: sqlite://phone-identity.db]
+    /// Database: sqlite://FILE (made if it is missing), postgres://USER:PASSWORD@HOST/DATABASE or
+    /// mysql://USER:PASSWORD@HOST/DATABASE [default: sqlite://phone-identity.db]
     #[arg(
         global = true,
         long,
@@ -55,10 +57,20 @@ pub struct Settings {
     #[arg(global = true, long, env = "DATABASE_URL_FILE", value_name = "FILE")]
     pub database_url_file: Option<PathBuf>,
 
-    /// Most connections that read from the database at a time
+    /// Most connections to the database, beside the one that reads the change log; of SQLite, the most that read
     #[arg(global = true, long, env = "PHONE_IDENTITY_DATABASE_CONNECTIONS", value_name = "NUMBER", default_value = "4",
         value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_connections: u32,
+
+    /// How long to wait for a connection to the database, and for what another transaction has locked
+    #[arg(global = true, long, env = "PHONE_IDENTITY_DATABASE_ACQUIRE_TIMEOUT", value_name = "DURATION",
+        default_value = "2s", value_parser = database_timeout)]
+    pub database_acquire_timeout: Duration,
+
+    /// How long the database may work on one statement, and a transaction stand still. SQLite has no such bound
+    #[arg(global = true, long, env = "PHONE_IDENTITY_DATABASE_STATEMENT_TIMEOUT", value_name = "DURATION",
+        default_value = "5s", value_parser = database_timeout)]
+    pub database_statement_timeout: Duration,
 
     /// Region of national phone numbers that come without one, such as UZ [default: none, they are refused]
     #[arg(
@@ -235,6 +247,19 @@ impl Settings {
         }
     }
 
+    /// Which database, and how patient to be with it.
+    ///
+    /// # Errors
+    /// As [`Self::database_url`].
+    pub fn store(&self) -> Result<store::Options, ConfigError> {
+        Ok(store::Options {
+            url: self.database_url()?,
+            connections: self.database_connections,
+            acquire_timeout: self.database_acquire_timeout,
+            statement_timeout: self.database_statement_timeout,
+        })
+    }
+
     /// How phone numbers and passwords are read.
     #[must_use]
     pub fn rules(&self) -> Rules {
@@ -365,6 +390,16 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("must be longer than nothing".to_owned()),
         duration => Ok(duration),
+    }
+}
+
+/// Databases count in milliseconds, in which 0 is for ever, and each to a bound of its own.
+fn database_timeout(text: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if (Duration::from_millis(1)..=Duration::from_hours(1)).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("not in 1ms..=1h".to_owned())
     }
 }
 

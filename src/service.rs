@@ -3,4 +3,5 @@
 pub mod accounts;
 pub mod change_log;
 pub mod hasher;
+mod retry;
 pub mod sessions;

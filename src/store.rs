@@ -6,92 +6,103 @@ pub mod changes;
 mod entity;
 mod error;
 pub mod locks;
+mod mysql;
+mod pool;
+mod postgres;
 pub mod sessions;
+mod sqlite;
 pub mod users;
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::str::FromStr as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait as _};
-use sea_orm::sqlx::ConnectOptions as _;
-use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sea_orm::{
-    DatabaseConnection, DbErr, RuntimeErr, SqliteTransactionMode, SqlxSqliteConnector, TransactionOptions,
-    TransactionTrait as _,
+    ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel,
+    SqliteTransactionMode, TransactionOptions,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use error::StoreError;
-pub use sea_orm::DatabaseTransaction as Transaction;
+pub use pool::{Pool, Transaction};
 
-/// How long a query waits for a connection, and SQLite for the write lock of another process.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Which database, and how patient to be with it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `sqlite:`, `postgres:`, `postgresql:`, `mysql:` or `mariadb:`.
+    pub url: SecretString,
+    /// The most connections; of SQLite, the most that read, beside the one that writes. The tail of the change log has
+    /// one of its own.
+    pub connections: u32,
+    /// How long to wait for a connection, and for what another transaction has locked.
+    pub acquire_timeout: Duration,
+    /// How long the server may work on a statement, and how long a transaction may stand still; a little later it is given
+    /// up here. SQLite has no server.
+    pub statement_timeout: Duration,
+}
 
 /// Handles to the database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    reader: DatabaseConnection,
-    /// SQLite has one writer at a time. A pool of one connection lets writers of this process wait in line, where
-    /// SQLite's own waiting would let them poll and starve each other.
-    writer: DatabaseConnection,
+    reader: Pool,
+    /// The same as `reader`, but for SQLite.
+    writer: Pool,
     /// The change log is read on a connection of its own, which is free when it is needed.
-    tail: DatabaseConnection,
+    tail: Pool,
+    /// For migrations, which may take longer than any other statement.
+    schema: DatabaseConnection,
 }
 
 impl Store {
-    /// Opens the database; an SQLite file is made if it is missing, for the eyes of this user only. `connections` is the
-    /// most that read at a time.
+    /// Opens the database. An SQLite file is made if it is missing.
     ///
     /// # Errors
     /// [`StoreError::InvalidUrl`], or when the database cannot be opened.
-    pub async fn open(url: &SecretString, connections: u32) -> Result<Self, StoreError> {
-        let options = parse_url(url)?;
-        // Every connection to `sqlite::memory:` has a database of its own, so there can be only one.
-        if is_in_memory(url) {
-            let only = connect(options, 1).await?;
-            return Ok(Self {
-                reader: only.clone(),
-                writer: only.clone(),
-                tail: only,
-            });
+    pub async fn open(options: &Options) -> Result<Self, StoreError> {
+        let url = options.url.expose_secret();
+        let (scheme, _) = url.split_once(':').ok_or(StoreError::InvalidUrl)?;
+        match scheme {
+            "sqlite" => sqlite::open(url, options).await,
+            "postgres" | "postgresql" => postgres::open(url, options).await,
+            "mysql" | "mariadb" => mysql::open(url, options).await,
+            _ => Err(StoreError::InvalidUrl),
         }
-        make_private_file(&options);
-        let writer = connect(options.clone(), 1).await?;
-        let read_only = options.pragma("query_only", "on");
-        let reader = connect(read_only.clone(), connections).await?;
-        let tail = connect(read_only, 1).await?;
-        Ok(Self { reader, writer, tail })
     }
 
-    /// Brings the schema up to date, in one transaction that keeps other processes from doing the same.
+    /// Brings the schema up to date, once for a `Store`. Processes that do so at once do it one after another.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        let tx = self.begin().await?;
-        Migrator::up(&tx, None).await?;
-        tx.commit().await?;
+        // Without a lock, and without the right to change the schema.
+        if !migration::is_up_to_date(&self.schema).await? {
+            match self.schema.get_database_backend() {
+                DbBackend::Postgres => postgres::migrate(&self.schema).await?,
+                DbBackend::MySql => mysql::migrate(&self.schema).await?,
+                _ => sqlite::migrate(&self.schema).await?,
+            }
+        }
+        // The one of SQLite is the writer's, too.
+        if self.schema.get_database_backend() != DbBackend::Sqlite {
+            self.schema.close_by_ref().await?;
+        }
         Ok(())
     }
 
     /// For single queries that change nothing.
     #[must_use]
-    pub fn reader(&self) -> &DatabaseConnection {
+    pub fn reader(&self) -> &Pool {
         &self.reader
     }
 
     /// For single queries that change something.
     #[must_use]
-    pub fn writer(&self) -> &DatabaseConnection {
+    pub fn writer(&self) -> &Pool {
         &self.writer
     }
 
     /// For reading the change log, and nothing else.
     #[must_use]
-    pub fn tail(&self) -> &DatabaseConnection {
+    pub fn tail(&self) -> &Pool {
         &self.tail
     }
 
@@ -100,12 +111,15 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached, or others write for too long.
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
+        let is_sqlite = self.writer.get_database_backend() == DbBackend::Sqlite;
         let options = TransactionOptions {
-            // A transaction that reads first and writes later would fail if another wrote between.
+            // What was locked is read as it is then, and not as it was when the transaction began. SQLite has no levels.
+            isolation_level: (!is_sqlite).then_some(IsolationLevel::ReadCommitted),
+            // On SQLite, a transaction that reads first and writes later would fail if another wrote between.
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        Ok(self.writer.begin_with_options(options).await?)
+        Ok(self.writer.begin(options).await?)
     }
 
     /// Asks whether the database answers.
@@ -123,54 +137,47 @@ impl Store {
     pub async fn close(self) -> Result<(), StoreError> {
         self.tail.close().await?;
         self.reader.close().await?;
-        Ok(self.writer.close().await?)
+        self.writer.close().await?;
+        Ok(self.schema.close().await?)
     }
 }
 
-/// Opens a pool of at most so many connections.
-async fn connect(options: SqliteConnectOptions, connections: u32) -> Result<DatabaseConnection, StoreError> {
-    let pool = SqlitePoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(BUSY_TIMEOUT)
-        // There is no network between us and a file.
-        .test_before_acquire(false)
-        // A database in memory lives as long as its connection.
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .connect_with(options)
-        .await
-        .map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error))))?;
-    Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
-}
-
-/// What the URL says, with what we promise: an acknowledged write survives a power cut, and no row is an orphan.
-fn parse_url(url: &SecretString) -> Result<SqliteConnectOptions, StoreError> {
-    let url = url.expose_secret();
-    let options = SqliteConnectOptions::from_str(url).map_err(|_| StoreError::InvalidUrl)?;
-    // Without a file, SQLite gives every connection a temporary database of its own.
-    if !url.starts_with("sqlite:") || options.get_filename().as_os_str().is_empty() {
-        return Err(StoreError::InvalidUrl);
+/// Applies the migrations that are missing. To be called under a lock, so it looks whether somebody else has done it.
+async fn migrate_to_date(db: &DatabaseTransaction) -> Result<(), DbErr> {
+    if !migration::is_up_to_date(db).await? {
+        Migrator::up(db, None).await?;
     }
-    Ok(options
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT)
-        .disable_statement_logging())
+    Ok(())
 }
 
-/// Makes the file if it is missing, readable by this user only; SQLite gives its other files the same mode. What goes
-/// wrong here goes wrong again, and is told, when the database is opened.
-fn make_private_file(options: &SqliteConnectOptions) {
-    let _ = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(options.get_filename());
+/// Whether the parameters of a URL are all among these. sqlx passes over what it does not know: a misspelt `sslmode`
+/// would go unnoticed, and so would the log line in which it shows the value.
+fn has_only_parameters(url: &str, known: &[&str]) -> bool {
+    let Some((_, query)) = url.split_once('?') else {
+        return true;
+    };
+    let query = query.split('#').next().unwrap_or_default();
+    query
+        .split('&')
+        .filter(|parameter| !parameter.is_empty())
+        .all(|parameter| known.contains(&parameter.split('=').next().unwrap_or_default()))
 }
 
-fn is_in_memory(url: &SecretString) -> bool {
-    let url = url.expose_secret();
-    url.contains(":memory:") || url.contains("mode=memory")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_that_is_not_known_is_seen() {
+        for (url, is_good) in [
+            ("postgres://h/d", true),
+            ("postgres://h/d?", true),
+            ("postgres://h/d?sslmode=require&user=a", true),
+            ("postgres://h/d?sslmode=require#sslmod=x", true),
+            ("postgres://h/d?user=a&sslmod=require", false),
+            ("postgres://h/d?passwrod=hunter2", false),
+        ] {
+            assert_eq!(has_only_parameters(url, &["sslmode", "user"]), is_good, "{url}");
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 use sea_orm_migration::prelude::*;
 
+use crate::table;
+
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -42,15 +44,16 @@ enum Locks {
     Name,
 }
 
+/// The sessions of a person, by age.
+const USER_INDEX: &str = "idx_sessions_user_id_created_at";
+
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let timestamp = |name| crate::timestamp(manager, name);
         manager
             .create_table(
-                Table::create()
-                    .table(Users::Table)
-                    .if_not_exists()
+                table(manager, Users::Table)
                     .col(ColumnDef::new(Users::Id).uuid().not_null().primary_key())
                     .col(
                         ColumnDef::new(Users::PhoneNumber)
@@ -73,9 +76,7 @@ impl MigrationTrait for Migration {
             .await?;
         manager
             .create_table(
-                Table::create()
-                    .table(Sessions::Table)
-                    .if_not_exists()
+                table(manager, Sessions::Table)
                     .col(ColumnDef::new(Sessions::Id).uuid().not_null().primary_key())
                     .col(
                         ColumnDef::new(Sessions::TokenHash)
@@ -100,22 +101,22 @@ impl MigrationTrait for Migration {
                     .to_owned(),
             )
             .await?;
-        manager
-            .create_index(
-                Index::create()
-                    .name("idx_sessions_user_id_created_at")
-                    .table(Sessions::Table)
-                    .col(Sessions::UserId)
-                    .col(Sessions::CreatedAt)
-                    .if_not_exists()
-                    .to_owned(),
-            )
-            .await?;
+        // MySQL has no CREATE INDEX IF NOT EXISTS.
+        if !manager.has_index("sessions", USER_INDEX).await? {
+            manager
+                .create_index(
+                    Index::create()
+                        .name(USER_INDEX)
+                        .table(Sessions::Table)
+                        .col(Sessions::UserId)
+                        .col(Sessions::CreatedAt)
+                        .to_owned(),
+                )
+                .await?;
+        }
         manager
             .create_table(
-                Table::create()
-                    .table(Locks::Table)
-                    .if_not_exists()
+                table(manager, Locks::Table)
                     .col(
                         ColumnDef::new(Locks::Name)
                             .string_len(32)
@@ -131,6 +132,11 @@ impl MigrationTrait for Migration {
                     .into_table(Locks::Table)
                     .columns([Locks::Name])
                     .values_panic(["superusers".into()])
+                    .on_conflict(
+                        OnConflict::column(Locks::Name)
+                            .do_nothing_on([Locks::Name])
+                            .to_owned(),
+                    )
                     .to_owned(),
             )
             .await

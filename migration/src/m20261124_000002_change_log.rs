@@ -3,7 +3,7 @@
 use sea_orm_migration::prelude::*;
 use uuid::Uuid;
 
-use crate::timestamp;
+use crate::{table, timestamp};
 
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
@@ -31,9 +31,7 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager
             .create_table(
-                Table::create()
-                    .table(IdentityChanges::Table)
-                    .if_not_exists()
+                table(manager, IdentityChanges::Table)
                     .col(
                         ColumnDef::new(IdentityChanges::Seq)
                             .big_integer()
@@ -50,9 +48,7 @@ impl MigrationTrait for Migration {
             .await?;
         manager
             .create_table(
-                Table::create()
-                    .table(ChangeLog::Table)
-                    .if_not_exists()
+                table(manager, ChangeLog::Table)
                     .col(
                         ColumnDef::new(ChangeLog::Id)
                             .small_integer()
@@ -70,6 +66,11 @@ impl MigrationTrait for Migration {
                     .into_table(ChangeLog::Table)
                     .columns([ChangeLog::Id, ChangeLog::Epoch, ChangeLog::LastSeq])
                     .values_panic([1.into(), Uuid::new_v4().into(), 0.into()])
+                    .on_conflict(
+                        OnConflict::column(ChangeLog::Id)
+                            .do_nothing_on([ChangeLog::Id])
+                            .to_owned(),
+                    )
                     .to_owned(),
             )
             .await

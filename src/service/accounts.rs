@@ -18,6 +18,7 @@ pub use sign_in::Credentials;
 
 use super::change_log::ChangeLog;
 use super::hasher::Hasher;
+use super::retry::retry;
 use super::sessions::Actor;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::password::Password;
@@ -121,10 +122,13 @@ impl Accounts {
             let mut user = new_user(phone_number, now);
             user.last_login_at = Some(now);
             let (session, token) = this.new_session(user.id, client, now)?;
-            let tx = this.store.begin().await?;
-            users::insert(&tx, &user, &hash).await?;
-            sessions::insert(&tx, &session, &token.hash()).await?;
-            tx.commit().await?;
+            retry(|| async {
+                let tx = this.store.begin().await?;
+                users::insert(&tx, &user, &hash).await?;
+                sessions::insert(&tx, &session, &token.hash()).await?;
+                Ok(tx.commit().await?)
+            })
+            .await?;
             Ok(SignedIn { user, session, token })
         })
         .await
@@ -148,15 +152,18 @@ impl Accounts {
                 is_superuser: true,
                 ..new_user(phone_number, this.clock.now())
             };
-            let tx = this.store.begin().await?;
-            if let Some(actor) = actor {
-                let account = this.lock_actor(&tx, &actor).await?;
-                if !account.user.is_superuser {
-                    return Err(Error::NotSuperuser);
+            retry(|| async {
+                let tx = this.store.begin().await?;
+                if let Some(actor) = &actor {
+                    let account = this.lock_actor(&tx, actor).await?;
+                    if !account.user.is_superuser {
+                        return Err(Error::NotSuperuser);
+                    }
                 }
-            }
-            users::insert(&tx, &user, &hash).await?;
-            tx.commit().await?;
+                users::insert(&tx, &user, &hash).await?;
+                Ok(tx.commit().await?)
+            })
+            .await?;
             Ok(user)
         })
         .await
@@ -178,18 +185,22 @@ impl Accounts {
         let hash = self.hasher.hash(password).await?;
         let id = account.user.id;
         self.finish(move |this| async move {
-            let tx = this.store.begin().await?;
-            if users::lock(&tx, id).await?.is_none() {
-                return Ok(false);
-            }
+            let now = this.clock.now();
             let change = Change {
                 password_hash: Some(hash),
                 ..Change::default()
             };
-            users::update(&tx, id, change, this.clock.now()).await?;
-            sessions::delete(&tx, id, Selection::All).await?;
-            this.commit_change_of(tx, id).await?;
-            Ok(true)
+            retry(|| async {
+                let tx = this.store.begin().await?;
+                if users::lock(&tx, id).await?.is_none() {
+                    return Ok(false);
+                }
+                users::update(&tx, id, &change, now).await?;
+                sessions::delete(&tx, id, &Selection::All).await?;
+                this.commit_change_of(tx, id).await?;
+                Ok(true)
+            })
+            .await
         })
         .await
     }

@@ -23,6 +23,7 @@ pub use cache::KnownSession;
 pub use metrics::{Metrics, Snapshot};
 
 use super::change_log::ChangeLog;
+use super::retry::retry;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::session::{Lifetimes, Session};
 use crate::domain::token::TokenHash;
@@ -30,7 +31,7 @@ use crate::domain::user::User;
 use crate::error::{Error, chain};
 use crate::store::changes::Change;
 use crate::store::sessions::Selection;
-use crate::store::{Store, sessions};
+use crate::store::{Store, sessions, users};
 use cache::Cache;
 use freshness::Freshness;
 use last_seen::LastSeen;
@@ -269,12 +270,15 @@ impl Sessions {
         let Some((session, user)) = sessions::find_id(store.reader(), token).await? else {
             return Ok(());
         };
-        let tx = store.begin().await?;
-        if !sessions::delete_one(&tx, session).await? {
-            return Ok(());
-        }
-        let change = Change::SessionRevoked { user, session };
-        self.0.changes.commit(tx, &[change]).await
+        retry(|| async {
+            let tx = store.begin().await?;
+            if !sessions::delete_one(&tx, session).await? {
+                return Ok(());
+            }
+            let change = Change::SessionRevoked { user, session };
+            self.0.changes.commit(tx, &[change]).await
+        })
+        .await
     }
 
     /// Ends sessions of the actor's person, and says how many it were.
@@ -283,16 +287,21 @@ impl Sessions {
     /// When the database fails.
     pub async fn revoke_selected(&self, actor: &Actor, selection: Selection) -> Result<u64, Error> {
         let user = actor.user.id;
-        let tx = self.0.store.begin().await?;
-        let revoked = sessions::delete(&tx, user, selection).await?;
-        if revoked == 0 {
-            // They may have been revoked elsewhere, or by a call that nobody waited for.
-            self.0.freshness.forget(user);
-            return Ok(0);
-        }
-        let change = Change::SessionsRevoked { user };
-        self.0.changes.commit(tx, &[change]).await?;
-        Ok(revoked)
+        retry(|| async {
+            let tx = self.0.store.begin().await?;
+            // Two who end sessions of one person would lock them in any order.
+            users::lock(&tx, user).await?;
+            let revoked = sessions::delete(&tx, user, &selection).await?;
+            if revoked == 0 {
+                // They may have been revoked elsewhere, or by a call that nobody waited for.
+                self.0.freshness.forget(user);
+                return Ok(0);
+            }
+            let change = Change::SessionsRevoked { user };
+            self.0.changes.commit(tx, &[change]).await?;
+            Ok(revoked)
+        })
+        .await
     }
 
     /// A reader of the change log that has read nothing yet.

@@ -82,7 +82,7 @@ pub async fn commit(tx: Transaction, changes: &[Change], now: Timestamp) -> Resu
     if !changes.is_empty() {
         append(&tx, changes, now).await?;
     }
-    Ok(tx.commit().await?)
+    tx.commit().await
 }
 
 async fn append(tx: &Transaction, changes: &[Change], now: Timestamp) -> Result<(), StoreError> {

@@ -4,16 +4,16 @@ use std::iter;
 use std::time::Duration;
 
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, LockBehavior, LockType};
 use sea_orm::{
     ColumnTrait as _, Condition, ConnectionTrait, DbErr, EntityTrait as _, FromQueryResult, Iterable as _,
     QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _,
 };
 use uuid::Uuid;
 
-use super::StoreError;
 use super::entity::session::{self, ActiveModel, Column, Entity, format_auth_methods};
 use super::entity::{Columns, user};
+use super::{StoreError, Transaction};
 use crate::clock::Timestamp;
 use crate::domain::session::{Lifetimes, Session, SessionId};
 use crate::domain::token::TokenHash;
@@ -134,24 +134,49 @@ pub async fn list(db: &impl ConnectionTrait, user: UserId) -> Result<Vec<Session
     Ok(rows.into_iter().map(Session::from).collect())
 }
 
-/// Notes that sessions were used. Never moves the time back, and never brings an ended session back.
+/// Locks these sessions until the transaction ends, as far as a condition holds for them. Those that another
+/// transaction has locked are left out: whoever locks many and waits for none is in nobody's deadlock.
+async fn lock_free(
+    tx: &Transaction,
+    sessions: &[SessionId],
+    condition: Condition,
+) -> Result<Vec<Uuid>, StoreError> {
+    let ids = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::Id.is_in(sessions.iter().map(|id| id.0)))
+        .filter(condition)
+        .order_by_asc(Column::Id)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+        .into_tuple()
+        .all(tx)
+        .await?;
+    Ok(ids)
+}
+
+/// Notes that sessions were used. Never moves the time back, and never brings an ended session back. One that another
+/// transaction has locked is passed over: it is being revoked, or was used elsewhere just now.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn set_last_seen(
-    db: &impl ConnectionTrait,
+    tx: &Transaction,
     sessions: &[SessionId],
     seen: Timestamp,
     lifetimes: &Lifetimes,
 ) -> Result<(), StoreError> {
-    Entity::update_many()
-        .filter(Column::Id.is_in(sessions.iter().map(|id| id.0)))
-        .filter(Column::LastSeenAt.lt(seen))
-        .filter(Column::LastSeenAt.gt(seen - lifetimes.idle))
-        .filter(Column::ExpiresAt.gt(seen))
-        .col_expr(Column::LastSeenAt, Expr::value(seen))
-        .exec(db)
-        .await?;
+    let is_live_and_older = Condition::all()
+        .add(Column::LastSeenAt.lt(seen))
+        .add(Column::LastSeenAt.gt(seen - lifetimes.idle))
+        .add(Column::ExpiresAt.gt(seen));
+    let locked = lock_free(tx, sessions, is_live_and_older).await?;
+    if !locked.is_empty() {
+        Entity::update_many()
+            .filter(Column::Id.is_in(locked))
+            .col_expr(Column::LastSeenAt, Expr::value(seen))
+            .exec(tx)
+            .await?;
+    }
     Ok(())
 }
 
@@ -181,13 +206,13 @@ pub enum Selection {
 pub async fn delete(
     db: &impl ConnectionTrait,
     user: UserId,
-    selection: Selection,
+    selection: &Selection,
 ) -> Result<u64, StoreError> {
     let delete = Entity::delete_many().filter(Column::UserId.eq(user.0));
     let delete = match selection {
         Selection::All => delete,
         Selection::AllBut(kept) => delete.filter(Column::Id.ne(kept.0)),
-        Selection::These(ids) => delete.filter(Column::Id.is_in(ids.into_iter().map(|id| id.0))),
+        Selection::These(ids) => delete.filter(Column::Id.is_in(ids.iter().map(|id| id.0))),
     };
     Ok(delete.exec(db).await?.rows_affected)
 }
@@ -225,7 +250,8 @@ pub async fn make_room(
         .await?;
     let surplus = find_older(db, user, kept).await?;
     if !surplus.is_empty() {
-        delete(db, user, Selection::These(surplus.clone())).await?;
+        let surplus = Selection::These(surplus.clone());
+        delete(db, user, &surplus).await?;
     }
     Ok(surplus)
 }
@@ -290,20 +316,24 @@ pub async fn find_ended(
     })
 }
 
-/// Removes those of these sessions that have still ended by themselves at a time, and says how many it were.
+/// Removes those of these sessions that have still ended by themselves at a time, and says how many it were. One that
+/// another transaction has locked stays until the next time.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn delete_ended(
-    db: &impl ConnectionTrait,
+    tx: &Transaction,
     sessions: &[SessionId],
     lifetimes: &Lifetimes,
     time: Timestamp,
 ) -> Result<u64, StoreError> {
+    let locked = lock_free(tx, sessions, ended_by(time, lifetimes)).await?;
+    if locked.is_empty() {
+        return Ok(0);
+    }
     let deleted = Entity::delete_many()
-        .filter(Column::Id.is_in(sessions.iter().map(|id| id.0)))
-        .filter(ended_by(time, lifetimes))
-        .exec(db)
+        .filter(Column::Id.is_in(locked))
+        .exec(tx)
         .await?;
     Ok(deleted.rows_affected)
 }

@@ -98,7 +98,7 @@ pub async fn insert(db: &impl ConnectionTrait, user: &User, password_hash: &str)
 }
 
 /// What to change about a person; `None` stays as it is.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Change {
     /// The new phone number; it is not verified.
     pub phone_number: Option<PhoneNumber>,
@@ -110,6 +110,20 @@ pub struct Change {
     pub status: Option<UserStatus>,
 }
 
+impl Change {
+    /// Whether nothing changes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self {
+            phone_number,
+            password_hash,
+            locale,
+            status,
+        } = self;
+        phone_number.is_none() && password_hash.is_none() && locale.is_none() && status.is_none()
+    }
+}
+
 /// Changes a person.
 ///
 /// # Errors
@@ -117,29 +131,29 @@ pub struct Change {
 pub async fn update(
     db: &impl ConnectionTrait,
     id: UserId,
-    change: Change,
+    change: &Change,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let mut update = Entity::update_many()
         .filter(Column::Id.eq(id.0))
         .col_expr(Column::UpdatedAt, Expr::value(now));
-    if let Some(phone_number) = change.phone_number {
+    if let Some(phone_number) = &change.phone_number {
         update = update
             .col_expr(Column::PhoneNumber, Expr::value(phone_number.as_str()))
             .col_expr(Column::PhoneVerifiedAt, Expr::value(None::<Timestamp>));
     }
-    if let Some(password_hash) = change.password_hash {
+    if let Some(password_hash) = &change.password_hash {
         update = update
-            .col_expr(Column::PasswordHash, Expr::value(password_hash))
+            .col_expr(Column::PasswordHash, Expr::value(password_hash.as_str()))
             .col_expr(
                 Column::CredentialVersion,
                 Expr::col(Column::CredentialVersion).add(1),
             );
     }
-    if let Some(locale) = change.locale {
+    if let Some(locale) = &change.locale {
         update = update.col_expr(
             Column::Locale,
-            Expr::value(locale.map(|locale| locale.as_str().to_owned())),
+            Expr::value(locale.as_ref().map(|locale| locale.as_str().to_owned())),
         );
     }
     if let Some(status) = change.status {

@@ -1,12 +1,12 @@
 //! The commands of an operator: createsuperuser, changepassword, phone-check, calibrate.
 
 use std::io::{Read as _, Write as _};
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use tonic::Code;
 
-use crate::support::binary::{ServerProcess, command, run};
+use crate::support::binary::ServerProcess;
+use crate::support::place::Place;
 use crate::support::refusal::assert_refused;
 use crate::support::{OTHER_PASSWORD, PASSWORD, connect, credentials, registration, validation};
 
@@ -18,9 +18,8 @@ fn failure(output: &Output, code: i32) -> String {
     stderr
 }
 
-fn create(folder: &Path, flag: &str, number: &str, password: &str) -> Output {
-    run(
-        folder,
+fn create(place: &Place, flag: &str, number: &str, password: &str) -> Output {
+    place.run(
         &["createsuperuser", flag, number, "--password-stdin"],
         &format!("{password}\n"),
     )
@@ -28,9 +27,9 @@ fn create(folder: &Path, flag: &str, number: &str, password: &str) -> Output {
 
 #[tokio::test]
 async fn a_superuser_is_created_beside_a_running_server() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = ServerProcess::start(folder.path(), &[]).await;
-    let made = create(folder.path(), "--phone-number", "+998901234567", PASSWORD);
+    let place = Place::new().await;
+    let server = ServerProcess::start(&place, &[]).await;
+    let made = create(&place, "--phone-number", "+998901234567", PASSWORD);
     assert!(made.status.success(), "{made:?}");
     let stdout = String::from_utf8(made.stdout).unwrap();
     assert!(
@@ -48,8 +47,7 @@ async fn a_superuser_is_created_beside_a_running_server() {
     assert!(user.is_superuser && user.is_staff);
 
     // As Django spells it; the region of a national number is a setting.
-    let made = run(
-        folder.path(),
+    let made = place.run(
         &[
             "createsuperuser",
             "--phone_number",
@@ -61,13 +59,13 @@ async fn a_superuser_is_created_beside_a_running_server() {
         PASSWORD,
     );
     assert!(made.status.success(), "{made:?}");
-    let taken = create(folder.path(), "--phone-number", "+998901234567", OTHER_PASSWORD);
+    let taken = create(&place, "--phone-number", "+998901234567", OTHER_PASSWORD);
     assert!(failure(&taken, 1).contains("somebody has this phone number"));
 }
 
-#[test]
-fn bad_arguments_are_one_clear_line_and_make_no_database() {
-    let folder = tempfile::tempdir().unwrap();
+#[tokio::test]
+async fn bad_arguments_are_one_clear_line_and_make_no_database() {
+    let place = Place::new().await;
     for (number, password, expected) in [
         ("901234567", PASSWORD, "the phone number does not say its country"),
         (
@@ -85,22 +83,18 @@ fn bad_arguments_are_one_clear_line_and_make_no_database() {
         ("+998901234567", "password", "the password is among"),
         ("+998901234567", "901234567", "the password is the phone number"),
     ] {
-        let line = failure(&create(folder.path(), "--phone-number", number, password), 2);
+        let line = failure(&create(&place, "--phone-number", number, password), 2);
         assert!(line.contains(expected), "{line}");
     }
-    let asked = run(
-        folder.path(),
-        &["createsuperuser", "--phone-number", "+998901234567"],
-        PASSWORD,
-    );
+    let asked = place.run(&["createsuperuser", "--phone-number", "+998901234567"], PASSWORD);
     assert!(failure(&asked, 2).contains("--password-stdin"));
-    assert!(!folder.path().join("phone-identity.db").exists());
+    assert!(!place.path().join("phone-identity.db").exists());
 }
 
 #[tokio::test]
 async fn changepassword_ends_all_sessions() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = ServerProcess::start(folder.path(), &[]).await;
+    let place = Place::new().await;
+    let server = ServerProcess::start(&place, &[]).await;
     let mut client = connect(server.address).await;
     let token = client
         .register(registration("+998901234567", PASSWORD))
@@ -108,8 +102,7 @@ async fn changepassword_ends_all_sessions() {
         .unwrap()
         .into_inner()
         .session_token;
-    let changed = run(
-        folder.path(),
+    let changed = place.run(
         &["changepassword", "+998 90 123 45 67", "--password-stdin"],
         OTHER_PASSWORD,
     );
@@ -125,17 +118,16 @@ async fn changepassword_ends_all_sessions() {
         .authenticate(credentials("+998901234567", OTHER_PASSWORD))
         .await
         .unwrap();
-    let unknown = run(
-        folder.path(),
+    let unknown = place.run(
         &["changepassword", "+998901234568", "--password-stdin"],
         OTHER_PASSWORD,
     );
     assert!(failure(&unknown, 1).contains("nobody has this phone number"));
 }
 
-#[test]
-fn phone_check_writes_a_line_for_each_number() {
-    let folder = tempfile::tempdir().unwrap();
+#[tokio::test]
+async fn phone_check_writes_a_line_for_each_number() {
+    let place = Place::new().await;
     let arguments = [
         "phone-check",
         "--region",
@@ -145,7 +137,7 @@ fn phone_check_writes_a_line_for_each_number() {
         "-",
         "+7 495 1234567",
     ];
-    let checked = run(folder.path(), &arguments, "");
+    let checked = place.run(&arguments, "");
     assert_eq!(
         String::from_utf8(checked.stdout).unwrap(),
         "90 123 45 67\t+998901234567\tmobile\tUZ\tok\n\
@@ -153,8 +145,7 @@ fn phone_check_writes_a_line_for_each_number() {
          -\t-\t-\t-\tnot_a_number\n\
          +7 495 1234567\t+74951234567\tfixed_line\tRU\tok\n"
     );
-    let checked = run(
-        folder.path(),
+    let checked = place.run(
         &["phone-check"],
         "901234567\tUZ\n901234567\n\n+1201555O123\n1\tXX\n",
     );
@@ -167,19 +158,20 @@ fn phone_check_writes_a_line_for_each_number() {
          +1201555O123\t-\t-\t-\tcharacter_not_allowed\n\
          1\t-\t-\t-\tregion_unknown\n"
     );
-    assert!(!folder.path().join("phone-identity.db").exists());
+    assert!(!place.path().join("phone-identity.db").exists());
 }
 
 /// Runs createsuperuser on a terminal of its own (`script` makes one), and answers each question when it is asked.
-fn create_at_a_terminal(folder: &Path, answers: [&str; 2]) -> (bool, String) {
+fn create_at_a_terminal(place: &Place, answers: [&str; 2]) -> (bool, String) {
     let create = format!(
         "{} createsuperuser --phone-number +998901234567",
         env!("CARGO_BIN_EXE_phone-identity")
     );
     let mut child = Command::new("script")
         .args(["-qec", &create, "/dev/null"])
-        .current_dir(folder)
+        .current_dir(place.path())
         .env_clear()
+        .envs(place.environment())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -198,27 +190,27 @@ fn create_at_a_terminal(folder: &Path, answers: [&str; 2]) -> (bool, String) {
     (child.wait().unwrap().success(), shown)
 }
 
-#[test]
-fn at_a_terminal_the_password_is_asked_for_twice() {
-    let folder = tempfile::tempdir().unwrap();
-    let (made, shown) = create_at_a_terminal(folder.path(), [PASSWORD, OTHER_PASSWORD]);
+#[tokio::test]
+async fn at_a_terminal_the_password_is_asked_for_twice() {
+    let place = Place::new().await;
+    let (made, shown) = create_at_a_terminal(&place, [PASSWORD, OTHER_PASSWORD]);
     assert!(
         !made && shown.contains("error: the two passwords are not the same"),
         "{shown}"
     );
-    let (made, shown) = create_at_a_terminal(folder.path(), [PASSWORD, PASSWORD]);
+    let (made, shown) = create_at_a_terminal(&place, [PASSWORD, PASSWORD]);
     assert!(made && shown.contains(" created: +998901234567"), "{shown}");
 }
 
 /// What it proposes depends on the machine; that it keeps the rules does not. The target is short, so that this is, too.
-#[test]
-fn calibrate_proposes_lines_for_dotenv_that_are_no_weaker_than_owasp_recommends() {
-    let folder = tempfile::tempdir().unwrap();
+#[tokio::test]
+async fn calibrate_proposes_lines_for_dotenv_that_are_no_weaker_than_owasp_recommends() {
+    let place = Place::new().await;
     for arguments in [
         vec!["calibrate", "--target=20ms"],
         vec!["calibrate", "--target", "1ms", "--hash-engine=portable"],
     ] {
-        let output = run(folder.path(), &arguments, "");
+        let output = place.run(&arguments, "");
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8(output.stdout).unwrap();
         let lines: Vec<_> = text.lines().collect();
@@ -244,17 +236,17 @@ fn calibrate_proposes_lines_for_dotenv_that_are_no_weaker_than_owasp_recommends(
         assert!(rows.iter().any(is_proposed), "{text}");
     }
     for target in ["soon", "0s", "1h"] {
-        let refused = run(folder.path(), &["calibrate", "--target", target], "");
+        let refused = place.run(&["calibrate", "--target", target], "");
         assert!(failure(&refused, 2).contains("--target"));
     }
-    assert!(!folder.path().join("phone-identity.db").exists());
+    assert!(!place.path().join("phone-identity.db").exists());
 }
 
-#[test]
-fn settings_are_taken_before_and_after_the_command_and_a_flag_wins_over_the_environment() {
-    let folder = tempfile::tempdir().unwrap();
+#[tokio::test]
+async fn settings_are_taken_before_and_after_the_command_and_a_flag_wins_over_the_environment() {
+    let place = Place::new().await;
     let check = |arguments: &[&str], environment: Option<&str>| {
-        let mut command = command(folder.path());
+        let mut command = place.command();
         command
             .args(arguments)
             .envs(environment.map(|region| ("PHONE_IDENTITY_DEFAULT_REGION", region)));

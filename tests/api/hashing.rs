@@ -4,7 +4,8 @@ use std::fs;
 
 use tonic::{Code, Response, Status};
 
-use crate::support::binary::{ServerProcess, command};
+use crate::support::binary::ServerProcess;
+use crate::support::place::Place;
 use crate::support::refusal::assert_refused;
 use crate::support::{OTHER_PASSWORD, PASSWORD, TestServer, connect, credentials, registration};
 use crate::wire::{call_by_frames, frame};
@@ -110,11 +111,11 @@ async fn peppers_are_added_and_exchanged_at_the_next_sign_in() {
 /// Everything that a server with peppers writes, and what help and errors say: the secrets are in none of it.
 #[tokio::test]
 async fn a_pepper_is_shown_nowhere() {
-    let folder = tempfile::tempdir().unwrap();
-    let dotenv = folder.path().join(".env");
+    let place = Place::new().await;
+    let dotenv = place.path().join(".env");
     fs::write(&dotenv, format!("PHONE_IDENTITY_PEPPERS='{OLD}'\n")).unwrap();
     let flags = ["--log-level=trace"];
-    let server = ServerProcess::start(folder.path(), &flags).await;
+    let server = ServerProcess::start(&place, &flags).await;
     let mut client = connect(server.address).await;
     client
         .register(registration("+998901234567", PASSWORD))
@@ -125,7 +126,7 @@ async fn a_pepper_is_shown_nowhere() {
     assert!(shown.contains(r#""message":"hashing","engine":"#), "{shown}");
 
     fs::write(&dotenv, format!("PHONE_IDENTITY_PEPPERS='{NEW}'\n")).unwrap();
-    let server = ServerProcess::start(folder.path(), &flags).await;
+    let server = ServerProcess::start(&place, &flags).await;
     let mut client = connect(server.address).await;
     let unknown = client.authenticate(credentials("+998901234567", PASSWORD)).await;
     assert_refused(unknown, Code::Internal, "INTERNAL");
@@ -155,7 +156,8 @@ async fn a_pepper_is_shown_nowhere() {
         ),
         ("--peppers-file=there", OLD.to_owned(), "are both given"),
     ] {
-        let output = command(folder.path())
+        let output = place
+            .command()
             .args(["--listen=127.0.0.1:0", arguments])
             .env("PHONE_IDENTITY_PEPPERS", peppers)
             .output()

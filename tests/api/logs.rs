@@ -1,12 +1,11 @@
 //! What a log may not have in it: the whole log of a run of every RPC is read, at the finest level.
 
-use std::path::Path;
-
 use phone_identity::proto::v1;
-use sea_orm::{ConnectionTrait as _, Database};
+use sea_orm::ConnectionTrait as _;
 use tonic::Request;
 
-use crate::support::binary::{ServerProcess, run};
+use crate::support::binary::ServerProcess;
+use crate::support::place::Place;
 use crate::support::{OTHER_PASSWORD, PASSWORD, connect, credentials, registration, validation, with_bearer};
 
 const PHONE_NUMBER: &str = "+998901234567";
@@ -119,16 +118,15 @@ async fn every_rpc(server: &ServerProcess) -> Vec<String> {
 }
 
 async fn log_of_every_rpc(format: &str) -> (String, Vec<String>) {
-    let folder = tempfile::tempdir().unwrap();
-    let made = run(
-        folder.path(),
+    let place = Place::new().await;
+    let made = place.run(
         &["createsuperuser", "--phone-number", SUPERUSER, "--password-stdin"],
         PASSWORD,
     );
     assert!(made.status.success(), "{made:?}");
-    let server = ServerProcess::start(folder.path(), &["--log-level=trace", "--log-format", format]).await;
+    let server = ServerProcess::start(&place, &["--log-level=trace", "--log-format", format]).await;
     let tokens = every_rpc(&server).await;
-    break_password_of_everybody(folder.path()).await;
+    break_password_of_everybody(&place).await;
     let mut client = connect(server.address).await;
     client
         .authenticate(credentials(SUPERUSER, PASSWORD))
@@ -141,10 +139,10 @@ async fn log_of_every_rpc(format: &str) -> (String, Vec<String>) {
 }
 
 /// So that there is a fault to log.
-async fn break_password_of_everybody(folder: &Path) {
-    let url = format!("sqlite://{}", folder.join("phone-identity.db").display());
-    let database = Database::connect(url).await.unwrap();
-    database
+async fn break_password_of_everybody(place: &Place) {
+    place
+        .connect()
+        .await
         .execute_unprepared("UPDATE users SET password_hash = 'broken'")
         .await
         .unwrap();

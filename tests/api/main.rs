@@ -1,5 +1,5 @@
 //! The service as its callers see it: the generated client over a real connection, each test on its own server and
-//! database. One file an RPC; `hashing`, `races`, `wire`, `logs`, `process` and `commands` are about all of them.
+//! database, which is of the backend that `TEST_DATABASE` names (SQLite). One file an RPC; `hashing`, `races`, `wire`, `logs`, `process` and `commands` are about all of them.
 
 #![allow(
     clippy::expect_used,
@@ -10,6 +10,7 @@
 
 mod authenticate;
 mod commands;
+mod contention;
 mod create_superuser;
 mod deactivate_profile;
 mod delete_profile;
@@ -17,12 +18,14 @@ mod hashing;
 mod list_sessions;
 mod logs;
 mod migrations;
+mod network;
 mod process;
 mod races;
 mod register;
 mod revocation;
 mod revoke_session;
 mod revoke_sessions;
+mod sqlite;
 mod support;
 mod update_profile;
 mod validate_session;

@@ -1,23 +1,26 @@
-//! The schema goes up, down and up again.
+//! The schema: up, down and up again, by several at once, and after a kill.
 
-use migration::{Migrator, MigratorTrait as _};
-use sea_orm::{ConnectionTrait as _, Database};
+use std::process::Stdio;
 
-use crate::support::database::TestDatabase;
-use crate::support::{TestServer, registration};
+use migration::{Migrator, MigratorTrait as _, SchemaManager};
+
+use sea_orm::ConnectionTrait as _;
+
+use crate::support::binary::ServerProcess;
+use crate::support::database::{TABLES, TestDatabase};
+use crate::support::place::Place;
+use crate::support::{PASSWORD, TestServer, connect, registration, validation};
 
 #[tokio::test]
 async fn migrations_go_up_down_and_up_with_rows_in_the_tables() {
     let server = TestServer::start().await;
     let person = server.person().await;
-    let url = server.database_url();
-    let database = Database::connect(&url).await.unwrap();
+    let database = server.place.connect().await;
+    let schema = SchemaManager::new(&database);
     Migrator::down(&database, None).await.unwrap();
-    let tables = TestDatabase::open(&url)
-        .await
-        .count("sqlite_master WHERE name IN ('users', 'sessions', 'locks', 'identity_changes', 'change_log')")
-        .await;
-    assert_eq!(tables, 0);
+    for table in TABLES {
+        assert!(!schema.has_table(table).await.unwrap(), "{table}");
+    }
     Migrator::up(&database, None).await.unwrap();
     assert!(
         Migrator::get_pending_migrations(&database)
@@ -26,10 +29,94 @@ async fn migrations_go_up_down_and_up_with_rows_in_the_tables() {
             .is_empty()
     );
     assert_eq!(server.database.count("users").await, 0);
-    let again = registration(&person.phone_number, crate::support::PASSWORD);
+    let again = registration(&person.phone_number, PASSWORD);
     server.client().await.register(again).await.unwrap();
-    database
-        .execute_unprepared("PRAGMA integrity_check")
+}
+
+#[tokio::test]
+async fn those_who_start_at_once_on_an_empty_database_migrate_it_once() {
+    let place = Place::new().await;
+    let migrations: Vec<_> = (0..4)
+        .map(|_| {
+            let mut migrate = place.command();
+            migrate
+                .arg("migrate")
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
+            migrate.spawn().unwrap()
+        })
+        .collect();
+    for migration in migrations {
+        let output = migration.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let database = TestDatabase::open(&place).await;
+    let count = async |table| database.count(table).await;
+    let applied = i64::try_from(Migrator::migrations().len()).unwrap();
+    assert_eq!(count("seaql_migrations").await, applied);
+    assert_eq!((count("locks").await, count("change_log").await), (1, 1));
+}
+
+/// MySQL commits what changes the schema at once, so a migration that is killed stays half done, and is not noted as done.
+#[tokio::test]
+async fn what_a_killed_migration_left_is_finished_by_the_next_start() {
+    let place = Place::new().await;
+    let server = ServerProcess::start(&place, &[]).await;
+    let mut client = connect(server.address).await;
+    let registered = client
+        .register(registration("+998901234567", PASSWORD))
+        .await
+        .unwrap();
+    let token = registered.into_inner().session_token;
+    server.terminate();
+    assert_eq!(server.ended().await.0, Some(0));
+
+    let database = place.connect().await;
+    let before = TestDatabase::open(&place).await.dump().await;
+    // Killed before the note, and after the first, and between two tables.
+    for (kept, dropped) in [
+        (0, vec![]),
+        (1, vec![]),
+        (0, vec!["locks"]),
+        (1, vec!["identity_changes", "change_log"]),
+    ] {
+        for migration in &Migrator::migrations()[kept..] {
+            let forget = format!(
+                "DELETE FROM seaql_migrations WHERE version = '{}'",
+                migration.name()
+            );
+            database.execute_unprepared(&forget).await.unwrap();
+        }
+        for table in &dropped {
+            database
+                .execute_unprepared(&format!("DROP TABLE {table}"))
+                .await
+                .unwrap();
+        }
+        let output = place.run(&["migrate"], "");
+        assert!(output.status.success(), "{kept} {dropped:?}: {output:?}");
+        let after = TestDatabase::open(&place).await.dump().await;
+        if !dropped.contains(&"change_log") {
+            assert_eq!(after, before, "{kept} {dropped:?}");
+        }
+    }
+    let server = ServerProcess::start(&place, &[]).await;
+    let mut client = connect(server.address).await;
+    client.validate_session(validation(&token)).await.unwrap();
+}
+
+/// As during a rolling upgrade: the newer version has migrated, and the older one has to be started again.
+#[tokio::test]
+async fn an_older_version_starts_on_a_schema_of_a_newer_one() {
+    let place = Place::new().await;
+    assert!(place.run(&["migrate"], "").status.success());
+    let database = place.connect().await;
+    let newer = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m29991231_000001_newer', 0)";
+    database.execute_unprepared(newer).await.unwrap();
+    let server = ServerProcess::start(&place, &[]).await;
+    let mut client = connect(server.address).await;
+    client
+        .register(registration("+998901234567", PASSWORD))
         .await
         .unwrap();
 }

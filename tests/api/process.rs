@@ -1,7 +1,6 @@
 //! The process: how it starts, how it refuses to, and how it ends.
 
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -10,8 +9,9 @@ use tonic_health::pb::health_client::HealthClient;
 
 use phone_identity::proto::v1::phone_identity_client::PhoneIdentityClient;
 
-use crate::support::binary::{ServerProcess, command, run};
+use crate::support::binary::{ServerProcess, command};
 use crate::support::database::TestDatabase;
+use crate::support::place::Place;
 use crate::support::{PASSWORD, channel, connect, credentials, registration};
 
 /// Runs `serve` with these flags and environment, and gives the one line that it fails with.
@@ -20,7 +20,11 @@ fn refusal_to_start(flags: &[&str], environment: &[(&str, &str)]) -> String {
     refusal_to_start_in(folder.path(), flags, environment)
 }
 
-fn refusal_to_start_in(folder: &std::path::Path, flags: &[&str], environment: &[(&str, &str)]) -> String {
+pub(crate) fn refusal_to_start_in(
+    folder: &std::path::Path,
+    flags: &[&str],
+    environment: &[(&str, &str)],
+) -> String {
     let output = command(folder)
         .args(flags)
         .envs(environment.iter().copied())
@@ -46,6 +50,11 @@ fn a_bad_setting_is_one_clear_line() {
             "must be longer than nothing",
         ),
         (vec!["--session-lifetime=11y"], vec![], "longer than ten years"),
+        (
+            vec!["--database-statement-timeout=100us"],
+            vec![],
+            "not in 1ms..=1h",
+        ),
         (vec!["--default-region=Narnia"], vec![], "is not a known region"),
         (
             vec!["--allowed-line-types=mobile,smoke_signal"],
@@ -82,6 +91,24 @@ fn a_bad_setting_is_one_clear_line() {
         ),
         (
             vec![],
+            vec![("DATABASE_URL", "postgres://me:hunter2@db:far/identity")],
+            "DATABASE_URL cannot be used: it is not",
+        ),
+        (
+            vec![],
+            vec![(
+                "DATABASE_URL",
+                "postgres://me@db/identity?sslmod=require&password=hunter2",
+            )],
+            "DATABASE_URL cannot be used: it is not",
+        ),
+        (
+            vec![],
+            vec![("DATABASE_URL", "mysql://me:hunter2@db")],
+            "DATABASE_URL cannot be used: it is not",
+        ),
+        (
+            vec![],
             vec![("DATABASE_URL", "sqlite:a.db"), ("DATABASE_URL_FILE", "url")],
             "both given",
         ),
@@ -95,6 +122,26 @@ fn a_bad_setting_is_one_clear_line() {
         assert!(
             line.starts_with("error: ") && line.contains(expected),
             "{expected}: {line}"
+        );
+        assert!(!line.contains("hunter2"), "{line}");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_one_clear_line() {
+    // A port that nobody listens on.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for scheme in ["postgres", "mysql"] {
+        let url = format!("{scheme}://me:hunter2@{address}/identity");
+        let flags = [
+            "--listen=127.0.0.1:0",
+            "--database-acquire-timeout=100ms",
+            "--log-level=trace",
+        ];
+        let line = refusal_to_start(&flags, &[("DATABASE_URL", &url)]);
+        assert!(
+            line.starts_with("error: the database of DATABASE_URL cannot be used: database unavailable: "),
+            "{line}"
         );
         assert!(!line.contains("hunter2"), "{line}");
     }
@@ -120,33 +167,6 @@ fn a_port_that_is_taken_is_one_clear_line() {
 }
 
 #[test]
-fn a_database_that_cannot_be_used_is_one_clear_line() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("a_folder")).unwrap();
-    std::fs::write(
-        folder.path().join("a_text"),
-        "this is not a database, and long enough to be looked at".repeat(40),
-    )
-    .unwrap();
-    for url in [
-        "sqlite://a_folder",
-        "sqlite://missing/folder.db",
-        "sqlite://a_text",
-        "sqlite://a.db?mode=ro",
-    ] {
-        let line = refusal_to_start_in(
-            folder.path(),
-            &["--listen=127.0.0.1:0", "--database-url", url],
-            &[],
-        );
-        assert!(
-            line.starts_with("error: the database of DATABASE_URL cannot be used: "),
-            "{url}: {line}"
-        );
-    }
-}
-
-#[test]
 fn neither_help_nor_an_error_shows_the_database_url() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in [["--help"], ["--nonsense"]] {
@@ -160,29 +180,12 @@ fn neither_help_nor_an_error_shows_the_database_url() {
     }
 }
 
-#[tokio::test]
-async fn settings_come_from_the_environment_and_from_dotenv_and_empty_means_unset() {
-    let folder = tempfile::tempdir().unwrap();
-    let dotenv = "DATABASE_URL=sqlite://from_dotenv.db\nPHONE_IDENTITY_LOG_FORMAT=\nPHONE_IDENTITY_LISTEN=\n";
-    std::fs::write(folder.path().join(".env"), dotenv).unwrap();
-    let server = ServerProcess::start(folder.path(), &["--default-region="]).await;
-    connect(server.address)
-        .await
-        .register(registration("+998901234567", PASSWORD))
-        .await
-        .unwrap();
-    server.terminate();
-    assert_eq!(server.ended().await.0, Some(0));
-    assert!(folder.path().join("from_dotenv.db").exists());
-}
-
 /// SIGTERM while a call waits for the database: health says so first, the call finishes, and the exit code is 0.
 #[tokio::test]
 async fn sigterm_lets_calls_in_flight_finish() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = ServerProcess::start(folder.path(), &[]).await;
-    let url = format!("sqlite://{}", folder.path().join("phone-identity.db").display());
-    let held = TestDatabase::open(&url).await.hold_writes().await;
+    let place = Place::new().await;
+    let server = ServerProcess::start(&place, &[]).await;
+    let held = TestDatabase::open(&place).await.hold_writes().await;
 
     let mut watcher = HealthClient::new(channel(server.address).await);
     let request = || HealthCheckRequest {
@@ -221,7 +224,7 @@ async fn sigterm_lets_calls_in_flight_finish() {
     let (code, log) = server.ended().await;
     assert_eq!(code, Some(0), "{log}");
 
-    let server = ServerProcess::start(folder.path(), &[]).await;
+    let server = ServerProcess::start(&place, &[]).await;
     let mut client = connect(server.address).await;
     let known = client
         .authenticate(credentials("+998901234567", PASSWORD))
@@ -233,8 +236,8 @@ async fn sigterm_lets_calls_in_flight_finish() {
 
 #[tokio::test]
 async fn the_wait_for_calls_in_flight_is_bounded() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = ServerProcess::start(folder.path(), &["--shutdown-timeout=50ms"]).await;
+    let place = Place::new().await;
+    let server = ServerProcess::start(&place, &["--shutdown-timeout=50ms"]).await;
     let mut watcher = HealthClient::new(channel(server.address).await);
     // A stream that never ends by itself.
     let mut health = watcher
@@ -252,29 +255,10 @@ async fn the_wait_for_calls_in_flight_is_bounded() {
     assert!(log.contains("did not finish in time"), "{log}");
 }
 
-#[test]
-fn migrate_makes_a_database_and_does_so_once() {
-    let folder = tempfile::tempdir().unwrap();
-    for _ in 0..2 {
-        let output = run(folder.path(), &["migrate", "--database-url=sqlite://here.db"], "");
-        assert!(output.status.success(), "{output:?}");
-        assert_eq!(
-            String::from_utf8(output.stdout).unwrap(),
-            "the database is up to date\n"
-        );
-    }
-    // With hashes and numbers in it, it is nobody else's to read.
-    let mode = std::fs::metadata(folder.path().join("here.db"))
-        .unwrap()
-        .permissions()
-        .mode();
-    assert_eq!(mode & 0o777, 0o600);
-}
-
 #[tokio::test]
 async fn a_stopped_server_refuses_connections() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = ServerProcess::start(folder.path(), &[]).await;
+    let place = Place::new().await;
+    let server = ServerProcess::start(&place, &[]).await;
     let address = server.address;
     let mut client = connect(address).await;
     server.terminate();
@@ -287,4 +271,17 @@ async fn a_stopped_server_refuses_connections() {
         matches!(status.code(), Code::Unavailable | Code::Unknown),
         "{status:?}"
     );
+}
+
+#[tokio::test]
+async fn migrate_does_so_once() {
+    let place = Place::new().await;
+    for _ in 0..2 {
+        let output = place.run(&["migrate"], "");
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            "the database is up to date\n"
+        );
+    }
 }

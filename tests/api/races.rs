@@ -11,7 +11,7 @@ use tonic::{Code, Response, Status};
 
 use crate::support::database::HeldWrites;
 use crate::support::refusal::assert_refused;
-use crate::support::{OTHER_PASSWORD, PASSWORD, Person, TestServer, credentials};
+use crate::support::{OTHER_PASSWORD, PASSWORD, Person, TestServer, credentials, validation};
 
 type SignInCall = JoinHandle<Result<Response<AuthenticateResponse>, Status>>;
 
@@ -285,4 +285,42 @@ async fn a_change_whose_caller_goes_away_is_done() {
     tokio::time::timeout(std::time::Duration::from_secs(10), changed)
         .await
         .expect("the password did not change");
+}
+
+/// The change of a password locks the person and then their other sessions; the test does it the other way round. The
+/// database ends the transaction of the service: the test gets what that had locked, while it waits for the test. It is
+/// done again, and nothing of it twice. (On SQLite writers follow one another, and there is no deadlock to be had.)
+#[tokio::test]
+async fn a_change_that_meets_a_deadlock_is_done_once() {
+    let server = TestServer::start().await;
+    let person = server.person().await;
+    let other = person.sign_in_again(&server).await;
+    let (changes, hashed) = (
+        server.database.count("identity_changes").await,
+        server.hasher.completed(),
+    );
+    let held = server.database.begin().await;
+    let touch = "UPDATE sessions SET client_user_agent = 'held' WHERE user_id = ?";
+    held.execute(touch, &person).await;
+    let mut client = server.client().await;
+    let request = person.asks(password_change(OTHER_PASSWORD));
+    let change = tokio::spawn(async move { client.update_profile(request).await });
+    server.hashed(hashed + 2).await;
+    server.database.somebody_waits().await;
+    held.lock(&person).await;
+    held.release().await;
+    change.await.unwrap().unwrap();
+    let count = async |table| server.database.count(table).await;
+    assert_eq!(count("identity_changes").await, changes + 1);
+    assert_eq!(count("change_log WHERE last_seq = 1").await, 1);
+    assert_eq!(count("users WHERE credential_version = 1").await, 1);
+    assert_eq!(
+        count("sessions WHERE client_user_agent = 'held'").await,
+        1,
+        "the one that asked"
+    );
+    let mut client = server.client().await;
+    let dead = client.validate_session(validation(&other.token)).await;
+    assert_refused(dead, Code::Unauthenticated, "SESSION_INVALID");
+    client.validate_session(validation(&person.token)).await.unwrap();
 }

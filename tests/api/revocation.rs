@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use phone_identity::proto::v1;
-use tempfile::tempdir;
 use tokio::time::{Instant, interval, timeout};
 use tonic::Code;
 
-use crate::support::binary::{ServerProcess, run};
+use crate::support::binary::ServerProcess;
+use crate::support::place::Place;
 use crate::support::refusal::assert_refused;
 use crate::support::{Client, PASSWORD, TestServer, connect, credentials, registration, validation};
 
@@ -114,8 +114,8 @@ async fn no_check_says_yes_after_a_revocation_was_acknowledged() {
 
 #[tokio::test]
 async fn a_password_that_another_process_changes_ends_the_sessions_here() {
-    let folder = tempdir().unwrap();
-    let server = ServerProcess::start(folder.path(), &[]).await;
+    let place = Place::new().await;
+    let server = ServerProcess::start(&place, &[]).await;
     let mut client = connect(server.address).await;
     let registered = client
         .register(registration(PHONE_NUMBER, PASSWORD))
@@ -125,8 +125,7 @@ async fn a_password_that_another_process_changes_ends_the_sessions_here() {
     for _ in 0..3 {
         client.validate_session(validation(&token)).await.unwrap();
     }
-    let changed = run(
-        folder.path(),
+    let changed = place.run(
         &["changepassword", PHONE_NUMBER, "--password-stdin"],
         "a quiet lake at dawn 7\n",
     );
@@ -143,9 +142,9 @@ async fn a_password_that_another_process_changes_ends_the_sessions_here() {
 /// A replica that is stopped, while another one revokes, wakes up with a good session in memory and must not trust it.
 #[tokio::test]
 async fn a_replica_that_was_stopped_does_not_say_yes_when_it_goes_on() {
-    let folder = tempdir().unwrap();
-    let here = ServerProcess::start(folder.path(), &[]).await;
-    let there = ServerProcess::start(folder.path(), &[]).await;
+    let place = Place::new().await;
+    let here = ServerProcess::start(&place, &[]).await;
+    let there = ServerProcess::start(&place, &[]).await;
     let (mut client, mut other) = (connect(here.address).await, connect(there.address).await);
     client
         .register(registration(PHONE_NUMBER, PASSWORD))
@@ -179,9 +178,9 @@ async fn a_replica_that_was_stopped_does_not_say_yes_when_it_goes_on() {
 /// Two servers on one database: only the change log can tell one of the other.
 #[tokio::test]
 async fn two_servers_on_one_database_tell_each_other() {
-    let folder = tempdir().unwrap();
-    let here = ServerProcess::start(folder.path(), &[]).await;
-    let there = ServerProcess::start(folder.path(), &["--staleness-bound=1h"]).await;
+    let place = Place::new().await;
+    let here = ServerProcess::start(&place, &[]).await;
+    let there = ServerProcess::start(&place, &["--staleness-bound=1h"]).await;
     let (mut client, mut other) = (connect(here.address).await, connect(there.address).await);
     client
         .register(registration(PHONE_NUMBER, PASSWORD))

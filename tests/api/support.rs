@@ -2,6 +2,8 @@
 
 pub(crate) mod binary;
 pub(crate) mod database;
+pub(crate) mod place;
+pub(crate) mod proxy;
 pub(crate) mod refusal;
 
 use std::net::SocketAddr;
@@ -17,7 +19,6 @@ use phone_identity::config::Settings;
 use phone_identity::proto::v1;
 use phone_identity::proto::v1::phone_identity_client::PhoneIdentityClient;
 use phone_identity::service::hasher::Hasher;
-use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -25,6 +26,8 @@ use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
 use database::TestDatabase;
+use place::Place;
+use proxy::Proxy;
 
 /// What everybody signs in with, unless a test is about passwords.
 pub(crate) const PASSWORD: &str = "mountains and rivers";
@@ -32,11 +35,14 @@ pub(crate) const PASSWORD: &str = "mountains and rivers";
 /// Another password.
 pub(crate) const OTHER_PASSWORD: &str = "rivers and mountains";
 
-/// Settings that make hashing and failing cheap; nothing else differs from the defaults.
-pub(crate) const CHEAP_HASHES: [&str; 3] = [
+/// Settings that make hashing and failing cheap, and let a busy machine take its time; nothing else differs from the
+/// defaults.
+pub(crate) const TEST_FLAGS: [&str; 5] = [
     "--argon2-memory-kib=64",
     "--argon2-iterations=1",
     "--failed-sign-in-time=0s",
+    "--database-acquire-timeout=10s",
+    "--database-statement-timeout=20s",
 ];
 
 pub(crate) type Client = PhoneIdentityClient<Channel>;
@@ -54,9 +60,9 @@ pub(crate) struct TestServer {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) hasher: Hasher,
     pub(crate) database: TestDatabase,
-    folder: Arc<TempDir>,
     stop: DropGuard,
     served: JoinHandle<()>,
+    pub(crate) place: Place,
 }
 
 impl TestServer {
@@ -67,22 +73,23 @@ impl TestServer {
 
     /// A server with these flags, too.
     pub(crate) async fn start_with(flags: &[&str]) -> Self {
-        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), flags).await
+        Self::start_in(Place::new().await, flags, None).await
     }
 
     /// Ends this server, and starts one with other flags on the same database.
     pub(crate) async fn restart_with(self, flags: &[&str]) -> Self {
         drop(self.stop);
         self.served.await.unwrap();
-        Self::start_in(self.folder, flags).await
+        Self::start_in(self.place, flags, None).await
     }
 
-    async fn start_in(folder: Arc<TempDir>, flags: &[&str]) -> Self {
-        let url = url_in(&folder);
+    /// A server in this place, which goes to its database by this way.
+    pub(crate) async fn start_in(place: Place, flags: &[&str], way: Option<&Proxy>) -> Self {
+        let url = way.map_or_else(|| place.url(), |proxy| proxy.url(&place));
         let url_flag = format!("--database-url={url}");
         let arguments = ["test", &url_flag]
             .into_iter()
-            .chain(CHEAP_HASHES)
+            .chain(TEST_FLAGS)
             .chain(flags.iter().copied());
         let settings = Flags::parse_from(arguments).settings;
         let clock = Arc::new(ManualClock::new(
@@ -96,21 +103,16 @@ impl TestServer {
         let stopped = stop.clone().cancelled_owned();
         let stop = stop.drop_guard();
         let served = tokio::spawn(async move { app.serve(listener, stopped).await.unwrap() });
-        let database = TestDatabase::open(&url).await;
+        let database = TestDatabase::open(&place).await;
         Self {
             address,
             clock,
             hasher,
             database,
-            folder,
             stop,
             served,
+            place,
         }
-    }
-
-    /// Where the database is.
-    pub(crate) fn database_url(&self) -> String {
-        url_in(&self.folder)
     }
 
     /// A client on a connection of its own.
@@ -151,10 +153,6 @@ impl TestServer {
     pub(crate) async fn waiting(&self, jobs: usize) {
         eventually(|| self.hasher.snapshot().depth == jobs).await;
     }
-}
-
-fn url_in(folder: &TempDir) -> String {
-    format!("sqlite://{}", folder.path().join("test.db").display())
 }
 
 /// Waits until something is so, and fails if it is not within ten seconds.

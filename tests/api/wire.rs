@@ -181,7 +181,7 @@ async fn frames_that_are_broken_are_malformed() {
 
 #[tokio::test]
 async fn a_database_that_is_busy_for_too_long_is_unavailable() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with(&["--database-acquire-timeout=300ms"]).await;
     let held = server.database.hold_writes().await;
     let status = server
         .client()

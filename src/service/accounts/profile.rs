@@ -5,6 +5,7 @@ use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::user::{Locale, User, UserStatus};
 use crate::error::Error;
+use crate::service::retry::retry;
 use crate::service::sessions::Actor;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
@@ -53,28 +54,30 @@ impl Accounts {
         };
         self.finish(|this| async move {
             let now = this.clock.now();
-            let tx = this.store.begin().await?;
-            let account = this.lock_proved_actor(&tx, &actor, &proof).await?;
-            let phone_number = phone_number.filter(|number| *number != account.user.phone_number);
-            let locale = locale.filter(|locale| *locale != account.user.locale);
-            if phone_number.is_none() && password_hash.is_none() && locale.is_none() {
-                return Ok(account.user);
-            }
-            if password_hash.is_some() {
-                sessions::delete(&tx, account.user.id, Selection::AllBut(actor.session.id)).await?;
-            }
-            let change = Change {
+            let wanted = Change {
                 phone_number,
                 password_hash,
                 locale,
                 status: None,
             };
-            users::update(&tx, account.user.id, change, now).await?;
-            let changed = users::find(&tx, account.user.id)
-                .await?
-                .ok_or(Error::SessionInvalid)?;
-            this.commit_change_of(tx, changed.user.id).await?;
-            Ok(changed.user)
+            retry(|| async {
+                let tx = this.store.begin().await?;
+                let user = this.lock_proved_actor(&tx, &actor, &proof).await?.user;
+                let mut change = wanted.clone();
+                change.phone_number.take_if(|number| *number == user.phone_number);
+                change.locale.take_if(|locale| *locale == user.locale);
+                if change.is_empty() {
+                    return Ok(user);
+                }
+                if change.password_hash.is_some() {
+                    sessions::delete(&tx, user.id, &Selection::AllBut(actor.session.id)).await?;
+                }
+                users::update(&tx, user.id, &change, now).await?;
+                let changed = users::find(&tx, user.id).await?.ok_or(Error::SessionInvalid)?;
+                this.commit_change_of(tx, user.id).await?;
+                Ok(changed.user)
+            })
+            .await
         })
         .await
     }
@@ -91,15 +94,19 @@ impl Accounts {
     ) -> Result<(), Error> {
         let proof = self.prove(&actor, current_password).await?;
         self.finish(|this| async move {
-            let tx = this.store.begin().await?;
-            let id = this.lock_leaving_actor(&tx, &actor, &proof).await?.user.id;
+            let now = this.clock.now();
             let change = Change {
                 status: Some(UserStatus::Deactivated),
                 ..Change::default()
             };
-            users::update(&tx, id, change, this.clock.now()).await?;
-            sessions::delete(&tx, id, Selection::All).await?;
-            this.commit_change_of(tx, id).await
+            retry(|| async {
+                let tx = this.store.begin().await?;
+                let id = this.lock_leaving_actor(&tx, &actor, &proof).await?.user.id;
+                users::update(&tx, id, &change, now).await?;
+                sessions::delete(&tx, id, &Selection::All).await?;
+                this.commit_change_of(tx, id).await
+            })
+            .await
         })
         .await
     }
@@ -116,12 +123,15 @@ impl Accounts {
     ) -> Result<(), Error> {
         let proof = self.prove(&actor, current_password).await?;
         self.finish(|this| async move {
-            let tx = this.store.begin().await?;
-            let id = this.lock_leaving_actor(&tx, &actor, &proof).await?.user.id;
-            users::delete(&tx, id).await?;
-            this.changes
-                .commit(tx, &[changes::Change::UserDeleted { user: id }])
-                .await
+            retry(|| async {
+                let tx = this.store.begin().await?;
+                let id = this.lock_leaving_actor(&tx, &actor, &proof).await?.user.id;
+                users::delete(&tx, id).await?;
+                this.changes
+                    .commit(tx, &[changes::Change::UserDeleted { user: id }])
+                    .await
+            })
+            .await
         })
         .await
     }
@@ -175,17 +185,20 @@ impl Accounts {
         }
     }
 
-    /// As [`Self::lock_proved_actor`], for somebody who leaves: the last active superuser may not.
+    /// As [`Self::lock_proved_actor`], for somebody who leaves: the last active superuser may not. Whether they are one is
+    /// read under the lock of their row; the superusers' lock is taken after it by everybody, and only by superusers.
     async fn lock_leaving_actor(
         &self,
         tx: &Transaction,
         actor: &Actor,
         proof: &Proof,
     ) -> Result<Account, Error> {
-        locks::lock_superusers(tx).await?;
         let account = self.lock_proved_actor(tx, actor, proof).await?;
-        if account.user.is_superuser && !users::other_superuser_exists(tx, account.user.id).await? {
-            return Err(Error::LastSuperuser);
+        if account.user.is_superuser {
+            locks::lock_superusers(tx).await?;
+            if !users::other_superuser_exists(tx, account.user.id).await? {
+                return Err(Error::LastSuperuser);
+            }
         }
         Ok(account)
     }

@@ -3,12 +3,15 @@
 use tokio::time::{Instant, sleep_until};
 
 use super::{Accounts, Policy, SignedIn};
+use crate::clock::Timestamp;
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
-use crate::domain::session::ClientInfo;
-use crate::domain::user::UserStatus;
+use crate::domain::session::{ClientInfo, Session};
+use crate::domain::token::PlainToken;
+use crate::domain::user::{User, UserStatus};
 use crate::error::Error;
 use crate::service::hasher::Verdict;
+use crate::service::retry::retry;
 use crate::store::users::{Account, Change};
 use crate::store::{changes, sessions, users};
 
@@ -58,28 +61,33 @@ impl Accounts {
         if !account.user.is_active() && !reactivate {
             return Err(Error::AccountDeactivated);
         }
-        self.finish(|this| async move { this.commit_sign_in(account, verdict, client).await })
-            .await
+        self.finish(|this| async move {
+            let now = this.clock.now();
+            let (session, token) = this.new_session(account.user.id, client, now)?;
+            let user = retry(|| this.commit_sign_in(&account, &verdict, &session, &token, now)).await?;
+            Ok(SignedIn { user, session, token })
+        })
+        .await
     }
 
     /// Signs in a person whose password was right when `account` was read.
     async fn commit_sign_in(
         &self,
-        account: Account,
-        verdict: Verdict,
-        client: ClientInfo,
-    ) -> Result<SignedIn, Error> {
-        let now = self.clock.now();
+        account: &Account,
+        verdict: &Verdict,
+        session: &Session,
+        token: &PlainToken,
+        now: Timestamp,
+    ) -> Result<User, Error> {
         let id = account.user.id;
-        let (session, token) = self.new_session(id, client, now)?;
         let tx = self.store.begin().await?;
-        if !users::sign_in(&tx, &account, now).await? {
+        if !users::sign_in(&tx, account, now).await? {
             return Err(Error::InvalidCredentials);
         }
-        if let (Verdict::RightButWeak { stronger }, Some(verified)) = (verdict, account.password_hash) {
-            users::rehash(&tx, id, &verified, &stronger).await?;
+        if let (Verdict::RightButWeak { stronger }, Some(verified)) = (verdict, &account.password_hash) {
+            users::rehash(&tx, id, verified, stronger).await?;
         }
-        let mut user = account.user;
+        let mut user = account.user.clone();
         let mut changes = Vec::new();
         if !user.is_active() {
             user.status = UserStatus::Active;
@@ -88,7 +96,7 @@ impl Accounts {
                 status: Some(user.status),
                 ..Change::default()
             };
-            users::update(&tx, id, change, now).await?;
+            users::update(&tx, id, &change, now).await?;
             changes.push(changes::Change::UserChanged { user: id });
         }
         user.last_login_at = Some(now);
@@ -100,8 +108,8 @@ impl Accounts {
         let pushed_out = sessions::make_room(&tx, id, *max_sessions, lifetimes, now).await?;
         let revoked = |session| changes::Change::SessionRevoked { user: id, session };
         changes.extend(pushed_out.into_iter().map(revoked));
-        sessions::insert(&tx, &session, &token.hash()).await?;
+        sessions::insert(&tx, session, &token.hash()).await?;
         self.changes.commit(tx, &changes).await?;
-        Ok(SignedIn { user, session, token })
+        Ok(user)
     }
 }

@@ -30,7 +30,9 @@ pub(super) async fn remove_ended_sessions(
     loop {
         let page = sessions::find_ended(store.reader(), after, PAGE, lifetimes, time).await?;
         if !page.ended.is_empty() {
-            removed += sessions::delete_ended(store.writer(), &page.ended, lifetimes, time).await?;
+            let tx = store.begin().await?;
+            removed += sessions::delete_ended(&tx, &page.ended, lifetimes, time).await?;
+            tx.commit().await?;
         }
         if page.last.is_none() {
             break;

@@ -58,7 +58,9 @@ impl LastSeen {
             let (batch, after) = rest.split_at(length);
             rest = after;
             let ids: Vec<SessionId> = batch.iter().map(|(session, _)| *session).collect();
-            sessions::set_last_seen(store.writer(), &ids, *first, lifetimes).await?;
+            let tx = store.begin().await?;
+            sessions::set_last_seen(&tx, &ids, *first, lifetimes).await?;
+            tx.commit().await?;
             let mut pending = self.lock();
             for (session, seen) in batch {
                 if pending.get(session) == Some(seen) {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use chrono::DateTime;
-use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, TransactionTrait as _};
+use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, TransactionOptions};
 use secrecy::SecretString;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -20,7 +20,7 @@ use crate::domain::phone::PhoneNumber;
 use crate::domain::session::{AuthMethod, ClientInfo, SessionId};
 use crate::domain::token::PlainToken;
 use crate::domain::user::{UserId, UserStatus};
-use crate::store::{changes, users};
+use crate::store::{self, changes, users};
 
 const BOUND: Duration = Duration::from_secs(1);
 
@@ -61,7 +61,13 @@ impl World {
     }
 
     async fn replica_with(&self, clock: Arc<dyn Clock>) -> Replica {
-        let store = Store::open(&SecretString::from(self.url()), 2).await.unwrap();
+        let options = store::Options {
+            url: SecretString::from(self.url()),
+            connections: 2,
+            acquire_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(5),
+        };
+        let store = Store::open(&options).await.unwrap();
         store.migrate().await.unwrap();
         let options = Options {
             lifetimes: Lifetimes {
@@ -262,7 +268,8 @@ async fn what_is_forgotten_while_a_query_is_under_way_is_not_kept() {
     let person = replica.sign_in().await;
     // Both connections are taken, so that the query waits for one.
     let reader = replica.store.reader();
-    let held = (reader.begin().await.unwrap(), reader.begin().await.unwrap());
+    let begin = || reader.begin(TransactionOptions::default());
+    let held = (begin().await.unwrap(), begin().await.unwrap());
     let checking = tokio::spawn({
         let (sessions, token) = (replica.sessions.clone(), person.token.expose().to_owned());
         async move { sessions.validate(&token, Consistency::MinimizeLatency).await }
@@ -296,7 +303,7 @@ async fn past_the_bound_the_database_is_asked_and_nothing_is_guessed() {
     replica.store.clone().close().await.unwrap();
     assert!(matches!(
         replica.tail.read().await,
-        Err(TailError::Store(crate::store::StoreError::Unavailable(_)))
+        Err(TailError::Store(store::StoreError::Unavailable(_)))
     ));
     world.clock.advance(BOUND);
     assert!(replica.is_cached(&person).await);

@@ -11,6 +11,8 @@ use tokio::process::{Child, ChildStdout};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::place::Place;
+
 /// How long anything that a process does may take in a test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -22,9 +24,8 @@ pub(crate) fn command(folder: &Path) -> Command {
 }
 
 /// Runs a command to its end.
-pub(crate) fn run(folder: &Path, arguments: &[&str], input: &str) -> Output {
-    let mut child = command(folder)
-        .args(arguments)
+pub(crate) fn run(command: &mut Command, input: &str) -> Output {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -44,10 +45,10 @@ pub(crate) struct ServerProcess {
 
 impl ServerProcess {
     /// Starts the binary on a free port, and waits for it to print which.
-    pub(crate) async fn start(folder: &Path, flags: &[&str]) -> Self {
-        let mut child = tokio::process::Command::from(command(folder))
+    pub(crate) async fn start(place: &Place, flags: &[&str]) -> Self {
+        let mut child = tokio::process::Command::from(place.command())
             .args(["serve", "--listen=127.0.0.1:0"])
-            .args(super::CHEAP_HASHES)
+            .args(super::TEST_FLAGS)
             .args(flags)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use sea_orm::{
-    ConnectionTrait as _, Database, DatabaseConnection, DatabaseTransaction, DbBackend,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, IsolationLevel, QueryResult,
     SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait as _,
 };
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Person;
+use super::place::Place;
+
+/// The tables of the service.
+pub(crate) const TABLES: [&str; 5] = ["users", "sessions", "locks", "identity_changes", "change_log"];
 
 /// A connection to the database of a server.
 pub(crate) struct TestDatabase {
@@ -17,9 +21,9 @@ pub(crate) struct TestDatabase {
 }
 
 impl TestDatabase {
-    pub(crate) async fn open(url: &str) -> Self {
+    pub(crate) async fn open(place: &Place) -> Self {
         Self {
-            connection: Database::connect(url).await.unwrap(),
+            connection: place.connect().await,
         }
     }
 
@@ -30,67 +34,39 @@ impl TestDatabase {
 
     /// Counts the rows of a table.
     pub(crate) async fn count(&self, table: &str) -> i64 {
-        let statement =
-            Statement::from_string(DbBackend::Sqlite, format!("SELECT COUNT(*) AS n FROM {table}"));
-        self.connection
-            .query_one_raw(statement)
-            .await
-            .unwrap()
-            .unwrap()
-            .try_get("", "n")
-            .unwrap()
+        let sql = format!("SELECT COUNT(*) AS n FROM {table}");
+        let row = self.query(Statement::from_string(self.backend(), sql)).await;
+        row.unwrap().try_get("", "n").unwrap()
+    }
+
+    /// Counts the sessions of a person, ended or not.
+    pub(crate) async fn sessions_of(&self, person: &Person) -> i64 {
+        let sql = "SELECT COUNT(*) AS n FROM sessions WHERE user_id = ?";
+        let row = self.query(about(self.backend(), sql, person)).await;
+        row.unwrap().try_get("", "n").unwrap()
     }
 
     /// Waits until a query finds a row, and fails if it does not within ten seconds. The id of a person is its only value.
     pub(crate) async fn wait_for(&self, query: &str, person: &Person) {
-        let statement = Statement::from_sql_and_values(DbBackend::Sqlite, query, [id_of(person).into()]);
-        let mut ticks = tokio::time::interval(Duration::from_millis(1));
-        let waiting = async {
-            while self
-                .connection
-                .query_one_raw(statement.clone())
-                .await
-                .unwrap()
-                .is_none()
-            {
-                ticks.tick().await;
-            }
-        };
-        timeout(Duration::from_secs(10), waiting)
-            .await
-            .expect("was not found");
+        let period = Duration::from_millis(1);
+        self.finds(about(self.backend(), query, person), period).await;
     }
 
     /// The PHC string of a person's password.
     pub(crate) async fn password_hash(&self, person: &Person) -> String {
         let sql = "SELECT password_hash FROM users WHERE id = ?";
-        let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, [id_of(person).into()]);
-        self.connection
-            .query_one_raw(statement)
-            .await
-            .unwrap()
-            .unwrap()
-            .try_get("", "password_hash")
-            .unwrap()
+        let row = self.query(about(self.backend(), sql, person)).await;
+        row.unwrap().try_get("", "password_hash").unwrap()
     }
 
-    /// All that is stored, as text: every column of every row of every table.
+    /// All that is stored, as text: every column of every row of every table, what is no text in hexadecimal.
     pub(crate) async fn dump(&self) -> String {
         let mut dump = String::new();
-        for table in ["users", "sessions", "locks", "identity_changes", "change_log"] {
-            let sql = format!("SELECT * FROM {table}");
-            let rows = self
-                .connection
-                .query_all_raw(Statement::from_string(DbBackend::Sqlite, sql))
-                .await
-                .unwrap();
-            for row in rows {
+        for table in TABLES {
+            let statement = Statement::from_string(self.backend(), format!("SELECT * FROM {table}"));
+            for row in self.connection.query_all_raw(statement).await.unwrap() {
                 for column in row.column_names() {
-                    let text: Option<String> = row.try_get("", &column).unwrap_or_else(|_| {
-                        let bytes: Vec<u8> = row.try_get("", &column).unwrap_or_default();
-                        Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-                    });
-                    dump.push_str(&format!("{table}.{column}={}\n", text.unwrap_or_default()));
+                    dump.push_str(&format!("{table}.{column}={}\n", text_of(&row, &column)));
                 }
             }
         }
@@ -99,13 +75,87 @@ impl TestDatabase {
 
     /// Keeps everybody else from writing, until the transaction is committed. Reading goes on.
     pub(crate) async fn hold_writes(&self) -> HeldWrites {
+        let backend = self.backend();
+        let options = TransactionOptions {
+            // With the gaps between the rows, so that nobody inserts.
+            isolation_level: (backend == DbBackend::MySql).then_some(IsolationLevel::RepeatableRead),
+            // The transaction is the lock.
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let transaction = self.connection.begin_with_options(options).await.unwrap();
+        match backend {
+            DbBackend::Postgres => {
+                // Of what there is, the strongest lock that lets others read; it stops SELECT FOR UPDATE, too.
+                let lock = format!("LOCK TABLE {} IN EXCLUSIVE MODE", TABLES.join(", "));
+                transaction.execute_unprepared(&lock).await.unwrap();
+            }
+            DbBackend::MySql => {
+                for table in TABLES {
+                    let lock = format!("SELECT 1 FROM {table} FOR UPDATE");
+                    let lock = Statement::from_string(backend, lock);
+                    transaction.query_all_raw(lock).await.unwrap();
+                }
+            }
+            _ => {}
+        }
+        HeldWrites { transaction }
+    }
+
+    /// Begins a transaction, which on PostgreSQL is not the one that looks for deadlocks, and so is never the one that is
+    /// ended. On MySQL that is the one that has changed less.
+    pub(crate) async fn begin(&self) -> HeldWrites {
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        HeldWrites {
-            transaction: self.connection.begin_with_options(options).await.unwrap(),
+        let transaction = self.connection.begin_with_options(options).await.unwrap();
+        if self.backend() == DbBackend::Postgres {
+            transaction
+                .execute_unprepared("SET LOCAL deadlock_timeout = '1min'")
+                .await
+                .unwrap();
         }
+        HeldWrites { transaction }
+    }
+
+    /// Waits until somebody waits for a row that another transaction has locked. On SQLite nobody can: there it is known
+    /// by other means.
+    pub(crate) async fn somebody_waits(&self) {
+        let sql = match self.backend() {
+            DbBackend::Postgres => {
+                "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            }
+            DbBackend::MySql => {
+                "SELECT 1 FROM information_schema.innodb_trx JOIN information_schema.processlist \
+                 ON id = trx_mysql_thread_id WHERE trx_state = 'LOCK WAIT' AND db = DATABASE()"
+            }
+            _ => return,
+        };
+        // InnoDB shows what it knew a tenth of a second ago, or longer, if it is asked more often than that.
+        let period = Duration::from_millis(150);
+        self.finds(Statement::from_string(self.backend(), sql), period)
+            .await;
+    }
+
+    fn backend(&self) -> DbBackend {
+        self.connection.get_database_backend()
+    }
+
+    async fn finds(&self, statement: Statement, period: Duration) {
+        let mut ticks = tokio::time::interval(period);
+        let waiting = async {
+            while self.query(statement.clone()).await.is_none() {
+                ticks.tick().await;
+            }
+        };
+        timeout(Duration::from_secs(10), waiting)
+            .await
+            .expect("was not found");
+    }
+
+    async fn query(&self, statement: Statement) -> Option<QueryResult> {
+        self.connection.query_one_raw(statement).await.unwrap()
     }
 }
 
@@ -120,18 +170,48 @@ impl HeldWrites {
         execute(&self.transaction, statement, person).await;
     }
 
+    /// Locks the row of a person, which waits for whoever has locked it. On SQLite all is locked already.
+    pub(crate) async fn lock(&self, person: &Person) {
+        let backend = self.transaction.get_database_backend();
+        if backend != DbBackend::Sqlite {
+            let sql = "SELECT 1 FROM users WHERE id = ? FOR UPDATE";
+            let locked = self.transaction.query_one_raw(about(backend, sql, person)).await;
+            assert!(locked.unwrap().is_some());
+        }
+    }
+
     /// Commits, and lets the others write.
     pub(crate) async fn release(self) {
         self.transaction.commit().await.unwrap();
     }
 }
 
-async fn execute(db: &impl sea_orm::ConnectionTrait, statement: &str, person: &Person) {
-    let statement = Statement::from_sql_and_values(DbBackend::Sqlite, statement, [id_of(person).into()]);
+async fn execute(db: &impl ConnectionTrait, statement: &str, person: &Person) {
+    let statement = about(db.get_database_backend(), statement, person);
     assert!(
         db.execute_raw(statement).await.unwrap().rows_affected() > 0,
         "nothing changed"
     );
+}
+
+/// A statement with the id of a person as its only value, which is written `?`.
+fn about(backend: DbBackend, sql: &str, person: &Person) -> Statement {
+    let sql = match backend {
+        DbBackend::Postgres => sql.replace('?', "$1"),
+        _ => sql.to_owned(),
+    };
+    Statement::from_sql_and_values(backend, sql, [id_of(person).into()])
+}
+
+fn text_of(row: &QueryResult, column: &str) -> String {
+    if let Ok(text) = row.try_get::<Option<String>>("", column) {
+        return text.unwrap_or_default();
+    }
+    if let Ok(id) = row.try_get::<Uuid>("", column) {
+        return id.simple().to_string();
+    }
+    let bytes: Vec<u8> = row.try_get("", column).unwrap_or_default();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn id_of(person: &Person) -> Uuid {

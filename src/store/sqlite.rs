@@ -1,0 +1,104 @@
+//! SQLite: one file, many readers, one writer.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::str::FromStr as _;
+
+use sea_orm::sqlx::ConnectOptions as _;
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sea_orm::{
+    DatabaseConnection, SqliteTransactionMode, SqlxSqliteConnector, TransactionOptions, TransactionTrait as _,
+};
+
+use super::error::cannot_connect;
+use super::{Options, Pool, Store, StoreError, migrate_to_date};
+
+/// Opens the file, which is made if it is missing, for the eyes of this user only.
+pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreError> {
+    let file = parse_url(url, options)?;
+    // Every connection to `sqlite::memory:` has a database of its own, so there can be only one.
+    if is_in_memory(url) {
+        let only = connect(file, 1, options).await?;
+        let pool = Pool::unbounded(only.clone());
+        return Ok(Store {
+            reader: pool.clone(),
+            writer: pool.clone(),
+            tail: pool,
+            schema: only,
+        });
+    }
+    make_private_file(&file);
+    // SQLite has one writer at a time. A pool of one connection lets writers of this process wait in line, where
+    // SQLite's own waiting would let them poll and starve each other.
+    let writer = connect(file.clone(), 1, options).await?;
+    let read_only = file.pragma("query_only", "on");
+    let reader = connect(read_only.clone(), options.connections, options).await?;
+    let tail = connect(read_only, 1, options).await?;
+    Ok(Store {
+        reader: Pool::unbounded(reader),
+        writer: Pool::unbounded(writer.clone()),
+        tail: Pool::unbounded(tail),
+        schema: writer,
+    })
+}
+
+/// Brings the schema up to date, in one transaction that keeps other processes from doing the same.
+pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreError> {
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    let tx = schema.begin_with_options(options).await?;
+    migrate_to_date(&tx).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Opens a pool of at most so many connections.
+async fn connect(
+    file: SqliteConnectOptions,
+    connections: u32,
+    options: &Options,
+) -> Result<DatabaseConnection, StoreError> {
+    let pool = SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(options.acquire_timeout)
+        // There is no network between us and a file.
+        .test_before_acquire(false)
+        // A database in memory lives as long as its connection.
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_with(file)
+        .await
+        .map_err(cannot_connect)?;
+    Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
+}
+
+/// What the URL says, with what we promise: an acknowledged write survives a power cut, and no row is an orphan.
+fn parse_url(url: &str, options: &Options) -> Result<SqliteConnectOptions, StoreError> {
+    let file = SqliteConnectOptions::from_str(url).map_err(|_| StoreError::InvalidUrl)?;
+    // Without a file, SQLite gives every connection a temporary database of its own.
+    if file.get_filename().as_os_str().is_empty() {
+        return Err(StoreError::InvalidUrl);
+    }
+    Ok(file
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(options.acquire_timeout)
+        .disable_statement_logging())
+}
+
+/// Makes the file if it is missing, readable by this user only; SQLite gives its other files the same mode. What goes
+/// wrong here goes wrong again, and is told, when the database is opened.
+fn make_private_file(file: &SqliteConnectOptions) {
+    let _ = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file.get_filename());
+}
+
+fn is_in_memory(url: &str) -> bool {
+    url.contains(":memory:") || url.contains("mode=memory")
+}

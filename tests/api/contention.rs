@@ -1,0 +1,110 @@
+//! Everybody changes the same people at once: transactions meet, on every database in its own way, and callers are not
+//! told of it.
+
+use std::time::Duration;
+
+use phone_identity::proto::v1;
+use tokio::task::JoinSet;
+use tonic::{Code, Status};
+
+use crate::support::{Client, PASSWORD, Person, TestServer, credentials, validation, with_bearer};
+
+const PEOPLE: usize = 3;
+const DEVICES: usize = 6;
+const ROUNDS: usize = 6;
+
+/// Signs in, uses the session, changes the person, and ends sessions: that one, the others, or none.
+async fn use_a_device(mut client: Client, phone_number: String, device: usize) -> Result<(), Status> {
+    for round in 0..ROUNDS {
+        let signed_in = client.authenticate(credentials(&phone_number, PASSWORD)).await?;
+        let token = signed_in.into_inner().session_token;
+        client.validate_session(validation(&token)).await?;
+        let locale = ["en", "uz", "ru", "tr"][(device + round) % 4];
+        let update = v1::UpdateProfileRequest {
+            locale: Some(locale.to_owned()),
+            ..v1::UpdateProfileRequest::default()
+        };
+        client.update_profile(with_bearer(&token, update)).await?;
+        match (device + round) % 3 {
+            0 => {
+                let others = v1::RevokeSessionsRequest {
+                    all_others: true,
+                    ..v1::RevokeSessionsRequest::default()
+                };
+                client.revoke_sessions(with_bearer(&token, others)).await?;
+            }
+            1 => {
+                let session_token = token.clone();
+                client
+                    .revoke_session(v1::RevokeSessionRequest { session_token })
+                    .await?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_meets_others_is_told_nothing_but_that_a_session_has_ended() {
+    // Fewer sessions than devices, so that signing in ends some, too.
+    let server = TestServer::start_with(&[
+        "--max-sessions=4",
+        "--cleanup-interval=10ms",
+        "--session-idle-lifetime=10h",
+        "--reauthentication-window=30d",
+    ])
+    .await;
+    let people: Vec<Person> = {
+        let mut people = Vec::new();
+        for _ in 0..PEOPLE {
+            people.push(server.person().await);
+        }
+        people
+    };
+    let mut devices = JoinSet::new();
+    for person in &people {
+        for device in 0..DEVICES {
+            let (client, phone_number) = (server.client().await, person.phone_number.clone());
+            devices.spawn(async move {
+                let mut again = 0;
+                while let Err(status) = use_a_device(client.clone(), phone_number.clone(), device).await {
+                    // Another device has ended this one's session.
+                    assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+                    again += 1;
+                    if again == ROUNDS {
+                        break;
+                    }
+                }
+            });
+        }
+    }
+    // Whole hours pass meanwhile: sessions are used and end by themselves, which the background work writes. Not a day, after
+    // which entries of the change log are removed.
+    let mut hours = 0..22;
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    while let Some(ended) = tokio::select! {
+        ended = devices.join_next() => ended,
+        _ = ticks.tick(), if hours.next().is_some() => {
+            server.clock.advance(Duration::from_secs(3600));
+            Some(Ok(()))
+        }
+    } {
+        ended.unwrap();
+    }
+    let count = async |table| server.database.count(table).await;
+    let entries = count("identity_changes").await;
+    assert!(entries > 0);
+    // Without a hole and without a double.
+    assert_eq!(
+        count("change_log WHERE last_seq = (SELECT COUNT(*) FROM identity_changes)").await,
+        1
+    );
+    assert_eq!(
+        count("change_log WHERE last_seq = (SELECT MAX(seq) FROM identity_changes)").await,
+        1
+    );
+    for person in &people {
+        assert!(server.database.sessions_of(person).await <= 4);
+    }
+}
