@@ -206,3 +206,43 @@ SQL
   done
   die "MariaDB does not start"
 }
+
+# start_pgbouncer: puts pgbouncer, which lends a connection for as long as its client is connected, in front of the server of
+# TEST_POSTGRES_URL, and sets PGBOUNCER_URL.
+start_pgbouncer() {
+  need 'PATH=$PATH:/usr/sbin; pgbouncer --version' pgbouncer
+  local port attempt bouncer
+  bouncer=$(PATH=$PATH:/usr/sbin command -v pgbouncer)
+  make_databases_folder
+  for attempt in 1 2 3; do
+    port=$(free_port)
+    keep pgbouncer.ini <<INI
+[databases]
+* = $(postgres_parameters)
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = $port
+unix_socket_dir =
+auth_type = any
+pool_mode = session
+max_client_conn = 500
+default_pool_size = 50
+INI
+    serve pgbouncer "$bouncer" "$databases_folder/pgbouncer.ini"
+    if wait_for pgbouncer "$!" bash -c "exec 3<>/dev/tcp/127.0.0.1/$port"; then
+      export PGBOUNCER_URL=postgres://postgres@127.0.0.1:$port/postgres?sslmode=disable
+      say "pgbouncer: $("$bouncer" --version | head -1) on port $port"
+      return
+    fi
+    say "pgbouncer did not start (attempt $attempt)"
+  done
+  die "pgbouncer does not start"
+}
+
+# postgres_parameters: the server of TEST_POSTGRES_URL as pgbouncer wants to be told.
+postgres_parameters() {
+  local url=${TEST_POSTGRES_URL#*://} user address
+  url=${url%%[/?]*}
+  user=${url%@*} address=${url##*@}
+  printf 'host=%s port=%s user=%s password=%s' "${address%:*}" "${address##*:}" "${user%%:*}" "${user#*:}"
+}

@@ -34,6 +34,20 @@ tests() {
   fi
 }
 
+# Several servers and one database, by way of pgbouncer.
+replicas_behind_pgbouncer() {
+  local started=$SECONDS command=(cargo test --locked --test api replicas::)
+  if [ -n "${has_nextest:-}" ]; then
+    command=(cargo nextest run --locked --test api --filterset 'test(/^replicas::/)')
+  fi
+  say "tests/api/replicas.rs behind pgbouncer"
+  if TEST_DATABASE=postgres TEST_DATABASE_WAY=$PGBOUNCER_URL run "${command[@]}"; then
+    say "tests/api/replicas.rs behind pgbouncer: passed in $((SECONDS - started)) s"
+  else
+    failed+=("tests/api/replicas.rs behind pgbouncer")
+  fi
+}
+
 for backend in $backends; do
   case $backend in
   sqlite)
@@ -46,6 +60,8 @@ for backend in $backends; do
   postgres)
     start_postgres
     tests postgres --test api
+    start_pgbouncer
+    replicas_behind_pgbouncer
     ;;
   mysql)
     start_mysql

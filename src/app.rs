@@ -1,11 +1,12 @@
 //! The wiring: what is started in which order, health, and an orderly end.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::time::{Instant, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::ServingStatus;
@@ -26,6 +27,13 @@ const READINESS: [&str; 3] = ["", PHONE_IDENTITY, "readiness"];
 
 /// The name under which health says whether the process lives.
 const LIVENESS: &str = "liveness";
+
+/// How often it is looked at whether the database answers.
+const READINESS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long the reader of the change log may be late before the database is said not to answer. Where session checks ask
+/// the database sooner than that, it is said sooner.
+const SLOW: Duration = Duration::from_secs(2);
 
 /// How long closing the database may take, after the calls in flight have had their time.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -103,6 +111,8 @@ impl App {
         let background = self.sessions.clone().run_background(stop_background.clone());
         let mut background = tokio::spawn(background);
         let bound = self.settings.shutdown_timeout;
+        let sessions = self.sessions.clone();
+        let patience = (self.settings.change_log_interval + SLOW).min(self.settings.staleness_bound);
         let services = Services {
             accounts: self.accounts,
             sessions: self.sessions,
@@ -133,6 +143,7 @@ impl App {
             ended = &mut server => return Ok(ended??),
             // Without it no session would be known to be used, and so all would end: better to be started again.
             ended = &mut background => return Ok(ended?),
+            never = tell_readiness(&health, &sessions, patience) => match never {},
         }
         tracing::info!("shutting down");
         set_readiness(&health, ServingStatus::NotServing).await;
@@ -177,6 +188,29 @@ pub async fn open_store(settings: &Settings) -> Result<Store, StartError> {
     let store = Store::open(&settings.store()?).await?;
     store.migrate().await?;
     Ok(store)
+}
+
+/// Tells by health whether the database answers, for as long as it is polled. What says so is the reader of the change log,
+/// which asks it all the time: it does not answer when that has got nowhere for longer than `patience`.
+async fn tell_readiness(health: &HealthReporter, sessions: &Sessions, patience: Duration) -> Infallible {
+    let mut is_serving = true;
+    // Until then the reader may be about to begin.
+    let mut ticks = interval_at(Instant::now() + patience, READINESS_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let answers = sessions.metrics().change_log_lag <= patience;
+        if answers == is_serving {
+            continue;
+        }
+        is_serving = answers;
+        if answers {
+            tracing::info!("serving: the database answers again");
+            set_readiness(health, ServingStatus::Serving).await;
+        } else {
+            tracing::warn!("not serving: the database does not answer");
+            set_readiness(health, ServingStatus::NotServing).await;
+        }
+    }
 }
 
 async fn set_readiness(health: &HealthReporter, status: ServingStatus) {

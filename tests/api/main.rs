@@ -1,5 +1,6 @@
 //! The service as its callers see it: the generated client over a real connection, each test on its own server and
-//! database, which is of the backend that `TEST_DATABASE` names (SQLite). One file an RPC; `hashing`, `races`, `wire`, `logs`, `process` and `commands` are about all of them.
+//! database, which is of the backend that `TEST_DATABASE` names (SQLite). One file an RPC; `hashing`, `races`, `wire`,
+//! `logs`, `process`, `commands`, `replicas` and `network` are about all of them.
 
 #![allow(
     clippy::expect_used,
@@ -22,6 +23,7 @@ mod network;
 mod process;
 mod races;
 mod register;
+mod replicas;
 mod revocation;
 mod revoke_session;
 mod revoke_sessions;

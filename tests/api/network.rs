@@ -3,13 +3,21 @@
 use std::env;
 use std::time::Duration;
 
-use tokio::time::{interval, timeout};
-use tonic::Code;
+use tokio::time::{Instant, interval, timeout};
+use tonic::transport::Channel;
+use tonic::{Code, Request};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
+use crate::replicas::{PATIENCE, check_until, revoke, sign_in};
+use crate::support::binary::ServerProcess;
 use crate::support::place::Place;
 use crate::support::proxy::Proxy;
 use crate::support::refusal::refusal;
-use crate::support::{PASSWORD, TestServer, credentials};
+use crate::support::{
+    PASSWORD, TestServer, channel, connect, credentials, next_phone_number, registration, validation,
+};
 
 /// As when a firewall has forgotten the connections, or a machine is gone: TCP would take a quarter of an hour to notice.
 #[tokio::test]
@@ -70,6 +78,117 @@ async fn connections_that_swallow_everything_are_given_up() {
     timeout(Duration::from_secs(5), recovery)
         .await
         .expect("does not recover");
+}
+
+/// Two servers on one database, of which one gets there by a network that can fail.
+struct Replicas {
+    proxy: Proxy,
+    near: ServerProcess,
+    far: ServerProcess,
+    _place: Place,
+}
+
+impl Replicas {
+    /// `None`: there is no network to the database.
+    async fn start() -> Option<Self> {
+        let place = Place::new().await;
+        let proxy = Proxy::start(&place).await?;
+        let url = format!("--database-url={}", proxy.url(&place));
+        let flags = [
+            url.as_str(),
+            "--database-acquire-timeout=500ms",
+            "--database-statement-timeout=500ms",
+        ];
+        Some(Self {
+            far: ServerProcess::start(&place, &flags).await,
+            near: ServerProcess::start(&place, &[]).await,
+            proxy,
+            _place: place,
+        })
+    }
+}
+
+async fn health(client: &mut HealthClient<Channel>, service: &str) -> ServingStatus {
+    let service = service.to_owned();
+    let answer = client.check(HealthCheckRequest { service }).await;
+    answer.unwrap().into_inner().status()
+}
+
+async fn until_ready_is(client: &mut HealthClient<Channel>, wanted: ServingStatus) {
+    let mut ticks = interval(Duration::from_millis(10));
+    let waiting = async {
+        while health(client, "readiness").await != wanted {
+            ticks.tick().await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.expect("did not become so");
+}
+
+#[tokio::test]
+async fn a_server_without_its_database_says_so_and_does_not_guess_until_the_database_is_back() {
+    let Some(replicas) = Replicas::start().await else {
+        eprintln!("NOT RUN: SQLite has no network");
+        return;
+    };
+    let mut client = connect(replicas.far.address).await;
+    let mut other = connect(replicas.near.address).await;
+    let mut probe = HealthClient::new(channel(replicas.far.address).await);
+    let phone_number = next_phone_number();
+    client
+        .register(registration(&phone_number, PASSWORD))
+        .await
+        .unwrap();
+    let revoked = sign_in(&mut client, &phone_number).await;
+    let kept = sign_in(&mut client, &phone_number).await;
+    for token in [&revoked, &revoked, &kept, &kept] {
+        client.validate_session(validation(token)).await.unwrap();
+    }
+    until_ready_is(&mut probe, ServingStatus::Serving).await;
+
+    replicas.proxy.cut();
+    revoke(&mut other, &revoked).await;
+    // Neither good nor dead: it cannot know.
+    check_until(&mut client, &revoked, Instant::now(), Code::Unavailable).await;
+    until_ready_is(&mut probe, ServingStatus::NotServing).await;
+    assert_eq!(health(&mut probe, "").await, ServingStatus::NotServing);
+    assert_eq!(health(&mut probe, "liveness").await, ServingStatus::Serving);
+    let mut request = Request::new(credentials(&phone_number, PASSWORD));
+    request.set_timeout(Duration::from_secs(5));
+    let refused = refusal(&client.authenticate(request).await.unwrap_err());
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::Unavailable, "DATABASE_UNAVAILABLE")
+    );
+    assert!(refused.retry_after.is_some());
+
+    replicas.proxy.mend();
+    until_ready_is(&mut probe, ServingStatus::Serving).await;
+    check_until(&mut client, &revoked, Instant::now(), Code::Unauthenticated).await;
+    client.validate_session(validation(&kept)).await.unwrap();
+    sign_in(&mut client, &phone_number).await;
+}
+
+/// As when the database's machine stands still: nothing is answered, and nothing is closed.
+#[tokio::test]
+async fn a_server_whose_database_is_silent_says_no_later_than_the_bound_what_was_revoked() {
+    let Some(replicas) = Replicas::start().await else {
+        eprintln!("NOT RUN: SQLite has no network");
+        return;
+    };
+    let mut client = connect(replicas.far.address).await;
+    let mut other = connect(replicas.near.address).await;
+    let phone_number = next_phone_number();
+    client
+        .register(registration(&phone_number, PASSWORD))
+        .await
+        .unwrap();
+    let token = sign_in(&mut client, &phone_number).await;
+    for _ in 0..2 {
+        client.validate_session(validation(&token)).await.unwrap();
+    }
+    replicas.proxy.swallow();
+    revoke(&mut other, &token).await;
+    check_until(&mut client, &token, Instant::now(), Code::Unauthenticated).await;
 }
 
 /// `TEST_DATABASE_CA` is what has signed the certificate of the server, which is for 127.0.0.1 and for no name.

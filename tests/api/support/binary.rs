@@ -44,11 +44,16 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts the binary on a free port, and waits for it to print which.
+    /// Starts the binary on a free port, and waits for it to print which. A flag takes the place of the one that the tests
+    /// have in common.
     pub(crate) async fn start(place: &Place, flags: &[&str]) -> Self {
+        let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
+        let common = super::TEST_FLAGS
+            .into_iter()
+            .filter(|common| !flags.iter().any(|flag| name(flag) == name(common)));
         let mut child = tokio::process::Command::from(place.command())
             .args(["serve", "--listen=127.0.0.1:0"])
-            .args(super::TEST_FLAGS)
+            .args(common)
             .args(flags)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

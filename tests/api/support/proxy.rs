@@ -13,7 +13,18 @@ use super::place::Place;
 pub(crate) struct Proxy {
     address: SocketAddr,
     target: String,
-    swallowed: watch::Sender<()>,
+    state: watch::Sender<State>,
+}
+
+/// What the network does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    /// It passes everything on.
+    Good,
+    /// Connections from before are stopped, and not closed. New ones are good.
+    Swallowing,
+    /// All connections are closed, and new ones too.
+    Cut,
 }
 
 impl Proxy {
@@ -22,12 +33,12 @@ impl Proxy {
         let target = place.server()?;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let swallowed = watch::Sender::new(());
-        tokio::spawn(pass_on(listener, target.clone(), swallowed.clone()));
+        let state = watch::Sender::new(State::Good);
+        tokio::spawn(pass_on(listener, target.clone(), state.clone()));
         Some(Self {
             address,
             target,
-            swallowed,
+            state,
         })
     }
 
@@ -44,19 +55,34 @@ impl Proxy {
 
     /// From now on nothing passes through the connections that there are; and none of them is closed. New ones are good.
     pub(crate) fn swallow(&self) {
-        self.swallowed.send_replace(());
+        self.state.send_replace(State::Swallowing);
+    }
+
+    /// Closes all connections, and new ones, until [`Self::mend`].
+    pub(crate) fn cut(&self) {
+        self.state.send_replace(State::Cut);
+    }
+
+    /// From now on new connections are good again.
+    pub(crate) fn mend(&self) {
+        self.state.send_replace(State::Good);
     }
 }
 
-async fn pass_on(listener: TcpListener, target: String, swallowed: watch::Sender<()>) {
+async fn pass_on(listener: TcpListener, target: String, state: watch::Sender<State>) {
     loop {
         let (mut here, _) = listener.accept().await.unwrap();
-        let (target, mut swallowed) = (target.clone(), swallowed.subscribe());
+        let (target, mut state) = (target.clone(), state.subscribe());
+        if *state.borrow_and_update() == State::Cut {
+            continue;
+        }
         tokio::spawn(async move {
             let mut there = TcpStream::connect(target).await.unwrap();
             tokio::select! {
                 _ = copy_bidirectional(&mut here, &mut there) => {}
-                _ = swallowed.changed() => pending().await,
+                _ = state.changed() => if *state.borrow() == State::Swallowing {
+                    pending::<()>().await;
+                },
             }
         });
     }
