@@ -21,6 +21,7 @@ mod h2load;
 mod hashes;
 mod logins;
 mod machine;
+mod postgres;
 mod report;
 mod rows;
 mod seed;

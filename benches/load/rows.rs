@@ -2,6 +2,7 @@
 
 mod checks;
 mod overload;
+mod postgres;
 mod process;
 mod sign_ins;
 mod storm;
@@ -12,7 +13,7 @@ use crate::Bench;
 use crate::driver::Outcome;
 
 /// The rows that can be asked for.
-pub(crate) const NAMES: [&str; 13] = [
+pub(crate) const NAMES: [&str; 15] = [
     "cached",
     "strong",
     "login",
@@ -26,6 +27,8 @@ pub(crate) const NAMES: [&str; 13] = [
     "resident",
     "start",
     "overload",
+    "postgres-strong",
+    "postgres-growth",
 ];
 
 /// How many checks are in flight where a core is to be saturated.
@@ -38,7 +41,7 @@ type Measure = fn(&mut Bench) -> Result<(), String>;
 
 /// Measures what was asked for. A row that fails does not keep the others from being measured.
 pub(crate) fn run(bench: &mut Bench) {
-    let groups: [(&[&str], Measure); 10] = [
+    let groups: [(&[&str], Measure); 12] = [
         (&["cached"], checks::cached),
         (&["strong"], checks::strong),
         (&["login", "login-portable"], sign_ins::against_raw_hashes),
@@ -49,6 +52,8 @@ pub(crate) fn run(bench: &mut Bench) {
         (&["memory"], process::memory),
         (&["resident", "start"], process::start),
         (&["overload"], overload::overload),
+        (&["postgres-strong"], postgres::strong),
+        (&["postgres-growth"], postgres::growth),
     ];
     for (names, measure) in groups {
         if !names.iter().any(|name| bench.wants(name)) {

@@ -152,7 +152,7 @@ pub(crate) fn check_token(bench: &Bench, server: &Server, session: usize) {
 
 fn check(bench: &Bench, path: &Path, sessions: usize) {
     let cores = bench.cores.both();
-    let server = Server::start(bench, Setup::new(path, &cores));
+    let server = Server::start(bench, &Setup::new(path, &cores));
     for session in [0, sessions / 2, sessions - 1] {
         check_token(bench, &server, session);
     }
@@ -163,7 +163,7 @@ fn stored_hash(bench: &Bench) -> String {
     let path = bench.folder.join("one-person.db");
     remove(&path);
     let cores = bench.cores.both();
-    let server = Server::start(bench, Setup::new(&path, &cores));
+    let server = Server::start(bench, &Setup::new(&path, &cores));
     bench.runtime.block_on(async {
         let request = RegisterRequest {
             phone_number: phone_number(0),

@@ -21,9 +21,9 @@ use crate::{Bench, bare, machine};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How a server is started.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Setup<'a> {
-    pub(crate) database: &'a Path,
+    pub(crate) database_url: String,
     pub(crate) cores: &'a [usize],
     pub(crate) quota: Option<&'a Quota>,
     /// Where its log goes. Without it the log is written all the same, and thrown away by the kernel.
@@ -32,9 +32,15 @@ pub(crate) struct Setup<'a> {
 }
 
 impl<'a> Setup<'a> {
-    pub(crate) fn new(database: &'a Path, cores: &'a [usize]) -> Self {
+    /// On a file of SQLite.
+    pub(crate) fn new(database: &Path, cores: &'a [usize]) -> Self {
+        Self::at(format!("sqlite://{}", database.display()), cores)
+    }
+
+    /// On any database.
+    pub(crate) fn at(database_url: String, cores: &'a [usize]) -> Self {
         Self {
-            database,
+            database_url,
             cores,
             quota: None,
             log: None,
@@ -51,20 +57,20 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts the service, and waits until it serves.
-    pub(crate) fn start(bench: &Bench, setup: Setup<'_>) -> Self {
-        let mut command = service(bench, &setup, "127.0.0.1:0");
+    pub(crate) fn start(bench: &Bench, setup: &Setup<'_>) -> Self {
+        let mut command = service(bench, setup, "127.0.0.1:0");
         let server = Self::spawn(&mut command, setup.cores);
         server.wait_until_serving(bench);
         server
     }
 
     /// Starts the service and gives the time from there to the first answer of health that it serves.
-    pub(crate) fn start_and_time(bench: &Bench, setup: Setup<'_>) -> (Self, Duration) {
+    pub(crate) fn start_and_time(bench: &Bench, setup: &Setup<'_>) -> (Self, Duration) {
         // The port is chosen here, so that it can be tried before the service says anything.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
-        let mut command = service(bench, &setup, &address.to_string());
+        let mut command = service(bench, setup, &address.to_string());
         let begun = Instant::now();
         let child = machine::on(setup.cores, || command.spawn()).expect("the service does not start");
         let server = Self { address, child };
@@ -160,7 +166,7 @@ fn service(bench: &Bench, setup: &Setup<'_>, listen: &str) -> Command {
     command
         .arg("serve")
         .arg(format!("--listen={listen}"))
-        .arg(format!("--database-url=sqlite://{}", setup.database.display()))
+        .arg(format!("--database-url={}", setup.database_url))
         .args(setup.flags)
         .env_clear()
         .current_dir(&bench.folder)

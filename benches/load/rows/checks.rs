@@ -62,7 +62,7 @@ fn against_bare(bench: &mut Bench, name: &str, consistency: Consistency, bar: Ba
     report::say(&format!("{name}: ValidateSession against a bare server"));
     let cores = [bench.cores.server];
     let database = seed::scratch(bench);
-    let service = Server::start(bench, Setup::new(&database, &cores));
+    let service = Server::start(bench, &Setup::new(&database, &cores));
     let bare = Server::start_bare(&cores);
     warm(bench, &service)?;
     let validations = validations(consistency);
@@ -181,7 +181,7 @@ fn misses(bench: &Bench, path: &Path, sessions: usize) -> Outcome {
     // Rows are numbered from one, in the order in which they were written.
     seed::use_now(bench, path, &format!("(rowid - 1) % {step} = 0"));
     let cores = [bench.cores.server];
-    let server = Server::start(bench, Setup::new(path, &cores));
+    let server = Server::start(bench, &Setup::new(path, &cores));
     let messages = (0..ASKED).map(|number| seed::validation(number * step, Consistency::Unspecified));
     let requests = Requests::new(VALIDATE_SESSION, messages);
     drive(target(&server), &requests, 8, Pace::Once, bench.cores.driver)

@@ -30,7 +30,7 @@ pub(super) fn overload(bench: &mut Bench) -> Result<(), String> {
     let log = bench.folder.join("overload.log");
     let server = Server::start(
         bench,
-        Setup {
+        &Setup {
             log: Some(&log),
             ..Setup::new(&database, &cores)
         },

@@ -31,7 +31,7 @@ pub(super) fn memory(bench: &mut Bench) -> Result<(), String> {
     let cores = [bench.cores.server];
     let server = Server::start(
         bench,
-        Setup {
+        &Setup {
             flags,
             ..Setup::new(&path, &cores)
         },
@@ -87,7 +87,7 @@ pub(super) fn start(bench: &mut Bench) -> Result<(), String> {
     let cores = [bench.cores.server];
     let (mut times, mut residents, mut anonymous) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.rounds * 2 {
-        let (server, time) = Server::start_and_time(bench, Setup::new(&database, &cores));
+        let (server, time) = Server::start_and_time(bench, &Setup::new(&database, &cores));
         thread::sleep(Duration::from_millis(200));
         let memory = machine::memory(server.pid());
         times.push(time.as_secs_f64() * 1e3);

@@ -26,7 +26,7 @@ pub(super) fn against_raw_hashes(bench: &mut Bench) -> Result<(), String> {
     report::say("login, login-portable: Authenticate against raw hashing");
     let cores = bench.cores.both();
     let database = seed::scratch(bench);
-    let server = Server::start(bench, Setup::new(&database, &cores));
+    let server = Server::start(bench, &Setup::new(&database, &cores));
     let window = window(bench);
     let (mut logins, mut fast, mut portable, mut shares) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.rounds {
@@ -90,7 +90,7 @@ pub(super) fn under_checks(bench: &mut Bench) -> Result<(), String> {
     report::say("reverse: Authenticate while sessions are checked");
     let cores = bench.cores.both();
     let database = seed::scratch(bench);
-    let server = Server::start(bench, Setup::new(&database, &cores));
+    let server = Server::start(bench, &Setup::new(&database, &cores));
     warm(bench, &server)?;
     let window = window(bench);
     let (mut under, mut idle, mut checks) = (Vec::new(), Vec::new(), Vec::<Outcome>::new());

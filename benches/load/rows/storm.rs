@@ -86,7 +86,7 @@ fn measure(bench: &Bench, cores: &[usize], quota: Option<&Quota>) -> Result<Stor
         quota,
         ..Setup::new(&database, cores)
     };
-    let server = Server::start(bench, setup);
+    let server = Server::start(bench, &setup);
     warm(bench, &server)?;
     let requests = validations(Consistency::Unspecified);
     let mut found = Storm::default();
