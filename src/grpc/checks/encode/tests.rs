@@ -12,7 +12,7 @@ use crate::domain::session::{AuthMethod, SessionId};
 use crate::domain::user::{Locale, UserId, UserStatus};
 use crate::proto::v1;
 
-/// From long before 1970 to long after, also with whole seconds, and the leap second as chrono has it.
+/// From long before 1970 to long after, also with whole seconds.
 fn times() -> impl Strategy<Value = Timestamp> {
     let seconds = prop_oneof![
         Just(0),
