@@ -1,8 +1,10 @@
 //! The gRPC side: from messages to the domain and back.
 //!
 //! `parse` reads messages, collecting every violation; the handlers call one service method each; `convert` builds the
-//! answers; `status` makes every error; `edge` is what all calls pass; `incoming` accepts connections.
+//! answers; `status` makes every error; `edge` is what all calls pass; `checks` is the short way of ValidateSession;
+//! `incoming` accepts connections.
 
+mod checks;
 mod convert;
 mod edge;
 mod incoming;
@@ -11,6 +13,7 @@ mod parse;
 mod phone_identity;
 mod status;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -26,6 +29,7 @@ use crate::proto::DESCRIPTORS;
 use crate::proto::v1::phone_identity_server::PhoneIdentityServer;
 use crate::service::accounts::Accounts;
 use crate::service::sessions::Sessions;
+use checks::Checks;
 use edge::EdgeLayer;
 use phone_identity::PhoneIdentityHandlers;
 
@@ -79,12 +83,13 @@ pub async fn serve(
         sessions,
         rules,
     } = services;
-    let handlers = PhoneIdentityHandlers {
+    let handlers = Arc::new(PhoneIdentityHandlers {
         accounts,
         sessions,
         rules,
-    };
-    let phone_identity = PhoneIdentityServer::new(handlers).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    });
+    let checks = Checks::new(handlers.clone());
+    let phone_identity = PhoneIdentityServer::from_arc(handlers).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -99,7 +104,7 @@ pub async fn serve(
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .layer(EdgeLayer::new(timeout, phone_identity.clone())?)
+        .layer(EdgeLayer::new(timeout, checks)?)
         .add_service(phone_identity)
         .add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(

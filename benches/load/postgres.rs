@@ -114,7 +114,8 @@ impl Postgres {
         let statement = format!(
             "\\set n random(0, {})\nSELECT * FROM sessions WHERE id = {};\n",
             ASKED - 1,
-            id(8).replace(" n)", " :n)").replace("(n)", "(:n)")
+            // pgbench does not tell what type its variable is.
+            id(8).replace("(n)", "(:n::int)")
         );
         std::fs::write(&script, statement).map_err(|error| error.to_string())?;
         let output = Command::new(pgbench())

@@ -10,14 +10,10 @@ use crate::domain::user::{User, UserStatus};
 use crate::proto::v1;
 
 pub(super) fn user(user: &User) -> v1::User {
-    let status = match user.status {
-        UserStatus::Active => v1::UserStatus::Active,
-        UserStatus::Deactivated => v1::UserStatus::Deactivated,
-    };
     v1::User {
         user_id: user.id.to_string(),
         phone_number: user.phone_number.as_str().to_owned(),
-        status: status.into(),
+        status: user_status(user.status).into(),
         is_staff: user.is_staff,
         is_superuser: user.is_superuser,
         has_password: user.has_password,
@@ -29,12 +25,20 @@ pub(super) fn user(user: &User) -> v1::User {
     }
 }
 
+pub(super) fn user_status(status: UserStatus) -> v1::UserStatus {
+    match status {
+        UserStatus::Active => v1::UserStatus::Active,
+        UserStatus::Deactivated => v1::UserStatus::Deactivated,
+    }
+}
+
 /// `last_seen_at` is when the session was last used, which may be later than when it was read.
 pub(super) fn session(session: &Session, last_seen_at: Timestamp, lifetimes: &Lifetimes) -> v1::Session {
     let idle_expires_at = session.idle_expires_at_if_seen(last_seen_at, lifetimes);
-    let auth_methods = session.auth_methods.iter().map(|method| match method {
-        AuthMethod::Password => v1::AuthMethod::Password.into(),
-    });
+    let auth_methods = session
+        .auth_methods
+        .iter()
+        .map(|method| auth_method(*method).into());
     v1::Session {
         session_id: session.id.to_string(),
         user_id: session.user_id.to_string(),
@@ -44,6 +48,12 @@ pub(super) fn session(session: &Session, last_seen_at: Timestamp, lifetimes: &Li
         idle_expires_at: Some(timestamp(idle_expires_at)),
         auth_methods: auth_methods.collect(),
         client: client(&session.client),
+    }
+}
+
+pub(super) fn auth_method(method: AuthMethod) -> v1::AuthMethod {
+    match method {
+        AuthMethod::Password => v1::AuthMethod::Password,
     }
 }
 
@@ -61,6 +71,6 @@ fn client(client: &ClientInfo) -> Option<v1::ClientInfo> {
     })
 }
 
-fn timestamp(time: Timestamp) -> ProtoTimestamp {
+pub(super) fn timestamp(time: Timestamp) -> ProtoTimestamp {
     SystemTime::from(time).into()
 }

@@ -19,12 +19,11 @@ use tower::{Layer, Service};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::phone_identity::PhoneIdentityHandlers;
+use super::checks::Checks;
 use super::status::{self, WireError};
 use super::{MAX_MESSAGE_BYTES, metadata};
 use crate::i18n::Language;
 use crate::proto::DESCRIPTORS;
-use crate::proto::v1::phone_identity_server::PhoneIdentityServer;
 
 /// The path of ValidateSession.
 const VALIDATE_SESSION: &str = "/phone_identity.v1.PhoneIdentity/ValidateSession";
@@ -42,17 +41,14 @@ pub(super) struct EdgeLayer {
     timeout: Duration,
     /// The paths of our RPCs. Any other path is the caller's own text, and is not logged.
     paths: Arc<HashSet<String>>,
-    /// Takes the calls of ValidateSession, which so need no routing.
-    checks: PhoneIdentityServer<PhoneIdentityHandlers>,
+    /// Takes the calls of ValidateSession.
+    checks: Checks,
 }
 
 impl EdgeLayer {
     /// # Errors
     /// When the compiled-in descriptors cannot be read.
-    pub(super) fn new(
-        timeout: Duration,
-        checks: PhoneIdentityServer<PhoneIdentityHandlers>,
-    ) -> Result<Self, prost::DecodeError> {
+    pub(super) fn new(timeout: Duration, checks: Checks) -> Result<Self, prost::DecodeError> {
         let descriptors = FileDescriptorSet::decode(DESCRIPTORS)?;
         let mut paths = HashSet::new();
         for file in &descriptors.file {
@@ -118,7 +114,7 @@ where
         let given_id = given_request_id(request.headers());
         if path == VALIDATE_SESSION {
             // The time runs from here, as tonic's does, and not from when the task is first polled.
-            let answer = tokio::time::timeout(timeout, self.layer.checks.call(request));
+            let answer = tokio::time::timeout(timeout, self.layer.checks.clone().call(request));
             return Box::pin(check(answer, begun, language, given_id));
         }
         let is_ours = self.layer.paths.contains(path);
@@ -155,28 +151,23 @@ where
 /// ValidateSession, the call that comes with every request to every other service. What goes well is not logged here: the
 /// check engine counts it. It has no span, and a request id only if the caller gave one.
 async fn check(
-    answer: Timeout<impl Future<Output = Result<Response<Body>, Infallible>>>,
+    answer: Timeout<impl Future<Output = Response<Body>>>,
     begun: Instant,
     language: Language,
     given_id: Option<String>,
 ) -> Result<Response<Body>, Infallible> {
-    let response = match answer.await {
-        Ok(Ok(response)) => response,
-        Ok(Err(never)) => match never {},
+    let mut response = match answer.await {
+        Ok(response) => response,
         Err(_) => status::of_wire_error(WireError::DeadlineExceeded, language).into_http(),
     };
     // Only what is no answer of the handler has its status here and not in the trailers.
     if !response.headers().contains_key(Status::GRPC_STATUS) {
-        return Ok(match given_id {
-            Some(id) => {
-                let mut response = response;
-                set_request_id(&mut response, id);
-                response
-            }
-            None => response,
-        });
+        if let Some(id) = given_id {
+            set_request_id(&mut response, id);
+        }
+        return Ok(response);
     }
-    let mut response = in_our_words(response, language);
+    response = in_our_words(response, language);
     let request_id = given_id.unwrap_or_else(new_request_id);
     let span = tracing::info_span!("call", rpc = &VALIDATE_SESSION[1..], request_id);
     span.in_scope(|| {

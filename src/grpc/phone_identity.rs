@@ -2,6 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
+use super::checks::Checked;
 use super::{convert, metadata, parse, status};
 use crate::domain::rules::Rules;
 use crate::domain::session::Session;
@@ -65,23 +66,25 @@ impl PhoneIdentityHandlers {
         })
     }
 
-    async fn try_validate_session(
-        &self,
-        request: v1::ValidateSessionRequest,
-    ) -> Result<v1::ValidateSessionResponse, Error> {
+    async fn try_check_session(&self, request: v1::ValidateSessionRequest) -> Result<Checked, Error> {
         let consistency = parse::consistency(request.consistency)?;
         let known = self
             .sessions
             .validate(&request.session_token, consistency)
             .await?;
-        Ok(v1::ValidateSessionResponse {
-            user: Some(convert::user(known.user())),
-            session: Some(convert::session(
-                known.session(),
-                known.last_seen_at(),
-                self.sessions.lifetimes(),
-            )),
+        Ok(Checked {
+            known,
+            lifetimes: *self.sessions.lifetimes(),
         })
+    }
+
+    /// ValidateSession, for those who make its answer: see [`super::checks`].
+    pub(super) async fn check_session(
+        &self,
+        request: Request<v1::ValidateSessionRequest>,
+    ) -> Answer<Checked> {
+        let (headers, request) = split(request);
+        answer(&headers, self.try_check_session(request).await)
     }
 
     async fn try_list_sessions(&self, headers: &http::HeaderMap) -> Result<v1::ListSessionsResponse, Error> {
@@ -180,12 +183,13 @@ impl PhoneIdentity for PhoneIdentityHandlers {
         answer(&headers, self.try_authenticate(request).await)
     }
 
+    /// What comes over the network is answered by [`super::checks`], the same without the message.
     async fn validate_session(
         &self,
         request: Request<v1::ValidateSessionRequest>,
     ) -> Answer<v1::ValidateSessionResponse> {
-        let (headers, request) = split(request);
-        answer(&headers, self.try_validate_session(request).await)
+        let checked = self.check_session(request).await?;
+        Ok(checked.map(Checked::into))
     }
 
     async fn revoke_session(
