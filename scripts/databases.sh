@@ -132,6 +132,8 @@ make_certificate() {
 
 # start_postgres: sets TEST_POSTGRES_URL, unless it is set already.
 start_postgres() {
+  # The tests make dumps and restore them.
+  need 'pg_dump --version && pg_restore --version && psql --version' postgresql-client
   if [ -n "${TEST_POSTGRES_URL:-}" ]; then
     say "PostgreSQL: the server of TEST_POSTGRES_URL"
     unset TEST_DATABASE_CA
@@ -168,6 +170,7 @@ start_postgres() {
 
 # start_mysql: starts MariaDB and sets TEST_MYSQL_URL, unless it is set already.
 start_mysql() {
+  need 'mariadb-dump --version || mysqldump --version' mariadb-client
   if [ -n "${TEST_MYSQL_URL:-}" ]; then
     say "MySQL: the server of TEST_MYSQL_URL"
     unset TEST_DATABASE_CA

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 the command could not do it, 2 a setting or an argument is bad or the service cannot start.
 
+mod backup;
 mod calibrate;
 mod operator;
 mod phone_check;
@@ -10,7 +11,7 @@ mod serve;
 use std::env;
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -45,6 +46,14 @@ enum Command {
     Serve,
     /// Bring the schema of the database up to date
     Migrate,
+    /// Copy the SQLite database into a new file, while it is used
+    Backup {
+        /// The new file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// After the database was restored: make all running processes forget what they know of it
+    AfterRestore,
     /// Create a person who is staff and superuser
     Createsuperuser {
         /// Phone number of the new superuser
@@ -195,6 +204,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match command.unwrap_or(Command::Serve) {
         Command::Serve => runtime(&settings)?.block_on(serve::serve(settings)),
         Command::Migrate => runtime(&settings)?.block_on(operator::migrate(&settings)),
+        Command::Backup { file } => runtime(&settings)?.block_on(backup::backup(&settings, &file)),
+        Command::AfterRestore => runtime(&settings)?.block_on(backup::after_restore(&settings)),
         Command::Createsuperuser {
             phone_number,
             password,

@@ -2,6 +2,7 @@
 //!
 //! Policy, time and transactions are the service's; nothing of SeaORM leaves this module but the handles.
 
+mod backup;
 pub mod changes;
 mod entity;
 mod error;
@@ -22,6 +23,7 @@ use sea_orm::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
+pub use backup::{BackupError, backup};
 pub use error::StoreError;
 pub use pool::{Pool, Transaction};
 

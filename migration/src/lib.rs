@@ -6,7 +6,9 @@
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::prelude::{MigratorTrait, SchemaManager};
-use sea_orm_migration::sea_orm::{DbBackend, EntityTrait as _};
+use sea_orm_migration::sea_orm::{
+    ConnectionTrait, DbBackend, EntityTrait as _, FromQueryResult as _, Iterable as _,
+};
 use sea_orm_migration::{IntoSchemaManagerConnection, seaql_migrations};
 
 mod m20261124_000001_users_and_sessions;
@@ -24,10 +26,39 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000002_change_log::Migration),
         ]
     }
+
+    /// What has been applied, but for what is newer than all that this version knows: SeaORM would refuse to start. In a
+    /// rolling upgrade an old process may have to start on a database that a new one has migrated. What is not known and
+    /// not newer comes from something else, and is refused.
+    async fn get_migration_models<C>(db: &C) -> Result<Vec<seaql_migrations::Model>, DbErr>
+    where
+        C: ConnectionTrait,
+    {
+        Self::install(db).await?;
+        let newest = Self::migrations()
+            .last()
+            .map(|migration| migration.name().to_owned());
+        let query = Query::select()
+            .from(Self::migration_table_name())
+            .columns(seaql_migrations::Column::iter())
+            .order_by(seaql_migrations::Column::Version, Order::Asc)
+            .to_owned();
+        let applied = db.query_all(&query).await?;
+        let applied = applied
+            .iter()
+            .map(|row| seaql_migrations::Model::from_query_result(row, ""));
+        applied
+            .filter(|row| {
+                row.as_ref()
+                    .map_or(true, |row| Some(&row.version) <= newest.as_ref())
+            })
+            .collect()
+    }
 }
 
-/// Whether all migrations have been applied. There may be more of them, by a newer version, and that is well: it has only
-/// added to the schema what this version does not use, until none of this version runs any more.
+/// Whether all migrations have been applied, and none that comes from elsewhere. There may be newer ones, of a newer version,
+/// and that is well: it has only added to the schema what this version does not use, until none of this version runs any
+/// more.
 ///
 /// # Errors
 /// When the database cannot be read.
@@ -36,13 +67,21 @@ pub async fn is_up_to_date<'c>(db: impl IntoSchemaManagerConnection<'c>) -> Resu
     if !schema.has_table("seaql_migrations").await? {
         return Ok(false);
     }
-    let applied = seaql_migrations::Entity::find()
+    let applied: Vec<String> = seaql_migrations::Entity::find()
         .all(schema.get_connection())
-        .await?;
-    let is_applied = |name: &str| applied.iter().any(|migration| migration.version == name);
-    Ok(Migrator::migrations()
+        .await?
+        .into_iter()
+        .map(|row| row.version)
+        .collect();
+    let migrations = Migrator::migrations();
+    let known: Vec<&str> = migrations.iter().map(|migration| migration.name()).collect();
+    let newest = known.last().copied().unwrap_or_default();
+    Ok(known
         .iter()
-        .all(|migration| is_applied(migration.name())))
+        .all(|name| applied.iter().any(|version| version == name))
+        && applied
+            .iter()
+            .all(|version| known.contains(&version.as_str()) || version.as_str() > newest))
 }
 
 /// A new table, unless it is there.

@@ -4,7 +4,7 @@
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, QueryFilter as _,
+    ColumnTrait as _, Condition, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, QueryFilter as _,
     QueryOrder as _, QuerySelect as _,
 };
 use uuid::Uuid;
@@ -14,6 +14,9 @@ use super::{StoreError, Transaction};
 use crate::clock::Timestamp;
 use crate::domain::session::SessionId;
 use crate::domain::user::UserId;
+
+/// The epoch of a copy that nobody has used yet.
+const LEFT_EPOCH: Uuid = Uuid::nil();
 
 /// What happened that others have to know of. A sign-in and a use of a session are not among it: they make nothing false
 /// that was true.
@@ -125,11 +128,15 @@ pub struct Head {
 /// When the database fails.
 pub async fn head(db: &impl ConnectionTrait) -> Result<Head, StoreError> {
     let row = change_log::Entity::find_by_id(change_log::ID).one(db).await?;
-    let row = row.ok_or_else(|| DbErr::RecordNotFound("change_log has no row".to_owned()))?;
+    let row = row.ok_or_else(no_head)?;
     Ok(Head {
         epoch: row.epoch,
         last_seq: row.last_seq,
     })
+}
+
+fn no_head() -> DbErr {
+    DbErr::RecordNotFound("change_log has no row".to_owned())
 }
 
 /// An entry of the log, as far as it has to be understood to forget what is out of date.
@@ -173,4 +180,47 @@ pub async fn prune(db: &impl ConnectionTrait, last: i64) -> Result<u64, StoreErr
         .exec(db)
         .await?;
     Ok(pruned.rows_affected)
+}
+
+/// Begins another history: whoever has read the log forgets everybody. For a database that was restored or taken over from
+/// one that failed, where a number may mean another change than it did before.
+///
+/// # Errors
+/// When the database fails, or the log has no head.
+pub async fn renew_epoch(db: &impl ConnectionTrait) -> Result<Uuid, StoreError> {
+    let epoch = Uuid::new_v4();
+    if set_epoch(db, epoch, Condition::all()).await? == 0 {
+        return Err(no_head().into());
+    }
+    Ok(epoch)
+}
+
+/// Marks a copy of a database: it has no epoch of its own, but gets one when it is used, however often it is restored.
+///
+/// # Errors
+/// When the database fails, or the log has no head.
+pub async fn leave_epoch(db: &impl ConnectionTrait) -> Result<(), StoreError> {
+    if set_epoch(db, LEFT_EPOCH, Condition::all()).await? == 0 {
+        return Err(no_head().into());
+    }
+    Ok(())
+}
+
+/// Gives a copy of a database an epoch of its own, and leaves every other one as it is.
+///
+/// # Errors
+/// When the database fails.
+pub async fn replace_left_epoch(db: &impl ConnectionTrait) -> Result<(), StoreError> {
+    let is_copy = Condition::all().add(change_log::Column::Epoch.eq(LEFT_EPOCH));
+    set_epoch(db, Uuid::new_v4(), is_copy).await?;
+    Ok(())
+}
+
+async fn set_epoch(db: &impl ConnectionTrait, epoch: Uuid, condition: Condition) -> Result<u64, StoreError> {
+    let set = change_log::Entity::update_many()
+        .col_expr(change_log::Column::Epoch, Expr::value(epoch))
+        .filter(condition)
+        .exec(db)
+        .await?;
+    Ok(set.rows_affected)
 }

@@ -11,7 +11,7 @@ use sea_orm::{
 };
 
 use super::error::cannot_connect;
-use super::{Options, Pool, Store, StoreError, migrate_to_date};
+use super::{Options, Pool, Store, StoreError, changes, migrate_to_date};
 
 /// Opens the file, which is made if it is missing, for the eyes of this user only.
 pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreError> {
@@ -42,7 +42,8 @@ pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreErr
     })
 }
 
-/// Brings the schema up to date, in one transaction that keeps other processes from doing the same.
+/// Brings the schema up to date, in one transaction that keeps other processes from doing the same. A copy that was made
+/// by [`backup`](super::backup) gets an epoch of its own.
 pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreError> {
     let options = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
@@ -50,11 +51,12 @@ pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreErro
     };
     let tx = schema.begin_with_options(options).await?;
     migrate_to_date(&tx).await?;
+    changes::replace_left_epoch(&tx).await?;
     Ok(tx.commit().await?)
 }
 
 /// Opens a pool of at most so many connections.
-async fn connect(
+pub(super) async fn connect(
     file: SqliteConnectOptions,
     connections: u32,
     options: &Options,
@@ -74,7 +76,7 @@ async fn connect(
 }
 
 /// What the URL says, with what we promise: an acknowledged write survives a power cut, and no row is an orphan.
-fn parse_url(url: &str, options: &Options) -> Result<SqliteConnectOptions, StoreError> {
+pub(super) fn parse_url(url: &str, options: &Options) -> Result<SqliteConnectOptions, StoreError> {
     let file = SqliteConnectOptions::from_str(url).map_err(|_| StoreError::InvalidUrl)?;
     // Without a file, SQLite gives every connection a temporary database of its own.
     if file.get_filename().as_os_str().is_empty() {
@@ -99,6 +101,6 @@ fn make_private_file(file: &SqliteConnectOptions) {
         .open(file.get_filename());
 }
 
-fn is_in_memory(url: &str) -> bool {
+pub(super) fn is_in_memory(url: &str) -> bool {
     url.contains(":memory:") || url.contains("mode=memory")
 }

@@ -1,14 +1,12 @@
 //! The schema: up, down and up again, by several at once, and after a kill.
 
-use std::process::Stdio;
-
 use migration::{Migrator, MigratorTrait as _, SchemaManager};
 
 use sea_orm::ConnectionTrait as _;
 
 use crate::support::binary::ServerProcess;
 use crate::support::database::{TABLES, TestDatabase};
-use crate::support::place::Place;
+use crate::support::place::{Backend, Place};
 use crate::support::{PASSWORD, TestServer, connect, registration, validation};
 
 #[tokio::test]
@@ -36,25 +34,63 @@ async fn migrations_go_up_down_and_up_with_rows_in_the_tables() {
 #[tokio::test]
 async fn those_who_start_at_once_on_an_empty_database_migrate_it_once() {
     let place = Place::new().await;
-    let migrations: Vec<_> = (0..4)
-        .map(|_| {
-            let mut migrate = place.command();
-            migrate
-                .arg("migrate")
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped());
-            migrate.spawn().unwrap()
-        })
-        .collect();
-    for migration in migrations {
-        let output = migration.wait_with_output().unwrap();
-        assert!(output.status.success(), "{output:?}");
+    let start = || ServerProcess::start(&place, &[]);
+    let servers: [ServerProcess; 4] = tokio::join!(start(), start(), start(), start()).into();
+    for (server, number) in servers.iter().zip(1_u32..) {
+        let mut client = connect(server.address).await;
+        let someone = registration(&format!("+99890123456{number}"), PASSWORD);
+        client.register(someone).await.unwrap();
     }
     let database = TestDatabase::open(&place).await;
     let count = async |table| database.count(table).await;
     let applied = i64::try_from(Migrator::migrations().len()).unwrap();
     assert_eq!(count("seaql_migrations").await, applied);
     assert_eq!((count("locks").await, count("change_log").await), (1, 1));
+    assert_eq!(count("users").await, 4);
+    // Whose migrations they were, and who found them done.
+    for server in servers {
+        server.terminate();
+        let (code, log) = server.ended().await;
+        assert_eq!(code, Some(0), "{log}");
+        assert!(!log.contains("\"ERROR\"") && !log.contains("\"WARN\""), "{log}");
+    }
+}
+
+/// A real kill: the migration has made its first tables, and waits to note that it has done so.
+#[tokio::test]
+async fn a_start_that_is_killed_while_it_migrates_is_made_good_by_the_next_one() {
+    let place = Place::new().await;
+    assert!(place.run(&["migrate"], "").status.success());
+    let database = place.connect().await;
+    Migrator::down(&database, None).await.unwrap();
+    let behind = TestDatabase::open(&place).await;
+    let held = behind.hold_migrations().await;
+    let mut migration = place.command().arg("migrate").spawn().unwrap();
+    TestDatabase::open(&place).await.somebody_waits().await;
+    migration.kill().unwrap();
+    assert!(!migration.wait().unwrap().success());
+    held.release().await;
+    let has_users = SchemaManager::new(&database).has_table("users").await.unwrap();
+    // What changes the schema is part of a transaction, but for MySQL.
+    assert_eq!(has_users, Backend::of_this_run() == Backend::MySql);
+
+    let server = ServerProcess::start(&place, &[]).await;
+    let mut client = connect(server.address).await;
+    client
+        .register(registration("+998901234567", PASSWORD))
+        .await
+        .unwrap();
+    let schema = SchemaManager::new(&database);
+    for table in TABLES {
+        assert!(schema.has_table(table).await.unwrap(), "{table}");
+    }
+    assert!(
+        schema
+            .has_index("sessions", "idx_sessions_user_id_created_at")
+            .await
+            .unwrap()
+    );
+    assert_eq!(TestDatabase::open(&place).await.count("locks").await, 1);
 }
 
 /// MySQL commits what changes the schema at once, so a migration that is killed stays half done, and is not noted as done.

@@ -18,7 +18,7 @@ const PHONE_NUMBER: &str = "+998901234567";
 /// How long a process may take to know of a revocation in another one: the staleness bound, and the time of the call.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-async fn until_invalid(client: &mut Client, token: &str) {
+pub(crate) async fn until_invalid(client: &mut Client, token: &str) {
     let mut ticks = interval(Duration::from_millis(5));
     let waiting = async {
         while client.validate_session(validation(token)).await.is_ok() {

@@ -1,5 +1,7 @@
 //! What only SQLite has: a file. These tests are not run on the other databases (see scripts/test.sh).
 
+mod backup;
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::process::refusal_to_start_in;

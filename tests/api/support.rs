@@ -2,6 +2,7 @@
 
 pub(crate) mod binary;
 pub(crate) mod database;
+pub(crate) mod native;
 pub(crate) mod place;
 pub(crate) mod proxy;
 pub(crate) mod refusal;

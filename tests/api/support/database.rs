@@ -102,6 +102,27 @@ impl TestDatabase {
         HeldWrites { transaction }
     }
 
+    /// Keeps everybody else from noting that a migration was done.
+    pub(crate) async fn hold_migrations(&self) -> HeldWrites {
+        let backend = self.backend();
+        let options = TransactionOptions {
+            // As above.
+            isolation_level: (backend == DbBackend::MySql).then_some(IsolationLevel::RepeatableRead),
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let transaction = self.connection.begin_with_options(options).await.unwrap();
+        let lock = match backend {
+            DbBackend::Postgres => Some("LOCK TABLE seaql_migrations IN EXCLUSIVE MODE"),
+            DbBackend::MySql => Some("SELECT 1 FROM seaql_migrations FOR UPDATE"),
+            _ => None,
+        };
+        if let Some(lock) = lock {
+            transaction.execute_unprepared(lock).await.unwrap();
+        }
+        HeldWrites { transaction }
+    }
+
     /// Begins a transaction, which on PostgreSQL is not the one that looks for deadlocks, and so is never the one that is
     /// ended. On MySQL that is the one that has changed less.
     pub(crate) async fn begin(&self) -> HeldWrites {

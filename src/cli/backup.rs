@@ -1,0 +1,53 @@
+//! `backup` makes a copy of an SQLite database, and `after-restore` is for all databases that were put back.
+
+use std::path::Path;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Failure;
+use crate::app::open_store;
+use crate::config::Settings;
+use crate::error::chain;
+use crate::store::{self, BackupError, Store, StoreError, changes};
+
+pub(super) async fn backup(settings: &Settings, file: &Path) -> Result<(), Failure> {
+    let options = settings
+        .store()
+        .map_err(|error| Failure::Unusable(error.to_string()))?;
+    let cannot_start = |error| Failure::Unusable(format!("cannot start: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(cannot_start)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_start)?;
+    let shown = file.display();
+    // What is half made is removed when it is dropped.
+    let outcome = tokio::select! {
+        outcome = store::backup(&options, file) => outcome,
+        _ = terminate.recv() => Err(BackupError::Interrupted),
+        _ = interrupt.recv() => Err(BackupError::Interrupted),
+    };
+    outcome.map_err(|error| match &error {
+        BackupError::Native(..) | BackupError::InMemory | BackupError::Source(_) => {
+            Failure::Unusable(chain(&error))
+        }
+        _ => Failure::Failed(format!("no backup {shown}: {}", chain(&error))),
+    })?;
+    println!("backup made: {shown}");
+    Ok(())
+}
+
+pub(super) async fn after_restore(settings: &Settings) -> Result<(), Failure> {
+    // What was restored may be older than this program.
+    let store = open_store(settings).await?;
+    let epoch = begin_history(store)
+        .await
+        .map_err(|error| Failure::Failed(chain(&error)))?;
+    println!("the change log has a new epoch: {epoch}");
+    Ok(())
+}
+
+async fn begin_history(store: Store) -> Result<impl std::fmt::Display, StoreError> {
+    let tx = store.begin().await?;
+    let epoch = changes::renew_epoch(&tx).await?;
+    tx.commit().await?;
+    store.close().await?;
+    Ok(epoch)
+}
