@@ -31,8 +31,8 @@ const LIVENESS: &str = "liveness";
 /// How often it is looked at whether the database answers.
 const READINESS_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long the reader of the change log may be late before the database is said not to answer. Where session checks ask
-/// the database sooner than that, it is said sooner.
+/// How long the reader of the change log may be late before the database is said not to answer: longer than a moment in
+/// which a disk or a network hesitates, since all replicas are told of it at once, and none would be asked any more.
 const SLOW: Duration = Duration::from_secs(2);
 
 /// How long closing the database may take, after the calls in flight have had their time.
@@ -112,7 +112,7 @@ impl App {
         let mut background = tokio::spawn(background);
         let bound = self.settings.shutdown_timeout;
         let sessions = self.sessions.clone();
-        let patience = (self.settings.change_log_interval + SLOW).min(self.settings.staleness_bound);
+        let patience = self.settings.change_log_interval + SLOW;
         let services = Services {
             accounts: self.accounts,
             sessions: self.sessions,

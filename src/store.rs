@@ -83,11 +83,12 @@ impl Store {
                 _ => sqlite::migrate(&self.schema).await?,
             }
         }
-        // The one of SQLite is the writer's, too.
-        if self.schema.get_database_backend() != DbBackend::Sqlite {
-            self.schema.close_by_ref().await?;
+        if self.schema.get_database_backend() == DbBackend::Sqlite {
+            // A copy that was made by `backup` gets an epoch of its own.
+            changes::replace_left_epoch(self.writer()).await
+        } else {
+            Ok(self.schema.close_by_ref().await?)
         }
-        Ok(())
     }
 
     /// For single queries that change nothing.

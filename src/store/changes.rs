@@ -211,6 +211,10 @@ pub async fn leave_epoch(db: &impl ConnectionTrait) -> Result<(), StoreError> {
 /// # Errors
 /// When the database fails.
 pub async fn replace_left_epoch(db: &impl ConnectionTrait) -> Result<(), StoreError> {
+    // Most starts need no lock for it.
+    if head(db).await?.epoch != LEFT_EPOCH {
+        return Ok(());
+    }
     let is_copy = Condition::all().add(change_log::Column::Epoch.eq(LEFT_EPOCH));
     set_epoch(db, Uuid::new_v4(), is_copy).await?;
     Ok(())

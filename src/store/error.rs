@@ -122,9 +122,9 @@ fn kind_of_postgres_code(code: &str) -> Kind {
     match code {
         // serialization_failure, deadlock_detected, lock_not_available (lock_timeout).
         "40001" | "40P01" | "55P03" => Kind::Conflict,
-        // read_only_sql_transaction (a standby, after a failover), idle_in_transaction_session_timeout, query_canceled
-        // (statement_timeout).
-        "25006" | "25P03" | "57014" => Kind::Unavailable,
+        // read_only_sql_transaction (a standby, after a failover), idle_in_transaction_session_timeout, in_failed_sql_transaction
+        // (what went before has failed), query_canceled (statement_timeout).
+        "25006" | "25P02" | "25P03" | "57014" => Kind::Unavailable,
         // Connection exceptions, of pgbouncer too; insufficient resources; the server's end or start; errors of its system.
         _ if ["08", "53", "57P", "58"]
             .iter()
@@ -146,6 +146,8 @@ fn kind_of_mysql_number(number: u16) -> Kind {
         1021 | 1037 | 1038 | 1041 | 1114 | 1040 | 1203 | 1226
         // The server ends, or its network fails; the connection or the query was killed.
         | 1053 | 1077 | 1079 | 1158..=1161 | 1184 | 1317 | 1927 | 3168 | 3169
+        // The connection was idle for too long, or is in a transaction that nobody knows of; a node of Galera is not ready.
+        | 4031 | 1568 | 1047
         // It is read only, as a replica is after a failover.
         | 1290 | 1792 | 1836
         // The bound of statements: MariaDB's and MySQL's.

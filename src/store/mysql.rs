@@ -10,7 +10,7 @@ use sea_orm::{
 };
 
 use super::error::cannot_connect;
-use super::pool::{GivenUp, Pool};
+use super::pool::{GivenUp, Pool, soon};
 use super::{Options, Store, StoreError, has_only_parameters, migrate_to_date};
 
 /// What may stand in the URL behind the question mark, as sqlx reads it.
@@ -34,8 +34,8 @@ pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreErr
             .test_before_acquire(false)
             .before_acquire(|connection, state| Box::pin(GivenUp::before_acquire(connection, state.idle_for)))
             .after_release(move |connection, _| {
-                let given_up = given_up.clone();
-                Box::pin(async move { given_up.after_release(connection).await })
+                let question = given_up.question();
+                Box::pin(soon(async move { connection.execute(question).await.map(drop) }))
             })
     };
     let session = session(options);

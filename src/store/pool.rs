@@ -2,13 +2,16 @@
 //!
 //! A database that is stopped, or behind a network that swallows everything, breaks no connection for a long time: TCP
 //! goes on for a quarter of an hour. The server's own bounds do not help then. So a statement is given up here a little
-//! after the server should have given it up; and a connection on which something was given up has to answer soon, or is
-//! closed. Otherwise it would keep its place in the pool, and the service would not recover when the database does.
+//! after the server should have given it up; and a connection that goes back into the pool has to answer soon, or is
+//! closed. Otherwise it would keep its place in the pool, and the service would not recover when the database does. (sqlx
+//! asks each connection that goes back, too, but it waits for ever.)
+//!
+//! A BEGIN that was given up half way is worse: the server may have begun a transaction that sqlx does not know of, and
+//! does not roll back. So a caller that goes away does not end it: it goes on by itself, and what it has begun is rolled
+//! back. And after one that was not answered in time, connections that go back are rolled back first.
 
 use std::io;
-use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sea_orm::prelude::async_trait::async_trait;
@@ -17,7 +20,7 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult,
     RuntimeErr, Statement, TransactionOptions, TransactionTrait as _,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::StoreError;
 
@@ -31,9 +34,12 @@ const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
 /// How much longer than the server we wait for a statement.
 const MARGIN: Duration = Duration::from_millis(500);
 
-/// Whether a statement was given up on a connection of a pool: by its bound, or because nobody waits for it any more.
+/// How long after a BEGIN was given up its connection may come back.
+const SUSPICION: Duration = Duration::from_secs(10);
+
+/// When a BEGIN was given up on a connection of a pool. Of which, the pool does not tell.
 #[derive(Clone, Debug, Default)]
-pub(super) struct GivenUp(Arc<AtomicBool>);
+pub(super) struct GivenUp(Arc<Mutex<Option<Instant>>>);
 
 impl GivenUp {
     /// For `before_acquire`: whether a connection can be used.
@@ -47,29 +53,35 @@ impl GivenUp {
         if idle_for < TRUSTED_IDLE_TIME {
             return Ok(true);
         }
-        show_life(connection).await
+        soon(connection.ping()).await
     }
 
-    /// For `after_release`: whether a connection may go back into the pool.
-    ///
-    /// # Errors
-    /// When it cannot be used any more.
-    pub(super) async fn after_release<C: Connection>(&self, connection: &mut C) -> Result<bool, sqlx::Error> {
-        // It may not be this connection: whose it was, the pool does not tell. Then this costs a round trip.
-        if !self.0.swap(false, Ordering::SeqCst) {
-            return Ok(true);
+    /// For `after_release`, by [`soon`]: what a connection has to answer before it goes back into the pool.
+    pub(super) fn question(&self) -> &'static str {
+        if self.is_recent() {
+            // Where there is no transaction, the servers do nothing, and PostgreSQL warns.
+            "ROLLBACK"
+        } else {
+            "SELECT 1"
         }
-        let outcome = show_life(connection).await;
-        if outcome.is_err() {
-            // The next one may be as bad.
-            self.0.store(true, Ordering::SeqCst);
-        }
-        outcome
+    }
+
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn is_recent(&self) -> bool {
+        let given_up = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        given_up.is_some_and(|at| at.elapsed() < SUSPICION)
     }
 }
 
-async fn show_life<C: Connection>(connection: &mut C) -> Result<bool, sqlx::Error> {
-    match timeout(SIGN_OF_LIFE, connection.ping()).await {
+/// Waits for a sign of life.
+///
+/// # Errors
+/// When it does not come, or the connection cannot be used any more.
+pub(super) async fn soon(sign: impl Future<Output = Result<(), sqlx::Error>>) -> Result<bool, sqlx::Error> {
+    match timeout(SIGN_OF_LIFE, sign).await {
         Ok(answer) => answer.map(|()| true),
         Err(_) => Err(too_slow()),
     }
@@ -79,45 +91,18 @@ fn too_slow() -> sqlx::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the database does not answer").into()
 }
 
-/// How long to wait, and whom to tell when we do not any more.
-#[derive(Clone, Debug, Default)]
-struct Bound {
-    /// `None`: there is nothing between us and the database.
-    patience: Option<Duration>,
-    given_up: GivenUp,
-}
+/// How long to wait for a statement. `None`: there is nothing between us and the database.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bound(Option<Duration>);
 
 impl Bound {
-    async fn wait<T>(&self, statement: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
-        let Some(patience) = self.patience else {
+    async fn wait<T>(self, statement: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
+        let Some(patience) = self.0 else {
             return statement.await;
         };
-        let statement = pin!(statement);
-        // Dropped before the statement, and so before its connection goes back into the pool.
-        let unfinished = Unfinished(Some(&self.given_up));
         match timeout(patience, statement).await {
-            Ok(outcome) => {
-                unfinished.finish();
-                outcome
-            }
+            Ok(outcome) => outcome,
             Err(_) => Err(DbErr::Conn(RuntimeErr::SqlxError(Arc::new(too_slow())))),
-        }
-    }
-}
-
-/// Tells that a statement was given up, unless it has been finished.
-struct Unfinished<'a>(Option<&'a GivenUp>);
-
-impl Unfinished<'_> {
-    fn finish(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        if let Some(given_up) = self.0 {
-            given_up.0.store(true, Ordering::SeqCst);
         }
     }
 }
@@ -127,6 +112,7 @@ impl Drop for Unfinished<'_> {
 pub struct Pool {
     connections: DatabaseConnection,
     bound: Bound,
+    given_up: GivenUp,
 }
 
 impl Pool {
@@ -135,6 +121,7 @@ impl Pool {
         Self {
             connections,
             bound: Bound::default(),
+            given_up: GivenUp::default(),
         }
     }
 
@@ -146,19 +133,34 @@ impl Pool {
     ) -> Self {
         Self {
             connections,
-            bound: Bound {
-                patience: Some(statement_timeout + MARGIN),
-                given_up,
-            },
+            bound: Bound(Some(statement_timeout + MARGIN)),
+            given_up,
         }
     }
 
     pub(crate) async fn begin(&self, options: TransactionOptions) -> Result<Transaction, DbErr> {
-        let begun = self.connections.begin_with_options(options);
-        Ok(Transaction {
-            transaction: self.bound.wait(begun).await?,
-            bound: self.bound.clone(),
-        })
+        let Self {
+            connections,
+            bound,
+            given_up,
+        } = self.clone();
+        let begin = async move {
+            let begun = bound.wait(connections.begin_with_options(options)).await;
+            // Or it was no connection that was waited for in vain, and then this is for nothing.
+            if begun.is_err() {
+                given_up.note();
+            }
+            begun
+        };
+        let transaction = if bound.0.is_some() {
+            // To its end, whoever goes away meanwhile: see the module.
+            let begun = tokio::spawn(begin).await;
+            begun.map_err(|error| DbErr::Custom(error.to_string()))??
+        } else {
+            // SQLite's own thread rolls back what nobody has waited for.
+            begin.await?
+        };
+        Ok(Transaction { transaction, bound })
     }
 
     pub(super) async fn ping(&self) -> Result<(), DbErr> {

@@ -11,7 +11,7 @@ use sea_orm::{
 };
 
 use super::error::cannot_connect;
-use super::{Options, Pool, Store, StoreError, changes, migrate_to_date};
+use super::{Options, Pool, Store, StoreError, migrate_to_date};
 
 /// Opens the file, which is made if it is missing, for the eyes of this user only.
 pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreError> {
@@ -42,8 +42,7 @@ pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreErr
     })
 }
 
-/// Brings the schema up to date, in one transaction that keeps other processes from doing the same. A copy that was made
-/// by [`backup`](super::backup) gets an epoch of its own.
+/// Brings the schema up to date, in one transaction that keeps other processes from doing the same.
 pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreError> {
     let options = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
@@ -51,7 +50,6 @@ pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreErro
     };
     let tx = schema.begin_with_options(options).await?;
     migrate_to_date(&tx).await?;
-    changes::replace_left_epoch(&tx).await?;
     Ok(tx.commit().await?)
 }
 

@@ -87,6 +87,7 @@ impl Accounts {
         if let (Verdict::RightButWeak { stronger }, Some(verified)) = (verdict, &account.password_hash) {
             users::rehash(&tx, id, verified, stronger).await?;
         }
+        // As they were when the call came; what was looked at again is what the sign-in depends on.
         let mut user = account.user.clone();
         let mut changes = Vec::new();
         if !user.is_active() {
