@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use phone_identity::proto::v1;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use crate::support::{Client, PASSWORD, Person, TestServer, credentials, validation, with_bearer};
@@ -106,5 +107,28 @@ async fn who_meets_others_is_told_nothing_but_that_a_session_has_ended() {
     );
     for person in &people {
         assert!(server.database.sessions_of(person).await <= 4);
+    }
+}
+
+/// Calls that end somewhere between BEGIN and COMMIT leave no connection that cannot begin another transaction.
+#[tokio::test]
+async fn calls_that_are_cancelled_leave_the_connections_as_they_were() {
+    let server = TestServer::start_with(&["--database-connections=2"]).await;
+    let person = server.person().await;
+    let client = server.client().await;
+    let mut cancelled = 0;
+    for number in 0..400_u64 {
+        let token = person.sign_in_again(&server).await.token;
+        let mut client = client.clone();
+        let revoke = v1::RevokeSessionRequest { session_token: token };
+        // Spread over the time that such a call takes.
+        let patience = Duration::from_micros(50 * (number % 40));
+        let outcome = timeout(patience, client.revoke_session(revoke)).await;
+        cancelled += usize::from(outcome.is_err());
+    }
+    assert!(cancelled > 20, "{cancelled} calls were cancelled");
+    // Every connection is used, and more than once.
+    for _ in 0..8 {
+        person.sign_in_again(&server).await;
     }
 }
