@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs all tests: everything on SQLite, and tests/api on PostgreSQL and MySQL, too. BACKENDS="sqlite mysql" runs on these
+# Runs all tests: everything on SQLite, and tests/api and tests/soak on PostgreSQL and MySQL, too. BACKENDS="sqlite mysql" runs on these
 # only. Servers are started for it, unless TEST_POSTGRES_URL or TEST_MYSQL_URL names one where databases may be made.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,14 +17,26 @@ fi
 
 # tests BACKEND CARGO-ARGUMENTS...
 tests() {
-  local backend=$1 started=$SECONDS without=sqlite command
+  local backend=$1 started=$SECONDS without command name
   shift
-  # What is about SQLite's file, and what is about the network to a server.
-  [ "$backend" != sqlite ] || without=network
+  case $backend in
+  # There is no network to its file, and no server that could be killed.
+  sqlite) without=(network database_killed mixed) ;;
+  postgres) without=(sqlite) ;;
+  mysql) without=(sqlite mixed) ;;
+  esac
+  # Those that kill a server start one of their own.
+  if [ "$backend" != sqlite ] && ! can_start "$backend"; then
+    without+=(database_killed mixed)
+    not_run+=("tests/soak: kill -9 of the server on $backend: its programs are not installed here")
+  fi
   if [ -n "${has_nextest:-}" ]; then
-    command=(cargo nextest run --locked "$@" --filterset "not test(/^$without::/)")
+    command=(cargo nextest run --locked "$@" --filterset "not ($(printf 'test(/^%s::/) + ' "${without[@]}")none())")
   else
-    command=(cargo test --locked "$@" -- --skip "$without::")
+    command=(cargo test --locked "$@" --)
+    for name in "${without[@]}"; do
+      command+=(--skip "$name::")
+    done
   fi
   say "tests on $backend"
   if TEST_DATABASE=$backend run "${command[@]}"; then
@@ -48,6 +60,14 @@ replicas_behind_pgbouncer() {
   fi
 }
 
+# can_start BACKEND: whether tests can start a server of their own.
+can_start() {
+  case $1 in
+  postgres) compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ;;
+  mysql) (PATH=$PATH:/usr/sbin && command -v mariadbd mariadb-install-db) >/dev/null ;;
+  esac
+}
+
 for backend in $backends; do
   case $backend in
   sqlite)
@@ -59,13 +79,13 @@ for backend in $backends; do
     ;;
   postgres)
     start_postgres
-    tests postgres --test api
+    tests postgres --test api --test soak
     start_pgbouncer
     replicas_behind_pgbouncer
     ;;
   mysql)
     start_mysql
-    tests mysql --test api
+    tests mysql --test api --test soak
     ;;
   *) die "BACKENDS: there is no $backend" ;;
   esac
@@ -79,6 +99,11 @@ if [[ " $backends " == *" postgres "* || " $backends " == *" mysql "* ]]; then
 fi
 if [[ " $backends " == *" sqlite "* ]]; then
   not_run+=("tests/api/network.rs, about the way to a server, on SQLite")
+fi
+if [[ " $backends " == *" postgres "* ]]; then
+  not_run+=("the long forms of tests/soak: 20 rounds, 10 rounds and 10 minutes (make soak)")
+else
+  not_run+=("the long form of tests/soak: 20 rounds and 10 rounds (make soak)")
 fi
 for what in "${not_run[@]}"; do
   say "NOT RUN: $what"

@@ -34,29 +34,44 @@ pub async fn backup(options: &Options, file: &Path) -> Result<(), BackupError> {
         _ => return Err(BackupError::Source(StoreError::InvalidUrl)),
     }
     let source = open_source(url, options).await.map_err(BackupError::Source)?;
+    let copied = copy_beside(&source, file, options).await;
+    // Also when there is no copy: the last one who closes a database removes what SQLite has beside it.
+    source
+        .close()
+        .await
+        .map_err(|error| BackupError::Copy(error.into()))?;
+    let (copy, folder) = copied?;
+    keep(copy, file, &folder)
+}
+
+/// Makes the copy beside where it is going to be, so that it only has to be renamed; for the eyes of this user; and removed
+/// when it is dropped.
+async fn copy_beside(
+    source: &DatabaseConnection,
+    file: &Path,
+    options: &Options,
+) -> Result<(NamedTempFile, PathBuf), BackupError> {
     // Asked before the work; whether it is so in the end is decided when the file gets its name.
     if file.symlink_metadata().is_ok() {
         return Err(BackupError::Exists);
     }
     let folder = folder_of(file).map_err(BackupError::File)?;
-    // Beside it, so that it only has to be renamed; for the eyes of this user; and removed when it is dropped.
     let copy = Builder::new()
         .prefix(".phone-identity-backup-")
         .tempfile_in(&folder)
         .map_err(BackupError::File)?;
-    copy_into(&source, copy.path(), options).await?;
-    source
-        .close()
-        .await
-        .map_err(|error| BackupError::Copy(error.into()))?;
-    keep(copy, file, &folder)
+    copy_into(source, copy.path(), options).await?;
+    Ok((copy, folder))
 }
 
 /// Opens the database to be copied, and makes none. Its schema stays as it is.
 async fn open_source(url: &str, options: &Options) -> Result<DatabaseConnection, StoreError> {
     let source = connect(parse_url(url, options)?.create_if_missing(false), 1, options).await?;
     // Whether it is a database, and one of ours.
-    changes::head(&source).await?;
+    if let Err(error) = changes::head(&source).await {
+        source.close().await?;
+        return Err(error);
+    }
     Ok(source)
 }
 

@@ -191,6 +191,31 @@ async fn a_server_whose_database_is_silent_says_no_later_than_the_bound_what_was
     check_until(&mut client, &token, Instant::now(), Code::Unauthenticated).await;
 }
 
+/// As when a load balancer or a failover closes them: who has no call under way does not notice, and others are told once.
+#[tokio::test]
+async fn connections_that_were_closed_are_replaced() {
+    let place = Place::new().await;
+    let Some(proxy) = Proxy::start(&place).await else {
+        eprintln!("NOT RUN: SQLite has no network");
+        return;
+    };
+    let server = TestServer::start_in(place, &["--database-connections=1"], Some(&proxy)).await;
+    let person = server.person().await;
+    let mut client = server.client().await;
+    for _ in 0..3 {
+        proxy.drop_connections();
+        // The one connection of the pool may be the first to notice.
+        let mut outcome = Ok(());
+        for _ in 0..2 {
+            let request = credentials(&person.phone_number, PASSWORD);
+            outcome = client.authenticate(request).await.map(drop);
+            let Err(status) = &outcome else { break };
+            assert_eq!(refusal(status).reason, "DATABASE_UNAVAILABLE");
+        }
+        outcome.unwrap();
+    }
+}
+
 /// `TEST_DATABASE_CA` is what has signed the certificate of the server, which is for 127.0.0.1 and for no name.
 #[tokio::test]
 async fn the_certificate_of_the_server_is_verified_where_that_is_asked_for() {

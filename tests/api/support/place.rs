@@ -58,13 +58,18 @@ struct OnServer {
 
 impl Place {
     pub(crate) async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let Some(server) = Backend::of_this_run().server() else {
-            return Self {
-                folder,
+        match Backend::of_this_run().server() {
+            Some(server) => Self::on(server).await,
+            None => Self {
+                folder: tempfile::tempdir().unwrap(),
                 database: None,
-            };
-        };
+            },
+        }
+    }
+
+    /// A place with a database on this server.
+    pub(crate) async fn on(server: String) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let name = format!("phone_identity_test_{}", Uuid::new_v4().simple());
         create_database(&server, &name).await;
         Self {

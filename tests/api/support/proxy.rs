@@ -1,9 +1,8 @@
 //! A network between the service and its database, which can fail as networks do.
 
-use std::future::pending;
 use std::net::SocketAddr;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{copy, copy_bidirectional, sink};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -23,6 +22,8 @@ enum State {
     Good,
     /// Connections from before are stopped, and not closed. New ones are good.
     Swallowing,
+    /// Connections from before are closed. New ones are good.
+    Dropping,
     /// All connections are closed, and new ones too.
     Cut,
 }
@@ -58,6 +59,11 @@ impl Proxy {
         self.state.send_replace(State::Swallowing);
     }
 
+    /// Closes the connections that there are. New ones are good.
+    pub(crate) fn drop_connections(&self) {
+        self.state.send_replace(State::Dropping);
+    }
+
     /// Closes all connections, and new ones, until [`Self::mend`].
     pub(crate) fn cut(&self) {
         self.state.send_replace(State::Cut);
@@ -77,12 +83,18 @@ async fn pass_on(listener: TcpListener, target: String, state: watch::Sender<Sta
             continue;
         }
         tokio::spawn(async move {
-            let mut there = TcpStream::connect(target).await.unwrap();
+            // If nobody listens there, nobody does here.
+            let Ok(mut there) = TcpStream::connect(target).await else {
+                return;
+            };
             tokio::select! {
-                _ = copy_bidirectional(&mut here, &mut there) => {}
-                _ = state.changed() => if *state.borrow() == State::Swallowing {
-                    pending::<()>().await;
-                },
+                _ = copy_bidirectional(&mut here, &mut there) => return,
+                _ = state.changed() => {}
+            }
+            let state = *state.borrow();
+            if state == State::Swallowing {
+                // Until it is closed here.
+                let _ = copy(&mut here, &mut sink()).await;
             }
         });
     }

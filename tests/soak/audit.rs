@@ -1,0 +1,235 @@
+//! Compares what is in the database with what was acknowledged, when nobody writes any more.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, QueryResult, Statement};
+use tokio::time::{Instant, interval};
+use uuid::Uuid;
+
+use crate::model::{Ended, Model, Pending, Person, State};
+use crate::place::Place;
+
+/// How long the database may take to notice that its clients have gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is in the database.
+struct Found {
+    /// Id, number, and how often the password was changed.
+    users: HashMap<String, (String, i64)>,
+    /// The sessions of each user.
+    sessions: HashMap<String, HashSet<String>>,
+    /// How many entries of the change log name a session.
+    session_changes: HashMap<String, usize>,
+    /// How many name a user, and say that the user was changed.
+    user_changes: HashMap<String, usize>,
+}
+
+/// Looks whether every acknowledged write is there once, whether what was not acknowledged is there as a whole or not at
+/// all, and whether the database is sound. Afterwards the model knows what happened. All processes of the service have to have
+/// ended.
+pub(crate) async fn audit(place: &Place, model: &Model) {
+    let database = place.connect().await;
+    is_quiet(&database).await;
+    is_sound(&database, model).await;
+    let mut found = find(&database).await;
+    let people = model.take_all();
+    let mut users = std::mem::take(&mut found.users);
+    for mut person in people {
+        match users.remove(&person.id) {
+            Some(user) => compare(&mut person, user, &mut found, model),
+            None => model.violation(format!("{} is not there", person.id)),
+        }
+        model.put(person);
+    }
+    let registering = model.take_registering();
+    for (id, (number, _)) in users {
+        let Some(password) = registering.get(&number) else {
+            model.violation(format!("{number} is there, and did not register"));
+            continue;
+        };
+        // Never half: whoever is registered has signed in.
+        let sessions = found.sessions.remove(&id).unwrap_or_default().len();
+        if sessions != 1 {
+            model.violation(format!("{number} has registered, with {sessions} sessions"));
+        }
+        let mut person = Person::new(id, number, password.clone());
+        person.strangers = (sessions, sessions);
+        model.put(person);
+    }
+    if !found.sessions.is_empty() {
+        let people = found.sessions.len();
+        model.violation(format!(
+            "sessions of {people} people are there who did not sign in"
+        ));
+    }
+    database.close().await.unwrap();
+    model.assert_good();
+}
+
+/// Compares one person, and settles what was in doubt.
+fn compare(person: &mut Person, (number, password_changes): (String, i64), found: &mut Found, model: &Model) {
+    let id = person.id.clone();
+    let changes = found.user_changes.remove(&id).unwrap_or_default();
+    let mut sessions = found.sessions.remove(&id).unwrap_or_default();
+    if let Some(pending) = person.pending.take() {
+        let has_happened = match &pending {
+            Pending::Number(new) => number == *new,
+            Pending::Password(_) => password_changes > person.password_changes,
+        };
+        if has_happened {
+            if let Pending::Password(_) = pending {
+                person.strangers = (0, 0);
+            }
+            person.apply(pending);
+        } else if let Pending::Password(_) = pending {
+            // A session is gone that only the change of the password, which did not happen, was to end.
+            let is_half = person.sessions.iter().any(|session| {
+                let id = &session.id;
+                !sessions.contains(id) && !found.session_changes.contains_key(id)
+            });
+            if is_half && person.password_changes == 0 {
+                model.violation(format!(
+                    "the password of {id} is the old one, and sessions are gone"
+                ));
+            }
+        }
+    }
+    let wanted = (&person.number, person.password_changes, person.changes);
+    if (&number, password_changes, changes) != wanted {
+        model.violation(format!(
+            "number, password changes and changes in the log of {id}: {:?}, not {wanted:?}",
+            (&number, password_changes, changes)
+        ));
+    }
+    for session in &person.sessions {
+        let is_there = sessions.remove(&session.id);
+        let times = found
+            .session_changes
+            .get(&session.id)
+            .copied()
+            .unwrap_or_default();
+        let state = session.state();
+        let is_wrong = match state {
+            State::Live => !is_there,
+            State::Ended(_) => is_there,
+            State::Ending => false,
+        };
+        // What is gone without a word was ended by a change of the password.
+        let by_password = !is_there && times == 0 && person.password_changes > 0;
+        if is_wrong || (times != usize::from(!is_there) && !by_password) {
+            let id = &session.id;
+            model.violation(format!(
+                "session {id}: {state:?}, is there: {is_there}, {times} times in the log"
+            ));
+        }
+        let now = Instant::now();
+        session.set(match state {
+            State::Ended(ended) => State::Ended(Ended { by: None, ..ended }),
+            _ if is_there => State::Live,
+            _ => State::Ended(Ended { at: now, by: None }),
+        });
+    }
+    let strangers = sessions.len();
+    let (least, most) = person.strangers;
+    if !(least..=most).contains(&strangers) {
+        model.violation(format!(
+            "{id} has {strangers} sessions that were not acknowledged, and signed in so {least} to {most} times"
+        ));
+    }
+    person.strangers = (strangers, strangers);
+}
+
+/// Waits until nobody else is connected: what a process had sent before it was killed may still happen.
+async fn is_quiet(database: &DatabaseConnection) {
+    let others = match database.get_database_backend() {
+        DbBackend::Postgres => {
+            "SELECT COUNT(*) AS n FROM pg_stat_activity WHERE datname = current_database() \
+             AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        }
+        DbBackend::MySql => {
+            "SELECT COUNT(*) AS n FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+        }
+        _ => return,
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let mut ticks = interval(Duration::from_millis(20));
+    while count(database, others).await > 0 {
+        assert!(Instant::now() < deadline, "the database still has other clients");
+        ticks.tick().await;
+    }
+}
+
+/// Looks for what no database of ours has.
+async fn is_sound(database: &DatabaseConnection, model: &Model) {
+    let orphans = "SELECT COUNT(*) AS n FROM sessions LEFT JOIN users ON users.id = sessions.user_id \
+                   WHERE users.id IS NULL";
+    let orphans = count(database, orphans).await;
+    if orphans != 0 {
+        model.violation(format!("{orphans} sessions of nobody"));
+    }
+    // The numbers of the change log have no hole and end where its head says.
+    let numbers = "SELECT COUNT(*) AS n FROM identity_changes";
+    let first = "SELECT COUNT(*) AS n FROM identity_changes, change_log WHERE seq BETWEEN 1 AND last_seq";
+    let head = "SELECT last_seq AS n FROM change_log";
+    let numbers = [
+        count(database, numbers).await,
+        count(database, first).await,
+        count(database, head).await,
+    ];
+    if numbers[0] != numbers[1] || numbers[1] != numbers[2] {
+        model.violation(format!("the change log has holes: {numbers:?}"));
+    }
+    if database.get_database_backend() == DbBackend::Sqlite {
+        let said = rows(database, "PRAGMA integrity_check").await;
+        let said: Vec<String> = said.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+        if said != ["ok"] {
+            model.violation(format!("PRAGMA integrity_check: {said:?}"));
+        }
+        if !rows(database, "PRAGMA foreign_key_check").await.is_empty() {
+            model.violation("PRAGMA foreign_key_check finds orphans".to_owned());
+        }
+    }
+}
+
+async fn find(database: &DatabaseConnection) -> Found {
+    let mut numbers = HashSet::new();
+    let mut found = Found {
+        users: HashMap::new(),
+        sessions: HashMap::new(),
+        session_changes: HashMap::new(),
+        user_changes: HashMap::new(),
+    };
+    for row in rows(database, "SELECT id, phone_number, credential_version FROM users").await {
+        let number: String = row.try_get("", "phone_number").unwrap();
+        assert!(numbers.insert(number.clone()), "{number} is there twice");
+        let user = (number, row.try_get("", "credential_version").unwrap());
+        found.users.insert(id(&row, "id").unwrap(), user);
+    }
+    for row in rows(database, "SELECT id, user_id FROM sessions").await {
+        let sessions = found.sessions.entry(id(&row, "user_id").unwrap()).or_default();
+        sessions.insert(id(&row, "id").unwrap());
+    }
+    for row in rows(database, "SELECT user_id, session_id FROM identity_changes").await {
+        let times = match id(&row, "session_id") {
+            Some(session) => found.session_changes.entry(session),
+            None => found.user_changes.entry(id(&row, "user_id").unwrap()),
+        };
+        *times.or_default() += 1;
+    }
+    found
+}
+
+fn id(row: &QueryResult, column: &str) -> Option<String> {
+    let id: Option<Uuid> = row.try_get("", column).unwrap();
+    id.map(|id| id.to_string())
+}
+
+pub(crate) async fn count(database: &DatabaseConnection, sql: &str) -> i64 {
+    rows(database, sql).await[0].try_get("", "n").unwrap()
+}
+
+async fn rows(database: &DatabaseConnection, sql: &str) -> Vec<QueryResult> {
+    let statement = Statement::from_string(database.get_database_backend(), sql);
+    database.query_all_raw(statement).await.unwrap()
+}

@@ -1,0 +1,113 @@
+//! What is promised, while everything is killed: the service, the database, and the way between them.
+//!
+//! - `crash`: the service, on every backend;
+//! - `database_killed`: the server of PostgreSQL or MariaDB;
+//! - `mixed`: both and more, at random and for long, with two replicas on PostgreSQL.
+//!
+//! Callers (`caller`, `load`) ask and note in a `model` what was acknowledged; every answer is judged by it, and `audit`
+//! compares the database with it when all is quiet. What was not acknowledged may or may not have happened, but not half.
+//!
+//! `make test` runs a short form. `make soak` sets `SOAK_ROUNDS` (of `crash`), `SOAK_DATABASE_ROUNDS` and `SOAK_SECONDS` (of
+//! `mixed`). `SOAK_SEED` makes the same choices again; which call meets which fault is still a matter of time.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod audit;
+#[allow(dead_code, reason = "each test crate uses its part of it")]
+#[path = "../api/support/binary.rs"]
+mod binary;
+mod caller;
+mod crash;
+mod database_killed;
+mod load;
+mod mixed;
+mod model;
+#[allow(dead_code, reason = "each test crate uses its part of it")]
+#[path = "../api/support/place.rs"]
+mod place;
+#[expect(dead_code, reason = "tests/api has more kinds of faults")]
+#[path = "../api/support/proxy.rs"]
+mod proxy;
+mod random;
+mod replica;
+mod server;
+
+use std::env;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use phone_identity::proto::v1::phone_identity_client::PhoneIdentityClient;
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
+use tokio::task::JoinSet;
+use tonic::transport::{Channel, Endpoint};
+
+use caller::{Caller, Consistency};
+use model::Model;
+use random::Random;
+use replica::Life;
+
+/// What every process is told: hashing and failing are cheap, and only faults are logged.
+const TEST_FLAGS: [&str; 4] = [
+    "--argon2-memory-kib=64",
+    "--argon2-iterations=1",
+    "--failed-sign-in-time=0s",
+    "--log-level=error",
+];
+
+type Client = PhoneIdentityClient<Channel>;
+
+async fn connect(address: SocketAddr) -> Client {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    PhoneIdentityClient::new(endpoint.connect().await.unwrap())
+}
+
+/// Waits for the other tests of this process: each wants the machine for itself.
+async fn alone() -> MutexGuard<'static, ()> {
+    static RUNNING: Mutex<()> = Mutex::const_new(());
+    RUNNING.lock().await
+}
+
+/// A number of the environment.
+fn setting<T: FromStr>(name: &str) -> Option<T> {
+    let value = env::var(name).ok().filter(|value| !value.is_empty())?;
+    Some(
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is no number: {value}")),
+    )
+}
+
+/// A generator, whose seed is printed.
+fn random() -> Random {
+    let seed = setting("SOAK_SEED").unwrap_or_else(|| getrandom::u64().unwrap());
+    println!("SOAK_SEED={seed}");
+    Random::new(seed)
+}
+
+/// Asks the database, by this process, about every session whose token is known, and gets every answer.
+async fn check_all(model: &Arc<Model>, life: &Arc<Life>) {
+    let places = Arc::new(Semaphore::new(64));
+    let unanswered = model.unavailable.load(std::sync::atomic::Ordering::SeqCst);
+    let mut checks = JoinSet::new();
+    for session in model.sessions() {
+        let place = places.clone().acquire_owned().await.unwrap();
+        let caller = Caller {
+            model: model.clone(),
+            life: life.clone(),
+        };
+        checks.spawn(async move {
+            caller.check(&session, Consistency::Strong).await;
+            drop(place);
+        });
+    }
+    checks.join_all().await;
+    model.assert_good();
+    let unanswered = model.unavailable.load(std::sync::atomic::Ordering::SeqCst) - unanswered;
+    assert_eq!(unanswered, 0, "checks were not answered");
+}
