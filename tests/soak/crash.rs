@@ -87,26 +87,23 @@ fn start_calls(model: &Arc<Model>, life: &Arc<Life>, random: &mut Random) -> Joi
     for number in 0..CALLS {
         let caller = caller(model, life);
         // Whoever is signed in nowhere can sign in, and it is those who are looked for first.
-        match number % 4 {
-            0 => drop(calls.spawn(async move { caller.register().await })),
-            1 => {
-                let person = model
-                    .take(random, |person| !is_signed_in(person))
-                    .or_else(|| model.take(random, has_room))
-                    .unwrap();
-                calls.spawn(async move { caller.sign_in(person).await });
-            }
-            2 => {
-                let person = model.take(random, is_signed_in).unwrap();
-                let session = person.live_session().unwrap().clone();
-                calls.spawn(async move { caller.sign_out(person, &session).await });
-            }
-            _ => {
-                let person = model.take(random, is_signed_in).unwrap();
-                let session = person.live_session().unwrap().clone();
-                calls.spawn(async move { caller.change_number(person, &session).await });
-            }
-        }
+        let somebody = match number % 4 {
+            0 => None,
+            1 => model
+                .take(random, |person| !is_signed_in(person))
+                .or_else(|| model.take(random, has_room)),
+            _ => model.take(random, is_signed_in),
+        };
+        // Where nobody is left for the other kinds, after many rounds, somebody registers.
+        let Some(person) = somebody else {
+            calls.spawn(async move { caller.register().await });
+            continue;
+        };
+        match (number % 4, person.live_session().cloned()) {
+            (2, Some(session)) => calls.spawn(async move { caller.sign_out(person, &session).await }),
+            (3, Some(session)) => calls.spawn(async move { caller.change_number(person, &session).await }),
+            _ => calls.spawn(async move { caller.sign_in(person).await }),
+        };
     }
     calls
 }
