@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
+use crate::domain::caller::Caller;
 use crate::domain::password::{Password, PasswordError};
 use crate::domain::phone::{PhoneError, PhoneNumber};
 use crate::domain::rules::Rules;
@@ -65,6 +66,7 @@ impl Fields {
 
 pub(super) async fn registration(
     request: v1::RegisterRequest,
+    caller: &Caller,
     rules: &Rules,
     accounts: &Accounts,
 ) -> Result<Registration, Error> {
@@ -84,6 +86,7 @@ pub(super) async fn registration(
             phone_number,
             password,
             client,
+            caller: caller.clone(),
         }),
         _ => Err(fields.into_error()),
     }
@@ -146,7 +149,11 @@ async fn new_password(
     Ok(Some(password))
 }
 
-pub(super) fn credentials(request: v1::AuthenticateRequest, rules: &Rules) -> Result<Credentials, Error> {
+pub(super) fn credentials(
+    request: v1::AuthenticateRequest,
+    caller: &Caller,
+    rules: &Rules,
+) -> Result<Credentials, Error> {
     let mut fields = Fields::default();
     let phone_number = rules.find_phone(&request.phone_number, &request.default_region);
     let phone_number = fields.check_phone("phone_number", phone_number);
@@ -157,6 +164,7 @@ pub(super) fn credentials(request: v1::AuthenticateRequest, rules: &Rules) -> Re
             phone_number,
             password,
             client,
+            caller: caller.clone(),
             reactivate: request.reactivate,
         }),
         _ => Err(fields.into_error()),

@@ -4,6 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::checks::Checked;
 use super::{convert, metadata, parse, status};
+use crate::domain::caller::Caller;
 use crate::domain::rules::Rules;
 use crate::domain::session::Session;
 use crate::error::Error;
@@ -22,29 +23,47 @@ pub(super) struct PhoneIdentityHandlers {
 type Answer<T> = Result<Response<T>, Status>;
 
 /// Turns the outcome of an RPC into its answer, in the language of the caller.
-fn answer<T>(headers: &http::HeaderMap, outcome: Result<T, Error>) -> Answer<T> {
+fn answer<T>(call: &Call, outcome: Result<T, Error>) -> Answer<T> {
     outcome
         .map(Response::new)
-        .map_err(|error| status::of_error(&error, metadata::language(headers)))
+        .map_err(|error| status::of_error(&error, metadata::language(&call.headers)))
 }
 
-/// The metadata of a call, as HTTP headers, and its message.
-fn split<T>(request: Request<T>) -> (http::HeaderMap, T) {
-    let (metadata, _, message) = request.into_parts();
-    (metadata.into_headers(), message)
+/// What comes beside the message of a call.
+struct Call {
+    /// The metadata, as HTTP headers.
+    headers: http::HeaderMap,
+    /// The calling service.
+    caller: Caller,
+}
+
+/// What comes beside the message of a call, and the message.
+fn split<T>(request: Request<T>) -> (Call, T) {
+    let (metadata, mut extensions, message) = request.into_parts();
+    let call = Call {
+        headers: metadata.into_headers(),
+        caller: extensions.remove().unwrap_or_default(),
+    };
+    (call, message)
 }
 
 impl PhoneIdentityHandlers {
-    async fn actor(&self, headers: &http::HeaderMap) -> Result<Actor, Error> {
-        self.sessions.actor(metadata::bearer(headers)?).await
+    async fn actor(&self, call: &Call) -> Result<Actor, Error> {
+        self.sessions
+            .actor(metadata::bearer(&call.headers)?, call.caller.clone())
+            .await
     }
 
     fn session(&self, session: &Session) -> v1::Session {
         convert::session(session, session.last_seen_at, self.sessions.lifetimes())
     }
 
-    async fn try_register(&self, request: v1::RegisterRequest) -> Result<v1::RegisterResponse, Error> {
-        let registration = parse::registration(request, &self.rules, &self.accounts).await?;
+    async fn try_register(
+        &self,
+        call: &Call,
+        request: v1::RegisterRequest,
+    ) -> Result<v1::RegisterResponse, Error> {
+        let registration = parse::registration(request, &call.caller, &self.rules, &self.accounts).await?;
         let signed_in = self.accounts.register(registration).await?;
         Ok(v1::RegisterResponse {
             user: Some(convert::user(&signed_in.user)),
@@ -55,9 +74,10 @@ impl PhoneIdentityHandlers {
 
     async fn try_authenticate(
         &self,
+        call: &Call,
         request: v1::AuthenticateRequest,
     ) -> Result<v1::AuthenticateResponse, Error> {
-        let credentials = parse::credentials(request, &self.rules)?;
+        let credentials = parse::credentials(request, &call.caller, &self.rules)?;
         let signed_in = self.accounts.authenticate(credentials).await?;
         Ok(v1::AuthenticateResponse {
             user: Some(convert::user(&signed_in.user)),
@@ -83,12 +103,12 @@ impl PhoneIdentityHandlers {
         &self,
         request: Request<v1::ValidateSessionRequest>,
     ) -> Answer<Checked> {
-        let (headers, request) = split(request);
-        answer(&headers, self.try_check_session(request).await)
+        let (call, request) = split(request);
+        answer(&call, self.try_check_session(request).await)
     }
 
-    async fn try_list_sessions(&self, headers: &http::HeaderMap) -> Result<v1::ListSessionsResponse, Error> {
-        let actor = self.actor(headers).await?;
+    async fn try_list_sessions(&self, call: &Call) -> Result<v1::ListSessionsResponse, Error> {
+        let actor = self.actor(call).await?;
         let sessions = self.sessions.list(&actor).await?;
         Ok(v1::ListSessionsResponse {
             sessions: sessions.iter().map(|session| self.session(session)).collect(),
@@ -98,10 +118,10 @@ impl PhoneIdentityHandlers {
 
     async fn try_revoke_sessions(
         &self,
-        headers: &http::HeaderMap,
+        call: &Call,
         request: v1::RevokeSessionsRequest,
     ) -> Result<v1::RevokeSessionsResponse, Error> {
-        let actor = self.actor(headers).await?;
+        let actor = self.actor(call).await?;
         let selection = parse::selection(&request, actor.session.id)?;
         let revoked = self.sessions.revoke_selected(&actor, selection).await?;
         Ok(v1::RevokeSessionsResponse {
@@ -111,10 +131,10 @@ impl PhoneIdentityHandlers {
 
     async fn try_update_profile(
         &self,
-        headers: &http::HeaderMap,
+        call: &Call,
         request: v1::UpdateProfileRequest,
     ) -> Result<v1::UpdateProfileResponse, Error> {
-        let actor = self.actor(headers).await?;
+        let actor = self.actor(call).await?;
         let (current_password, update) =
             parse::profile_update(request, &self.rules, &self.accounts, &actor.user).await?;
         let user = self
@@ -128,10 +148,10 @@ impl PhoneIdentityHandlers {
 
     async fn try_deactivate_profile(
         &self,
-        headers: &http::HeaderMap,
+        call: &Call,
         request: v1::DeactivateProfileRequest,
     ) -> Result<v1::DeactivateProfileResponse, Error> {
-        let actor = self.actor(headers).await?;
+        let actor = self.actor(call).await?;
         let current_password = parse::current_password(request.current_password)?;
         self.accounts.deactivate_profile(actor, current_password).await?;
         Ok(v1::DeactivateProfileResponse {})
@@ -139,10 +159,10 @@ impl PhoneIdentityHandlers {
 
     async fn try_delete_profile(
         &self,
-        headers: &http::HeaderMap,
+        call: &Call,
         request: v1::DeleteProfileRequest,
     ) -> Result<v1::DeleteProfileResponse, Error> {
-        let actor = self.actor(headers).await?;
+        let actor = self.actor(call).await?;
         let current_password = parse::current_password(request.current_password)?;
         self.accounts.delete_profile(actor, current_password).await?;
         Ok(v1::DeleteProfileResponse {})
@@ -150,10 +170,10 @@ impl PhoneIdentityHandlers {
 
     async fn try_create_superuser(
         &self,
-        headers: &http::HeaderMap,
+        call: &Call,
         request: v1::CreateSuperuserRequest,
     ) -> Result<v1::CreateSuperuserResponse, Error> {
-        let actor = self.actor(headers).await?;
+        let actor = self.actor(call).await?;
         if !actor.user.is_superuser {
             return Err(Error::NotSuperuser);
         }
@@ -171,16 +191,16 @@ impl PhoneIdentityHandlers {
 #[tonic::async_trait]
 impl PhoneIdentity for PhoneIdentityHandlers {
     async fn register(&self, request: Request<v1::RegisterRequest>) -> Answer<v1::RegisterResponse> {
-        let (headers, request) = split(request);
-        answer(&headers, self.try_register(request).await)
+        let (call, request) = split(request);
+        answer(&call, self.try_register(&call, request).await)
     }
 
     async fn authenticate(
         &self,
         request: Request<v1::AuthenticateRequest>,
     ) -> Answer<v1::AuthenticateResponse> {
-        let (headers, request) = split(request);
-        answer(&headers, self.try_authenticate(request).await)
+        let (call, request) = split(request);
+        answer(&call, self.try_authenticate(&call, request).await)
     }
 
     /// What comes over the network is answered by [`super::checks`], the same without the message.
@@ -196,56 +216,56 @@ impl PhoneIdentity for PhoneIdentityHandlers {
         &self,
         request: Request<v1::RevokeSessionRequest>,
     ) -> Answer<v1::RevokeSessionResponse> {
-        let (headers, request) = split(request);
+        let (call, request) = split(request);
         let outcome = self.sessions.revoke(&request.session_token).await;
-        answer(&headers, outcome.map(|()| v1::RevokeSessionResponse {}))
+        answer(&call, outcome.map(|()| v1::RevokeSessionResponse {}))
     }
 
     async fn list_sessions(
         &self,
         request: Request<v1::ListSessionsRequest>,
     ) -> Answer<v1::ListSessionsResponse> {
-        let (headers, _) = split(request);
-        answer(&headers, self.try_list_sessions(&headers).await)
+        let (call, _) = split(request);
+        answer(&call, self.try_list_sessions(&call).await)
     }
 
     async fn revoke_sessions(
         &self,
         request: Request<v1::RevokeSessionsRequest>,
     ) -> Answer<v1::RevokeSessionsResponse> {
-        let (headers, request) = split(request);
-        answer(&headers, self.try_revoke_sessions(&headers, request).await)
+        let (call, request) = split(request);
+        answer(&call, self.try_revoke_sessions(&call, request).await)
     }
 
     async fn update_profile(
         &self,
         request: Request<v1::UpdateProfileRequest>,
     ) -> Answer<v1::UpdateProfileResponse> {
-        let (headers, request) = split(request);
-        answer(&headers, self.try_update_profile(&headers, request).await)
+        let (call, request) = split(request);
+        answer(&call, self.try_update_profile(&call, request).await)
     }
 
     async fn deactivate_profile(
         &self,
         request: Request<v1::DeactivateProfileRequest>,
     ) -> Answer<v1::DeactivateProfileResponse> {
-        let (headers, request) = split(request);
-        answer(&headers, self.try_deactivate_profile(&headers, request).await)
+        let (call, request) = split(request);
+        answer(&call, self.try_deactivate_profile(&call, request).await)
     }
 
     async fn delete_profile(
         &self,
         request: Request<v1::DeleteProfileRequest>,
     ) -> Answer<v1::DeleteProfileResponse> {
-        let (headers, request) = split(request);
-        answer(&headers, self.try_delete_profile(&headers, request).await)
+        let (call, request) = split(request);
+        answer(&call, self.try_delete_profile(&call, request).await)
     }
 
     async fn create_superuser(
         &self,
         request: Request<v1::CreateSuperuserRequest>,
     ) -> Answer<v1::CreateSuperuserResponse> {
-        let (headers, request) = split(request);
-        answer(&headers, self.try_create_superuser(&headers, request).await)
+        let (call, request) = split(request);
+        answer(&call, self.try_create_superuser(&call, request).await)
     }
 }

@@ -21,6 +21,7 @@ use super::hasher::Hasher;
 use super::retry::retry;
 use super::sessions::Actor;
 use crate::clock::{Clock, Timestamp};
+use crate::domain::caller::Caller;
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::{AuthMethod, ClientInfo, Lifetimes, Session, SessionId};
@@ -64,6 +65,8 @@ pub struct Registration {
     pub password: Password,
     /// The person's device.
     pub client: ClientInfo,
+    /// The service that they go through.
+    pub caller: Caller,
 }
 
 /// Somebody who has just signed in.
@@ -115,6 +118,7 @@ impl Accounts {
             phone_number,
             password,
             client,
+            ..
         } = registration;
         let hash = self.hasher.hash(password).await?;
         self.finish(|this| async move {

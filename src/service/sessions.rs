@@ -25,6 +25,7 @@ pub use metrics::{Metrics, Snapshot};
 use super::change_log::ChangeLog;
 use super::retry::retry;
 use crate::clock::{Clock, Timestamp};
+use crate::domain::caller::Caller;
 use crate::domain::session::{Lifetimes, Session};
 use crate::domain::token::TokenHash;
 use crate::domain::user::User;
@@ -80,6 +81,8 @@ pub struct Actor {
     pub user: User,
     /// The session.
     pub session: Session,
+    /// The service that they go through.
+    pub caller: Caller,
 }
 
 /// Checks, lists and ends sessions. Cheap to clone.
@@ -164,7 +167,7 @@ impl Sessions {
     ///
     /// # Errors
     /// Those of [`Self::validate`].
-    pub async fn actor(&self, token: &str) -> Result<Actor, Error> {
+    pub async fn actor(&self, token: &str, caller: Caller) -> Result<Actor, Error> {
         let known = self.validate(token, Consistency::Strong).await?;
         Ok(Actor {
             user: known.user().clone(),
@@ -172,6 +175,7 @@ impl Sessions {
                 last_seen_at: known.last_seen_at(),
                 ..known.session().clone()
             },
+            caller,
         })
     }
 

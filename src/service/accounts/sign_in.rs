@@ -4,6 +4,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Accounts, Policy, SignedIn};
 use crate::clock::Timestamp;
+use crate::domain::caller::Caller;
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::{ClientInfo, Session};
@@ -24,6 +25,8 @@ pub struct Credentials {
     pub password: Password,
     /// The person's device.
     pub client: ClientInfo,
+    /// The service that they go through.
+    pub caller: Caller,
     /// Whether to bring a deactivated account back.
     pub reactivate: bool,
 }
@@ -51,6 +54,7 @@ impl Accounts {
             password,
             client,
             reactivate,
+            ..
         } = credentials;
         let account = users::find_by_phone(self.store.reader(), &phone_number).await?;
         let stored = account.as_ref().and_then(|account| account.password_hash.clone());

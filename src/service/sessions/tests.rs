@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::tail::{PAGE, TailError};
 use super::*;
 use crate::clock::ManualClock;
+use crate::domain::caller::Caller;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::{AuthMethod, ClientInfo, SessionId};
 use crate::domain::token::PlainToken;
@@ -231,7 +232,11 @@ async fn sessions_that_were_revoked_elsewhere_and_are_revoked_again_are_forgotte
     let (here, there) = (world.replica().await, world.replica().await);
     let person = here.sign_in().await;
     here.check(&person).await.unwrap();
-    let actor = here.sessions.actor(person.token.expose()).await.unwrap();
+    let actor = here
+        .sessions
+        .actor(person.token.expose(), Caller::default())
+        .await
+        .unwrap();
     there
         .sessions
         .revoke_selected(&actor, Selection::All)

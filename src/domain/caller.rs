@@ -1,0 +1,10 @@
+//! The service that makes a call, which is not the person whom the call is about.
+
+use std::sync::Arc;
+
+/// What is known of the calling service.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Caller {
+    /// Its name. `None`: services need not say who they are, or it is the operator at the command line.
+    pub service: Option<Arc<str>>,
+}
