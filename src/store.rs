@@ -4,6 +4,7 @@
 
 mod backup;
 pub mod changes;
+mod connection;
 mod entity;
 mod error;
 pub mod locks;
@@ -17,10 +18,7 @@ pub mod users;
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait as _};
-use sea_orm::{
-    ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel,
-    SqliteTransactionMode, TransactionOptions,
-};
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr};
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use backup::{BackupError, backup};
@@ -83,12 +81,12 @@ impl Store {
                 _ => sqlite::migrate(&self.schema).await?,
             }
         }
-        if self.schema.get_database_backend() == DbBackend::Sqlite {
+        self.schema.close_by_ref().await?;
+        if self.writer.get_database_backend() == DbBackend::Sqlite {
             // A copy that was made by `backup` gets an epoch of its own.
-            changes::replace_left_epoch(self.writer()).await
-        } else {
-            Ok(self.schema.close_by_ref().await?)
+            changes::replace_left_epoch(self.writer()).await?;
         }
+        Ok(())
     }
 
     /// For single queries that change nothing.
@@ -114,15 +112,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached, or others write for too long.
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
-        let is_sqlite = self.writer.get_database_backend() == DbBackend::Sqlite;
-        let options = TransactionOptions {
-            // What was locked is read as it is then, and not as it was when the transaction began. SQLite has no levels.
-            isolation_level: (!is_sqlite).then_some(IsolationLevel::ReadCommitted),
-            // On SQLite, a transaction that reads first and writes later would fail if another wrote between.
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        Ok(self.writer.begin(options).await?)
+        Ok(self.writer.begin().await?)
     }
 
     /// Asks whether the database answers.

@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf, absolute};
 
 use sea_orm::sqlx::ConnectOptions as _;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, DbErr, Statement};
+use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement};
 use secrecy::ExposeSecret as _;
 use tempfile::{Builder, NamedTempFile};
 use thiserror::Error;
 
-use super::sqlite::{connect, is_in_memory, parse_url};
-use super::{Options, StoreError, changes};
+use super::connection::Server;
+use super::sqlite::{is_in_memory, parse_url};
+use super::{Options, Pool, StoreError, changes};
 
 /// Copies the database into a new file, which is there when it is whole and safe on disk, and not before. It gets an epoch
 /// that says that it is a copy (see [`changes::leave_epoch`]).
@@ -47,7 +48,7 @@ pub async fn backup(options: &Options, file: &Path) -> Result<(), BackupError> {
 /// Makes the copy beside where it is going to be, so that it only has to be renamed; for the eyes of this user; and removed
 /// when it is dropped.
 async fn copy_beside(
-    source: &DatabaseConnection,
+    source: &Pool,
     file: &Path,
     options: &Options,
 ) -> Result<(NamedTempFile, PathBuf), BackupError> {
@@ -65,8 +66,9 @@ async fn copy_beside(
 }
 
 /// Opens the database to be copied, and makes none. Its schema stays as it is.
-async fn open_source(url: &str, options: &Options) -> Result<DatabaseConnection, StoreError> {
-    let source = connect(parse_url(url, options)?.create_if_missing(false), 1, options).await?;
+async fn open_source(url: &str, options: &Options) -> Result<Pool, StoreError> {
+    let source = Server::Sqlite(parse_url(url, options)?.create_if_missing(false));
+    let source = Pool::open(source, 1, options).await?;
     // Whether it is a database, and one of ours.
     if let Err(error) = changes::head(&source).await {
         source.close().await?;
@@ -75,7 +77,7 @@ async fn open_source(url: &str, options: &Options) -> Result<DatabaseConnection,
     Ok(source)
 }
 
-async fn copy_into(source: &DatabaseConnection, file: &Path, options: &Options) -> Result<(), BackupError> {
+async fn copy_into(source: &Pool, file: &Path, options: &Options) -> Result<(), BackupError> {
     // SQLite takes names in UTF-8.
     let name = file.to_str().ok_or(BackupError::Name)?;
     let vacuum = Statement::from_sql_and_values(DbBackend::Sqlite, "VACUUM INTO ?", [name.into()]);
@@ -87,14 +89,16 @@ async fn copy_into(source: &DatabaseConnection, file: &Path, options: &Options) 
         .journal_mode(SqliteJournalMode::Memory)
         // It would tell of statements that take long, as the check of a large copy does.
         .disable_statement_logging();
-    let copy = connect(copy, 1, options).await.map_err(BackupError::Copy)?;
+    let copy = Pool::open(Server::Sqlite(copy), 1, options)
+        .await
+        .map_err(BackupError::Copy)?;
     changes::leave_epoch(&copy).await.map_err(BackupError::Copy)?;
     check(&copy).await?;
     copy.close().await.map_err(failed)
 }
 
 /// Whether what was written can be read: nobody wants to know that first when it is needed.
-async fn check(copy: &DatabaseConnection) -> Result<(), BackupError> {
+async fn check(copy: &Pool) -> Result<(), BackupError> {
     let check = Statement::from_string(DbBackend::Sqlite, "PRAGMA integrity_check(1)");
     let row = copy.query_one_raw(check).await;
     let failed = |error: DbErr| BackupError::Copy(error.into());

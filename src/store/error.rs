@@ -1,7 +1,5 @@
 //! What can go wrong with the database.
 
-use std::sync::Arc;
-
 use sea_orm::sqlx::error::DatabaseError;
 use sea_orm::sqlx::mysql::MySqlDatabaseError;
 use sea_orm::sqlx::postgres::PgDatabaseError;
@@ -60,11 +58,6 @@ impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
         StoreError::from(error).into()
     }
-}
-
-/// What it means that a pool could not be opened.
-pub(super) fn cannot_connect(error: sqlx::Error) -> StoreError {
-    DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error))).into()
 }
 
 /// What a failure means for whoever asked.

@@ -2,16 +2,15 @@
 
 use std::str::FromStr as _;
 
+use sea_orm::sqlx::ConnectOptions as _;
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
-use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbBackend, DbErr, SqlxMySqlConnector, Statement,
     TransactionTrait as _,
 };
 
-use super::error::cannot_connect;
-use super::pool::{GivenUp, Pool, soon};
-use super::{Options, Store, StoreError, has_only_parameters, migrate_to_date};
+use super::connection::Server;
+use super::{Options, Pool, Store, StoreError, has_only_parameters, migrate_to_date};
 
 /// What may stand in the URL behind the question mark, as sqlx reads it.
 const PARAMETERS: [&str; 9] = [
@@ -27,58 +26,22 @@ const MIGRATION_PATIENCE: u32 = 3600;
 /// Connects to the server.
 pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreError> {
     let server = parse_url(url)?;
-    let pool = |given_up: &GivenUp| {
-        let given_up = given_up.clone();
-        MySqlPoolOptions::new()
-            .acquire_timeout(options.acquire_timeout)
-            .test_before_acquire(false)
-            .before_acquire(|connection, state| Box::pin(GivenUp::before_acquire(connection, state.idle_for)))
-            .after_release(move |connection, _| {
-                let question = given_up.question();
-                Box::pin(soon(async move { connection.execute(question).await.map(drop) }))
-            })
-    };
-    let session = session(options);
-    let bounded = |given_up: &GivenUp| {
-        let session = session.clone();
-        pool(given_up).after_connect(move |connection, _| {
-            let session = session.clone();
-            Box::pin(async move {
-                for statement in session {
-                    connection.execute(AssertSqlSafe(statement)).await?;
-                }
-                Ok(())
-            })
-        })
-    };
-    let given_up = GivenUp::default();
-    let shared = bounded(&given_up)
-        .max_connections(options.connections)
-        .connect_with(server.clone())
-        .await
-        .map_err(cannot_connect)?;
-    let shared = SqlxMySqlConnector::from_sqlx_mysql_pool(shared);
-    let shared = Pool::new(shared, options.statement_timeout, given_up);
-    let given_up = GivenUp::default();
-    let tail = bounded(&given_up)
-        .max_connections(1)
-        .idle_timeout(None)
-        .connect_lazy_with(server.clone());
-    let tail = SqlxMySqlConnector::from_sqlx_mysql_pool(tail);
     let schema = MySqlPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(options.acquire_timeout)
-        .connect_lazy_with(server);
+        .connect_lazy_with(server.clone());
+    let server = Server::MySql(server, session(options));
+    let shared = Pool::open(server.clone(), options.connections, options).await?;
     Ok(Store {
         reader: shared.clone(),
         writer: shared,
-        tail: Pool::new(tail, options.statement_timeout, given_up),
+        tail: Pool::new(server, 1, options),
         schema: SqlxMySqlConnector::from_sqlx_mysql_pool(schema),
     })
 }
 
 /// What every session is told.
-fn session(options: &Options) -> [String; 2] {
+fn session(options: &Options) -> Vec<String> {
     // In whole seconds, and at least one.
     let lock = options.acquire_timeout.as_secs_f64().ceil().max(1.0);
     let statement = options.statement_timeout;
@@ -92,9 +55,8 @@ fn session(options: &Options) -> [String; 2] {
         seconds = statement.as_secs_f64(),
         whole_seconds = statement.as_secs_f64().ceil().max(1.0),
     );
-    // For what is no transaction of ours: one statement alone.
     let isolation = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned();
-    [variables, isolation]
+    vec![variables, isolation]
 }
 
 /// Brings the schema up to date, under a lock that lets processes do so one after another. What changes the schema

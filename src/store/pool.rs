@@ -1,182 +1,333 @@
-//! Pools and transactions whose statements are given up when the database does not answer.
+//! A pool of connections that is whole again as soon as the database is, and transactions.
 //!
 //! A database that is stopped, or behind a network that swallows everything, breaks no connection for a long time: TCP
-//! goes on for a quarter of an hour. The server's own bounds do not help then. So a statement is given up here a little
-//! after the server should have given it up; and a connection that goes back into the pool has to answer soon, or is
-//! closed. Otherwise it would keep its place in the pool, and the service would not recover when the database does. (sqlx
-//! asks each connection that goes back, too, but it waits for ever.)
+//! goes on for a quarter of an hour. The server's own bounds do not help then. So nothing is waited for without a bound: a
+//! statement is given up a little after the server should have given it up, and its connection closed. What has not been used
+//! for a while has to show a sign of life before it is used.
 //!
-//! A BEGIN that was given up half way is worse: the server may have begun a transaction that sqlx does not know of, and
-//! does not roll back. So a caller that goes away does not end it: it goes on by itself, and what it has begun is rolled
-//! back. And after one that was not answered in time, connections that go back are rolled back first.
+//! A connection goes back into the pool at once, and the database is not asked, unless it is not known how it stands with it:
+//! a caller has gone away in the middle of a statement, or of a transaction. Then it is rolled back first, by nobody who waits.
+//! (sqlx's own pool asks every connection that goes back, and waits for the answer for ever. A connection whose answer is
+//! swallowed keeps its place in that pool for as long as TCP goes on.)
 
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use std::{fmt, io, mem};
 
 use sea_orm::prelude::async_trait::async_trait;
-use sea_orm::sqlx::{self, Connection};
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult,
-    RuntimeErr, Statement, TransactionOptions, TransactionTrait as _,
-};
+use sea_orm::{ConnAcquireErr, ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-use super::StoreError;
+use super::connection::{Connection, Server, from_sqlx, is_broken};
+use super::{Options, StoreError};
 
-/// How long a connection may take to show that it is alive.
+/// How long a connection may take to show that it is alive, and to be closed.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
 /// A connection that was idle for longer has to show that it is alive before it is used. Asking costs a round trip, so
 /// the busy ones are not asked.
 const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
 
+/// A connection that was idle for longer is closed: firewalls forget such without a word, and to find that out takes longer
+/// than to connect.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(5 * 60);
+
+/// A connection that is older is closed when it is free, so that a change of the server's address comes through.
+const MAX_AGE: Duration = Duration::from_secs(30 * 60);
+
 /// How much longer than the server we wait for a statement.
 const MARGIN: Duration = Duration::from_millis(500);
 
-/// How long after a BEGIN was given up its connection may come back.
-const SUSPICION: Duration = Duration::from_secs(10);
+/// A pool of connections. Cheap to clone.
+#[derive(Clone)]
+pub struct Pool(Arc<Shared>);
 
-/// When a BEGIN was given up on a connection of a pool. Of which, the pool does not tell.
-#[derive(Clone, Debug, Default)]
-pub(super) struct GivenUp(Arc<Mutex<Option<Instant>>>);
-
-impl GivenUp {
-    /// For `before_acquire`: whether a connection can be used.
-    ///
-    /// # Errors
-    /// When it cannot, and need not be told so.
-    pub(super) async fn before_acquire<C: Connection>(
-        connection: &mut C,
-        idle_for: Duration,
-    ) -> Result<bool, sqlx::Error> {
-        if idle_for < TRUSTED_IDLE_TIME {
-            return Ok(true);
-        }
-        soon(connection.ping()).await
-    }
-
-    /// For `after_release`, by [`soon`]: what a connection has to answer before it goes back into the pool.
-    pub(super) fn question(&self) -> &'static str {
-        if self.is_recent() {
-            // Where there is no transaction, the servers do nothing, and PostgreSQL warns.
-            "ROLLBACK"
-        } else {
-            "SELECT 1"
-        }
-    }
-
-    fn note(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    fn is_recent(&self) -> bool {
-        let given_up = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        given_up.is_some_and(|at| at.elapsed() < SUSPICION)
-    }
+struct Shared {
+    server: Server,
+    size: u32,
+    /// Whoever has a permit may have a connection.
+    permits: Arc<Semaphore>,
+    /// The connections that nobody has. The last one was used last.
+    idle: Mutex<Vec<Idle>>,
+    acquire_timeout: Duration,
+    /// How long to wait for a statement. `None`: there is nothing between us and the database, and its connections live
+    /// as long as we do.
+    patience: Option<Duration>,
 }
 
-/// Waits for a sign of life.
-///
-/// # Errors
-/// When it does not come, or the connection cannot be used any more.
-pub(super) async fn soon(sign: impl Future<Output = Result<(), sqlx::Error>>) -> Result<bool, sqlx::Error> {
-    match timeout(SIGN_OF_LIFE, sign).await {
-        Ok(answer) => answer.map(|()| true),
-        Err(_) => Err(too_slow()),
+struct Idle {
+    connection: Connection,
+    opened: Instant,
+    since: Instant,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
     }
-}
-
-fn too_slow() -> sqlx::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the database does not answer").into()
-}
-
-/// How long to wait for a statement. `None`: there is nothing between us and the database.
-#[derive(Clone, Copy, Debug, Default)]
-struct Bound(Option<Duration>);
-
-impl Bound {
-    async fn wait<T>(self, statement: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
-        let Some(patience) = self.0 else {
-            return statement.await;
-        };
-        match timeout(patience, statement).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(DbErr::Conn(RuntimeErr::SqlxError(Arc::new(too_slow())))),
-        }
-    }
-}
-
-/// A pool of connections.
-#[derive(Clone, Debug)]
-pub struct Pool {
-    connections: DatabaseConnection,
-    bound: Bound,
-    given_up: GivenUp,
 }
 
 impl Pool {
-    /// A pool of a database in this process.
-    pub(super) fn unbounded(connections: DatabaseConnection) -> Self {
-        Self {
-            connections,
-            bound: Bound::default(),
-            given_up: GivenUp::default(),
-        }
+    /// A pool of at most so many connections, none of which is open yet.
+    pub(super) fn new(server: Server, size: u32, options: &Options) -> Self {
+        let is_far = server.backend() != DbBackend::Sqlite;
+        let permits = usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS);
+        Self(Arc::new(Shared {
+            server,
+            size,
+            permits: Arc::new(Semaphore::new(permits)),
+            idle: Mutex::default(),
+            acquire_timeout: options.acquire_timeout,
+            patience: is_far.then_some(options.statement_timeout + MARGIN),
+        }))
     }
 
-    /// A pool of a database behind a network, whose server is told to give statements up after a time.
-    pub(super) fn new(
-        connections: DatabaseConnection,
-        statement_timeout: Duration,
-        given_up: GivenUp,
-    ) -> Self {
-        Self {
-            connections,
-            bound: Bound(Some(statement_timeout + MARGIN)),
-            given_up,
-        }
+    /// As [`Self::new`], with one that is open.
+    pub(super) async fn open(server: Server, size: u32, options: &Options) -> Result<Self, StoreError> {
+        let pool = Self::new(server, size, options);
+        drop(pool.lease().await?);
+        Ok(pool)
     }
 
-    pub(crate) async fn begin(&self, options: TransactionOptions) -> Result<Transaction, DbErr> {
-        let Self {
-            connections,
-            bound,
-            given_up,
-        } = self.clone();
-        let begin = async move {
-            let begun = bound.wait(connections.begin_with_options(options)).await;
-            // Or it was no connection that was waited for in vain, and then this is for nothing.
-            if begun.is_err() {
-                given_up.note();
-            }
-            begun
-        };
-        let transaction = if bound.0.is_some() {
-            // To its end, whoever goes away meanwhile: see the module.
-            let begun = tokio::spawn(begin).await;
-            begun.map_err(|error| DbErr::Custom(error.to_string()))??
-        } else {
-            // SQLite's own thread rolls back what nobody has waited for.
-            begin.await?
-        };
-        Ok(Transaction { transaction, bound })
+    /// Begins a transaction that writes.
+    pub(super) async fn begin(&self) -> Result<Transaction, DbErr> {
+        let mut lease = self.lease().await?;
+        lease.run(async |connection| connection.begin().await).await?;
+        // Until it is committed.
+        lease.standing = Standing::Unknown;
+        Ok(Transaction {
+            backend: self.get_database_backend(),
+            lease: tokio::sync::Mutex::new(lease),
+        })
     }
 
     pub(super) async fn ping(&self) -> Result<(), DbErr> {
-        self.bound.wait(self.connections.ping()).await
+        self.lease()
+            .await?
+            .run(async |connection| connection.ping().await)
+            .await
     }
 
-    pub(super) async fn close(self) -> Result<(), DbErr> {
-        self.connections.close().await
+    /// Waits for what is under way and closes all connections.
+    pub(super) async fn close(&self) -> Result<(), DbErr> {
+        // None, if it is closed already; then nothing is under way.
+        let all = self.0.permits.acquire_many(self.0.size).await;
+        self.0.permits.close();
+        drop(all);
+        for idle in self.0.take_idle() {
+            idle.connection.close().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the place of a connection, as whoever uses one does.
+    #[cfg(test)]
+    pub(crate) async fn occupy(&self) -> OwnedSemaphorePermit {
+        self.0.permits.clone().acquire_owned().await.unwrap()
+    }
+
+    /// Waits for a connection, which may have to be opened.
+    async fn lease(&self) -> Result<Lease, DbErr> {
+        timeout(self.0.acquire_timeout, self.lease_whenever())
+            .await
+            .map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?
+    }
+
+    async fn lease_whenever(&self) -> Result<Lease, DbErr> {
+        let pool = &self.0;
+        let permit = pool.permits.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;
+        let lease = |connection, opened| Lease {
+            connection: Some(connection),
+            opened,
+            standing: Standing::Good,
+            pool: pool.clone(),
+            permit: Some(permit),
+        };
+        while let Some(mut idle) = pool.pop_idle() {
+            if pool.is_alive(&mut idle).await {
+                return Ok(lease(idle.connection, idle.opened));
+            }
+            pool.distrust();
+        }
+        // In a box: it is large and seldom.
+        let connection = Box::pin(pool.server.connect()).await?;
+        Ok(lease(connection, Instant::now()))
+    }
+}
+
+impl Shared {
+    fn pop_idle(&self) -> Option<Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn take_idle(&self) -> Vec<Idle> {
+        mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Closes what nobody has. One that was silent, or lost, is seldom the only one, and to try them one after another would
+    /// take longer than to connect.
+    fn distrust(&self) {
+        drop(self.take_idle());
+    }
+
+    async fn is_alive(&self, idle: &mut Idle) -> bool {
+        let since = idle.since.elapsed();
+        if self.patience.is_none() || since < TRUSTED_IDLE_TIME {
+            return true;
+        }
+        since < MAX_IDLE_TIME && matches!(timeout(SIGN_OF_LIFE, idle.connection.ping()).await, Ok(Ok(())))
+    }
+
+    fn put_back(&self, connection: Connection, opened: Instant) {
+        if self.patience.is_some() && opened.elapsed() > MAX_AGE {
+            if let Ok(runtime) = Handle::try_current() {
+                // Whether it hears of it or not.
+                runtime.spawn(timeout(SIGN_OF_LIFE, connection.close()));
+            }
+            return;
+        }
+        let since = Instant::now();
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Idle {
+                connection,
+                opened,
+                since,
+            });
+    }
+}
+
+/// What is known of a connection when it goes back.
+#[derive(Clone, Copy)]
+enum Standing {
+    /// It can be used again.
+    Good,
+    /// It may be in a transaction, or in the middle of an answer that nobody waited for.
+    Unknown,
+}
+
+/// A connection that somebody has.
+struct Lease {
+    /// `None`: it is lost.
+    connection: Option<Connection>,
+    opened: Instant,
+    standing: Standing,
+    pool: Arc<Shared>,
+    /// `None`: it has gone on with the connection.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Lease {
+    /// Does something with the connection, which is closed if it does not get over it.
+    async fn run<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Connection) -> Result<T, DbErr>,
+    ) -> Result<T, DbErr> {
+        let Some(connection) = &mut self.connection else {
+            return Err(lost("the connection to the database was lost before"));
+        };
+        let standing = mem::replace(&mut self.standing, Standing::Unknown);
+        let outcome = match self.pool.patience {
+            None => work(connection).await,
+            Some(patience) => timeout(patience, work(connection))
+                .await
+                .unwrap_or_else(|_| Err(lost("the database does not answer"))),
+        };
+        self.standing = standing;
+        if outcome.as_ref().is_err_and(is_broken) {
+            self.connection = None;
+            self.pool.distrust();
+        }
+        outcome
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
+        if let Standing::Good = self.standing {
+            return self.pool.put_back(connection, self.opened);
+        }
+        // Where no runtime is left, the process ends, and the connection with it.
+        if let Ok(runtime) = Handle::try_current() {
+            let (pool, permit, opened) = (self.pool.clone(), self.permit.take(), self.opened);
+            runtime.spawn(async move {
+                let rolled_back = if pool.patience.is_some() {
+                    matches!(timeout(SIGN_OF_LIFE, connection.roll_back()).await, Ok(Ok(())))
+                } else {
+                    connection.roll_back().await.is_ok()
+                };
+                if rolled_back {
+                    pool.put_back(connection, opened);
+                } else {
+                    pool.distrust();
+                }
+                drop(permit);
+            });
+        }
+    }
+}
+
+fn lost(what: &'static str) -> DbErr {
+    DbErr::Conn(from_sqlx(io::Error::new(io::ErrorKind::TimedOut, what).into()))
+}
+
+#[async_trait]
+impl ConnectionTrait for Pool {
+    fn get_database_backend(&self) -> DbBackend {
+        self.0.server.backend()
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.lease().await?.execute(statement).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.lease().await?.execute_unprepared(sql).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.lease().await?.query_one(statement).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.lease().await?.query_all(statement).await
+    }
+}
+
+impl Lease {
+    async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.run(async |connection| connection.execute(statement).await)
+            .await
+    }
+
+    async fn execute_unprepared(&mut self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.run(async |connection| connection.execute_unprepared(sql).await)
+            .await
+    }
+
+    async fn query_one(&mut self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.run(async |connection| connection.query_one(statement).await)
+            .await
+    }
+
+    async fn query_all(&mut self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.run(async |connection| connection.query_all(statement).await)
+            .await
     }
 }
 
 /// A transaction. It is rolled back unless it is committed.
-#[derive(Debug)]
 pub struct Transaction {
-    transaction: DatabaseTransaction,
-    bound: Bound,
+    backend: DbBackend,
+    /// Nobody waits for it: a transaction does one thing after another.
+    lease: tokio::sync::Mutex<Lease>,
 }
 
 impl Transaction {
@@ -185,37 +336,32 @@ impl Transaction {
     /// # Errors
     /// [`StoreError::Conflict`] when it certainly did not commit; else nobody knows whether it did.
     pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.bound.wait(self.transaction.commit()).await?)
+        let mut lease = self.lease.into_inner();
+        lease.execute_unprepared("COMMIT").await?;
+        lease.standing = Standing::Good;
+        Ok(())
     }
 }
 
-/// What both do with a statement.
-macro_rules! bounded {
-    ($type:ty, $inner:ident) => {
-        #[async_trait]
-        impl ConnectionTrait for $type {
-            fn get_database_backend(&self) -> DbBackend {
-                self.$inner.get_database_backend()
-            }
+#[async_trait]
+impl ConnectionTrait for Transaction {
+    fn get_database_backend(&self) -> DbBackend {
+        self.backend
+    }
 
-            async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-                self.bound.wait(self.$inner.execute_raw(statement)).await
-            }
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.lease.lock().await.execute(statement).await
+    }
 
-            async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-                self.bound.wait(self.$inner.execute_unprepared(sql)).await
-            }
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.lease.lock().await.execute_unprepared(sql).await
+    }
 
-            async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-                self.bound.wait(self.$inner.query_one_raw(statement)).await
-            }
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.lease.lock().await.query_one(statement).await
+    }
 
-            async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-                self.bound.wait(self.$inner.query_all_raw(statement)).await
-            }
-        }
-    };
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.lease.lock().await.query_all(statement).await
+    }
 }
-
-bounded!(Pool, connections);
-bounded!(Transaction, transaction);

@@ -10,35 +10,37 @@ use sea_orm::{
     DatabaseConnection, SqliteTransactionMode, SqlxSqliteConnector, TransactionOptions, TransactionTrait as _,
 };
 
-use super::error::cannot_connect;
+use super::connection::Server;
 use super::{Options, Pool, Store, StoreError, migrate_to_date};
 
 /// Opens the file, which is made if it is missing, for the eyes of this user only.
 pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreError> {
     let file = parse_url(url, options)?;
-    // Every connection to `sqlite::memory:` has a database of its own, so there can be only one.
-    if is_in_memory(url) {
-        let only = connect(file, 1, options).await?;
-        let pool = Pool::unbounded(only.clone());
-        return Ok(Store {
-            reader: pool.clone(),
-            writer: pool.clone(),
-            tail: pool,
-            schema: only,
-        });
+    // One that is in memory is shared by connections that were opened by the same options.
+    let is_in_memory = is_in_memory(url);
+    if !is_in_memory {
+        make_private_file(&file);
     }
-    make_private_file(&file);
+    let schema = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(options.acquire_timeout)
+        .connect_lazy_with(file.clone());
     // SQLite has one writer at a time. A pool of one connection lets writers of this process wait in line, where
     // SQLite's own waiting would let them poll and starve each other.
-    let writer = connect(file.clone(), 1, options).await?;
-    let read_only = file.pragma("query_only", "on");
-    let reader = connect(read_only.clone(), options.connections, options).await?;
-    let tail = connect(read_only, 1, options).await?;
+    let writer = Pool::open(Server::Sqlite(file.clone()), 1, options).await?;
+    let (reader, tail) = if is_in_memory {
+        // What is shared so is locked by tables, and nobody waits for the locks.
+        (writer.clone(), writer.clone())
+    } else {
+        let read_only = Server::Sqlite(file.pragma("query_only", "on"));
+        let reader = Pool::open(read_only.clone(), options.connections, options).await?;
+        (reader, Pool::new(read_only, 1, options))
+    };
     Ok(Store {
-        reader: Pool::unbounded(reader),
-        writer: Pool::unbounded(writer.clone()),
-        tail: Pool::unbounded(tail),
-        schema: writer,
+        reader,
+        writer,
+        tail,
+        schema: SqlxSqliteConnector::from_sqlx_sqlite_pool(schema),
     })
 }
 
@@ -51,26 +53,6 @@ pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreErro
     let tx = schema.begin_with_options(options).await?;
     migrate_to_date(&tx).await?;
     Ok(tx.commit().await?)
-}
-
-/// Opens a pool of at most so many connections.
-pub(super) async fn connect(
-    file: SqliteConnectOptions,
-    connections: u32,
-    options: &Options,
-) -> Result<DatabaseConnection, StoreError> {
-    let pool = SqlitePoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(options.acquire_timeout)
-        // There is no network between us and a file.
-        .test_before_acquire(false)
-        // A database in memory lives as long as its connection.
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .connect_with(file)
-        .await
-        .map_err(cannot_connect)?;
-    Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
 }
 
 /// What the URL says, with what we promise: an acknowledged write survives a power cut, and no row is an orphan.

@@ -80,6 +80,65 @@ async fn connections_that_swallow_everything_are_given_up() {
         .expect("does not recover");
 }
 
+/// Whatever they were doing when the network failed, and whether or not somebody waited for it: afterwards as many transactions
+/// are open at once as there were before.
+#[tokio::test]
+async fn all_connections_come_back() {
+    const CONNECTIONS: usize = 4;
+    let place = Place::new().await;
+    let Some(proxy) = Proxy::start(&place).await else {
+        eprintln!("NOT RUN: SQLite has no network");
+        return;
+    };
+    let flags = [
+        "--database-connections=4",
+        "--database-acquire-timeout=2s",
+        "--database-statement-timeout=2s",
+    ];
+    let server = TestServer::start_in(place, &flags, Some(&proxy)).await;
+    let person = server.person().await;
+    let client = server.client().await;
+    let sign_in = |patience| {
+        let (mut client, request) = (client.clone(), credentials(&person.phone_number, PASSWORD));
+        tokio::spawn(timeout(
+            patience,
+            async move { client.authenticate(request).await },
+        ))
+    };
+    for _ in 0..3 {
+        // Callers that go away, spread over the time that a sign-in takes, and others that stay.
+        let under_way: Vec<_> = (0..40_u64)
+            .map(|number| match number % 5 {
+                0 => sign_in(PATIENCE),
+                _ => sign_in(Duration::from_millis(number)),
+            })
+            .collect();
+        server
+            .database
+            .wait_for("SELECT 1 FROM sessions WHERE user_id = ?", &person)
+            .await;
+        proxy.swallow();
+        for call in under_way {
+            let _ = call.await.unwrap();
+        }
+        let mut ticks = interval(Duration::from_millis(10));
+        let recovery = async {
+            while !matches!(sign_in(PATIENCE).await.unwrap(), Ok(Ok(_))) {
+                ticks.tick().await;
+            }
+        };
+        timeout(PATIENCE, recovery).await.expect("does not recover");
+
+        let held = server.database.hold_writes().await;
+        let waiting: Vec<_> = (0..CONNECTIONS).map(|_| sign_in(PATIENCE)).collect();
+        server.database.so_many_wait(CONNECTIONS).await;
+        held.release().await;
+        for call in waiting {
+            call.await.unwrap().expect("took too long").unwrap();
+        }
+    }
+}
+
 /// Two servers on one database, of which one gets there by a network that can fail.
 struct Replicas {
     proxy: Proxy,

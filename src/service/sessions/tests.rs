@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use chrono::DateTime;
-use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, TransactionOptions};
+use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection};
 use secrecy::SecretString;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -273,8 +273,7 @@ async fn what_is_forgotten_while_a_query_is_under_way_is_not_kept() {
     let person = replica.sign_in().await;
     // Both connections are taken, so that the query waits for one.
     let reader = replica.store.reader();
-    let begin = || reader.begin(TransactionOptions::default());
-    let held = (begin().await.unwrap(), begin().await.unwrap());
+    let held = (reader.occupy().await, reader.occupy().await);
     let checking = tokio::spawn({
         let (sessions, token) = (replica.sessions.clone(), person.token.expose().to_owned());
         async move { sessions.validate(&token, Consistency::MinimizeLatency).await }

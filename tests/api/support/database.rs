@@ -140,10 +140,15 @@ impl TestDatabase {
         HeldWrites { transaction }
     }
 
-    /// Waits until somebody waits for a row that another transaction has locked. On SQLite nobody can: there it is known
-    /// by other means.
+    /// Waits until somebody waits for what another transaction has locked. On SQLite nobody can: there it is known by other
+    /// means.
     pub(crate) async fn somebody_waits(&self) {
-        let sql = match self.backend() {
+        self.so_many_wait(1).await;
+    }
+
+    /// The same until it is at least so many at once.
+    pub(crate) async fn so_many_wait(&self, number: usize) {
+        let waiting = match self.backend() {
             DbBackend::Postgres => {
                 "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             }
@@ -153,6 +158,7 @@ impl TestDatabase {
             }
             _ => return,
         };
+        let sql = format!("{waiting} HAVING COUNT(*) >= {number}");
         // InnoDB shows what it knew a tenth of a second ago, or longer, if it is asked more often than that.
         let period = Duration::from_millis(150);
         self.finds(Statement::from_string(self.backend(), sql), period)

@@ -1,0 +1,153 @@
+//! One connection to a database of any kind, as SeaORM's statements need it.
+
+use std::sync::Arc;
+
+use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgSeverity};
+use sea_orm::sqlx::query::Query;
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sea_orm::sqlx::{
+    self, AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, IntoArguments,
+};
+use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement};
+use sea_query_sqlx::SqlxValues;
+
+/// How to connect, and what each connection is told then.
+#[derive(Clone, Debug)]
+pub(super) enum Server {
+    Sqlite(SqliteConnectOptions),
+    Postgres(PgConnectOptions, Vec<String>),
+    MySql(MySqlConnectOptions, Vec<String>),
+}
+
+impl Server {
+    pub(super) fn backend(&self) -> DbBackend {
+        match self {
+            Self::Sqlite(_) => DbBackend::Sqlite,
+            Self::Postgres(..) => DbBackend::Postgres,
+            Self::MySql(..) => DbBackend::MySql,
+        }
+    }
+
+    pub(super) async fn connect(&self) -> Result<Connection, DbErr> {
+        let (connected, session) = match self {
+            Self::Sqlite(options) => (options.connect().await.map(Connection::Sqlite), &[][..]),
+            Self::Postgres(options, session) => {
+                (options.connect().await.map(Connection::Postgres), &session[..])
+            }
+            Self::MySql(options, session) => (options.connect().await.map(Connection::MySql), &session[..]),
+        };
+        let mut connection = connected.map_err(|error| DbErr::Conn(from_sqlx(error)))?;
+        for statement in session {
+            connection.execute_unprepared(statement).await?;
+        }
+        Ok(connection)
+    }
+}
+
+/// An open connection. When it is dropped it is closed, and the server rolls back what was not committed.
+#[derive(Debug)]
+pub(super) enum Connection {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+    MySql(MySqlConnection),
+}
+
+/// Does the same with whatever connection it is.
+macro_rules! with {
+    ($connection:expr, $it:ident => $action:expr) => {
+        match $connection {
+            Connection::Sqlite($it) => $action,
+            Connection::Postgres($it) => $action,
+            Connection::MySql($it) => $action,
+        }
+    };
+}
+
+impl Connection {
+    pub(super) async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
+        let done = with!(self, it => query(statement).execute(it).await.map(ExecResult::from));
+        done.map_err(|error| DbErr::Exec(from_sqlx(error)))
+    }
+
+    pub(super) async fn execute_unprepared(&mut self, sql: &str) -> Result<ExecResult, DbErr> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        let done = with!(self, it => it.execute(sql).await.map(ExecResult::from));
+        done.map_err(|error| DbErr::Exec(from_sqlx(error)))
+    }
+
+    pub(super) async fn query_one(&mut self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        let row = with!(self, it => {
+            let row = query(statement).fetch_optional(it).await;
+            row.map(|row| row.map(QueryResult::from))
+        });
+        row.map_err(|error| DbErr::Query(from_sqlx(error)))
+    }
+
+    pub(super) async fn query_all(&mut self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let rows = with!(self, it => {
+            let rows = query(statement).fetch_all(it).await;
+            rows.map(|rows| rows.into_iter().map(QueryResult::from).collect())
+        });
+        rows.map_err(|error| DbErr::Query(from_sqlx(error)))
+    }
+
+    /// Begins a transaction that writes. What was locked is read in it as it is then, and not as it was when the transaction
+    /// began: READ COMMITTED, as sessions of MySQL are told when they connect. SQLite has no levels; there, a transaction that
+    /// reads first and writes later would fail if another wrote between.
+    pub(super) async fn begin(&mut self) -> Result<(), DbErr> {
+        let begin = match self {
+            Self::Sqlite(_) => "BEGIN IMMEDIATE",
+            Self::Postgres(_) => "BEGIN ISOLATION LEVEL READ COMMITTED",
+            Self::MySql(_) => "START TRANSACTION",
+        };
+        self.execute_unprepared(begin).await.map(drop)
+    }
+
+    /// Ends the transaction, if there is one, which also shows that the connection is good.
+    pub(super) async fn roll_back(&mut self) -> Result<(), DbErr> {
+        match self.execute_unprepared("ROLLBACK").await {
+            // SQLite takes it ill if there is none.
+            Err(error) if is_broken(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn ping(&mut self) -> Result<(), DbErr> {
+        with!(self, it => it.ping().await).map_err(|error| DbErr::Conn(from_sqlx(error)))
+    }
+
+    pub(super) async fn close(self) -> Result<(), DbErr> {
+        with!(self, it => it.close().await).map_err(|error| DbErr::Conn(from_sqlx(error)))
+    }
+}
+
+fn query<DB>(statement: Statement) -> Query<'static, DB, SqlxValues>
+where
+    DB: sqlx::Database,
+    SqlxValues: IntoArguments<DB>,
+{
+    let Statement { sql, values, .. } = statement;
+    let values = values.unwrap_or_else(|| sea_orm::Values(Vec::new()));
+    sqlx::query_with(AssertSqlSafe(sql), SqlxValues(values))
+}
+
+pub(super) fn from_sqlx(error: sqlx::Error) -> RuntimeErr {
+    RuntimeErr::SqlxError(Arc::new(error))
+}
+
+/// Whether a connection is of no use after this: it is anything but the database's answer to a statement, or the last one.
+pub(super) fn is_broken(error: &DbErr) -> bool {
+    let (DbErr::Conn(RuntimeErr::SqlxError(cause))
+    | DbErr::Exec(RuntimeErr::SqlxError(cause))
+    | DbErr::Query(RuntimeErr::SqlxError(cause))) = error
+    else {
+        return true;
+    };
+    match cause.as_ref() {
+        sqlx::Error::Database(answer) => answer
+            .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+            .is_some_and(|answer| matches!(answer.severity(), PgSeverity::Fatal | PgSeverity::Panic)),
+        _ => true,
+    }
+}
