@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::process::mib;
-use super::sign_ins::{saturate, window};
+use super::sign_ins::{people, saturate, window};
 use crate::driver::percentile;
 use crate::hashes::{self, Engine};
 use crate::logins::offer;
@@ -35,7 +35,7 @@ pub(super) fn overload(bench: &mut Bench) -> Result<(), String> {
             ..Setup::new(&database, &cores)
         },
     );
-    let (capacity, _) = saturate(bench, &server, window(bench))?;
+    let capacity = saturate(bench, &server, &people(), window(bench))?.per_second();
     let before = machine::memory(server.pid());
     let offered = offer(
         server.address,

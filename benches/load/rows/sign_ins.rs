@@ -3,16 +3,17 @@
 use std::thread;
 use std::time::Duration;
 
-use phone_identity::proto::v1::Consistency;
+use phone_identity::proto::v1::{AuthenticateRequest, Consistency};
 
 use super::checks::{target, validations, warm};
-use super::{CHECKS_IN_FLIGHT, LOGINS_IN_FLIGHT, all_ok, busy, median, rounds};
-use crate::driver::{Outcome, Pace, drive};
+use super::{CHECKS_IN_FLIGHT, LOGINS_IN_FLIGHT, all_ok, busy, median, median_rate, rounds};
+use crate::driver::{Outcome, Pace, Requests, drive};
 use crate::hashes::{self, Engine};
-use crate::logins::{Ended, Logins};
 use crate::report::{self, Bar, Row, Unit};
 use crate::server::{Server, Setup};
 use crate::{Bench, seed};
+
+const AUTHENTICATE: &str = "/phone_identity.v1.PhoneIdentity/Authenticate";
 
 /// How long sign-ins go on before they count, so that the queue is what it is going to be.
 pub(super) const WARM_UP: Duration = Duration::from_millis(700);
@@ -28,27 +29,25 @@ pub(super) fn against_raw_hashes(bench: &mut Bench) -> Result<(), String> {
     let database = seed::scratch(bench);
     let server = Server::start(bench, &Setup::new(&database, &cores));
     let window = window(bench);
-    let (mut logins, mut fast, mut portable, mut shares) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let people = people();
+    let (mut logins, mut fast, mut portable) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..bench.rounds {
-        let (rate, ended) = saturate(bench, &server, window)?;
-        logins.push(rate);
-        shares.push(ended);
+        logins.push(saturate(bench, &server, &people, window)?);
         fast.push(hashes::per_second(Engine::Fast, &cores, window));
         if bench.wants("login-portable") {
             portable.push(hashes::per_second(Engine::Portable, &cores, window));
         }
     }
     let notes = vec![
-        rounds("Authenticate", logins.iter().copied().map(report::rate)),
+        rounds(
+            "Authenticate",
+            logins.iter().map(|logins| report::rate(logins.per_second())),
+        ),
         rounds("argon2-rust", fast.iter().copied().map(report::rate)),
         rounds("argon2", portable.iter().copied().map(report::rate)),
-        format!(
-            "driver {:.1} % busy; {} refused",
-            100.0 * median(shares.iter().map(|ended| ended.driver_busy)),
-            shares.iter().map(|ended| ended.refused).sum::<u32>()
-        ),
+        busy("Authenticate", &logins, cores.len()),
     ];
-    let rate = median(logins);
+    let rate = median_rate(&logins);
     let mut add = |name: &str, what: &str, hashes: Vec<f64>, bar, notes| {
         if !bench.wants(name) {
             return;
@@ -76,14 +75,32 @@ pub(super) fn against_raw_hashes(bench: &mut Bench) -> Result<(), String> {
     Ok(())
 }
 
-/// Signs people in as fast as the server can, and gives how many it were a second.
-pub(super) fn saturate(bench: &Bench, server: &Server, window: Duration) -> Result<(f64, Ended), String> {
-    let logins = Logins::start(server.address, LOGINS_IN_FLIGHT, bench.cores.driver);
-    thread::sleep(WARM_UP);
-    let before = logins.now();
-    thread::sleep(window);
-    let rate = before.rate_to(logins.now());
-    Ok((rate, logins.stop()?))
+/// The sign-ins of all people.
+pub(super) fn people() -> Requests {
+    let sign_in = |number| AuthenticateRequest {
+        phone_number: seed::phone_number(number),
+        password: seed::PASSWORD.to_owned(),
+        ..AuthenticateRequest::default()
+    };
+    Requests::new(AUTHENTICATE, (0..seed::PEOPLE).map(sign_in))
+}
+
+/// Signs people in as fast as the server can.
+pub(super) fn saturate(
+    bench: &Bench,
+    server: &Server,
+    people: &Requests,
+    window: Duration,
+) -> Result<Outcome, String> {
+    let outcome = drive(
+        target(server),
+        people,
+        LOGINS_IN_FLIGHT,
+        Pace::For(window),
+        bench.cores.driver,
+    );
+    all_ok([&outcome])?;
+    Ok(outcome)
 }
 
 pub(super) fn under_checks(bench: &mut Bench) -> Result<(), String> {
@@ -92,13 +109,13 @@ pub(super) fn under_checks(bench: &mut Bench) -> Result<(), String> {
     let database = seed::scratch(bench);
     let server = Server::start(bench, &Setup::new(&database, &cores));
     warm(bench, &server)?;
-    let window = window(bench);
+    let (window, people) = (window(bench), people());
     let (mut under, mut idle, mut checks) = (Vec::new(), Vec::new(), Vec::<Outcome>::new());
     for _ in 0..bench.rounds {
-        idle.push(saturate(bench, &server, window)?.0);
+        idle.push(saturate(bench, &server, &people, window)?);
         let (logins, outcome) = thread::scope(|scope| {
             let checking = scope.spawn(|| {
-                let pace = Pace::For(WARM_UP + window);
+                let pace = Pace::For(window);
                 let requests = validations(Consistency::Unspecified);
                 drive(
                     target(&server),
@@ -108,16 +125,19 @@ pub(super) fn under_checks(bench: &mut Bench) -> Result<(), String> {
                     bench.cores.driver,
                 )
             });
-            let logins = saturate(bench, &server, window);
+            let logins = saturate(bench, &server, &people, window);
             (logins, checking.join().unwrap())
         });
-        under.push(logins?.0);
+        under.push(logins?);
         checks.push(outcome);
     }
     all_ok(&checks)?;
     let notes = vec![
-        rounds("under checks", under.iter().copied().map(report::rate)),
-        rounds("idle", idle.iter().copied().map(report::rate)),
+        rounds(
+            "under checks",
+            under.iter().map(|logins| report::rate(logins.per_second())),
+        ),
+        rounds("idle", idle.iter().map(|logins| report::rate(logins.per_second()))),
         format!(
             "{} meanwhile",
             rounds(
@@ -127,7 +147,7 @@ pub(super) fn under_checks(bench: &mut Bench) -> Result<(), String> {
         ),
         busy("ValidateSession", &checks, cores.len()),
     ];
-    let (under, idle) = (median(under), median(idle));
+    let (under, idle) = (median_rate(&under), median_rate(&idle));
     bench.report.add(Row {
         name: "reverse".to_owned(),
         a: format!("Authenticate under checks {}", report::rate(under)),
