@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 the command could not do it, 2 a setting or an argument is bad or the service cannot start.
 
+mod audit;
 mod backup;
 mod calibrate;
 mod operator;
@@ -70,6 +71,8 @@ enum Command {
         #[command(flatten)]
         password: PasswordSource,
     },
+    /// Show the audit log, the newest event first
+    Audit(audit::Arguments),
     /// Say how phone numbers are read: a line of TSV each, with input, E.164, line type, region, and ok or the reason
     PhoneCheck {
         /// Region of national numbers, in the place of the default one
@@ -222,6 +225,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             &phone_number,
             password.password_stdin,
         )),
+        Command::Audit(arguments) => runtime(&settings)?.block_on(audit::audit(&settings, arguments)),
         Command::PhoneCheck { region, numbers } => {
             let rules = Rules {
                 default_region: region.or(settings.default_region),

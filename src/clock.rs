@@ -31,6 +31,13 @@ pub fn new_id(now: Timestamp) -> Uuid {
     ))
 }
 
+/// The least of all UUIDv7 of this time or later, to the millisecond.
+#[must_use]
+pub fn first_id(time: Timestamp) -> Uuid {
+    let milliseconds = u64::try_from(time.timestamp_millis()).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(milliseconds, &[0; 10]).into_uuid()
+}
+
 /// The clock of the machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;

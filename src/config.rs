@@ -128,6 +128,11 @@ pub struct Settings {
         value_parser = positive_duration)]
     pub cleanup_interval: Duration,
 
+    /// How long events stay in the audit log
+    #[arg(global = true, long, env = "PHONE_IDENTITY_AUDIT_RETENTION", value_name = "DURATION", default_value = "90d",
+        value_parser = positive_duration)]
+    pub audit_retention: Duration,
+
     /// How long after signing in a person needs no password to change their account
     #[arg(global = true, long, env = "PHONE_IDENTITY_REAUTHENTICATION_WINDOW", value_name = "DURATION",
         default_value = "5m", value_parser = duration)]
@@ -301,6 +306,7 @@ impl Settings {
             change_log_interval: self.change_log_interval,
             change_log_patience: self.staleness_bound / 2,
             cleanup_interval: self.cleanup_interval,
+            audit_retention: self.audit_retention,
         })
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Policy, time and transactions are the service's; nothing of SeaORM leaves this module but the handles.
 
+pub mod audit;
 mod backup;
 pub mod changes;
 mod connection;

@@ -13,6 +13,7 @@ use sea_orm_migration::{IntoSchemaManagerConnection, seaql_migrations};
 
 mod m20261124_000001_users_and_sessions;
 mod m20261124_000002_change_log;
+mod m20261124_000004_audit_log;
 
 /// All migrations, the oldest first.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20261124_000001_users_and_sessions::Migration),
             Box::new(m20261124_000002_change_log::Migration),
+            Box::new(m20261124_000004_audit_log::Migration),
         ]
     }
 

@@ -6,9 +6,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
 use crate::app::open_store;
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
+use crate::domain::audit::{Action, Attempt};
 use crate::error::chain;
-use crate::store::{self, BackupError, Store, StoreError, changes};
+use crate::store::{self, BackupError, Store, StoreError, audit, changes};
 
 pub(super) async fn backup(settings: &Settings, file: &Path) -> Result<(), Failure> {
     let options = settings
@@ -47,6 +49,8 @@ pub(super) async fn after_restore(settings: &Settings) -> Result<(), Failure> {
 async fn begin_history(store: Store) -> Result<impl std::fmt::Display, StoreError> {
     let tx = store.begin().await?;
     let epoch = changes::renew_epoch(&tx).await?;
+    let event = Attempt::by_operator(Action::AfterRestore).done(SystemClock.now());
+    audit::insert(&tx, &event).await?;
     tx.commit().await?;
     store.close().await?;
     Ok(epoch)

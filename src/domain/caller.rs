@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-/// What is known of the calling service.
+/// What is known of the calling service, and of its call.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Caller {
     /// Its name. `None`: services need not say who they are, or it is the operator at the command line.
     pub service: Option<Arc<str>>,
+    /// The id of the call, under which the log has its line. `None`: it is the operator at the command line.
+    pub request_id: Option<Arc<str>>,
 }

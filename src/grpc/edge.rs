@@ -20,6 +20,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::checks::Checks;
+use super::metadata::RequestId;
 use super::status::{self, WireError};
 use super::{MAX_MESSAGE_BYTES, metadata};
 use crate::i18n::Language;
@@ -104,7 +105,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
+    fn call(&mut self, mut request: Request<Body>) -> ResponseFuture {
         let begun = Instant::now();
         let path = request.uri().path();
         let timeout = grpc_timeout(request.headers())
@@ -126,6 +127,8 @@ where
         };
         // Health and reflection have streams without end, and errors that their clients know.
         let is_foreign = is_foreign(path);
+        let id = RequestId(request_id.as_str().into());
+        request.extensions_mut().insert(id);
         let answer = tokio::time::timeout(timeout, self.inner.call(request));
         let call = async move {
             let mut response = match answer.await {

@@ -1,10 +1,16 @@
 //! What travels in the metadata of a call: who asks, and in which language to answer.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use http::header::{ACCEPT_LANGUAGE, AUTHORIZATION};
 
 use crate::error::Error;
 use crate::i18n::Language;
+
+/// The id of a call, as `edge` has given it or taken it over.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(pub(super) Arc<str>);
 
 /// The session token of `authorization: Bearer <token>`. The scheme is read in any case (RFC 9110 section 11.1).
 ///

@@ -3,6 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::checks::Checked;
+use super::metadata::RequestId;
 use super::{convert, metadata, parse, status};
 use crate::domain::caller::Caller;
 use crate::domain::rules::Rules;
@@ -40,9 +41,11 @@ struct Call {
 /// What comes beside the message of a call, and the message.
 fn split<T>(request: Request<T>) -> (Call, T) {
     let (metadata, mut extensions, message) = request.into_parts();
+    let mut caller: Caller = extensions.remove().unwrap_or_default();
+    caller.request_id = extensions.remove().map(|RequestId(id)| id);
     let call = Call {
         headers: metadata.into_headers(),
-        caller: extensions.remove().unwrap_or_default(),
+        caller,
     };
     (call, message)
 }
@@ -174,9 +177,7 @@ impl PhoneIdentityHandlers {
         request: v1::CreateSuperuserRequest,
     ) -> Result<v1::CreateSuperuserResponse, Error> {
         let actor = self.actor(call).await?;
-        if !actor.user.is_superuser {
-            return Err(Error::NotSuperuser);
-        }
+        self.accounts.may_create_superuser(&actor).await?;
         let (phone_number, password) = parse::superuser(request, &self.rules, &self.accounts).await?;
         let user = self
             .accounts
@@ -217,7 +218,7 @@ impl PhoneIdentity for PhoneIdentityHandlers {
         request: Request<v1::RevokeSessionRequest>,
     ) -> Answer<v1::RevokeSessionResponse> {
         let (call, request) = split(request);
-        let outcome = self.sessions.revoke(&request.session_token).await;
+        let outcome = self.sessions.revoke(&request.session_token, call.caller.clone()).await;
         answer(&call, outcome.map(|()| v1::RevokeSessionResponse {}))
     }
 

@@ -16,11 +16,13 @@ use tracing::Instrument as _;
 pub use profile::ProfileUpdate;
 pub use sign_in::Credentials;
 
+use super::audit::Audit;
 use super::change_log::ChangeLog;
 use super::hasher::Hasher;
 use super::retry::retry;
 use super::sessions::Actor;
 use crate::clock::{Clock, Timestamp};
+use crate::domain::audit::{Action, Attempt, Field};
 use crate::domain::caller::Caller;
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
@@ -30,7 +32,7 @@ use crate::domain::user::{User, UserId, UserStatus};
 use crate::error::Error;
 use crate::store::sessions::Selection;
 use crate::store::users::Change;
-use crate::store::{Store, Transaction, changes, sessions, users};
+use crate::store::{Store, Transaction, audit, changes, sessions, users};
 
 /// The settings that decide how accounts are dealt with.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +55,7 @@ pub struct Accounts {
     clock: Arc<dyn Clock>,
     policy: Policy,
     changes: ChangeLog,
+    audit: Audit,
     tasks: TaskTracker,
 }
 
@@ -91,12 +94,14 @@ impl Accounts {
         changes: ChangeLog,
         tasks: TaskTracker,
     ) -> Self {
+        let audit = Audit::new(store.clone(), clock.clone(), tasks.clone());
         Self {
             store,
             hasher,
             clock,
             policy,
             changes,
+            audit,
             tasks,
         }
     }
@@ -118,24 +123,39 @@ impl Accounts {
             phone_number,
             password,
             client,
-            ..
+            caller,
         } = registration;
         let hash = self.hasher.hash(password).await?;
         self.finish(|this| async move {
             let now = this.clock.now();
             let mut user = new_user(phone_number, now);
             user.last_login_at = Some(now);
+            let attempt = Attempt::by_nobody(Action::Register, client.clone(), caller);
             let (session, token) = this.new_session(user.id, client, now)?;
-            retry(|| async {
+            let event = attempt.clone().as_user(user.id, session.id).done(now);
+            let outcome = retry(|| async {
                 let tx = this.store.begin().await?;
                 users::insert(&tx, &user, &hash).await?;
                 sessions::insert(&tx, &session, &token.hash()).await?;
+                audit::insert(&tx, &event).await?;
                 Ok(tx.commit().await?)
-            })
-            .await?;
+            });
+            this.audit.refused(&attempt, outcome.await).await?;
             Ok(SignedIn { user, session, token })
         })
         .await
+    }
+
+    /// Whether the actor may create superusers: before anything else that they say is looked at.
+    ///
+    /// # Errors
+    /// [`Error::NotSuperuser`].
+    pub async fn may_create_superuser(&self, actor: &Actor) -> Result<(), Error> {
+        if actor.user.is_superuser {
+            return Ok(());
+        }
+        let attempt = superuser_attempt(Some(actor));
+        self.audit.refused(&attempt, Err(Error::NotSuperuser)).await
     }
 
     /// Creates a superuser. Without an actor it is the operator, at the command line, who does it.
@@ -151,12 +171,17 @@ impl Accounts {
     ) -> Result<User, Error> {
         let hash = self.hasher.hash(password).await?;
         self.finish(|this| async move {
+            let now = this.clock.now();
             let user = User {
                 is_staff: true,
                 is_superuser: true,
-                ..new_user(phone_number, this.clock.now())
+                ..new_user(phone_number, now)
             };
-            retry(|| async {
+            let attempt = superuser_attempt(actor.as_ref());
+            let mut done = attempt.clone();
+            done.subject = Some(user.id);
+            let event = done.done(now);
+            let outcome = retry(|| async {
                 let tx = this.store.begin().await?;
                 if let Some(actor) = &actor {
                     let account = this.lock_actor(&tx, actor).await?;
@@ -165,9 +190,10 @@ impl Accounts {
                     }
                 }
                 users::insert(&tx, &user, &hash).await?;
+                audit::insert(&tx, &event).await?;
                 Ok(tx.commit().await?)
-            })
-            .await?;
+            });
+            this.audit.refused(&attempt, outcome.await).await?;
             Ok(user)
         })
         .await
@@ -200,7 +226,11 @@ impl Accounts {
                     return Ok(false);
                 }
                 users::update(&tx, id, &change, now).await?;
-                sessions::delete(&tx, id, &Selection::All).await?;
+                let mut attempt = Attempt::by_operator(Action::ChangePassword);
+                attempt.subject = Some(id);
+                attempt.fields = vec![Field::Password];
+                attempt.ended_sessions = Some(sessions::delete(&tx, id, &Selection::All).await?);
+                audit::insert(&tx, &attempt.done(now)).await?;
                 this.commit_change_of(tx, id).await?;
                 Ok(true)
             })
@@ -241,6 +271,15 @@ impl Accounts {
             client,
         };
         Ok((session, PlainToken::generate()?))
+    }
+}
+
+/// That somebody is made a superuser who is not there yet.
+fn superuser_attempt(actor: Option<&Actor>) -> Attempt {
+    let attempt = actor.map(|actor| actor.attempt(Action::CreateSuperuser));
+    Attempt {
+        subject: None,
+        ..attempt.unwrap_or_else(|| Attempt::by_operator(Action::CreateSuperuser))
     }
 }
 

@@ -22,9 +22,11 @@ use tokio_util::sync::CancellationToken;
 pub use cache::KnownSession;
 pub use metrics::{Metrics, Snapshot};
 
+use super::audit;
 use super::change_log::ChangeLog;
 use super::retry::retry;
 use crate::clock::{Clock, Timestamp};
+use crate::domain::audit::{Action, Attempt};
 use crate::domain::caller::Caller;
 use crate::domain::session::{Lifetimes, Session};
 use crate::domain::token::TokenHash;
@@ -32,7 +34,7 @@ use crate::domain::user::User;
 use crate::error::{Error, chain};
 use crate::store::changes::Change;
 use crate::store::sessions::Selection;
-use crate::store::{Store, sessions, users};
+use crate::store::{self, Store, sessions, users};
 use cache::Cache;
 use freshness::Freshness;
 use last_seen::LastSeen;
@@ -72,6 +74,8 @@ pub struct Options {
     pub change_log_patience: Duration,
     /// How often what has ended is removed.
     pub cleanup_interval: Duration,
+    /// How long events stay in the audit log.
+    pub audit_retention: Duration,
 }
 
 /// Somebody who has shown a good session token.
@@ -261,24 +265,27 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Error::SessionInvalid`] when the token is malformed: the session it was meant to end may be alive.
-    pub async fn revoke(&self, token: &str) -> Result<(), Error> {
+    pub async fn revoke(&self, token: &str, caller: Caller) -> Result<(), Error> {
         let token = TokenHash::of(token).map_err(|_| Error::SessionInvalid)?;
-        let outcome = self.delete(&token).await;
+        let outcome = self.delete(&token, caller).await;
         // Also when it was not there: it may have been revoked elsewhere, or by a call that nobody waited for.
         self.0.freshness.forget_token(&token);
         outcome
     }
 
-    async fn delete(&self, token: &TokenHash) -> Result<(), Error> {
+    async fn delete(&self, token: &TokenHash, caller: Caller) -> Result<(), Error> {
         let store = &self.0.store;
-        let Some((session, user)) = sessions::find_id(store.reader(), token).await? else {
+        let Some(found) = sessions::find(store.reader(), token).await? else {
             return Ok(());
         };
+        let (session, user) = (found.id, found.user_id);
+        let attempt = Attempt::by_user(Action::RevokeSession, user, session, found.client, caller);
         retry(|| async {
             let tx = store.begin().await?;
             if !sessions::delete_one(&tx, session).await? {
                 return Ok(());
             }
+            store::audit::insert(&tx, &attempt.done(self.0.clock.now())).await?;
             let change = Change::SessionRevoked { user, session };
             self.0.changes.commit(tx, &[change]).await
         })
@@ -301,6 +308,9 @@ impl Sessions {
                 self.0.freshness.forget(user);
                 return Ok(0);
             }
+            let mut attempt = actor.attempt(Action::RevokeSessions);
+            attempt.ended_sessions = Some(revoked);
+            store::audit::insert(&tx, &attempt.done(self.0.clock.now())).await?;
             let change = Change::SessionsRevoked { user };
             self.0.changes.commit(tx, &[change]).await?;
             Ok(revoked)
@@ -372,6 +382,13 @@ impl Sessions {
         };
         if let Err(error) = cleaned.await {
             tracing::warn!(error = chain(&error), "ended sessions not removed");
+        }
+        let cleaned = async {
+            audit::erase_deleted(store, now).await?;
+            audit::remove_old(store, options.audit_retention, now).await
+        };
+        if let Err(error) = cleaned.await {
+            tracing::warn!(error = chain(&error), "the audit log was not cleaned up");
         }
     }
 }

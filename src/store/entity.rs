@@ -1,5 +1,7 @@
 //! The tables, as SeaORM entities.
 
+pub(super) mod audit_erasure;
+pub(super) mod audit_event;
 pub(super) mod change_log;
 pub(super) mod identity_change;
 pub(super) mod lock;

@@ -101,15 +101,12 @@ impl FromQueryResult for Found {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn find_id(
-    db: &impl ConnectionTrait,
-    token: &TokenHash,
-) -> Result<Option<(SessionId, UserId)>, StoreError> {
+pub async fn find(db: &impl ConnectionTrait, token: &TokenHash) -> Result<Option<Session>, StoreError> {
     let row = Entity::find()
         .filter(Column::TokenHash.eq(token.as_bytes().to_vec()))
         .one(db)
         .await?;
-    Ok(row.map(|row| (SessionId(row.id), UserId(row.user_id))))
+    Ok(row.map(Session::from))
 }
 
 /// Whether a session is still there, ended or not.

@@ -1,15 +1,17 @@
 //! What people do with their own account: change it, deactivate it, delete it.
 
 use super::Accounts;
+use crate::domain::audit::{Action, Attempt, Field};
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
-use crate::domain::user::{Locale, User, UserStatus};
+use crate::domain::user::{Locale, User, UserId, UserStatus};
 use crate::error::Error;
+use crate::service::audit::erase;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
-use crate::store::{Transaction, changes, locks, sessions, users};
+use crate::store::{Transaction, audit, changes, locks, sessions, users};
 
 /// What to change about a person; `None` stays as it is.
 #[derive(Debug, Default)]
@@ -20,6 +22,36 @@ pub struct ProfileUpdate {
     pub password: Option<Password>,
     /// The new locale, or none.
     pub locale: Option<Option<Locale>>,
+}
+
+impl ProfileUpdate {
+    fn fields(&self) -> Vec<Field> {
+        let Self {
+            phone_number,
+            password,
+            locale,
+        } = self;
+        fields(phone_number.is_some(), password.is_some(), locale.is_some())
+    }
+}
+
+fn fields_of(change: &Change) -> Vec<Field> {
+    fields(
+        change.phone_number.is_some(),
+        change.password_hash.is_some(),
+        change.locale.is_some(),
+    )
+}
+
+fn fields(phone_number: bool, password: bool, locale: bool) -> Vec<Field> {
+    let all = [
+        (phone_number, Field::PhoneNumber),
+        (password, Field::Password),
+        (locale, Field::Locale),
+    ];
+    all.into_iter()
+        .filter_map(|(is_there, field)| is_there.then_some(field))
+        .collect()
 }
 
 /// How a person has shown that it is they who ask.
@@ -42,7 +74,9 @@ impl Accounts {
         current_password: Option<Password>,
         update: ProfileUpdate,
     ) -> Result<User, Error> {
-        let proof = self.prove(&actor, current_password).await?;
+        let mut attempt = actor.attempt(Action::UpdateProfile);
+        attempt.fields = update.fields();
+        let proof = self.prove(&actor, current_password, &attempt).await?;
         let ProfileUpdate {
             phone_number,
             password,
@@ -60,8 +94,9 @@ impl Accounts {
                 locale,
                 status: None,
             };
-            retry(|| async {
+            let outcome = retry(|| async {
                 let tx = this.store.begin().await?;
+                let mut attempt = attempt.clone();
                 let user = this.lock_proved_actor(&tx, &actor, &proof).await?.user;
                 let mut change = wanted.clone();
                 change.phone_number.take_if(|number| *number == user.phone_number);
@@ -70,14 +105,17 @@ impl Accounts {
                     return Ok(user);
                 }
                 if change.password_hash.is_some() {
-                    sessions::delete(&tx, user.id, &Selection::AllBut(actor.session.id)).await?;
+                    let others = Selection::AllBut(actor.session.id);
+                    attempt.ended_sessions = Some(sessions::delete(&tx, user.id, &others).await?);
                 }
                 users::update(&tx, user.id, &change, now).await?;
                 let changed = users::find(&tx, user.id).await?.ok_or(Error::SessionInvalid)?;
+                attempt.fields = fields_of(&change);
+                audit::insert(&tx, &attempt.done(now)).await?;
                 this.commit_change_of(tx, user.id).await?;
                 Ok(changed.user)
-            })
-            .await
+            });
+            this.audit.refused(&attempt, outcome.await).await
         })
         .await
     }
@@ -92,26 +130,31 @@ impl Accounts {
         actor: Actor,
         current_password: Option<Password>,
     ) -> Result<(), Error> {
-        let proof = self.prove(&actor, current_password).await?;
+        let mut attempt = actor.attempt(Action::DeactivateProfile);
+        attempt.fields = vec![Field::Status];
+        let proof = self.prove(&actor, current_password, &attempt).await?;
         self.finish(|this| async move {
             let now = this.clock.now();
             let change = Change {
                 status: Some(UserStatus::Deactivated),
                 ..Change::default()
             };
-            retry(|| async {
+            let outcome = retry(|| async {
                 let tx = this.store.begin().await?;
                 let id = this.lock_leaving_actor(&tx, &actor, &proof).await?.user.id;
                 users::update(&tx, id, &change, now).await?;
-                sessions::delete(&tx, id, &Selection::All).await?;
+                let mut attempt = attempt.clone();
+                attempt.ended_sessions = Some(sessions::delete(&tx, id, &Selection::All).await?);
+                audit::insert(&tx, &attempt.done(now)).await?;
                 this.commit_change_of(tx, id).await
-            })
-            .await
+            });
+            this.audit.refused(&attempt, outcome.await).await
         })
         .await
     }
 
-    /// Deletes the actor's person and all that is stored about them.
+    /// Deletes the actor's person and all that is stored about them. In the audit log an id stands in their place that leads
+    /// nowhere.
     ///
     /// # Errors
     /// [`Error::CurrentPasswordWrong`], [`Error::ReauthenticationRequired`], [`Error::LastSuperuser`],
@@ -121,23 +164,39 @@ impl Accounts {
         actor: Actor,
         current_password: Option<Password>,
     ) -> Result<(), Error> {
-        let proof = self.prove(&actor, current_password).await?;
+        let attempt = actor.attempt(Action::DeleteProfile);
+        let proof = self.prove(&actor, current_password, &attempt).await?;
         self.finish(|this| async move {
-            retry(|| async {
+            let now = this.clock.now();
+            let substitute = UserId::generate(now);
+            let event = attempt.clone().of_somebody(substitute).done(now);
+            let outcome = retry(|| async {
                 let tx = this.store.begin().await?;
                 let id = this.lock_leaving_actor(&tx, &actor, &proof).await?.user.id;
                 users::delete(&tx, id).await?;
+                erase(&tx, id, substitute, now).await?;
+                audit::insert(&tx, &event).await?;
                 this.changes
                     .commit(tx, &[changes::Change::UserDeleted { user: id }])
                     .await
-            })
-            .await
+            });
+            this.audit.refused(&attempt, outcome.await).await
         })
         .await
     }
 
     /// Has the actor show that it is really they: by the password, or by a fresh sign-in.
-    async fn prove(&self, actor: &Actor, current_password: Option<Password>) -> Result<Proof, Error> {
+    async fn prove(
+        &self,
+        actor: &Actor,
+        current_password: Option<Password>,
+        attempt: &Attempt,
+    ) -> Result<Proof, Error> {
+        let proof = self.try_prove(actor, current_password).await;
+        self.audit.refused(attempt, proof).await
+    }
+
+    async fn try_prove(&self, actor: &Actor, current_password: Option<Password>) -> Result<Proof, Error> {
         let Some(password) = current_password else {
             let fresh_until = actor.session.created_at + self.policy.reauthentication_window;
             let fresh = self.clock.now() <= fresh_until;

@@ -13,7 +13,15 @@ use super::Person;
 use super::place::Place;
 
 /// The tables of the service.
-pub(crate) const TABLES: [&str; 5] = ["users", "sessions", "locks", "identity_changes", "change_log"];
+pub(crate) const TABLES: [&str; 7] = [
+    "users",
+    "sessions",
+    "locks",
+    "identity_changes",
+    "change_log",
+    "audit_events",
+    "audit_erasures",
+];
 
 /// A connection to the database of a server.
 pub(crate) struct TestDatabase {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use chrono::DateTime;
 
 use super::{BOUND, World, someone};
+use crate::domain::caller::Caller;
 use crate::domain::token::PlainToken;
 use crate::error::Error;
 use crate::service::sessions::Consistency;
@@ -65,7 +66,7 @@ async fn no_check_says_yes_after_a_revocation_was_acknowledged() {
         while checks.load(Ordering::Relaxed) < number * CHECKS / SESSIONS {
             tokio::task::yield_now().await;
         }
-        replica.sessions.revoke(person.token.expose()).await.unwrap();
+        replica.sessions.revoke(person.token.expose(), Caller::default()).await.unwrap();
         is_revoked.store(true, Ordering::SeqCst);
     }
     let enough = checks.load(Ordering::Relaxed) + CHECKS / 10;

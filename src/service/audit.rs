@@ -1,0 +1,193 @@
+//! The audit log: noting what was done and what was refused, reading it, and taking people and old events out of it.
+//!
+//! What is done is noted in the transaction that does it. What is refused has none; it is noted before it is answered, and
+//! if that cannot be, the answer is that the database is unavailable: nobody tries passwords without leaving a trace.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use super::retry::retry;
+use super::sessions::Actor;
+use crate::clock::{Clock, Timestamp};
+use crate::domain::audit::{Action, Attempt, Entry, EventId, Filter, Refusal};
+use crate::domain::user::UserId;
+use crate::error::Error;
+use crate::store::{Store, StoreError, Transaction, audit};
+
+/// The most events of a page.
+pub const MAX_PAGE: u32 = 1000;
+
+/// How many events are changed or removed at a time.
+const CHUNK: u64 = 1000;
+
+/// How many times as many are changed, at most, while somebody is deleted: others may wait for that transaction.
+const CHUNKS_AT_ONCE: usize = 10;
+
+/// The pause between two chunks of background work.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long events are looked for that name somebody who was deleted: longer than any call goes on.
+const ERASING: Duration = Duration::from_hours(1);
+
+/// The audit log. Cheap to clone.
+#[derive(Clone)]
+pub struct Audit {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    tasks: TaskTracker,
+}
+
+/// A page of events, the newest first.
+#[derive(Debug)]
+pub struct Page {
+    /// The events.
+    pub entries: Vec<Entry>,
+    /// The event before which the next page begins. `None`: there are no more.
+    pub next: Option<EventId>,
+}
+
+impl Audit {
+    /// The audit log of this store. `tasks` keeps track of writes that must finish before the program ends.
+    #[must_use]
+    pub fn new(store: Store, clock: Arc<dyn Clock>, tasks: TaskTracker) -> Self {
+        Self { store, clock, tasks }
+    }
+
+    /// Events, the newest first, from the one after `before` on; `size` of them, but one at least and [`MAX_PAGE`] at most.
+    ///
+    /// # Errors
+    /// When the database fails, or has to look for too long: a filter that finds little needs a person or a time range.
+    pub async fn list(&self, filter: &Filter, before: Option<EventId>, size: u32) -> Result<Page, Error> {
+        let size = size.clamp(1, MAX_PAGE);
+        // One more, by which it is seen whether there are more.
+        let mut entries = audit::list(self.store.reader(), filter, before, u64::from(size) + 1).await?;
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let has_more = entries.len() > size;
+        entries.truncate(size);
+        let next = entries.last().filter(|_| has_more).map(|entry| entry.id);
+        Ok(Page { entries, next })
+    }
+
+    /// Notes the event of something that was refused, if there has to be one, and hands the outcome on. It is written even
+    /// if the caller goes away.
+    ///
+    /// # Errors
+    /// That of the outcome; [`Error::DatabaseUnavailable`] when it cannot be noted.
+    pub async fn refused<T>(&self, attempt: &Attempt, outcome: Result<T, Error>) -> Result<T, Error> {
+        let Some(refusal) = outcome.as_ref().err().and_then(refusal) else {
+            return outcome;
+        };
+        let event = attempt.refused(refusal, self.clock.now());
+        let store = self.store.clone();
+        let write = async move { retry(|| async { Ok(audit::insert(store.writer(), &event).await?) }).await };
+        let written = self.tasks.spawn(write.in_current_span());
+        written.await.map_err(Error::internal)??;
+        outcome
+    }
+}
+
+/// What a refusal is called in the log. `None`: it is not in it, because nobody knows who was refused what, or nothing was.
+fn refusal(error: &Error) -> Option<Refusal> {
+    match error {
+        Error::InvalidCredentials => Some(Refusal::InvalidCredentials),
+        Error::AccountDeactivated => Some(Refusal::AccountDeactivated),
+        Error::CurrentPasswordWrong => Some(Refusal::CurrentPasswordWrong),
+        Error::ReauthenticationRequired => Some(Refusal::ReauthenticationRequired),
+        Error::PhoneNumberTaken => Some(Refusal::PhoneNumberTaken),
+        Error::NotSuperuser => Some(Refusal::NotSuperuser),
+        Error::LastSuperuser => Some(Refusal::LastSuperuser),
+        Error::InvalidInput(_)
+        | Error::SessionInvalid
+        | Error::SessionExpired
+        | Error::Overloaded { .. }
+        | Error::DatabaseUnavailable(_)
+        | Error::Internal(_) => None,
+    }
+}
+
+impl Actor {
+    /// What the actor is about to do to themselves.
+    #[must_use]
+    pub fn attempt(&self, action: Action) -> Attempt {
+        Attempt::by_user(
+            action,
+            self.user.id,
+            self.session.id,
+            self.session.client.clone(),
+            self.caller.clone(),
+        )
+    }
+}
+
+/// Takes a person out of the log in the transaction that deletes them, and puts an id in their place that leads nowhere. Of
+/// somebody with very many events, the rest is left to [`erase_deleted`].
+pub(super) async fn erase(
+    tx: &Transaction,
+    user: UserId,
+    substitute: UserId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    audit::insert_erasure(tx, user, now).await?;
+    for _ in 0..CHUNKS_AT_ONCE {
+        if audit::erase(tx, user, Some(substitute), CHUNK).await? < CHUNK {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Takes out of the log what still names people who were deleted: events that were too many, or were written by calls that
+/// had begun before. No id stands in their place then, since none is kept that would lead from one to the other.
+pub(super) async fn erase_deleted(store: &Store, now: Timestamp) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let page = audit::erasures(store.reader(), after, CHUNK).await?;
+        let Some((last, _)) = page.last() else {
+            return Ok(());
+        };
+        after = Some(*last);
+        for (user, at) in page {
+            loop {
+                let tx = store.begin().await?;
+                let erased = audit::erase(&tx, user, None, CHUNK).await?;
+                let is_over = erased == 0 && at < now - ERASING;
+                if is_over {
+                    audit::delete_erasure(&tx, user).await?;
+                }
+                tx.commit().await?;
+                if erased < CHUNK {
+                    break;
+                }
+                sleep(PAUSE).await;
+            }
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Removes the events that are older than `retention`.
+pub(super) async fn remove_old(
+    store: &Store,
+    retention: Duration,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut removed = 0;
+    loop {
+        let tx = store.begin().await?;
+        let count = audit::remove_before(&tx, now - retention, CHUNK).await?;
+        tx.commit().await?;
+        removed += count;
+        if count < CHUNK {
+            break;
+        }
+        sleep(PAUSE).await;
+    }
+    if removed > 0 {
+        tracing::info!(removed, "old audit events removed");
+    }
+    Ok(())
+}

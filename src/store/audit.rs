@@ -1,0 +1,229 @@
+//! Queries on the audit log. An event is written in the transaction that it is about; it waits for nobody and nobody
+//! waits for it. What changes many events passes over those that another transaction has locked.
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::{Expr, LockBehavior, LockType};
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+use uuid::Uuid;
+
+use super::entity::audit_event::{ActiveModel, Column, Entity};
+use super::entity::audit_erasure;
+use super::{StoreError, Transaction};
+use crate::clock::{Timestamp, first_id};
+use crate::domain::audit::{Entry, Event, EventId, Field, Filter, Outcome};
+use crate::domain::user::UserId;
+
+/// The most characters of the name of a calling service that are kept.
+const MAX_SERVICE_LENGTH: usize = 128;
+
+/// Writes an event.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert(db: &impl ConnectionTrait, event: &Event) -> Result<(), StoreError> {
+    let Event {
+        id,
+        at,
+        outcome,
+        attempt,
+    } = event;
+    let fields: Vec<&str> = attempt.fields.iter().copied().map(Field::as_str).collect();
+    let service = attempt.caller.service.as_deref();
+    let row = ActiveModel {
+        id: Set(id.0),
+        at: Set(*at),
+        action: Set(attempt.action.as_str().to_owned()),
+        outcome: Set(outcome.as_str().to_owned()),
+        reason: Set(outcome.refusal().map(|refusal| refusal.as_str().to_owned())),
+        actor: Set(attempt.actor.as_str().to_owned()),
+        actor_id: Set(attempt.actor.user().map(|user| user.0)),
+        subject_id: Set(attempt.subject.map(|user| user.0)),
+        session_id: Set(attempt.session.map(|session| session.0)),
+        fields: Set((!fields.is_empty()).then(|| fields.join(","))),
+        ended_sessions: Set(attempt
+            .ended_sessions
+            .map(|count| i64::try_from(count).unwrap_or(i64::MAX))),
+        service: Set(service.map(|name| name.chars().take(MAX_SERVICE_LENGTH).collect())),
+        client_ip_address: Set(attempt.client.ip_address.map(|address| address.to_string())),
+        client_user_agent: Set(attempt.client.user_agent.clone()),
+        request_id: Set(attempt.caller.request_id.as_deref().map(str::to_owned)),
+    };
+    Entity::insert(row).exec_without_returning(db).await?;
+    Ok(())
+}
+
+/// At most `limit` events, the newest first, older than the event `before`.
+///
+/// A person's events are found by an index, and a time range by the ids. What else the filter asks for is looked for in
+/// these, one after another.
+///
+/// # Errors
+/// When the database fails, or looks for too long.
+pub async fn list(
+    db: &impl ConnectionTrait,
+    filter: &Filter,
+    before: Option<EventId>,
+    limit: u64,
+) -> Result<Vec<Entry>, StoreError> {
+    let mut select = Entity::find().order_by_desc(Column::Id).limit(limit);
+    if let Some(before) = before {
+        select = select.filter(Column::Id.lt(before.0));
+    }
+    let Filter {
+        subject,
+        actor,
+        action,
+        is_done,
+        service,
+        since,
+        until,
+    } = filter;
+    if let Some(subject) = subject {
+        select = select.filter(Column::SubjectId.eq(subject.0));
+    }
+    if let Some(actor) = actor {
+        select = select.filter(Column::ActorId.eq(actor.0));
+    }
+    if let Some(action) = action {
+        select = select.filter(Column::Action.eq(action.as_str()));
+    }
+    if let Some(is_done) = is_done {
+        let done = Outcome::Done.as_str();
+        select = select.filter(if *is_done {
+            Column::Outcome.eq(done)
+        } else {
+            Column::Outcome.ne(done)
+        });
+    }
+    if let Some(service) = service {
+        select = select.filter(Column::Service.eq(service.as_str()));
+    }
+    if let Some(since) = since {
+        select = select
+            .filter(Column::Id.gte(first_id(*since)))
+            .filter(Column::At.gte(*since));
+    }
+    if let Some(until) = until {
+        // An id is of a whole millisecond.
+        let end = *until + std::time::Duration::from_millis(1);
+        select = select
+            .filter(Column::Id.lt(first_id(end)))
+            .filter(Column::At.lt(*until));
+    }
+    let rows = select.all(db).await?;
+    Ok(rows.into_iter().map(Entry::from).collect())
+}
+
+/// Removes at most `limit` of the events before a time, the oldest first, and says how many it were. Those that another
+/// transaction has locked stay until the next time.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remove_before(tx: &Transaction, time: Timestamp, limit: u64) -> Result<u64, StoreError> {
+    let ids: Vec<Uuid> = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::Id.lt(first_id(time)))
+        .order_by_asc(Column::Id)
+        .limit(limit)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+        .into_tuple()
+        .all(tx)
+        .await?;
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let removed = Entity::delete_many()
+        .filter(Column::Id.is_in(ids))
+        .exec(tx)
+        .await?;
+    Ok(removed.rows_affected)
+}
+
+/// Takes a person out of at most `limit` of the events that are about them, and of as many of those that they did: an id
+/// that leads nowhere stands in their place, or none, and nothing tells of their devices, sessions and calls. Says how
+/// many events of either kind there may be left: none, if it is less than `limit`. Those that another transaction has
+/// locked are passed over.
+///
+/// # Errors
+/// When the database fails.
+pub async fn erase(
+    tx: &Transaction,
+    user: UserId,
+    substitute: Option<UserId>,
+    limit: u64,
+) -> Result<u64, StoreError> {
+    let mut most = 0;
+    for column in [Column::SubjectId, Column::ActorId] {
+        let ids: Vec<Uuid> = Entity::find()
+            .select_only()
+            .column(Column::Id)
+            .filter(column.eq(user.0))
+            .limit(limit)
+            .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+            .into_tuple()
+            .all(tx)
+            .await?;
+        if ids.is_empty() {
+            continue;
+        }
+        most = most.max(u64::try_from(ids.len()).unwrap_or(u64::MAX));
+        Entity::update_many()
+            .filter(Column::Id.is_in(ids))
+            .col_expr(column, Expr::value(substitute.map(|user| user.0)))
+            .col_expr(Column::SessionId, Expr::value(None::<Uuid>))
+            .col_expr(Column::ClientIpAddress, Expr::value(None::<String>))
+            .col_expr(Column::ClientUserAgent, Expr::value(None::<String>))
+            .col_expr(Column::RequestId, Expr::value(None::<String>))
+            .exec(tx)
+            .await?;
+    }
+    Ok(most)
+}
+
+/// Notes that a person was deleted: an event that names them may still be written by a call that had begun before.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert_erasure(
+    db: &impl ConnectionTrait,
+    user: UserId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let row = audit_erasure::ActiveModel {
+        user_id: Set(user.0),
+        at: Set(now),
+    };
+    audit_erasure::Entity::insert(row).exec_without_returning(db).await?;
+    Ok(())
+}
+
+/// At most `limit` of the people who were deleted lately, in the order of their ids, after this one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn erasures(
+    db: &impl ConnectionTrait,
+    after: Option<UserId>,
+    limit: u64,
+) -> Result<Vec<(UserId, Timestamp)>, StoreError> {
+    let mut select = audit_erasure::Entity::find()
+        .order_by_asc(audit_erasure::Column::UserId)
+        .limit(limit);
+    if let Some(after) = after {
+        select = select.filter(audit_erasure::Column::UserId.gt(after.0));
+    }
+    let rows = select.all(db).await?;
+    Ok(rows.into_iter().map(|row| (UserId(row.user_id), row.at)).collect())
+}
+
+/// Forgets that a person was deleted.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete_erasure(db: &impl ConnectionTrait, user: UserId) -> Result<(), StoreError> {
+    audit_erasure::Entity::delete_by_id(user.0).exec(db).await?;
+    Ok(())
+}
