@@ -93,7 +93,7 @@ async fn who_meets_others_is_told_nothing_but_that_a_session_has_ended() {
     } {
         ended.unwrap();
     }
-    let count = async |table| server.database.count(table).await;
+    let count = async |table: &str| server.database.count(table).await;
     let entries = count("identity_changes").await;
     assert!(entries > 0);
     // Without a hole and without a double.
@@ -105,6 +105,26 @@ async fn who_meets_others_is_told_nothing_but_that_a_session_has_ended() {
         count("change_log WHERE last_seq = (SELECT MAX(seq) FROM identity_changes)").await,
         1
     );
+    // What was done again after a conflict is in the audit log once, as in the change log.
+    for (action, kind) in [
+        ("update_profile", "user_changed"),
+        ("revoke_sessions", "sessions_revoked"),
+    ] {
+        let events = format!("audit_events WHERE outcome = 'done' AND action = '{action}'");
+        let entries = format!("identity_changes WHERE kind = '{kind}'");
+        assert_eq!(count(&events).await, count(&entries).await, "{action}");
+    }
+    // A session was revoked by its token, or pushed out by a sign-in; there may be several of these in one event.
+    let revoked = count("identity_changes WHERE kind = 'session_revoked'").await;
+    let by_token = count("audit_events WHERE outcome = 'done' AND action = 'revoke_session'").await;
+    let sign_ins = "audit_events WHERE outcome = 'done' AND action = 'sign_in' AND ended_sessions";
+    let (most, some) = (
+        count(&format!("{sign_ins} > 1")).await,
+        count(&format!("{sign_ins} = 1")).await,
+    );
+    assert!(by_token > 0 && some > 0);
+    assert_eq!(most, 0, "one gives way to one");
+    assert_eq!(revoked, by_token + some);
     for person in &people {
         assert!(server.database.sessions_of(person).await <= 4);
     }

@@ -314,6 +314,7 @@ async fn a_change_that_meets_a_deadlock_is_done_once() {
     assert_eq!(count("identity_changes").await, changes + 1);
     assert_eq!(count("change_log WHERE last_seq = 1").await, 1);
     assert_eq!(count("users WHERE credential_version = 1").await, 1);
+    assert_eq!(count("audit_events WHERE action = 'update_profile'").await, 1);
     assert_eq!(
         count("sessions WHERE client_user_agent = 'held'").await,
         1,

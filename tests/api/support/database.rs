@@ -67,6 +67,28 @@ impl TestDatabase {
         row.unwrap().try_get("", "password_hash").unwrap()
     }
 
+    /// All rows that a query finds.
+    pub(crate) async fn rows(&self, sql: &str) -> Vec<QueryResult> {
+        let statement = Statement::from_string(self.backend(), sql.to_owned());
+        self.connection.query_all_raw(statement).await.unwrap()
+    }
+
+    /// Runs a statement with these values, of which each is written `?`.
+    pub(crate) async fn execute_with(&self, statement: &str, values: Vec<sea_orm::Value>) {
+        let mut sql = String::new();
+        for (number, piece) in statement.split('?').enumerate() {
+            if number > 0 {
+                match self.backend() {
+                    DbBackend::Postgres => sql.push_str(&format!("${number}")),
+                    _ => sql.push('?'),
+                }
+            }
+            sql.push_str(piece);
+        }
+        let statement = Statement::from_sql_and_values(self.backend(), sql, values);
+        self.connection.execute_raw(statement).await.unwrap();
+    }
+
     /// All that is stored, as text: every column of every row of every table, what is no text in hexadecimal.
     pub(crate) async fn dump(&self) -> String {
         let mut dump = String::new();

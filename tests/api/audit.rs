@@ -1,0 +1,573 @@
+//! The audit log: what is in it after each call and command, and what never is.
+
+mod erasing;
+mod listing;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use phone_identity::proto::v1;
+use tonic::{Code, Request};
+use uuid::Uuid;
+
+use crate::support::refusal::assert_refused;
+use crate::support::{
+    Client, OTHER_PASSWORD, PASSWORD, Person, TestServer, credentials, next_phone_number, registration,
+    validation, with_bearer,
+};
+
+const ADDRESS: &str = "203.0.113.9";
+const DEVICE: &str = "Example/1.0 (телефон)";
+
+/// An event, as it is in the table. What is not set is NULL.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Row {
+    action: String,
+    outcome: String,
+    reason: Option<String>,
+    actor: String,
+    actor_id: Option<String>,
+    subject_id: Option<String>,
+    session_id: Option<String>,
+    fields: Option<String>,
+    ended_sessions: Option<i64>,
+    service: Option<String>,
+    client_ip_address: Option<String>,
+    client_user_agent: Option<String>,
+    /// Whether there is one.
+    has_request_id: bool,
+}
+
+impl Row {
+    fn done(action: &str) -> Self {
+        Self {
+            action: action.to_owned(),
+            outcome: "done".to_owned(),
+            actor: "nobody".to_owned(),
+            has_request_id: true,
+            ..Self::default()
+        }
+    }
+
+    fn refused(action: &str, reason: &str) -> Self {
+        Self {
+            outcome: "refused".to_owned(),
+            reason: Some(reason.to_owned()),
+            ..Self::done(action)
+        }
+    }
+
+    fn by(self, user: &str) -> Self {
+        Self {
+            actor: "user".to_owned(),
+            actor_id: Some(user.to_owned()),
+            ..self
+        }
+    }
+
+    fn by_operator(self) -> Self {
+        Self {
+            actor: "operator".to_owned(),
+            has_request_id: false,
+            ..self
+        }
+    }
+
+    fn to(self, user: &str) -> Self {
+        Self {
+            subject_id: Some(user.to_owned()),
+            ..self
+        }
+    }
+
+    fn session(self, session: &str) -> Self {
+        Self {
+            session_id: Some(session.to_owned()),
+            ..self
+        }
+    }
+
+    /// By this person, to themselves, in this session.
+    fn of(self, person: &Person) -> Self {
+        let user = &person.user.user_id;
+        self.by(user).to(user).session(&person.session.session_id)
+    }
+
+    fn fields(self, fields: &str) -> Self {
+        Self {
+            fields: Some(fields.to_owned()),
+            ..self
+        }
+    }
+
+    fn ended(self, count: i64) -> Self {
+        Self {
+            ended_sessions: Some(count),
+            ..self
+        }
+    }
+
+    fn from_the_device(self) -> Self {
+        Self {
+            client_ip_address: Some(ADDRESS.to_owned()),
+            client_user_agent: Some(DEVICE.to_owned()),
+            ..self
+        }
+    }
+}
+
+/// All events, the oldest first.
+async fn all(server: &TestServer) -> Vec<(Uuid, Row)> {
+    let rows = server
+        .database
+        .rows("SELECT * FROM audit_events ORDER BY id")
+        .await;
+    let rows = rows.iter().map(|row| {
+        let text = |column: &str| row.try_get::<Option<String>>("", column).unwrap();
+        let id = |column: &str| {
+            let id: Option<Uuid> = row.try_get("", column).unwrap();
+            id.map(|id| id.to_string())
+        };
+        let found = Row {
+            action: text("action").unwrap(),
+            outcome: text("outcome").unwrap(),
+            reason: text("reason"),
+            actor: text("actor").unwrap(),
+            actor_id: id("actor_id"),
+            subject_id: id("subject_id"),
+            session_id: id("session_id"),
+            fields: text("fields"),
+            ended_sessions: row.try_get("", "ended_sessions").unwrap(),
+            service: text("service"),
+            client_ip_address: text("client_ip_address"),
+            client_user_agent: text("client_user_agent"),
+            has_request_id: text("request_id").is_some(),
+        };
+        (row.try_get("", "id").unwrap(), found)
+    });
+    rows.collect()
+}
+
+/// A server, and which events of it were seen.
+struct Watched {
+    server: TestServer,
+    client: Client,
+    seen: HashSet<Uuid>,
+    /// What must be in no event.
+    secrets: Vec<String>,
+}
+
+impl Watched {
+    async fn start(flags: &[&str]) -> Self {
+        let server = TestServer::start_with(flags).await;
+        Self {
+            client: server.client().await,
+            server,
+            seen: HashSet::new(),
+            secrets: vec![PASSWORD.to_owned(), OTHER_PASSWORD.to_owned(), "pid_".to_owned()],
+        }
+    }
+
+    /// Compares the events since the last time. Another second begins, so that what comes is later.
+    async fn leaves(&mut self, what: &str, expected: &[Row]) {
+        let mut found = Vec::new();
+        for (id, row) in all(&self.server).await {
+            if self.seen.insert(id) {
+                found.push(row);
+            }
+        }
+        assert_eq!(found, expected, "{what}");
+        self.server.clock.advance(Duration::from_secs(1));
+    }
+
+    fn number(&mut self) -> String {
+        let number = next_phone_number();
+        self.secrets.push(number.trim_start_matches('+').to_owned());
+        number
+    }
+
+    /// Somebody registers, on the device.
+    async fn person(&mut self) -> Person {
+        let phone_number = self.number();
+        let request = v1::RegisterRequest {
+            client: Some(device()),
+            ..registration(&phone_number, PASSWORD)
+        };
+        let response = self.client.register(request).await.unwrap().into_inner();
+        Person {
+            phone_number,
+            user: response.user.unwrap(),
+            session: response.session.unwrap(),
+            token: response.session_token,
+        }
+    }
+
+    /// A person signs in once more, on the device.
+    async fn sign_in(&mut self, person: &Person, password: &str, reactivate: bool) -> Person {
+        let request = v1::AuthenticateRequest {
+            client: Some(device()),
+            reactivate,
+            ..credentials(&person.phone_number, password)
+        };
+        let response = self.client.authenticate(request).await.unwrap().into_inner();
+        Person {
+            phone_number: person.phone_number.clone(),
+            user: response.user.unwrap(),
+            session: response.session.unwrap(),
+            token: response.session_token,
+        }
+    }
+}
+
+fn device() -> v1::ClientInfo {
+    v1::ClientInfo {
+        ip_address: ADDRESS.to_owned(),
+        user_agent: DEVICE.to_owned(),
+    }
+}
+
+fn update(current_password: Option<&str>) -> v1::UpdateProfileRequest {
+    v1::UpdateProfileRequest {
+        current_password: current_password.map(str::to_owned),
+        ..v1::UpdateProfileRequest::default()
+    }
+}
+
+fn deactivation(current_password: Option<&str>) -> v1::DeactivateProfileRequest {
+    v1::DeactivateProfileRequest {
+        current_password: current_password.map(str::to_owned),
+    }
+}
+
+fn deletion(current_password: Option<&str>) -> v1::DeleteProfileRequest {
+    v1::DeleteProfileRequest {
+        current_password: current_password.map(str::to_owned),
+    }
+}
+
+fn superuser(phone_number: &str) -> v1::CreateSuperuserRequest {
+    v1::CreateSuperuserRequest {
+        phone_number: phone_number.to_owned(),
+        password: OTHER_PASSWORD.to_owned(),
+        ..v1::CreateSuperuserRequest::default()
+    }
+}
+
+fn all_others() -> v1::RevokeSessionsRequest {
+    v1::RevokeSessionsRequest {
+        all_others: true,
+        ..v1::RevokeSessionsRequest::default()
+    }
+}
+
+/// Every call and every command, done and refused, leaves exactly what it should.
+#[tokio::test]
+async fn every_action_leaves_its_event_and_nothing_else_does() {
+    let mut log = Watched::start(&["--max-sessions=3"]).await;
+    let mut client = log.client.clone();
+
+    // Register.
+    let person = log.person().await;
+    let (user, number) = (&person.user.user_id, person.phone_number.as_str());
+    let registered = Row::done("register").of(&person).from_the_device();
+    log.leaves("Register", &[registered]).await;
+    let taken = client.register(registration(number, OTHER_PASSWORD)).await;
+    assert_refused(taken, Code::AlreadyExists, "PHONE_NUMBER_TAKEN");
+    log.leaves("a taken number", &[Row::refused("register", "PHONE_NUMBER_TAKEN")])
+        .await;
+    client.register(registration(number, "short")).await.unwrap_err();
+    log.leaves("what is malformed", &[]).await;
+
+    // Authenticate.
+    let wrong = v1::AuthenticateRequest {
+        client: Some(device()),
+        ..credentials(number, OTHER_PASSWORD)
+    };
+    let wrong = client.authenticate(wrong).await;
+    assert_refused(wrong, Code::Unauthenticated, "INVALID_CREDENTIALS");
+    let refused = Row::refused("sign_in", "INVALID_CREDENTIALS");
+    log.leaves("a wrong password", &[refused.clone().to(user).from_the_device()])
+        .await;
+    let unknown = log.number();
+    let unknown = client.authenticate(credentials(&unknown, PASSWORD)).await;
+    assert_refused(unknown, Code::Unauthenticated, "INVALID_CREDENTIALS");
+    log.leaves("an unknown number", &[refused.clone()]).await;
+    let second = log.sign_in(&person, PASSWORD, false).await;
+    let third = log.sign_in(&person, PASSWORD, false).await;
+    let signed_in = |person: &Person| Row::done("sign_in").of(person).from_the_device();
+    let both = [signed_in(&second).ended(0), signed_in(&third).ended(0)];
+    let mut expected = both.to_vec();
+    let mut found: Vec<Row> = Vec::new();
+    for (id, row) in all(&log.server).await {
+        if log.seen.insert(id) {
+            found.push(row);
+        }
+    }
+    // Both were in one millisecond of the clock.
+    expected.sort_by(|a, b| a.session_id.cmp(&b.session_id));
+    found.sort_by(|a, b| a.session_id.cmp(&b.session_id));
+    assert_eq!(found, expected, "two sign-ins");
+    log.server.clock.advance(Duration::from_secs(1));
+    let fourth = log.sign_in(&person, PASSWORD, false).await;
+    log.leaves("one session too many", &[signed_in(&fourth).ended(1)])
+        .await;
+
+    // What only looks, and who is not known.
+    client.validate_session(validation(&fourth.token)).await.unwrap();
+    client
+        .list_sessions(fourth.asks(v1::ListSessionsRequest {}))
+        .await
+        .unwrap();
+    let nobody = client.list_sessions(with_bearer("pid_0", v1::ListSessionsRequest {}));
+    assert_refused(nobody.await, Code::Unauthenticated, "SESSION_INVALID");
+    let nobody = client.delete_profile(with_bearer(&person.token, deletion(Some(PASSWORD))));
+    assert_refused(nobody.await, Code::Unauthenticated, "SESSION_INVALID");
+    log.leaves("what only looks, and who is not known", &[]).await;
+
+    // RevokeSession, under a request id.
+    for expected in [
+        vec![Row::done("revoke_session").of(&third).from_the_device()],
+        vec![],
+    ] {
+        let mut request = Request::new(v1::RevokeSessionRequest {
+            session_token: third.token.clone(),
+        });
+        request
+            .metadata_mut()
+            .insert("x-request-id", "order-17".parse().unwrap());
+        client.revoke_session(request).await.unwrap();
+        log.leaves("RevokeSession", &expected).await;
+    }
+    assert_eq!(
+        log.server
+            .database
+            .count("audit_events WHERE request_id = 'order-17'")
+            .await,
+        1
+    );
+    // RevokeSessions.
+    for expected in [
+        vec![
+            Row::done("revoke_sessions")
+                .of(&fourth)
+                .ended(1)
+                .from_the_device(),
+        ],
+        vec![],
+    ] {
+        client.revoke_sessions(fourth.asks(all_others())).await.unwrap();
+        log.leaves("RevokeSessions", &expected).await;
+    }
+
+    // UpdateProfile.
+    let other = log.person().await;
+    let registered = Row::done("register").of(&other).from_the_device();
+    log.leaves("Register", &[registered]).await;
+    let mut change = update(Some(OTHER_PASSWORD));
+    change.locale = Some("uz".to_owned());
+    let wrong = client.update_profile(fourth.asks(change.clone())).await;
+    assert_refused(wrong, Code::PermissionDenied, "CURRENT_PASSWORD_WRONG");
+    let refused_update = |reason| {
+        Row::refused("update_profile", reason)
+            .of(&fourth)
+            .from_the_device()
+    };
+    let wrong = refused_update("CURRENT_PASSWORD_WRONG").fields("locale");
+    log.leaves("a wrong current password", &[wrong]).await;
+    change.current_password = Some(PASSWORD.to_owned());
+    change.new_phone_number = Some(other.phone_number.clone());
+    let taken = client.update_profile(fourth.asks(change.clone())).await;
+    assert_refused(taken, Code::AlreadyExists, "PHONE_NUMBER_TAKEN");
+    let taken = refused_update("PHONE_NUMBER_TAKEN").fields("phone_number,locale");
+    log.leaves("a taken number", &[taken]).await;
+    let fifth = log.sign_in(&person, PASSWORD, false).await;
+    log.leaves("Authenticate", &[signed_in(&fifth).ended(0)]).await;
+    change.new_phone_number = Some(log.number());
+    change.new_password = Some(OTHER_PASSWORD.to_owned());
+    let changed = Row::done("update_profile").of(&fourth).from_the_device();
+    client.update_profile(fourth.asks(change.clone())).await.unwrap();
+    let all_three = changed.fields("phone_number,password,locale").ended(1);
+    log.leaves("all that can change", &[all_three]).await;
+    let person = Person {
+        phone_number: change.new_phone_number.clone().unwrap(),
+        ..fourth
+    };
+    change.current_password = Some(OTHER_PASSWORD.to_owned());
+    change.new_password = None;
+    client.update_profile(person.asks(change)).await.unwrap();
+    log.leaves("what is so already", &[]).await;
+
+    // Rights.
+    let new = log.number();
+    let refused_right = client.create_superuser(person.asks(superuser(&new))).await;
+    assert_refused(refused_right, Code::PermissionDenied, "NOT_SUPERUSER");
+    let no_right = Row::refused("create_superuser", "NOT_SUPERUSER");
+    let no_right = no_right.by(user).session(&person.session.session_id);
+    log.leaves("no right", &[no_right.from_the_device()]).await;
+    let made = Row::done("create_superuser");
+    let make_superuser = "UPDATE users SET is_superuser = TRUE WHERE id = ?";
+    log.server.database.execute(make_superuser, &person).await;
+    let last = client.deactivate_profile(person.asks(deactivation(Some(OTHER_PASSWORD))));
+    assert_refused(last.await, Code::FailedPrecondition, "LAST_SUPERUSER");
+    let last = Row::refused("deactivate_profile", "LAST_SUPERUSER").fields("status");
+    log.leaves("the last superuser", &[last.of(&person).from_the_device()])
+        .await;
+    let last = client.delete_profile(person.asks(deletion(Some(OTHER_PASSWORD))));
+    assert_refused(last.await, Code::FailedPrecondition, "LAST_SUPERUSER");
+    let last = Row::refused("delete_profile", "LAST_SUPERUSER");
+    log.leaves("the last superuser", &[last.of(&person).from_the_device()])
+        .await;
+    let created = client.create_superuser(person.asks(superuser(&new))).await;
+    let created = created.unwrap().into_inner().user.unwrap();
+    let by_person = made
+        .clone()
+        .by(user)
+        .to(&created.user_id)
+        .session(&person.session.session_id);
+    log.leaves("CreateSuperuser", &[by_person.from_the_device()])
+        .await;
+    let taken = client.create_superuser(person.asks(superuser(&new))).await;
+    assert_refused(taken, Code::AlreadyExists, "PHONE_NUMBER_TAKEN");
+    let taken = Row::refused("create_superuser", "PHONE_NUMBER_TAKEN");
+    let taken = taken.by(user).session(&person.session.session_id);
+    log.leaves("a taken number", &[taken.from_the_device()]).await;
+
+    // DeactivateProfile, and back.
+    log.server.clock.advance(Duration::from_mins(5));
+    let late = client.deactivate_profile(person.asks(deactivation(None))).await;
+    assert_refused(late, Code::FailedPrecondition, "REAUTHENTICATION_REQUIRED");
+    let deactivated = |row: Row| row.of(&person).fields("status").from_the_device();
+    let late = Row::refused("deactivate_profile", "REAUTHENTICATION_REQUIRED");
+    log.leaves("too late", &[deactivated(late)]).await;
+    let leaves = client.deactivate_profile(person.asks(deactivation(Some(OTHER_PASSWORD))));
+    leaves.await.unwrap();
+    let left = Row::done("deactivate_profile").ended(1);
+    log.leaves("DeactivateProfile", &[deactivated(left)]).await;
+    let number = person.phone_number.as_str();
+    let wrong = client.authenticate(credentials(number, PASSWORD)).await;
+    assert_refused(wrong, Code::Unauthenticated, "INVALID_CREDENTIALS");
+    log.leaves("a wrong password", &[refused.clone().to(user)]).await;
+    let right = client.authenticate(credentials(number, OTHER_PASSWORD)).await;
+    assert_refused(right, Code::FailedPrecondition, "ACCOUNT_DEACTIVATED");
+    let right = Row::refused("sign_in", "ACCOUNT_DEACTIVATED").by(user).to(user);
+    log.leaves("a deactivated account", &[right]).await;
+    let back = log.sign_in(&person, OTHER_PASSWORD, true).await;
+    let returned = signed_in(&back).fields("status").ended(0);
+    log.leaves("and back", &[returned]).await;
+
+    // DeleteProfile.
+    let wrong = client.delete_profile(back.asks(deletion(Some(PASSWORD)))).await;
+    assert_refused(wrong, Code::PermissionDenied, "CURRENT_PASSWORD_WRONG");
+    let wrong = Row::refused("delete_profile", "CURRENT_PASSWORD_WRONG").of(&back);
+    log.leaves("a wrong current password", &[wrong.from_the_device()])
+        .await;
+    let deleted = client.delete_profile(back.asks(deletion(Some(OTHER_PASSWORD))));
+    deleted.await.unwrap();
+    let event = all(&log.server).await.into_iter().next_back().unwrap().1;
+    let substitute = event.subject_id.unwrap();
+    assert_ne!(substitute, *user);
+    let by_somebody = Row {
+        has_request_id: false,
+        ..Row::done("delete_profile").by(&substitute).to(&substitute)
+    };
+    log.leaves("DeleteProfile", &[by_somebody]).await;
+
+    commands_leave_events(&mut log).await;
+    // Neither passwords, nor tokens, nor numbers, in any column.
+    let dump = log.server.database.dump().await;
+    let events: Vec<&str> = dump
+        .lines()
+        .filter(|line| line.starts_with("audit_events."))
+        .collect();
+    assert!(events.len() > 100);
+    for secret in &log.secrets {
+        assert!(
+            !events.iter().any(|line| line.contains(secret.as_str())),
+            "{secret}"
+        );
+    }
+}
+
+/// The commands of the operator, beside the server.
+async fn commands_leave_events(log: &mut Watched) {
+    let number = log.number();
+    let create = ["createsuperuser", "--phone-number", &number, "--password-stdin"];
+    let cheap = ["--argon2-memory-kib=64", "--argon2-iterations=1"];
+    let run = |log: &Watched, arguments: &[&str], is_done: bool| {
+        let output = log
+            .server
+            .place
+            .run(&[arguments, &cheap].concat(), &format!("{PASSWORD}\n"));
+        assert_eq!(output.status.success(), is_done, "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let made = run(log, &create, true);
+    let user = made.split(' ').nth(1).unwrap();
+    let expected = Row::done("create_superuser").by_operator().to(user);
+    log.leaves("createsuperuser", &[expected]).await;
+    run(log, &create, false);
+    let expected = Row::refused("create_superuser", "PHONE_NUMBER_TAKEN").by_operator();
+    log.leaves("a taken number", &[expected]).await;
+    run(log, &["changepassword", &number, "--password-stdin"], true);
+    let expected = Row::done("change_password").by_operator().to(user);
+    log.leaves("changepassword", &[expected.fields("password").ended(0)])
+        .await;
+    let unknown = log.number();
+    run(log, &["changepassword", &unknown, "--password-stdin"], false);
+    run(log, &["migrate"], true);
+    run(log, &["phone-check", &number], true);
+    run(log, &["audit"], true);
+    log.leaves("what changes nothing", &[]).await;
+    run(log, &["after-restore"], true);
+    log.leaves("after-restore", &[Row::done("after_restore").by_operator()])
+        .await;
+}
+
+/// Nobody tries passwords without leaving a trace, and nobody learns whether a number is known by whether there is one.
+#[tokio::test]
+async fn a_failure_that_cannot_be_noted_is_not_told() {
+    let server = TestServer::start_with(&["--database-acquire-timeout=100ms"]).await;
+    let person = server.person().await;
+    let mut client = server.client().await;
+    let held = server.database.hold_writes().await;
+    for number in [&person.phone_number, &next_phone_number()] {
+        let outcome = client.authenticate(credentials(number, OTHER_PASSWORD)).await;
+        assert_refused(outcome, Code::Unavailable, "DATABASE_UNAVAILABLE");
+    }
+    held.release().await;
+    assert_eq!(
+        server
+            .database
+            .count("audit_events WHERE outcome = 'refused'")
+            .await,
+        0
+    );
+    let outcome = client
+        .authenticate(credentials(&person.phone_number, OTHER_PASSWORD))
+        .await;
+    assert_refused(outcome, Code::Unauthenticated, "INVALID_CREDENTIALS");
+}
+
+/// A sign-in whose person changed while it hashed is refused, and noted as such, once.
+#[tokio::test]
+async fn a_transaction_that_is_rolled_back_leaves_the_refusal_only() {
+    let server = TestServer::start().await;
+    let person = server.person().await;
+    let held = server.database.hold_writes().await;
+    let hashed = server.hasher.completed();
+    let (mut client, request) = (server.client().await, credentials(&person.phone_number, PASSWORD));
+    let call = tokio::spawn(async move { client.authenticate(request).await });
+    server.hashed(hashed + 1).await;
+    let change = "UPDATE users SET credential_version = credential_version + 1 WHERE id = ?";
+    held.execute(change, &person).await;
+    held.release().await;
+    assert_refused(call.await.unwrap(), Code::Unauthenticated, "INVALID_CREDENTIALS");
+    let sign_ins: Vec<Row> = all(&server)
+        .await
+        .into_iter()
+        .map(|(_, row)| row)
+        .filter(|row| row.action == "sign_in")
+        .collect();
+    let refused = Row::refused("sign_in", "INVALID_CREDENTIALS").to(&person.user.user_id);
+    assert_eq!(sign_ins, [refused]);
+}

@@ -1,0 +1,230 @@
+//! What leaves the audit log: people who were deleted, and events that are old.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use chrono::DateTime;
+use phone_identity::proto::v1;
+use sea_orm::Value;
+use tonic::Code;
+use uuid::Uuid;
+
+use super::{Row, Watched, all, deletion};
+use crate::support::refusal::assert_refused;
+use crate::support::{OTHER_PASSWORD, PASSWORD, Person, TestServer, credentials};
+
+/// Writes so many failed sign-ins of a person, behind the back of the server.
+pub(super) async fn write_failures(server: &TestServer, person: &Person, count: usize) {
+    let at = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+    let user: Uuid = person.user.user_id.parse().unwrap();
+    for start in (0..count).step_by(500) {
+        let rows = 500.min(count - start);
+        let statement = format!(
+            "INSERT INTO audit_events (id, at, action, outcome, reason, actor, subject_id, client_ip_address) VALUES {}",
+            vec!["(?, ?, 'sign_in', 'refused', 'INVALID_CREDENTIALS', 'nobody', ?, '203.0.113.7')"; rows]
+                .join(", ")
+        );
+        let values = (0..rows).flat_map(|number| {
+            // Ids of ever later milliseconds, so that their order is known.
+            let milliseconds = 1_767_225_600_000 + u64::try_from(start + number).unwrap();
+            let id = uuid::Builder::from_unix_timestamp_millis(milliseconds, &[1; 10]).into_uuid();
+            [Value::from(id), Value::from(at), Value::from(user)]
+        });
+        server.database.execute_with(&statement, values.collect()).await;
+    }
+}
+
+/// How many events name somebody, as the one who did it or to whom it was done.
+async fn naming(server: &TestServer, user: &str) -> usize {
+    let rows = all(server).await;
+    let names = |id: &Option<String>| id.as_deref() == Some(user);
+    rows.iter()
+        .filter(|(_, row)| names(&row.actor_id) || names(&row.subject_id))
+        .count()
+}
+
+/// What is known of the person is gone; their events are still there, and of one person; others' are as they were.
+#[tokio::test]
+async fn nothing_names_who_was_deleted() {
+    let mut log = Watched::start(&[]).await;
+    let mut client = log.client.clone();
+    let person = log.person().await;
+    let stranger = log.person().await;
+    let make_superuser = "UPDATE users SET is_superuser = TRUE WHERE id = ?";
+    log.server.database.execute(make_superuser, &person).await;
+    log.server.database.execute(make_superuser, &stranger).await;
+    log.server.clock.advance(Duration::from_secs(1));
+    // To themselves, to somebody else, by somebody else, and by nobody.
+    let again = log.sign_in(&person, PASSWORD, false).await;
+    let made = super::superuser(&log.number());
+    client.create_superuser(again.asks(made)).await.unwrap();
+    let wrong = client
+        .authenticate(credentials(&person.phone_number, OTHER_PASSWORD))
+        .await;
+    assert_refused(wrong, Code::Unauthenticated, "INVALID_CREDENTIALS");
+    let change = "UPDATE audit_events SET actor_id = (SELECT user_id FROM sessions WHERE user_id <> ? LIMIT 1) \
+                  WHERE outcome = 'refused'";
+    log.server.database.execute(change, &person).await;
+    let before = all(&log.server).await;
+    let user = person.user.user_id.as_str();
+    assert_eq!(naming(&log.server, user).await, 4);
+
+    client
+        .delete_profile(again.asks(deletion(Some(PASSWORD))))
+        .await
+        .unwrap();
+
+    let after = all(&log.server).await;
+    assert_eq!(after.len(), before.len() + 1);
+    let mut substitutes = HashSet::new();
+    for (id, row) in &after {
+        let Some((_, old)) = before.iter().find(|(before, _)| before == id) else {
+            assert_eq!(row.action, "delete_profile");
+            substitutes.extend([row.actor_id.clone().unwrap(), row.subject_id.clone().unwrap()]);
+            assert_eq!((&row.session_id, &row.client_ip_address), (&None, &None));
+            continue;
+        };
+        let is_theirs = |id: &Option<String>| id.as_deref() == Some(user);
+        if !is_theirs(&old.actor_id) && !is_theirs(&old.subject_id) {
+            assert_eq!(row, old);
+            continue;
+        }
+        let mut expected = Row {
+            session_id: None,
+            client_ip_address: None,
+            client_user_agent: None,
+            has_request_id: false,
+            ..old.clone()
+        };
+        for (old, new, expected) in [
+            (&old.actor_id, &row.actor_id, &mut expected.actor_id),
+            (&old.subject_id, &row.subject_id, &mut expected.subject_id),
+        ] {
+            if is_theirs(old) {
+                substitutes.insert(new.clone().unwrap());
+                expected.clone_from(new);
+            }
+        }
+        assert_eq!(*row, expected);
+    }
+    // One id, that is nobody's.
+    assert_eq!(substitutes.len(), 1);
+    assert!(!substitutes.contains(user) && !substitutes.contains(&stranger.user.user_id));
+    assert_eq!(naming(&log.server, user).await, 0);
+    let dump = log.server.database.dump().await;
+    let events = dump.lines().filter(|line| line.starts_with("audit_events."));
+    let known = [
+        user.replace('-', ""),
+        person.session.session_id.replace('-', ""),
+        again.session.session_id.replace('-', ""),
+        person.phone_number.trim_start_matches('+').to_owned(),
+    ];
+    for line in events {
+        assert!(!known.iter().any(|known| line.contains(known.as_str())), "{line}");
+    }
+}
+
+/// A call that began before somebody was deleted may note its refusal afterwards. It is found, as long as such a call can go
+/// on; then it is forgotten who was deleted.
+#[tokio::test]
+async fn what_is_noted_late_does_not_name_who_was_deleted() {
+    let server = TestServer::start_with(&["--cleanup-interval=10ms"]).await;
+    let person = server.person().await;
+    let stranger = server.person().await;
+    let mut client = server.client().await;
+    client
+        .delete_profile(person.asks(deletion(Some(PASSWORD))))
+        .await
+        .unwrap();
+    write_failures(&server, &person, 1).await;
+    write_failures_of_later(&server, &stranger).await;
+    let count = async |what: &str| server.database.count(&format!("audit_events WHERE {what}")).await;
+    let late = "action = 'sign_in' AND subject_id IS NULL AND client_ip_address IS NULL";
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let erased = async {
+        while count(late).await == 0 {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), erased)
+        .await
+        .expect("it still names them");
+    assert_eq!(naming(&server, &person.user.user_id).await, 0);
+    assert_eq!(naming(&server, &stranger.user.user_id).await, 2);
+    assert_eq!(count("client_ip_address = '203.0.113.7'").await, 1, "the stranger's");
+    assert_eq!(server.database.count("audit_erasures").await, 1);
+    server.clock.advance(Duration::from_mins(61));
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let forgotten = async {
+        while server.database.count("audit_erasures").await > 0 {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), forgotten)
+        .await
+        .expect("it is not forgotten who was deleted");
+}
+
+/// As [`write_failures`], under an id that is not taken by it.
+async fn write_failures_of_later(server: &TestServer, person: &Person) {
+    let at = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+    let user: Uuid = person.user.user_id.parse().unwrap();
+    let statement = "INSERT INTO audit_events (id, at, action, outcome, reason, actor, subject_id, client_ip_address) \
+                     VALUES (?, ?, 'sign_in', 'refused', 'INVALID_CREDENTIALS', 'nobody', ?, '203.0.113.7')";
+    let values = vec![Value::from(Uuid::now_v7()), Value::from(at), Value::from(user)];
+    server.database.execute_with(statement, values).await;
+}
+
+/// Somebody with more events than are changed while they are deleted.
+#[tokio::test]
+async fn who_has_very_many_events_is_deleted_and_taken_out_of_all_of_them() {
+    let server = TestServer::start_with(&["--cleanup-interval=1h"]).await;
+    let person = server.person().await;
+    write_failures(&server, &person, 12_500).await;
+    let mut client = server.client().await;
+    client
+        .delete_profile(person.asks(v1::DeleteProfileRequest {
+            current_password: Some(PASSWORD.to_owned()),
+        }))
+        .await
+        .unwrap();
+    let user = &person.user.user_id;
+    // What was too much for one transaction.
+    assert_eq!(naming(&server, user).await, 2_501);
+    let server = server.restart_with(&["--cleanup-interval=10ms"]).await;
+    let count = async |what: &str| server.database.count(&format!("audit_events WHERE {what}")).await;
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    let erased = async {
+        while count("client_ip_address IS NOT NULL").await > 0 {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), erased)
+        .await
+        .expect("they are still named");
+    assert_eq!(naming(&server, user).await, 0);
+    assert_eq!(count("action = 'sign_in'").await, 12_500);
+}
+
+/// Events are kept for a set time, and then removed, by a clock that a test can turn.
+#[tokio::test]
+async fn events_are_removed_when_they_are_old() {
+    let server = TestServer::start_with(&["--audit-retention=90d", "--cleanup-interval=10ms"]).await;
+    const DAY: Duration = Duration::from_hours(24);
+    let old = server.person().await;
+    write_failures(&server, &old, 1_200).await;
+    server.clock.advance(DAY * 2);
+    let young = server.person().await;
+    assert_eq!(naming(&server, &old.user.user_id).await, 1_201);
+    server.clock.advance(DAY * 88 + Duration::from_hours(12));
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let removed = async {
+        while naming(&server, &old.user.user_id).await > 0 {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), removed)
+        .await
+        .expect("they are still there");
+    assert_eq!(naming(&server, &young.user.user_id).await, 1);
+}
