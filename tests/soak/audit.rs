@@ -23,6 +23,12 @@ struct Found {
     session_changes: HashMap<String, usize>,
     /// How many name a user, and say that the user was changed.
     user_changes: HashMap<String, usize>,
+    /// How many events of the audit log say that a session began.
+    beginnings: HashMap<String, usize>,
+    /// How many say that it was ended by its token.
+    endings: HashMap<String, usize>,
+    /// How many say that a user changed their profile.
+    updates: HashMap<String, usize>,
 }
 
 /// Looks whether every acknowledged write is there once, whether what was not acknowledged is there as a whole or not at
@@ -33,6 +39,7 @@ pub(crate) async fn audit(place: &Place, model: &Model) {
     is_quiet(&database).await;
     is_sound(&database, model).await;
     let mut found = find(&database).await;
+    is_told_once(&found, model);
     let people = model.take_all();
     let mut users = std::mem::take(&mut found.users);
     for mut person in people {
@@ -65,6 +72,29 @@ pub(crate) async fn audit(place: &Place, model: &Model) {
     }
     database.close().await.unwrap();
     model.assert_good();
+}
+
+/// Looks whether the audit log tells of everything once: of every session that is there or was acknowledged how it began,
+/// and of what is in the change log the same. What is acknowledged is compared with the change log.
+fn is_told_once(found: &Found, model: &Model) {
+    let mut begun: HashSet<String> = found.sessions.values().flatten().cloned().collect();
+    begun.extend(model.sessions().iter().map(|session| session.id.clone()));
+    for session in begun {
+        let times = found.beginnings.get(&session).copied().unwrap_or_default();
+        if times != 1 {
+            model.violation(format!("the audit log says {times} times how session {session} began"));
+        }
+    }
+    for (what, events, changes) in [
+        ("ended sessions", &found.endings, &found.session_changes),
+        ("changed users", &found.updates, &found.user_changes),
+    ] {
+        if events != changes {
+            let differ = |id: &&String| events.get(*id) != changes.get(*id);
+            let ids: HashSet<&String> = events.keys().chain(changes.keys()).filter(differ).collect();
+            model.violation(format!("{what} differ in the audit log and the change log: {ids:?}"));
+        }
+    }
 }
 
 /// Compares one person, and settles what was in doubt.
@@ -199,6 +229,9 @@ async fn find(database: &DatabaseConnection) -> Found {
         sessions: HashMap::new(),
         session_changes: HashMap::new(),
         user_changes: HashMap::new(),
+        beginnings: HashMap::new(),
+        endings: HashMap::new(),
+        updates: HashMap::new(),
     };
     for row in rows(database, "SELECT id, phone_number, credential_version FROM users").await {
         let number: String = row.try_get("", "phone_number").unwrap();
@@ -214,6 +247,18 @@ async fn find(database: &DatabaseConnection) -> Found {
         let times = match id(&row, "session_id") {
             Some(session) => found.session_changes.entry(session),
             None => found.user_changes.entry(id(&row, "user_id").unwrap()),
+        };
+        *times.or_default() += 1;
+    }
+    let events = "SELECT action, subject_id, session_id FROM audit_events WHERE outcome = 'done'";
+    for row in rows(database, events).await {
+        let (user, session) = (id(&row, "subject_id").unwrap(), id(&row, "session_id").unwrap());
+        let action: String = row.try_get("", "action").unwrap();
+        let times = match action.as_str() {
+            "register" | "sign_in" => found.beginnings.entry(session),
+            "revoke_session" => found.endings.entry(session),
+            "update_profile" => found.updates.entry(user),
+            _ => panic!("nobody did {action}"),
         };
         *times.or_default() += 1;
     }
