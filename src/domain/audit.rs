@@ -434,7 +434,10 @@ mod tests {
     fn reasons_are_those_of_the_contract() {
         for refusal in Refusal::ALL {
             let name = refusal.as_str();
-            assert!(ErrorReason::from_str_name(&format!("ERROR_REASON_{name}")).is_some(), "{name}");
+            assert!(
+                ErrorReason::from_str_name(&format!("ERROR_REASON_{name}")).is_some(),
+                "{name}"
+            );
         }
     }
 

@@ -218,7 +218,10 @@ impl PhoneIdentity for PhoneIdentityHandlers {
         request: Request<v1::RevokeSessionRequest>,
     ) -> Answer<v1::RevokeSessionResponse> {
         let (call, request) = split(request);
-        let outcome = self.sessions.revoke(&request.session_token, call.caller.clone()).await;
+        let outcome = self
+            .sessions
+            .revoke(&request.session_token, call.caller.clone())
+            .await;
         answer(&call, outcome.map(|()| v1::RevokeSessionResponse {}))
     }
 

@@ -170,11 +170,7 @@ pub(super) async fn erase_deleted(store: &Store, now: Timestamp) -> Result<(), S
 }
 
 /// Removes the events that are older than `retention`.
-pub(super) async fn remove_old(
-    store: &Store,
-    retention: Duration,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+pub(super) async fn remove_old(store: &Store, retention: Duration, now: Timestamp) -> Result<(), StoreError> {
     let mut removed = 0;
     loop {
         let tx = store.begin().await?;

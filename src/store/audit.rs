@@ -8,8 +8,8 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::entity::audit_event::{ActiveModel, Column, Entity};
 use super::entity::audit_erasure;
+use super::entity::audit_event::{ActiveModel, Column, Entity};
 use super::{StoreError, Transaction};
 use crate::clock::{Timestamp, first_id};
 use crate::domain::audit::{Entry, Event, EventId, Field, Filter, Outcome};
@@ -196,7 +196,9 @@ pub async fn insert_erasure(
         user_id: Set(user.0),
         at: Set(now),
     };
-    audit_erasure::Entity::insert(row).exec_without_returning(db).await?;
+    audit_erasure::Entity::insert(row)
+        .exec_without_returning(db)
+        .await?;
     Ok(())
 }
 
@@ -216,7 +218,10 @@ pub async fn erasures(
         select = select.filter(audit_erasure::Column::UserId.gt(after.0));
     }
     let rows = select.all(db).await?;
-    Ok(rows.into_iter().map(|row| (UserId(row.user_id), row.at)).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| (UserId(row.user_id), row.at))
+        .collect())
 }
 
 /// Forgets that a person was deleted.

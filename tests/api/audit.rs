@@ -273,8 +273,11 @@ async fn every_action_leaves_its_event_and_nothing_else_does() {
     log.leaves("Register", &[registered]).await;
     let taken = client.register(registration(number, OTHER_PASSWORD)).await;
     assert_refused(taken, Code::AlreadyExists, "PHONE_NUMBER_TAKEN");
-    log.leaves("a taken number", &[Row::refused("register", "PHONE_NUMBER_TAKEN")])
-        .await;
+    log.leaves(
+        "a taken number",
+        &[Row::refused("register", "PHONE_NUMBER_TAKEN")],
+    )
+    .await;
     client.register(registration(number, "short")).await.unwrap_err();
     log.leaves("what is malformed", &[]).await;
 

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use phone_identity::domain::audit::Action;
+
 use crate::server::BINARY;
 use crate::{bless, is_blessing, read};
 
@@ -37,6 +39,15 @@ fn the_errors_are_those_of_the_contract() {
             }
             comment.clear();
         }
+    }
+    assert_shown(&table);
+}
+
+#[test]
+fn the_events_are_those_of_the_audit_log() {
+    let mut table = "| Action | When |\n|---|---|\n".to_owned();
+    for action in Action::ALL {
+        table.push_str(&format!("| `{}` | {} |\n", action.as_str(), action.meaning()));
     }
     assert_shown(&table);
 }

@@ -82,7 +82,9 @@ fn is_told_once(found: &Found, model: &Model) {
     for session in begun {
         let times = found.beginnings.get(&session).copied().unwrap_or_default();
         if times != 1 {
-            model.violation(format!("the audit log says {times} times how session {session} began"));
+            model.violation(format!(
+                "the audit log says {times} times how session {session} began"
+            ));
         }
     }
     for (what, events, changes) in [
@@ -92,7 +94,9 @@ fn is_told_once(found: &Found, model: &Model) {
         if events != changes {
             let differ = |id: &&String| events.get(*id) != changes.get(*id);
             let ids: HashSet<&String> = events.keys().chain(changes.keys()).filter(differ).collect();
-            model.violation(format!("{what} differ in the audit log and the change log: {ids:?}"));
+            model.violation(format!(
+                "{what} differ in the audit log and the change log: {ids:?}"
+            ));
         }
     }
 }

@@ -75,17 +75,11 @@ impl Accounts {
         let stored = account.as_ref().and_then(|account| account.password_hash.clone());
         let verdict = self.hasher.verify(password, stored).await?;
         let Some(account) = account.filter(|_| verdict != Verdict::Wrong) else {
-            return self
-                .audit
-                .refused(&attempt, Err(Error::InvalidCredentials))
-                .await;
+            return self.audit.refused(&attempt, Err(Error::InvalidCredentials)).await;
         };
         if !account.user.is_active() && !reactivate {
             attempt.actor = EventActor::User(account.user.id);
-            return self
-                .audit
-                .refused(&attempt, Err(Error::AccountDeactivated))
-                .await;
+            return self.audit.refused(&attempt, Err(Error::AccountDeactivated)).await;
         }
         self.finish(|this| async move {
             let now = this.clock.now();

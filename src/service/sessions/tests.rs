@@ -194,7 +194,10 @@ async fn a_revocation_holds_at_once_here_and_elsewhere_when_the_log_was_read() {
         replica.check(&person).await.unwrap();
         assert!(replica.is_cached(&person).await);
     }
-    here.sessions.revoke(person.token.expose(), Caller::default()).await.unwrap();
+    here.sessions
+        .revoke(person.token.expose(), Caller::default())
+        .await
+        .unwrap();
     here.assert_invalid(&person).await;
     // Within the bound this one does not know yet, unless it is asked to be sure.
     assert!(there.is_cached(&person).await);
@@ -207,7 +210,10 @@ async fn a_revocation_holds_at_once_here_and_elsewhere_when_the_log_was_read() {
 
     let person = here.sign_in().await;
     there.check(&person).await.unwrap();
-    here.sessions.revoke(person.token.expose(), Caller::default()).await.unwrap();
+    here.sessions
+        .revoke(person.token.expose(), Caller::default())
+        .await
+        .unwrap();
     there.tail.read().await.unwrap();
     there.assert_invalid(&person).await;
 }
@@ -219,9 +225,16 @@ async fn what_was_revoked_elsewhere_and_is_revoked_again_is_forgotten_here() {
     let (here, there) = (world.replica().await, world.replica().await);
     let person = here.sign_in().await;
     here.check(&person).await.unwrap();
-    there.sessions.revoke(person.token.expose(), Caller::default()).await.unwrap();
+    there
+        .sessions
+        .revoke(person.token.expose(), Caller::default())
+        .await
+        .unwrap();
     assert!(here.is_cached(&person).await);
-    here.sessions.revoke(person.token.expose(), Caller::default()).await.unwrap();
+    here.sessions
+        .revoke(person.token.expose(), Caller::default())
+        .await
+        .unwrap();
     here.assert_invalid(&person).await;
 }
 
@@ -331,7 +344,11 @@ async fn another_epoch_a_regression_and_a_gap_make_everything_forgotten() {
         let mut replica = world.replica().await;
         let (person, other) = (replica.sign_in().await, replica.sign_in().await);
         for gone in [&other, &replica.sign_in().await] {
-            replica.sessions.revoke(gone.token.expose(), Caller::default()).await.unwrap();
+            replica
+                .sessions
+                .revoke(gone.token.expose(), Caller::default())
+                .await
+                .unwrap();
         }
         replica.tail.read().await.unwrap();
         replica.check(&person).await.unwrap();
@@ -409,7 +426,11 @@ async fn the_first_reading_of_the_log_forgets_what_was_read_before() {
         sessions,
     };
     late.check(&person).await.unwrap();
-    replica.sessions.revoke(person.token.expose(), Caller::default()).await.unwrap();
+    replica
+        .sessions
+        .revoke(person.token.expose(), Caller::default())
+        .await
+        .unwrap();
     late.tail.read().await.unwrap();
     late.assert_invalid(&person).await;
 }
@@ -469,10 +490,18 @@ async fn the_change_log_is_kept_for_a_day() {
     let world = World::new();
     let mut replica = world.replica().await;
     let gone = replica.sign_in().await;
-    replica.sessions.revoke(gone.token.expose(), Caller::default()).await.unwrap();
+    replica
+        .sessions
+        .revoke(gone.token.expose(), Caller::default())
+        .await
+        .unwrap();
     world.clock.advance(Duration::from_hours(24));
     let later = replica.sign_in().await;
-    replica.sessions.revoke(later.token.expose(), Caller::default()).await.unwrap();
+    replica
+        .sessions
+        .revoke(later.token.expose(), Caller::default())
+        .await
+        .unwrap();
     let seqs = async || -> Vec<i64> {
         let page = changes::page(replica.store.reader(), 0, 10).await.unwrap();
         page.iter().map(|entry| entry.seq).collect()

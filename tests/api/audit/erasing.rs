@@ -151,7 +151,11 @@ async fn what_is_noted_late_does_not_name_who_was_deleted() {
         .expect("it still names them");
     assert_eq!(naming(&server, &person.user.user_id).await, 0);
     assert_eq!(naming(&server, &stranger.user.user_id).await, 2);
-    assert_eq!(count("client_ip_address = '203.0.113.7'").await, 1, "the stranger's");
+    assert_eq!(
+        count("client_ip_address = '203.0.113.7'").await,
+        1,
+        "the stranger's"
+    );
     assert_eq!(server.database.count("audit_erasures").await, 1);
     server.clock.advance(Duration::from_mins(61));
     let mut ticks = tokio::time::interval(Duration::from_millis(5));

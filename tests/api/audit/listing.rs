@@ -71,7 +71,12 @@ async fn events_are_found_by_whom_what_how_and_when() {
         (vec!["--service", "shop"], ""),
         (vec!["--since", "2026-01-01T00:03:00Z"], "00:04 00:03"),
         (
-            vec!["--since", "2026-01-01T00:01:00Z", "--until", "2026-01-01T00:03:00Z"],
+            vec![
+                "--since",
+                "2026-01-01T00:01:00Z",
+                "--until",
+                "2026-01-01T00:03:00Z",
+            ],
             "00:02 00:01",
         ),
         (vec!["--until", "2026-01-01T05:01:00.000001+05:00"], "00:01 00:00"),
@@ -156,6 +161,9 @@ async fn bad_arguments_are_one_clear_line() {
         let output = audit(&server, &arguments);
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{stderr}");
-        assert!(stderr.contains(expected) && stderr.lines().count() == 1, "{stderr}");
+        assert!(
+            stderr.contains(expected) && stderr.lines().count() == 1,
+            "{stderr}"
+        );
     }
 }

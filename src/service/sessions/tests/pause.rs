@@ -42,7 +42,11 @@ async fn check_with_a_stop(happens: While) {
     let person = here.sign_in().await;
     here.check(&person).await.unwrap();
     assert!(here.is_cached(&person).await);
-    elsewhere.sessions.revoke(person.token.expose(), Caller::default()).await.unwrap();
+    elsewhere
+        .sessions
+        .revoke(person.token.expose(), Caller::default())
+        .await
+        .unwrap();
     assert!(here.is_cached(&person).await, "it cannot know yet");
 
     let (clock, freshness, user) = (

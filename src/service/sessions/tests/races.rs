@@ -66,7 +66,11 @@ async fn no_check_says_yes_after_a_revocation_was_acknowledged() {
         while checks.load(Ordering::Relaxed) < number * CHECKS / SESSIONS {
             tokio::task::yield_now().await;
         }
-        replica.sessions.revoke(person.token.expose(), Caller::default()).await.unwrap();
+        replica
+            .sessions
+            .revoke(person.token.expose(), Caller::default())
+            .await
+            .unwrap();
         is_revoked.store(true, Ordering::SeqCst);
     }
     let enough = checks.load(Ordering::Relaxed) + CHECKS / 10;
