@@ -107,7 +107,7 @@ impl Row {
         }
     }
 
-    fn from_the_device(self) -> Self {
+    fn on_the_device(self) -> Self {
         Self {
             client_ip_address: Some(ADDRESS.to_owned()),
             client_user_agent: Some(DEVICE.to_owned()),
@@ -269,7 +269,7 @@ async fn every_action_leaves_its_event_and_nothing_else_does() {
     // Register.
     let person = log.person().await;
     let (user, number) = (&person.user.user_id, person.phone_number.as_str());
-    let registered = Row::done("register").of(&person).from_the_device();
+    let registered = Row::done("register").of(&person).on_the_device();
     log.leaves("Register", &[registered]).await;
     let taken = client.register(registration(number, OTHER_PASSWORD)).await;
     assert_refused(taken, Code::AlreadyExists, "PHONE_NUMBER_TAKEN");
@@ -289,15 +289,16 @@ async fn every_action_leaves_its_event_and_nothing_else_does() {
     let wrong = client.authenticate(wrong).await;
     assert_refused(wrong, Code::Unauthenticated, "INVALID_CREDENTIALS");
     let refused = Row::refused("sign_in", "INVALID_CREDENTIALS");
-    log.leaves("a wrong password", &[refused.clone().to(user).from_the_device()])
+    log.leaves("a wrong password", &[refused.clone().to(user).on_the_device()])
         .await;
     let unknown = log.number();
     let unknown = client.authenticate(credentials(&unknown, PASSWORD)).await;
     assert_refused(unknown, Code::Unauthenticated, "INVALID_CREDENTIALS");
-    log.leaves("an unknown number", &[refused.clone()]).await;
+    log.leaves("an unknown number", std::slice::from_ref(&refused))
+        .await;
     let second = log.sign_in(&person, PASSWORD, false).await;
     let third = log.sign_in(&person, PASSWORD, false).await;
-    let signed_in = |person: &Person| Row::done("sign_in").of(person).from_the_device();
+    let signed_in = |person: &Person| Row::done("sign_in").of(person).on_the_device();
     let both = [signed_in(&second).ended(0), signed_in(&third).ended(0)];
     let mut expected = both.to_vec();
     let mut found: Vec<Row> = Vec::new();
@@ -329,7 +330,7 @@ async fn every_action_leaves_its_event_and_nothing_else_does() {
 
     // RevokeSession, under a request id.
     for expected in [
-        vec![Row::done("revoke_session").of(&third).from_the_device()],
+        vec![Row::done("revoke_session").of(&third).on_the_device()],
         vec![],
     ] {
         let mut request = Request::new(v1::RevokeSessionRequest {
@@ -350,12 +351,7 @@ async fn every_action_leaves_its_event_and_nothing_else_does() {
     );
     // RevokeSessions.
     for expected in [
-        vec![
-            Row::done("revoke_sessions")
-                .of(&fourth)
-                .ended(1)
-                .from_the_device(),
-        ],
+        vec![Row::done("revoke_sessions").of(&fourth).ended(1).on_the_device()],
         vec![],
     ] {
         client.revoke_sessions(fourth.asks(all_others())).await.unwrap();
@@ -364,17 +360,13 @@ async fn every_action_leaves_its_event_and_nothing_else_does() {
 
     // UpdateProfile.
     let other = log.person().await;
-    let registered = Row::done("register").of(&other).from_the_device();
+    let registered = Row::done("register").of(&other).on_the_device();
     log.leaves("Register", &[registered]).await;
     let mut change = update(Some(OTHER_PASSWORD));
     change.locale = Some("uz".to_owned());
     let wrong = client.update_profile(fourth.asks(change.clone())).await;
     assert_refused(wrong, Code::PermissionDenied, "CURRENT_PASSWORD_WRONG");
-    let refused_update = |reason| {
-        Row::refused("update_profile", reason)
-            .of(&fourth)
-            .from_the_device()
-    };
+    let refused_update = |reason| Row::refused("update_profile", reason).of(&fourth).on_the_device();
     let wrong = refused_update("CURRENT_PASSWORD_WRONG").fields("locale");
     log.leaves("a wrong current password", &[wrong]).await;
     change.current_password = Some(PASSWORD.to_owned());
@@ -387,7 +379,7 @@ async fn every_action_leaves_its_event_and_nothing_else_does() {
     log.leaves("Authenticate", &[signed_in(&fifth).ended(0)]).await;
     change.new_phone_number = Some(log.number());
     change.new_password = Some(OTHER_PASSWORD.to_owned());
-    let changed = Row::done("update_profile").of(&fourth).from_the_device();
+    let changed = Row::done("update_profile").of(&fourth).on_the_device();
     client.update_profile(fourth.asks(change.clone())).await.unwrap();
     let all_three = changed.fields("phone_number,password,locale").ended(1);
     log.leaves("all that can change", &[all_three]).await;
@@ -406,19 +398,19 @@ async fn every_action_leaves_its_event_and_nothing_else_does() {
     assert_refused(refused_right, Code::PermissionDenied, "NOT_SUPERUSER");
     let no_right = Row::refused("create_superuser", "NOT_SUPERUSER");
     let no_right = no_right.by(user).session(&person.session.session_id);
-    log.leaves("no right", &[no_right.from_the_device()]).await;
+    log.leaves("no right", &[no_right.on_the_device()]).await;
     let made = Row::done("create_superuser");
     let make_superuser = "UPDATE users SET is_superuser = TRUE WHERE id = ?";
     log.server.database.execute(make_superuser, &person).await;
     let last = client.deactivate_profile(person.asks(deactivation(Some(OTHER_PASSWORD))));
     assert_refused(last.await, Code::FailedPrecondition, "LAST_SUPERUSER");
     let last = Row::refused("deactivate_profile", "LAST_SUPERUSER").fields("status");
-    log.leaves("the last superuser", &[last.of(&person).from_the_device()])
+    log.leaves("the last superuser", &[last.of(&person).on_the_device()])
         .await;
     let last = client.delete_profile(person.asks(deletion(Some(OTHER_PASSWORD))));
     assert_refused(last.await, Code::FailedPrecondition, "LAST_SUPERUSER");
     let last = Row::refused("delete_profile", "LAST_SUPERUSER");
-    log.leaves("the last superuser", &[last.of(&person).from_the_device()])
+    log.leaves("the last superuser", &[last.of(&person).on_the_device()])
         .await;
     let created = client.create_superuser(person.asks(superuser(&new))).await;
     let created = created.unwrap().into_inner().user.unwrap();
@@ -427,19 +419,18 @@ async fn every_action_leaves_its_event_and_nothing_else_does() {
         .by(user)
         .to(&created.user_id)
         .session(&person.session.session_id);
-    log.leaves("CreateSuperuser", &[by_person.from_the_device()])
-        .await;
+    log.leaves("CreateSuperuser", &[by_person.on_the_device()]).await;
     let taken = client.create_superuser(person.asks(superuser(&new))).await;
     assert_refused(taken, Code::AlreadyExists, "PHONE_NUMBER_TAKEN");
     let taken = Row::refused("create_superuser", "PHONE_NUMBER_TAKEN");
     let taken = taken.by(user).session(&person.session.session_id);
-    log.leaves("a taken number", &[taken.from_the_device()]).await;
+    log.leaves("a taken number", &[taken.on_the_device()]).await;
 
     // DeactivateProfile, and back.
     log.server.clock.advance(Duration::from_mins(5));
     let late = client.deactivate_profile(person.asks(deactivation(None))).await;
     assert_refused(late, Code::FailedPrecondition, "REAUTHENTICATION_REQUIRED");
-    let deactivated = |row: Row| row.of(&person).fields("status").from_the_device();
+    let deactivated = |row: Row| row.of(&person).fields("status").on_the_device();
     let late = Row::refused("deactivate_profile", "REAUTHENTICATION_REQUIRED");
     log.leaves("too late", &[deactivated(late)]).await;
     let leaves = client.deactivate_profile(person.asks(deactivation(Some(OTHER_PASSWORD))));
@@ -462,7 +453,7 @@ async fn every_action_leaves_its_event_and_nothing_else_does() {
     let wrong = client.delete_profile(back.asks(deletion(Some(PASSWORD)))).await;
     assert_refused(wrong, Code::PermissionDenied, "CURRENT_PASSWORD_WRONG");
     let wrong = Row::refused("delete_profile", "CURRENT_PASSWORD_WRONG").of(&back);
-    log.leaves("a wrong current password", &[wrong.from_the_device()])
+    log.leaves("a wrong current password", &[wrong.on_the_device()])
         .await;
     let deleted = client.delete_profile(back.asks(deletion(Some(OTHER_PASSWORD))));
     deleted.await.unwrap();

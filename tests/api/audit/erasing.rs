@@ -175,7 +175,7 @@ async fn write_failures_of_later(server: &TestServer, person: &Person) {
     let user: Uuid = person.user.user_id.parse().unwrap();
     let statement = "INSERT INTO audit_events (id, at, action, outcome, reason, actor, subject_id, client_ip_address) \
                      VALUES (?, ?, 'sign_in', 'refused', 'INVALID_CREDENTIALS', 'nobody', ?, '203.0.113.7')";
-    let values = vec![Value::from(Uuid::now_v7()), Value::from(at), Value::from(user)];
+    let values = vec![Value::from(Uuid::new_v4()), Value::from(at), Value::from(user)];
     server.database.execute_with(statement, values).await;
 }
 
