@@ -486,7 +486,11 @@ async fn every_action_leaves_its_event_and_nothing_else_does() {
 async fn commands_leave_events(log: &mut Watched) {
     let number = log.number();
     let create = ["createsuperuser", "--phone-number", &number, "--password-stdin"];
-    let cheap = ["--argon2-memory-kib=64", "--argon2-iterations=1"];
+    let cheap = [
+        "--argon2-memory-kib=64",
+        "--argon2-iterations=1",
+        "--database-acquire-timeout=10s",
+    ];
     let run = |log: &Watched, arguments: &[&str], is_done: bool| {
         let output = log
             .server
@@ -520,7 +524,7 @@ async fn commands_leave_events(log: &mut Watched) {
 /// Nobody tries passwords without leaving a trace, and nobody learns whether a number is known by whether there is one.
 #[tokio::test]
 async fn a_failure_that_cannot_be_noted_is_not_told() {
-    let server = TestServer::start_with(&["--database-acquire-timeout=100ms"]).await;
+    let server = TestServer::start_with(&["--database-acquire-timeout=1s"]).await;
     let person = server.person().await;
     let mut client = server.client().await;
     let held = server.database.hold_writes().await;
