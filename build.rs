@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         [
             "phone_identity/v1/error.proto",
             "phone_identity/v1/phone_identity.proto",
+            "phone_identity/v1/phone_identity_admin.proto",
         ],
         [PROTO_DIR],
     )?;

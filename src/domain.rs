@@ -4,6 +4,7 @@ pub mod audit;
 pub mod caller;
 pub mod password;
 pub mod phone;
+pub mod rights;
 pub mod rules;
 pub mod session;
 pub mod token;

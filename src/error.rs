@@ -27,6 +27,18 @@ pub enum Error {
     /// The actor is not a superuser.
     #[error("not a superuser")]
     NotSuperuser,
+    /// The actor is neither staff nor a superuser.
+    #[error("not staff")]
+    NotStaff,
+    /// The person is staff or a superuser, and the actor is no superuser.
+    #[error("user is staff")]
+    UserIsStaff,
+    /// There is no such person.
+    #[error("user not found")]
+    UserNotFound,
+    /// The person was changed since they had the etag that the change was decided on.
+    #[error("etag mismatch")]
+    EtagMismatch,
     /// `current_password` is not the actor's.
     #[error("current password wrong")]
     CurrentPasswordWrong,
@@ -127,6 +139,23 @@ pub enum Problem {
     /// Not a session id.
     #[error("is not a session id")]
     SessionIdInvalid,
+    /// Not a user id.
+    #[error("is not a user id")]
+    UserIdInvalid,
+    /// Not a token of a page of this list.
+    #[error(
+        "is not a token of a page of this list: the filters and the order have to be those that it was made with"
+    )]
+    PageTokenInvalid,
+    /// Not the beginning of an international phone number.
+    #[error("is not + and the first digits of an international phone number")]
+    PhoneNumberPrefixInvalid,
+    /// Less than the least, or more than the most, that the field takes.
+    #[error("is out of range")]
+    OutOfRange,
+    /// Not a time that can be stored.
+    #[error("is not a time between the years 1 and 9999")]
+    TimeInvalid,
     /// Not an IP address.
     #[error("is not an IP address")]
     IpAddressInvalid,

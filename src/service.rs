@@ -1,6 +1,7 @@
 //! Policy and transactions: what the service promises, on top of `store` and below `grpc` and `cli`.
 
 pub mod accounts;
+pub mod admin;
 pub mod audit;
 pub mod change_log;
 pub mod hasher;

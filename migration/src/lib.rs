@@ -14,6 +14,7 @@ use sea_orm_migration::{IntoSchemaManagerConnection, seaql_migrations};
 mod m20261124_000001_users_and_sessions;
 mod m20261124_000002_change_log;
 mod m20261124_000004_audit_log;
+mod m20261124_000005_administration;
 
 /// All migrations, the oldest first.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000001_users_and_sessions::Migration),
             Box::new(m20261124_000002_change_log::Migration),
             Box::new(m20261124_000004_audit_log::Migration),
+            Box::new(m20261124_000005_administration::Migration),
         ]
     }
 

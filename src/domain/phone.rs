@@ -12,6 +12,7 @@
 mod door;
 mod error;
 mod line_type;
+mod prefix;
 mod region;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use self::{
     door::MAX_INPUT_CHARS,
     error::PhoneError,
     line_type::{LineType, LineTypes, UnknownLineType},
+    prefix::{NotAPrefix, NumberPrefix},
     region::{NumberRegion, Region},
 };
 

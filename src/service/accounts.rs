@@ -50,12 +50,12 @@ pub struct Policy {
 /// Deals with accounts. Cheap to clone.
 #[derive(Clone)]
 pub struct Accounts {
-    store: Store,
-    hasher: Hasher,
-    clock: Arc<dyn Clock>,
+    pub(super) store: Store,
+    pub(super) hasher: Hasher,
+    pub(super) clock: Arc<dyn Clock>,
     policy: Policy,
-    changes: ChangeLog,
-    audit: Audit,
+    pub(super) changes: ChangeLog,
+    pub(super) audit: Audit,
     tasks: TaskTracker,
 }
 
@@ -135,7 +135,7 @@ impl Accounts {
             let event = attempt.clone().as_user(user.id, session.id).done(now);
             let outcome = retry(|| async {
                 let tx = this.store.begin().await?;
-                users::insert(&tx, &user, &hash).await?;
+                users::insert(&tx, &user, Some(&hash)).await?;
                 sessions::insert(&tx, &session, &token.hash()).await?;
                 audit::insert(&tx, &event).await?;
                 Ok(tx.commit().await?)
@@ -189,7 +189,7 @@ impl Accounts {
                         return Err(Error::NotSuperuser);
                     }
                 }
-                users::insert(&tx, &user, &hash).await?;
+                users::insert(&tx, &user, Some(&hash)).await?;
                 audit::insert(&tx, &event).await?;
                 Ok(tx.commit().await?)
             });
@@ -239,20 +239,25 @@ impl Accounts {
         .await
     }
 
-    async fn commit_change_of(&self, tx: Transaction, user: UserId) -> Result<(), Error> {
+    pub(super) async fn commit_change_of(&self, tx: Transaction, user: UserId) -> Result<(), Error> {
         self.changes
             .commit(tx, &[changes::Change::UserChanged { user }])
             .await
     }
 
     /// Runs what must not stop half way, even if the caller goes away.
-    async fn finish<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T, Error>
+    pub(super) async fn finish<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         let task = self.tasks.spawn(work(self.clone()).in_current_span());
         task.await.map_err(Error::internal)?
+    }
+
+    /// Whether a person has signed in so lately that they need not show again who they are.
+    pub(super) fn is_fresh(&self, session: &Session) -> bool {
+        self.clock.now() <= session.created_at + self.policy.reauthentication_window
     }
 
     fn new_session(
@@ -283,7 +288,7 @@ fn superuser_attempt(actor: Option<&Actor>) -> Attempt {
     }
 }
 
-fn new_user(phone_number: PhoneNumber, now: Timestamp) -> User {
+pub(super) fn new_user(phone_number: PhoneNumber, now: Timestamp) -> User {
     User {
         id: UserId::generate(now),
         phone_number,

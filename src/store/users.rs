@@ -1,11 +1,15 @@
 //! Queries on people.
 
+mod list;
+
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, PaginatorTrait as _,
-    QueryFilter as _, QuerySelect as _, SqlErr,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, SqlErr,
 };
+
+pub use list::{Filter, List, Order, Position, TimeRange, list};
 
 use super::StoreError;
 use super::entity::user::{ActiveModel, Column, Entity, Model, Status};
@@ -22,6 +26,8 @@ pub struct Account {
     pub password_hash: Option<String>,
     /// Goes up with every change of the password, and with nothing else.
     pub credential_version: i64,
+    /// Whether it was administration that deactivated the account, so that the person cannot bring it back.
+    pub deactivated_by_admin: bool,
 }
 
 impl TryFrom<Model> for Account {
@@ -30,10 +36,12 @@ impl TryFrom<Model> for Account {
     fn try_from(row: Model) -> Result<Self, DbErr> {
         let password_hash = row.password_hash.clone();
         let credential_version = row.credential_version;
+        let deactivated_by_admin = row.deactivated_by_admin;
         Ok(Self {
             user: row.try_into()?,
             password_hash,
             credential_version,
+            deactivated_by_admin,
         })
     }
 }
@@ -71,15 +79,37 @@ pub async fn lock(db: &impl ConnectionTrait, id: UserId) -> Result<Option<Accoun
     Ok(row.map(Account::try_from).transpose()?)
 }
 
+/// Finds people and locks their rows until the transaction ends, in the order of their ids: two who lock the same people
+/// are in no deadlock.
+///
+/// # Errors
+/// When the database fails.
+pub async fn lock_many(db: &impl ConnectionTrait, ids: &[UserId]) -> Result<Vec<Account>, StoreError> {
+    let rows = Entity::find()
+        .filter(Column::Id.is_in(ids.iter().map(|id| id.0)))
+        .order_by_asc(Column::Id)
+        .lock_exclusive()
+        .all(db)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(Account::try_from)
+        .collect::<Result<_, _>>()?)
+}
+
 /// Adds a person.
 ///
 /// # Errors
 /// [`StoreError::PhoneNumberTaken`], decided by the unique index; or when the database fails.
-pub async fn insert(db: &impl ConnectionTrait, user: &User, password_hash: &str) -> Result<(), StoreError> {
+pub async fn insert(
+    db: &impl ConnectionTrait,
+    user: &User,
+    password_hash: Option<&str>,
+) -> Result<(), StoreError> {
     let row = ActiveModel {
         id: Set(user.id.0),
         phone_number: Set(user.phone_number.as_str().to_owned()),
-        password_hash: Set(Some(password_hash.to_owned())),
+        password_hash: Set(password_hash.map(str::to_owned)),
         credential_version: Set(0),
         status: Set(user.status.into()),
         is_staff: Set(user.is_staff),
@@ -89,6 +119,7 @@ pub async fn insert(db: &impl ConnectionTrait, user: &User, password_hash: &str)
         created_at: Set(user.created_at),
         updated_at: Set(user.updated_at),
         last_login_at: Set(user.last_login_at),
+        deactivated_by_admin: Set(false),
     };
     Entity::insert(row)
         .exec_without_returning(db)
@@ -108,6 +139,12 @@ pub struct Change {
     pub locale: Option<Option<Locale>>,
     /// The new status.
     pub status: Option<UserStatus>,
+    /// Whether the new status is [`UserStatus::Deactivated`] by administration.
+    pub by_admin: bool,
+    /// Whether the person is staff.
+    pub is_staff: Option<bool>,
+    /// Whether the person is a superuser.
+    pub is_superuser: Option<bool>,
 }
 
 impl Change {
@@ -119,8 +156,16 @@ impl Change {
             password_hash,
             locale,
             status,
+            by_admin: _,
+            is_staff,
+            is_superuser,
         } = self;
-        phone_number.is_none() && password_hash.is_none() && locale.is_none() && status.is_none()
+        phone_number.is_none()
+            && password_hash.is_none()
+            && locale.is_none()
+            && status.is_none()
+            && is_staff.is_none()
+            && is_superuser.is_none()
     }
 }
 
@@ -157,9 +202,36 @@ pub async fn update(
         );
     }
     if let Some(status) = change.status {
-        update = update.col_expr(Column::Status, Expr::value(Status::from(status)));
+        let by_admin = change.by_admin && status == UserStatus::Deactivated;
+        update = update
+            .col_expr(Column::Status, Expr::value(Status::from(status)))
+            .col_expr(Column::DeactivatedByAdmin, Expr::value(by_admin));
+    }
+    if let Some(is_staff) = change.is_staff {
+        update = update.col_expr(Column::IsStaff, Expr::value(is_staff));
+    }
+    if let Some(is_superuser) = change.is_superuser {
+        update = update.col_expr(Column::IsSuperuser, Expr::value(is_superuser));
     }
     update.exec(db).await.map_err(taken_or_other)?;
+    Ok(())
+}
+
+/// Notes that people hold their numbers.
+///
+/// # Errors
+/// When the database fails.
+pub async fn verify_phones(
+    db: &impl ConnectionTrait,
+    ids: &[UserId],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    Entity::update_many()
+        .filter(Column::Id.is_in(ids.iter().map(|id| id.0)))
+        .col_expr(Column::PhoneVerifiedAt, Expr::value(now))
+        .col_expr(Column::UpdatedAt, Expr::value(now))
+        .exec(db)
+        .await?;
     Ok(())
 }
 
@@ -174,6 +246,7 @@ pub async fn sign_in(db: &impl ConnectionTrait, read: &Account, now: Timestamp) 
         .filter(Column::PhoneNumber.eq(read.user.phone_number.as_str()))
         .filter(Column::CredentialVersion.eq(read.credential_version))
         .filter(Column::Status.eq(Status::from(read.user.status)))
+        .filter(Column::DeactivatedByAdmin.eq(read.deactivated_by_admin))
         .col_expr(Column::LastLoginAt, Expr::value(now))
         .exec(db)
         .await?;

@@ -92,7 +92,7 @@ impl Accounts {
                 phone_number,
                 password_hash,
                 locale,
-                status: None,
+                ..Change::default()
             };
             let outcome = retry(|| async {
                 let tx = this.store.begin().await?;
@@ -198,9 +198,7 @@ impl Accounts {
 
     async fn try_prove(&self, actor: &Actor, current_password: Option<Password>) -> Result<Proof, Error> {
         let Some(password) = current_password else {
-            let fresh_until = actor.session.created_at + self.policy.reauthentication_window;
-            let fresh = self.clock.now() <= fresh_until;
-            return if fresh {
+            return if self.is_fresh(&actor.session) {
                 Ok(Proof::FreshSignIn)
             } else {
                 Err(Error::ReauthenticationRequired)

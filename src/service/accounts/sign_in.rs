@@ -28,7 +28,7 @@ pub struct Credentials {
     pub client: ClientInfo,
     /// The service that they go through.
     pub caller: Caller,
-    /// Whether to bring a deactivated account back.
+    /// Whether to bring an account back that the person has deactivated.
     pub reactivate: bool,
 }
 
@@ -51,7 +51,7 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::InvalidCredentials`]; [`Error::AccountDeactivated`], only after the right password and unless
-    /// `reactivate` is set; [`Error::Overloaded`].
+    /// `reactivate` is set and it was not administration that did it; [`Error::Overloaded`].
     pub async fn authenticate(&self, credentials: Credentials) -> Result<SignedIn, Error> {
         let came = Instant::now();
         let outcome = self.try_credentials(credentials).await;
@@ -77,7 +77,9 @@ impl Accounts {
         let Some(account) = account.filter(|_| verdict != Verdict::Wrong) else {
             return self.audit.refused(&attempt, Err(Error::InvalidCredentials)).await;
         };
-        if !account.user.is_active() && !reactivate {
+        // What administration deactivated is not the person's to bring back.
+        let may_return = reactivate && !account.deactivated_by_admin;
+        if !account.user.is_active() && !may_return {
             attempt.actor = EventActor::User(account.user.id);
             return self.audit.refused(&attempt, Err(Error::AccountDeactivated)).await;
         }

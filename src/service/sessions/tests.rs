@@ -104,7 +104,7 @@ impl Replica {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let (user, session) = someone(number, now);
-        users::insert(self.store.writer(), &user, "no hash")
+        users::insert(self.store.writer(), &user, Some("no hash"))
             .await
             .unwrap();
         let token = PlainToken::generate().unwrap();

@@ -24,6 +24,7 @@ pub(crate) struct Model {
     pub created_at: DateTimeUtc,
     pub updated_at: DateTimeUtc,
     pub last_login_at: Option<DateTimeUtc>,
+    pub deactivated_by_admin: bool,
     #[sea_orm(has_many)]
     pub sessions: HasMany<super::session::Entity>,
 }
@@ -46,6 +47,7 @@ impl Model {
             created_at: columns.take()?,
             updated_at: columns.take()?,
             last_login_at: columns.take()?,
+            deactivated_by_admin: columns.take()?,
         })
     }
 }

@@ -1,0 +1,118 @@
+//! The beginnings of phone numbers, to find people by.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use super::{DIGITS, MAX_INPUT_CHARS, fold};
+
+/// How the E.164 forms of some numbers begin: `+`, and digits of which the first is not `0`. `+` alone begins all of them.
+///
+/// Of people it tells as much as it has digits, so `Debug` shows only how many.
+#[derive(Clone, Eq, PartialEq)]
+pub struct NumberPrefix(String);
+
+/// The text is not the beginning of an international phone number.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("is not + and the first digits of an international phone number")]
+pub struct NotAPrefix;
+
+impl NumberPrefix {
+    /// Reads what somebody typed. Spaces, dashes and the like are passed over, as in numbers.
+    ///
+    /// # Errors
+    /// When it does not begin with `+`, or has other characters, or more digits than any number.
+    pub fn parse(input: &str) -> Result<Self, NotAPrefix> {
+        if input.len() > MAX_INPUT_CHARS * 4 {
+            return Err(NotAPrefix);
+        }
+        let mut prefix = String::new();
+        for c in input.chars() {
+            match fold(c).ok_or(NotAPrefix)? {
+                '+' if prefix.is_empty() => prefix.push('+'),
+                '+' => return Err(NotAPrefix),
+                digit if digit.is_ascii_digit() => prefix.push(digit),
+                _ => {}
+            }
+        }
+        let digits = prefix.strip_prefix('+').ok_or(NotAPrefix)?;
+        if digits.starts_with('0') || digits.len() > *DIGITS.end() {
+            return Err(NotAPrefix);
+        }
+        Ok(Self(prefix))
+    }
+
+    /// `+` and the digits. No number that begins so comes before it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What no number that begins so comes after, and every other number that comes after this one does.
+    #[must_use]
+    pub fn greatest(&self) -> String {
+        let length = 1 + *DIGITS.end();
+        format!("{:9<length$}", self.0)
+    }
+}
+
+impl fmt::Debug for NumberPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NumberPrefix({} digits)", self.0.len().saturating_sub(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_begins_a_number_is_read_as_numbers_are() {
+        for (input, expected) in [
+            ("+", Some("+")),
+            ("+9", Some("+9")),
+            ("+998 90-12", Some("+9989012")),
+            (" \u{FF0B}99\u{0668}", Some("+998")),
+            ("+12345678901234567890", Some("+12345678901234567890")),
+            ("+123456789012345678901", None),
+            ("", None),
+            (" ", None),
+            ("998", None),
+            ("99+8", None),
+            ("++998", None),
+            ("+0", None),
+            ("+99%", None),
+            ("+99_", None),
+            ("+99\u{200b}8", None),
+        ] {
+            let prefix = NumberPrefix::parse(input);
+            assert_eq!(
+                prefix.as_ref().map(NumberPrefix::as_str).ok(),
+                expected,
+                "{input:?}"
+            );
+        }
+        assert_eq!(NumberPrefix::parse(&"+ ".repeat(100)), Err(NotAPrefix));
+    }
+
+    #[test]
+    fn the_range_has_what_begins_so_and_nothing_else() {
+        let prefix = NumberPrefix::parse("+9989").unwrap();
+        let (least, greatest) = (prefix.as_str(), prefix.greatest());
+        for (number, is_in) in [
+            ("+9989", true),
+            ("+99890", true),
+            ("+998901234567", true),
+            ("+99899999999999999999", true),
+            ("+998999999999999999999", false),
+            ("+998", false),
+            ("+99888888888888888888", false),
+            ("+9990", false),
+            ("+1", false),
+        ] {
+            let is_between = least <= number && number <= greatest.as_str();
+            // The longest number has 20 digits.
+            assert_eq!(is_between && number.len() <= 21, is_in, "{number}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Who may do what to whom: one rule, for all of administration.
+
+use thiserror::Error;
+
+use super::user::User;
+
+/// As what somebody administers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// As nobody who may.
+    None,
+    /// As staff.
+    Staff,
+    /// As a superuser, or as the operator at the command line.
+    Superuser,
+}
+
+impl Role {
+    /// The role of a person who is active. Whoever is both is a superuser.
+    #[must_use]
+    pub fn of(user: &User) -> Self {
+        if user.is_superuser {
+            Self::Superuser
+        } else if user.is_staff {
+            Self::Staff
+        } else {
+            Self::None
+        }
+    }
+}
+
+/// What administration does to people.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// To see them.
+    Read,
+    /// To note that they hold their phone number.
+    VerifyPhone,
+    /// To end their sessions.
+    RevokeSessions,
+    /// To deactivate them.
+    Deactivate,
+    /// To bring them back.
+    Reactivate,
+    /// To create them.
+    Create,
+    /// To change what they may.
+    Update,
+    /// To give them a password.
+    SetPassword,
+    /// To delete them.
+    Delete,
+}
+
+/// Why somebody may not do something.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum Denied {
+    /// It takes staff or a superuser.
+    #[error("not staff")]
+    NotStaff,
+    /// It takes a superuser.
+    #[error("not a superuser")]
+    NotSuperuser,
+    /// It takes a superuser, since it is done to staff or to a superuser.
+    #[error("user is staff")]
+    UserIsStaff,
+}
+
+/// Whether somebody of this role may do this to this person; without a person, whether there are people to whom they may.
+///
+/// # Errors
+/// Why not.
+pub fn may(role: Role, action: Action, person: Option<&User>) -> Result<(), Denied> {
+    match (role, action) {
+        (Role::None, _) => Err(Denied::NotStaff),
+        (Role::Staff, Action::Read | Action::VerifyPhone | Action::RevokeSessions | Action::Deactivate) => {
+            match person {
+                Some(person) if person.is_staff || person.is_superuser => Err(Denied::UserIsStaff),
+                _ => Ok(()),
+            }
+        }
+        (
+            Role::Staff,
+            Action::Reactivate | Action::Create | Action::Update | Action::SetPassword | Action::Delete,
+        ) => Err(Denied::NotSuperuser),
+        (Role::Superuser, _) => Ok(()),
+    }
+}

@@ -1,0 +1,241 @@
+//! Administration: what staff, superusers and the operator do to other people.
+//!
+//! Who may do what is one rule, [`may`]. It is looked at when a call comes, and again in the transaction, under the locks of
+//! the administrator's row and of the person's: what either of them was before counts no more. Rows are locked in the order
+//! of their ids, so that two who change each other follow one another; and of two superusers who remove each other, the
+//! second is none any more when their turn comes.
+
+mod change;
+mod etag;
+mod verify;
+
+pub use change::{NewUser, UserUpdate};
+pub use etag::Etag;
+pub use verify::{PhoneToVerify, Unverified, Verification};
+
+use super::accounts::Accounts;
+use super::sessions::Actor;
+use crate::domain::phone::PhoneNumber;
+use crate::domain::rights::{Action, Denied, Role, may};
+use crate::domain::user::{User, UserId};
+use crate::error::Error;
+use crate::store::users::{Account, List, Position};
+use crate::store::{Transaction, sessions, users};
+
+impl From<Denied> for Error {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::NotStaff => Self::NotStaff,
+            Denied::NotSuperuser => Self::NotSuperuser,
+            Denied::UserIsStaff => Self::UserIsStaff,
+        }
+    }
+}
+
+/// Who administers.
+#[derive(Clone, Debug)]
+pub enum Administrator {
+    /// Somebody who has shown a good session token. Not everybody may.
+    Person(Actor),
+    /// The operator at the command line, who may do what a superuser may.
+    Operator,
+}
+
+impl Administrator {
+    /// Whether there are people to whom they may do this, as far as is known without asking again.
+    ///
+    /// # Errors
+    /// [`Error::NotStaff`], [`Error::NotSuperuser`].
+    pub fn may(&self, action: Action) -> Result<(), Error> {
+        Ok(may(self.role(), action, None)?)
+    }
+
+    fn role(&self) -> Role {
+        match self {
+            Self::Person(actor) => Role::of(&actor.user),
+            Self::Operator => Role::Superuser,
+        }
+    }
+
+    fn actor(&self) -> Option<&Actor> {
+        match self {
+            Self::Person(actor) => Some(actor),
+            Self::Operator => None,
+        }
+    }
+}
+
+/// A person as administration sees them.
+#[derive(Clone, Debug)]
+pub struct ManagedUser {
+    /// The person.
+    pub user: User,
+    /// Stands for all that can be changed about them.
+    pub etag: Etag,
+    /// Whether it was administration that deactivated the account.
+    pub deactivated_by_admin: bool,
+}
+
+impl From<Account> for ManagedUser {
+    fn from(account: Account) -> Self {
+        Self {
+            etag: Etag::of(&account),
+            // A version that knows nothing of it may have brought the person back.
+            deactivated_by_admin: account.deactivated_by_admin && !account.user.is_active(),
+            user: account.user,
+        }
+    }
+}
+
+/// By what a person is found.
+#[derive(Clone, Debug)]
+pub enum Whom {
+    /// The id.
+    Id(UserId),
+    /// The phone number.
+    PhoneNumber(PhoneNumber),
+}
+
+/// A page of people.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The people, in order.
+    pub users: Vec<ManagedUser>,
+    /// Where the page ends. `None`: so does the list.
+    pub end: Option<Position>,
+}
+
+/// Administers. Cheap to clone.
+#[derive(Clone)]
+pub struct Admin {
+    accounts: Accounts,
+}
+
+impl Admin {
+    /// Administration of these accounts.
+    #[must_use]
+    pub fn new(accounts: Accounts) -> Self {
+        Self { accounts }
+    }
+
+    /// Lists people, to staff only those whom they may see.
+    ///
+    /// # Errors
+    /// [`Error::NotStaff`], or when the database fails.
+    pub async fn list(&self, by: &Administrator, mut list: List) -> Result<Page, Error> {
+        by.may(Action::Read)?;
+        if by.role() != Role::Superuser {
+            // What `may` says of each of them, as a filter.
+            let hidden = [&mut list.filter.is_staff, &mut list.filter.is_superuser];
+            for is_so in hidden {
+                if is_so.replace(false) == Some(true) {
+                    return Ok(Page {
+                        users: Vec::new(),
+                        end: None,
+                    });
+                }
+            }
+        }
+        let limit = usize::try_from(list.limit).unwrap_or(usize::MAX);
+        // One more tells whether there is another page.
+        list.limit = list.limit.saturating_add(1);
+        let mut accounts = users::list(self.accounts.store.reader(), &list).await?;
+        let has_more = accounts.len() > limit;
+        accounts.truncate(limit);
+        let end = accounts.last().filter(|_| has_more);
+        Ok(Page {
+            end: end.map(|account| list.position_of(account)),
+            users: accounts.into_iter().map(ManagedUser::from).collect(),
+        })
+    }
+
+    /// Finds a person, to whom this is to be done.
+    ///
+    /// # Errors
+    /// [`Error::UserNotFound`]; [`Error::NotStaff`], [`Error::NotSuperuser`], [`Error::UserIsStaff`];
+    /// [`Error::ReauthenticationRequired`] as the action asks for.
+    pub async fn get(&self, by: &Administrator, action: Action, whom: &Whom) -> Result<ManagedUser, Error> {
+        by.may(action)?;
+        let reader = self.accounts.store.reader();
+        let account = match whom {
+            Whom::Id(id) => users::find(reader, *id).await?,
+            Whom::PhoneNumber(number) => users::find_by_phone(reader, number).await?,
+        };
+        let account = account.ok_or(Error::UserNotFound)?;
+        self.check(by, by.role(), action, &account.user)?;
+        Ok(account.into())
+    }
+
+    /// Whether this may be done to this person. Superusers who change themselves have to have signed in just now, as people
+    /// who give no password to change their own account.
+    fn check(&self, by: &Administrator, role: Role, action: Action, person: &User) -> Result<(), Error> {
+        may(role, action, Some(person))?;
+        let needs_proof = match action {
+            Action::Deactivate | Action::Update | Action::SetPassword | Action::Delete => true,
+            Action::Read
+            | Action::VerifyPhone
+            | Action::RevokeSessions
+            | Action::Reactivate
+            | Action::Create => false,
+        };
+        let oneself = by.actor().filter(|actor| actor.user.id == person.id);
+        match oneself {
+            Some(actor) if needs_proof && !self.accounts.is_fresh(&actor.session) => {
+                Err(Error::ReauthenticationRequired)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Locks the administrator's row and those of people, in the order of their ids, and looks again as what the
+    /// administrator does this.
+    async fn lock(
+        &self,
+        tx: &Transaction,
+        by: &Administrator,
+        action: Action,
+        people: impl IntoIterator<Item = UserId>,
+    ) -> Result<(Role, Vec<Account>), Error> {
+        let own = by.actor().map(|actor| actor.user.id);
+        let ids: Vec<UserId> = people.into_iter().chain(own).collect();
+        let accounts = users::lock_many(tx, &ids).await?;
+        let role = match by {
+            Administrator::Operator => Role::Superuser,
+            Administrator::Person(actor) => {
+                let account = accounts.iter().find(|account| account.user.id == actor.user.id);
+                let account = account.filter(|account| account.user.is_active());
+                let account = account.ok_or(Error::SessionInvalid)?;
+                if !sessions::exists(tx, actor.session.id).await? {
+                    return Err(Error::SessionInvalid);
+                }
+                Role::of(&account.user)
+            }
+        };
+        may(role, action, None)?;
+        Ok((role, accounts))
+    }
+
+    /// Locks the administrator's row and that of a person, and looks again whether this may be done to them.
+    async fn lock_one(
+        &self,
+        tx: &Transaction,
+        by: &Administrator,
+        action: Action,
+        id: UserId,
+    ) -> Result<Account, Error> {
+        let (role, accounts) = self.lock(tx, by, action, [id]).await?;
+        let account = accounts.into_iter().find(|account| account.user.id == id);
+        let account = account.ok_or(Error::UserNotFound)?;
+        self.check(by, role, action, &account.user)?;
+        Ok(account)
+    }
+
+    /// Runs what must not stop half way, even if the caller goes away.
+    async fn finish<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        self.accounts.finish(|accounts| work(Self { accounts })).await
+    }
+}

@@ -1,0 +1,268 @@
+//! Changes of one person by administration.
+
+use super::{Admin, Administrator, Etag, ManagedUser};
+use crate::domain::password::Password;
+use crate::domain::phone::PhoneNumber;
+use crate::domain::rights::Action;
+use crate::domain::user::{User, UserId, UserStatus};
+use crate::error::Error;
+use crate::service::accounts::new_user;
+use crate::service::retry::retry;
+use crate::store::sessions::Selection;
+use crate::store::users::{Account, Change};
+use crate::store::{Transaction, changes, locks, sessions, users};
+
+/// A person to be.
+#[derive(Debug)]
+pub struct NewUser {
+    /// The phone number, fit to be taken.
+    pub phone_number: PhoneNumber,
+    /// The password, fit to be chosen, if there is to be one.
+    pub password: Option<Password>,
+    /// Whether they are staff.
+    pub is_staff: bool,
+    /// Whether they are a superuser.
+    pub is_superuser: bool,
+}
+
+/// What to change about a person; `None` stays as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UserUpdate {
+    /// The new status.
+    pub status: Option<UserStatus>,
+    /// Whether they are staff.
+    pub is_staff: Option<bool>,
+    /// Whether they are a superuser.
+    pub is_superuser: Option<bool>,
+}
+
+impl UserUpdate {
+    /// What of it is not so already.
+    fn of(self, account: &Account, action: Action) -> Change {
+        let Account {
+            user,
+            deactivated_by_admin,
+            ..
+        } = account;
+        // Who has deactivated themselves is deactivated once more by administration only if that is what was asked for, and
+        // not by a form that says of everything how it is.
+        let is_taken_over = action == Action::Deactivate && !user.is_active() && !deactivated_by_admin;
+        Change {
+            status: self
+                .status
+                .filter(|status| *status != user.status || is_taken_over),
+            by_admin: true,
+            is_staff: self.is_staff.filter(|is_staff| *is_staff != user.is_staff),
+            is_superuser: self
+                .is_superuser
+                .filter(|is_superuser| *is_superuser != user.is_superuser),
+            ..Change::default()
+        }
+    }
+}
+
+impl Admin {
+    /// Creates a person.
+    ///
+    /// # Errors
+    /// [`Error::PhoneNumberTaken`]; [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::SessionInvalid`] when the
+    /// administrator's session ended meanwhile; [`Error::Overloaded`].
+    pub async fn create(&self, by: Administrator, new: NewUser) -> Result<ManagedUser, Error> {
+        by.may(Action::Create)?;
+        let NewUser {
+            phone_number,
+            password,
+            is_staff,
+            is_superuser,
+        } = new;
+        let hash = match password {
+            Some(password) => Some(self.accounts.hasher.hash(password).await?),
+            None => None,
+        };
+        self.finish(|this| async move {
+            let user = User {
+                is_staff,
+                is_superuser,
+                has_password: hash.is_some(),
+                ..new_user(phone_number, this.accounts.clock.now())
+            };
+            retry(|| async {
+                let tx = this.accounts.store.begin().await?;
+                this.lock(&tx, &by, Action::Create, []).await?;
+                users::insert(&tx, &user, hash.as_deref()).await?;
+                let created = found(&tx, user.id).await?;
+                tx.commit().await?;
+                Ok(created)
+            })
+            .await
+        })
+        .await
+    }
+
+    /// Changes the status or the flags of a person, if they are still as the etag says.
+    ///
+    /// # Errors
+    /// [`Error::EtagMismatch`], [`Error::UserNotFound`], [`Error::LastSuperuser`],
+    /// [`Error::ReauthenticationRequired`]; [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::SessionInvalid`] when the
+    /// administrator's session ended meanwhile.
+    pub async fn update(
+        &self,
+        by: &Administrator,
+        id: UserId,
+        etag: &Etag,
+        update: UserUpdate,
+    ) -> Result<ManagedUser, Error> {
+        self.change(by, Action::Update, id, Some(etag), update).await
+    }
+
+    /// Deactivates a person, who cannot bring the account back by themselves, and ends all their sessions.
+    ///
+    /// # Errors
+    /// [`Error::UserNotFound`], [`Error::LastSuperuser`], [`Error::ReauthenticationRequired`]; [`Error::NotStaff`],
+    /// [`Error::UserIsStaff`]; [`Error::SessionInvalid`] when the administrator's session ended meanwhile.
+    pub async fn deactivate(&self, by: &Administrator, id: UserId) -> Result<ManagedUser, Error> {
+        let update = UserUpdate {
+            status: Some(UserStatus::Deactivated),
+            ..UserUpdate::default()
+        };
+        self.change(by, Action::Deactivate, id, None, update).await
+    }
+
+    /// Brings a person back.
+    ///
+    /// # Errors
+    /// [`Error::UserNotFound`]; [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::SessionInvalid`] when the
+    /// administrator's session ended meanwhile.
+    pub async fn reactivate(&self, by: &Administrator, id: UserId) -> Result<ManagedUser, Error> {
+        let update = UserUpdate {
+            status: Some(UserStatus::Active),
+            ..UserUpdate::default()
+        };
+        self.change(by, Action::Reactivate, id, None, update).await
+    }
+
+    async fn change(
+        &self,
+        by: &Administrator,
+        action: Action,
+        id: UserId,
+        etag: Option<&Etag>,
+        update: UserUpdate,
+    ) -> Result<ManagedUser, Error> {
+        by.may(action)?;
+        let now = self.accounts.clock.now();
+        retry(|| async {
+            let tx = self.accounts.store.begin().await?;
+            let account = self.lock_one(&tx, by, action, id).await?;
+            if etag.is_some_and(|etag| *etag != Etag::of(&account)) {
+                return Err(Error::EtagMismatch);
+            }
+            let change = update.of(&account, action);
+            if change.is_empty() {
+                return Ok(account.into());
+            }
+            let stays = change.status != Some(UserStatus::Deactivated) && change.is_superuser != Some(false);
+            if !stays {
+                keep_a_superuser(&tx, &account.user).await?;
+            }
+            users::update(&tx, id, &change, now).await?;
+            if change.status == Some(UserStatus::Deactivated) {
+                sessions::delete(&tx, id, &Selection::All).await?;
+            }
+            let changed = found(&tx, id).await?;
+            self.accounts.commit_change_of(tx, id).await?;
+            Ok(changed)
+        })
+        .await
+    }
+
+    /// Gives a person a password, and ends all their sessions.
+    ///
+    /// # Errors
+    /// [`Error::UserNotFound`], [`Error::ReauthenticationRequired`], [`Error::Overloaded`]; [`Error::NotStaff`],
+    /// [`Error::NotSuperuser`]; [`Error::SessionInvalid`] when the administrator's session ended meanwhile.
+    pub async fn set_password(
+        &self,
+        by: Administrator,
+        id: UserId,
+        password: Password,
+    ) -> Result<ManagedUser, Error> {
+        by.may(Action::SetPassword)?;
+        let hash = self.accounts.hasher.hash(password).await?;
+        self.finish(move |this| async move {
+            let now = this.accounts.clock.now();
+            let change = Change {
+                password_hash: Some(hash),
+                ..Change::default()
+            };
+            retry(|| async {
+                let tx = this.accounts.store.begin().await?;
+                this.lock_one(&tx, &by, Action::SetPassword, id).await?;
+                users::update(&tx, id, &change, now).await?;
+                sessions::delete(&tx, id, &Selection::All).await?;
+                let changed = found(&tx, id).await?;
+                this.accounts.commit_change_of(tx, id).await?;
+                Ok(changed)
+            })
+            .await
+        })
+        .await
+    }
+
+    /// Ends all sessions of a person, and says how many it were.
+    ///
+    /// # Errors
+    /// [`Error::UserNotFound`]; [`Error::NotStaff`], [`Error::UserIsStaff`]; [`Error::SessionInvalid`] when the
+    /// administrator's session ended meanwhile.
+    pub async fn revoke_sessions(&self, by: &Administrator, id: UserId) -> Result<u64, Error> {
+        by.may(Action::RevokeSessions)?;
+        retry(|| async {
+            let tx = self.accounts.store.begin().await?;
+            self.lock_one(&tx, by, Action::RevokeSessions, id).await?;
+            let revoked = sessions::delete(&tx, id, &Selection::All).await?;
+            // Also when there were none: they may have been revoked elsewhere, and this process not know of it yet.
+            let change = changes::Change::SessionsRevoked { user: id };
+            self.accounts.changes.commit(tx, &[change]).await?;
+            Ok(revoked)
+        })
+        .await
+    }
+
+    /// Deletes a person and all that is stored about them.
+    ///
+    /// # Errors
+    /// [`Error::UserNotFound`], [`Error::LastSuperuser`], [`Error::ReauthenticationRequired`]; [`Error::NotStaff`],
+    /// [`Error::NotSuperuser`]; [`Error::SessionInvalid`] when the administrator's session ended meanwhile.
+    pub async fn delete(&self, by: &Administrator, id: UserId) -> Result<(), Error> {
+        by.may(Action::Delete)?;
+        retry(|| async {
+            let tx = self.accounts.store.begin().await?;
+            let account = self.lock_one(&tx, by, Action::Delete, id).await?;
+            keep_a_superuser(&tx, &account.user).await?;
+            users::delete(&tx, id).await?;
+            let change = changes::Change::UserDeleted { user: id };
+            self.accounts.changes.commit(tx, &[change]).await
+        })
+        .await
+    }
+}
+
+/// Somebody who is about to be a superuser no more, or not active, must not be the last one. To be called under the lock of
+/// their row.
+async fn keep_a_superuser(tx: &Transaction, leaving: &User) -> Result<(), Error> {
+    if !leaving.is_superuser || !leaving.is_active() {
+        return Ok(());
+    }
+    locks::lock_superusers(tx).await?;
+    if users::other_superuser_exists(tx, leaving.id).await? {
+        Ok(())
+    } else {
+        Err(Error::LastSuperuser)
+    }
+}
+
+/// A person as the transaction has left them.
+async fn found(tx: &Transaction, id: UserId) -> Result<ManagedUser, Error> {
+    let account = users::find(tx, id).await?.ok_or(Error::UserNotFound)?;
+    Ok(account.into())
+}
