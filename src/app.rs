@@ -15,15 +15,16 @@ use tonic_health::server::HealthReporter;
 use crate::clock::Clock;
 use crate::config::{ConfigError, Settings};
 use crate::error::chain;
-use crate::grpc::{self, PHONE_IDENTITY, Services};
+use crate::grpc::{self, PHONE_IDENTITY, PHONE_IDENTITY_ADMIN, Services};
 use crate::service::accounts::Accounts;
+use crate::service::admin::Admin;
 use crate::service::change_log::ChangeLog;
 use crate::service::hasher::{HashError, Hasher};
 use crate::service::sessions::Sessions;
 use crate::store::{Store, StoreError};
 
 /// The names under which health says whether calls can be served.
-const READINESS: [&str; 3] = ["", PHONE_IDENTITY, "readiness"];
+const READINESS: [&str; 4] = ["", PHONE_IDENTITY, PHONE_IDENTITY_ADMIN, "readiness"];
 
 /// The name under which health says whether the process lives.
 const LIVENESS: &str = "liveness";
@@ -90,6 +91,12 @@ impl App {
         &self.accounts
     }
 
+    /// Administration.
+    #[must_use]
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.accounts.clone())
+    }
+
     /// Serves on `listener` until `shutdown` is there; then tells so by health, lets calls in flight finish, and closes
     /// the database.
     ///
@@ -114,6 +121,7 @@ impl App {
         let sessions = self.sessions.clone();
         let patience = self.settings.change_log_interval + SLOW;
         let services = Services {
+            admin: self.admin(),
             accounts: self.accounts,
             sessions: self.sessions,
             rules: self.settings.rules(),

@@ -8,6 +8,7 @@ mod calibrate;
 mod operator;
 mod phone_check;
 mod serve;
+mod users;
 
 use std::env;
 use std::ffi::OsString;
@@ -73,6 +74,14 @@ enum Command {
     },
     /// Show the audit log, the newest event first
     Audit(audit::Arguments),
+    /// Look after people, as service PhoneIdentityAdmin does for superusers
+    Users {
+        #[command(subcommand)]
+        command: users::Command,
+        /// Print one JSON object a line instead of a table
+        #[arg(long, global = true)]
+        json: bool,
+    },
     /// Say how phone numbers are read: a line of TSV each, with input, E.164, line type, region, and ok or the reason
     PhoneCheck {
         /// Region of national numbers, in the place of the default one
@@ -226,6 +235,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             password.password_stdin,
         )),
         Command::Audit(arguments) => runtime(&settings)?.block_on(audit::audit(&settings, arguments)),
+        Command::Users { command, json } => runtime(&settings)?.block_on(users::run(settings, command, json)),
         Command::PhoneCheck { region, numbers } => {
             let rules = Rules {
                 default_region: region.or(settings.default_region),

@@ -103,7 +103,7 @@ impl From<RandomError> for Error {
 pub struct Violation {
     /// The path of the field in the request, as in the proto file (`client.ip_address`).
     pub field: &'static str,
-    /// The place in a repeated field, from 0.
+    /// The place in a repeated field, from 0. It is put where the path has `[]`, or at its end.
     pub index: Option<usize>,
     /// What is wrong.
     pub problem: Problem,

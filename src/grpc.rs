@@ -9,8 +9,10 @@ mod convert;
 mod edge;
 mod incoming;
 mod metadata;
+mod page_token;
 mod parse;
 mod phone_identity;
+mod phone_identity_admin;
 mod status;
 
 use std::sync::Arc;
@@ -26,12 +28,15 @@ pub use status::ERROR_DOMAIN;
 
 use crate::domain::rules::Rules;
 use crate::proto::DESCRIPTORS;
+use crate::proto::v1::phone_identity_admin_server::PhoneIdentityAdminServer;
 use crate::proto::v1::phone_identity_server::PhoneIdentityServer;
 use crate::service::accounts::Accounts;
+use crate::service::admin::Admin;
 use crate::service::sessions::Sessions;
 use checks::Checks;
 use edge::EdgeLayer;
 use phone_identity::PhoneIdentityHandlers;
+use phone_identity_admin::PhoneIdentityAdminHandlers;
 
 /// The most bytes of a request message.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -57,6 +62,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Services {
     /// The accounts.
     pub accounts: Accounts,
+    /// Administration.
+    pub admin: Admin,
     /// The sessions.
     pub sessions: Sessions,
     /// How phone numbers and passwords are read.
@@ -65,6 +72,10 @@ pub struct Services {
 
 /// The name of service `PhoneIdentity`, under which its health is told.
 pub const PHONE_IDENTITY: &str = <PhoneIdentityServer<PhoneIdentityHandlers> as NamedService>::NAME;
+
+/// The name of service `PhoneIdentityAdmin`, under which its health is told.
+pub const PHONE_IDENTITY_ADMIN: &str =
+    <PhoneIdentityAdminServer<PhoneIdentityAdminHandlers> as NamedService>::NAME;
 
 /// Serves all services on `listener` until `shutdown` is there, and then until the calls in flight have finished.
 /// `timeout` is how long a call may take if its caller does not ask for less.
@@ -80,9 +91,16 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let Services {
         accounts,
+        admin,
         sessions,
         rules,
     } = services;
+    let admin_handlers = PhoneIdentityAdminHandlers {
+        admin,
+        accounts: accounts.clone(),
+        sessions: sessions.clone(),
+        rules,
+    };
     let handlers = Arc::new(PhoneIdentityHandlers {
         accounts,
         sessions,
@@ -90,6 +108,8 @@ pub async fn serve(
     });
     let checks = Checks::new(handlers.clone());
     let phone_identity = PhoneIdentityServer::from_arc(handlers).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let phone_identity_admin =
+        PhoneIdentityAdminServer::new(admin_handlers).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -106,6 +126,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .layer(EdgeLayer::new(timeout, checks)?)
         .add_service(phone_identity)
+        .add_service(phone_identity_admin)
         .add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(
             reflection()

@@ -75,11 +75,15 @@ pub(super) async fn change_password(
 }
 
 /// What was given is not fit to be used.
-fn unfit(what: &str, problem: impl Display) -> Failure {
+pub(super) fn unfit(what: &str, problem: impl Display) -> Failure {
     Failure::Unusable(format!("the {what} {problem}"))
 }
 
-fn new_password(rules: &Rules, phone: &PhoneNumber, from_stdin: bool) -> Result<Password, Failure> {
+pub(super) fn new_password(
+    rules: &Rules,
+    phone: &PhoneNumber,
+    from_stdin: bool,
+) -> Result<Password, Failure> {
     let input = read_password(from_stdin)?;
     let password = rules
         .take_password(input.expose_secret(), &[phone])

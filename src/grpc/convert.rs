@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::domain::session::{AuthMethod, ClientInfo, Lifetimes, Session};
 use crate::domain::user::{User, UserStatus};
 use crate::proto::v1;
+use crate::service::admin::{ManagedUser, Unverified, Verification};
 
 pub(super) fn user(user: &User) -> v1::User {
     v1::User {
@@ -22,6 +23,36 @@ pub(super) fn user(user: &User) -> v1::User {
         created_at: Some(timestamp(user.created_at)),
         updated_at: Some(timestamp(user.updated_at)),
         last_login_at: user.last_login_at.map(timestamp),
+    }
+}
+
+pub(super) fn managed_user(managed: &ManagedUser) -> v1::ManagedUser {
+    v1::ManagedUser {
+        user: Some(user(&managed.user)),
+        etag: managed.etag.to_string(),
+        deactivated_by_admin: managed.deactivated_by_admin,
+    }
+}
+
+pub(super) fn verifications(verifications: &[Verification]) -> v1::VerifyPhoneResponse {
+    let mut response = v1::VerifyPhoneResponse::default();
+    for verification in verifications {
+        match &verification.outcome {
+            Ok(verified) => response.users.push(managed_user(verified)),
+            Err(refused) => response.refusals.push(v1::VerifyPhoneRefusal {
+                user_id: verification.user.to_string(),
+                reason: unverified(*refused).into(),
+            }),
+        }
+    }
+    response
+}
+
+fn unverified(refused: Unverified) -> v1::ErrorReason {
+    match refused {
+        Unverified::UserNotFound => v1::ErrorReason::UserNotFound,
+        Unverified::UserIsStaff => v1::ErrorReason::UserIsStaff,
+        Unverified::EtagMismatch => v1::ErrorReason::EtagMismatch,
     }
 }
 

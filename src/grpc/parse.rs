@@ -1,5 +1,7 @@
 //! From messages to the domain. All violations of a request are collected before it is refused.
 
+pub(super) mod admin;
+
 use std::net::IpAddr;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -20,8 +22,8 @@ use crate::store::sessions::Selection;
 /// The most session ids of one RevokeSessions.
 const MAX_SESSION_IDS: usize = 100;
 
-/// The most session ids that are named as violations. A status travels in headers, which some clients bound at 8 KiB.
-const MAX_BAD_SESSION_IDS: usize = 10;
+/// The most ids that are named as violations. A status travels in headers, which some clients bound at 8 KiB.
+const MAX_BAD_IDS: usize = 10;
 
 /// Collects what is wrong with the fields of a request.
 #[derive(Default)]
@@ -246,7 +248,7 @@ pub(super) fn selection(request: &v1::RevokeSessionsRequest, current: SessionId)
     fields.finish()?;
     let parsed: Vec<Option<SessionId>> = request.session_ids.iter().map(|id| session_id(id)).collect();
     let bad = parsed.iter().enumerate().filter(|(_, id)| id.is_none());
-    let violations = bad.take(MAX_BAD_SESSION_IDS).map(|(index, _)| Violation {
+    let violations = bad.take(MAX_BAD_IDS).map(|(index, _)| Violation {
         field: "session_ids",
         index: Some(index),
         problem: Problem::SessionIdInvalid,
@@ -255,13 +257,14 @@ pub(super) fn selection(request: &v1::RevokeSessionsRequest, current: SessionId)
     Ok(Selection::These(parsed.into_iter().flatten().collect()))
 }
 
-/// A session id as we write them: 32 hexadecimal digits with hyphens.
 fn session_id(id: &str) -> Option<SessionId> {
+    uuid(id).map(SessionId)
+}
+
+/// An id as we write them: 32 hexadecimal digits with hyphens.
+fn uuid(id: &str) -> Option<Uuid> {
     const LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
-    (id.len() == LENGTH)
-        .then(|| Uuid::try_parse(id).ok())
-        .flatten()
-        .map(SessionId)
+    (id.len() == LENGTH).then(|| Uuid::try_parse(id).ok()).flatten()
 }
 
 /// How fresh an answer has to be. Every answer comes from the database today, so both values mean the same.

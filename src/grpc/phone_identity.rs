@@ -21,25 +21,25 @@ pub(super) struct PhoneIdentityHandlers {
     pub(super) rules: Rules,
 }
 
-type Answer<T> = Result<Response<T>, Status>;
+pub(super) type Answer<T> = Result<Response<T>, Status>;
 
 /// Turns the outcome of an RPC into its answer, in the language of the caller.
-fn answer<T>(call: &Call, outcome: Result<T, Error>) -> Answer<T> {
+pub(super) fn answer<T>(call: &Call, outcome: Result<T, Error>) -> Answer<T> {
     outcome
         .map(Response::new)
         .map_err(|error| status::of_error(&error, metadata::language(&call.headers)))
 }
 
 /// What comes beside the message of a call.
-struct Call {
+pub(super) struct Call {
     /// The metadata, as HTTP headers.
-    headers: http::HeaderMap,
+    pub(super) headers: http::HeaderMap,
     /// The calling service.
-    caller: Caller,
+    pub(super) caller: Caller,
 }
 
 /// What comes beside the message of a call, and the message.
-fn split<T>(request: Request<T>) -> (Call, T) {
+pub(super) fn split<T>(request: Request<T>) -> (Call, T) {
     let (metadata, mut extensions, message) = request.into_parts();
     let mut caller: Caller = extensions.remove().unwrap_or_default();
     caller.request_id = extensions.remove().map(|RequestId(id)| id);

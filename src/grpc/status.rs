@@ -158,6 +158,9 @@ fn details(reason: ErrorReason, language: Language) -> ErrorDetails {
 
 fn field_path(violation: &Violation) -> String {
     match violation.index {
+        Some(index) if violation.field.contains("[]") => {
+            violation.field.replacen("[]", &format!("[{index}]"), 1)
+        }
         Some(index) => format!("{}[{index}]", violation.field),
         None => violation.field.to_owned(),
     }

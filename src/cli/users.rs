@@ -1,0 +1,327 @@
+//! `users`: what service PhoneIdentityAdmin does for superusers, for the operator at the command line.
+
+mod list;
+mod show;
+
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use uuid::Uuid;
+
+use super::operator::{new_password, unfit};
+use super::{Failure, PasswordSource};
+use crate::app::App;
+use crate::clock::SystemClock;
+use crate::config::Settings;
+use crate::domain::rights::Action;
+use crate::domain::rules::Rules;
+use crate::domain::user::UserId;
+use crate::error::{Error, chain};
+use crate::service::admin::{Admin, Administrator, ManagedUser, NewUser, PhoneToVerify, UserUpdate, Whom};
+use show::Printer;
+
+/// The operator.
+const OPERATOR: Administrator = Administrator::Operator;
+
+/// The most bytes of an answer that are read.
+const MAX_ANSWER: u64 = 64;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List people
+    List(list::Arguments),
+    /// Show people
+    Show(People),
+    /// Create a person
+    Create {
+        /// Phone number of the new person
+        #[arg(value_name = "NUMBER")]
+        phone_number: String,
+        #[command(flatten)]
+        password: PasswordSource,
+        /// The person has no password, and cannot sign in by one
+        #[arg(long, conflicts_with = "password_stdin")]
+        no_password: bool,
+        /// The person is staff
+        #[arg(long)]
+        staff: bool,
+        /// The person is a superuser
+        #[arg(long)]
+        superuser: bool,
+    },
+    /// Say who is staff, and who a superuser
+    Update {
+        #[command(flatten)]
+        people: People,
+        /// Whether they are staff
+        #[arg(long, value_name = "BOOL", required_unless_present = "superuser")]
+        staff: Option<bool>,
+        /// Whether they are superusers
+        #[arg(long, value_name = "BOOL")]
+        superuser: Option<bool>,
+    },
+    /// Note that people hold their phone numbers
+    Verify(People),
+    /// Deactivate people, and end all their sessions. They cannot come back by themselves
+    Deactivate(People),
+    /// Bring people back
+    Reactivate(People),
+    /// End all sessions of people
+    RevokeSessions(People),
+    /// Delete people, and all that is stored about them
+    Delete {
+        #[command(flatten)]
+        people: People,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct People {
+    /// Phone numbers, or ids
+    #[arg(value_name = "NUMBER|ID", required = true)]
+    people: Vec<String>,
+}
+
+pub(super) async fn run(settings: Settings, command: Command, json: bool) -> Result<(), Failure> {
+    let rules = settings.rules();
+    let mut printer = Printer::new(json);
+    // What is wrong with the arguments is told before the database is opened.
+    match command {
+        Command::List(arguments) => {
+            let wanted = arguments.read()?;
+            let admin = open(settings).await?;
+            list::list(&admin, wanted, &mut printer).await
+        }
+        Command::Show(people) => {
+            let people = people.read(&rules)?;
+            let admin = open(settings).await?;
+            for_each(people, async |whom| {
+                let shown = admin.get(&OPERATOR, Action::Read, &whom).await?;
+                Ok(printer.user(&shown)?)
+            })
+            .await
+        }
+        Command::Create {
+            phone_number,
+            password,
+            no_password,
+            staff,
+            superuser,
+        } => {
+            let number = rules
+                .take_phone(&phone_number, "")
+                .map_err(|problem| unfit("phone number", problem))?;
+            let password = if no_password {
+                None
+            } else {
+                Some(new_password(&rules, &number, password.password_stdin)?)
+            };
+            let new = NewUser {
+                phone_number: number,
+                password,
+                is_staff: staff,
+                is_superuser: superuser,
+            };
+            let admin = open(settings).await?;
+            let created = admin.create(OPERATOR, new).await.map_err(Problem::from)?;
+            Ok(printer.user(&created).map_err(Problem::from)?)
+        }
+        Command::Update {
+            people,
+            staff,
+            superuser,
+        } => {
+            let people = people.read(&rules)?;
+            let admin = open(settings).await?;
+            let update = UserUpdate {
+                status: None,
+                is_staff: staff,
+                is_superuser: superuser,
+            };
+            for_each(people, async |whom| {
+                let person = admin.get(&OPERATOR, Action::Update, &whom).await?;
+                let changed = admin
+                    .update(&OPERATOR, person.user.id, &person.etag, update)
+                    .await?;
+                Ok(printer.user(&changed)?)
+            })
+            .await
+        }
+        Command::Verify(people) => {
+            let people = people.read(&rules)?;
+            let admin = open(settings).await?;
+            for_each(people, async |whom| {
+                Ok(printer.user(&verify(&admin, &whom).await?)?)
+            })
+            .await
+        }
+        Command::Deactivate(people) => {
+            let people = people.read(&rules)?;
+            let admin = open(settings).await?;
+            for_each(people, async |whom| {
+                let person = admin.get(&OPERATOR, Action::Deactivate, &whom).await?;
+                let changed = admin.deactivate(&OPERATOR, person.user.id).await?;
+                Ok(printer.user(&changed)?)
+            })
+            .await
+        }
+        Command::Reactivate(people) => {
+            let people = people.read(&rules)?;
+            let admin = open(settings).await?;
+            for_each(people, async |whom| {
+                let person = admin.get(&OPERATOR, Action::Reactivate, &whom).await?;
+                let changed = admin.reactivate(&OPERATOR, person.user.id).await?;
+                Ok(printer.user(&changed)?)
+            })
+            .await
+        }
+        Command::RevokeSessions(people) => {
+            let people = people.read(&rules)?;
+            let admin = open(settings).await?;
+            for_each(people, async |whom| {
+                let person = admin.get(&OPERATOR, Action::RevokeSessions, &whom).await?;
+                let revoked = admin.revoke_sessions(&OPERATOR, person.user.id).await?;
+                Ok(printer.revoked(&person, revoked)?)
+            })
+            .await
+        }
+        Command::Delete { people, yes } => {
+            let people = people.read(&rules)?;
+            if !yes && !io::stdin().is_terminal() {
+                return Err(Failure::Unusable(
+                    "there is no terminal to ask whether to delete; use --yes".to_owned(),
+                ));
+            }
+            let admin = open(settings).await?;
+            for_each(people, async |whom| {
+                let person = admin.get(&OPERATOR, Action::Delete, &whom).await?;
+                if !yes && !confirms(&person)? {
+                    return Err(Problem::NotConfirmed);
+                }
+                admin.delete(&OPERATOR, person.user.id).await?;
+                Ok(printer.deleted(&person)?)
+            })
+            .await
+        }
+    }
+}
+
+async fn open(settings: Settings) -> Result<Admin, Failure> {
+    Ok(App::build(settings, Arc::new(SystemClock)).await?.admin())
+}
+
+/// The number that was looked at, and no other that the person has taken since.
+async fn verify(admin: &Admin, whom: &Whom) -> Result<ManagedUser, Problem> {
+    let person = admin.get(&OPERATOR, Action::VerifyPhone, whom).await?;
+    let phone = PhoneToVerify {
+        user: person.user.id,
+        etag: Some(person.etag),
+    };
+    let verification = admin.verify_phones(&OPERATOR, &[phone]).await?.pop();
+    match verification.map(|verification| verification.outcome) {
+        Some(Ok(verified)) => Ok(verified),
+        _ => Err(Problem::Service(Error::EtagMismatch)),
+    }
+}
+
+/// Asks at the terminal.
+fn confirms(person: &ManagedUser) -> io::Result<bool> {
+    let user = &person.user;
+    let mut screen = io::stderr().lock();
+    write!(
+        screen,
+        "Delete {} ({}), and all that is stored about them? [y/N] ",
+        user.phone_number.as_str(),
+        user.id
+    )?;
+    screen.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().take(MAX_ANSWER).read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+impl People {
+    fn read(self, rules: &Rules) -> Result<Vec<(String, Whom)>, Failure> {
+        let read = |text: String| {
+            let id = (text.len() == uuid::fmt::Hyphenated::LENGTH)
+                .then(|| Uuid::try_parse(&text).ok())
+                .flatten();
+            let whom = match id {
+                Some(id) => Whom::Id(UserId(id)),
+                None => Whom::PhoneNumber(
+                    rules
+                        .find_phone(&text, "")
+                        .map_err(|problem| unfit("phone number", format_args!("{text} {problem}")))?,
+                ),
+            };
+            Ok((text, whom))
+        };
+        self.people.into_iter().map(read).collect()
+    }
+}
+
+/// Why something could not be done to a person.
+enum Problem {
+    Service(Error),
+    Output(io::Error),
+    NotConfirmed,
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self::Service(error)
+    }
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::Failed(problem.text())
+    }
+}
+
+impl Problem {
+    fn text(&self) -> String {
+        match self {
+            Self::Service(Error::UserNotFound) => "there is no such person".to_owned(),
+            Self::Service(Error::PhoneNumberTaken) => "somebody has this phone number".to_owned(),
+            Self::Service(Error::LastSuperuser) => {
+                "this is the last active superuser; make another one before".to_owned()
+            }
+            Self::Service(Error::EtagMismatch) => "somebody has changed them meanwhile".to_owned(),
+            Self::Service(error) => chain(error),
+            Self::Output(error) => error.to_string(),
+            Self::NotConfirmed => "not deleted".to_owned(),
+        }
+    }
+}
+
+/// Does something to one person after another. What fails for one is told in the end, and keeps nobody from the rest.
+async fn for_each(
+    people: Vec<(String, Whom)>,
+    mut act: impl AsyncFnMut(Whom) -> Result<(), Problem>,
+) -> Result<(), Failure> {
+    let mut failed = Vec::new();
+    for (text, whom) in people {
+        match act(whom).await {
+            Ok(()) => {}
+            // Nobody reads on.
+            Err(Problem::Output(error)) => return Err(Failure::Failed(error.to_string())),
+            Err(problem) => failed.push(format!("{text}: {}", problem.text())),
+        }
+    }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Failed(failed.join("; ")))
+    }
+}

@@ -1,0 +1,182 @@
+//! How people are shown: as a table, or as one JSON object a line. Phone numbers are shown in full: they are the operator's.
+
+use std::io::{self, Write as _};
+
+use chrono::SecondsFormat;
+use serde::Serialize;
+
+use crate::clock::Timestamp;
+use crate::domain::user::UserStatus;
+use crate::service::admin::ManagedUser;
+
+/// Prints people on standard output, each as soon as it is known.
+pub(super) struct Printer {
+    json: bool,
+    has_heading: bool,
+}
+
+impl Printer {
+    pub(super) fn new(json: bool) -> Self {
+        Self {
+            json,
+            has_heading: false,
+        }
+    }
+
+    /// Prints the names of the columns, once, if there are columns.
+    pub(super) fn heading(&mut self) -> io::Result<()> {
+        if self.json || self.has_heading {
+            return Ok(());
+        }
+        self.has_heading = true;
+        row([
+            "ID",
+            "NUMBER",
+            "STATUS",
+            "FLAGS",
+            "VERIFIED",
+            "JOINED",
+            "LAST LOGIN",
+        ])
+    }
+
+    pub(super) fn user(&mut self, managed: &ManagedUser) -> io::Result<()> {
+        let user = &managed.user;
+        let status = match user.status {
+            UserStatus::Active => "active",
+            UserStatus::Deactivated => "deactivated",
+        };
+        if self.json {
+            return line(&JsonUser {
+                user_id: user.id.to_string(),
+                phone_number: user.phone_number.as_str(),
+                status,
+                deactivated_by_admin: managed.deactivated_by_admin,
+                is_staff: user.is_staff,
+                is_superuser: user.is_superuser,
+                has_password: user.has_password,
+                phone_verified_at: user.phone_verified_at.map(exact),
+                locale: user.locale.as_ref().map(|locale| locale.as_str()),
+                created_at: exact(user.created_at),
+                updated_at: exact(user.updated_at),
+                last_login_at: user.last_login_at.map(exact),
+                etag: managed.etag.as_str(),
+            });
+        }
+        self.heading()?;
+        let flags = [
+            (user.is_staff, "staff"),
+            (user.is_superuser, "superuser"),
+            (!user.has_password, "no-password"),
+        ];
+        let flags: Vec<&str> = flags
+            .into_iter()
+            .filter(|flag| flag.0)
+            .map(|flag| flag.1)
+            .collect();
+        row([
+            &user.id.to_string(),
+            user.phone_number.as_str(),
+            if managed.deactivated_by_admin {
+                "deactivated by admin"
+            } else {
+                status
+            },
+            &if flags.is_empty() {
+                "-".to_owned()
+            } else {
+                flags.join(",")
+            },
+            &seconds(user.phone_verified_at),
+            &seconds(Some(user.created_at)),
+            &seconds(user.last_login_at),
+        ])
+    }
+
+    pub(super) fn revoked(&self, person: &ManagedUser, revoked_count: u64) -> io::Result<()> {
+        let user = &person.user;
+        let phone_number = user.phone_number.as_str();
+        if self.json {
+            return line(&JsonRevoked {
+                user_id: user.id.to_string(),
+                phone_number,
+                revoked_count,
+            });
+        }
+        writeln!(
+            io::stdout().lock(),
+            "{phone_number}: sessions ended: {revoked_count}"
+        )
+    }
+
+    pub(super) fn deleted(&self, person: &ManagedUser) -> io::Result<()> {
+        let user = &person.user;
+        let phone_number = user.phone_number.as_str();
+        if self.json {
+            return line(&JsonDeleted {
+                user_id: user.id.to_string(),
+                phone_number,
+                deleted: true,
+            });
+        }
+        writeln!(io::stdout().lock(), "{phone_number}: deleted")
+    }
+}
+
+/// A person, with the names that the contract has for the fields in JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonUser<'a> {
+    user_id: String,
+    phone_number: &'a str,
+    status: &'a str,
+    deactivated_by_admin: bool,
+    is_staff: bool,
+    is_superuser: bool,
+    has_password: bool,
+    phone_verified_at: Option<String>,
+    locale: Option<&'a str>,
+    created_at: String,
+    updated_at: String,
+    last_login_at: Option<String>,
+    etag: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonRevoked<'a> {
+    user_id: String,
+    phone_number: &'a str,
+    revoked_count: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonDeleted<'a> {
+    user_id: String,
+    phone_number: &'a str,
+    deleted: bool,
+}
+
+fn line(value: &impl Serialize) -> io::Result<()> {
+    let json = serde_json::to_string(value)?;
+    writeln!(io::stdout().lock(), "{json}")
+}
+
+fn row([id, number, status, flags, verified, joined, last_login]: [&str; 7]) -> io::Result<()> {
+    writeln!(
+        io::stdout().lock(),
+        "{id:<36}  {number:<21}  {status:<20}  {flags:<15}  {verified:<20}  {joined:<20}  {last_login}"
+    )
+}
+
+fn exact(time: Timestamp) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+fn seconds(time: Option<Timestamp>) -> String {
+    time.map_or_else(
+        || "-".to_owned(),
+        |time| time.to_rfc3339_opts(SecondsFormat::Secs, true),
+    )
+}

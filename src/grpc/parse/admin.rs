@@ -1,0 +1,249 @@
+//! The requests of administration.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Datelike as _, SubsecRound as _};
+use prost_types::Timestamp as ProtoTimestamp;
+
+use super::{Fields, MAX_BAD_IDS, new_password, uuid};
+use crate::clock::Timestamp;
+use crate::domain::password::Password;
+use crate::domain::phone::{NumberPrefix, PhoneNumber};
+use crate::domain::rules::Rules;
+use crate::domain::user::{UserId, UserStatus};
+use crate::error::{Error, Problem, Violation};
+use crate::grpc::page_token;
+use crate::proto::v1;
+use crate::service::accounts::Accounts;
+use crate::service::admin::{Etag, NewUser, PhoneToVerify, UserUpdate, Whom};
+use crate::store::users::{Filter, List, Order, TimeRange};
+
+/// How many people a page has if nobody says.
+const DEFAULT_PAGE_SIZE: u64 = 50;
+
+/// How many people a page has at most.
+const MAX_PAGE_SIZE: u64 = 500;
+
+/// The most people of one VerifyPhone.
+const MAX_PHONES: usize = 100;
+
+pub(in crate::grpc) fn list(request: &v1::ListUsersRequest) -> Result<List, Error> {
+    let mut fields = Fields::default();
+    let limit = u64::try_from(request.page_size).map_err(|_| Problem::OutOfRange);
+    let limit = fields.check("page_size", limit);
+    let prefix = match request.phone_number_prefix.as_str() {
+        "" => None,
+        text => {
+            let prefix = NumberPrefix::parse(text).map_err(|_| Problem::PhoneNumberPrefixInvalid);
+            fields.check("phone_number_prefix", prefix)
+        }
+    };
+    let filter = Filter {
+        prefix,
+        status: status(&mut fields, request.status),
+        is_staff: request.is_staff,
+        is_superuser: request.is_superuser,
+        phone_verified: request.phone_verified,
+        created: time_range(
+            &mut fields,
+            ["created.start_time", "created.end_time"],
+            request.created,
+        ),
+        last_login: time_range(
+            &mut fields,
+            ["last_login.start_time", "last_login.end_time"],
+            request.last_login,
+        ),
+    };
+    let order = fields.check("order", order(request.order));
+    let after = match order {
+        Some(order) if !request.page_token.is_empty() => {
+            let place = page_token::decode(request, order).ok_or(Problem::PageTokenInvalid);
+            fields.check("page_token", place)
+        }
+        _ => None,
+    };
+    match (fields.0.is_empty(), limit, order) {
+        (true, Some(limit), Some(order)) => Ok(List {
+            filter,
+            order,
+            descending: request.descending,
+            after,
+            limit: match limit {
+                0 => DEFAULT_PAGE_SIZE,
+                limit => limit.min(MAX_PAGE_SIZE),
+            },
+        }),
+        _ => Err(fields.into_error()),
+    }
+}
+
+fn order(order: i32) -> Result<Order, Problem> {
+    match v1::UserOrder::try_from(order) {
+        Ok(v1::UserOrder::Unspecified | v1::UserOrder::PhoneNumber) => Ok(Order::PhoneNumber),
+        Ok(v1::UserOrder::CreatedAt) => Ok(Order::CreatedAt),
+        Ok(v1::UserOrder::LastLoginAt) => Ok(Order::LastLoginAt),
+        Err(_) => Err(Problem::EnumValueUnknown),
+    }
+}
+
+/// A status, if there is one.
+fn status(fields: &mut Fields, status: i32) -> Option<UserStatus> {
+    let status = match v1::UserStatus::try_from(status) {
+        Ok(v1::UserStatus::Unspecified) => Ok(None),
+        Ok(v1::UserStatus::Active) => Ok(Some(UserStatus::Active)),
+        Ok(v1::UserStatus::Deactivated) => Ok(Some(UserStatus::Deactivated)),
+        Err(_) => Err(Problem::EnumValueUnknown),
+    };
+    fields.check("status", status).flatten()
+}
+
+fn time_range(
+    fields: &mut Fields,
+    [start, end]: [&'static str; 2],
+    range: Option<v1::TimeRange>,
+) -> TimeRange {
+    let range = range.unwrap_or_default();
+    let mut read = |field, time: Option<ProtoTimestamp>| {
+        fields.check(field, timestamp(time?).ok_or(Problem::TimeInvalid))
+    };
+    TimeRange {
+        start: read(start, range.start_time),
+        end: read(end, range.end_time),
+    }
+}
+
+/// The first whole microsecond, which is what times are kept in, that is not before a time.
+fn timestamp(time: ProtoTimestamp) -> Option<Timestamp> {
+    let nanoseconds = u32::try_from(time.nanos)
+        .ok()
+        .filter(|nanoseconds| *nanoseconds < 1_000_000_000)?;
+    let time = storable(DateTime::from_timestamp(time.seconds, nanoseconds)?)?;
+    let whole = time.trunc_subsecs(6);
+    let rest = if whole < time {
+        Duration::from_micros(1)
+    } else {
+        Duration::ZERO
+    };
+    storable(whole + rest)
+}
+
+/// A time of the years that the contract allows, and that every database can compare with.
+pub(in crate::grpc) fn storable(time: Timestamp) -> Option<Timestamp> {
+    (1..=9999).contains(&time.year()).then_some(time)
+}
+
+pub(in crate::grpc) fn whom(request: &v1::GetUserRequest, rules: &Rules) -> Result<Whom, Error> {
+    let mut fields = Fields::default();
+    let whom = match (request.user_id.as_str(), request.phone_number.as_str()) {
+        ("", "") => fields.check("user_id", Err(Problem::Required)),
+        ("", number) => {
+            let number = rules.find_phone(number, &request.default_region);
+            fields.check_phone("phone_number", number).map(Whom::PhoneNumber)
+        }
+        (id, "") => fields.check("user_id", user_id(id)).map(Whom::Id),
+        _ => fields.check("phone_number", Err(Problem::MutuallyExclusive("user_id"))),
+    };
+    whom.ok_or_else(|| fields.into_error())
+}
+
+/// The id of the person whom a request is about.
+pub(in crate::grpc) fn person(id: &str) -> Result<UserId, Error> {
+    user_id(id).map_err(|problem| Error::InvalidInput(vec![Violation::new("user_id", problem)]))
+}
+
+fn user_id(id: &str) -> Result<UserId, Problem> {
+    if id.is_empty() {
+        return Err(Problem::Required);
+    }
+    uuid(id).map(UserId).ok_or(Problem::UserIdInvalid)
+}
+
+pub(in crate::grpc) async fn new_user(
+    request: v1::CreateUserRequest,
+    rules: &Rules,
+    accounts: &Accounts,
+) -> Result<NewUser, Error> {
+    let mut fields = Fields::default();
+    let number = rules.take_phone(&request.phone_number, &request.default_region);
+    let number = fields.check_phone("phone_number", number);
+    let phones: Vec<&PhoneNumber> = number.iter().collect();
+    let password = match request.password {
+        Some(password) => new_password(&mut fields, rules, accounts, "password", password, &phones).await?,
+        None => None,
+    };
+    match (fields.0.is_empty(), number) {
+        (true, Some(phone_number)) => Ok(NewUser {
+            phone_number,
+            password,
+            is_staff: request.is_staff,
+            is_superuser: request.is_superuser,
+        }),
+        _ => Err(fields.into_error()),
+    }
+}
+
+pub(in crate::grpc) fn update(request: &v1::UpdateUserRequest) -> Result<(UserId, Etag, UserUpdate), Error> {
+    let mut fields = Fields::default();
+    let id = fields.check("user_id", user_id(&request.user_id));
+    let etag = match request.etag.as_str() {
+        "" => Err(Problem::Required),
+        etag => Ok(Etag::given(etag)),
+    };
+    let etag = fields.check("etag", etag);
+    let status = status(&mut fields, request.status);
+    match (fields.0.is_empty(), id, etag) {
+        (true, Some(id), Some(etag)) => {
+            let update = UserUpdate {
+                status,
+                is_staff: request.is_staff,
+                is_superuser: request.is_superuser,
+            };
+            Ok((id, etag, update))
+        }
+        _ => Err(fields.into_error()),
+    }
+}
+
+/// A password for somebody with this number.
+pub(in crate::grpc) async fn password(
+    password: String,
+    rules: &Rules,
+    accounts: &Accounts,
+    number: &PhoneNumber,
+) -> Result<Password, Error> {
+    let mut fields = Fields::default();
+    let phones = [number];
+    let password = new_password(&mut fields, rules, accounts, "new_password", password, &phones).await?;
+    password.ok_or_else(|| fields.into_error())
+}
+
+pub(in crate::grpc) fn phones(request: v1::VerifyPhoneRequest) -> Result<Vec<PhoneToVerify>, Error> {
+    let mut fields = Fields::default();
+    match request.phones.len() {
+        0 => fields.0.push(Violation::new("phones", Problem::Required)),
+        1..=MAX_PHONES => {}
+        _ => fields
+            .0
+            .push(Violation::new("phones", Problem::TooManyItems(MAX_PHONES))),
+    }
+    fields.finish()?;
+    let mut bad = Vec::new();
+    let mut phones = Vec::with_capacity(request.phones.len());
+    for (index, phone) in request.phones.into_iter().enumerate() {
+        match user_id(&phone.user_id) {
+            Ok(user) => phones.push(PhoneToVerify {
+                user,
+                etag: (!phone.etag.is_empty()).then(|| Etag::given(&phone.etag)),
+            }),
+            Err(problem) => bad.push(Violation {
+                field: "phones[].user_id",
+                index: Some(index),
+                problem,
+            }),
+        }
+    }
+    bad.truncate(MAX_BAD_IDS);
+    Fields(bad).finish()?;
+    Ok(phones)
+}

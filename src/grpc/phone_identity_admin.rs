@@ -1,0 +1,244 @@
+//! Service `PhoneIdentityAdmin`: each RPC looks who asks and whether they may at all, parses its message, calls the service
+//! once, and converts the answer. In this order: whoever may not learns nothing of what was wrong with the request.
+
+use tonic::Request;
+
+use super::phone_identity::{Answer, Call, answer, split};
+use super::{convert, metadata, page_token, parse};
+use crate::domain::rights::Action;
+use crate::domain::rules::Rules;
+use crate::error::Error;
+use crate::proto::v1;
+use crate::proto::v1::phone_identity_admin_server::PhoneIdentityAdmin;
+use crate::service::accounts::Accounts;
+use crate::service::admin::{Admin, Administrator, ManagedUser, Whom};
+use crate::service::sessions::Sessions;
+
+/// The handlers of service `PhoneIdentityAdmin`.
+pub(super) struct PhoneIdentityAdminHandlers {
+    pub(super) admin: Admin,
+    pub(super) accounts: Accounts,
+    pub(super) sessions: Sessions,
+    pub(super) rules: Rules,
+}
+
+impl PhoneIdentityAdminHandlers {
+    /// Who asks, if there are people to whom they may do this.
+    async fn administrator(&self, call: &Call, action: Action) -> Result<Administrator, Error> {
+        let actor = self
+            .sessions
+            .actor(metadata::bearer(&call.headers)?, call.caller.clone())
+            .await?;
+        let administrator = Administrator::Person(actor);
+        administrator.may(action)?;
+        Ok(administrator)
+    }
+
+    async fn try_list_users(
+        &self,
+        call: &Call,
+        request: v1::ListUsersRequest,
+    ) -> Result<v1::ListUsersResponse, Error> {
+        let by = self.administrator(call, Action::Read).await?;
+        let list = parse::admin::list(&request)?;
+        let page = self.admin.list(&by, list).await?;
+        let token = page.end.map(|end| page_token::encode(&request, &end));
+        Ok(v1::ListUsersResponse {
+            users: page.users.iter().map(convert::managed_user).collect(),
+            next_page_token: token.unwrap_or_default(),
+        })
+    }
+
+    async fn try_get_user(&self, call: &Call, request: v1::GetUserRequest) -> Result<ManagedUser, Error> {
+        let by = self.administrator(call, Action::Read).await?;
+        let whom = parse::admin::whom(&request, &self.rules)?;
+        self.admin.get(&by, Action::Read, &whom).await
+    }
+
+    async fn try_create_user(
+        &self,
+        call: &Call,
+        request: v1::CreateUserRequest,
+    ) -> Result<ManagedUser, Error> {
+        let by = self.administrator(call, Action::Create).await?;
+        let new = parse::admin::new_user(request, &self.rules, &self.accounts).await?;
+        self.admin.create(by, new).await
+    }
+
+    async fn try_update_user(
+        &self,
+        call: &Call,
+        request: v1::UpdateUserRequest,
+    ) -> Result<ManagedUser, Error> {
+        let by = self.administrator(call, Action::Update).await?;
+        let (id, etag, update) = parse::admin::update(&request)?;
+        self.admin.update(&by, id, &etag, update).await
+    }
+
+    async fn try_set_password(
+        &self,
+        call: &Call,
+        request: v1::SetPasswordRequest,
+    ) -> Result<ManagedUser, Error> {
+        let by = self.administrator(call, Action::SetPassword).await?;
+        let id = parse::admin::person(&request.user_id)?;
+        // Whether a password may be chosen depends on the number.
+        let person = self.admin.get(&by, Action::SetPassword, &Whom::Id(id)).await?;
+        let number = &person.user.phone_number;
+        let password =
+            parse::admin::password(request.new_password, &self.rules, &self.accounts, number).await?;
+        self.admin.set_password(by, id, password).await
+    }
+
+    async fn try_verify_phone(
+        &self,
+        call: &Call,
+        request: v1::VerifyPhoneRequest,
+    ) -> Result<v1::VerifyPhoneResponse, Error> {
+        let by = self.administrator(call, Action::VerifyPhone).await?;
+        let phones = parse::admin::phones(request)?;
+        let verifications = self.admin.verify_phones(&by, &phones).await?;
+        Ok(convert::verifications(&verifications))
+    }
+
+    async fn try_revoke_user_sessions(
+        &self,
+        call: &Call,
+        request: v1::RevokeUserSessionsRequest,
+    ) -> Result<v1::RevokeUserSessionsResponse, Error> {
+        let by = self.administrator(call, Action::RevokeSessions).await?;
+        let id = parse::admin::person(&request.user_id)?;
+        let revoked = self.admin.revoke_sessions(&by, id).await?;
+        Ok(v1::RevokeUserSessionsResponse {
+            revoked_count: i32::try_from(revoked).unwrap_or(i32::MAX),
+        })
+    }
+
+    async fn try_deactivate_user(
+        &self,
+        call: &Call,
+        request: v1::DeactivateUserRequest,
+    ) -> Result<ManagedUser, Error> {
+        let by = self.administrator(call, Action::Deactivate).await?;
+        let id = parse::admin::person(&request.user_id)?;
+        self.admin.deactivate(&by, id).await
+    }
+
+    async fn try_reactivate_user(
+        &self,
+        call: &Call,
+        request: v1::ReactivateUserRequest,
+    ) -> Result<ManagedUser, Error> {
+        let by = self.administrator(call, Action::Reactivate).await?;
+        let id = parse::admin::person(&request.user_id)?;
+        self.admin.reactivate(&by, id).await
+    }
+
+    async fn try_delete_user(
+        &self,
+        call: &Call,
+        request: v1::DeleteUserRequest,
+    ) -> Result<v1::DeleteUserResponse, Error> {
+        let by = self.administrator(call, Action::Delete).await?;
+        let id = parse::admin::person(&request.user_id)?;
+        self.admin.delete(&by, id).await?;
+        Ok(v1::DeleteUserResponse {})
+    }
+}
+
+/// The person of an answer.
+fn shown(managed: &ManagedUser) -> Option<v1::ManagedUser> {
+    Some(convert::managed_user(managed))
+}
+
+#[tonic::async_trait]
+impl PhoneIdentityAdmin for PhoneIdentityAdminHandlers {
+    async fn list_users(&self, request: Request<v1::ListUsersRequest>) -> Answer<v1::ListUsersResponse> {
+        let (call, request) = split(request);
+        answer(&call, self.try_list_users(&call, request).await)
+    }
+
+    async fn get_user(&self, request: Request<v1::GetUserRequest>) -> Answer<v1::GetUserResponse> {
+        let (call, request) = split(request);
+        let outcome = self.try_get_user(&call, request).await;
+        answer(
+            &call,
+            outcome.map(|user| v1::GetUserResponse { user: shown(&user) }),
+        )
+    }
+
+    async fn create_user(&self, request: Request<v1::CreateUserRequest>) -> Answer<v1::CreateUserResponse> {
+        let (call, request) = split(request);
+        let outcome = self.try_create_user(&call, request).await;
+        answer(
+            &call,
+            outcome.map(|user| v1::CreateUserResponse { user: shown(&user) }),
+        )
+    }
+
+    async fn update_user(&self, request: Request<v1::UpdateUserRequest>) -> Answer<v1::UpdateUserResponse> {
+        let (call, request) = split(request);
+        let outcome = self.try_update_user(&call, request).await;
+        answer(
+            &call,
+            outcome.map(|user| v1::UpdateUserResponse { user: shown(&user) }),
+        )
+    }
+
+    async fn set_password(
+        &self,
+        request: Request<v1::SetPasswordRequest>,
+    ) -> Answer<v1::SetPasswordResponse> {
+        let (call, request) = split(request);
+        let outcome = self.try_set_password(&call, request).await;
+        answer(
+            &call,
+            outcome.map(|user| v1::SetPasswordResponse { user: shown(&user) }),
+        )
+    }
+
+    async fn verify_phone(
+        &self,
+        request: Request<v1::VerifyPhoneRequest>,
+    ) -> Answer<v1::VerifyPhoneResponse> {
+        let (call, request) = split(request);
+        answer(&call, self.try_verify_phone(&call, request).await)
+    }
+
+    async fn revoke_user_sessions(
+        &self,
+        request: Request<v1::RevokeUserSessionsRequest>,
+    ) -> Answer<v1::RevokeUserSessionsResponse> {
+        let (call, request) = split(request);
+        answer(&call, self.try_revoke_user_sessions(&call, request).await)
+    }
+
+    async fn deactivate_user(
+        &self,
+        request: Request<v1::DeactivateUserRequest>,
+    ) -> Answer<v1::DeactivateUserResponse> {
+        let (call, request) = split(request);
+        let outcome = self.try_deactivate_user(&call, request).await;
+        answer(
+            &call,
+            outcome.map(|user| v1::DeactivateUserResponse { user: shown(&user) }),
+        )
+    }
+
+    async fn reactivate_user(
+        &self,
+        request: Request<v1::ReactivateUserRequest>,
+    ) -> Answer<v1::ReactivateUserResponse> {
+        let (call, request) = split(request);
+        let outcome = self.try_reactivate_user(&call, request).await;
+        answer(
+            &call,
+            outcome.map(|user| v1::ReactivateUserResponse { user: shown(&user) }),
+        )
+    }
+
+    async fn delete_user(&self, request: Request<v1::DeleteUserRequest>) -> Answer<v1::DeleteUserResponse> {
+        let (call, request) = split(request);
+        answer(&call, self.try_delete_user(&call, request).await)
+    }
+}
