@@ -3,6 +3,7 @@
 pub(crate) mod binary;
 pub(crate) mod database;
 pub(crate) mod native;
+pub(crate) mod people;
 pub(crate) mod place;
 pub(crate) mod proxy;
 pub(crate) mod refusal;
@@ -18,6 +19,7 @@ use phone_identity::app::App;
 use phone_identity::clock::ManualClock;
 use phone_identity::config::Settings;
 use phone_identity::proto::v1;
+use phone_identity::proto::v1::phone_identity_admin_client::PhoneIdentityAdminClient;
 use phone_identity::proto::v1::phone_identity_client::PhoneIdentityClient;
 use phone_identity::service::hasher::Hasher;
 use tokio::net::TcpListener;
@@ -47,6 +49,8 @@ pub(crate) const TEST_FLAGS: [&str; 5] = [
 ];
 
 pub(crate) type Client = PhoneIdentityClient<Channel>;
+
+pub(crate) type AdminClient = PhoneIdentityAdminClient<Channel>;
 
 #[derive(Parser)]
 #[command(args_override_self = true)]
@@ -121,6 +125,11 @@ impl TestServer {
         connect(self.address).await
     }
 
+    /// A client for administration on a connection of its own.
+    pub(crate) async fn admin(&self) -> AdminClient {
+        PhoneIdentityAdminClient::new(channel(self.address).await)
+    }
+
     /// A new person who has just registered.
     pub(crate) async fn person(&self) -> Person {
         let phone_number = next_phone_number();
@@ -141,6 +150,15 @@ impl TestServer {
                 "UPDATE users SET is_staff = TRUE, is_superuser = TRUE WHERE id = ?",
                 &person,
             )
+            .await;
+        person
+    }
+
+    /// A new member of the staff who has just signed in.
+    pub(crate) async fn staff(&self) -> Person {
+        let person = self.person().await;
+        self.database
+            .execute("UPDATE users SET is_staff = TRUE WHERE id = ?", &person)
             .await;
         person
     }

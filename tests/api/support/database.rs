@@ -60,6 +60,12 @@ impl TestDatabase {
         self.finds(about(self.backend(), query, person), period).await;
     }
 
+    /// Whether a person is there.
+    pub(crate) async fn exists(&self, person: &Person) -> bool {
+        let sql = "SELECT 1 FROM users WHERE id = ?";
+        self.query(about(self.backend(), sql, person)).await.is_some()
+    }
+
     /// The PHC string of a person's password.
     pub(crate) async fn password_hash(&self, person: &Person) -> String {
         let sql = "SELECT password_hash FROM users WHERE id = ?";

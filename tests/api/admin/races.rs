@@ -1,0 +1,284 @@
+//! Calls of administration that meet each other, or what people do themselves.
+
+use phone_identity::proto::v1;
+use tonic::{Code, Response, Status};
+
+use super::{get, update_of};
+use crate::support::refusal::{assert_refused, refusal};
+use crate::support::{OTHER_PASSWORD, PASSWORD, Person, TestServer, credentials};
+
+fn id_of(person: &Person) -> String {
+    person.user.user_id.clone()
+}
+
+/// Of two who have looked at the same, one writes; the other one is told, and nothing of theirs is there.
+#[tokio::test]
+async fn of_two_updates_of_the_same_etag_one_wins() {
+    let server = TestServer::start().await;
+    let (root, person) = (server.superuser().await, server.person().await);
+    for round in 0..10 {
+        let update = update_of(&server, &root, &person).await;
+        let before = get(&server, &root, &person).await.user.unwrap();
+        let held = server.database.hold_writes().await;
+        let mut calls = tokio::task::JoinSet::new();
+        for is_about_staff in [true, false] {
+            let mut client = server.admin().await;
+            let change = v1::UpdateUserRequest {
+                is_staff: is_about_staff.then_some(!before.is_staff),
+                is_superuser: (!is_about_staff).then_some(!before.is_superuser),
+                ..update.clone()
+            };
+            let request = root.asks(change);
+            calls.spawn(async move { client.update_user(request).await });
+        }
+        server.database.somebody_waits().await;
+        held.release().await;
+        let (won, lost): (Vec<_>, Vec<_>) = calls.join_all().await.into_iter().partition(Result::is_ok);
+        assert_eq!((won.len(), lost.len()), (1, 1), "{round}: {won:?}");
+        for outcome in lost {
+            assert_refused(outcome, Code::Aborted, "ETAG_MISMATCH");
+        }
+        let after = get(&server, &root, &person).await.user.unwrap();
+        let changed = [
+            after.is_staff != before.is_staff,
+            after.is_superuser != before.is_superuser,
+        ];
+        assert_eq!(changed.iter().filter(|changed| **changed).count(), 1);
+    }
+}
+
+/// What people change themselves counts as well.
+#[tokio::test]
+async fn an_update_does_not_write_over_what_the_person_has_changed() {
+    let server = TestServer::start().await;
+    let (root, person) = (server.superuser().await, server.person().await);
+    let update = v1::UpdateUserRequest {
+        is_superuser: Some(true),
+        ..update_of(&server, &root, &person).await
+    };
+    let held = server.database.hold_writes().await;
+    let mut client = server.admin().await;
+    let request = root.asks(update);
+    let call = tokio::spawn(async move { client.update_user(request).await });
+    server.database.somebody_waits().await;
+    held.execute(
+        "UPDATE users SET phone_number = '+998712345678' WHERE id = ?",
+        &person,
+    )
+    .await;
+    held.release().await;
+    assert_refused(call.await.unwrap(), Code::Aborted, "ETAG_MISMATCH");
+    assert!(!get(&server, &root, &person).await.user.unwrap().is_superuser);
+}
+
+/// Who may do it when they ask, and may not any more when their turn comes, does nothing.
+#[tokio::test]
+async fn what_was_taken_from_the_administrator_meanwhile_counts() {
+    let server = TestServer::start().await;
+    let root = server.superuser().await;
+    for (statement, is_about_target, code, reason) in [
+        (
+            "UPDATE users SET is_staff = FALSE WHERE id = ?",
+            false,
+            Code::PermissionDenied,
+            "NOT_STAFF",
+        ),
+        (
+            "UPDATE users SET status = 'deactivated' WHERE id = ?",
+            false,
+            Code::Unauthenticated,
+            "SESSION_INVALID",
+        ),
+        (
+            "DELETE FROM sessions WHERE user_id = ?",
+            false,
+            Code::Unauthenticated,
+            "SESSION_INVALID",
+        ),
+        (
+            "UPDATE users SET is_superuser = TRUE WHERE id = ?",
+            true,
+            Code::PermissionDenied,
+            "USER_IS_STAFF",
+        ),
+        (
+            "DELETE FROM users WHERE id = ?",
+            true,
+            Code::NotFound,
+            "USER_NOT_FOUND",
+        ),
+    ] {
+        let (staff, person) = (server.staff().await, server.person().await);
+        let held = server.database.hold_writes().await;
+        let mut client = server.admin().await;
+        let request = staff.asks(v1::DeactivateUserRequest {
+            user_id: id_of(&person),
+        });
+        let call = tokio::spawn(async move { client.deactivate_user(request).await });
+        server.database.somebody_waits().await;
+        let whom = if is_about_target { &person } else { &staff };
+        held.execute(statement, whom).await;
+        held.release().await;
+        assert_refused(call.await.unwrap(), code, reason);
+        if reason != "USER_NOT_FOUND" {
+            let shown = get(&server, &root, &person).await.user.unwrap();
+            assert_eq!(shown.status(), v1::UserStatus::Active, "{statement}");
+        }
+    }
+}
+
+/// The same for a superuser whose password is being hashed.
+#[tokio::test]
+async fn a_superuser_who_is_none_any_more_sets_no_password() {
+    let server = TestServer::start().await;
+    let (root, person) = (server.superuser().await, server.person().await);
+    let hash = server.database.password_hash(&person).await;
+    for rpc in ["SetPassword", "CreateUser"] {
+        let superuser = server.superuser().await;
+        let held = server.database.hold_writes().await;
+        let hashed = server.hasher.completed();
+        let mut client = server.admin().await;
+        let set = superuser.asks(v1::SetPasswordRequest {
+            user_id: id_of(&person),
+            new_password: OTHER_PASSWORD.to_owned(),
+        });
+        let create = superuser.asks(v1::CreateUserRequest {
+            phone_number: "+998712345678".to_owned(),
+            password: Some(OTHER_PASSWORD.to_owned()),
+            ..v1::CreateUserRequest::default()
+        });
+        let call = tokio::spawn(async move {
+            match rpc {
+                "SetPassword" => client.set_password(set).await.map(|_| Response::new(())),
+                _ => client.create_user(create).await.map(|_| Response::new(())),
+            }
+        });
+        // The list of common passwords, and the hash.
+        server.hashed(hashed + 2).await;
+        held.execute("UPDATE users SET is_superuser = FALSE WHERE id = ?", &superuser)
+            .await;
+        held.release().await;
+        assert_refused(call.await.unwrap(), Code::PermissionDenied, "NOT_SUPERUSER");
+    }
+    assert_eq!(server.database.password_hash(&person).await, hash);
+    assert_eq!(
+        server
+            .database
+            .count("users WHERE phone_number = '+998712345678'")
+            .await,
+        0
+    );
+    drop(root);
+}
+
+/// A sign-in that has read the account before it was deactivated does not bring it back.
+#[tokio::test]
+async fn a_return_that_began_before_administration_said_no_does_not_happen() {
+    let server = TestServer::start().await;
+    let person = server.person().await;
+    server
+        .database
+        .execute("UPDATE users SET status = 'deactivated' WHERE id = ?", &person)
+        .await;
+    let held = server.database.hold_writes().await;
+    let hashed = server.hasher.completed();
+    let mut client = server.client().await;
+    let mut back = credentials(&person.phone_number, PASSWORD);
+    back.reactivate = true;
+    let call = tokio::spawn(async move { client.authenticate(back).await });
+    server.hashed(hashed + 1).await;
+    held.execute(
+        "UPDATE users SET deactivated_by_admin = TRUE WHERE id = ?",
+        &person,
+    )
+    .await;
+    held.release().await;
+    assert_refused(call.await.unwrap(), Code::Unauthenticated, "INVALID_CREDENTIALS");
+    assert_eq!(server.database.count("users WHERE status = 'active'").await, 0);
+}
+
+/// A way in which one superuser removes another.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Delete,
+    Deactivate,
+    Update,
+    /// Themselves, by their own profile.
+    Leave,
+}
+
+async fn remove(
+    server: &TestServer,
+    way: Way,
+    by: &Person,
+    other: &Person,
+) -> tokio::task::JoinHandle<Result<(), Status>> {
+    let user_id = id_of(other);
+    let mut client = server.admin().await;
+    let mut identity = server.client().await;
+    let (delete, deactivate, leave) = (
+        by.asks(v1::DeleteUserRequest {
+            user_id: user_id.clone(),
+        }),
+        by.asks(v1::DeactivateUserRequest { user_id }),
+        by.asks(v1::DeleteProfileRequest::default()),
+    );
+    let update = by.asks(v1::UpdateUserRequest {
+        is_superuser: Some(false),
+        is_staff: Some(false),
+        ..update_of(server, by, other).await
+    });
+    tokio::spawn(async move {
+        match way {
+            Way::Delete => client.delete_user(delete).await.map(drop),
+            Way::Deactivate => client.deactivate_user(deactivate).await.map(drop),
+            Way::Update => client.update_user(update).await.map(drop),
+            Way::Leave => identity.delete_profile(leave).await.map(drop),
+        }
+    })
+}
+
+#[tokio::test]
+async fn of_two_superusers_who_remove_each_other_at_once_one_stays() {
+    let server = TestServer::start().await;
+    for (way, other_way) in [
+        (Way::Delete, Way::Delete),
+        (Way::Deactivate, Way::Deactivate),
+        (Way::Update, Way::Update),
+        (Way::Delete, Way::Update),
+        (Way::Deactivate, Way::Delete),
+        (Way::Deactivate, Way::Leave),
+        (Way::Leave, Way::Leave),
+    ] {
+        let (first, second) = (server.superuser().await, server.superuser().await);
+        let held = server.database.hold_writes().await;
+        let calls = [
+            remove(&server, way, &first, &second).await,
+            remove(&server, other_way, &second, &first).await,
+        ];
+        server.database.somebody_waits().await;
+        held.release().await;
+        let mut refusals = Vec::new();
+        for call in calls {
+            if let Err(status) = call.await.unwrap() {
+                refusals.push(refusal(&status).reason);
+            }
+        }
+        let left = server
+            .database
+            .count("users WHERE is_superuser AND status = 'active'")
+            .await;
+        // One whom another one removed while they left themselves finds that it was done already.
+        assert_eq!(left, 1, "{way:?} {other_way:?} {refusals:?}");
+        assert_eq!(refusals.len(), 1, "{way:?} {other_way:?} {refusals:?}");
+        let reasons = ["SESSION_INVALID", "NOT_STAFF", "LAST_SUPERUSER", "USER_NOT_FOUND"];
+        assert!(reasons.contains(&refusals[0].as_str()), "{refusals:?}");
+        // The next two are the only ones.
+        for superuser in [&first, &second] {
+            let sql = "DELETE FROM users WHERE id = ?";
+            if server.database.exists(superuser).await {
+                server.database.execute(sql, superuser).await;
+            }
+        }
+    }
+}
