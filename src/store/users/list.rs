@@ -8,8 +8,8 @@
 
 use sea_orm::sea_query::SimpleExpr;
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, Select,
+    ColumnTrait as _, Condition, ConnectionTrait, DbBackend, EntityTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, Select, Value,
 };
 
 use super::Account;
@@ -29,10 +29,18 @@ pub struct TimeRange {
 }
 
 impl TimeRange {
-    fn holds(self, column: Column) -> Condition {
+    fn holds(self, column: Column, backend: DbBackend) -> Condition {
         Condition::all()
-            .add_option(self.start.map(|start| column.gte(start)))
-            .add_option(self.end.map(|end| column.lt(end)))
+            .add_option(self.start.map(|start| column.gte(time(start, backend))))
+            .add_option(self.end.map(|end| column.lt(time(end, backend))))
+    }
+}
+
+/// A time to compare with. As what sqlx makes of it for MySQL, a TIMESTAMP, it would be NULL before 1970 and after 2038.
+fn time(time: Timestamp, backend: DbBackend) -> Value {
+    match backend {
+        DbBackend::MySql => time.naive_utc().into(),
+        _ => time.into(),
     }
 }
 
@@ -56,7 +64,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn condition(&self) -> Condition {
+    fn condition(&self, backend: DbBackend) -> Condition {
         let is = |column: Column, value: Option<bool>| value.map(|value| column.eq(value));
         Condition::all()
             .add_option(self.prefix.as_ref().map(starts_with))
@@ -70,8 +78,8 @@ impl Filter {
                     Column::PhoneVerifiedAt.is_null()
                 }
             }))
-            .add(self.created.holds(Column::CreatedAt))
-            .add(self.last_login.holds(Column::LastLoginAt))
+            .add(self.created.holds(Column::CreatedAt, backend))
+            .add(self.last_login.holds(Column::LastLoginAt, backend))
     }
 }
 
@@ -139,7 +147,7 @@ impl List {
     }
 
     /// What comes after something in the direction of this list.
-    fn beyond(&self, column: Column, value: impl Into<sea_orm::Value>) -> SimpleExpr {
+    fn beyond(&self, column: Column, value: impl Into<Value>) -> SimpleExpr {
         if self.descending {
             column.lt(value)
         } else {
@@ -148,47 +156,75 @@ impl List {
     }
 
     /// The pieces that the rest of the list is made of, in order.
-    fn pieces(&self) -> Vec<Condition> {
+    fn pieces(&self, backend: DbBackend) -> Vec<Piece> {
         let column = self.column();
         let all = Condition::all;
         let without_time = all().add(Column::LastLoginAt.is_null());
         // Not IS NOT NULL, which SQLite would not take for a range of the index. Nobody signed in so early.
-        let with_time = all().add(Column::LastLoginAt.gte(Timestamp::UNIX_EPOCH));
+        let with_time =
+            Piece::Ordered(all().add(Column::LastLoginAt.gte(time(Timestamp::UNIX_EPOCH, backend))));
         match (self.order, &self.after) {
             (Order::PhoneNumber, Some(Position::PhoneNumber(number))) => {
-                vec![all().add(self.beyond(column, number.as_str()))]
+                vec![Piece::Ordered(all().add(self.beyond(column, number.as_str())))]
             }
-            (Order::CreatedAt | Order::LastLoginAt, Some(Position::Time(Some(time), id))) => {
-                let equal = all().add(column.eq(*time)).add(self.beyond(Column::Id, id.0));
-                let mut pieces = vec![equal, all().add(self.beyond(column, *time))];
+            (Order::CreatedAt | Order::LastLoginAt, Some(Position::Time(Some(place), id))) => {
+                let place = time(*place, backend);
+                let equal = all()
+                    .add(column.eq(place.clone()))
+                    .add(self.beyond(Column::Id, id.0));
+                let later = all().add(self.beyond(column, place));
+                let mut pieces = vec![Piece::Ordered(equal), Piece::Ordered(later)];
                 if self.order == Order::LastLoginAt && self.descending {
-                    pieces.push(without_time);
+                    pieces.push(Piece::WithoutTime(without_time));
                 }
                 pieces
             }
             (Order::LastLoginAt, Some(Position::Time(None, id))) => {
-                let rest = without_time.add(self.beyond(Column::Id, id.0));
+                let rest = Piece::WithoutTime(without_time.add(self.beyond(Column::Id, id.0)));
                 if self.descending {
                     vec![rest]
                 } else {
                     vec![rest, with_time]
                 }
             }
-            (Order::LastLoginAt, _) if self.descending => vec![with_time, without_time],
-            (Order::LastLoginAt, _) => vec![without_time, with_time],
-            (Order::PhoneNumber | Order::CreatedAt, _) => vec![all()],
+            (Order::LastLoginAt, _) if self.descending => {
+                vec![with_time, Piece::WithoutTime(without_time)]
+            }
+            (Order::LastLoginAt, _) => vec![Piece::WithoutTime(without_time), with_time],
+            (Order::PhoneNumber | Order::CreatedAt, _) => vec![Piece::Ordered(all())],
         }
     }
 
-    fn sorted(&self, select: Select<Entity>) -> Select<Entity> {
-        let column = self.column();
-        match (self.order, self.descending) {
-            (Order::PhoneNumber, false) => select.order_by_asc(column),
-            (Order::PhoneNumber, true) => select.order_by_desc(column),
-            (_, false) => select.order_by_asc(column).order_by_asc(Column::Id),
-            (_, true) => select.order_by_desc(column).order_by_desc(Column::Id),
+    /// The people of a piece, in order.
+    fn select(&self, piece: Piece, backend: DbBackend) -> Select<Entity> {
+        let order = if self.descending {
+            sea_orm::Order::Desc
+        } else {
+            sea_orm::Order::Asc
+        };
+        let select = Entity::find().filter(self.filter.condition(backend));
+        let (condition, by_column) = match piece {
+            Piece::Ordered(condition) => (condition, true),
+            // MariaDB sorts where NULL is to be ordered by, and PostgreSQL where it is not.
+            Piece::WithoutTime(condition) => (condition, backend != DbBackend::MySql),
+        };
+        let mut select = select.filter(condition);
+        if by_column {
+            select = select.order_by(self.column(), order.clone());
+        }
+        match self.order {
+            Order::PhoneNumber => select,
+            Order::CreatedAt | Order::LastLoginAt => select.order_by(Column::Id, order),
         }
     }
+}
+
+/// A piece of a list, which is one walk along an index.
+enum Piece {
+    /// People of whom all have what the list is ordered by.
+    Ordered(Condition),
+    /// People who never signed in, of a list in the order of signing in.
+    WithoutTime(Condition),
 }
 
 /// Reads a page of a list.
@@ -197,18 +233,15 @@ impl List {
 /// When the database fails.
 pub async fn list(db: &impl ConnectionTrait, list: &List) -> Result<Vec<Account>, StoreError> {
     let mut accounts: Vec<Account> = Vec::new();
-    for piece in list.pieces() {
+    for piece in list.pieces(db.get_database_backend()) {
         let missing = list
             .limit
             .saturating_sub(u64::try_from(accounts.len()).unwrap_or(u64::MAX));
         if missing == 0 {
             break;
         }
-        let select = Entity::find()
-            .filter(piece)
-            .filter(list.filter.condition())
-            .limit(missing);
-        for row in list.sorted(select).all(db).await? {
+        let select = list.select(piece, db.get_database_backend()).limit(missing);
+        for row in select.all(db).await? {
             accounts.push(row.try_into()?);
         }
     }

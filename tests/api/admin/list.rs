@@ -267,18 +267,45 @@ async fn all_that_is_wrong_with_a_list_is_told_at_once() {
     ];
     assert_violations(refused, &violations);
     // The first and the last moment that the contract has are no fault on any database.
-    let widest = v1::TimeRange {
-        start_time: time(-62_135_596_800, 0),
-        end_time: time(253_402_300_799, 999_999_000),
-    };
-    let request = v1::ListUsersRequest {
-        created: Some(widest),
-        last_login: Some(widest),
-        ..v1::ListUsersRequest::default()
-    };
+    let (first, last) = (time(-62_135_596_800, 0), time(253_402_300_799, 999_999_000));
     let person = server.person().await;
-    let page = list(&mut client, &staff, request).await;
-    assert_eq!(numbers(&page), [person.phone_number.as_str()]);
+    for (start_time, end_time, is_in) in [
+        (first, last, true),
+        (first, None, true),
+        (None, last, true),
+        (None, first, false),
+        (last, None, false),
+        (time(-30_000_000_000, 0), time(8_000_000_000, 0), true),
+        (time(8_000_000_000, 0), None, false),
+        (None, time(-30_000_000_000, 0), false),
+    ] {
+        let range = Some(v1::TimeRange { start_time, end_time });
+        let all = v1::ListUsersRequest::default;
+        for (what, request) in [
+            (
+                "created",
+                v1::ListUsersRequest {
+                    created: range,
+                    ..all()
+                },
+            ),
+            (
+                "last login",
+                v1::ListUsersRequest {
+                    last_login: range,
+                    ..all()
+                },
+            ),
+        ] {
+            let page = list(&mut client, &staff, request).await;
+            let expected = if is_in {
+                vec![person.phone_number.as_str()]
+            } else {
+                Vec::new()
+            };
+            assert_eq!(numbers(&page), expected, "{what} {range:?}");
+        }
+    }
     let bare = client.list_users(v1::ListUsersRequest::default()).await;
     assert_refused(bare, Code::Unauthenticated, "SESSION_INVALID");
 }
