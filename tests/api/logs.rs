@@ -1,12 +1,15 @@
 //! What a log may not have in it: the whole log of a run of every RPC is read, at the finest level.
 
 use phone_identity::proto::v1;
+use phone_identity::proto::v1::phone_identity_admin_client::PhoneIdentityAdminClient;
 use sea_orm::ConnectionTrait as _;
 use tonic::Request;
 
 use crate::support::binary::ServerProcess;
 use crate::support::place::Place;
-use crate::support::{OTHER_PASSWORD, PASSWORD, connect, credentials, registration, validation, with_bearer};
+use crate::support::{
+    OTHER_PASSWORD, PASSWORD, channel, connect, credentials, registration, validation, with_bearer,
+};
 
 const PHONE_NUMBER: &str = "+998901234567";
 const NEW_PHONE_NUMBER: &str = "+998712345678";
@@ -102,6 +105,7 @@ async fn every_rpc(server: &ServerProcess) -> Vec<String> {
         .create_superuser(with_bearer(&fifth, superuser))
         .await
         .unwrap();
+    every_rpc_of_administration(server, &fifth).await;
     // A caller that puts a secret where an id belongs, and one whose device does.
     let mut request = Request::new(validation(&fifth));
     request
@@ -115,6 +119,83 @@ async fn every_rpc(server: &ServerProcess) -> Vec<String> {
     });
     client.authenticate(odd).await.unwrap();
     vec![first, second, third, fourth, fifth]
+}
+
+/// The same of administration, by a superuser.
+async fn every_rpc_of_administration(server: &ServerProcess, token: &str) {
+    let mut admin = PhoneIdentityAdminClient::new(channel(server.address).await);
+    let list = v1::ListUsersRequest {
+        phone_number_prefix: PHONE_NUMBER.to_owned(),
+        ..v1::ListUsersRequest::default()
+    };
+    admin.list_users(with_bearer(token, list.clone())).await.unwrap();
+    let bad_list = v1::ListUsersRequest {
+        phone_number_prefix: format!("{PHONE_NUMBER}x"),
+        page_token: PHONE_NUMBER.to_owned(),
+        ..list
+    };
+    admin.list_users(with_bearer(token, bad_list)).await.unwrap_err();
+    let get = v1::GetUserRequest {
+        phone_number: NEW_PHONE_NUMBER.to_owned(),
+        ..v1::GetUserRequest::default()
+    };
+    admin.get_user(with_bearer(token, get)).await.unwrap_err();
+    let create = v1::CreateUserRequest {
+        phone_number: NEW_PHONE_NUMBER.to_owned(),
+        password: Some(PASSWORD.to_owned()),
+        ..v1::CreateUserRequest::default()
+    };
+    let created = admin
+        .create_user(with_bearer(token, create.clone()))
+        .await
+        .unwrap();
+    admin.create_user(with_bearer(token, create)).await.unwrap_err();
+    let created = created.into_inner().user.unwrap();
+    let user_id = created.user.unwrap().user_id;
+    let update = v1::UpdateUserRequest {
+        user_id: user_id.clone(),
+        etag: created.etag,
+        is_staff: Some(true),
+        ..v1::UpdateUserRequest::default()
+    };
+    admin.update_user(with_bearer(token, update)).await.unwrap();
+    for (new_password, is_good) in [(OTHER_PASSWORD, true), (NEW_PHONE_NUMBER, false)] {
+        let set = v1::SetPasswordRequest {
+            user_id: user_id.clone(),
+            new_password: new_password.to_owned(),
+        };
+        assert_eq!(admin.set_password(with_bearer(token, set)).await.is_ok(), is_good);
+    }
+    let phones = vec![v1::PhoneToVerify {
+        user_id: user_id.clone(),
+        etag: String::new(),
+    }];
+    let verify = v1::VerifyPhoneRequest { phones };
+    admin.verify_phone(with_bearer(token, verify)).await.unwrap();
+    // A number where an id belongs.
+    let revoke = |user_id: &str| v1::RevokeUserSessionsRequest {
+        user_id: user_id.to_owned(),
+    };
+    let revoked = admin.revoke_user_sessions(with_bearer(token, revoke(PHONE_NUMBER)));
+    revoked.await.unwrap_err();
+    let revoked = admin.revoke_user_sessions(with_bearer(token, revoke(&user_id)));
+    revoked.await.unwrap();
+    let deactivate = v1::DeactivateUserRequest {
+        user_id: user_id.clone(),
+    };
+    admin
+        .deactivate_user(with_bearer(token, deactivate))
+        .await
+        .unwrap();
+    let reactivate = v1::ReactivateUserRequest {
+        user_id: user_id.clone(),
+    };
+    admin
+        .reactivate_user(with_bearer(token, reactivate))
+        .await
+        .unwrap();
+    let delete = v1::DeleteUserRequest { user_id };
+    admin.delete_user(with_bearer(token, delete)).await.unwrap();
 }
 
 async fn log_of_every_rpc(format: &str) -> (String, Vec<String>) {

@@ -323,7 +323,13 @@ async fn answers_have_a_request_id_and_the_callers_is_kept() {
 async fn health_is_serving_under_every_name() {
     let server = TestServer::start().await;
     let mut client = HealthClient::new(channel(server.address).await);
-    for service in ["", "phone_identity.v1.PhoneIdentity", "liveness", "readiness"] {
+    for service in [
+        "",
+        "phone_identity.v1.PhoneIdentity",
+        "phone_identity.v1.PhoneIdentityAdmin",
+        "liveness",
+        "readiness",
+    ] {
         let request = HealthCheckRequest {
             service: service.to_owned(),
         };
