@@ -31,7 +31,7 @@ async fn of_two_updates_of_the_same_etag_one_wins() {
             let request = root.asks(change);
             calls.spawn(async move { client.update_user(request).await });
         }
-        server.database.somebody_waits().await;
+        server.database.so_many_wait(2).await;
         held.release().await;
         let (won, lost): (Vec<_>, Vec<_>) = calls.join_all().await.into_iter().partition(Result::is_ok);
         assert_eq!((won.len(), lost.len()), (1, 1), "{round}: {won:?}");
@@ -255,7 +255,7 @@ async fn of_two_superusers_who_remove_each_other_at_once_one_stays() {
             remove(&server, way, &first, &second).await,
             remove(&server, other_way, &second, &first).await,
         ];
-        server.database.somebody_waits().await;
+        server.database.so_many_wait(2).await;
         held.release().await;
         let mut refusals = Vec::new();
         for call in calls {

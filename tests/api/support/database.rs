@@ -184,21 +184,47 @@ impl TestDatabase {
 
     /// The same until it is at least so many at once.
     pub(crate) async fn so_many_wait(&self, number: usize) {
-        let waiting = match self.backend() {
+        match self.backend() {
             DbBackend::Postgres => {
-                "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                let sql = format!(
+                    "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' \
+                     HAVING COUNT(*) >= {number}"
+                );
+                let statement = Statement::from_string(DbBackend::Postgres, sql);
+                self.finds(statement, Duration::from_millis(10)).await;
             }
             DbBackend::MySql => {
-                "SELECT 1 FROM information_schema.innodb_trx JOIN information_schema.processlist \
-                 ON id = trx_mysql_thread_id WHERE trx_state = 'LOCK WAIT' AND db = DATABASE()"
+                let waiting = async { while !self.innodb_shows_waits(number).await {} };
+                timeout(Duration::from_secs(20), waiting)
+                    .await
+                    .expect("nobody waits");
             }
-            _ => return,
-        };
-        let sql = format!("{waiting} HAVING COUNT(*) >= {number}");
-        // InnoDB shows what it knew a tenth of a second ago, or longer, if it is asked more often than that.
-        let period = Duration::from_millis(150);
-        self.finds(Statement::from_string(self.backend(), sql), period)
-            .await;
+            _ => {}
+        }
+    }
+
+    /// InnoDB shows what it knew when it was last asked a tenth of a second after the time before. So all tests ask one after
+    /// another, and leave it that time.
+    async fn innodb_shows_waits(&self, number: usize) -> bool {
+        let sql = format!(
+            "SELECT 1 FROM information_schema.innodb_trx JOIN information_schema.processlist \
+             ON id = trx_mysql_thread_id WHERE trx_state = 'LOCK WAIT' AND db = DATABASE() \
+             HAVING COUNT(*) >= {number}"
+        );
+        let ask = |sql: &str| Statement::from_string(DbBackend::MySql, sql);
+        // The turn belongs to a connection.
+        let connection = self.connection.begin().await.unwrap();
+        for turn in [
+            "SELECT GET_LOCK('phone_identity_tests_innodb_trx', 20)",
+            "SELECT SLEEP(0.15)",
+        ] {
+            connection.query_one_raw(ask(turn)).await.unwrap();
+        }
+        let found = connection.query_one_raw(ask(&sql)).await.unwrap();
+        let done = "SELECT RELEASE_LOCK('phone_identity_tests_innodb_trx')";
+        connection.query_one_raw(ask(done)).await.unwrap();
+        connection.commit().await.unwrap();
+        found.is_some()
     }
 
     fn backend(&self) -> DbBackend {
