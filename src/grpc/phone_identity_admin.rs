@@ -29,7 +29,7 @@ impl PhoneIdentityAdminHandlers {
             .sessions
             .actor(metadata::bearer(&call.headers)?, call.caller.clone())
             .await?;
-        let administrator = Administrator::Person(actor);
+        let administrator = Administrator::Person(Box::new(actor));
         administrator.may(action)?;
         Ok(administrator)
     }

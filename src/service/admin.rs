@@ -36,7 +36,7 @@ impl From<Denied> for Error {
 #[derive(Clone, Debug)]
 pub enum Administrator {
     /// Somebody who has shown a good session token. Not everybody may.
-    Person(Actor),
+    Person(Box<Actor>),
     /// The operator at the command line, who may do what a superuser may.
     Operator,
 }

@@ -6,7 +6,7 @@ use chrono::SecondsFormat;
 use serde::Serialize;
 
 use crate::clock::Timestamp;
-use crate::domain::user::UserStatus;
+use crate::domain::user::{Locale, UserStatus};
 use crate::service::admin::ManagedUser;
 
 /// Prints people on standard output, each as soon as it is known.
@@ -56,7 +56,7 @@ impl Printer {
                 is_superuser: user.is_superuser,
                 has_password: user.has_password,
                 phone_verified_at: user.phone_verified_at.map(exact),
-                locale: user.locale.as_ref().map(|locale| locale.as_str()),
+                locale: user.locale.as_ref().map(Locale::as_str),
                 created_at: exact(user.created_at),
                 updated_at: exact(user.updated_at),
                 last_login_at: user.last_login_at.map(exact),
@@ -166,7 +166,7 @@ fn line(value: &impl Serialize) -> io::Result<()> {
 fn row([id, number, status, flags, verified, joined, last_login]: [&str; 7]) -> io::Result<()> {
     writeln!(
         io::stdout().lock(),
-        "{id:<36}  {number:<21}  {status:<20}  {flags:<15}  {verified:<20}  {joined:<20}  {last_login}"
+        "{id:<36}  {number:<21}  {status:<20}  {flags:<17}  {verified:<20}  {joined:<20}  {last_login}"
     )
 }
 

@@ -6,7 +6,7 @@ use base64ct::{Base64UrlUnpadded, Encoding as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Timestamp;
-use crate::domain::user::UserStatus;
+use crate::domain::user::{Locale, UserStatus};
 use crate::store::users::Account;
 
 /// How many bytes of the digest there are: two that are equal by chance are not to be expected.
@@ -37,10 +37,7 @@ impl Etag {
         // The two texts are of any length, so each says its own.
         for text in [
             user.phone_number.as_str(),
-            user.locale
-                .as_ref()
-                .map(|locale| locale.as_str())
-                .unwrap_or_default(),
+            user.locale.as_ref().map(Locale::as_str).unwrap_or_default(),
         ] {
             digest.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
             digest.update(text);
