@@ -348,7 +348,7 @@ async fn staff_list_only_people_who_are_not_staff() {
     let in_order = [&root, &staff, &person].map(|person| person.user.user_id.clone());
     assert_eq!(ids(all), in_order);
     let some = super::list(&mut client, &staff, everybody()).await;
-    assert_eq!(ids(some), [person.user.user_id.clone()]);
+    assert_eq!(ids(some), std::slice::from_ref(&person.user.user_id));
     for hidden in [
         v1::ListUsersRequest {
             is_staff: Some(true),
