@@ -55,7 +55,7 @@ pub struct Accounts {
     pub(super) clock: Arc<dyn Clock>,
     policy: Policy,
     pub(super) changes: ChangeLog,
-    pub(super) audit: Audit,
+    audit: Audit,
     tasks: TaskTracker,
 }
 

@@ -101,6 +101,10 @@ fn refusal(error: &Error) -> Option<Refusal> {
         Error::NotSuperuser => Some(Refusal::NotSuperuser),
         Error::LastSuperuser => Some(Refusal::LastSuperuser),
         Error::InvalidInput(_)
+        | Error::NotStaff
+        | Error::UserIsStaff
+        | Error::UserNotFound
+        | Error::EtagMismatch
         | Error::SessionInvalid
         | Error::SessionExpired
         | Error::Overloaded { .. }

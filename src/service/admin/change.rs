@@ -7,6 +7,7 @@ use crate::domain::rights::Action;
 use crate::domain::user::{User, UserId, UserStatus};
 use crate::error::Error;
 use crate::service::accounts::new_user;
+use crate::service::audit::erase;
 use crate::service::retry::retry;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
@@ -228,18 +229,21 @@ impl Admin {
         .await
     }
 
-    /// Deletes a person and all that is stored about them.
+    /// Deletes a person and all that is stored about them. In the audit log an id stands in their place that leads nowhere.
     ///
     /// # Errors
     /// [`Error::UserNotFound`], [`Error::LastSuperuser`], [`Error::ReauthenticationRequired`]; [`Error::NotStaff`],
     /// [`Error::NotSuperuser`]; [`Error::SessionInvalid`] when the administrator's session ended meanwhile.
     pub async fn delete(&self, by: &Administrator, id: UserId) -> Result<(), Error> {
         by.may(Action::Delete)?;
+        let now = self.accounts.clock.now();
+        let substitute = UserId::generate(now);
         retry(|| async {
             let tx = self.accounts.store.begin().await?;
             let account = self.lock_one(&tx, by, Action::Delete, id).await?;
             keep_a_superuser(&tx, &account.user).await?;
             users::delete(&tx, id).await?;
+            erase(&tx, id, substitute, now).await?;
             let change = changes::Change::UserDeleted { user: id };
             self.accounts.changes.commit(tx, &[change]).await
         })
