@@ -570,7 +570,10 @@ async fn who_is_deleted_is_gone_and_the_number_is_free() {
     let delete = || v1::DeleteUserRequest {
         user_id: id_of(&person),
     };
+    let in_the_log = "SELECT 1 FROM audit_events WHERE subject_id = ?";
+    assert!(server.database.knows(in_the_log, &person).await);
     client.delete_user(root.asks(delete())).await.unwrap();
+    assert!(!server.database.knows(in_the_log, &person).await);
     assert_dead(&server, &person.token).await;
     let again = client.delete_user(root.asks(delete())).await;
     assert_refused(again, Code::NotFound, "USER_NOT_FOUND");

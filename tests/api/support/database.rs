@@ -62,8 +62,12 @@ impl TestDatabase {
 
     /// Whether a person is there.
     pub(crate) async fn exists(&self, person: &Person) -> bool {
-        let sql = "SELECT 1 FROM users WHERE id = ?";
-        self.query(about(self.backend(), sql, person)).await.is_some()
+        self.knows("SELECT 1 FROM users WHERE id = ?", person).await
+    }
+
+    /// Whether a query finds a row. The id of a person is its only value.
+    pub(crate) async fn knows(&self, query: &str, person: &Person) -> bool {
+        self.query(about(self.backend(), query, person)).await.is_some()
     }
 
     /// The PHC string of a person's password.
