@@ -137,7 +137,10 @@ pub(super) fn under_checks(bench: &mut Bench) -> Result<(), String> {
             "under checks",
             under.iter().map(|logins| report::rate(logins.per_second())),
         ),
-        rounds("idle", idle.iter().map(|logins| report::rate(logins.per_second()))),
+        rounds(
+            "idle",
+            idle.iter().map(|logins| report::rate(logins.per_second())),
+        ),
         format!(
             "{} meanwhile",
             rounds(
