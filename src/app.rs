@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::time::{Instant, interval_at, timeout};
+use tokio::time::{Instant, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::ServingStatus;
@@ -15,7 +15,8 @@ use tonic_health::server::HealthReporter;
 use crate::clock::Clock;
 use crate::config::{ConfigError, Settings};
 use crate::error::chain;
-use crate::grpc::{self, PHONE_IDENTITY, PHONE_IDENTITY_ADMIN, Services};
+use crate::grpc::{self, Limits, PHONE_IDENTITY, PHONE_IDENTITY_ADMIN, Services, Stop};
+use crate::machine;
 use crate::service::accounts::Accounts;
 use crate::service::admin::Admin;
 use crate::service::change_log::ChangeLog;
@@ -39,9 +40,14 @@ const SLOW: Duration = Duration::from_secs(2);
 /// How long closing the database may take, after the calls in flight have had their time.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Descriptors that are neither connections of clients nor of the pool: the log, the files of SQLite, the connection for the
+/// change log, one for a statement that is given up, and what the runtime needs.
+const OTHER_DESCRIPTORS: u64 = 64;
+
 /// Everything that serves, started but not yet listening.
 pub struct App {
     settings: Settings,
+    limits: Limits,
     store: Store,
     hasher: Hasher,
     accounts: Accounts,
@@ -55,6 +61,7 @@ impl App {
     /// # Errors
     /// What keeps it from starting.
     pub async fn build(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let limits = settings.limits()?;
         let store = open_store(&settings).await?;
         let hasher = Hasher::start(&settings.hasher()?)?;
         let tasks = TaskTracker::new();
@@ -71,6 +78,7 @@ impl App {
         let sessions = Sessions::new(store.clone(), clock, settings.sessions()?, changes);
         Ok(Self {
             settings,
+            limits,
             store,
             hasher,
             accounts,
@@ -97,8 +105,8 @@ impl App {
         Admin::new(self.accounts.clone())
     }
 
-    /// Serves on `listener` until `shutdown` is there; then tells so by health, lets calls in flight finish, and closes
-    /// the database.
+    /// Serves on `listener` until `shutdown` is there. Then health says so, while connections are accepted for some time
+    /// more, or until `hurry` is there; then clients are told to go, calls in flight finish, and the database is closed.
     ///
     /// # Errors
     /// When the listener fails, or the database cannot be closed.
@@ -106,6 +114,7 @@ impl App {
         self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
+        hurry: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
         let (health, health_service) = tonic_health::server::health_reporter();
         // tonic-health says SERVING from the start. Connections wait in line until the database has answered.
@@ -117,7 +126,8 @@ impl App {
         let stop_background = CancellationToken::new();
         let background = self.sessions.clone().run_background(stop_background.clone());
         let mut background = tokio::spawn(background);
-        let bound = self.settings.shutdown_timeout;
+        let delay = self.settings.wire.shutdown_delay;
+        let bound = self.settings.wire.shutdown_timeout;
         let sessions = self.sessions.clone();
         let patience = self.settings.change_log_interval + SLOW;
         let services = Services {
@@ -126,16 +136,13 @@ impl App {
             sessions: self.sessions,
             rules: self.settings.rules(),
         };
-        let request_timeout = self.settings.request_timeout;
-        let stop = CancellationToken::new();
-        let stopped = stop.clone().cancelled_owned();
-        let mut server = tokio::spawn(grpc::serve(
-            services,
-            health_service,
-            request_timeout,
-            listener,
-            stopped,
-        ));
+        let limits = Limits {
+            connections: room_for_connections(self.limits.connections, self.settings.database_connections),
+            ..self.limits
+        };
+        let stop = Stop::default();
+        let server = grpc::serve(services, health_service, limits, listener, stop.clone());
+        let mut server = tokio::spawn(server);
         let hashing = self.hasher.setup();
         tracing::info!(
             engine = hashing.engine.name(),
@@ -155,7 +162,13 @@ impl App {
         }
         tracing::info!("shutting down");
         set_readiness(&health, ServingStatus::NotServing).await;
-        stop.cancel();
+        // Who asks health turns away, and who has not asked yet is served.
+        tokio::select! {
+            () = sleep(delay) => {}
+            () = hurry => tracing::info!("shutting down without more delay"),
+            ended = &mut server => return Ok(ended??),
+        }
+        stop.orderly.cancel();
         let calls = async {
             let ended = (&mut server).await;
             // What follows a hash finishes even if its caller has gone.
@@ -167,7 +180,7 @@ impl App {
             Ok(ended) => ended??,
             Err(_) => {
                 tracing::warn!("calls in flight did not finish in time");
-                server.abort();
+                stop.at_once.cancel();
             }
         }
         stop_background.cancel();
@@ -186,6 +199,26 @@ impl App {
         tracing::info!("shut down");
         Ok(())
     }
+}
+
+/// How many of the connections that are wanted there are descriptors for, beside what else needs some.
+fn room_for_connections(wanted: usize, database_connections: u32) -> usize {
+    let others = u64::from(database_connections) + OTHER_DESCRIPTORS;
+    let Some(descriptors) = machine::raise_descriptors() else {
+        return wanted;
+    };
+    let room = usize::try_from(descriptors.saturating_sub(others)).unwrap_or(usize::MAX);
+    if room < wanted {
+        tracing::warn!(
+            wanted,
+            room = room.max(1),
+            descriptors,
+            "fewer connections than --max-connections: the limit of open files (ulimit -n) is too low"
+        );
+    } else {
+        tracing::debug!(wanted, descriptors, "connections fit into the limit of open files");
+    }
+    wanted.min(room.max(1))
 }
 
 /// Opens the database and brings its schema up to date.

@@ -3,6 +3,8 @@
 //! A setting called `--some-thing` is also `PHONE_IDENTITY_SOME_THING`. An empty value means unset. Secrets come by
 //! environment or `..._FILE` only, and no help and no error shows them.
 
+mod wire;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,6 +24,8 @@ use crate::service::accounts::Policy;
 use crate::service::hasher::{self, EngineChoice, PepperError, Peppers};
 use crate::service::sessions;
 use crate::store;
+
+pub use wire::WireSettings;
 
 const DEFAULT_DATABASE_URL: &str = "sqlite://phone-identity.db";
 
@@ -186,15 +190,9 @@ pub struct Settings {
     #[arg(global = true, long, env = "PHONE_IDENTITY_PEPPERS_FILE", value_name = "FILE")]
     pub peppers_file: Option<PathBuf>,
 
-    /// How long a call may take, if its caller does not ask for less
-    #[arg(global = true, long, env = "PHONE_IDENTITY_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "10s",
-        value_parser = positive_duration)]
-    pub request_timeout: Duration,
-
-    /// How long calls in flight may take to finish after SIGTERM
-    #[arg(global = true, long, env = "PHONE_IDENTITY_SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "15s",
-        value_parser = duration)]
-    pub shutdown_timeout: Duration,
+    /// Bounds on connections and calls.
+    #[command(flatten)]
+    pub wire: WireSettings,
 
     /// Form of the log [default: pretty on a terminal, else json]
     #[arg(global = true, long, env = "PHONE_IDENTITY_LOG_FORMAT", value_name = "FORMAT")]
@@ -362,6 +360,9 @@ pub enum ConfigError {
     /// The change log would be read too seldom.
     #[error("--change-log-interval is not less than --staleness-bound")]
     ChangeLogInterval,
+    /// A failed sign-in would never be answered.
+    #[error("--failed-sign-in-time is not less than --request-timeout")]
+    FailedSignInTime,
     /// The peppers are given twice.
     #[error("PHONE_IDENTITY_PEPPERS and PHONE_IDENTITY_PEPPERS_FILE are both given")]
     PeppersTwice,

@@ -6,11 +6,29 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 /// Where control groups are mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
 
 /// The group of version 1 without a limit says a number close to 2^63, rounded down to a page.
 const NO_MEMORY_LIMIT: u64 = 1 << 62;
+
+/// How many files this process may have open: as many as it may allow itself, after this. `None`: there is no bound.
+///
+/// The limit that a process starts with is low for the sake of programs that use `select`.
+#[must_use]
+pub fn raise_descriptors() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    }
+}
 
 /// How many cores' worth of processor time this process may use, if it is limited. Above 0, and may be a fraction.
 #[must_use]

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Failure;
 use crate::app::App;
@@ -25,13 +27,21 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
         println!("listening on {address}");
     }
     tracing::info!(%address, "listening");
-    let shutdown = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+    // The first signal ends the service, and a second one the wait for load balancers.
+    let (first, second) = (CancellationToken::new(), CancellationToken::new());
+    let (shutdown, hurry) = (first.clone().cancelled_owned(), second.clone().cancelled_owned());
+    let _signals = AbortOnDropHandle::new(tokio::spawn(async move {
+        for token in [first, second] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            token.cancel();
         }
-    };
-    app.serve(listener, shutdown)
+        // What is asked for a third time is on its way already.
+        std::future::pending::<()>().await;
+    }));
+    app.serve(listener, shutdown, hurry)
         .await
         .map_err(|error| Failure::Failed(error.to_string()))
 }

@@ -17,7 +17,7 @@ use tonic_prost::ProstDecoder;
 use tower::service_fn;
 
 use super::phone_identity::PhoneIdentityHandlers;
-use super::{MAX_MESSAGE_BYTES, convert};
+use super::convert;
 use crate::domain::session::Lifetimes;
 use crate::proto::v1;
 use crate::service::sessions::KnownSession;
@@ -34,20 +34,26 @@ const YIELD_THRESHOLD_BYTES: usize = 32 * 1024;
 
 /// Takes the calls of ValidateSession. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Checks(Arc<PhoneIdentityHandlers>);
+pub(super) struct Checks {
+    handlers: Arc<PhoneIdentityHandlers>,
+    max_message_bytes: usize,
+}
 
 impl Checks {
-    pub(super) fn new(handlers: Arc<PhoneIdentityHandlers>) -> Self {
-        Self(handlers)
+    pub(super) fn new(handlers: Arc<PhoneIdentityHandlers>, max_message_bytes: usize) -> Self {
+        Self {
+            handlers,
+            max_message_bytes,
+        }
     }
 
     /// Answers one call, as the generated service would.
     pub(super) async fn call(self, request: http::Request<Body>) -> http::Response<Body> {
-        let handlers = &self.0;
+        let handlers = &self.handlers;
         let check =
             service_fn(|request: Request<v1::ValidateSessionRequest>| handlers.check_session(request));
         Grpc::new(CheckCodec)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_decoding_message_size(self.max_message_bytes)
             .unary(check, request)
             .await
     }

@@ -20,9 +20,8 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::checks::Checks;
-use super::metadata::RequestId;
+use super::metadata::{self, RequestId};
 use super::status::{self, WireError};
-use super::{MAX_MESSAGE_BYTES, metadata};
 use crate::i18n::Language;
 use crate::proto::DESCRIPTORS;
 
@@ -32,14 +31,13 @@ const VALIDATE_SESSION: &str = "/phone_identity.v1.PhoneIdentity/ValidateSession
 const REQUEST_ID: &str = "x-request-id";
 const MAX_REQUEST_ID_LENGTH: usize = 64;
 
-/// tonic ends a call by itself when its `grpc-timeout` has passed. Ours must be there first to say so in our words.
-const AHEAD_OF_TONIC: Duration = Duration::from_millis(1);
-
 /// Puts [`Edge`] around all services.
 #[derive(Clone)]
 pub(super) struct EdgeLayer {
     /// How long a call may take, if the caller does not ask for less.
     timeout: Duration,
+    /// The most bytes of a message.
+    max_message_bytes: usize,
     /// The paths of our RPCs. Any other path is the caller's own text, and is not logged.
     paths: Arc<HashSet<String>>,
     /// Takes the calls of ValidateSession.
@@ -49,7 +47,11 @@ pub(super) struct EdgeLayer {
 impl EdgeLayer {
     /// # Errors
     /// When the compiled-in descriptors cannot be read.
-    pub(super) fn new(timeout: Duration, checks: Checks) -> Result<Self, prost::DecodeError> {
+    pub(super) fn new(
+        timeout: Duration,
+        max_message_bytes: usize,
+        checks: Checks,
+    ) -> Result<Self, prost::DecodeError> {
         let descriptors = FileDescriptorSet::decode(DESCRIPTORS)?;
         let mut paths = HashSet::new();
         for file in &descriptors.file {
@@ -66,6 +68,7 @@ impl EdgeLayer {
         }
         Ok(Self {
             timeout,
+            max_message_bytes,
             paths: Arc::new(paths),
             checks,
         })
@@ -109,14 +112,14 @@ where
         let begun = Instant::now();
         let path = request.uri().path();
         let timeout = grpc_timeout(request.headers())
-            .map_or(self.layer.timeout, |timeout| timeout.min(self.layer.timeout))
-            .saturating_sub(AHEAD_OF_TONIC);
+            .map_or(self.layer.timeout, |timeout| timeout.min(self.layer.timeout));
         let language = metadata::language(request.headers());
         let given_id = given_request_id(request.headers());
+        let limit = self.layer.max_message_bytes;
         if path == VALIDATE_SESSION {
-            // The time runs from here, as tonic's does, and not from when the task is first polled.
+            // The time runs from here, and not from when the task is first polled.
             let answer = tokio::time::timeout(timeout, self.layer.checks.clone().call(request));
-            return Box::pin(check(answer, begun, language, given_id));
+            return Box::pin(check(answer, begun, language, limit, given_id));
         }
         let is_ours = self.layer.paths.contains(path);
         let request_id = given_id.unwrap_or_else(new_request_id);
@@ -133,7 +136,7 @@ where
         let call = async move {
             let mut response = match answer.await {
                 Ok(Ok(response)) if is_foreign => response,
-                Ok(Ok(response)) => in_our_words(response, language),
+                Ok(Ok(response)) => in_our_words(response, language, limit),
                 Ok(Err(never)) => match never {},
                 Err(_) => status::of_wire_error(WireError::DeadlineExceeded, language).into_http(),
             };
@@ -157,6 +160,7 @@ async fn check(
     answer: Timeout<impl Future<Output = Response<Body>>>,
     begun: Instant,
     language: Language,
+    limit: usize,
     given_id: Option<String>,
 ) -> Result<Response<Body>, Infallible> {
     let mut response = match answer.await {
@@ -170,7 +174,7 @@ async fn check(
         }
         return Ok(response);
     }
-    response = in_our_words(response, language);
+    response = in_our_words(response, language, limit);
     let request_id = given_id.unwrap_or_else(new_request_id);
     let span = tracing::info_span!("call", rpc = &VALIDATE_SESSION[1..], request_id);
     span.in_scope(|| {
@@ -245,8 +249,9 @@ fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// Puts an error that tonic made into the form that ours have. Ours have details, tonic's have none.
-fn in_our_words(response: Response<Body>, language: Language) -> Response<Body> {
+/// Puts an error that tonic made into the form that ours have. Ours have details, tonic's have none. `limit` is the most
+/// bytes of a message.
+fn in_our_words(response: Response<Body>, language: Language, limit: usize) -> Response<Body> {
     let Some(status) = Status::from_header_map(response.headers()) else {
         return response;
     };
@@ -256,9 +261,7 @@ fn in_our_words(response: Response<Body>, language: Language) -> Response<Body> 
     let error = match status.code() {
         // A message that cannot be decoded, or is cut off, or is none at all.
         Code::Internal | Code::InvalidArgument | Code::Cancelled => WireError::MalformedMessage,
-        Code::OutOfRange | Code::ResourceExhausted => WireError::MessageTooLarge {
-            limit: MAX_MESSAGE_BYTES,
-        },
+        Code::OutOfRange | Code::ResourceExhausted => WireError::MessageTooLarge { limit },
         Code::Unimplemented => WireError::NotImplemented,
         _ => return response,
     };

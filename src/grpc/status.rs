@@ -21,6 +21,9 @@ pub const ERROR_DOMAIN: &str = "phone-identity";
 /// When to try again after the database was away.
 const DATABASE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// When to try again after there were too many calls in flight.
+const CALLS_RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// How many violations the message of a status describes. All of them are in its details; but a status travels in
 /// headers, which some clients bound at 8 KiB.
 const MAX_DESCRIBED: usize = 4;
@@ -98,6 +101,8 @@ pub(super) enum WireError {
     DeadlineExceeded,
     /// No such RPC, or a compressed message.
     NotImplemented,
+    /// There are too many calls in flight, or too much of them in memory.
+    Overloaded,
 }
 
 /// The status of what is refused before a domain error is possible.
@@ -123,8 +128,16 @@ pub(super) fn of_wire_error(error: WireError, language: Language) -> Status {
             ErrorReason::NotImplemented,
             "not implemented",
         ),
+        WireError::Overloaded => (
+            Code::Unavailable,
+            ErrorReason::Overloaded,
+            "too many calls in flight",
+        ),
     };
     let mut details = details(reason, language);
+    if error == WireError::Overloaded {
+        details.set_retry_info(Some(CALLS_RETRY_AFTER));
+    }
     if let WireError::MessageTooLarge { limit } = error {
         let metadata = HashMap::from([("maxBytes".to_owned(), limit.to_string())]);
         details.set_error_info(
@@ -134,6 +147,12 @@ pub(super) fn of_wire_error(error: WireError, language: Language) -> Status {
         );
     }
     Status::with_error_details(code, message, details)
+}
+
+/// How a stream of health or reflection ends when its connection does. It is no error of ours, and has no details: their
+/// clients know that they have to ask again, on another connection.
+pub(super) fn of_ended_stream() -> Status {
+    Status::unavailable("the connection is closing")
 }
 
 const ERROR_PREFIX: &str = "ERROR_REASON_";

@@ -8,6 +8,7 @@ pub(crate) mod place;
 pub(crate) mod proxy;
 pub(crate) mod refusal;
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -38,12 +39,13 @@ pub(crate) const PASSWORD: &str = "mountains and rivers";
 /// Another password.
 pub(crate) const OTHER_PASSWORD: &str = "rivers and mountains";
 
-/// Settings that make hashing and failing cheap, and let a busy machine take its time; nothing else differs from the
+/// Settings that make hashing, failing and ending cheap, and let a busy machine take its time; nothing else differs from the
 /// defaults.
-pub(crate) const TEST_FLAGS: [&str; 5] = [
+pub(crate) const TEST_FLAGS: [&str; 6] = [
     "--argon2-memory-kib=64",
     "--argon2-iterations=1",
     "--failed-sign-in-time=0s",
+    "--shutdown-delay=0s",
     "--database-acquire-timeout=10s",
     "--database-statement-timeout=20s",
 ];
@@ -107,7 +109,7 @@ impl TestServer {
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let stop = stop.drop_guard();
-        let served = tokio::spawn(async move { app.serve(listener, stopped).await.unwrap() });
+        let served = tokio::spawn(async move { app.serve(listener, stopped, pending()).await.unwrap() });
         let database = TestDatabase::open(&place).await;
         Self {
             address,

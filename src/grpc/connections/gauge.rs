@@ -1,0 +1,72 @@
+//! How much is taken of something of which there is so much and no more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Cheap to clone; all clones are about the same thing. Nobody waits for it: there is enough or there is not.
+#[derive(Clone, Debug)]
+pub(super) struct Gauge(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limit: usize,
+    taken: AtomicUsize,
+}
+
+impl Gauge {
+    pub(super) fn new(limit: usize) -> Self {
+        Self(Arc::new(Inner {
+            limit,
+            taken: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Takes `amount` until the answer is dropped. `None`: there is not that much left.
+    pub(super) fn take(&self, amount: usize) -> Option<Taken> {
+        let before = self.0.taken.fetch_add(amount, Ordering::Relaxed);
+        // What was added is given back by the drop in any case.
+        let taken = Taken {
+            gauge: self.clone(),
+            amount,
+        };
+        (before.saturating_add(amount) <= self.0.limit).then_some(taken)
+    }
+
+    /// How much is taken now.
+    pub(super) fn taken(&self) -> usize {
+        self.0.taken.load(Ordering::Relaxed)
+    }
+}
+
+/// A part that is taken, and given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Taken {
+    gauge: Gauge,
+    amount: usize,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.gauge.0.taken.fetch_sub(self.amount, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_given_than_there_is() {
+        let gauge = Gauge::new(10);
+        let first = gauge.take(7);
+        assert!(first.is_some());
+        assert!(gauge.take(4).is_none());
+        let second = gauge.take(3);
+        assert!(second.is_some());
+        assert!(gauge.take(1).is_none());
+        // What was refused took nothing.
+        assert_eq!(gauge.taken(), 10);
+        drop(first);
+        assert_eq!(gauge.taken(), 3);
+    }
+}
