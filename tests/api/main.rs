@@ -1,6 +1,6 @@
 //! The service as its callers see it: the generated client over a real connection, each test on its own server and
 //! database, which is of the backend that `TEST_DATABASE` names (SQLite). One file an RPC; `hashing`, `races`, `wire`,
-//! `logs`, `process`, `commands`, `replicas` and `network` are about all of them.
+//! `logs`, `process`, `shutdown`, `commands`, `replicas` and `network` are about all of them.
 
 #![allow(
     clippy::expect_used,
@@ -30,6 +30,7 @@ mod restore;
 mod revocation;
 mod revoke_session;
 mod revoke_sessions;
+mod shutdown;
 mod sqlite;
 mod support;
 mod update_profile;

@@ -67,6 +67,13 @@ fn a_bad_setting_is_one_clear_line() {
             "Argon2 parameters",
         ),
         (vec!["--password-min-length=7"], vec![], "not in 8..=128"),
+        (
+            vec!["--failed-sign-in-time=10s", "--request-timeout=10s"],
+            vec![],
+            "--failed-sign-in-time is not less than --request-timeout",
+        ),
+        (vec!["--max-connections=0"], vec![], "--max-connections"),
+        (vec!["--max-connection-age=0s"], vec![], "must be longer than nothing"),
         (vec!["--no-such-setting"], vec![], "--no-such-setting"),
         (vec!["serve", "--log-format=xml"], vec![], "--log-format"),
         (
@@ -238,21 +245,23 @@ async fn sigterm_lets_calls_in_flight_finish() {
 async fn the_wait_for_calls_in_flight_is_bounded() {
     let place = Place::new().await;
     let server = ServerProcess::start(&place, &["--shutdown-timeout=50ms"]).await;
-    let mut watcher = HealthClient::new(channel(server.address).await);
-    // A stream that never ends by itself.
-    let mut health = watcher
-        .watch(HealthCheckRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(
-        health.message().await.unwrap().unwrap().status(),
-        ServingStatus::Serving
-    );
+    let held = TestDatabase::open(&place).await.hold_writes().await;
+    let caller = channel(server.address).await;
+    let mut client = PhoneIdentityClient::new(caller.clone());
+    let mut prober = HealthClient::new(caller);
+    let mut call = Box::pin(client.register(registration("+998901234567", PASSWORD)));
+    tokio::select! {
+        biased;
+        outcome = &mut call => panic!("nothing could be written: {outcome:?}"),
+        checked = prober.check(HealthCheckRequest::default()) => drop(checked.unwrap()),
+    }
     server.terminate();
+    let cut_off = call.await.unwrap_err();
+    assert!(matches!(cut_off.code(), Code::Unavailable | Code::Unknown), "{cut_off:?}");
     let (code, log) = server.ended().await;
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("did not finish in time"), "{log}");
+    held.release().await;
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! What only SQLite has: a file. These tests are not run on the other databases (see scripts/test.sh).
 
+mod abuse;
 mod backup;
+mod limits;
 
 use std::os::unix::fs::PermissionsExt as _;
 

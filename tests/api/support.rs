@@ -6,6 +6,7 @@ pub(crate) mod native;
 pub(crate) mod people;
 pub(crate) mod place;
 pub(crate) mod proxy;
+pub(crate) mod raw;
 pub(crate) mod refusal;
 
 use std::future::pending;
