@@ -1,7 +1,7 @@
 # The tasks of this project. `make help` lists them; what takes more than a few lines is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help bench build fmt lint lint-tools soak test test-tools clean-tools
+.PHONY: help bench build fmt fuzz lint lint-tools soak test test-tools clean-tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s  %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ bench: ## measure the release binary (ROWS=cached,login ROUNDS=5 SECONDS_A_ROUND
 
 soak: ## kill the service and the databases under load, for about half an hour (SOAK_SECONDS=600 SOAK_ROUNDS=20 ...)
 	@scripts/soak.sh
+
+fuzz: ## fuzz whatever reads what others wrote, each target for a while (FUZZ_SECONDS=30 FUZZ_TARGETS="phone token"); wants nightly
+	@scripts/fuzz.sh
 
 clean-tools: ## remove what lint-tools and test-tools installed
 	rm -rf .tools scripts/lint-tools/node_modules tests/foreign/node_modules

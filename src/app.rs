@@ -216,7 +216,11 @@ fn room_for_connections(wanted: usize, database_connections: u32) -> usize {
             "fewer connections than --max-connections: the limit of open files (ulimit -n) is too low"
         );
     } else {
-        tracing::debug!(wanted, descriptors, "connections fit into the limit of open files");
+        tracing::debug!(
+            wanted,
+            descriptors,
+            "connections fit into the limit of open files"
+        );
     }
     wanted.min(room.max(1))
 }

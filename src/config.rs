@@ -154,7 +154,7 @@ pub struct Settings {
 
     /// Argon2id number of passes t
     #[arg(global = true, long, env = "PHONE_IDENTITY_ARGON2_ITERATIONS", value_name = "NUMBER", default_value = "2",
-        value_parser = clap::value_parser!(u32).range(1..=1000))]
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(hasher::MAX_ITERATIONS)))]
     pub argon2_iterations: u32,
 
     /// Argon2id degree of parallelism p

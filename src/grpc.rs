@@ -8,6 +8,8 @@ mod checks;
 mod connections;
 mod convert;
 mod edge;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 mod incoming;
 mod metadata;
 mod page_token;
@@ -119,7 +121,8 @@ pub async fn serve(
                 .max_decoding_message_size(MAX_NAME_MESSAGE_BYTES),
         );
     let edge = EdgeLayer::new(limits.request_timeout, limits.message_bytes, checks)?;
-    let incoming = incoming::incoming(listener).map(|accepted| accepted.map(|connection| ready(Ok(connection))));
+    let incoming =
+        incoming::incoming(listener).map(|accepted| accepted.map(|connection| ready(Ok(connection))));
     connections::serve(incoming, edge.layer(routes.prepare()), limits, stop).await;
     Ok(())
 }

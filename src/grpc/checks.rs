@@ -16,8 +16,8 @@ use tonic::{Request, Status};
 use tonic_prost::ProstDecoder;
 use tower::service_fn;
 
-use super::phone_identity::PhoneIdentityHandlers;
 use super::convert;
+use super::phone_identity::PhoneIdentityHandlers;
 use crate::domain::session::Lifetimes;
 use crate::proto::v1;
 use crate::service::sessions::KnownSession;

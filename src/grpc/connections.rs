@@ -163,7 +163,11 @@ impl Refused {
             return;
         }
         self.told = Some(Instant::now());
-        tracing::warn!(open, refused = self.count, "connections are refused: there are too many");
+        tracing::warn!(
+            open,
+            refused = self.count,
+            "connections are refused: there are too many"
+        );
     }
 }
 
@@ -320,8 +324,7 @@ mod tests {
         let age = Duration::from_secs(1000);
         let ages: Vec<_> = (0..100).map(|_| jittered(age)).collect();
         assert!(
-            ages.iter()
-                .all(|age| (900..=1100).contains(&age.as_secs())),
+            ages.iter().all(|age| (900..=1100).contains(&age.as_secs())),
             "{ages:?}"
         );
         assert!(ages.iter().any(|age| *age != ages[0]), "{ages:?}");

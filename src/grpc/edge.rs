@@ -213,7 +213,7 @@ fn is_foreign(path: &str) -> bool {
 }
 
 /// The request id that the caller gave, if it is a word that may be logged.
-fn given_request_id(headers: &HeaderMap) -> Option<String> {
+pub(super) fn given_request_id(headers: &HeaderMap) -> Option<String> {
     let given = headers.get(REQUEST_ID)?.to_str().ok()?;
     let may_be_logged = (1..=MAX_REQUEST_ID_LENGTH).contains(&given.len())
         && given
@@ -231,7 +231,7 @@ fn new_request_id() -> String {
 
 /// How long the caller waits for the answer: `grpc-timeout`, at most eight digits and a unit
 /// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
-fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {

@@ -10,6 +10,8 @@ mod arena;
 mod bound;
 mod engine;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 mod metrics;
 mod pace;
 mod pepper;
@@ -28,8 +30,8 @@ use tokio::sync::oneshot;
 
 use crate::domain::password::Password;
 use crate::error::Error;
-pub use arena::MAX_MEMORY_KIB;
 use arena::Scheme;
+pub use arena::{MAX_ITERATIONS, MAX_MEMORY_KIB};
 use bound::Bound;
 pub use engine::{Engine, EngineChoice};
 pub use error::HashError;

@@ -168,8 +168,7 @@ where
             let refusal = status::of_wire_error(WireError::Overloaded, language).into_http();
             return Answering::Refused(Some(refusal));
         };
-        let mut request =
-            request.map(|body| Body::new(Received::new(body, self.shared.clone(), language)));
+        let mut request = request.map(|body| Body::new(Received::new(body, self.shared.clone(), language)));
         request.extensions_mut().insert(self.connect_info.clone());
         Answering::Taken {
             // Routes and layers are always ready.

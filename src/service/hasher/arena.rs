@@ -11,6 +11,9 @@ use super::pepper::Peppers;
 /// The most memory a hash may ask for, in KiB: 1 GiB. A stored hash that asks for more is not checked.
 pub const MAX_MEMORY_KIB: u32 = 1024 * 1024;
 
+/// The most passes that a hash may ask for, for the same reason: each takes as long as the first.
+pub const MAX_ITERATIONS: u32 = 1000;
+
 /// Salt length in bytes: what RFC 9106 section 4 recommends.
 const SALT_LENGTH: usize = 16;
 
@@ -93,7 +96,7 @@ impl Arena {
     }
 
     fn compute(&mut self, input: &Input<'_>, output: &mut [u8]) -> Result<(), HashError> {
-        if input.params.m_cost() > MAX_MEMORY_KIB {
+        if input.params.m_cost() > MAX_MEMORY_KIB || input.params.t_cost() > MAX_ITERATIONS {
             return Err(HashError::TooCostly);
         }
         self.0.compute(input, output)

@@ -19,8 +19,8 @@ pub enum HashError {
     /// The stored PHC string lacks the salt or the hash.
     #[error("stored hash: has no salt or no hash")]
     Incomplete,
-    /// The stored hash asks for more than [`super::MAX_MEMORY_KIB`].
-    #[error("stored hash: asks for too much memory")]
+    /// The stored hash asks for more than [`super::MAX_MEMORY_KIB`] or [`super::MAX_ITERATIONS`].
+    #[error("stored hash: asks for too much memory or too many passes")]
     TooCostly,
     /// The stored hash was made with a pepper that is not in the settings.
     #[error("stored hash: its pepper has the key id \"{}\", which is not in PHONE_IDENTITY_PEPPERS", .0.escape_ascii())]

@@ -1,0 +1,169 @@
+//! What is fuzzed: everything that reads what others wrote. `fuzz/` has a target for each (`make fuzz`), and the test below
+//! does the same with the inputs that were kept in `fuzz/corpus`.
+//!
+//! None of this is in the program: it is compiled for tests and by cargo-fuzz only.
+
+use std::str;
+
+use crate::domain::phone::{LineTypes, PhoneNumber, Region};
+use crate::domain::token::{TOKEN_LENGTH, TokenHash};
+use crate::grpc::fuzzed;
+use crate::service::hasher;
+
+/// What does something with bytes, and panics when it finds a fault.
+pub type Target = fn(&[u8]);
+
+/// All of them, by the names that their files in `fuzz/` have. Those of requests are called as their RPCs are.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("phone", phone),
+    ("token", token),
+    ("phc", phc),
+    ("metadata", fuzzed::metadata),
+    ("register", fuzzed::register),
+    ("authenticate", fuzzed::authenticate),
+    ("validate_session", fuzzed::validate_session),
+    ("revoke_session", fuzzed::revoke_session),
+    ("list_sessions", fuzzed::list_sessions),
+    ("revoke_sessions", fuzzed::revoke_sessions),
+    ("update_profile", fuzzed::update_profile),
+    ("deactivate_profile", fuzzed::deactivate_profile),
+    ("delete_profile", fuzzed::delete_profile),
+    ("create_superuser", fuzzed::create_superuser),
+];
+
+/// Runs the target of this name.
+///
+/// # Panics
+/// When it finds a fault, or there is no such target.
+pub fn run(name: &str, bytes: &[u8]) {
+    let target = TARGETS.iter().find(|(known, _)| *known == name);
+    assert!(target.is_some(), "no target {name}");
+    if let Some((_, target)) = target {
+        target(bytes);
+    }
+}
+
+/// A region, a colon, and a phone number: a key is read as itself, everywhere and by both ways.
+fn phone(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else {
+        return;
+    };
+    let (region, number) = text.split_once(':').unwrap_or(("", text));
+    let region: Option<Region> = region.parse().ok();
+    let found = PhoneNumber::parse(number, region);
+    let taken = PhoneNumber::parse_new(number, region, LineTypes::default());
+    if let Ok(taken) = &taken {
+        assert_eq!(Ok(taken), found.as_ref(), "what is taken cannot be looked up");
+    }
+    let Ok(key) = found else {
+        return;
+    };
+    for region in [None, region] {
+        assert_eq!(
+            PhoneNumber::parse(key.as_str(), region),
+            Ok(key.clone()),
+            "a key is read as another"
+        );
+    }
+    assert_eq!(PhoneNumber::from_stored(key.as_str().to_owned()), Ok(key.clone()));
+    assert!(
+        !key.masked().contains(key.national_number()),
+        "a mask shows the number"
+    );
+}
+
+/// A session token: nothing is one that is not written as one.
+fn token(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else {
+        return;
+    };
+    let Ok(hash) = TokenHash::of(text) else {
+        return;
+    };
+    assert!(text.is_ascii() && text.len() == TOKEN_LENGTH && text.starts_with("pid_"));
+    assert_eq!(TokenHash::from_stored(hash.as_bytes()), Some(hash));
+}
+
+/// A stored hash.
+fn phc(bytes: &[u8]) {
+    if let Ok(text) = str::from_utf8(bytes) {
+        hasher::fuzzed::phc(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::PathBuf;
+
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+    use crate::proto::DESCRIPTORS;
+
+    fn folder(name: &str) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(name)
+    }
+
+    /// The names of the files in a folder, without what comes after a dot.
+    fn names_in(folder: PathBuf) -> BTreeSet<String> {
+        let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        files
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .map(|name| name.split('.').next().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn what_was_found_once_is_still_so() {
+        for (name, target) in TARGETS {
+            let files =
+                fs::read_dir(folder("corpus").join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let mut count = 0;
+            for file in files {
+                let path = file.unwrap().path();
+                // The test's name and the file's are on standard error if it panics.
+                eprintln!("{}", path.display());
+                target(&fs::read(&path).unwrap());
+                count += 1;
+            }
+            assert!(count > 0, "{name} has no corpus");
+        }
+    }
+
+    #[test]
+    fn everything_that_is_fuzzed_has_a_target_and_a_corpus() {
+        let names: BTreeSet<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+        assert_eq!(names, names_in(folder("fuzz_targets")));
+        assert_eq!(names, names_in(folder("corpus")));
+    }
+
+    #[test]
+    fn every_request_of_the_contract_is_fuzzed() {
+        let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
+        let ours = files
+            .iter()
+            .filter(|file| file.package().starts_with("phone_identity."));
+        let methods = ours
+            .flat_map(|file| &file.service)
+            .flat_map(|service| &service.method);
+        let mut count = 0;
+        for method in methods {
+            let mut name = String::new();
+            for letter in method.name().chars() {
+                if letter.is_ascii_uppercase() && !name.is_empty() {
+                    name.push('_');
+                }
+                name.push(letter.to_ascii_lowercase());
+            }
+            assert!(
+                TARGETS.iter().any(|(known, _)| *known == name),
+                "{name} is not fuzzed"
+            );
+            count += 1;
+        }
+        assert!(count >= 10);
+    }
+}
