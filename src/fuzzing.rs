@@ -95,7 +95,7 @@ fn phc(bytes: &[u8]) {
 mod tests {
     use std::collections::BTreeSet;
     use std::fs;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     use prost::Message as _;
     use prost_types::FileDescriptorSet;
@@ -108,8 +108,8 @@ mod tests {
     }
 
     /// The names of the files in a folder, without what comes after a dot.
-    fn names_in(folder: PathBuf) -> BTreeSet<String> {
-        let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    fn names_in(folder: &Path) -> BTreeSet<String> {
+        let files = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         files
             .map(|file| file.unwrap().file_name().into_string().unwrap())
             .map(|name| name.split('.').next().unwrap().to_owned())
@@ -136,8 +136,8 @@ mod tests {
     #[test]
     fn everything_that_is_fuzzed_has_a_target_and_a_corpus() {
         let names: BTreeSet<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
-        assert_eq!(names, names_in(folder("fuzz_targets")));
-        assert_eq!(names, names_in(folder("corpus")));
+        assert_eq!(names, names_in(&folder("fuzz_targets")));
+        assert_eq!(names, names_in(&folder("corpus")));
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub struct WireSettings {
         default_value = "20s", value_parser = positive_duration)]
     pub keepalive_timeout: Duration,
 
-    /// How long a connection is kept without a call; it is closed after that, and before twice that
+    /// How long a connection is kept without a call; while nearly all are taken, no longer than --handshake-timeout
     #[arg(global = true, long, env = "PHONE_IDENTITY_MAX_CONNECTION_IDLE", value_name = "DURATION",
         default_value = "5m", value_parser = positive_duration)]
     pub max_connection_idle: Duration,

@@ -78,7 +78,7 @@ pub struct Limits {
     pub keepalive_interval: Duration,
     /// See above.
     pub keepalive_timeout: Duration,
-    /// How long a connection is kept that has no call.
+    /// How long a connection is kept that has no call, or a little longer.
     pub idle: Duration,
     /// How long a connection is kept.
     pub age: Duration,
@@ -112,7 +112,6 @@ pub(super) async fn serve<A, IO, S>(
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Unpin + Send + 'static,
 {
-    let places = Gauge::new(limits.connections);
     let server = Arc::new(Server::new(service, limits, stop));
     let connections = TaskTracker::new();
     let mut refused = Refused::default();
@@ -131,8 +130,8 @@ pub(super) async fn serve<A, IO, S>(
                     sleep(ACCEPT_PAUSE).await;
                 }
                 // Closed at once, so that its client can go to another replica instead of waiting here for nothing.
-                Some(Ok(accepted)) => match places.take(1) {
-                    None => refused.tell(places.taken()),
+                Some(Ok(accepted)) => match server.places.take(1) {
+                    None => refused.tell(server.places.taken()),
                     Some(place) => {
                         let server = server.clone();
                         connections.spawn(async move {
@@ -173,6 +172,8 @@ impl Refused {
 
 /// What all connections are served with.
 struct Server<S> {
+    /// Each connection takes one.
+    places: Gauge,
     service: S,
     http: http2::Builder<TokioExecutor>,
     shared: Shared,
@@ -211,6 +212,7 @@ where
             max_message_bytes: limits.message_bytes,
         };
         Self {
+            places: Gauge::new(limits.connections),
             service,
             http,
             shared,
@@ -257,8 +259,9 @@ where
         // A call has its time, and then its client has the time to read the answer that it has to say it lives.
         let late = limits.request_timeout + limits.keepalive_timeout;
         let mut turns = interval_at(begun + late, late);
-        let mut looks = interval_at(begun + limits.idle, limits.idle);
-        let mut seen = None;
+        let look = limits.idle.min(limits.handshake_timeout);
+        let mut looks = interval_at(begun + look, look);
+        let (mut calls_seen, mut idle_since) = (0, begun);
         let mut end = pin!(sleep_until(begun + jittered(limits.age)));
         let mut reason = None;
         loop {
@@ -285,14 +288,18 @@ where
                     }
                     continue;
                 }
-                _ = looks.tick(), if reason.is_none() => {
-                    let begun = in_flight.begun();
-                    if in_flight.is_empty() && seen == Some(begun) {
-                        Closing::Idle
-                    } else {
-                        seen = Some(begun);
+                now = looks.tick(), if reason.is_none() => {
+                    let calls = in_flight.begun();
+                    if calls != calls_seen || !in_flight.is_empty() {
+                        (calls_seen, idle_since) = (calls, now);
                         continue;
                     }
+                    // When others are about to find no place, a client that asks nothing gives way.
+                    let patience = if self.places.is_nearly_used_up() { look } else { limits.idle };
+                    if now.duration_since(idle_since) < patience {
+                        continue;
+                    }
+                    Closing::Idle
                 }
             };
             tracing::debug!(?why, "connection closing");

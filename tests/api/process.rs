@@ -73,7 +73,11 @@ fn a_bad_setting_is_one_clear_line() {
             "--failed-sign-in-time is not less than --request-timeout",
         ),
         (vec!["--max-connections=0"], vec![], "--max-connections"),
-        (vec!["--max-connection-age=0s"], vec![], "must be longer than nothing"),
+        (
+            vec!["--max-connection-age=0s"],
+            vec![],
+            "must be longer than nothing",
+        ),
         (vec!["--no-such-setting"], vec![], "--no-such-setting"),
         (vec!["serve", "--log-format=xml"], vec![], "--log-format"),
         (
@@ -257,7 +261,10 @@ async fn the_wait_for_calls_in_flight_is_bounded() {
     }
     server.terminate();
     let cut_off = call.await.unwrap_err();
-    assert!(matches!(cut_off.code(), Code::Unavailable | Code::Unknown), "{cut_off:?}");
+    assert!(
+        matches!(cut_off.code(), Code::Unavailable | Code::Unknown),
+        "{cut_off:?}"
+    );
     let (code, log) = server.ended().await;
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("did not finish in time"), "{log}");

@@ -27,7 +27,11 @@ async fn watch(channel: Channel) -> tonic::Streaming<tonic_health::pb::HealthChe
     let request = HealthCheckRequest {
         service: "readiness".to_owned(),
     };
-    let mut health = HealthClient::new(channel).watch(request).await.unwrap().into_inner();
+    let mut health = HealthClient::new(channel)
+        .watch(request)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(
         health.message().await.unwrap().unwrap().status(),
         ServingStatus::Serving
@@ -37,7 +41,9 @@ async fn watch(channel: Channel) -> tonic::Streaming<tonic_health::pb::HealthChe
 
 /// Waits for NOT_SERVING.
 async fn not_serving(health: &mut tonic::Streaming<tonic_health::pb::HealthCheckResponse>) {
-    let told = timeout(PATIENCE, health.message()).await.expect("nothing is said");
+    let told = timeout(PATIENCE, health.message())
+        .await
+        .expect("nothing is said");
     assert_eq!(told.unwrap().unwrap().status(), ServingStatus::NotServing);
 }
 
@@ -58,7 +64,11 @@ async fn sigterm_says_not_serving_goes_on_accepting_and_then_ends_streams_and_co
     };
     questions.send(question).await.unwrap();
     let asked = tokio_stream::wrappers::ReceiverStream::new(asked);
-    let mut answers = reflection.server_reflection_info(asked).await.unwrap().into_inner();
+    let mut answers = reflection
+        .server_reflection_info(asked)
+        .await
+        .unwrap()
+        .into_inner();
     answers.message().await.unwrap().unwrap();
 
     // A call in flight: what is answered after it on the same connection shows that it has come.
@@ -79,14 +89,23 @@ async fn sigterm_says_not_serving_goes_on_accepting_and_then_ends_streams_and_co
     not_serving(&mut health).await;
     // Whoever has not looked at health yet is served, on connections old and new.
     for _ in 0..3 {
-        let refused = connect(server.address).await.validate_session(validation("bad")).await;
+        let refused = connect(server.address)
+            .await
+            .validate_session(validation("bad"))
+            .await;
         assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
     }
 
     server.terminate();
     for ended in [
-        timeout(PATIENCE, health.message()).await.expect("Watch goes on").map(drop),
-        timeout(PATIENCE, answers.message()).await.expect("reflection goes on").map(drop),
+        timeout(PATIENCE, health.message())
+            .await
+            .expect("Watch goes on")
+            .map(drop),
+        timeout(PATIENCE, answers.message())
+            .await
+            .expect("reflection goes on")
+            .map(drop),
     ] {
         assert_eq!(ended.unwrap_err().code(), Code::Unavailable);
     }
@@ -99,7 +118,10 @@ async fn sigterm_says_not_serving_goes_on_accepting_and_then_ends_streams_and_co
     call.await.unwrap();
     let (code, log) = server.ended().await;
     assert_eq!(code, Some(0), "{log}");
-    assert!(log.contains("without more delay") && !log.contains("did not finish in time"), "{log}");
+    assert!(
+        log.contains("without more delay") && !log.contains("did not finish in time"),
+        "{log}"
+    );
 }
 
 #[tokio::test]
@@ -109,7 +131,10 @@ async fn the_delay_passes_by_itself() {
     let mut health = watch(channel(server.address).await).await;
     server.terminate();
     not_serving(&mut health).await;
-    let refused = connect(server.address).await.validate_session(validation("bad")).await;
+    let refused = connect(server.address)
+        .await
+        .validate_session(validation("bad"))
+        .await;
     assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
     let (code, log) = server.ended().await;
     assert_eq!(code, Some(0), "{log}");

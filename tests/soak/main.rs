@@ -53,10 +53,11 @@ use random::Random;
 use replica::Life;
 
 /// What every process is told: hashing and failing are cheap, and only faults are logged.
-const TEST_FLAGS: [&str; 4] = [
+const TEST_FLAGS: [&str; 5] = [
     "--argon2-memory-kib=64",
     "--argon2-iterations=1",
     "--failed-sign-in-time=0s",
+    "--shutdown-delay=0s",
     "--log-level=error",
 ];
 

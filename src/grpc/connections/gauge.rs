@@ -32,6 +32,11 @@ impl Gauge {
         (before.saturating_add(amount) <= self.0.limit).then_some(taken)
     }
 
+    /// Whether nearly all is taken.
+    pub(super) fn is_nearly_used_up(&self) -> bool {
+        self.taken() > self.0.limit - self.0.limit / 10
+    }
+
     /// How much is taken now.
     pub(super) fn taken(&self) -> usize {
         self.0.taken.load(Ordering::Relaxed)
@@ -66,7 +71,10 @@ mod tests {
         assert!(gauge.take(1).is_none());
         // What was refused took nothing.
         assert_eq!(gauge.taken(), 10);
+        assert!(gauge.is_nearly_used_up());
         drop(first);
         assert_eq!(gauge.taken(), 3);
+        let most = gauge.take(6);
+        assert!(most.is_some() && !gauge.is_nearly_used_up());
     }
 }

@@ -341,3 +341,21 @@ fn the_longest_phc_string_fits_its_column() {
     let rest = "$argon2id$v=19$$".len() + "$".len() + 22 + 43;
     assert!(rest + params.to_string().len() <= 255);
 }
+
+#[tokio::test]
+async fn a_stored_hash_that_costs_too_much_is_not_computed() {
+    let hasher = Hasher::start(&options()).unwrap();
+    for cost in [
+        "m=1048577,t=1",
+        "m=4294967295,t=1",
+        "m=8,t=1001",
+        "m=8,t=4294967295",
+    ] {
+        let stored = REFERENCE.replace("m=64,t=2", cost);
+        let outcome = hasher.verify(password("correct horse"), Some(stored)).await;
+        assert!(
+            matches!(&outcome, Err(Error::Internal(cause)) if cause.to_string().contains("asks for too much")),
+            "{cost}: {outcome:?}"
+        );
+    }
+}

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use crate::support::binary::ServerProcess;
 use crate::support::place::Place;
 use crate::support::raw::{
-    CONTINUATION, DATA, END_HEADERS, GOAWAY, HEADERS, OPENING, RST_STREAM, RawConnection, SETTINGS, call_fields,
-    field, frame, frames,
+    CONTINUATION, DATA, END_HEADERS, GOAWAY, HEADERS, OPENING, RST_STREAM, RawConnection, SETTINGS,
+    call_fields, field, frame, frames,
 };
 use crate::support::{PASSWORD, connect, registration, validation};
 
@@ -40,7 +40,10 @@ impl Abused {
         let place = Place::new().await;
         let server = ServerProcess::start(&place, flags).await;
         let mut client = connect(server.address).await;
-        let registered = client.register(registration("+998901234567", PASSWORD)).await.unwrap();
+        let registered = client
+            .register(registration("+998901234567", PASSWORD))
+            .await
+            .unwrap();
         let v1::RegisterResponse { session_token, .. } = registered.into_inner();
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicU64::new(0));
@@ -76,7 +79,9 @@ impl Abused {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        timeout(PATIENCE, answered).await.expect("checks are not answered");
+        timeout(PATIENCE, answered)
+            .await
+            .expect("checks are not answered");
     }
 
     /// How many bytes of memory the process has more than before it was abused.
@@ -102,7 +107,10 @@ impl Abused {
 /// What a process has in memory, in bytes.
 fn resident(server: &ServerProcess) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
@@ -125,7 +133,8 @@ async fn ten_thousand_idle_connections() {
         eprintln!("NOT RUN: ten thousand idle connections, but {count}; ulimit -Hn is too low");
     }
     let flag = format!("--max-connections={}", count + 1);
-    let abused = Abused::start(&[&flag, "--keepalive-interval=1h"]).await;
+    // They are idle for longer than they may be where nearly all places are taken; here they may.
+    let abused = Abused::start(&[&flag, "--keepalive-interval=1h", "--handshake-timeout=1h"]).await;
     let mut idle = Vec::new();
     for _ in 0..count {
         idle.push(RawConnection::open(abused.server.address).await);
@@ -142,7 +151,12 @@ async fn ten_thousand_idle_connections() {
 #[tokio::test]
 async fn a_thousand_clients_that_send_byte_by_byte() {
     raise_descriptors();
-    let abused = Abused::start(&["--handshake-timeout=2s", "--keepalive-interval=1s", "--keepalive-timeout=1s"]).await;
+    let abused = Abused::start(&[
+        "--handshake-timeout=2s",
+        "--keepalive-interval=1s",
+        "--keepalive-timeout=1s",
+    ])
+    .await;
     let headers = frame(HEADERS, END_HEADERS, 1, &call_fields(REGISTER));
     let bytes = [OPENING, &headers].concat();
     let mut slow = Vec::new();
@@ -255,7 +269,9 @@ async fn floods_of_pings_and_settings() {
     while let Some(ended) = attackers.join_next().await {
         connections.push(ended.unwrap());
     }
-    abused.has_borne_it("floods of pings and settings", 100 * MIB).await;
+    abused
+        .has_borne_it("floods of pings and settings", 100 * MIB)
+        .await;
 }
 
 /// A connection with a thousand calls of which each announces a message of this size and sends a part of it.
@@ -310,6 +326,9 @@ async fn more_is_sent_than_the_windows_let() {
     let sent = connection.closed().await;
     // FLOW_CONTROL_ERROR, for the connection as a whole.
     let goaway = frames(&sent).into_iter().find(|(kind, ..)| *kind == GOAWAY);
-    assert_eq!(goaway.map(|(.., payload)| payload[4..8].to_vec()), Some(vec![0, 0, 0, 3]));
+    assert_eq!(
+        goaway.map(|(.., payload)| payload[4..8].to_vec()),
+        Some(vec![0, 0, 0, 3])
+    );
     abused.has_borne_it("more than the windows let", 100 * MIB).await;
 }

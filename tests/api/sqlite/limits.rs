@@ -25,7 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 async fn h2_client(
     server: &TestServer,
     builder: &h2::client::Builder,
-) -> (h2::client::SendRequest<prost::bytes::Bytes>, tokio::task::JoinHandle<Result<(), h2::Error>>) {
+) -> (
+    h2::client::SendRequest<prost::bytes::Bytes>,
+    tokio::task::JoinHandle<Result<(), h2::Error>>,
+) {
     let socket = TcpStream::connect(server.address).await.unwrap();
     let (requests, connection) = builder.handshake(socket).await.unwrap();
     (requests, tokio::spawn(connection))
@@ -79,8 +82,7 @@ async fn what_is_not_http2_is_closed_at_once() {
 
 #[tokio::test]
 async fn a_client_that_stops_in_the_middle_of_a_frame_is_closed() {
-    let server =
-        TestServer::start_with(&["--keepalive-interval=100ms", "--keepalive-timeout=100ms"]).await;
+    let server = TestServer::start_with(&["--keepalive-interval=100ms", "--keepalive-timeout=100ms"]).await;
     let headers = frame(HEADERS, END_HEADERS, 1, &call_fields(VALIDATE_SESSION));
     // In the head of a frame, in its payload, and between two frames of one header block.
     let open_block = frame(HEADERS, 0, 1, &call_fields(VALIDATE_SESSION));
@@ -140,8 +142,7 @@ async fn a_client_that_does_not_read_its_answers_is_closed() {
     .await;
     let person = server.person().await;
     // It answers pings, but lets nothing be sent.
-    let (requests, connection) =
-        h2_client(&server, h2::client::Builder::new().initial_window_size(0)).await;
+    let (requests, connection) = h2_client(&server, h2::client::Builder::new().initial_window_size(0)).await;
     let mut requests = requests.ready().await.unwrap();
     let (response, mut stream) = requests.send_request(call(VALIDATE_SESSION), false).unwrap();
     let bytes = message_frame(&validation(&person.token));
@@ -179,11 +180,8 @@ async fn a_connection_without_a_call_is_closed_and_one_with_a_watch_is_not() {
 
 #[tokio::test]
 async fn an_idle_client_that_does_not_go_is_cut_off() {
-    let server = TestServer::start_with(&[
-        "--max-connection-idle=100ms",
-        "--max-connection-age-grace=100ms",
-    ])
-    .await;
+    let server =
+        TestServer::start_with(&["--max-connection-idle=100ms", "--max-connection-age-grace=100ms"]).await;
     let sent = RawConnection::open(server.address).await.closed().await;
     let goaways = frames(&sent).into_iter().filter(|(kind, ..)| *kind == GOAWAY);
     assert!(goaways.count() >= 1);
@@ -234,7 +232,9 @@ async fn streams_of_health_end_with_their_connection() {
         .unwrap()
         .into_inner();
     health.message().await.unwrap().unwrap();
-    let ended = timeout(PATIENCE, health.message()).await.expect("it is not ended");
+    let ended = timeout(PATIENCE, health.message())
+        .await
+        .expect("it is not ended");
     assert_eq!(ended.unwrap_err().code(), Code::Unavailable);
 }
 
@@ -254,13 +254,49 @@ async fn connections_above_the_bound_are_closed_at_once() {
     let served = async {
         loop {
             let mut third = RawConnection::open(server.address).await;
-            let call = frame(HEADERS, END_HEADERS | END_STREAM, 1, &call_fields(VALIDATE_SESSION));
+            let call = frame(
+                HEADERS,
+                END_HEADERS | END_STREAM,
+                1,
+                &call_fields(VALIDATE_SESSION),
+            );
             if third.send(&call).await.is_ok() && third.is_open().await {
                 return;
             }
         }
     };
-    timeout(PATIENCE, served).await.expect("the place is not given away");
+    timeout(PATIENCE, served)
+        .await
+        .expect("the place is not given away");
+}
+
+#[tokio::test]
+async fn idle_connections_give_way_when_nearly_all_are_taken() {
+    let server = TestServer::start_with(&[
+        "--max-connections=10",
+        "--max-connection-idle=1h",
+        "--max-connection-age-grace=100ms",
+        "--handshake-timeout=300ms",
+    ])
+    .await;
+    // Nobody gives way while there is room; and one with an open call never does.
+    let mut watcher = HealthClient::new(channel(server.address).await);
+    let mut health = watcher
+        .watch(HealthCheckRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    health.message().await.unwrap().unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..9 {
+        idle.push(RawConnection::open(server.address).await);
+    }
+    for connection in idle {
+        connection.closed().await;
+    }
+    let silent = timeout(Duration::from_millis(1), health.message()).await;
+    assert!(silent.is_err(), "{silent:?}");
+    server.client().await;
 }
 
 #[tokio::test]
@@ -272,7 +308,10 @@ async fn a_connection_has_so_many_streams_and_more_are_refused() {
         connection.send(&headers).await.unwrap();
     }
     // So that it is closed, and all that was sent before can be read.
-    connection.send(&frame(DATA, 0, 0, b"no stream has number 0")).await.unwrap();
+    connection
+        .send(&frame(DATA, 0, 0, b"no stream has number 0"))
+        .await
+        .unwrap();
     let sent = connection.closed().await;
     let refused: Vec<_> = frames(&sent)
         .into_iter()
@@ -304,7 +343,9 @@ async fn headers_above_the_bound_are_refused_and_endless_ones_end_the_connection
     while sent.is_ok() {
         count += 1;
         assert!(count < 100_000, "headers have no end");
-        sent = connection.send(&frame(CONTINUATION, 0, 1, &field("x", "y"))).await;
+        sent = connection
+            .send(&frame(CONTINUATION, 0, 1, &field("x", "y")))
+            .await;
     }
 }
 
@@ -327,7 +368,10 @@ async fn a_message_size_above_the_setting_is_refused() {
 async fn held_calls(
     server: &TestServer,
     count: usize,
-) -> (tokio::task::JoinSet<HeaderMap>, h2::client::SendRequest<prost::bytes::Bytes>) {
+) -> (
+    tokio::task::JoinSet<HeaderMap>,
+    h2::client::SendRequest<prost::bytes::Bytes>,
+) {
     let (requests, _connection) = h2_client(server, &h2::client::Builder::new()).await;
     let mut requests = requests.ready().await.unwrap();
     let mut calls = tokio::task::JoinSet::new();
@@ -349,14 +393,21 @@ async fn calls_above_the_bound_are_refused_and_every_connection_has_some_of_its_
     let (mut greedy, greedy_connection) = held_calls(&server, 13).await;
     for _ in 0..3 {
         let refusal = refusal(&status_of(&greedy.join_next().await.unwrap().unwrap()));
-        assert_eq!((refusal.code, refusal.reason.as_str()), (Code::Unavailable, "OVERLOADED"));
+        assert_eq!(
+            (refusal.code, refusal.reason.as_str()),
+            (Code::Unavailable, "OVERLOADED")
+        );
         assert_eq!(refusal.retry_after, Some(Duration::from_secs(1)));
     }
     let (mut modest, modest_connection) = held_calls(&server, 9).await;
     let refusal = refusal(&status_of(&modest.join_next().await.unwrap().unwrap()));
     assert_eq!(refusal.reason, "OVERLOADED");
     // Nobody else notices.
-    let checked = server.client().await.validate_session(validation(&person.token)).await;
+    let checked = server
+        .client()
+        .await
+        .validate_session(validation(&person.token))
+        .await;
     checked.unwrap();
     held.release().await;
     let mut finished = 0;
@@ -386,5 +437,8 @@ async fn a_connection_has_few_streams_of_health() {
         .await;
     assert_refused(more, Code::Unavailable, "OVERLOADED");
     // Calls are counted by themselves.
-    HealthClient::new(channel).check(HealthCheckRequest::default()).await.unwrap();
+    HealthClient::new(channel)
+        .check(HealthCheckRequest::default())
+        .await
+        .unwrap();
 }
