@@ -9,8 +9,10 @@ mod body;
 mod calls;
 mod gauge;
 mod opening;
+mod seldom;
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use http::{Request, Response};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, Interval, interval_at, sleep, sleep_until, timeout_at};
 use tokio_stream::{Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,6 +33,7 @@ use tower::Service;
 use calls::{Calls, InFlight, Shared};
 use gauge::Gauge;
 use opening::Opening;
+use seldom::Seldom;
 
 /// How much of a request may be on its way before we ask for more: most requests fit into it many times, and a larger one
 /// waits once.
@@ -182,7 +185,7 @@ struct Server<S> {
 }
 
 /// Why a connection comes to its end.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 enum Closing {
     Idle,
     Old,
@@ -259,60 +262,100 @@ where
         // A call has its time, and then its client has the time to read the answer that it has to say it lives.
         let late = limits.request_timeout + limits.keepalive_timeout;
         let mut turns = interval_at(begun + late, late);
+        let why = tokio::select! {
+            biased;
+            ended = http.as_mut() => return tell_end(ended),
+            why = Seldom::new(self.closing(begun, &in_flight, &mut turns)) => why,
+        };
+        let Some(why) = why else {
+            return;
+        };
+        tracing::debug!(?why, "connection closing");
+        // New calls of this client go elsewhere, those in flight finish, and streams end.
+        http.as_mut().graceful_shutdown();
+        closing.cancel();
+        tokio::select! {
+            biased;
+            ended = http.as_mut() => tell_end(ended),
+            () = Seldom::new(self.cut_off(why, &in_flight, &mut turns)) => {
+                tracing::debug!("connection closed: its client did not go");
+            }
+        }
+    }
+
+    /// Waits until a connection has to close, and says why. `None`: at once.
+    async fn closing(&self, begun: Instant, in_flight: &InFlight, turns: &mut Interval) -> Option<Closing> {
+        let limits = &self.limits;
+        let mut old = pin!(sleep_until(begun + jittered(limits.age)));
         let look = limits.idle.min(limits.handshake_timeout);
         let mut looks = interval_at(begun + look, look);
         let (mut calls_seen, mut idle_since) = (0, begun);
-        let mut end = pin!(sleep_until(begun + jittered(limits.age)));
-        let mut reason = None;
         loop {
-            let why = tokio::select! {
-                ended = http.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(error = crate::error::chain(&error), "connection failed");
-                    }
-                    return;
-                }
-                () = self.stop.at_once.cancelled() => return,
-                () = self.stop.orderly.cancelled(), if reason != Some(Closing::Stopping) => Closing::Stopping,
-                () = end.as_mut() => match reason {
-                    None => Closing::Old,
-                    Some(Closing::Stopping) if in_flight.count() > 0 => {
-                        end.as_mut().reset(Instant::now() + GOODBYE_TIME);
-                        continue;
-                    }
-                    Some(reason) => return tracing::debug!(?reason, "connection closed: its client did not go"),
-                },
-                _ = turns.tick() => {
-                    if in_flight.turn() {
-                        return tracing::debug!("connection closed: its client does not read");
-                    }
-                    continue;
-                }
-                now = looks.tick(), if reason.is_none() => {
-                    let calls = in_flight.begun();
-                    if calls != calls_seen || !in_flight.is_empty() {
-                        (calls_seen, idle_since) = (calls, now);
-                        continue;
-                    }
-                    // When others are about to find no place, a client that asks nothing gives way.
-                    let patience = if self.places.is_nearly_used_up() { look } else { limits.idle };
-                    if now.duration_since(idle_since) < patience {
-                        continue;
-                    }
-                    Closing::Idle
-                }
+            let now = tokio::select! {
+                () = self.stop.at_once.cancelled() => return None,
+                () = self.stop.orderly.cancelled() => return Some(Closing::Stopping),
+                () = old.as_mut() => return Some(Closing::Old),
+                () = late_call(in_flight, turns) => return None,
+                now = looks.tick() => now,
             };
-            tracing::debug!(?why, "connection closing");
-            // New calls of this client go elsewhere, those in flight finish, and streams end.
-            http.as_mut().graceful_shutdown();
-            closing.cancel();
-            let patience = match why {
-                Closing::Stopping => GOODBYE_TIME,
-                Closing::Idle | Closing::Old => limits.age_grace,
+            let calls = in_flight.begun();
+            if calls != calls_seen || !in_flight.is_empty() {
+                (calls_seen, idle_since) = (calls, now);
+                continue;
+            }
+            // When others are about to find no place, a client that asks nothing gives way.
+            let patience = if self.places.is_nearly_used_up() {
+                look
+            } else {
+                limits.idle
             };
-            end.as_mut().reset(Instant::now() + patience);
-            reason = Some(why);
+            if now.duration_since(idle_since) >= patience {
+                return Some(Closing::Idle);
+            }
         }
+    }
+
+    /// Waits until a connection that is closing is waited for no longer.
+    async fn cut_off(&self, why: Closing, in_flight: &InFlight, turns: &mut Interval) {
+        let stopping = async {
+            match why {
+                Closing::Stopping => {}
+                Closing::Idle | Closing::Old => self.stop.orderly.cancelled().await,
+            }
+            // How long calls have then, is said by `stop`.
+            sleep(GOODBYE_TIME).await;
+            while in_flight.count() > 0 {
+                sleep(GOODBYE_TIME).await;
+            }
+        };
+        let grace = async {
+            match why {
+                Closing::Stopping => pending().await,
+                Closing::Idle | Closing::Old => sleep(self.limits.age_grace).await,
+            }
+        };
+        tokio::select! {
+            () = self.stop.at_once.cancelled() => {}
+            () = late_call(in_flight, turns) => {}
+            () = stopping => {}
+            () = grace => {}
+        }
+    }
+}
+
+/// Waits until a call is in flight that should long have ended: its client does not read the answer.
+async fn late_call(in_flight: &InFlight, turns: &mut Interval) {
+    loop {
+        turns.tick().await;
+        if in_flight.turn() {
+            return tracing::debug!("connection closed: its client does not read");
+        }
+    }
+}
+
+fn tell_end(ended: Result<(), hyper::Error>) {
+    if let Err(error) = ended {
+        tracing::debug!(error = crate::error::chain(&error), "connection failed");
     }
 }
 
