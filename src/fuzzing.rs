@@ -66,8 +66,9 @@ fn phone(bytes: &[u8]) {
         );
     }
     assert_eq!(PhoneNumber::from_stored(key.as_str().to_owned()), Ok(key.clone()));
+    let hidden = key.masked().matches('•').count();
     assert!(
-        !key.masked().contains(key.national_number()),
+        2 * hidden >= key.national_number().len(),
         "a mask shows the number"
     );
 }
