@@ -422,6 +422,56 @@ async fn calls_above_the_bound_are_refused_and_every_connection_has_some_of_its_
 }
 
 #[tokio::test]
+async fn large_messages_take_of_what_all_connections_share_before_they_come() {
+    let server = TestServer::start_with(&["--receive-memory-mib=8", "--request-timeout=1h"]).await;
+    let (requests, connection) = h2_client(&server, &h2::client::Builder::new()).await;
+    let mut requests = requests.ready().await.unwrap();
+    let mut answers = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        requests = requests.ready().await.unwrap();
+        let (response, mut stream) = requests.send_request(call(REGISTER), false).unwrap();
+        // A message of 64 KiB, of which nothing comes.
+        let announced = prost::bytes::Bytes::from_static(&[0, 0, 1, 0, 0]);
+        stream.send_data(announced, false).unwrap();
+        answers.spawn(async move {
+            let answer = response.await;
+            drop(stream);
+            answer.map(|answer| answer.headers().clone())
+        });
+    }
+    // 8 MiB are 136 times 60 KiB: of each message 4 KiB are not counted.
+    for _ in 136..200 {
+        let answer = timeout(PATIENCE, answers.join_next())
+            .await
+            .expect("all were taken");
+        let refusal = refusal(&status_of(&answer.unwrap().unwrap().unwrap()));
+        assert_eq!(
+            (refusal.code, refusal.reason.as_str()),
+            (Code::Unavailable, "OVERLOADED")
+        );
+    }
+    // Small ones are taken all the while, and large ones again when there is room.
+    let mut client = server.client().await;
+    assert_refused(
+        client.validate_session(validation("bad")).await,
+        Code::Unauthenticated,
+        "SESSION_INVALID",
+    );
+    let large = || registration("+998901234567", &"x".repeat(60_000));
+    assert_refused(client.register(large()).await, Code::Unavailable, "OVERLOADED");
+    connection.abort();
+    drop(requests);
+    let taken = async {
+        while client.register(large()).await.unwrap_err().code() != Code::InvalidArgument {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, taken)
+        .await
+        .expect("what was taken is not given back");
+}
+
+#[tokio::test]
 async fn a_connection_has_few_streams_of_health() {
     let server = TestServer::start_with(&["--max-concurrent-calls=0"]).await;
     let channel = channel(server.address).await;
