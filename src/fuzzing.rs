@@ -29,6 +29,16 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("deactivate_profile", fuzzed::deactivate_profile),
     ("delete_profile", fuzzed::delete_profile),
     ("create_superuser", fuzzed::create_superuser),
+    ("list_users", fuzzed::admin::list_users),
+    ("get_user", fuzzed::admin::get_user),
+    ("create_user", fuzzed::admin::create_user),
+    ("update_user", fuzzed::admin::update_user),
+    ("set_password", fuzzed::admin::set_password),
+    ("verify_phone", fuzzed::admin::verify_phone),
+    ("revoke_user_sessions", fuzzed::admin::revoke_user_sessions),
+    ("deactivate_user", fuzzed::admin::deactivate_user),
+    ("reactivate_user", fuzzed::admin::reactivate_user),
+    ("delete_user", fuzzed::admin::delete_user),
 ];
 
 /// Runs the target of this name.

@@ -1,0 +1,69 @@
+//! The requests of `PhoneIdentityAdmin`.
+
+use super::{Desk, decoded, refused};
+use crate::grpc::parse::admin;
+use crate::proto::v1;
+
+pub(crate) fn list_users(bytes: &[u8]) {
+    if let Some(request) = decoded(bytes) {
+        refused(admin::list(&request));
+    }
+}
+
+pub(crate) fn get_user(bytes: &[u8]) {
+    if let (Some(request), Some(desk)) = (decoded(bytes), Desk::get()) {
+        refused(admin::whom(&request, &desk.rules));
+    }
+}
+
+pub(crate) fn create_user(bytes: &[u8]) {
+    if let (Some(request), Some(desk)) = (decoded(bytes), Desk::get()) {
+        let parsed = admin::new_user(request, &desk.rules, &desk.accounts);
+        refused(desk.runtime.block_on(parsed));
+    }
+}
+
+pub(crate) fn update_user(bytes: &[u8]) {
+    if let Some(request) = decoded(bytes) {
+        refused(admin::update(&request));
+    }
+}
+
+pub(crate) fn set_password(bytes: &[u8]) {
+    if let (Some(request), Some(desk)) = (decoded::<v1::SetPasswordRequest>(bytes), Desk::get()) {
+        refused(admin::person(&request.user_id));
+        let number = &desk.user.phone_number;
+        let parsed = admin::password(request.new_password, &desk.rules, &desk.accounts, number);
+        refused(desk.runtime.block_on(parsed));
+    }
+}
+
+pub(crate) fn verify_phone(bytes: &[u8]) {
+    if let Some(request) = decoded(bytes) {
+        refused(admin::phones(request));
+    }
+}
+
+pub(crate) fn revoke_user_sessions(bytes: &[u8]) {
+    if let Some(request) = decoded::<v1::RevokeUserSessionsRequest>(bytes) {
+        refused(admin::person(&request.user_id));
+    }
+}
+
+pub(crate) fn deactivate_user(bytes: &[u8]) {
+    if let Some(request) = decoded::<v1::DeactivateUserRequest>(bytes) {
+        refused(admin::person(&request.user_id));
+    }
+}
+
+pub(crate) fn reactivate_user(bytes: &[u8]) {
+    if let Some(request) = decoded::<v1::ReactivateUserRequest>(bytes) {
+        refused(admin::person(&request.user_id));
+    }
+}
+
+pub(crate) fn delete_user(bytes: &[u8]) {
+    if let Some(request) = decoded::<v1::DeleteUserRequest>(bytes) {
+        refused(admin::person(&request.user_id));
+    }
+}
