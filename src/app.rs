@@ -93,6 +93,12 @@ impl App {
         &self.hasher
     }
 
+    /// What finishes even if its caller has gone.
+    #[must_use]
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
     /// The accounts.
     #[must_use]
     pub fn accounts(&self) -> &Accounts {

@@ -136,8 +136,8 @@ impl Accounts {
             let outcome = retry(|| async {
                 let tx = this.store.begin().await?;
                 users::insert(&tx, &user, Some(&hash)).await?;
-                sessions::insert(&tx, &session, &token.hash()).await?;
-                audit::insert(&tx, &event).await?;
+                sessions::insert_at_commit(&tx, &session, &token.hash()).await;
+                audit::insert_at_commit(&tx, &event).await;
                 Ok(tx.commit().await?)
             });
             this.audit.refused(&attempt, outcome.await).await?;

@@ -4,7 +4,8 @@
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, LockBehavior, LockType};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    ColumnTrait as _, ConnectionTrait, DbBackend, EntityTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _, QueryTrait as _, Statement,
 };
 use uuid::Uuid;
 
@@ -23,6 +24,17 @@ const MAX_SERVICE_LENGTH: usize = 128;
 /// # Errors
 /// When the database fails.
 pub async fn insert(db: &impl ConnectionTrait, event: &Event) -> Result<(), StoreError> {
+    db.execute_raw(insertion(db.get_database_backend(), event))
+        .await?;
+    Ok(())
+}
+
+/// As [`insert`], right before the transaction is committed.
+pub async fn insert_at_commit(tx: &Transaction, event: &Event) {
+    tx.at_commit(insertion(tx.get_database_backend(), event)).await;
+}
+
+fn insertion(backend: DbBackend, event: &Event) -> Statement {
     let Event {
         id,
         at,
@@ -50,8 +62,7 @@ pub async fn insert(db: &impl ConnectionTrait, event: &Event) -> Result<(), Stor
         client_user_agent: Set(attempt.client.user_agent.clone()),
         request_id: Set(attempt.caller.request_id.as_deref().map(str::to_owned)),
     };
-    Entity::insert(row).exec_without_returning(db).await?;
-    Ok(())
+    Entity::insert(row).build(backend)
 }
 
 /// At most `limit` events, the newest first, older than the event `before`.

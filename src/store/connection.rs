@@ -5,12 +5,13 @@ use std::sync::Arc;
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgSeverity};
 use sea_orm::sqlx::query::Query;
-use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteQueryResult, SqliteRow};
 use sea_orm::sqlx::{
-    self, AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, IntoArguments,
+    self, AssertSqlSafe, ConnectOptions as _, Connection as _, Either, Executor as _, IntoArguments,
 };
 use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement};
 use sea_query_sqlx::SqlxValues;
+use tokio_stream::{Stream, StreamExt as _};
 
 /// How to connect, and what each connection is told then.
 #[derive(Clone, Debug)]
@@ -65,8 +66,14 @@ macro_rules! with {
 }
 
 impl Connection {
+    /// Of several statements in one, which SQLite takes, the result is that of the last one.
     pub(super) async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let done = with!(self, it => query(statement).execute(it).await.map(ExecResult::from));
+        let done = match self {
+            // sqlx would add up what all say, and BEGIN says what the statement before it did.
+            Self::Sqlite(it) => last_result(it.fetch_many(query(statement))).await,
+            Self::Postgres(it) => query(statement).execute(it).await.map(ExecResult::from),
+            Self::MySql(it) => query(statement).execute(it).await.map(ExecResult::from),
+        };
         done.map_err(|error| DbErr::Exec(from_sqlx(error)))
     }
 
@@ -92,18 +99,6 @@ impl Connection {
         rows.map_err(|error| DbErr::Query(from_sqlx(error)))
     }
 
-    /// Begins a transaction that writes. What was locked is read in it as it is then, and not as it was when the transaction
-    /// began: READ COMMITTED, as sessions of MySQL are told when they connect. SQLite has no levels; there, a transaction that
-    /// reads first and writes later would fail if another wrote between.
-    pub(super) async fn begin(&mut self) -> Result<(), DbErr> {
-        let begin = match self {
-            Self::Sqlite(_) => "BEGIN IMMEDIATE",
-            Self::Postgres(_) => "BEGIN ISOLATION LEVEL READ COMMITTED",
-            Self::MySql(_) => "START TRANSACTION",
-        };
-        self.execute_unprepared(begin).await.map(drop)
-    }
-
     /// Ends the transaction, if there is one, which also shows that the connection is good.
     pub(super) async fn roll_back(&mut self) -> Result<(), DbErr> {
         match self.execute_unprepared("ROLLBACK").await {
@@ -120,6 +115,18 @@ impl Connection {
     pub(super) async fn close(self) -> Result<(), DbErr> {
         with!(self, it => it.close().await).map_err(|error| DbErr::Conn(from_sqlx(error)))
     }
+}
+
+async fn last_result(
+    mut results: impl Stream<Item = Result<Either<SqliteQueryResult, SqliteRow>, sqlx::Error>> + Unpin,
+) -> Result<ExecResult, sqlx::Error> {
+    let mut last = SqliteQueryResult::default();
+    while let Some(result) = results.next().await {
+        if let Either::Left(result) = result? {
+            last = result;
+        }
+    }
+    Ok(last.into())
 }
 
 fn query<DB>(statement: Statement) -> Query<'static, DB, SqlxValues>

@@ -6,8 +6,9 @@ use std::time::Duration;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, LockBehavior, LockType};
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait, DbErr, EntityTrait as _, FromQueryResult, Iterable as _,
-    QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _,
+    ColumnTrait as _, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait as _, FromQueryResult,
+    Iterable as _, QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _, QueryTrait as _,
+    Statement,
 };
 use uuid::Uuid;
 
@@ -28,6 +29,18 @@ pub async fn insert(
     session: &Session,
     token: &TokenHash,
 ) -> Result<(), StoreError> {
+    db.execute_raw(insertion(db.get_database_backend(), session, token))
+        .await?;
+    Ok(())
+}
+
+/// As [`insert`], right before the transaction is committed.
+pub async fn insert_at_commit(tx: &Transaction, session: &Session, token: &TokenHash) {
+    tx.at_commit(insertion(tx.get_database_backend(), session, token))
+        .await;
+}
+
+fn insertion(backend: DbBackend, session: &Session, token: &TokenHash) -> Statement {
     let row = ActiveModel {
         id: Set(session.id.0),
         token_hash: Set(token.as_bytes().to_vec()),
@@ -39,8 +52,7 @@ pub async fn insert(
         client_ip_address: Set(session.client.ip_address.map(|address| address.to_string())),
         client_user_agent: Set(session.client.user_agent.clone()),
     };
-    Entity::insert(row).exec_without_returning(db).await?;
-    Ok(())
+    Entity::insert(row).build(backend)
 }
 
 /// The most tokens of one [`find_with_users`].

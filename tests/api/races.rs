@@ -263,11 +263,10 @@ async fn a_change_whose_caller_goes_away_is_done() {
     let server = TestServer::start().await;
     let person = server.person().await;
     let held = server.database.hold_writes().await;
-    let hashed = server.hasher.completed();
     let mut client = server.client().await;
     let request = person.asks(password_change(OTHER_PASSWORD));
     let call = tokio::spawn(async move { client.update_profile(request).await });
-    server.hashed(hashed + 2).await;
+    server.something_is_to_be_finished().await;
     call.abort();
     assert!(call.await.unwrap_err().is_cancelled());
     held.release().await;

@@ -27,6 +27,7 @@ use phone_identity::service::hasher::Hasher;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
@@ -67,6 +68,7 @@ pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) hasher: Hasher,
+    tasks: TaskTracker,
     pub(crate) database: TestDatabase,
     stop: DropGuard,
     served: JoinHandle<()>,
@@ -106,7 +108,7 @@ impl TestServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let app = App::build(settings, clock.clone()).await.unwrap();
-        let hasher = app.hasher().clone();
+        let (hasher, tasks) = (app.hasher().clone(), app.tasks().clone());
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let stop = stop.drop_guard();
@@ -116,6 +118,7 @@ impl TestServer {
             address,
             clock,
             hasher,
+            tasks,
             database,
             stop,
             served,
@@ -169,6 +172,11 @@ impl TestServer {
     /// Waits until so many passwords were hashed since the start.
     pub(crate) async fn hashed(&self, jobs: u64) {
         eventually(|| self.hasher.completed() >= jobs).await;
+    }
+
+    /// Waits until something has begun that finishes even if its caller goes away.
+    pub(crate) async fn something_is_to_be_finished(&self) {
+        eventually(|| !self.tasks.is_empty()).await;
     }
 
     /// Waits until so many jobs wait to be hashed.

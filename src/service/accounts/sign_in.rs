@@ -142,8 +142,8 @@ impl Accounts {
         attempt.ended_sessions = u64::try_from(pushed_out.len()).ok();
         let revoked = |session| changes::Change::SessionRevoked { user: id, session };
         changes.extend(pushed_out.into_iter().map(revoked));
-        sessions::insert(&tx, session, &token.hash()).await?;
-        audit::insert(&tx, &attempt.done(now)).await?;
+        sessions::insert_at_commit(&tx, session, &token.hash()).await;
+        audit::insert_at_commit(&tx, &attempt.done(now)).await;
         self.changes.commit(tx, &changes).await?;
         Ok(user)
     }
