@@ -38,6 +38,22 @@ pub enum Action {
     DeleteProfile,
     /// CreateSuperuser, and `createsuperuser`.
     CreateSuperuser,
+    /// CreateUser, and `users create`.
+    CreateUser,
+    /// UpdateUser, and `users update`.
+    UpdateUser,
+    /// SetPassword.
+    SetPassword,
+    /// VerifyPhone, and `users verify`.
+    VerifyPhone,
+    /// RevokeUserSessions, and `users revoke-sessions`.
+    RevokeUserSessions,
+    /// DeactivateUser, and `users deactivate`.
+    DeactivateUser,
+    /// ReactivateUser, and `users reactivate`.
+    ReactivateUser,
+    /// DeleteUser, and `users delete`.
+    DeleteUser,
     /// `changepassword`.
     ChangePassword,
     /// `after-restore`.
@@ -46,7 +62,7 @@ pub enum Action {
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 18] = [
         Self::Register,
         Self::SignIn,
         Self::RevokeSession,
@@ -55,6 +71,14 @@ impl Action {
         Self::DeactivateProfile,
         Self::DeleteProfile,
         Self::CreateSuperuser,
+        Self::CreateUser,
+        Self::UpdateUser,
+        Self::SetPassword,
+        Self::VerifyPhone,
+        Self::RevokeUserSessions,
+        Self::DeactivateUser,
+        Self::ReactivateUser,
+        Self::DeleteUser,
         Self::ChangePassword,
         Self::AfterRestore,
     ];
@@ -71,6 +95,14 @@ impl Action {
             Self::DeactivateProfile => "deactivate_profile",
             Self::DeleteProfile => "delete_profile",
             Self::CreateSuperuser => "create_superuser",
+            Self::CreateUser => "create_user",
+            Self::UpdateUser => "update_user",
+            Self::SetPassword => "set_password",
+            Self::VerifyPhone => "verify_phone",
+            Self::RevokeUserSessions => "revoke_user_sessions",
+            Self::DeactivateUser => "deactivate_user",
+            Self::ReactivateUser => "reactivate_user",
+            Self::DeleteUser => "delete_user",
             Self::ChangePassword => "change_password",
             Self::AfterRestore => "after_restore",
         }
@@ -101,6 +133,35 @@ impl Action {
             Self::CreateSuperuser => {
                 "A superuser or the operator made a superuser; refused: the actor is none, or the number is taken"
             }
+            Self::CreateUser => {
+                "A superuser or the operator created a person; refused: the actor may not, or the number is taken"
+            }
+            Self::UpdateUser => {
+                "A superuser or the operator changed `fields` of a person, by which their sessions may have ended; none if \
+                 nothing changed; refused: the actor may not, the sign-in is not fresh, or it is the last superuser"
+            }
+            Self::SetPassword => {
+                "A superuser set somebody's password and ended their sessions; refused: the actor may not, or the sign-in \
+                 is not fresh"
+            }
+            Self::VerifyPhone => {
+                "Administration noted that a person holds their number, an event for each of them; none if it was noted \
+                 before; refused: the actor may not, or not to this person"
+            }
+            Self::RevokeUserSessions => {
+                "Administration ended all sessions of a person; none if there were none; refused: as before"
+            }
+            Self::DeactivateUser => {
+                "Administration deactivated a person and ended their sessions; none if it had done so before; refused: the \
+                 actor may not, or not to this person, the sign-in is not fresh, or it is the last superuser"
+            }
+            Self::ReactivateUser => {
+                "A superuser or the operator brought a person back; none if they were active; refused: the actor may not"
+            }
+            Self::DeleteUser => {
+                "A superuser or the operator deleted a person, whom the event does not name; refused: the actor may not, \
+                 the sign-in is not fresh, or it is the last superuser"
+            }
             Self::ChangePassword => "The operator set somebody's password and ended their sessions",
             Self::AfterRestore => "The operator said that the database was restored",
         }
@@ -127,6 +188,10 @@ pub enum Refusal {
     ReauthenticationRequired,
     /// Somebody has the phone number.
     PhoneNumberTaken,
+    /// The actor is neither staff nor a superuser.
+    NotStaff,
+    /// The subject is staff or a superuser, and the actor is no superuser.
+    UserIsStaff,
     /// The actor is not a superuser.
     NotSuperuser,
     /// It would remove the last active superuser.
@@ -135,12 +200,14 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::InvalidCredentials,
         Self::AccountDeactivated,
         Self::CurrentPasswordWrong,
         Self::ReauthenticationRequired,
         Self::PhoneNumberTaken,
+        Self::NotStaff,
+        Self::UserIsStaff,
         Self::NotSuperuser,
         Self::LastSuperuser,
     ];
@@ -154,6 +221,8 @@ impl Refusal {
             Self::CurrentPasswordWrong => "CURRENT_PASSWORD_WRONG",
             Self::ReauthenticationRequired => "REAUTHENTICATION_REQUIRED",
             Self::PhoneNumberTaken => "PHONE_NUMBER_TAKEN",
+            Self::NotStaff => "NOT_STAFF",
+            Self::UserIsStaff => "USER_IS_STAFF",
             Self::NotSuperuser => "NOT_SUPERUSER",
             Self::LastSuperuser => "LAST_SUPERUSER",
         }
@@ -235,6 +304,10 @@ pub enum Field {
     Locale,
     /// The status.
     Status,
+    /// Whether they are staff.
+    IsStaff,
+    /// Whether they are a superuser.
+    IsSuperuser,
 }
 
 impl Field {
@@ -246,6 +319,8 @@ impl Field {
             Self::Password => "password",
             Self::Locale => "locale",
             Self::Status => "status",
+            Self::IsStaff => "is_staff",
+            Self::IsSuperuser => "is_superuser",
         }
     }
 }

@@ -30,7 +30,7 @@ impl PhoneIdentityAdminHandlers {
             .actor(metadata::bearer(&call.headers)?, call.caller.clone())
             .await?;
         let administrator = Administrator::Person(Box::new(actor));
-        administrator.may(action)?;
+        self.admin.may(&administrator, action).await?;
         Ok(administrator)
     }
 

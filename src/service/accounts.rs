@@ -55,7 +55,7 @@ pub struct Accounts {
     pub(super) clock: Arc<dyn Clock>,
     policy: Policy,
     pub(super) changes: ChangeLog,
-    audit: Audit,
+    pub(super) audit: Audit,
     tasks: TaskTracker,
 }
 

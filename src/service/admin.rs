@@ -5,6 +5,7 @@
 //! of their ids, so that two who change each other follow one another; and of two superusers who remove each other, the
 //! second is none any more when their turn comes.
 
+mod audited;
 mod change;
 mod etag;
 mod verify;
@@ -162,7 +163,8 @@ impl Admin {
             Whom::PhoneNumber(number) => users::find_by_phone(reader, number).await?,
         };
         let account = account.ok_or(Error::UserNotFound)?;
-        self.check(by, by.role(), action, &account.user)?;
+        let checked = self.check(by, by.role(), action, &account.user);
+        self.noted(by, action, Some(account.user.id), checked).await?;
         Ok(account.into())
     }
 

@@ -98,12 +98,13 @@ fn refusal(error: &Error) -> Option<Refusal> {
         Error::CurrentPasswordWrong => Some(Refusal::CurrentPasswordWrong),
         Error::ReauthenticationRequired => Some(Refusal::ReauthenticationRequired),
         Error::PhoneNumberTaken => Some(Refusal::PhoneNumberTaken),
+        Error::NotStaff => Some(Refusal::NotStaff),
+        Error::UserIsStaff => Some(Refusal::UserIsStaff),
         Error::NotSuperuser => Some(Refusal::NotSuperuser),
         Error::LastSuperuser => Some(Refusal::LastSuperuser),
         Error::InvalidInput(_)
-        | Error::NotStaff
-        | Error::UserIsStaff
         | Error::UserNotFound
+        // Two who meet, and nobody who may not.
         | Error::EtagMismatch
         | Error::SessionInvalid
         | Error::SessionExpired

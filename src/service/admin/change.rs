@@ -1,5 +1,6 @@
 //! Changes of one person by administration.
 
+use super::audited::fields_of;
 use super::{Admin, Administrator, Etag, ManagedUser};
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
@@ -11,7 +12,7 @@ use crate::service::audit::erase;
 use crate::service::retry::retry;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
-use crate::store::{Transaction, changes, locks, sessions, users};
+use crate::store::{Transaction, audit, changes, locks, sessions, users};
 
 /// A person to be.
 #[derive(Debug)]
@@ -87,15 +88,19 @@ impl Admin {
                 has_password: hash.is_some(),
                 ..new_user(phone_number, this.accounts.clock.now())
             };
-            retry(|| async {
+            let now = user.created_at;
+            let outcome = retry(|| async {
                 let tx = this.accounts.store.begin().await?;
                 this.lock(&tx, &by, Action::Create, []).await?;
                 users::insert(&tx, &user, hash.as_deref()).await?;
+                if let Some(attempt) = by.attempt(Action::Create, Some(user.id)) {
+                    audit::insert(&tx, &attempt.done(now)).await?;
+                }
                 let created = found(&tx, user.id).await?;
                 tx.commit().await?;
                 Ok(created)
-            })
-            .await
+            });
+            this.noted(&by, Action::Create, None, outcome.await).await
         })
         .await
     }
@@ -152,7 +157,7 @@ impl Admin {
     ) -> Result<ManagedUser, Error> {
         by.may(action)?;
         let now = self.accounts.clock.now();
-        retry(|| async {
+        let outcome = retry(|| async {
             let tx = self.accounts.store.begin().await?;
             let account = self.lock_one(&tx, by, action, id).await?;
             if etag.is_some_and(|etag| *etag != Etag::of(&account)) {
@@ -167,14 +172,20 @@ impl Admin {
                 keep_a_superuser(&tx, &account.user).await?;
             }
             users::update(&tx, id, &change, now).await?;
+            let mut ended_sessions = None;
             if change.status == Some(UserStatus::Deactivated) {
-                sessions::delete(&tx, id, &Selection::All).await?;
+                ended_sessions = Some(sessions::delete(&tx, id, &Selection::All).await?);
+            }
+            if let Some(mut attempt) = by.attempt(action, Some(id)) {
+                attempt.fields = fields_of(&change);
+                attempt.ended_sessions = ended_sessions;
+                audit::insert(&tx, &attempt.done(now)).await?;
             }
             let changed = found(&tx, id).await?;
             self.accounts.commit_change_of(tx, id).await?;
             Ok(changed)
-        })
-        .await
+        });
+        self.noted(by, action, Some(id), outcome.await).await
     }
 
     /// Gives a person a password, and ends all their sessions.
@@ -196,16 +207,22 @@ impl Admin {
                 password_hash: Some(hash),
                 ..Change::default()
             };
-            retry(|| async {
+            let outcome = retry(|| async {
                 let tx = this.accounts.store.begin().await?;
                 this.lock_one(&tx, &by, Action::SetPassword, id).await?;
                 users::update(&tx, id, &change, now).await?;
-                sessions::delete(&tx, id, &Selection::All).await?;
+                let ended = sessions::delete(&tx, id, &Selection::All).await?;
+                if let Some(mut attempt) = by.attempt(Action::SetPassword, Some(id)) {
+                    attempt.fields = fields_of(&change);
+                    attempt.ended_sessions = Some(ended);
+                    audit::insert(&tx, &attempt.done(now)).await?;
+                }
                 let changed = found(&tx, id).await?;
                 this.accounts.commit_change_of(tx, id).await?;
                 Ok(changed)
-            })
-            .await
+            });
+            this.noted(&by, Action::SetPassword, Some(id), outcome.await)
+                .await
         })
         .await
     }
@@ -217,16 +234,25 @@ impl Admin {
     /// administrator's session ended meanwhile.
     pub async fn revoke_sessions(&self, by: &Administrator, id: UserId) -> Result<u64, Error> {
         by.may(Action::RevokeSessions)?;
-        retry(|| async {
+        let now = self.accounts.clock.now();
+        let outcome = retry(|| async {
             let tx = self.accounts.store.begin().await?;
             self.lock_one(&tx, by, Action::RevokeSessions, id).await?;
             let revoked = sessions::delete(&tx, id, &Selection::All).await?;
+            if let Some(mut attempt) = by
+                .attempt(Action::RevokeSessions, Some(id))
+                .filter(|_| revoked > 0)
+            {
+                attempt.ended_sessions = Some(revoked);
+                audit::insert(&tx, &attempt.done(now)).await?;
+            }
             // Also when there were none: they may have been revoked elsewhere, and this process not know of it yet.
             let change = changes::Change::SessionsRevoked { user: id };
             self.accounts.changes.commit(tx, &[change]).await?;
             Ok(revoked)
-        })
-        .await
+        });
+        self.noted(by, Action::RevokeSessions, Some(id), outcome.await)
+            .await
     }
 
     /// Deletes a person and all that is stored about them. In the audit log an id stands in their place that leads nowhere.
@@ -238,16 +264,19 @@ impl Admin {
         by.may(Action::Delete)?;
         let now = self.accounts.clock.now();
         let substitute = UserId::generate(now);
-        retry(|| async {
+        let outcome = retry(|| async {
             let tx = self.accounts.store.begin().await?;
             let account = self.lock_one(&tx, by, Action::Delete, id).await?;
             keep_a_superuser(&tx, &account.user).await?;
             users::delete(&tx, id).await?;
             erase(&tx, id, substitute, now).await?;
+            if let Some(attempt) = by.deletion(id, substitute) {
+                audit::insert(&tx, &attempt.done(now)).await?;
+            }
             let change = changes::Change::UserDeleted { user: id };
             self.accounts.changes.commit(tx, &[change]).await
-        })
-        .await
+        });
+        self.noted(by, Action::Delete, Some(id), outcome.await).await
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use super::{Admin, Administrator, Etag, ManagedUser};
+use crate::domain::audit::Refusal;
 use crate::domain::rights::{Action, Role, may};
 use crate::domain::user::UserId;
 use crate::error::Error;
 use crate::service::retry::retry;
 use crate::store::users::Account;
-use crate::store::{changes, users};
+use crate::store::{audit, changes, users};
 
 /// A person whose number is to be verified.
 #[derive(Clone, Debug)]
@@ -52,7 +53,7 @@ impl Admin {
     ) -> Result<Vec<Verification>, Error> {
         by.may(Action::VerifyPhone)?;
         let now = self.accounts.clock.now();
-        retry(|| async {
+        let outcome = retry(|| async {
             let tx = self.accounts.store.begin().await?;
             let ids = phones.iter().map(|phone| phone.user);
             let (role, accounts) = self.lock(&tx, by, Action::VerifyPhone, ids).await?;
@@ -79,7 +80,25 @@ impl Admin {
                     outcome,
                 });
             }
-            if !verified_now.is_empty() {
+            let mut events = Vec::new();
+            for verification in &verifications {
+                let Some(attempt) = by.attempt(Action::VerifyPhone, Some(verification.user)) else {
+                    continue;
+                };
+                match &verification.outcome {
+                    Ok(_) if verified_now.contains(&verification.user) => events.push(attempt.done(now)),
+                    Err(Unverified::UserIsStaff) => events.push(attempt.refused(Refusal::UserIsStaff, now)),
+                    Ok(_) | Err(Unverified::UserNotFound | Unverified::EtagMismatch) => {}
+                }
+            }
+            for event in &events {
+                audit::insert(&tx, event).await?;
+            }
+            if verified_now.is_empty() {
+                if !events.is_empty() {
+                    tx.commit().await?;
+                }
+            } else {
                 users::verify_phones(&tx, &verified_now, now).await?;
                 let changes: Vec<_> = verified_now
                     .into_iter()
@@ -88,8 +107,8 @@ impl Admin {
                 self.accounts.changes.commit(tx, &changes).await?;
             }
             Ok(verifications)
-        })
-        .await
+        });
+        self.noted(by, Action::VerifyPhone, None, outcome.await).await
     }
 }
 

@@ -1,0 +1,82 @@
+//! What the audit log has of administration. What only reads is not in it.
+
+use super::{Admin, Administrator};
+use crate::domain::audit::{self, Attempt, Field};
+use crate::domain::rights::Action;
+use crate::domain::user::UserId;
+use crate::error::Error;
+use crate::store::users::Change;
+
+impl Administrator {
+    /// What they are about to do to a person, in the audit log. `None`: nothing that belongs there.
+    pub(super) fn attempt(&self, action: Action, subject: Option<UserId>) -> Option<Attempt> {
+        let action = match action {
+            Action::Read => return None,
+            Action::Create => audit::Action::CreateUser,
+            Action::Update => audit::Action::UpdateUser,
+            Action::SetPassword => audit::Action::SetPassword,
+            Action::VerifyPhone => audit::Action::VerifyPhone,
+            Action::RevokeSessions => audit::Action::RevokeUserSessions,
+            Action::Deactivate => audit::Action::DeactivateUser,
+            Action::Reactivate => audit::Action::ReactivateUser,
+            Action::Delete => audit::Action::DeleteUser,
+        };
+        let attempt = match self {
+            Self::Person(actor) => actor.attempt(action),
+            Self::Operator => Attempt::by_operator(action),
+        };
+        Some(Attempt { subject, ..attempt })
+    }
+
+    /// A deletion, as the log has it: the id that leads nowhere stands in the place of the person. The id of the call is
+    /// left out, since the log of the calling service may know whom it was about.
+    pub(super) fn deletion(&self, person: UserId, substitute: UserId) -> Option<Attempt> {
+        let attempt = self.attempt(Action::Delete, Some(substitute))?;
+        if attempt.actor.user() == Some(person) {
+            return Some(attempt.of_somebody(substitute));
+        }
+        let mut attempt = attempt;
+        attempt.caller.request_id = None;
+        Some(attempt)
+    }
+}
+
+impl Admin {
+    /// Whether there are people to whom they may do this, as far as is known without asking again. If not, that is noted.
+    ///
+    /// # Errors
+    /// [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::DatabaseUnavailable`] when it cannot be noted.
+    pub async fn may(&self, by: &Administrator, action: Action) -> Result<(), Error> {
+        self.noted(by, action, None, by.may(action)).await
+    }
+
+    /// Notes what was refused, and hands the outcome on.
+    pub(super) async fn noted<T>(
+        &self,
+        by: &Administrator,
+        action: Action,
+        person: Option<UserId>,
+        outcome: Result<T, Error>,
+    ) -> Result<T, Error> {
+        let subject = match &outcome {
+            // Before the person was looked for: the id may be of nobody, or of somebody whom no event may name any more.
+            Err(Error::NotStaff | Error::NotSuperuser) => None,
+            _ => person,
+        };
+        match by.attempt(action, subject) {
+            Some(attempt) if outcome.is_err() => self.accounts.audit.refused(&attempt, outcome).await,
+            _ => outcome,
+        }
+    }
+}
+
+/// What of a person administration changes.
+pub(super) fn fields_of(change: &Change) -> Vec<Field> {
+    let fields = [
+        change.status.map(|_| Field::Status),
+        change.is_staff.map(|_| Field::IsStaff),
+        change.is_superuser.map(|_| Field::IsSuperuser),
+        change.password_hash.as_ref().map(|_| Field::Password),
+    ];
+    fields.into_iter().flatten().collect()
+}
