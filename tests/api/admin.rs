@@ -24,7 +24,7 @@ pub(crate) async fn get(server: &TestServer, by: &Person, person: &Person) -> v1
 }
 
 /// What UpdateUser is asked for about a person as they are now, with nothing to change.
-async fn update_of(server: &TestServer, by: &Person, person: &Person) -> v1::UpdateUserRequest {
+pub(crate) async fn update_of(server: &TestServer, by: &Person, person: &Person) -> v1::UpdateUserRequest {
     v1::UpdateUserRequest {
         user_id: person.user.user_id.clone(),
         etag: get(server, by, person).await.etag,

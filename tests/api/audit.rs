@@ -1,5 +1,6 @@
 //! The audit log: what is in it after each call and command, and what never is.
 
+mod administration;
 mod erasing;
 mod listing;
 

@@ -31,11 +31,10 @@ impl Administrator {
     /// A deletion, as the log has it: the id that leads nowhere stands in the place of the person. The id of the call is
     /// left out, since the log of the calling service may know whom it was about.
     pub(super) fn deletion(&self, person: UserId, substitute: UserId) -> Option<Attempt> {
-        let attempt = self.attempt(Action::Delete, Some(substitute))?;
+        let mut attempt = self.attempt(Action::Delete, Some(substitute))?;
         if attempt.actor.user() == Some(person) {
             return Some(attempt.of_somebody(substitute));
         }
-        let mut attempt = attempt;
         attempt.caller.request_id = None;
         Some(attempt)
     }
