@@ -17,12 +17,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use chrono::SecondsFormat;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use secrecy::SecretString;
 use tokio::runtime::{self, Runtime};
 
 use crate::app::StartError;
+use crate::clock::Timestamp;
 use crate::config::Settings;
 use crate::domain::phone::Region;
 use crate::domain::rules::Rules;
@@ -271,4 +273,9 @@ fn check_phones(numbers: &[String], rules: Rules) -> io::Result<()> {
     } else {
         phone_check::check_arguments(numbers, rules, out)
     }
+}
+
+/// A time as it is stored, to the microsecond.
+fn exact(time: Timestamp) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

@@ -4,13 +4,13 @@ use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::Failure;
+use super::{Failure, exact};
 use crate::app::open_store;
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::config::{Settings, duration};
@@ -146,7 +146,7 @@ fn write_row(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
     write_columns(
         out,
         [
-            rfc3339(entry.at).as_str(),
+            exact(entry.at).as_str(),
             &entry.action,
             &entry.outcome,
             &text(entry.reason.clone()),
@@ -202,7 +202,7 @@ struct Json<'a> {
 fn write_json(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
     let json = Json {
         event_id: entry.id.to_string(),
-        at: rfc3339(entry.at),
+        at: exact(entry.at),
         action: &entry.action,
         outcome: &entry.outcome,
         reason: entry.reason.as_deref(),
@@ -219,10 +219,6 @@ fn write_json(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
     };
     serde_json::to_writer(&mut *out, &json)?;
     writeln!(out)
-}
-
-fn rfc3339(time: Timestamp) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 fn user_id(text: &str) -> Result<UserId, String> {

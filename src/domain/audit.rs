@@ -1,8 +1,12 @@
 //! The audit log: who did what to whom, from where, and how it ended. Never a secret, and never a phone number.
 
+mod action;
+
 use std::fmt;
 
 use uuid::Uuid;
+
+pub use action::Action;
 
 use super::caller::Caller;
 use super::session::{ClientInfo, SessionId};
@@ -16,161 +20,6 @@ pub struct EventId(pub Uuid);
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// What somebody did, or was refused. The names are stored, so they never change.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Action {
-    /// Register.
-    Register,
-    /// Authenticate.
-    SignIn,
-    /// RevokeSession.
-    RevokeSession,
-    /// RevokeSessions.
-    RevokeSessions,
-    /// UpdateProfile.
-    UpdateProfile,
-    /// DeactivateProfile.
-    DeactivateProfile,
-    /// DeleteProfile.
-    DeleteProfile,
-    /// CreateSuperuser, and `createsuperuser`.
-    CreateSuperuser,
-    /// CreateUser, and `users create`.
-    CreateUser,
-    /// UpdateUser, and `users update`.
-    UpdateUser,
-    /// SetPassword.
-    SetPassword,
-    /// VerifyPhone, and `users verify`.
-    VerifyPhone,
-    /// RevokeUserSessions, and `users revoke-sessions`.
-    RevokeUserSessions,
-    /// DeactivateUser, and `users deactivate`.
-    DeactivateUser,
-    /// ReactivateUser, and `users reactivate`.
-    ReactivateUser,
-    /// DeleteUser, and `users delete`.
-    DeleteUser,
-    /// `changepassword`.
-    ChangePassword,
-    /// `after-restore`.
-    AfterRestore,
-}
-
-impl Action {
-    /// All of them.
-    pub const ALL: [Self; 18] = [
-        Self::Register,
-        Self::SignIn,
-        Self::RevokeSession,
-        Self::RevokeSessions,
-        Self::UpdateProfile,
-        Self::DeactivateProfile,
-        Self::DeleteProfile,
-        Self::CreateSuperuser,
-        Self::CreateUser,
-        Self::UpdateUser,
-        Self::SetPassword,
-        Self::VerifyPhone,
-        Self::RevokeUserSessions,
-        Self::DeactivateUser,
-        Self::ReactivateUser,
-        Self::DeleteUser,
-        Self::ChangePassword,
-        Self::AfterRestore,
-    ];
-
-    /// The name, of at most 32 characters.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Register => "register",
-            Self::SignIn => "sign_in",
-            Self::RevokeSession => "revoke_session",
-            Self::RevokeSessions => "revoke_sessions",
-            Self::UpdateProfile => "update_profile",
-            Self::DeactivateProfile => "deactivate_profile",
-            Self::DeleteProfile => "delete_profile",
-            Self::CreateSuperuser => "create_superuser",
-            Self::CreateUser => "create_user",
-            Self::UpdateUser => "update_user",
-            Self::SetPassword => "set_password",
-            Self::VerifyPhone => "verify_phone",
-            Self::RevokeUserSessions => "revoke_user_sessions",
-            Self::DeactivateUser => "deactivate_user",
-            Self::ReactivateUser => "reactivate_user",
-            Self::DeleteUser => "delete_user",
-            Self::ChangePassword => "change_password",
-            Self::AfterRestore => "after_restore",
-        }
-    }
-
-    /// When there is such an event, for the documentation, which a test compares with it.
-    #[must_use]
-    pub const fn meaning(self) -> &'static str {
-        match self {
-            Self::Register => {
-                "Somebody registered and is signed in by it; refused: the number is taken (whose it is, is not noted)"
-            }
-            Self::SignIn => {
-                "Somebody signed in, by which the oldest sessions may have ended, and with `status` in `fields` the account \
-                 is active again; refused: the number is unknown (there is no subject then), the password is wrong, or \
-                 the account is deactivated"
-            }
-            Self::RevokeSession => "A session ended by its token; none if there was no such session any more",
-            Self::RevokeSessions => "A person ended other sessions of theirs; none if there were none",
-            Self::UpdateProfile => {
-                "A person changed `fields` of their account, and a new password ended their other sessions; none if \
-                 nothing changed; refused: the current password is wrong or was left out too late, or the number is taken"
-            }
-            Self::DeactivateProfile => {
-                "A person deactivated their account; refused: as before, or they are the last superuser"
-            }
-            Self::DeleteProfile => "A person deleted their account; refused: as before",
-            Self::CreateSuperuser => {
-                "A superuser or the operator made a superuser; refused: the actor is none, or the number is taken"
-            }
-            Self::CreateUser => {
-                "A superuser or the operator created a person; refused: the actor may not, or the number is taken"
-            }
-            Self::UpdateUser => {
-                "A superuser or the operator changed `fields` of a person, by which their sessions may have ended; none if \
-                 nothing changed; refused: the actor may not, the sign-in is not fresh, or it is the last superuser"
-            }
-            Self::SetPassword => {
-                "A superuser set somebody's password and ended their sessions; refused: the actor may not, or the sign-in \
-                 is not fresh"
-            }
-            Self::VerifyPhone => {
-                "Administration noted that a person holds their number, an event for each of them; none if it was noted \
-                 before; refused: the actor may not, or not to this person"
-            }
-            Self::RevokeUserSessions => {
-                "Administration ended all sessions of a person; none if there were none; refused: as before"
-            }
-            Self::DeactivateUser => {
-                "Administration deactivated a person and ended their sessions; none if it had done so before; refused: the \
-                 actor may not, or not to this person, the sign-in is not fresh, or it is the last superuser"
-            }
-            Self::ReactivateUser => {
-                "A superuser or the operator brought a person back; none if they were active; refused: the actor may not"
-            }
-            Self::DeleteUser => {
-                "A superuser or the operator deleted a person, whom the event does not name; refused: the actor may not, \
-                 the sign-in is not fresh, or it is the last superuser"
-            }
-            Self::ChangePassword => "The operator set somebody's password and ended their sessions",
-            Self::AfterRestore => "The operator said that the database was restored",
-        }
-    }
-
-    /// Takes a name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|action| action.as_str() == name)
     }
 }
 

@@ -32,7 +32,7 @@ use crate::domain::user::{User, UserId, UserStatus};
 use crate::error::Error;
 use crate::store::sessions::Selection;
 use crate::store::users::Change;
-use crate::store::{Store, Transaction, audit, changes, sessions, users};
+use crate::store::{Store, Transaction, audit, changes, locks, sessions, users};
 
 /// The settings that decide how accounts are dealt with.
 #[derive(Clone, Copy, Debug)]
@@ -285,6 +285,20 @@ fn superuser_attempt(actor: Option<&Actor>) -> Attempt {
     Attempt {
         subject: None,
         ..attempt.unwrap_or_else(|| Attempt::by_operator(Action::CreateSuperuser))
+    }
+}
+
+/// Somebody who is about to be a superuser no more, or not active, must not be the last one. To be called under the lock of
+/// their row; the superusers' lock is taken after it by everybody, and only for superusers.
+pub(super) async fn keep_a_superuser(tx: &Transaction, leaving: &User) -> Result<(), Error> {
+    if !leaving.is_superuser || !leaving.is_active() {
+        return Ok(());
+    }
+    locks::lock_superusers(tx).await?;
+    if users::other_superuser_exists(tx, leaving.id).await? {
+        Ok(())
+    } else {
+        Err(Error::LastSuperuser)
     }
 }
 

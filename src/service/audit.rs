@@ -13,9 +13,10 @@ use tracing::Instrument as _;
 use super::retry::retry;
 use super::sessions::Actor;
 use crate::clock::{Clock, Timestamp};
-use crate::domain::audit::{Action, Attempt, Entry, EventId, Filter, Refusal};
+use crate::domain::audit::{Action, Attempt, Entry, EventId, Field, Filter, Refusal};
 use crate::domain::user::UserId;
 use crate::error::Error;
+use crate::store::users::Change;
 use crate::store::{Store, StoreError, Transaction, audit};
 
 /// The most events of a page.
@@ -126,6 +127,19 @@ impl Actor {
             self.caller.clone(),
         )
     }
+}
+
+/// What of a person changes.
+pub(super) fn fields_of(change: &Change) -> Vec<Field> {
+    let fields = [
+        change.phone_number.as_ref().map(|_| Field::PhoneNumber),
+        change.password_hash.as_ref().map(|_| Field::Password),
+        change.locale.as_ref().map(|_| Field::Locale),
+        change.status.map(|_| Field::Status),
+        change.is_staff.map(|_| Field::IsStaff),
+        change.is_superuser.map(|_| Field::IsSuperuser),
+    ];
+    fields.into_iter().flatten().collect()
 }
 
 /// Takes a person out of the log in the transaction that deletes them, and puts an id in their place that leads nowhere. Of

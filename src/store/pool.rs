@@ -1,4 +1,4 @@
-//! A pool of connections that is whole again as soon as the database is, and transactions.
+//! A pool of connections that is whole again as soon as the database is.
 //!
 //! A database that is stopped, or behind a network that swallows everything, breaks no connection for a long time: TCP
 //! goes on for a quarter of an hour. The server's own bounds do not help then. So nothing is waited for without a bound: a
@@ -12,8 +12,9 @@
 
 #[cfg(test)]
 mod tests;
+mod transaction;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fmt, io, mem};
 
@@ -22,6 +23,8 @@ use sea_orm::{ConnAcquireErr, ConnectionTrait, DbBackend, DbErr, ExecResult, Que
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
+
+pub use transaction::Transaction;
 
 use super::connection::{Connection, Server, from_sqlx, is_broken};
 use super::{Options, StoreError};
@@ -96,20 +99,7 @@ impl Pool {
 
     /// Begins a transaction that writes.
     pub(super) async fn begin(&self) -> Result<Transaction, DbErr> {
-        let mut work = Work {
-            lease: self.lease().await?,
-            is_begun: false,
-            at_commit: Vec::new(),
-        };
-        let backend = self.get_database_backend();
-        if backend != DbBackend::Sqlite {
-            work.begin();
-            work.lease.execute_unprepared(begin(backend)).await?;
-        }
-        Ok(Transaction {
-            backend,
-            work: tokio::sync::Mutex::new(work),
-        })
+        Transaction::begin(self.get_database_backend(), self.lease().await?).await
     }
 
     pub(super) async fn ping(&self) -> Result<(), DbErr> {
@@ -168,12 +158,16 @@ impl Pool {
 }
 
 impl Shared {
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn pop_idle(&self) -> Option<Idle> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.idle().pop()
     }
 
     fn take_idle(&self) -> Vec<Idle> {
-        mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner))
+        mem::take(&mut self.idle())
     }
 
     /// Closes what nobody has. One that was silent, or lost, is seldom the only one, and to try them one after another would
@@ -187,7 +181,7 @@ impl Shared {
         if self.patience.is_none() || since < TRUSTED_IDLE_TIME {
             return true;
         }
-        since < MAX_IDLE_TIME && matches!(timeout(SIGN_OF_LIFE, idle.connection.ping()).await, Ok(Ok(())))
+        since < MAX_IDLE_TIME && within(Some(SIGN_OF_LIFE), idle.connection.ping()).await.is_ok()
     }
 
     fn put_back(&self, connection: Connection, opened: Instant) {
@@ -199,14 +193,11 @@ impl Shared {
             return;
         }
         let since = Instant::now();
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Idle {
-                connection,
-                opened,
-                since,
-            });
+        self.idle().push(Idle {
+            connection,
+            opened,
+            since,
+        });
     }
 }
 
@@ -240,18 +231,33 @@ impl Lease {
             return Err(lost("the connection to the database was lost before"));
         };
         let standing = mem::replace(&mut self.standing, Standing::Unknown);
-        let outcome = match self.pool.patience {
-            None => work(connection).await,
-            Some(patience) => timeout(patience, work(connection))
-                .await
-                .unwrap_or_else(|_| Err(lost("the database does not answer"))),
-        };
+        let outcome = within(self.pool.patience, work(connection)).await;
         self.standing = standing;
         if outcome.as_ref().is_err_and(is_broken) {
             self.connection = None;
             self.pool.distrust();
         }
         outcome
+    }
+
+    async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.run(async |connection| connection.execute(statement).await)
+            .await
+    }
+
+    async fn execute_unprepared(&mut self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.run(async |connection| connection.execute_unprepared(sql).await)
+            .await
+    }
+
+    async fn query_one(&mut self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.run(async |connection| connection.query_one(statement).await)
+            .await
+    }
+
+    async fn query_all(&mut self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.run(async |connection| connection.query_all(statement).await)
+            .await
     }
 }
 
@@ -267,12 +273,8 @@ impl Drop for Lease {
         if let Ok(runtime) = Handle::try_current() {
             let (pool, permit, opened) = (self.pool.clone(), self.permit.take(), self.opened);
             runtime.spawn(async move {
-                let rolled_back = if pool.patience.is_some() {
-                    matches!(timeout(SIGN_OF_LIFE, connection.roll_back()).await, Ok(Ok(())))
-                } else {
-                    connection.roll_back().await.is_ok()
-                };
-                if rolled_back {
+                let bound = pool.patience.map(|_| SIGN_OF_LIFE);
+                if within(bound, connection.roll_back()).await.is_ok() {
                     pool.put_back(connection, opened);
                 } else {
                     pool.distrust();
@@ -280,6 +282,19 @@ impl Drop for Lease {
                 drop(permit);
             });
         }
+    }
+}
+
+/// Waits for an answer of the database. `None`: as long as it takes.
+async fn within<T>(
+    bound: Option<Duration>,
+    answer: impl Future<Output = Result<T, DbErr>>,
+) -> Result<T, DbErr> {
+    match bound {
+        None => answer.await,
+        Some(bound) => timeout(bound, answer)
+            .await
+            .unwrap_or_else(|_| Err(lost("the database does not answer"))),
     }
 }
 
@@ -307,141 +322,5 @@ impl ConnectionTrait for Pool {
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         self.lease().await?.query_all(statement).await
-    }
-}
-
-impl Lease {
-    async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.run(async |connection| connection.execute(statement).await)
-            .await
-    }
-
-    async fn execute_unprepared(&mut self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.run(async |connection| connection.execute_unprepared(sql).await)
-            .await
-    }
-
-    async fn query_one(&mut self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.run(async |connection| connection.query_one(statement).await)
-            .await
-    }
-
-    async fn query_all(&mut self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.run(async |connection| connection.query_all(statement).await)
-            .await
-    }
-}
-
-/// What begins a transaction that writes. What was locked is read in it as it is then, and not as it was when the transaction
-/// began: READ COMMITTED, as sessions of MySQL are told when they connect. SQLite has no levels; there, a transaction that
-/// reads first and writes later would fail if another wrote between.
-fn begin(backend: DbBackend) -> &'static str {
-    match backend {
-        DbBackend::Postgres => "BEGIN ISOLATION LEVEL READ COMMITTED",
-        DbBackend::MySql => "START TRANSACTION",
-        _ => "BEGIN IMMEDIATE",
-    }
-}
-
-/// A transaction. It is rolled back unless it is committed.
-///
-/// On SQLite it begins with its first statement: each trip to the thread of a connection costs more than most statements, so
-/// BEGIN goes along with the first, and along with COMMIT whatever nobody has to know the outcome of before.
-pub struct Transaction {
-    backend: DbBackend,
-    /// Nobody waits for it: a transaction does one thing after another.
-    work: tokio::sync::Mutex<Work>,
-}
-
-struct Work {
-    lease: Lease,
-    is_begun: bool,
-    /// What is executed right before COMMIT.
-    at_commit: Vec<Statement>,
-}
-
-impl Work {
-    /// Notes that from now on, and until it is committed, the transaction has to be rolled back.
-    fn begin(&mut self) {
-        self.is_begun = true;
-        self.lease.standing = Standing::Unknown;
-    }
-
-    /// The connection, and the statement with what has to go before it.
-    fn next(&mut self, mut statement: Statement) -> (&mut Lease, Statement) {
-        if !self.is_begun {
-            self.begin();
-            statement.sql = format!("{}; {}", begin(statement.db_backend), statement.sql);
-        }
-        (&mut self.lease, statement)
-    }
-}
-
-impl Transaction {
-    /// Has a statement executed right before COMMIT, after all others. If it fails, so does [`Self::commit`], and nothing is
-    /// committed.
-    pub(super) async fn at_commit(&self, statement: Statement) {
-        self.work.lock().await.at_commit.push(statement);
-    }
-
-    /// Commits it.
-    ///
-    /// # Errors
-    /// [`StoreError::Conflict`] when it certainly did not commit; else nobody knows whether it did.
-    pub async fn commit(self) -> Result<(), StoreError> {
-        let mut work = self.work.into_inner();
-        let statements = mem::take(&mut work.at_commit);
-        if statements.is_empty() && !work.is_begun {
-            return Ok(());
-        }
-        if self.backend == DbBackend::Sqlite {
-            let (mut sql, mut values) = (String::new(), Vec::new());
-            for statement in statements {
-                sql.push_str(&statement.sql);
-                sql.push_str("; ");
-                values.extend(statement.values.into_iter().flatten());
-            }
-            sql.push_str("COMMIT");
-            let (lease, all) = work.next(Statement::from_sql_and_values(self.backend, sql, values));
-            lease.execute(all).await?;
-        } else {
-            for statement in statements {
-                work.lease.execute(statement).await?;
-            }
-            work.lease.execute_unprepared("COMMIT").await?;
-        }
-        work.lease.standing = Standing::Good;
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl ConnectionTrait for Transaction {
-    fn get_database_backend(&self) -> DbBackend {
-        self.backend
-    }
-
-    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let mut work = self.work.lock().await;
-        let (lease, statement) = work.next(statement);
-        lease.execute(statement).await
-    }
-
-    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        let mut work = self.work.lock().await;
-        let (lease, statement) = work.next(Statement::from_string(self.backend, sql));
-        lease.execute_unprepared(&statement.sql).await
-    }
-
-    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        let mut work = self.work.lock().await;
-        let (lease, statement) = work.next(statement);
-        lease.query_one(statement).await
-    }
-
-    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let mut work = self.work.lock().await;
-        let (lease, statement) = work.next(statement);
-        lease.query_all(statement).await
     }
 }

@@ -1,11 +1,10 @@
 //! The commands of an operator: createsuperuser, changepassword, phone-check, calibrate.
 
-use std::io::{Read as _, Write as _};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use tonic::Code;
 
-use crate::support::binary::ServerProcess;
+use crate::support::binary::{ServerProcess, at_a_terminal};
 use crate::support::place::Place;
 use crate::support::refusal::assert_refused;
 use crate::support::{OTHER_PASSWORD, PASSWORD, connect, credentials, registration, validation};
@@ -161,33 +160,12 @@ async fn phone_check_writes_a_line_for_each_number() {
     assert!(!place.path().join("phone-identity.db").exists());
 }
 
-/// Runs createsuperuser on a terminal of its own (`script` makes one), and answers each question when it is asked.
-fn create_at_a_terminal(place: &Place, answers: [&str; 2]) -> (bool, String) {
-    let create = format!(
-        "{} createsuperuser --phone-number +998901234567",
-        env!("CARGO_BIN_EXE_phone-identity")
-    );
-    let mut child = Command::new("script")
-        .args(["-qec", &create, "/dev/null"])
-        .current_dir(place.path())
-        .env_clear()
-        .envs(place.environment())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let mut shown = String::new();
-    for (question, answer) in ["Password: ", "Password (again): "].into_iter().zip(answers) {
-        while !shown.ends_with(question) {
-            let mut byte = [0];
-            screen.read_exact(&mut byte).unwrap();
-            shown.push(byte[0].into());
-        }
-        writeln!(keyboard, "{answer}").unwrap();
-    }
-    screen.read_to_string(&mut shown).unwrap();
-    (child.wait().unwrap().success(), shown)
+/// Runs createsuperuser at a terminal, and says whether it succeeded and what was shown.
+fn create_at_a_terminal(place: &Place, [first, second]: [&str; 2]) -> (bool, String) {
+    let create = "createsuperuser --phone-number +998901234567";
+    let dialogue = [("Password: ", first), ("Password (again): ", second)];
+    let (code, shown) = at_a_terminal(place, create, &dialogue);
+    (code == Some(0), shown)
 }
 
 #[tokio::test]

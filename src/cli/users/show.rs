@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use chrono::SecondsFormat;
 use serde::Serialize;
 
+use crate::cli::exact;
 use crate::clock::Timestamp;
 use crate::domain::user::{Locale, UserStatus};
 use crate::service::admin::ManagedUser;
@@ -168,10 +169,6 @@ fn row([id, number, status, flags, verified, joined, last_login]: [&str; 7]) -> 
         io::stdout().lock(),
         "{id:<36}  {number:<21}  {status:<20}  {flags:<17}  {verified:<20}  {joined:<20}  {last_login}"
     )
-}
-
-fn exact(time: Timestamp) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 fn seconds(time: Option<Timestamp>) -> String {

@@ -1,17 +1,17 @@
 //! What people do with their own account: change it, deactivate it, delete it.
 
-use super::Accounts;
+use super::{Accounts, keep_a_superuser};
 use crate::domain::audit::{Action, Attempt, Field};
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::user::{Locale, User, UserId, UserStatus};
 use crate::error::Error;
-use crate::service::audit::erase;
+use crate::service::audit::{erase, fields_of};
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
-use crate::store::{Transaction, audit, changes, locks, sessions, users};
+use crate::store::{Transaction, audit, changes, sessions, users};
 
 /// What to change about a person; `None` stays as it is.
 #[derive(Debug, Default)]
@@ -31,27 +31,13 @@ impl ProfileUpdate {
             password,
             locale,
         } = self;
-        fields(phone_number.is_some(), password.is_some(), locale.is_some())
+        let fields = [
+            phone_number.as_ref().map(|_| Field::PhoneNumber),
+            password.as_ref().map(|_| Field::Password),
+            locale.as_ref().map(|_| Field::Locale),
+        ];
+        fields.into_iter().flatten().collect()
     }
-}
-
-fn fields_of(change: &Change) -> Vec<Field> {
-    fields(
-        change.phone_number.is_some(),
-        change.password_hash.is_some(),
-        change.locale.is_some(),
-    )
-}
-
-fn fields(phone_number: bool, password: bool, locale: bool) -> Vec<Field> {
-    let all = [
-        (phone_number, Field::PhoneNumber),
-        (password, Field::Password),
-        (locale, Field::Locale),
-    ];
-    all.into_iter()
-        .filter_map(|(is_there, field)| is_there.then_some(field))
-        .collect()
 }
 
 /// How a person has shown that it is they who ask.
@@ -242,8 +228,7 @@ impl Accounts {
         }
     }
 
-    /// As [`Self::lock_proved_actor`], for somebody who leaves: the last active superuser may not. Whether they are one is
-    /// read under the lock of their row; the superusers' lock is taken after it by everybody, and only by superusers.
+    /// As [`Self::lock_proved_actor`], for somebody who leaves: the last active superuser may not.
     async fn lock_leaving_actor(
         &self,
         tx: &Transaction,
@@ -251,12 +236,7 @@ impl Accounts {
         proof: &Proof,
     ) -> Result<Account, Error> {
         let account = self.lock_proved_actor(tx, actor, proof).await?;
-        if account.user.is_superuser {
-            locks::lock_superusers(tx).await?;
-            if !users::other_superuser_exists(tx, account.user.id).await? {
-                return Err(Error::LastSuperuser);
-            }
-        }
+        keep_a_superuser(tx, &account.user).await?;
         Ok(account)
     }
 }

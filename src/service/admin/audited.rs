@@ -1,11 +1,10 @@
 //! What the audit log has of administration. What only reads is not in it.
 
 use super::{Admin, Administrator};
-use crate::domain::audit::{self, Attempt, Field};
+use crate::domain::audit::{self, Attempt};
 use crate::domain::rights::Action;
 use crate::domain::user::UserId;
 use crate::error::Error;
-use crate::store::users::Change;
 
 impl Administrator {
     /// What they are about to do to a person, in the audit log. `None`: nothing that belongs there.
@@ -67,15 +66,4 @@ impl Admin {
             _ => outcome,
         }
     }
-}
-
-/// What of a person administration changes.
-pub(super) fn fields_of(change: &Change) -> Vec<Field> {
-    let fields = [
-        change.status.map(|_| Field::Status),
-        change.is_staff.map(|_| Field::IsStaff),
-        change.is_superuser.map(|_| Field::IsSuperuser),
-        change.password_hash.as_ref().map(|_| Field::Password),
-    ];
-    fields.into_iter().flatten().collect()
 }

@@ -1,18 +1,17 @@
 //! Changes of one person by administration.
 
-use super::audited::fields_of;
 use super::{Admin, Administrator, Etag, ManagedUser};
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::rights::Action;
 use crate::domain::user::{User, UserId, UserStatus};
 use crate::error::Error;
-use crate::service::accounts::new_user;
-use crate::service::audit::erase;
+use crate::service::accounts::{keep_a_superuser, new_user};
+use crate::service::audit::{erase, fields_of};
 use crate::service::retry::retry;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
-use crate::store::{Transaction, audit, changes, locks, sessions, users};
+use crate::store::{Transaction, audit, changes, sessions, users};
 
 /// A person to be.
 #[derive(Debug)]
@@ -277,20 +276,6 @@ impl Admin {
             self.accounts.changes.commit(tx, &[change]).await
         });
         self.noted(by, Action::Delete, Some(id), outcome.await).await
-    }
-}
-
-/// Somebody who is about to be a superuser no more, or not active, must not be the last one. To be called under the lock of
-/// their row.
-async fn keep_a_superuser(tx: &Transaction, leaving: &User) -> Result<(), Error> {
-    if !leaving.is_superuser || !leaving.is_active() {
-        return Ok(());
-    }
-    locks::lock_superusers(tx).await?;
-    if users::other_superuser_exists(tx, leaving.id).await? {
-        Ok(())
-    } else {
-        Err(Error::LastSuperuser)
     }
 }
 

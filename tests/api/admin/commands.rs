@@ -1,11 +1,10 @@
 //! `phone-identity users`: administration at the command line, beside a running server.
 
-use std::io::{Read as _, Write as _};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use tonic::Code;
 
-use crate::support::binary::ServerProcess;
+use crate::support::binary::{ServerProcess, at_a_terminal};
 use crate::support::place::Place;
 use crate::support::refusal::assert_refused;
 use crate::support::{PASSWORD, connect, credentials, registration, validation};
@@ -255,7 +254,6 @@ pub(crate) fn strong(token: &str) -> phone_identity::proto::v1::ValidateSessionR
     }
 }
 
-/// On a terminal of its own (`script` makes one), deletion asks.
 #[tokio::test]
 async fn at_a_terminal_deletion_asks() {
     let place = Place::new().await;
@@ -265,27 +263,9 @@ async fn at_a_terminal_deletion_asks() {
             .success()
     );
     let delete = |answer: &str| {
-        let command = format!("{} users delete {FIRST}", env!("CARGO_BIN_EXE_phone-identity"));
-        let mut child = Command::new("script")
-            .args(["-qec", &command, "/dev/null"])
-            .current_dir(place.path())
-            .env_clear()
-            .envs(place.environment())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut shown = String::new();
-        while !shown.ends_with("[y/N] ") {
-            let mut byte = [0];
-            screen.read_exact(&mut byte).unwrap();
-            shown.push(byte[0].into());
-        }
+        let (code, shown) = at_a_terminal(&place, &format!("users delete {FIRST}"), &[("[y/N] ", answer)]);
         assert!(shown.contains(&format!("Delete {FIRST} (")), "{shown}");
-        writeln!(keyboard, "{answer}").unwrap();
-        screen.read_to_string(&mut shown).unwrap();
-        (child.wait().unwrap().code(), shown)
+        (code, shown)
     };
     for no in ["", "n", "nay"] {
         let (code, shown) = delete(no);

@@ -46,6 +46,17 @@ fn status_of(headers: &HeaderMap) -> Status {
     Status::from_header_map(headers).expect("no status")
 }
 
+/// Sends the bytes one by one, again and again, until the server has closed the connection.
+async fn drip_until_closed(mut connection: RawConnection, bytes: &[u8], period: Duration) {
+    let mut drops = tokio::time::interval(period);
+    for byte in bytes.iter().cycle() {
+        drops.tick().await;
+        if connection.send(&[*byte]).await.is_err() {
+            return;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_does_not_begin_is_not_waited_for() {
     let server = TestServer::start_with(&["--handshake-timeout=200ms"]).await;
@@ -56,14 +67,8 @@ async fn a_client_that_does_not_begin_is_not_waited_for() {
         connection.closed().await;
     }
     // One byte now and then is no beginning either.
-    let mut connection = RawConnection::connect(server.address).await;
-    let mut drops = tokio::time::interval(Duration::from_millis(20));
-    for byte in OPENING.iter().cycle() {
-        drops.tick().await;
-        if connection.send(&[*byte]).await.is_err() {
-            return;
-        }
-    }
+    let connection = RawConnection::connect(server.address).await;
+    drip_until_closed(connection, OPENING, Duration::from_millis(20)).await;
 }
 
 #[tokio::test]
@@ -92,14 +97,8 @@ async fn a_client_that_stops_in_the_middle_of_a_frame_is_closed() {
         connection.closed().await;
     }
     // One that sends its headers byte by byte says nothing else, and cannot.
-    let mut connection = RawConnection::open(server.address).await;
-    let mut drops = tokio::time::interval(Duration::from_millis(5));
-    for byte in headers.iter().cycle() {
-        drops.tick().await;
-        if connection.send(&[*byte]).await.is_err() {
-            return;
-        }
-    }
+    let connection = RawConnection::open(server.address).await;
+    drip_until_closed(connection, &headers, Duration::from_millis(5)).await;
 }
 
 #[tokio::test]

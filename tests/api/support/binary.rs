@@ -1,6 +1,6 @@
 //! The real binary, as a process.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -33,6 +33,37 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Output {
         .unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
+}
+
+/// Runs a command on a terminal of its own (`script` makes one), gives each answer when its question is asked, and says how the
+/// command ended and what the terminal showed.
+pub(crate) fn at_a_terminal(
+    place: &Place,
+    arguments: &str,
+    dialogue: &[(&str, &str)],
+) -> (Option<i32>, String) {
+    let command = format!("{} {arguments}", env!("CARGO_BIN_EXE_phone-identity"));
+    let mut child = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .current_dir(place.path())
+        .env_clear()
+        .envs(place.environment())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut shown = String::new();
+    for (question, answer) in dialogue {
+        while !shown.ends_with(question) {
+            let mut byte = [0];
+            screen.read_exact(&mut byte).unwrap();
+            shown.push(byte[0].into());
+        }
+        writeln!(keyboard, "{answer}").unwrap();
+    }
+    screen.read_to_string(&mut shown).unwrap();
+    (child.wait().unwrap().code(), shown)
 }
 
 /// A serving process. It is killed when it is dropped.

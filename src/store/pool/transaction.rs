@@ -1,0 +1,141 @@
+//! Transactions.
+
+use std::mem;
+
+use sea_orm::prelude::async_trait::async_trait;
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
+use tokio::sync::Mutex;
+
+use super::{Lease, Standing};
+use crate::store::StoreError;
+
+/// What begins a transaction that writes. What was locked is read in it as it is then, and not as it was when the transaction
+/// began: READ COMMITTED, as sessions of MySQL are told when they connect. SQLite has no levels; there, a transaction that
+/// reads first and writes later would fail if another wrote between.
+fn begin(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Postgres => "BEGIN ISOLATION LEVEL READ COMMITTED",
+        DbBackend::MySql => "START TRANSACTION",
+        _ => "BEGIN IMMEDIATE",
+    }
+}
+
+/// A transaction. It is rolled back unless it is committed.
+///
+/// On SQLite it begins with its first statement: each trip to the thread of a connection costs more than most statements, so
+/// BEGIN goes along with the first, and along with COMMIT whatever nobody has to know the outcome of before.
+pub struct Transaction {
+    backend: DbBackend,
+    /// Nobody waits for it: a transaction does one thing after another.
+    work: Mutex<Work>,
+}
+
+struct Work {
+    lease: Lease,
+    is_begun: bool,
+    /// What is executed right before COMMIT.
+    at_commit: Vec<Statement>,
+}
+
+impl Work {
+    /// Notes that from now on, and until it is committed, the transaction has to be rolled back.
+    fn begin(&mut self) {
+        self.is_begun = true;
+        self.lease.standing = Standing::Unknown;
+    }
+
+    /// The connection, and the statement with what has to go before it.
+    fn next(&mut self, mut statement: Statement) -> (&mut Lease, Statement) {
+        if !self.is_begun {
+            self.begin();
+            statement.sql = format!("{}; {}", begin(statement.db_backend), statement.sql);
+        }
+        (&mut self.lease, statement)
+    }
+}
+
+impl Transaction {
+    /// Begins one on this connection.
+    pub(super) async fn begin(backend: DbBackend, lease: Lease) -> Result<Self, DbErr> {
+        let mut work = Work {
+            lease,
+            is_begun: false,
+            at_commit: Vec::new(),
+        };
+        if backend != DbBackend::Sqlite {
+            work.begin();
+            work.lease.execute_unprepared(begin(backend)).await?;
+        }
+        Ok(Self {
+            backend,
+            work: Mutex::new(work),
+        })
+    }
+
+    /// Has a statement executed right before COMMIT, after all others. If it fails, so does [`Self::commit`], and nothing is
+    /// committed.
+    pub(in crate::store) async fn at_commit(&self, statement: Statement) {
+        self.work.lock().await.at_commit.push(statement);
+    }
+
+    /// Commits it.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when it certainly did not commit; else nobody knows whether it did.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        let mut work = self.work.into_inner();
+        let statements = mem::take(&mut work.at_commit);
+        if statements.is_empty() && !work.is_begun {
+            return Ok(());
+        }
+        if self.backend == DbBackend::Sqlite {
+            let (mut sql, mut values) = (String::new(), Vec::new());
+            for statement in statements {
+                sql.push_str(&statement.sql);
+                sql.push_str("; ");
+                values.extend(statement.values.into_iter().flatten());
+            }
+            sql.push_str("COMMIT");
+            let (lease, all) = work.next(Statement::from_sql_and_values(self.backend, sql, values));
+            lease.execute(all).await?;
+        } else {
+            for statement in statements {
+                work.lease.execute(statement).await?;
+            }
+            work.lease.execute_unprepared("COMMIT").await?;
+        }
+        work.lease.standing = Standing::Good;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ConnectionTrait for Transaction {
+    fn get_database_backend(&self) -> DbBackend {
+        self.backend
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        let mut work = self.work.lock().await;
+        let (lease, statement) = work.next(statement);
+        lease.execute(statement).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        let mut work = self.work.lock().await;
+        let (lease, statement) = work.next(Statement::from_string(self.backend, sql));
+        lease.execute_unprepared(&statement.sql).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        let mut work = self.work.lock().await;
+        let (lease, statement) = work.next(statement);
+        lease.query_one(statement).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let mut work = self.work.lock().await;
+        let (lease, statement) = work.next(statement);
+        lease.query_all(statement).await
+    }
+}
