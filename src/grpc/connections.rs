@@ -56,7 +56,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often it is told, at most, that connections are refused.
 const TELLING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long a client without a call may take to say that it has understood that the process ends.
+/// How long a client without a call may take to say that it has understood that the process ends; and any client, to close its
+/// side of a connection on which everything was said.
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
 /// The bounds.

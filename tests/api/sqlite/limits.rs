@@ -10,8 +10,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::support::raw::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, OPENING, RST_STREAM, RawConnection,
-    call_fields, field, frame, frames,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, OPENING, PING, RST_STREAM,
+    RawConnection, call_fields, field, frame, frames,
 };
 use crate::support::refusal::{assert_refused, refusal};
 use crate::support::{PASSWORD, TestServer, channel, next_phone_number, registration, validation};
@@ -184,6 +184,24 @@ async fn an_idle_client_that_does_not_go_is_cut_off() {
     let sent = RawConnection::open(server.address).await.closed().await;
     let goaways = frames(&sent).into_iter().filter(|(kind, ..)| *kind == GOAWAY);
     assert!(goaways.count() >= 1);
+}
+
+/// What a client has sent before it knew that the server is done is no reason for a reset, which would take answers from it
+/// that it has not read.
+#[tokio::test]
+async fn a_client_that_is_told_to_go_may_end_what_it_was_saying() {
+    let server = TestServer::start_with(&["--max-connection-age=100ms"]).await;
+    let mut connection = RawConnection::open(server.address).await;
+    let asked = connection.received(PING).await;
+    connection.send(&frame(PING, ACK, 0, &asked)).await.unwrap();
+    connection.heard_out().await;
+    let headers = frame(HEADERS, END_HEADERS, 1, &call_fields(VALIDATE_SESSION));
+    for _ in 0..3 {
+        // A reset by one of them would be the error of the next.
+        connection.send(&headers).await.unwrap();
+    }
+    // But not for ever.
+    drip_until_closed(connection, &headers, Duration::from_millis(20)).await;
 }
 
 #[tokio::test]

@@ -18,8 +18,10 @@ pub(crate) const DATA: u8 = 0x0;
 pub(crate) const HEADERS: u8 = 0x1;
 pub(crate) const RST_STREAM: u8 = 0x3;
 pub(crate) const SETTINGS: u8 = 0x4;
+pub(crate) const PING: u8 = 0x6;
 pub(crate) const GOAWAY: u8 = 0x7;
 pub(crate) const CONTINUATION: u8 = 0x9;
+pub(crate) const ACK: u8 = 0x1;
 pub(crate) const END_STREAM: u8 = 0x1;
 pub(crate) const END_HEADERS: u8 = 0x4;
 
@@ -96,6 +98,32 @@ impl RawConnection {
             .await
             .expect("the server does not close the connection");
         received
+    }
+
+    /// Reads until the server has sent a frame of this kind, and gives its payload.
+    pub(crate) async fn received(&mut self, kind: u8) -> Vec<u8> {
+        let mut received = Vec::new();
+        let reading = async {
+            loop {
+                let found = frames(&received).into_iter().find(|frame| frame.0 == kind);
+                if let Some((_, _, payload)) = found {
+                    return payload;
+                }
+                assert!(self.0.read_buf(&mut received).await.unwrap() > 0, "{received:?}");
+            }
+        };
+        timeout(PATIENCE, reading)
+            .await
+            .expect("the server does not send it")
+    }
+
+    /// Waits until the server says no more, and has not reset the connection.
+    pub(crate) async fn heard_out(&mut self) {
+        let mut received = Vec::new();
+        timeout(PATIENCE, self.0.read_to_end(&mut received))
+            .await
+            .expect("the server does not end")
+            .unwrap();
     }
 
     /// Reads for as long as the server sends without a pause.
