@@ -22,6 +22,7 @@ use crate::service::admin::Admin;
 use crate::service::change_log::ChangeLog;
 use crate::service::hasher::{HashError, Hasher};
 use crate::service::sessions::Sessions;
+use crate::service::throttle::Throttle;
 use crate::store::{Store, StoreError};
 
 /// The names under which health says whether calls can be served.
@@ -67,12 +68,14 @@ impl App {
         let tasks = TaskTracker::new();
         let policy = settings.policy();
         let changes = ChangeLog::new(clock.clone(), settings.staleness_bound);
+        let throttle = Throttle::new(store.clone(), clock.clone(), settings.throttle.limits()?);
         let accounts = Accounts::new(
             store.clone(),
             hasher.clone(),
             clock.clone(),
             policy,
             changes.clone(),
+            throttle,
             tasks.clone(),
         );
         let sessions = Sessions::new(store.clone(), clock, settings.sessions()?, changes);

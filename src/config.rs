@@ -3,6 +3,7 @@
 //! A setting called `--some-thing` is also `PHONE_IDENTITY_SOME_THING`. An empty value means unset. Secrets come by
 //! environment or `..._FILE` only, and no help and no error shows them.
 
+mod throttle;
 mod wire;
 
 use std::fs;
@@ -24,7 +25,7 @@ use crate::service::accounts::Policy;
 use crate::service::hasher::{self, EngineChoice, PepperError, Peppers};
 use crate::service::sessions;
 use crate::store;
-
+pub use throttle::ThrottleSettings;
 pub use wire::WireSettings;
 
 const DEFAULT_DATABASE_URL: &str = "sqlite://phone-identity.db";
@@ -146,6 +147,10 @@ pub struct Settings {
     #[arg(global = true, long, env = "PHONE_IDENTITY_FAILED_SIGN_IN_TIME", value_name = "DURATION",
         default_value = "100ms", value_parser = duration)]
     pub failed_sign_in_time: Duration,
+
+    /// How attempts are slowed down.
+    #[command(flatten)]
+    pub throttle: ThrottleSettings,
 
     /// Argon2id memory size m, in KiB
     #[arg(global = true, long, env = "PHONE_IDENTITY_ARGON2_MEMORY_KIB", value_name = "NUMBER", default_value = "19456",
@@ -284,6 +289,8 @@ impl Settings {
             max_sessions: self.max_sessions,
             reauthentication_window: self.reauthentication_window,
             failed_sign_in_time: self.failed_sign_in_time,
+            device_lifetime: self.throttle.device_lifetime,
+            max_devices: self.throttle.max_devices,
         }
     }
 
@@ -363,6 +370,12 @@ pub enum ConfigError {
     /// A failed sign-in would never be answered.
     #[error("--failed-sign-in-time is not less than --request-timeout")]
     FailedSignInTime,
+    /// The delays of throttling contradict each other.
+    #[error("--throttle-base-delay is longer than --throttle-max-delay")]
+    ThrottleDelays,
+    /// Throttling would remember for too long.
+    #[error("a --throttle-...-attempts times its --throttle-...-recovery is longer than ten years")]
+    ThrottleMemory,
     /// The peppers are given twice.
     #[error("PHONE_IDENTITY_PEPPERS and PHONE_IDENTITY_PEPPERS_FILE are both given")]
     PeppersTwice,

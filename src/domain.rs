@@ -2,11 +2,13 @@
 
 pub mod audit;
 pub mod caller;
+pub mod device;
 pub mod password;
 pub mod phone;
 pub mod rights;
 pub mod rules;
 pub mod session;
+pub mod throttle;
 pub mod token;
 pub mod user;
 

@@ -54,6 +54,12 @@ pub enum Error {
     /// This would remove the last active superuser.
     #[error("last superuser")]
     LastSuperuser,
+    /// There were too many attempts without success.
+    #[error("too many attempts")]
+    TooManyAttempts {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// More passwords are waiting to be hashed than the queue takes.
     #[error("hashing queue full")]
     Overloaded {

@@ -7,3 +7,4 @@ pub mod change_log;
 pub mod hasher;
 mod retry;
 pub mod sessions;
+pub mod throttle;

@@ -2,10 +2,12 @@
 //!
 //! Policy, time and transactions are the service's; nothing of SeaORM leaves this module but the handles.
 
+pub mod attempts;
 pub mod audit;
 mod backup;
 pub mod changes;
 mod connection;
+pub mod devices;
 mod entity;
 mod error;
 pub mod locks;

@@ -15,6 +15,7 @@ error-phone-number-taken = This phone number is already registered.
 error-account-deactivated = This account is deactivated.
 error-reauthentication-required = Please enter your password once more.
 error-last-superuser = The last administrator cannot leave.
+error-too-many-attempts = Too many attempts. Please wait a little before you try again.
 error-overloaded = Too many people are signing in right now. Please try again in a moment.
 error-database-unavailable = The service is not available right now. Please try again in a moment.
 error-internal = Something went wrong. Please try again later.

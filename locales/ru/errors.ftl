@@ -12,6 +12,7 @@ error-phone-number-taken = Этот номер телефона уже заре�
 error-account-deactivated = Эта учётная запись отключена.
 error-reauthentication-required = Введите пароль ещё раз.
 error-last-superuser = Последнего администратора удалить нельзя.
+error-too-many-attempts = Слишком много попыток. Подождите немного и попробуйте ещё раз.
 error-overloaded = Сейчас входит слишком много людей. Попробуйте чуть позже.
 error-database-unavailable = Сервис сейчас недоступен. Попробуйте чуть позже.
 error-internal = Что-то пошло не так. Попробуйте позже.

@@ -12,6 +12,7 @@ error-phone-number-taken = Bu telefon numarası zaten kayıtlı.
 error-account-deactivated = Bu hesap devre dışı.
 error-reauthentication-required = Lütfen parolanızı bir kez daha girin.
 error-last-superuser = Son yönetici ayrılamaz.
+error-too-many-attempts = Çok fazla deneme yapıldı. Lütfen biraz bekleyip tekrar deneyin.
 error-overloaded = Şu anda çok fazla kişi giriş yapıyor. Lütfen biraz sonra tekrar deneyin.
 error-database-unavailable = Hizmet şu anda kullanılamıyor. Lütfen biraz sonra tekrar deneyin.
 error-internal = Bir şeyler ters gitti. Lütfen daha sonra tekrar deneyin.

@@ -12,6 +12,7 @@ error-phone-number-taken = Bu telefon raqami allaqachon roʻyxatdan oʻtgan.
 error-account-deactivated = Bu hisob faolsizlantirilgan.
 error-reauthentication-required = Parolingizni yana bir marta kiriting.
 error-last-superuser = Oxirgi administratorni oʻchirib boʻlmaydi.
+error-too-many-attempts = Urinishlar juda koʻp boʻldi. Iltimos, biroz kutib, qayta urinib koʻring.
 error-overloaded = Hozir juda koʻp odam kirmoqda. Birozdan keyin urinib koʻring.
 error-database-unavailable = Xizmat hozir ishlamayapti. Birozdan keyin urinib koʻring.
 error-internal = Nimadir xato ketdi. Keyinroq urinib koʻring.

@@ -15,6 +15,7 @@ mod m20261124_000001_users_and_sessions;
 mod m20261124_000002_change_log;
 mod m20261124_000004_audit_log;
 mod m20261124_000005_administration;
+mod m20261124_000006_attempts_and_devices;
 
 /// All migrations, the oldest first.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000002_change_log::Migration),
             Box::new(m20261124_000004_audit_log::Migration),
             Box::new(m20261124_000005_administration::Migration),
+            Box::new(m20261124_000006_attempts_and_devices::Migration),
         ]
     }
 

@@ -1,6 +1,6 @@
-//! Session tokens: opaque secrets that stand for a session.
+//! Tokens: opaque secrets that stand for a session, or for a device.
 //!
-//! A token is `pid_`, 44 characters of base62 (32 random bytes as two halves of 128 bits, 22 characters each), and 6
+//! A token is `pid_` (of a device `pdv_`), 44 characters of base62 (32 random bytes as two halves of 128 bits, 22 characters each), and 6
 //! characters of base62 with the CRC-32 of all that stands before them: 54 characters. The prefix lets secret scanners
 //! find leaked tokens, and the checksum refuses garbage before anything is looked up. Only the SHA-256 of a token is
 //! stored; a token has 256 bits of chance, so neither salt nor slow hash is needed.
@@ -13,7 +13,10 @@ use thiserror::Error;
 
 use super::RandomError;
 
+/// Of sessions.
 const PREFIX: &str = "pid_";
+/// Of devices. Of the same length.
+const DEVICE_PREFIX: &str = "pdv_";
 const HALF_LENGTH: usize = 22;
 const CHECKSUM_LENGTH: usize = 6;
 const CHECKSUM_START: usize = PREFIX.len() + 2 * HALF_LENGTH;
@@ -26,13 +29,25 @@ pub const TOKEN_LENGTH: usize = CHECKSUM_START + CHECKSUM_LENGTH;
 pub struct PlainToken(SecretString);
 
 impl PlainToken {
-    /// Makes a new token.
+    /// Makes a new token of a session.
     ///
     /// # Errors
     /// When the operating system gives no random bytes.
     pub fn generate() -> Result<Self, RandomError> {
+        Self::generate_with(PREFIX)
+    }
+
+    /// Makes a new token of a device.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bytes.
+    pub fn generate_for_device() -> Result<Self, RandomError> {
+        Self::generate_with(DEVICE_PREFIX)
+    }
+
+    fn generate_with(prefix: &str) -> Result<Self, RandomError> {
         let mut token = String::with_capacity(TOKEN_LENGTH);
-        token.push_str(PREFIX);
+        token.push_str(prefix);
         for _ in 0..2 {
             let mut half = [0; 16];
             getrandom::fill(&mut half)?;
@@ -42,7 +57,12 @@ impl PlainToken {
         Ok(Self(token.into()))
     }
 
-    /// The hash under which the session is stored.
+    /// A token that a caller sent, whose form was checked.
+    pub(crate) fn given(token: SecretString) -> Self {
+        Self(token)
+    }
+
+    /// The hash under which the session or the device is stored.
     #[must_use]
     pub fn hash(&self) -> TokenHash {
         TokenHash(Sha256::digest(self.0.expose_secret()).into())
@@ -60,13 +80,25 @@ impl PlainToken {
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
-    /// Checks the form of a token that a caller sent, and hashes it.
+    /// Checks the form of a session token that a caller sent, and hashes it.
     ///
     /// # Errors
     /// When the length, the prefix, a character or the checksum is not that of a token.
     pub fn of(token: &str) -> Result<Self, MalformedToken> {
+        Self::of_kind(token, PREFIX)
+    }
+
+    /// As [`Self::of`], for the token of a device.
+    ///
+    /// # Errors
+    /// Those of [`Self::of`].
+    pub fn of_device(token: &str) -> Result<Self, MalformedToken> {
+        Self::of_kind(token, DEVICE_PREFIX)
+    }
+
+    fn of_kind(token: &str, prefix: &str) -> Result<Self, MalformedToken> {
         if token.len() != TOKEN_LENGTH
-            || !token.starts_with(PREFIX)
+            || !token.starts_with(prefix)
             || !token.as_bytes()[PREFIX.len()..]
                 .iter()
                 .all(u8::is_ascii_alphanumeric)
@@ -107,7 +139,7 @@ impl fmt::Debug for TokenHash {
 
 /// The text is not a token: it is cut off, mistyped, or something else.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[error("malformed session token")]
+#[error("malformed token")]
 pub struct MalformedToken;
 
 /// The characters at the end of a token that begins with `signed`.
@@ -144,6 +176,16 @@ mod tests {
         assert!(text.starts_with("pid_"));
         assert_eq!(TokenHash::of(text), Ok(token.hash()));
         assert_ne!(text, PlainToken::generate().unwrap().expose());
+    }
+
+    #[test]
+    fn a_token_of_a_device_is_none_of_a_session() {
+        let token = PlainToken::generate_for_device().unwrap();
+        let text = token.expose();
+        assert_eq!((text.len(), &text[..4]), (54, "pdv_"));
+        assert_eq!(TokenHash::of_device(text), Ok(token.hash()));
+        assert_eq!(TokenHash::of(text), Err(MalformedToken));
+        assert_eq!(TokenHash::of_device(KNOWN), Err(MalformedToken));
     }
 
     #[test]

@@ -89,6 +89,7 @@ pub(super) async fn registration(
             password,
             client,
             caller: caller.clone(),
+            remember_device: request.remember_device,
         }),
         _ => Err(fields.into_error()),
     }
@@ -161,6 +162,7 @@ pub(super) fn credentials(
     let phone_number = fields.check_phone("phone_number", phone_number);
     let password = known_password(&mut fields, "password", request.password);
     let client = client(&mut fields, request.client);
+    let device_token = Some(SecretString::from(request.device_token));
     match (phone_number, password, client) {
         (Some(phone_number), Some(password), Some(client)) => Ok(Credentials {
             phone_number,
@@ -168,6 +170,8 @@ pub(super) fn credentials(
             client,
             caller: caller.clone(),
             reactivate: request.reactivate,
+            device_token: device_token.filter(|token| !token.expose_secret().is_empty()),
+            remember_device: request.remember_device,
         }),
         _ => Err(fields.into_error()),
     }

@@ -8,6 +8,7 @@ use super::{convert, metadata, parse, status};
 use crate::domain::caller::Caller;
 use crate::domain::rules::Rules;
 use crate::domain::session::Session;
+use crate::domain::token::PlainToken;
 use crate::error::Error;
 use crate::proto::v1;
 use crate::proto::v1::phone_identity_server::PhoneIdentity;
@@ -50,6 +51,10 @@ pub(super) fn split<T>(request: Request<T>) -> (Call, T) {
     (call, message)
 }
 
+fn device_token(token: Option<&PlainToken>) -> String {
+    token.map(|token| token.expose().to_owned()).unwrap_or_default()
+}
+
 impl PhoneIdentityHandlers {
     async fn actor(&self, call: &Call) -> Result<Actor, Error> {
         self.sessions
@@ -72,6 +77,7 @@ impl PhoneIdentityHandlers {
             user: Some(convert::user(&signed_in.user)),
             session: Some(self.session(&signed_in.session)),
             session_token: signed_in.token.expose().to_owned(),
+            device_token: device_token(signed_in.device_token.as_ref()),
         })
     }
 
@@ -86,6 +92,7 @@ impl PhoneIdentityHandlers {
             user: Some(convert::user(&signed_in.user)),
             session: Some(self.session(&signed_in.session)),
             session_token: signed_in.token.expose().to_owned(),
+            device_token: device_token(signed_in.device_token.as_ref()),
         })
     }
 

@@ -53,7 +53,7 @@ pub(super) fn of_error(error: &Error, language: Language) -> Status {
                 .map(|violation| field_violation(violation, language));
             details.set_bad_request(violations.collect::<Vec<_>>());
         }
-        Error::Overloaded { retry_after } => {
+        Error::Overloaded { retry_after } | Error::TooManyAttempts { retry_after } => {
             details.set_retry_info(Some(*retry_after));
         }
         Error::DatabaseUnavailable(_) => {
@@ -84,6 +84,7 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
         Error::AccountDeactivated => (Code::FailedPrecondition, ErrorReason::AccountDeactivated),
         Error::ReauthenticationRequired => (Code::FailedPrecondition, ErrorReason::ReauthenticationRequired),
         Error::LastSuperuser => (Code::FailedPrecondition, ErrorReason::LastSuperuser),
+        Error::TooManyAttempts { .. } => (Code::ResourceExhausted, ErrorReason::TooManyAttempts),
         Error::Overloaded { .. } => (Code::Unavailable, ErrorReason::Overloaded),
         Error::DatabaseUnavailable(_) => (Code::Unavailable, ErrorReason::DatabaseUnavailable),
         Error::Internal(_) => (Code::Internal, ErrorReason::Internal),
@@ -267,7 +268,7 @@ mod tests {
         let violations: Vec<String> = violations
             .map(|reason| text_id("violation", wire_name(reason.as_str_name(), VIOLATION_PREFIX)))
             .collect();
-        assert_eq!((errors.len(), violations.len()), (21, 30));
+        assert_eq!((errors.len(), violations.len()), (22, 30));
         for id in errors.iter().chain(&violations) {
             let english = Language::English.text(id, &[("min", 8)]);
             assert_ne!(english, *id, "no English text");

@@ -4,6 +4,7 @@
 //! again in the transaction, under a lock of the person's row, so that a sign-in with the old password cannot outlive
 //! a change of the password. What follows a hash finishes even if the caller goes away.
 
+mod device;
 mod profile;
 mod sign_in;
 
@@ -21,12 +22,14 @@ use super::change_log::ChangeLog;
 use super::hasher::Hasher;
 use super::retry::retry;
 use super::sessions::Actor;
+use super::throttle::{Reservation, Throttle};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::audit::{Action, Attempt, Field};
 use crate::domain::caller::Caller;
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::{AuthMethod, ClientInfo, Lifetimes, Session, SessionId};
+use crate::domain::throttle::Subject;
 use crate::domain::token::PlainToken;
 use crate::domain::user::{User, UserId, UserStatus};
 use crate::error::Error;
@@ -45,6 +48,10 @@ pub struct Policy {
     pub reauthentication_window: Duration,
     /// A failed sign-in is answered no sooner than this after it came.
     pub failed_sign_in_time: Duration,
+    /// How long a device is known after it was last used.
+    pub device_lifetime: Duration,
+    /// The most known devices of a person; the one that was not used for the longest time gives way.
+    pub max_devices: u32,
 }
 
 /// Deals with accounts. Cheap to clone.
@@ -56,6 +63,7 @@ pub struct Accounts {
     policy: Policy,
     pub(super) changes: ChangeLog,
     pub(super) audit: Audit,
+    throttle: Throttle,
     tasks: TaskTracker,
 }
 
@@ -70,6 +78,8 @@ pub struct Registration {
     pub client: ClientInfo,
     /// The service that they go through.
     pub caller: Caller,
+    /// Whether to give the device a token.
+    pub remember_device: bool,
 }
 
 /// Somebody who has just signed in.
@@ -81,6 +91,8 @@ pub struct SignedIn {
     pub session: Session,
     /// Its token, which is known to nobody else.
     pub token: PlainToken,
+    /// The token of the device, if it has one.
+    pub device_token: Option<PlainToken>,
 }
 
 impl Accounts {
@@ -92,6 +104,7 @@ impl Accounts {
         clock: Arc<dyn Clock>,
         policy: Policy,
         changes: ChangeLog,
+        throttle: Throttle,
         tasks: TaskTracker,
     ) -> Self {
         let audit = Audit::new(store.clone(), clock.clone(), tasks.clone());
@@ -102,6 +115,7 @@ impl Accounts {
             policy,
             changes,
             audit,
+            throttle,
             tasks,
         }
     }
@@ -117,31 +131,47 @@ impl Accounts {
     /// Creates a person and signs them in.
     ///
     /// # Errors
-    /// [`Error::PhoneNumberTaken`]; [`Error::Overloaded`].
+    /// [`Error::PhoneNumberTaken`]; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
     pub async fn register(&self, registration: Registration) -> Result<SignedIn, Error> {
         let Registration {
             phone_number,
             password,
             client,
             caller,
+            remember_device,
         } = registration;
-        let hash = self.hasher.hash(password).await?;
-        self.finish(|this| async move {
+        self.hasher.check_room()?;
+        let subjects = [Subject::Taking(&phone_number)];
+        let reservation = self
+            .throttle
+            .reserve(&subjects, client.ip_address, &caller)
+            .await?;
+        let hash = self.hasher.hash(password).await;
+        let hash = self.unless_overloaded(hash, &reservation).await?;
+        self.finish(move |this| async move {
             let now = this.clock.now();
             let mut user = new_user(phone_number, now);
             user.last_login_at = Some(now);
             let attempt = Attempt::by_nobody(Action::Register, client.clone(), caller);
             let (session, token) = this.new_session(user.id, client, now)?;
+            let device = this.device(None, remember_device, now)?;
             let event = attempt.clone().as_user(user.id, session.id).done(now);
             let outcome = retry(|| async {
                 let tx = this.store.begin().await?;
                 users::insert(&tx, &user, Some(&hash)).await?;
                 sessions::insert_at_commit(&tx, &session, &token.hash()).await;
                 audit::insert_at_commit(&tx, &event).await;
+                this.remember(&tx, &device, user.id, 0, now).await?;
+                this.throttle.give_back_in(&tx, &reservation).await?;
                 Ok(tx.commit().await?)
             });
             this.audit.refused(&attempt, outcome.await).await?;
-            Ok(SignedIn { user, session, token })
+            Ok(SignedIn {
+                user,
+                session,
+                token,
+                device_token: device.into_token(),
+            })
         })
         .await
     }
@@ -162,15 +192,20 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::NotSuperuser`] when the actor is not one; [`Error::SessionInvalid`] when the actor's session ended
-    /// meanwhile; [`Error::PhoneNumberTaken`]; [`Error::Overloaded`].
+    /// meanwhile; [`Error::PhoneNumberTaken`]; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
     pub async fn create_superuser(
         &self,
         actor: Option<Actor>,
         phone_number: PhoneNumber,
         password: Password,
     ) -> Result<User, Error> {
-        let hash = self.hasher.hash(password).await?;
-        self.finish(|this| async move {
+        let reservation = match &actor {
+            Some(actor) => self.reserve_taking(actor, &phone_number).await?,
+            None => Reservation::default(),
+        };
+        let hash = self.hasher.hash(password).await;
+        let hash = self.unless_overloaded(hash, &reservation).await?;
+        self.finish(move |this| async move {
             let now = this.clock.now();
             let user = User {
                 is_staff: true,
@@ -191,6 +226,7 @@ impl Accounts {
                 }
                 users::insert(&tx, &user, Some(&hash)).await?;
                 audit::insert(&tx, &event).await?;
+                this.throttle.give_back_in(&tx, &reservation).await?;
                 Ok(tx.commit().await?)
             });
             this.audit.refused(&attempt, outcome.await).await?;
@@ -237,6 +273,23 @@ impl Accounts {
             .await
         })
         .await
+    }
+
+    /// Reserves an attempt of the actor to take a number, which tells whether somebody has it.
+    pub(super) async fn reserve_taking(&self, actor: &Actor, phone_number: &PhoneNumber) -> Result<Reservation, Error> {
+        self.hasher.check_room()?;
+        let subjects = [Subject::Taking(phone_number), Subject::Person(actor.user.id)];
+        let address = actor.session.client.ip_address;
+        self.throttle.reserve(&subjects, address, &actor.caller).await
+    }
+
+    /// Gives an attempt back if the queue was full: nothing was hashed then, so nobody has learned anything, and an
+    /// overload must not make everybody wait even longer.
+    pub(super) async fn unless_overloaded<T>(&self, outcome: Result<T, Error>, reserved: &Reservation) -> Result<T, Error> {
+        if let Err(Error::Overloaded { .. }) = outcome {
+            self.throttle.give_back(reserved).await;
+        }
+        outcome
     }
 
     pub(super) async fn commit_change_of(&self, tx: Transaction, user: UserId) -> Result<(), Error> {

@@ -109,6 +109,8 @@ fn refusal(error: &Error) -> Option<Refusal> {
         | Error::EtagMismatch
         | Error::SessionInvalid
         | Error::SessionExpired
+        // Nothing was looked at, and those who do not wait must not be able to fill the log.
+        | Error::TooManyAttempts { .. }
         | Error::Overloaded { .. }
         | Error::DatabaseUnavailable(_)
         | Error::Internal(_) => None,

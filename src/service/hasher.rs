@@ -251,6 +251,24 @@ impl Hasher {
         self.run(|reply| Job::Judge { password, reply }).await
     }
 
+    /// Whether one more password would be taken in now: a look before what would be for nothing if it were not.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] when the queue is full.
+    pub fn check_room(&self) -> Result<(), Error> {
+        if self.0.queue.is_full() {
+            return Err(self.refuse());
+        }
+        Ok(())
+    }
+
+    fn refuse(&self) -> Error {
+        Metrics::add(&self.0.metrics.refused);
+        Error::Overloaded {
+            retry_after: self.0.setup.retry_after,
+        }
+    }
+
     /// How many passwords were hashed or checked since the start. Those whose caller had gone do not count.
     #[must_use]
     pub fn completed(&self) -> u64 {
@@ -281,10 +299,7 @@ impl Hasher {
         let shared = self.0.as_ref();
         let (reply, answer) = oneshot::channel();
         let Ok(ticket) = shared.queue.push(job(reply)) else {
-            Metrics::add(&shared.metrics.refused);
-            return Err(Error::Overloaded {
-                retry_after: shared.setup.retry_after,
-            });
+            return Err(self.refuse());
         };
         let mut place = Place {
             shared,

@@ -378,10 +378,12 @@ impl Sessions {
         let now = self.0.clock.now();
         let cleaned = async {
             cleanup::remove_ended_sessions(store, &options.lifetimes, now).await?;
-            cleanup::prune_changes(store, now).await
+            cleanup::prune_changes(store, now).await?;
+            cleanup::remove_forgotten_attempts(store, now).await?;
+            cleanup::remove_expired_devices(store, now).await
         };
         if let Err(error) = cleaned.await {
-            tracing::warn!(error = chain(&error), "ended sessions not removed");
+            tracing::warn!(error = chain(&error), "what has ended was not removed");
         }
         let cleaned = async {
             audit::erase_deleted(store, now).await?;

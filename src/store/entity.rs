@@ -1,8 +1,10 @@
 //! The tables, as SeaORM entities.
 
+pub(super) mod attempt;
 pub(super) mod audit_erasure;
 pub(super) mod audit_event;
 pub(super) mod change_log;
+pub(super) mod device;
 pub(super) mod identity_change;
 pub(super) mod lock;
 pub(super) mod session;

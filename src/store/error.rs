@@ -34,6 +34,13 @@ pub enum StoreError {
     Fault(#[source] DbErr),
 }
 
+impl StoreError {
+    /// Another transaction was in the way of ours, which did not commit.
+    pub(crate) fn conflict(why: &str) -> Self {
+        Self::Conflict(DbErr::Custom(why.to_owned()))
+    }
+}
+
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         match kind(&error) {

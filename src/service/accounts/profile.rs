@@ -4,11 +4,13 @@ use super::{Accounts, keep_a_superuser};
 use crate::domain::audit::{Action, Attempt, Field};
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
+use crate::domain::throttle::Subject;
 use crate::domain::user::{Locale, User, UserId, UserStatus};
 use crate::error::Error;
 use crate::service::audit::{erase, fields_of};
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
+use crate::service::throttle::Reservation;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
 use crate::store::{Transaction, audit, changes, sessions, users};
@@ -53,7 +55,7 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::CurrentPasswordWrong`], [`Error::ReauthenticationRequired`], [`Error::PhoneNumberTaken`],
-    /// [`Error::SessionInvalid`] when the session ended meanwhile, [`Error::Overloaded`].
+    /// [`Error::SessionInvalid`] when the session ended meanwhile, [`Error::TooManyAttempts`], [`Error::Overloaded`].
     pub async fn update_profile(
         &self,
         actor: Actor,
@@ -68,11 +70,18 @@ impl Accounts {
             password,
             locale,
         } = update;
+        let reservation = match &phone_number {
+            Some(phone_number) => self.reserve_taking(&actor, phone_number).await?,
+            None => Reservation::default(),
+        };
         let password_hash = match password {
-            Some(password) => Some(self.hasher.hash(password).await?),
+            Some(password) => {
+                let hash = self.hasher.hash(password).await;
+                Some(self.unless_overloaded(hash, &reservation).await?)
+            }
             None => None,
         };
-        self.finish(|this| async move {
+        self.finish(move |this| async move {
             let now = this.clock.now();
             let wanted = Change {
                 phone_number,
@@ -88,6 +97,8 @@ impl Accounts {
                 change.phone_number.take_if(|number| *number == user.phone_number);
                 change.locale.take_if(|locale| *locale == user.locale);
                 if change.is_empty() {
+                    this.throttle.give_back_in(&tx, &reservation).await?;
+                    tx.commit().await?;
                     return Ok(user);
                 }
                 if change.password_hash.is_some() {
@@ -98,6 +109,7 @@ impl Accounts {
                 let changed = users::find(&tx, user.id).await?.ok_or(Error::SessionInvalid)?;
                 attempt.fields = fields_of(&change);
                 audit::insert(&tx, &attempt.done(now)).await?;
+                this.throttle.give_back_in(&tx, &reservation).await?;
                 this.commit_change_of(tx, user.id).await?;
                 Ok(changed.user)
             });
@@ -110,7 +122,7 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::CurrentPasswordWrong`], [`Error::ReauthenticationRequired`], [`Error::LastSuperuser`],
-    /// [`Error::SessionInvalid`] when the session ended meanwhile, [`Error::Overloaded`].
+    /// [`Error::SessionInvalid`] when the session ended meanwhile, [`Error::TooManyAttempts`], [`Error::Overloaded`].
     pub async fn deactivate_profile(
         &self,
         actor: Actor,
@@ -144,7 +156,7 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::CurrentPasswordWrong`], [`Error::ReauthenticationRequired`], [`Error::LastSuperuser`],
-    /// [`Error::SessionInvalid`] when the session ended meanwhile, [`Error::Overloaded`].
+    /// [`Error::SessionInvalid`] when the session ended meanwhile, [`Error::TooManyAttempts`], [`Error::Overloaded`].
     pub async fn delete_profile(
         &self,
         actor: Actor,
@@ -194,7 +206,13 @@ impl Accounts {
             .await?
             .ok_or(Error::SessionInvalid)?;
         let credential_version = account.credential_version;
-        if self.hasher.matches(password, account.password_hash).await? {
+        self.hasher.check_room()?;
+        let subjects = [Subject::Person(actor.user.id)];
+        let address = actor.session.client.ip_address;
+        let reservation = self.throttle.reserve(&subjects, address, &actor.caller).await?;
+        let matches = self.hasher.matches(password, account.password_hash).await;
+        if self.unless_overloaded(matches, &reservation).await? {
+            self.throttle.give_back(&reservation).await;
             Ok(Proof::Password { credential_version })
         } else {
             Err(Error::CurrentPasswordWrong)

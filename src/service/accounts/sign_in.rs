@@ -1,7 +1,11 @@
 //! Signing in by phone number and password.
 
+use std::net::IpAddr;
+
+use secrecy::SecretString;
 use tokio::time::{Instant, sleep_until};
 
+use super::device::{Device, KnownDevice};
 use super::{Accounts, Policy, SignedIn};
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt, EventActor, Field};
@@ -9,11 +13,13 @@ use crate::domain::caller::Caller;
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::{ClientInfo, Session};
+use crate::domain::throttle::Subject;
 use crate::domain::token::PlainToken;
 use crate::domain::user::{User, UserStatus};
 use crate::error::Error;
 use crate::service::hasher::Verdict;
 use crate::service::retry::retry;
+use crate::service::throttle::Reservation;
 use crate::store::users::{Account, Change};
 use crate::store::{audit, changes, sessions, users};
 
@@ -30,6 +36,10 @@ pub struct Credentials {
     pub caller: Caller,
     /// Whether to bring an account back that the person has deactivated.
     pub reactivate: bool,
+    /// The token that the device was given, if it has one.
+    pub device_token: Option<SecretString>,
+    /// Whether to give the device a token.
+    pub remember_device: bool,
 }
 
 /// A sign-in that is to be committed.
@@ -41,6 +51,9 @@ struct SignIn<'a> {
     session: &'a Session,
     token: &'a PlainToken,
     attempt: &'a Attempt,
+    /// What was reserved of the attempt, to be given back.
+    reservation: &'a Reservation,
+    device: &'a Device,
 }
 
 impl Accounts {
@@ -51,7 +64,8 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::InvalidCredentials`]; [`Error::AccountDeactivated`], only after the right password and unless
-    /// `reactivate` is set and it was not administration that did it; [`Error::Overloaded`].
+    /// `reactivate` is set and it was not administration that did it; [`Error::TooManyAttempts`];
+    /// [`Error::Overloaded`].
     pub async fn authenticate(&self, credentials: Credentials) -> Result<SignedIn, Error> {
         let came = Instant::now();
         let outcome = self.try_credentials(credentials).await;
@@ -68,36 +82,72 @@ impl Accounts {
             client,
             caller,
             reactivate,
+            device_token,
+            remember_device,
         } = credentials;
+        self.hasher.check_room()?;
+        let known = self.known_device(device_token, &phone_number).await?;
+        let reservation = self
+            .reserve_sign_in(&phone_number, known.as_ref(), client.ip_address, &caller)
+            .await?;
         let mut attempt = Attempt::by_nobody(Action::SignIn, client.clone(), caller);
         let account = users::find_by_phone(self.store.reader(), &phone_number).await?;
         attempt.subject = account.as_ref().map(|account| account.user.id);
         let stored = account.as_ref().and_then(|account| account.password_hash.clone());
-        let verdict = self.hasher.verify(password, stored).await?;
+        let verdict = self.hasher.verify(password, stored).await;
+        let verdict = self.unless_overloaded(verdict, &reservation).await?;
         let Some(account) = account.filter(|_| verdict != Verdict::Wrong) else {
             return self.audit.refused(&attempt, Err(Error::InvalidCredentials)).await;
         };
         // What administration deactivated is not the person's to bring back.
         let may_return = reactivate && !account.deactivated_by_admin;
         if !account.user.is_active() && !may_return {
+            // The password is right, so nobody has guessed.
+            self.throttle.give_back(&reservation).await;
             attempt.actor = EventActor::User(account.user.id);
             return self.audit.refused(&attempt, Err(Error::AccountDeactivated)).await;
         }
-        self.finish(|this| async move {
+        self.finish(move |this| async move {
             let now = this.clock.now();
             let (session, token) = this.new_session(account.user.id, client, now)?;
+            let device = this.device(known, remember_device, now)?;
             let sign_in = SignIn {
                 account: &account,
                 verdict: &verdict,
                 session: &session,
                 token: &token,
                 attempt: &attempt,
+                reservation: &reservation,
+                device: &device,
             };
             let outcome = retry(|| this.commit_sign_in(&sign_in, now)).await;
             let user = this.audit.refused(&attempt, outcome).await?;
-            Ok(SignedIn { user, session, token })
+            Ok(SignedIn {
+                user,
+                session,
+                token,
+                device_token: device.into_token(),
+            })
         })
         .await
+    }
+
+    /// Reserves an attempt on the number, from the address and by the service. What strangers do to these is not the fault
+    /// of a device that is known: it has attempts of its own.
+    async fn reserve_sign_in(
+        &self,
+        phone_number: &PhoneNumber,
+        known: Option<&KnownDevice>,
+        address: Option<IpAddr>,
+        caller: &Caller,
+    ) -> Result<Reservation, Error> {
+        match known {
+            Some(known) => self.throttle.reserve_only(Subject::Device(known.id())).await,
+            None => {
+                let subjects = [Subject::SignIn(phone_number)];
+                self.throttle.reserve(&subjects, address, caller).await
+            }
+        }
     }
 
     /// Signs in a person whose password was right when `account` was read.
@@ -108,6 +158,8 @@ impl Accounts {
             session,
             token,
             attempt,
+            reservation,
+            device,
         } = *sign_in;
         let id = account.user.id;
         let mut attempt = attempt.clone().as_user(id, session.id);
@@ -144,6 +196,8 @@ impl Accounts {
         changes.extend(pushed_out.into_iter().map(revoked));
         sessions::insert_at_commit(&tx, session, &token.hash()).await;
         audit::insert_at_commit(&tx, &attempt.done(now)).await;
+        self.remember(&tx, device, id, account.credential_version, now).await?;
+        self.throttle.give_back_in(&tx, reservation).await?;
         self.changes.commit(tx, &changes).await?;
         Ok(user)
     }

@@ -70,6 +70,11 @@ impl<T> Queue<T> {
         self.bound.store(bound, Ordering::Relaxed);
     }
 
+    /// Whether no more jobs may wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.depth.load(Ordering::Relaxed) >= self.bound.load(Ordering::Relaxed)
+    }
+
     /// Puts a job at the end.
     pub(super) fn push(&self, job: T) -> Result<Ticket, Full> {
         let mut state = self.lock();

@@ -1,5 +1,5 @@
-//! Removing what has ended: sessions that ended by themselves, and old entries of the change log. In small pieces, so that
-//! nobody waits for it.
+//! Removing what has ended: sessions that ended by themselves, old entries of the change log, attempts and devices that are
+//! forgotten. In small pieces, so that nobody waits for it.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::clock::Timestamp;
 use crate::domain::session::Lifetimes;
-use crate::store::{Store, StoreError, changes, sessions};
+use crate::store::{Store, StoreError, attempts, changes, devices, sessions};
 
 /// How many rows are looked at, and at most removed, at a time.
 const PAGE: u64 = 1000;
@@ -54,6 +54,35 @@ pub(super) async fn prune_changes(store: &Store, now: Timestamp) -> Result<(), S
         let old = oldest.iter().rfind(|entry| entry.at < now - CHANGES_KEPT);
         let Some(last) = old else { return Ok(()) };
         changes::prune(store.writer(), last.seq).await?;
+        sleep(PAUSE).await;
+    }
+}
+
+/// Goes once through all attempts and removes those that are remembered no more.
+pub(super) async fn remove_forgotten_attempts(store: &Store, now: Timestamp) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let page = attempts::find_forgotten(store.reader(), after, PAGE, now).await?;
+        if !page.forgotten.is_empty() {
+            let tx = store.begin().await?;
+            attempts::delete_forgotten(&tx, &page.forgotten, now).await?;
+            tx.commit().await?;
+        }
+        if page.last.is_none() {
+            return Ok(());
+        }
+        after = page.last;
+        sleep(PAUSE).await;
+    }
+}
+
+/// Removes the devices that were not used for too long.
+pub(super) async fn remove_expired_devices(store: &Store, now: Timestamp) -> Result<(), StoreError> {
+    loop {
+        let expired = devices::find_expired(store.reader(), PAGE, now).await?;
+        if expired.is_empty() || devices::delete_expired(store.writer(), &expired, now).await? == 0 {
+            return Ok(());
+        }
         sleep(PAUSE).await;
     }
 }

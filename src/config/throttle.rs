@@ -1,0 +1,94 @@
+//! The settings of throttling, and of the devices that it lets pass.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{ConfigError, MAX_DURATION, positive_duration};
+use crate::domain::throttle::{Delays, Limit};
+use crate::service::throttle::Limits;
+
+/// The most failures that any limit may let pass.
+const MAX_ATTEMPTS: i64 = 1_000_000;
+
+/// How attempts are slowed down.
+#[derive(Args, Clone, Debug)]
+pub struct ThrottleSettings {
+    /// Attempts without success on a phone number, by a person's sessions or on a known device that have no delay. 0: no
+    /// limit
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_NUMBER_ATTEMPTS", value_name = "NUMBER",
+        default_value = "10", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
+    pub throttle_number_attempts: u32,
+
+    /// In how long one of them is forgotten
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_NUMBER_RECOVERY", value_name = "DURATION",
+        default_value = "1h", value_parser = positive_duration)]
+    pub throttle_number_recovery: Duration,
+
+    /// Attempts without success from a client address, of IPv6 from a /64, that have no delay. 0: no limit
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_ADDRESS_ATTEMPTS", value_name = "NUMBER",
+        default_value = "100", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
+    pub throttle_address_attempts: u32,
+
+    /// In how long one of them is forgotten
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_ADDRESS_RECOVERY", value_name = "DURATION",
+        default_value = "10s", value_parser = positive_duration)]
+    pub throttle_address_recovery: Duration,
+
+    /// Attempts without success by a calling service that have no delay. 0: no limit
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_SERVICE_ATTEMPTS", value_name = "NUMBER",
+        default_value = "0", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
+    pub throttle_service_attempts: u32,
+
+    /// In how long one of them is forgotten
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_SERVICE_RECOVERY", value_name = "DURATION",
+        default_value = "1s", value_parser = positive_duration)]
+    pub throttle_service_recovery: Duration,
+
+    /// First delay after those attempts; each further one doubles it
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_BASE_DELAY", value_name = "DURATION",
+        default_value = "1s", value_parser = positive_duration)]
+    pub throttle_base_delay: Duration,
+
+    /// Longest delay
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_MAX_DELAY", value_name = "DURATION",
+        default_value = "15m", value_parser = positive_duration)]
+    pub throttle_max_delay: Duration,
+
+    /// How long a device is known after its last sign-in
+    #[arg(global = true, long, env = "PHONE_IDENTITY_DEVICE_LIFETIME", value_name = "DURATION",
+        default_value = "180d", value_parser = positive_duration)]
+    pub device_lifetime: Duration,
+
+    /// Most known devices of a person; the one that was not used for the longest time gives way
+    #[arg(global = true, long, env = "PHONE_IDENTITY_MAX_DEVICES", value_name = "NUMBER", default_value = "10",
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub max_devices: u32,
+}
+
+impl ThrottleSettings {
+    /// How attempts are slowed down.
+    ///
+    /// # Errors
+    /// When the first delay is longer than the longest one, or something would be remembered for more than ten years.
+    pub fn limits(&self) -> Result<Limits, ConfigError> {
+        if self.throttle_base_delay > self.throttle_max_delay {
+            return Err(ConfigError::ThrottleDelays);
+        }
+        let limit = |free, recovery: Duration| {
+            if recovery.saturating_mul(free) > MAX_DURATION {
+                return Err(ConfigError::ThrottleMemory);
+            }
+            Ok((free > 0).then_some(Limit { free, recovery }))
+        };
+        Ok(Limits {
+            number: limit(self.throttle_number_attempts, self.throttle_number_recovery)?,
+            address: limit(self.throttle_address_attempts, self.throttle_address_recovery)?,
+            service: limit(self.throttle_service_attempts, self.throttle_service_recovery)?,
+            delays: Delays {
+                base: self.throttle_base_delay,
+                max: self.throttle_max_delay,
+            },
+        })
+    }
+}

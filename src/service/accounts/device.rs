@@ -1,0 +1,120 @@
+//! Devices that people have signed in on before, which strangers cannot shut out.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::Accounts;
+use crate::clock::Timestamp;
+use crate::domain::device::DeviceId;
+use crate::domain::phone::PhoneNumber;
+use crate::domain::token::{PlainToken, TokenHash};
+use crate::domain::user::UserId;
+use crate::error::Error;
+use crate::store::{StoreError, Transaction, devices};
+
+/// How far the end of a known device may lag behind its use, so that a use seldom costs a write.
+const GRANULARITY: Duration = Duration::from_hours(24);
+
+/// A device whose token is good.
+#[derive(Debug)]
+pub(super) struct KnownDevice {
+    device: devices::Device,
+    token: PlainToken,
+}
+
+impl KnownDevice {
+    pub(super) fn id(&self) -> DeviceId {
+        self.device.id
+    }
+}
+
+/// What a sign-in does about the device.
+#[derive(Debug)]
+pub(super) enum Device {
+    /// Nobody wants to know it.
+    Unknown,
+    /// It is known already.
+    Known(KnownDevice),
+    /// It gets a token.
+    New {
+        device: devices::Device,
+        token: PlainToken,
+    },
+}
+
+impl Device {
+    /// What it is told.
+    pub(super) fn into_token(self) -> Option<PlainToken> {
+        match self {
+            Self::Unknown => None,
+            Self::Known(KnownDevice { token, .. }) | Self::New { token, .. } => Some(token),
+        }
+    }
+}
+
+impl Accounts {
+    /// The device of a token, if the token is good for this number. It is looked up whether or not somebody has the number.
+    pub(super) async fn known_device(
+        &self,
+        token: Option<SecretString>,
+        phone_number: &PhoneNumber,
+    ) -> Result<Option<KnownDevice>, Error> {
+        let Some(token) = token else { return Ok(None) };
+        // What is no token must not keep anybody from signing in.
+        let Ok(hash) = TokenHash::of_device(token.expose_secret()) else {
+            return Ok(None);
+        };
+        let now = self.clock.now();
+        let found = devices::find_good(self.store.reader(), &hash, phone_number, now).await?;
+        Ok(found.map(|device| KnownDevice {
+            device,
+            token: PlainToken::given(token),
+        }))
+    }
+
+    /// What to do about a device.
+    pub(super) fn device(
+        &self,
+        known: Option<KnownDevice>,
+        remember: bool,
+        now: Timestamp,
+    ) -> Result<Device, Error> {
+        Ok(match known {
+            Some(known) => Device::Known(known),
+            None if remember => Device::New {
+                device: devices::Device {
+                    id: DeviceId::generate(now),
+                    expires_at: now + self.policy.device_lifetime,
+                },
+                token: PlainToken::generate_for_device()?,
+            },
+            None => Device::Unknown,
+        })
+    }
+
+    /// Does it, in the transaction of the sign-in, under the lock of the person's row.
+    pub(super) async fn remember(
+        &self,
+        tx: &Transaction,
+        device: &Device,
+        user: UserId,
+        credential_version: i64,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        match device {
+            Device::Unknown => Ok(()),
+            Device::Known(known) => {
+                let expires_at = now + self.policy.device_lifetime;
+                if known.device.expires_at + GRANULARITY < expires_at {
+                    devices::extend(tx, known.device.id, expires_at).await?;
+                }
+                Ok(())
+            }
+            Device::New { device, token } => {
+                devices::make_room(tx, user, self.policy.max_devices).await?;
+                devices::insert(tx, device, &token.hash(), user, credential_version).await
+            }
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Slowing down those who guess. An attempt is written into the database before anything is hashed, and is given back only
+//! when it succeeded: so neither many at once, nor a call that is dropped, nor a process that is killed has guesses for
+//! free, and all replicas count together.
+//!
+//! Nothing here looks at whether a number is somebody's: the same statements are run.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+use uuid::Uuid;
+
+use super::retry::retry;
+use crate::clock::{Clock, Timestamp};
+use crate::domain::caller::Caller;
+use crate::domain::throttle::{Delays, Limit, Memory, Subject, SubjectId};
+use crate::error::{Error, chain};
+use crate::store::attempts::{self, Row};
+use crate::store::{Store, StoreError, Transaction};
+
+/// For how long a refusal is repeated without asking the database, which other replicas write to. So those who do not wait
+/// cost nothing but their call.
+const REFUSAL_KEPT: Duration = Duration::from_secs(1);
+
+/// How many refusals are kept. Each takes about 100 bytes.
+const REFUSALS: usize = 10_000;
+
+/// The settings of throttling. A subject without a limit is not counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Of a phone number, of a person's sessions, and of a device of theirs.
+    pub number: Option<Limit>,
+    /// Of a client address.
+    pub address: Option<Limit>,
+    /// Of a calling service.
+    pub service: Option<Limit>,
+    /// How long attempts have to wait.
+    pub delays: Delays,
+}
+
+/// Counts attempts. Cheap to clone.
+#[derive(Clone)]
+pub struct Throttle {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    refusals: Arc<Cache<SubjectId, Refusal>>,
+}
+
+/// A subject that has to wait.
+#[derive(Clone, Copy)]
+struct Refusal {
+    /// Until when it has to wait.
+    until: Timestamp,
+    /// Until when the database need not be asked.
+    known_until: Timestamp,
+}
+
+/// An attempt that is under way: it counts as a failure until it is given back.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Reservation(Vec<Reserved>);
+
+/// What was written of an attempt for one subject.
+#[derive(Clone, Copy, Debug)]
+struct Reserved {
+    /// As it was written.
+    row: Row,
+    /// Whether the row was new.
+    is_new: bool,
+    /// How much memory the attempt added.
+    added: Duration,
+}
+
+impl Throttle {
+    /// Counts in this store.
+    #[must_use]
+    pub fn new(store: Store, clock: Arc<dyn Clock>, limits: Limits) -> Self {
+        Self {
+            store,
+            clock,
+            limits,
+            refusals: Arc::new(Cache::new(REFUSALS)),
+        }
+    }
+
+    /// Reserves an attempt on these subjects, and on the address and the service that it comes from.
+    ///
+    /// # Errors
+    /// [`Error::TooManyAttempts`], and then nothing is reserved.
+    pub async fn reserve(
+        &self,
+        subjects: &[Subject<'_>],
+        address: Option<IpAddr>,
+        caller: &Caller,
+    ) -> Result<Reservation, Error> {
+        let address = address.map(Subject::Address);
+        let service = Subject::Service(caller.service.as_deref());
+        let all = subjects.iter().copied().chain(address).chain([service]);
+        self.reserve_all(all.filter_map(|subject| Some((subject.id(), self.limit(&subject)?))))
+            .await
+    }
+
+    /// As [`Self::reserve`], on one subject and nothing else.
+    ///
+    /// # Errors
+    /// Those of [`Self::reserve`].
+    pub async fn reserve_only(&self, subject: Subject<'_>) -> Result<Reservation, Error> {
+        self.reserve_all(self.limit(&subject).map(|limit| (subject.id(), limit)))
+            .await
+    }
+
+    fn limit(&self, subject: &Subject<'_>) -> Option<Limit> {
+        match subject {
+            Subject::SignIn(_) | Subject::Taking(_) | Subject::Person(_) | Subject::Device(_) => {
+                self.limits.number
+            }
+            Subject::Address(_) => self.limits.address,
+            Subject::Service(_) => self.limits.service,
+        }
+    }
+
+    async fn reserve_all(
+        &self,
+        subjects: impl IntoIterator<Item = (SubjectId, Limit)>,
+    ) -> Result<Reservation, Error> {
+        let now = self.clock.now();
+        // In the order in which all lock them.
+        let mut subjects: Vec<(SubjectId, Limit)> = subjects.into_iter().collect();
+        subjects.sort_unstable_by_key(|(subject, _)| *subject);
+        self.refuse_if_known(&subjects, now)?;
+        if subjects.is_empty() {
+            return Ok(Reservation::default());
+        }
+        // Nearly always nothing is remembered of whoever comes. Then this one statement is all.
+        let id = Uuid::new_v4();
+        let rows: Vec<Row> = subjects
+            .iter()
+            .map(|(subject, limit)| Row {
+                subject: *subject,
+                inserted_by: id,
+                memory: Memory::of_first(limit, now),
+            })
+            .collect();
+        if attempts::insert_new(self.store.writer(), &rows).await? == rows.len() {
+            let reserved = rows.into_iter().zip(&subjects).map(|(row, (_, limit))| Reserved {
+                row,
+                is_new: true,
+                added: limit.recovery,
+            });
+            return Ok(Reservation(reserved.collect()));
+        }
+        retry(|| self.reserve_remembered(id, &subjects, now)).await
+    }
+
+    /// Reserves an attempt on subjects of which some are remembered. Those of which nothing is may have been reserved
+    /// already, by the same attempt.
+    async fn reserve_remembered(
+        &self,
+        id: Uuid,
+        subjects: &[(SubjectId, Limit)],
+        now: Timestamp,
+    ) -> Result<Reservation, Error> {
+        let tx = self.store.begin().await?;
+        let ids: Vec<SubjectId> = subjects.iter().map(|(subject, _)| *subject).collect();
+        let rows = attempts::lock(&tx, &ids).await?;
+        let mut reserved = Vec::with_capacity(subjects.len());
+        let mut refused = None;
+        for (subject, limit) in subjects {
+            let row = rows.iter().find(|row| row.subject == *subject).copied();
+            let of_first = Row {
+                subject: *subject,
+                inserted_by: id,
+                memory: Memory::of_first(limit, now),
+            };
+            match row {
+                Some(row) if row.inserted_by == id => reserved.push(Reserved {
+                    row: of_first,
+                    is_new: true,
+                    added: limit.recovery,
+                }),
+                Some(row) => match row.memory.attempt(limit, &self.limits.delays, now) {
+                    Ok(memory) => reserved.push(Reserved {
+                        row: Row { memory, ..row },
+                        is_new: false,
+                        added: added(&row.memory, &memory, now),
+                    }),
+                    Err(wait) => {
+                        self.remember_refusal(*subject, now, wait);
+                        refused = refused.max(Some(wait));
+                    }
+                },
+                // Given back, or removed, since the first statement.
+                None if refused.is_none() => {
+                    if attempts::insert_new(&tx, &[of_first]).await? == 0 {
+                        return Err(met());
+                    }
+                    reserved.push(Reserved {
+                        row: of_first,
+                        is_new: true,
+                        added: limit.recovery,
+                    });
+                }
+                None => {}
+            }
+        }
+        if let Some(retry_after) = refused {
+            // What the first statement has reserved is given back, and nothing else has been written but what this
+            // transaction has added, which is rolled back or given back, too.
+            let written: Vec<Reserved> = reserved.into_iter().filter(|one| one.is_new).collect();
+            if !written.is_empty() {
+                self.give_back_in(&tx, &Reservation(written)).await?;
+                tx.commit().await?;
+            }
+            return Err(Error::TooManyAttempts { retry_after });
+        }
+        for one in reserved.iter().filter(|one| !one.is_new) {
+            attempts::update(&tx, one.row.subject, &one.row.memory).await?;
+        }
+        tx.commit().await?;
+        Ok(Reservation(reserved))
+    }
+
+    /// Gives an attempt back, in the transaction of what it was for. The rows are locked last, but for the head of the
+    /// change log.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn give_back_in(&self, tx: &Transaction, reservation: &Reservation) -> Result<(), StoreError> {
+        let Reservation(reserved) = reservation;
+        if reserved.is_empty() {
+            return Ok(());
+        }
+        self.forget_refusals(reservation);
+        let all_new = reserved.iter().all(|one| one.is_new);
+        let rows: Vec<Row> = reserved.iter().map(|one| one.row).collect();
+        if all_new && attempts::delete_untouched(tx, &rows).await? == rows.len() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let ids: Vec<SubjectId> = rows.iter().map(|row| row.subject).collect();
+        let found = attempts::lock(tx, &ids).await?;
+        for one in reserved {
+            let Some(row) = found.iter().find(|row| row.subject == one.row.subject) else {
+                continue;
+            };
+            // What this attempt had added is gone, and the row is another one.
+            if row.inserted_by != one.row.inserted_by {
+                continue;
+            }
+            match row.memory.without(one.added, now) {
+                Some(memory) => attempts::update(tx, row.subject, &memory).await?,
+                None => attempts::delete(tx, row.subject).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives an attempt back that succeeded, or for which nothing was hashed, in a transaction of its own. If that fails the
+    /// attempt counts, and is forgotten with time.
+    pub async fn give_back(&self, reservation: &Reservation) {
+        if reservation.0.is_empty() {
+            return;
+        }
+        let given_back = retry(|| async {
+            let tx = self.store.begin().await?;
+            self.give_back_in(&tx, reservation).await?;
+            Ok(tx.commit().await?)
+        });
+        if let Err(error) = given_back.await {
+            tracing::warn!(error = chain(&error), "an attempt was not given back");
+        }
+    }
+
+    /// Refuses at once what was refused a moment ago.
+    fn refuse_if_known(&self, subjects: &[(SubjectId, Limit)], now: Timestamp) -> Result<(), Error> {
+        let waits = subjects.iter().filter_map(|(subject, _)| {
+            let refusal = self.refusals.get(subject)?;
+            let wait = (refusal.until - now).to_std().ok()?;
+            (now < refusal.known_until && !wait.is_zero()).then_some(wait)
+        });
+        match waits.max() {
+            Some(retry_after) => Err(Error::TooManyAttempts { retry_after }),
+            None => Ok(()),
+        }
+    }
+
+    fn remember_refusal(&self, subject: SubjectId, now: Timestamp, wait: Duration) {
+        let refusal = Refusal {
+            until: now + wait,
+            known_until: now + REFUSAL_KEPT,
+        };
+        self.refusals.insert(subject, refusal);
+    }
+
+    fn forget_refusals(&self, reservation: &Reservation) {
+        for one in &reservation.0 {
+            self.refusals.remove(&one.row.subject);
+        }
+    }
+}
+
+/// How much memory an attempt added.
+fn added(before: &Memory, after: &Memory, now: Timestamp) -> Duration {
+    (after.forgotten_at - before.forgotten_at.max(now))
+        .to_std()
+        .unwrap_or_default()
+}
+
+/// Another attempt has made the row in between. Done again, this one sees it.
+fn met() -> Error {
+    StoreError::conflict("attempts on one subject have met").into()
+}

@@ -1,0 +1,191 @@
+//! Queries on attempts that did not succeed, or are under way. A subject of which nothing is remembered has no row, or one
+//! whose time is over.
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::{Expr, LockBehavior, LockType};
+use sea_orm::{
+    ColumnTrait as _, Condition, ConnectionTrait, DbBackend, EntityTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, SqlErr, TryInsertResult,
+};
+use uuid::Uuid;
+
+use super::entity::attempt::{ActiveModel, Column, Entity, Model};
+use super::{StoreError, Transaction};
+use crate::clock::Timestamp;
+use crate::domain::throttle::{Memory, SubjectId};
+
+/// What is stored of a subject.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The subject.
+    pub subject: SubjectId,
+    /// The attempt that made the row.
+    pub inserted_by: Uuid,
+    /// What is remembered.
+    pub memory: Memory,
+}
+
+impl From<Model> for Row {
+    fn from(row: Model) -> Self {
+        Self {
+            subject: SubjectId(row.id),
+            inserted_by: row.inserted_by,
+            memory: Memory {
+                forgotten_at: row.forgotten_at,
+                last_at: row.last_at,
+            },
+        }
+    }
+}
+
+/// Adds rows of subjects that have none, and says how many it were. On MySQL that is all of them, or none.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert_new(db: &impl ConnectionTrait, rows: &[Row]) -> Result<usize, StoreError> {
+    let models = rows.iter().map(|row| ActiveModel {
+        id: Set(row.subject.0),
+        inserted_by: Set(row.inserted_by),
+        forgotten_at: Set(row.memory.forgotten_at),
+        last_at: Set(row.memory.last_at),
+    });
+    let insert = Entity::insert_many(models);
+    let inserted = if db.get_database_backend() == DbBackend::MySql {
+        // What MySQL says of how many rows a statement has changed does not tell a new row from one that was there.
+        match insert.exec_without_returning(db).await {
+            Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => 0,
+            inserted => inserted?,
+        }
+    } else {
+        // PostgreSQL would log a violation, and give the transaction up.
+        match insert.on_conflict_do_nothing().exec_without_returning(db).await? {
+            TryInsertResult::Inserted(inserted) => inserted,
+            TryInsertResult::Empty | TryInsertResult::Conflicted => 0,
+        }
+    };
+    Ok(usize::try_from(inserted).unwrap_or(usize::MAX))
+}
+
+/// Finds the rows of these subjects and locks them until the transaction ends, in the order of their ids.
+///
+/// # Errors
+/// When the database fails.
+pub async fn lock(tx: &Transaction, subjects: &[SubjectId]) -> Result<Vec<Row>, StoreError> {
+    let rows = Entity::find()
+        .filter(Column::Id.is_in(subjects.iter().map(|subject| subject.0)))
+        .order_by_asc(Column::Id)
+        .lock_exclusive()
+        .all(tx)
+        .await?;
+    Ok(rows.into_iter().map(Row::from).collect())
+}
+
+/// Sets what is remembered of a subject.
+///
+/// # Errors
+/// When the database fails.
+pub async fn update(
+    db: &impl ConnectionTrait,
+    subject: SubjectId,
+    memory: &Memory,
+) -> Result<(), StoreError> {
+    Entity::update_many()
+        .filter(Column::Id.eq(subject.0))
+        .col_expr(Column::ForgottenAt, Expr::value(memory.forgotten_at))
+        .col_expr(Column::LastAt, Expr::value(memory.last_at))
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
+/// Removes what is remembered of a subject.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete(db: &impl ConnectionTrait, subject: SubjectId) -> Result<(), StoreError> {
+    Entity::delete_by_id(subject.0).exec(db).await?;
+    Ok(())
+}
+
+/// Removes those of these rows that nobody has touched since they were added, and says how many it were.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete_untouched(db: &impl ConnectionTrait, rows: &[Row]) -> Result<usize, StoreError> {
+    let untouched = rows.iter().fold(Condition::any(), |any, row| {
+        any.add(
+            Condition::all()
+                .add(Column::Id.eq(row.subject.0))
+                .add(Column::InsertedBy.eq(row.inserted_by))
+                .add(Column::ForgottenAt.eq(row.memory.forgotten_at)),
+        )
+    });
+    let deleted = Entity::delete_many().filter(untouched).exec(db).await?;
+    Ok(usize::try_from(deleted.rows_affected).unwrap_or(usize::MAX))
+}
+
+/// What [`find_forgotten`] found.
+#[derive(Debug)]
+pub struct ForgottenPage {
+    /// The subjects of which nothing is remembered any more.
+    pub forgotten: Vec<SubjectId>,
+    /// The last subject that was looked at. `None`: there are no more.
+    pub last: Option<SubjectId>,
+}
+
+/// Looks at the next `limit` rows in the order of their ids, and says which are remembered no more at a time. Without an
+/// index that every sign-in would have to write to.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_forgotten(
+    db: &impl ConnectionTrait,
+    after: Option<SubjectId>,
+    limit: u64,
+    time: Timestamp,
+) -> Result<ForgottenPage, StoreError> {
+    let mut select = Entity::find()
+        .select_only()
+        .columns([Column::Id, Column::ForgottenAt])
+        .order_by_asc(Column::Id)
+        .limit(limit);
+    if let Some(after) = after {
+        select = select.filter(Column::Id.gt(after.0));
+    }
+    let rows: Vec<(Uuid, Timestamp)> = select.into_tuple().all(db).await?;
+    let forgotten = rows.iter().filter(|(_, forgotten_at)| *forgotten_at <= time);
+    Ok(ForgottenPage {
+        forgotten: forgotten.map(|(id, _)| SubjectId(*id)).collect(),
+        last: rows.last().map(|(id, _)| SubjectId(*id)),
+    })
+}
+
+/// Removes those of these rows that are still remembered no more at a time. One that another transaction has locked stays
+/// until the next time: whoever locks many and waits for none is in nobody's deadlock.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete_forgotten(
+    tx: &Transaction,
+    subjects: &[SubjectId],
+    time: Timestamp,
+) -> Result<u64, StoreError> {
+    let locked: Vec<Uuid> = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::Id.is_in(subjects.iter().map(|subject| subject.0)))
+        .filter(Column::ForgottenAt.lte(time))
+        .order_by_asc(Column::Id)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+        .into_tuple()
+        .all(tx)
+        .await?;
+    if locked.is_empty() {
+        return Ok(0);
+    }
+    let deleted = Entity::delete_many()
+        .filter(Column::Id.is_in(locked))
+        .exec(tx)
+        .await?;
+    Ok(deleted.rows_affected)
+}

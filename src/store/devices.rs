@@ -1,0 +1,158 @@
+//! Queries on devices that people have signed in on before.
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+use uuid::Uuid;
+
+use super::StoreError;
+use super::entity::device::{ActiveModel, Column, Entity};
+use super::entity::user;
+use crate::clock::Timestamp;
+use crate::domain::device::DeviceId;
+use crate::domain::phone::PhoneNumber;
+use crate::domain::token::TokenHash;
+use crate::domain::user::UserId;
+
+/// A device that its person has signed in on.
+#[derive(Clone, Copy, Debug)]
+pub struct Device {
+    /// Its id.
+    pub id: DeviceId,
+    /// When it is forgotten, unless it is used again.
+    pub expires_at: Timestamp,
+}
+
+/// Finds the device of a token, if it is of whoever has this phone number, their password is still the one of then, and it
+/// is not forgotten yet.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_good(
+    db: &impl ConnectionTrait,
+    token: &TokenHash,
+    phone_number: &PhoneNumber,
+    now: Timestamp,
+) -> Result<Option<Device>, StoreError> {
+    let row: Option<(Uuid, Timestamp, i64, i64, String)> = Entity::find()
+        .select_only()
+        .columns([Column::Id, Column::ExpiresAt, Column::CredentialVersion])
+        .columns([user::Column::CredentialVersion, user::Column::PhoneNumber])
+        .inner_join(user::Entity)
+        .filter(Column::TokenHash.eq(token.as_bytes().to_vec()))
+        .into_tuple()
+        .one(db)
+        .await?;
+    Ok(row.and_then(|(id, expires_at, then, today, number)| {
+        let is_good = then == today && now < expires_at && number == phone_number.as_str();
+        let id = DeviceId(id);
+        is_good.then_some(Device { id, expires_at })
+    }))
+}
+
+/// Adds a device.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert(
+    db: &impl ConnectionTrait,
+    device: &Device,
+    token: &TokenHash,
+    user: UserId,
+    credential_version: i64,
+) -> Result<(), StoreError> {
+    let row = ActiveModel {
+        id: Set(device.id.0),
+        token_hash: Set(token.as_bytes().to_vec()),
+        user_id: Set(user.0),
+        credential_version: Set(credential_version),
+        expires_at: Set(device.expires_at),
+    };
+    Entity::insert(row).exec_without_returning(db).await?;
+    Ok(())
+}
+
+/// Makes room for one more device of a person, so that there are at most `max` then. Call it under the lock of the person's
+/// row.
+///
+/// # Errors
+/// When the database fails.
+pub async fn make_room(db: &impl ConnectionTrait, user: UserId, max: u32) -> Result<(), StoreError> {
+    let surplus: Vec<Uuid> = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::UserId.eq(user.0))
+        .order_by_desc(Column::ExpiresAt)
+        .order_by_desc(Column::Id)
+        .offset(u64::from(max.saturating_sub(1)))
+        // SQLite and MySQL know no OFFSET without LIMIT; more than one is there only after `max` was lowered.
+        .limit(1000)
+        .into_tuple()
+        .all(db)
+        .await?;
+    if !surplus.is_empty() {
+        Entity::delete_many()
+            .filter(Column::Id.is_in(surplus))
+            .exec(db)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Moves the time on at which a device is forgotten.
+///
+/// # Errors
+/// When the database fails.
+pub async fn extend(
+    db: &impl ConnectionTrait,
+    device: DeviceId,
+    expires_at: Timestamp,
+) -> Result<(), StoreError> {
+    Entity::update_many()
+        .filter(Column::Id.eq(device.0))
+        .filter(Column::ExpiresAt.lt(expires_at))
+        .col_expr(Column::ExpiresAt, Expr::value(expires_at))
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
+/// Finds devices that are forgotten at a time, at most `limit`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_expired(
+    db: &impl ConnectionTrait,
+    limit: u64,
+    time: Timestamp,
+) -> Result<Vec<DeviceId>, StoreError> {
+    let ids: Vec<Uuid> = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::ExpiresAt.lte(time))
+        .order_by_asc(Column::ExpiresAt)
+        .limit(limit)
+        .into_tuple()
+        .all(db)
+        .await?;
+    Ok(ids.into_iter().map(DeviceId).collect())
+}
+
+/// Removes those of these devices that are still forgotten at a time.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete_expired(
+    db: &impl ConnectionTrait,
+    devices: &[DeviceId],
+    time: Timestamp,
+) -> Result<u64, StoreError> {
+    let deleted = Entity::delete_many()
+        .filter(Column::Id.is_in(devices.iter().map(|device| device.0)))
+        .filter(Column::ExpiresAt.lte(time))
+        .exec(db)
+        .await?;
+    Ok(deleted.rows_affected)
+}
