@@ -20,17 +20,27 @@ pub struct ThrottleSettings {
         default_value = "10", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
     pub throttle_number_attempts: u32,
 
-    /// In how long one of them is forgotten
+    /// In how long an attempt on a phone number, by a person's sessions or on a known device is forgotten
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_NUMBER_RECOVERY", value_name = "DURATION",
         default_value = "1h", value_parser = positive_duration)]
     pub throttle_number_recovery: Duration,
+
+    /// Attempts to take a phone number that somebody has that have no delay, for each such number. 0: no limit
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_TAKING_ATTEMPTS", value_name = "NUMBER",
+        default_value = "100", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
+    pub throttle_taking_attempts: u32,
+
+    /// In how long an attempt to take a phone number is forgotten
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_TAKING_RECOVERY", value_name = "DURATION",
+        default_value = "1m", value_parser = positive_duration)]
+    pub throttle_taking_recovery: Duration,
 
     /// Attempts without success from a client address, of IPv6 from a /64, that have no delay. 0: no limit
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_ADDRESS_ATTEMPTS", value_name = "NUMBER",
         default_value = "100", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
     pub throttle_address_attempts: u32,
 
-    /// In how long one of them is forgotten
+    /// In how long an attempt from a client address is forgotten
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_ADDRESS_RECOVERY", value_name = "DURATION",
         default_value = "10s", value_parser = positive_duration)]
     pub throttle_address_recovery: Duration,
@@ -40,7 +50,7 @@ pub struct ThrottleSettings {
         default_value = "0", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
     pub throttle_service_attempts: u32,
 
-    /// In how long one of them is forgotten
+    /// In how long an attempt by a calling service is forgotten
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_SERVICE_RECOVERY", value_name = "DURATION",
         default_value = "1s", value_parser = positive_duration)]
     pub throttle_service_recovery: Duration,
@@ -83,6 +93,7 @@ impl ThrottleSettings {
         };
         Ok(Limits {
             number: limit(self.throttle_number_attempts, self.throttle_number_recovery)?,
+            taking: limit(self.throttle_taking_attempts, self.throttle_taking_recovery)?,
             address: limit(self.throttle_address_attempts, self.throttle_address_recovery)?,
             service: limit(self.throttle_service_attempts, self.throttle_service_recovery)?,
             delays: Delays {

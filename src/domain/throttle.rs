@@ -59,9 +59,7 @@ impl Subject<'_> {
         }
         .into();
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = hash;
-        SubjectId(Uuid::from_bytes([
-            a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p,
-        ]))
+        SubjectId(Uuid::from_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]))
     }
 }
 
@@ -101,7 +99,9 @@ pub struct Delays {
 impl Delays {
     /// The delay after so many attempts beyond the free ones.
     fn after(&self, beyond: u32) -> Duration {
-        let doubled = 1_u32.checked_shl(beyond).map(|times| self.base.saturating_mul(times));
+        let doubled = 1_u32
+            .checked_shl(beyond)
+            .map(|times| self.base.saturating_mul(times));
         doubled.unwrap_or(self.max).min(self.max)
     }
 
@@ -145,7 +145,11 @@ impl Memory {
             // Whoever wrote a time that lies further ahead than any delay has a clock that is wrong, or had one. That must
             // shut nobody out for as long as it is wrong.
             let is_sane = self.last_at <= now + delays.max;
-            if let Some(wait) = (waits_until - now).to_std().ok().filter(|wait| is_sane && !wait.is_zero()) {
+            if let Some(wait) = (waits_until - now)
+                .to_std()
+                .ok()
+                .filter(|wait| is_sane && !wait.is_zero())
+            {
                 return Err(wait.min(delays.max));
             }
         }

@@ -276,7 +276,11 @@ impl Accounts {
     }
 
     /// Reserves an attempt of the actor to take a number, which tells whether somebody has it.
-    pub(super) async fn reserve_taking(&self, actor: &Actor, phone_number: &PhoneNumber) -> Result<Reservation, Error> {
+    pub(super) async fn reserve_taking(
+        &self,
+        actor: &Actor,
+        phone_number: &PhoneNumber,
+    ) -> Result<Reservation, Error> {
         self.hasher.check_room()?;
         let subjects = [Subject::Taking(phone_number), Subject::Person(actor.user.id)];
         let address = actor.session.client.ip_address;
@@ -285,7 +289,11 @@ impl Accounts {
 
     /// Gives an attempt back if the queue was full: nothing was hashed then, so nobody has learned anything, and an
     /// overload must not make everybody wait even longer.
-    pub(super) async fn unless_overloaded<T>(&self, outcome: Result<T, Error>, reserved: &Reservation) -> Result<T, Error> {
+    pub(super) async fn unless_overloaded<T>(
+        &self,
+        outcome: Result<T, Error>,
+        reserved: &Reservation,
+    ) -> Result<T, Error> {
         if let Err(Error::Overloaded { .. }) = outcome {
             self.throttle.give_back(reserved).await;
         }

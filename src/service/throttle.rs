@@ -29,8 +29,10 @@ const REFUSALS: usize = 10_000;
 /// The settings of throttling. A subject without a limit is not counted.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Of a phone number, of a person's sessions, and of a device of theirs.
+    /// Of passwords for a phone number, of a person's sessions, and of a device of theirs.
     pub number: Option<Limit>,
+    /// Of wishes to have a phone number.
+    pub taking: Option<Limit>,
     /// Of a client address.
     pub address: Option<Limit>,
     /// Of a calling service.
@@ -113,9 +115,8 @@ impl Throttle {
 
     fn limit(&self, subject: &Subject<'_>) -> Option<Limit> {
         match subject {
-            Subject::SignIn(_) | Subject::Taking(_) | Subject::Person(_) | Subject::Device(_) => {
-                self.limits.number
-            }
+            Subject::SignIn(_) | Subject::Person(_) | Subject::Device(_) => self.limits.number,
+            Subject::Taking(_) => self.limits.taking,
             Subject::Address(_) => self.limits.address,
             Subject::Service(_) => self.limits.service,
         }

@@ -33,6 +33,7 @@ mod revoke_sessions;
 mod shutdown;
 mod sqlite;
 mod support;
+mod throttle;
 mod update_profile;
 mod upgrades;
 mod validate_session;

@@ -11,7 +11,7 @@ use tonic::{Code, Response, Status};
 
 use crate::support::database::HeldWrites;
 use crate::support::refusal::assert_refused;
-use crate::support::{OTHER_PASSWORD, PASSWORD, Person, TestServer, credentials, validation};
+use crate::support::{OTHER_PASSWORD, PASSWORD, Person, TestServer, UNTHROTTLED, credentials, validation};
 
 type SignInCall = JoinHandle<Result<Response<AuthenticateResponse>, Status>>;
 
@@ -36,7 +36,7 @@ fn password_change(new_password: &str) -> UpdateProfileRequest {
 
 #[tokio::test]
 async fn a_sign_in_that_began_before_the_password_changed_leaves_no_session() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with(&UNTHROTTLED).await;
     let person = server.person().await;
     let new_hash = server.database.password_hash(&server.person().await).await;
     let (held, call) = sign_in_up_to_its_transaction(&server, &person).await;
@@ -52,10 +52,12 @@ async fn a_sign_in_that_began_before_the_password_changed_leaves_no_session() {
 
 #[tokio::test]
 async fn a_rehash_never_puts_an_old_password_back() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with(&UNTHROTTLED).await;
     let person = server.person().await;
     let new_hash = server.database.password_hash(&server.person().await).await;
-    let server = server.restart_with(&["--argon2-iterations=2"]).await;
+    let server = server
+        .restart_with(&["--argon2-iterations=2", UNTHROTTLED[0]])
+        .await;
     let (held, call) = sign_in_up_to_its_transaction(&server, &person).await;
     let statement = "UPDATE users SET credential_version = credential_version + 1, password_hash = ";
     held.execute(&format!("{statement}'{new_hash}' WHERE id = ?"), &person)
@@ -68,10 +70,12 @@ async fn a_rehash_never_puts_an_old_password_back() {
 /// The condition in the UPDATE itself, which holds even if the version of the credentials did not tell.
 #[tokio::test]
 async fn a_rehash_replaces_only_the_hash_that_was_verified() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with(&UNTHROTTLED).await;
     let person = server.person().await;
     let new_hash = server.database.password_hash(&server.person().await).await;
-    let server = server.restart_with(&["--argon2-iterations=2"]).await;
+    let server = server
+        .restart_with(&["--argon2-iterations=2", UNTHROTTLED[0]])
+        .await;
     let (held, call) = sign_in_up_to_its_transaction(&server, &person).await;
     held.execute(
         &format!("UPDATE users SET password_hash = '{new_hash}' WHERE id = ?"),
@@ -85,7 +89,7 @@ async fn a_rehash_replaces_only_the_hash_that_was_verified() {
 
 #[tokio::test]
 async fn a_sign_in_against_a_deactivation_leaves_nothing() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with(&UNTHROTTLED).await;
     let person = server.person().await;
     let (held, call) = sign_in_up_to_its_transaction(&server, &person).await;
     held.execute("UPDATE users SET status = 'deactivated' WHERE id = ?", &person)
@@ -99,7 +103,7 @@ async fn a_sign_in_against_a_deactivation_leaves_nothing() {
 
 #[tokio::test]
 async fn a_sign_in_against_a_deletion_leaves_nothing() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with(&UNTHROTTLED).await;
     let person = server.person().await;
     let (held, call) = sign_in_up_to_its_transaction(&server, &person).await;
     held.execute("DELETE FROM users WHERE id = ?", &person).await;
@@ -116,7 +120,7 @@ async fn a_sign_in_against_a_deletion_leaves_nothing() {
 
 #[tokio::test]
 async fn a_sign_in_with_a_number_that_was_given_up_meanwhile_leaves_no_session() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with(&UNTHROTTLED).await;
     let person = server.person().await;
     let (held, call) = sign_in_up_to_its_transaction(&server, &person).await;
     held.execute(
@@ -132,7 +136,7 @@ async fn a_sign_in_with_a_number_that_was_given_up_meanwhile_leaves_no_session()
 /// The same through the front door only: whichever of the two comes first, the session does not survive.
 #[tokio::test]
 async fn changes_through_the_front_door_leave_no_session_of_the_old_password() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with(&UNTHROTTLED).await;
     let person = server.person().await;
     let held = server.database.hold_writes().await;
     let hashed = server.hasher.completed();
@@ -155,7 +159,7 @@ async fn changes_through_the_front_door_leave_no_session_of_the_old_password() {
 
 #[tokio::test]
 async fn of_two_changes_that_knew_the_same_password_one_wins() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with(&UNTHROTTLED).await;
     let person = server.person().await;
     let held = server.database.hold_writes().await;
     let hashed = server.hasher.completed();
@@ -176,7 +180,7 @@ async fn of_two_changes_that_knew_the_same_password_one_wins() {
 
 #[tokio::test]
 async fn a_change_by_a_session_that_was_revoked_meanwhile_does_not_happen() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with(&UNTHROTTLED).await;
     let person = server.person().await;
     let hash = server.database.password_hash(&person).await;
     let held = server.database.hold_writes().await;
@@ -197,7 +201,7 @@ async fn a_change_by_a_session_that_was_revoked_meanwhile_does_not_happen() {
 
 #[tokio::test]
 async fn of_two_superusers_who_delete_themselves_at_once_one_stays() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with(&UNTHROTTLED).await;
     let superusers = [server.superuser().await, server.superuser().await];
     let held = server.database.hold_writes().await;
     let hashed = server.hasher.completed();
@@ -227,7 +231,7 @@ async fn of_two_superusers_who_delete_themselves_at_once_one_stays() {
 
 #[tokio::test]
 async fn of_two_superusers_one_deleting_and_one_deactivating_one_stays() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with(&UNTHROTTLED).await;
     let (first, second) = (server.superuser().await, server.superuser().await);
     let held = server.database.hold_writes().await;
     let hashed = server.hasher.completed();
@@ -260,7 +264,7 @@ async fn of_two_superusers_one_deleting_and_one_deactivating_one_stays() {
 /// What follows a hash finishes even if the caller goes away.
 #[tokio::test]
 async fn a_change_whose_caller_goes_away_is_done() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with(&UNTHROTTLED).await;
     let person = server.person().await;
     let held = server.database.hold_writes().await;
     let mut client = server.client().await;
@@ -291,7 +295,7 @@ async fn a_change_whose_caller_goes_away_is_done() {
 /// done again, and nothing of it twice. (On SQLite writers follow one another, and there is no deadlock to be had.)
 #[tokio::test]
 async fn a_change_that_meets_a_deadlock_is_done_once() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with(&UNTHROTTLED).await;
     let person = server.person().await;
     let other = person.sign_in_again(&server).await;
     let (changes, hashed) = (

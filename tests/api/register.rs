@@ -22,6 +22,7 @@ async fn a_new_person_is_signed_in() {
             ip_address: "2001:DB8::1".to_owned(),
             user_agent: "Mozilla/5.0 \u{1F600}\n".to_owned(),
         }),
+        ..v1::RegisterRequest::default()
     };
     let SignedIn { user, session, token } = client.register(request).await.unwrap().into_inner().into();
 
@@ -144,6 +145,7 @@ async fn all_violations_come_at_once() {
             ip_address: "localhost".to_owned(),
             user_agent: String::new(),
         }),
+        ..v1::RegisterRequest::default()
     };
     let outcome = server.client().await.register(request).await;
     assert_violations(

@@ -52,6 +52,9 @@ pub(crate) const TEST_FLAGS: [&str; 6] = [
     "--database-statement-timeout=20s",
 ];
 
+/// Attempts are not counted, and nothing is written before a password is hashed.
+pub(crate) const UNTHROTTLED: [&str; 2] = ["--throttle-number-attempts=0", "--throttle-address-attempts=0"];
+
 pub(crate) type Client = PhoneIdentityClient<Channel>;
 
 pub(crate) type AdminClient = PhoneIdentityAdminClient<Channel>;

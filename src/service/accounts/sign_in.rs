@@ -196,7 +196,8 @@ impl Accounts {
         changes.extend(pushed_out.into_iter().map(revoked));
         sessions::insert_at_commit(&tx, session, &token.hash()).await;
         audit::insert_at_commit(&tx, &attempt.done(now)).await;
-        self.remember(&tx, device, id, account.credential_version, now).await?;
+        self.remember(&tx, device, id, account.credential_version, now)
+            .await?;
         self.throttle.give_back_in(&tx, reservation).await?;
         self.changes.commit(tx, &changes).await?;
         Ok(user)

@@ -13,7 +13,7 @@ use super::Person;
 use super::place::Place;
 
 /// The tables of the service.
-pub(crate) const TABLES: [&str; 7] = [
+pub(crate) const TABLES: [&str; 9] = [
     "users",
     "sessions",
     "locks",
@@ -21,6 +21,8 @@ pub(crate) const TABLES: [&str; 7] = [
     "change_log",
     "audit_events",
     "audit_erasures",
+    "attempts",
+    "devices",
 ];
 
 /// A connection to the database of a server.
@@ -113,7 +115,8 @@ impl TestDatabase {
         dump
     }
 
-    /// Keeps everybody else from writing, until the transaction is committed. Reading goes on.
+    /// Keeps everybody else from writing, until the transaction is committed. Reading goes on. A sign-in gets no further than
+    /// to the reservation of its attempt, unless the server is [`super::UNTHROTTLED`].
     pub(crate) async fn hold_writes(&self) -> HeldWrites {
         let backend = self.backend();
         let options = TransactionOptions {
