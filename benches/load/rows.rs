@@ -6,6 +6,7 @@ mod postgres;
 mod process;
 mod sign_ins;
 mod storm;
+mod timing;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -31,6 +32,9 @@ pub(crate) const NAMES: [&str; 15] = [
     "postgres-growth",
 ];
 
+/// The row that is measured only if it is asked for.
+pub(crate) const TIMING: &str = "timing";
+
 /// How many checks are in flight where a core is to be saturated.
 const CHECKS_IN_FLIGHT: usize = 64;
 
@@ -55,6 +59,12 @@ pub(crate) fn run(bench: &mut Bench) {
         (&["postgres-strong"], postgres::strong),
         (&["postgres-growth"], postgres::growth),
     ];
+    // Only if it is asked for.
+    if bench.wanted.iter().any(|wanted| wanted == TIMING)
+        && let Err(why) = timing::timing(bench)
+    {
+        bench.report.failed(TIMING, why);
+    }
     for (names, measure) in groups {
         if !names.iter().any(|name| bench.wants(name)) {
             continue;

@@ -128,6 +128,30 @@ pub(crate) fn use_now(bench: &Bench, path: &Path, condition: &str) {
     });
 }
 
+/// Makes, of the first people, a part as they are, a part that is deactivated, and a part whose hashes are of parameters that
+/// cost a quarter.
+pub(crate) fn make_kinds(bench: &Bench, path: &Path, people: usize) {
+    let older = stored_hash_with(bench, &["--argon2-memory-kib=9728", "--argon2-iterations=1"]);
+    bench.runtime.block_on(async {
+        let database = open(path).await;
+        let range = |part: usize| {
+            let number = |person| Value::from(phone_number(person));
+            [number(part * people), number((part + 1) * people)]
+        };
+        let sql = "UPDATE users SET status = 'deactivated' WHERE phone_number >= ? AND phone_number < ?";
+        execute(&database, sql, range(1)).await;
+        let [from, to] = range(2);
+        let sql = "UPDATE users SET password_hash = ? WHERE phone_number >= ? AND phone_number < ?";
+        execute(&database, sql, [older.into(), from, to]).await;
+        let sql = "SELECT (SELECT COUNT(*) FROM users WHERE status = 'deactivated') AS deactivated, \
+                   (SELECT COUNT(*) FROM users WHERE password_hash LIKE '%m=9728,t=1,%') AS older";
+        let row = query(&database, sql).await;
+        let count = |column| usize::try_from(row.try_get::<i64>("", column).unwrap()).unwrap();
+        assert_eq!((count("deactivated"), count("older")), (people, people));
+        database.close().await.unwrap();
+    });
+}
+
 /// Fails unless a seeded token is good, and its session looks as it should.
 pub(crate) fn check_token(bench: &Bench, server: &Server, session: usize) {
     bench.runtime.block_on(async {
@@ -160,10 +184,21 @@ fn check(bench: &Bench, path: &Path, sessions: usize) {
 
 /// The PHC string that the service stores for [`PASSWORD`]. Fails when it stores times otherwise than they are written here.
 fn stored_hash(bench: &Bench) -> String {
+    stored_hash_with(bench, &[])
+}
+
+/// The same by other parameters.
+fn stored_hash_with(bench: &Bench, flags: &[&str]) -> String {
     let path = bench.folder.join("one-person.db");
     remove(&path);
     let cores = bench.cores.both();
-    let server = Server::start(bench, &Setup::new(&path, &cores));
+    let server = Server::start(
+        bench,
+        &Setup {
+            flags,
+            ..Setup::new(&path, &cores)
+        },
+    );
     bench.runtime.block_on(async {
         let request = RegisterRequest {
             phone_number: phone_number(0),

@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use crate::support::refusal::assert_refused;
 use crate::support::{
-    Client, OTHER_PASSWORD, PASSWORD, Person, TestServer, credentials, next_phone_number, registration,
-    validation, with_bearer,
+    Client, OTHER_PASSWORD, PASSWORD, Person, TestServer, UNTHROTTLED, credentials, next_phone_number,
+    registration, validation, with_bearer,
 };
 
 const ADDRESS: &str = "203.0.113.9";
@@ -550,7 +550,7 @@ async fn a_failure_that_cannot_be_noted_is_not_told() {
 /// A sign-in whose person changed while it hashed is refused, and noted as such, once.
 #[tokio::test]
 async fn a_transaction_that_is_rolled_back_leaves_the_refusal_only() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with(&UNTHROTTLED).await;
     let person = server.person().await;
     let held = server.database.hold_writes().await;
     let hashed = server.hasher.completed();

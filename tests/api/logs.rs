@@ -90,12 +90,13 @@ async fn every_rpc(server: &ServerProcess) -> Vec<String> {
         .delete_profile(with_bearer(&fourth, v1::DeleteProfileRequest::default()))
         .await
         .unwrap();
-    let fifth = client
-        .authenticate(credentials(SUPERUSER, PASSWORD))
-        .await
-        .unwrap()
-        .into_inner()
-        .session_token;
+    let mut remembering = credentials(SUPERUSER, PASSWORD);
+    remembering.remember_device = true;
+    let remembered = client.authenticate(remembering).await.unwrap().into_inner();
+    let (fifth, device) = (remembered.session_token, remembered.device_token);
+    let mut known = credentials(SUPERUSER, PASSWORD);
+    known.device_token.clone_from(&device);
+    client.authenticate(known).await.unwrap();
     let superuser = v1::CreateSuperuserRequest {
         phone_number: PHONE_NUMBER.to_owned(),
         default_region: String::new(),
@@ -118,7 +119,7 @@ async fn every_rpc(server: &ServerProcess) -> Vec<String> {
         user_agent: format!("{SUPERUSER} {fifth}"),
     });
     client.authenticate(odd).await.unwrap();
-    vec![first, second, third, fourth, fifth]
+    vec![first, second, third, fourth, fifth, device]
 }
 
 /// The same of administration, by a superuser.

@@ -495,9 +495,9 @@ async fn what_is_remembered_shows_no_number_and_is_removed() {
     assert_eq!(server.database.count("attempts").await, 2);
     let dump = server.database.dump().await;
     assert!(dump.contains("attempts.id"), "{dump}");
-    for secret in [&UNKNOWN[1..], "192.0.2.77"] {
-        assert!(!dump.contains(secret), "{dump}");
-    }
+    assert!(!dump.contains(&UNKNOWN[1..]), "{dump}");
+    let mut attempts = dump.lines().filter(|line| line.starts_with("attempts."));
+    assert!(attempts.all(|line| !line.contains("192.0.2.77")), "{dump}");
     server.clock.advance(Duration::from_secs(10));
     until_rows(&server, "attempts", 1).await;
     server.clock.advance(Duration::from_hours(1));

@@ -52,8 +52,11 @@ use model::Model;
 use random::Random;
 use replica::Life;
 
-/// What every process is told: hashing and failing are cheap, and only faults are logged.
-const TEST_FLAGS: [&str; 5] = [
+/// What every process is told: hashing and failing are cheap, and only faults are logged. Calls are dropped and killed here by
+/// the hundred; they are counted, and nobody has to wait for it.
+const TEST_FLAGS: [&str; 7] = [
+    "--throttle-number-attempts=1000000",
+    "--throttle-number-recovery=1s",
     "--argon2-memory-kib=64",
     "--argon2-iterations=1",
     "--failed-sign-in-time=0s",

@@ -5,7 +5,7 @@ use tonic::{Code, Response, Status};
 
 use super::{get, update_of};
 use crate::support::refusal::{assert_refused, refusal};
-use crate::support::{OTHER_PASSWORD, PASSWORD, Person, TestServer, credentials};
+use crate::support::{OTHER_PASSWORD, PASSWORD, Person, TestServer, UNTHROTTLED, credentials};
 
 fn id_of(person: &Person) -> String {
     person.user.user_id.clone()
@@ -173,7 +173,7 @@ async fn a_superuser_who_is_none_any_more_sets_no_password() {
 /// A sign-in that has read the account before it was deactivated does not bring it back.
 #[tokio::test]
 async fn a_return_that_began_before_administration_said_no_does_not_happen() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with(&UNTHROTTLED).await;
     let person = server.person().await;
     server
         .database

@@ -1,0 +1,217 @@
+//! Whether the time of an answer tells which numbers somebody has: the kinds of failed sign-ins, in turns, compared by
+//! Welch's t. Not of `make bench`, since it takes minutes: `make bench-timing`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use phone_identity::proto::v1::AuthenticateRequest;
+use phone_identity::proto::v1::phone_identity_client::PhoneIdentityClient;
+use tokio::task::JoinSet;
+use tonic::Code;
+use tonic::transport::Channel;
+
+use crate::report::{self, Bar, Row, Unit};
+use crate::server::{Server, Setup};
+use crate::{Bench, number, seed};
+
+/// What a difference that chance does not explain would have, with as many calls.
+const BAR: f64 = 4.5;
+
+/// How many calls are in flight: fewer than would make them wait for one another.
+const CALLERS: usize = 8;
+
+/// Of each kind as many numbers where there are four kinds.
+const NUMBERS: usize = seed::PEOPLE / 4;
+
+/// Nobody is refused, and everything is counted all the same.
+const COUNTED: [&str; 2] = [
+    "--throttle-number-attempts=1000000",
+    "--throttle-number-recovery=1s",
+];
+
+/// Everybody is refused after one failure, and for as long as this takes.
+const REFUSED: [&str; 3] = [
+    "--throttle-number-attempts=1",
+    "--throttle-base-delay=15m",
+    "--failed-sign-in-time=20ms",
+];
+
+/// The kinds of numbers.
+const KINDS: [&str; 4] = ["unknown", "wrong password", "deactivated", "older parameters"];
+
+/// Which kinds of numbers are tried, how many numbers of each, and what comes of it.
+#[derive(Clone, Copy)]
+struct Kinds {
+    kinds: &'static [usize],
+    numbers: usize,
+    expected: Code,
+}
+
+/// A guess at one of so many numbers of a kind.
+fn guess(kind: usize, number: usize, numbers: usize) -> AuthenticateRequest {
+    let number = number % numbers;
+    let phone_number = match kind {
+        0 => format!("+99893{}", 4_200_000 + number),
+        _ => seed::phone_number((kind - 1) * numbers + number),
+    };
+    AuthenticateRequest {
+        phone_number,
+        password: "not the password".to_owned(),
+        ..AuthenticateRequest::default()
+    }
+}
+
+pub(crate) fn timing(bench: &mut Bench) -> Result<(), String> {
+    let calls = usize::try_from(number("CALLS", "2000")).map_err(|error| error.to_string())?;
+    report::say(&format!("timing: {calls} failed sign-ins of each kind, in turns"));
+    let cores = bench.cores.both();
+    let database = seed::scratch(bench);
+    seed::make_kinds(bench, &database, NUMBERS);
+    let server = Server::start(
+        bench,
+        &Setup {
+            flags: &COUNTED,
+            ..Setup::new(&database, &cores)
+        },
+    );
+    let failed = Kinds {
+        kinds: &[0, 1, 2, 3],
+        numbers: NUMBERS,
+        expected: Code::Unauthenticated,
+    };
+    let failed = measure(bench, &server, calls, failed)?;
+    drop(server);
+    for (one, other) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {
+        add(
+            bench,
+            "",
+            (KINDS[one], &failed[one]),
+            (KINDS[other], &failed[other]),
+        );
+    }
+
+    report::say("timing: refusals of those who have to wait");
+    let database = seed::scratch(bench);
+    let server = Server::start(
+        bench,
+        &Setup {
+            flags: &REFUSED,
+            ..Setup::new(&database, &cores)
+        },
+    );
+    let refused = Kinds {
+        kinds: &[0, 1],
+        numbers: seed::PEOPLE,
+        expected: Code::ResourceExhausted,
+    };
+    let failed = Kinds {
+        expected: Code::Unauthenticated,
+        ..refused
+    };
+    measure(bench, &server, seed::PEOPLE, failed)?;
+    // The first refusal of each asks the database, those within a second do not.
+    let asked = measure(bench, &server, seed::PEOPLE, refused)?;
+    let refused = measure(
+        bench,
+        &server,
+        calls,
+        Kinds {
+            numbers: 10,
+            ..refused
+        },
+    )?;
+    for (what, times) in [(" (first refusal)", &asked), (" (refusal)", &refused)] {
+        add(bench, what, (KINDS[0], &times[0]), (KINDS[1], &times[1]));
+    }
+    Ok(())
+}
+
+fn add(bench: &mut Bench, what: &str, one: (&str, &[f64]), other: (&str, &[f64])) {
+    let t = welch(one.1, other.1);
+    let side = |(kind, times): (&str, &[f64])| {
+        let (mean, _) = mean_and_variance(times);
+        format!("{kind}{what} {:.4} ms", mean * 1000.0)
+    };
+    bench.report.add(Row {
+        name: format!("{} / {}{what}", one.0, other.0),
+        a: side(one),
+        b: side(other),
+        value: t.abs(),
+        unit: Unit::Ratio,
+        bar: Bar::AtMost(BAR, BAR),
+        is_information: false,
+        notes: vec![format!(
+            "Welch's t {t:.2} of {} and {} calls",
+            one.1.len(),
+            other.1.len()
+        )],
+    });
+}
+
+/// Calls of these kinds in turns, as many of each, and how long each took, by kind.
+fn measure(bench: &Bench, server: &Server, calls: usize, kinds: Kinds) -> Result<Vec<Vec<f64>>, String> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let total = calls * kinds.kinds.len();
+    bench.runtime.block_on(async {
+        let mut callers = JoinSet::new();
+        for _ in 0..CALLERS {
+            let (client, next) = (server.client().await, next.clone());
+            callers.spawn(call(client, next, total, kinds));
+        }
+        let mut times = vec![Vec::with_capacity(calls); kinds.kinds.len()];
+        while let Some(ended) = callers.join_next().await {
+            for (kind, time) in ended.map_err(|error| error.to_string())?? {
+                times[kind].push(time.as_secs_f64());
+            }
+        }
+        Ok(times)
+    })
+}
+
+async fn call(
+    mut client: PhoneIdentityClient<Channel>,
+    next: Arc<AtomicUsize>,
+    total: usize,
+    Kinds {
+        kinds,
+        numbers,
+        expected,
+    }: Kinds,
+) -> Result<Vec<(usize, Duration)>, String> {
+    let mut times = Vec::new();
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= total {
+            return Ok(times);
+        }
+        // Each round in another order, so that no kind always follows the same one.
+        let round = number / kinds.len();
+        let kind = (number + round * (1 + round / kinds.len() % 2)) % kinds.len();
+        let request = guess(kinds[kind], round, numbers);
+        let begun = Instant::now();
+        let answer = client.authenticate(request).await;
+        let time = begun.elapsed();
+        match answer {
+            Err(status) if status.code() == expected => times.push((kind, time)),
+            other => return Err(format!("{}: {other:?}", KINDS[kinds[kind]])),
+        }
+    }
+}
+
+fn mean_and_variance(times: &[f64]) -> (f64, f64) {
+    let count = f64::from(u32::try_from(times.len()).unwrap_or(u32::MAX));
+    let mean = times.iter().sum::<f64>() / count;
+    let squares: f64 = times.iter().map(|time| (time - mean).powi(2)).sum();
+    (mean, squares / (count - 1.0))
+}
+
+/// Welch's t: how far two means lie apart, in units of what chance does to them.
+fn welch(one: &[f64], other: &[f64]) -> f64 {
+    let error = |times: &[f64]| {
+        let (_, variance) = mean_and_variance(times);
+        variance / f64::from(u32::try_from(times.len()).unwrap_or(u32::MAX))
+    };
+    let difference = mean_and_variance(one).0 - mean_and_variance(other).0;
+    difference / (error(one) + error(other)).sqrt()
+}
