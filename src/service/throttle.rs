@@ -144,7 +144,8 @@ impl Throttle {
                 memory: Memory::of_first(limit, now),
             })
             .collect();
-        if attempts::insert_new(self.store.writer(), &rows).await? == rows.len() {
+        let inserted = retry(|| async { Ok(attempts::insert_new(self.store.writer(), &rows).await?) });
+        if inserted.await? == rows.len() {
             let reserved = rows.into_iter().zip(&subjects).map(|(row, (_, limit))| Reserved {
                 row,
                 is_new: true,
