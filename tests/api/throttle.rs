@@ -14,7 +14,7 @@ use crate::support::place::Place;
 use crate::support::refusal::{assert_refused, refusal};
 use crate::support::{
     Client, OTHER_PASSWORD, PASSWORD, TestServer, connect, credentials, eventually, next_phone_number,
-    registration,
+    registration, validation,
 };
 
 const UNKNOWN: &str = "+998712345678";
@@ -254,6 +254,7 @@ async fn an_address_is_counted_over_all_numbers_and_one_of_ipv6_by_its_network()
     let server = TestServer::start_with(&["--throttle-address-attempts=2"]).await;
     let person = server.person().await;
     let mut client = server.client().await;
+    let mut rows = 0;
     for (first, second, same, other) in [
         ("192.0.2.7", "192.0.2.7", "::ffff:192.0.2.7", "192.0.2.8"),
         (
@@ -273,6 +274,9 @@ async fn an_address_is_counted_over_all_numbers_and_one_of_ipv6_by_its_network()
             .authenticate(from(same, &person.phone_number, PASSWORD))
             .await;
         assert_eq!(wait_of(refused), Duration::from_secs(1));
+        // Two numbers and the address; of what was refused nothing stays reserved.
+        rows += 3;
+        assert_eq!(server.database.count("attempts").await, rows);
         client
             .authenticate(from(other, &person.phone_number, PASSWORD))
             .await
@@ -484,6 +488,35 @@ async fn who_was_refused_by_a_full_queue_has_not_guessed() {
     drop(held);
     waiting.await.unwrap().unwrap();
     person.sign_in_again(&server).await;
+}
+
+/// All of them come while there is room, and then there is not.
+#[tokio::test]
+async fn what_was_reserved_before_the_queue_was_full_is_given_back() {
+    let server = TestServer::start_with(&["--hash-queue=1"]).await;
+    let (held_hashes, held_writes) = (server.hasher.hold(), server.database.hold_writes().await);
+    let mut client = server.client().await;
+    let mut calls = JoinSet::new();
+    for _ in 0..6 {
+        let (mut client, number) = (client.clone(), next_phone_number());
+        calls.spawn(async move { client.authenticate(credentials(&number, PASSWORD)).await });
+    }
+    // On one connection, what is answered shows that what was asked before has come.
+    client.validate_session(validation("no token")).await.unwrap_err();
+    held_writes.release().await;
+    for _ in 0..5 {
+        let refused = calls.join_next().await.unwrap().unwrap();
+        assert_refused(refused, Code::Unavailable, "OVERLOADED");
+    }
+    server.waiting(1).await;
+    assert_eq!(
+        server.database.count("attempts").await,
+        1,
+        "of the one that waits"
+    );
+    drop(held_hashes);
+    let last = calls.join_next().await.unwrap().unwrap();
+    assert_refused(last, Code::Unauthenticated, "INVALID_CREDENTIALS");
 }
 
 #[tokio::test]
