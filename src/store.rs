@@ -26,7 +26,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use backup::{BackupError, backup};
 pub use error::StoreError;
-pub use pool::{Pool, Transaction};
+pub use pool::{Affected, Pool, Transaction, Unsynced};
 
 /// Which database, and how patient to be with it.
 #[derive(Clone, Debug)]
@@ -104,6 +104,12 @@ impl Store {
         &self.writer
     }
 
+    /// As [`Self::writer`], for what need not outlive a power cut.
+    #[must_use]
+    pub fn unsynced_writer(&self) -> Unsynced<'_> {
+        self.writer.unsynced()
+    }
+
     /// For reading the change log, and nothing else.
     #[must_use]
     pub fn tail(&self) -> &Pool {
@@ -136,6 +142,12 @@ impl Store {
         self.writer.close().await?;
         Ok(self.schema.close().await?)
     }
+}
+
+/// The row of a unique key, of a query without a LIMIT: whenever a LIMIT is bound, SQLite plans the statement anew, which takes
+/// longer than to run it.
+fn only<T>(rows: Vec<T>) -> Option<T> {
+    rows.into_iter().next()
 }
 
 /// Applies the migrations that are missing. To be called under a lock, so it looks whether somebody else has done it.

@@ -159,11 +159,13 @@ impl Accounts {
             let outcome = retry(|| async {
                 let tx = this.store.begin().await?;
                 users::insert(&tx, &user, Some(&hash)).await?;
-                sessions::insert_at_commit(&tx, &session, &token.hash()).await;
-                audit::insert_at_commit(&tx, &event).await;
+                sessions::insert_with_commit(&tx, &session, &token.hash()).await?;
+                audit::insert_with_commit(&tx, &event).await?;
                 this.remember(&tx, &device, user.id, 0, now).await?;
-                this.throttle.give_back_in(&tx, &reservation).await?;
-                Ok(tx.commit().await?)
+                let given_back = this.throttle.give_back_with_commit(&tx, &reservation).await?;
+                tx.commit().await?;
+                this.throttle.settle(given_back).await;
+                Ok(())
             });
             this.audit.refused(&attempt, outcome.await).await?;
             Ok(SignedIn {

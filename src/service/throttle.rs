@@ -17,7 +17,7 @@ use crate::domain::caller::Caller;
 use crate::domain::throttle::{Delays, Limit, Memory, Subject, SubjectId};
 use crate::error::{Error, chain};
 use crate::store::attempts::{self, Row};
-use crate::store::{Store, StoreError, Transaction};
+use crate::store::{Affected, Store, StoreError, Transaction};
 
 /// For how long a refusal is repeated without asking the database, which other replicas write to. So those who do not wait
 /// cost nothing but their call.
@@ -73,6 +73,15 @@ struct Reserved {
     is_new: bool,
     /// How much memory the attempt added.
     added: Duration,
+}
+
+/// An attempt that was given back, but perhaps not all of it.
+#[derive(Debug)]
+#[must_use]
+pub struct GivenBack<'a> {
+    reservation: &'a Reservation,
+    /// How many of the rows were deleted by the commit. `None`: all is settled.
+    deleted: Option<Affected>,
 }
 
 impl Throttle {
@@ -144,8 +153,10 @@ impl Throttle {
                 memory: Memory::of_first(limit, now),
             })
             .collect();
-        let inserted = retry(|| async { Ok(attempts::insert_new(self.store.writer(), &rows).await?) });
-        if inserted.await? == rows.len() {
+        // Who cuts the power has not won many guesses by it.
+        let writer = self.store.unsynced_writer();
+        let inserted = retry(|| async { Ok(attempts::insert_new(&writer, &rows).await?) });
+        if inserted.await? == count_of(&rows) {
             let reserved = rows.into_iter().zip(&subjects).map(|(row, (_, limit))| Reserved {
                 row,
                 is_new: true,
@@ -237,11 +248,16 @@ impl Throttle {
         self.forget_refusals(reservation);
         let all_new = reserved.iter().all(|one| one.is_new);
         let rows: Vec<Row> = reserved.iter().map(|one| one.row).collect();
-        if all_new && attempts::delete_untouched(tx, &rows).await? == rows.len() {
+        if all_new && attempts::delete_untouched(tx, &rows).await? == count_of(&rows) {
             return Ok(());
         }
+        self.take_back(tx, reserved).await
+    }
+
+    /// Takes back what was written for an attempt, where it can not just be deleted.
+    async fn take_back(&self, tx: &Transaction, reserved: &[Reserved]) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let ids: Vec<SubjectId> = rows.iter().map(|row| row.subject).collect();
+        let ids: Vec<SubjectId> = reserved.iter().map(|one| one.row.subject).collect();
         let found = attempts::lock(tx, &ids).await?;
         for one in reserved {
             let Some(row) = found.iter().find(|row| row.subject == one.row.subject) else {
@@ -257,6 +273,44 @@ impl Throttle {
             }
         }
         Ok(())
+    }
+
+    /// As [`Self::give_back_in`], along with the commit where that is a trip less. What comes of it is to be settled after the
+    /// commit.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn give_back_with_commit<'a>(
+        &self,
+        tx: &Transaction,
+        reservation: &'a Reservation,
+    ) -> Result<GivenBack<'a>, StoreError> {
+        let Reservation(reserved) = reservation;
+        let given_back = |deleted| GivenBack { reservation, deleted };
+        if reserved.is_empty() || !reserved.iter().all(|one| one.is_new) {
+            self.give_back_in(tx, reservation).await?;
+            return Ok(given_back(None));
+        }
+        self.forget_refusals(reservation);
+        let rows: Vec<Row> = reserved.iter().map(|one| one.row).collect();
+        let deleted = attempts::delete_untouched_with_commit(tx, &rows).await?;
+        match deleted.rows() {
+            None => Ok(given_back(Some(deleted))),
+            Some(count) if count == count_of(&rows) => Ok(given_back(None)),
+            Some(_) => {
+                self.take_back(tx, reserved).await?;
+                Ok(given_back(None))
+            }
+        }
+    }
+
+    /// Gives back what could not just be deleted along with the commit, since other attempts have come to it meanwhile.
+    pub async fn settle(&self, given_back: GivenBack<'_>) {
+        let GivenBack { reservation, deleted } = given_back;
+        let deleted = deleted.and_then(|deleted| deleted.rows());
+        if deleted.is_some_and(|count| count < count_of(&reservation.0)) {
+            self.give_back(reservation).await;
+        }
     }
 
     /// Gives an attempt back that succeeded, or for which nothing was hashed, in a transaction of its own. If that fails the
@@ -308,6 +362,10 @@ fn added(before: &Memory, after: &Memory, now: Timestamp) -> Duration {
     (after.forgotten_at - before.forgotten_at.max(now))
         .to_std()
         .unwrap_or_default()
+}
+
+fn count_of<T>(rows: &[T]) -> u64 {
+    u64::try_from(rows.len()).unwrap_or(u64::MAX)
 }
 
 /// Another attempt has made the row in between. Done again, this one sees it.

@@ -4,13 +4,13 @@
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, LockBehavior, LockType};
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait, DbBackend, EntityTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _, SqlErr, TryInsertResult,
+    ColumnTrait as _, Condition, ConnectionTrait, DbBackend, DeleteMany, EntityTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, QueryTrait as _, SqlErr, TryInsertResult,
 };
 use uuid::Uuid;
 
 use super::entity::attempt::{ActiveModel, Column, Entity, Model};
-use super::{StoreError, Transaction};
+use super::{Affected, StoreError, Transaction};
 use crate::clock::Timestamp;
 use crate::domain::throttle::{Memory, SubjectId};
 
@@ -42,7 +42,7 @@ impl From<Model> for Row {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert_new(db: &impl ConnectionTrait, rows: &[Row]) -> Result<usize, StoreError> {
+pub async fn insert_new(db: &impl ConnectionTrait, rows: &[Row]) -> Result<u64, StoreError> {
     let models = rows.iter().map(|row| ActiveModel {
         id: Set(row.subject.0),
         inserted_by: Set(row.inserted_by),
@@ -63,7 +63,7 @@ pub async fn insert_new(db: &impl ConnectionTrait, rows: &[Row]) -> Result<usize
             TryInsertResult::Empty | TryInsertResult::Conflicted => 0,
         }
     };
-    Ok(usize::try_from(inserted).unwrap_or(usize::MAX))
+    Ok(inserted)
 }
 
 /// Finds the rows of these subjects and locks them until the transaction ends, in the order of their ids.
@@ -107,11 +107,25 @@ pub async fn delete(db: &impl ConnectionTrait, subject: SubjectId) -> Result<(),
     Ok(())
 }
 
+/// Removes those of these rows that nobody has touched since they were added, along with the commit where that is a trip
+/// less, and says how many it were.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete_untouched_with_commit(tx: &Transaction, rows: &[Row]) -> Result<Affected, StoreError> {
+    let statement = untouched(rows).build(tx.get_database_backend());
+    Ok(tx.execute_with_commit(statement).await?)
+}
+
 /// Removes those of these rows that nobody has touched since they were added, and says how many it were.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn delete_untouched(db: &impl ConnectionTrait, rows: &[Row]) -> Result<usize, StoreError> {
+pub async fn delete_untouched(db: &impl ConnectionTrait, rows: &[Row]) -> Result<u64, StoreError> {
+    Ok(untouched(rows).exec(db).await?.rows_affected)
+}
+
+fn untouched(rows: &[Row]) -> DeleteMany<Entity> {
     let untouched = rows.iter().fold(Condition::any(), |any, row| {
         any.add(
             Condition::all()
@@ -120,8 +134,7 @@ pub async fn delete_untouched(db: &impl ConnectionTrait, rows: &[Row]) -> Result
                 .add(Column::ForgottenAt.eq(row.memory.forgotten_at)),
         )
     });
-    let deleted = Entity::delete_many().filter(untouched).exec(db).await?;
-    Ok(usize::try_from(deleted.rows_affected).unwrap_or(usize::MAX))
+    Entity::delete_many().filter(untouched)
 }
 
 /// What [`find_forgotten`] found.

@@ -29,9 +29,14 @@ pub async fn insert(db: &impl ConnectionTrait, event: &Event) -> Result<(), Stor
     Ok(())
 }
 
-/// As [`insert`], right before the transaction is committed.
-pub async fn insert_at_commit(tx: &Transaction, event: &Event) {
-    tx.at_commit(insertion(tx.get_database_backend(), event)).await;
+/// As [`insert`], along with the commit where that is a trip less.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert_with_commit(tx: &Transaction, event: &Event) -> Result<(), StoreError> {
+    tx.execute_with_commit(insertion(tx.get_database_backend(), event))
+        .await?;
+    Ok(())
 }
 
 fn insertion(backend: DbBackend, event: &Event) -> Statement {

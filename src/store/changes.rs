@@ -10,7 +10,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::entity::{change_log, identity_change};
-use super::{StoreError, Transaction};
+use super::{StoreError, Transaction, only};
 use crate::clock::Timestamp;
 use crate::domain::session::SessionId;
 use crate::domain::user::UserId;
@@ -127,7 +127,7 @@ pub struct Head {
 /// # Errors
 /// When the database fails.
 pub async fn head(db: &impl ConnectionTrait) -> Result<Head, StoreError> {
-    let row = change_log::Entity::find_by_id(change_log::ID).one(db).await?;
+    let row = only(change_log::Entity::find_by_id(change_log::ID).all(db).await?);
     let row = row.ok_or_else(no_head)?;
     Ok(Head {
         epoch: row.epoch,

@@ -70,11 +70,24 @@ impl Connection {
     pub(super) async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
         let done = match self {
             // sqlx would add up what all say, and BEGIN says what the statement before it did.
-            Self::Sqlite(it) => last_result(it.fetch_many(query(statement))).await,
+            Self::Sqlite(it) => each_result(it.fetch_many(query(statement)))
+                .await
+                .map(|mut results| results.pop().unwrap_or_default().into()),
             Self::Postgres(it) => query(statement).execute(it).await.map(ExecResult::from),
             Self::MySql(it) => query(statement).execute(it).await.map(ExecResult::from),
         };
         done.map_err(|error| DbErr::Exec(from_sqlx(error)))
+    }
+
+    /// Executes several statements in one, which SQLite takes, and says how many rows each of them has changed. For BEGIN and
+    /// COMMIT that is nothing that means anything.
+    pub(super) async fn execute_each(&mut self, statement: Statement) -> Result<Vec<u64>, DbErr> {
+        let Self::Sqlite(it) = self else {
+            return Ok(vec![self.execute(statement).await?.rows_affected()]);
+        };
+        let results = each_result(it.fetch_many(query(statement))).await;
+        let results = results.map_err(|error| DbErr::Exec(from_sqlx(error)))?;
+        Ok(results.iter().map(SqliteQueryResult::rows_affected).collect())
     }
 
     pub(super) async fn execute_unprepared(&mut self, sql: &str) -> Result<ExecResult, DbErr> {
@@ -117,16 +130,14 @@ impl Connection {
     }
 }
 
-async fn last_result(
+async fn each_result(
     mut results: impl Stream<Item = Result<Either<SqliteQueryResult, SqliteRow>, sqlx::Error>> + Unpin,
-) -> Result<ExecResult, sqlx::Error> {
-    let mut last = SqliteQueryResult::default();
+) -> Result<Vec<SqliteQueryResult>, sqlx::Error> {
+    let mut each = Vec::new();
     while let Some(result) = results.next().await {
-        if let Either::Left(result) = result? {
-            last = result;
-        }
+        each.extend(result?.left());
     }
-    Ok(last.into())
+    Ok(each)
 }
 
 fn query<DB>(statement: Statement) -> Query<'static, DB, SqlxValues>

@@ -7,9 +7,9 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::StoreError;
 use super::entity::device::{ActiveModel, Column, Entity};
 use super::entity::user;
+use super::{StoreError, only};
 use crate::clock::Timestamp;
 use crate::domain::device::DeviceId;
 use crate::domain::phone::PhoneNumber;
@@ -36,16 +36,16 @@ pub async fn find_good(
     phone_number: &PhoneNumber,
     now: Timestamp,
 ) -> Result<Option<Device>, StoreError> {
-    let row: Option<(Uuid, Timestamp, i64, i64, String)> = Entity::find()
+    let rows: Vec<(Uuid, Timestamp, i64, i64, String)> = Entity::find()
         .select_only()
         .columns([Column::Id, Column::ExpiresAt, Column::CredentialVersion])
         .columns([user::Column::CredentialVersion, user::Column::PhoneNumber])
         .inner_join(user::Entity)
         .filter(Column::TokenHash.eq(token.as_bytes().to_vec()))
         .into_tuple()
-        .one(db)
+        .all(db)
         .await?;
-    Ok(row.and_then(|(id, expires_at, then, today, number)| {
+    Ok(only(rows).and_then(|(id, expires_at, then, today, number)| {
         let is_good = then == today && now < expires_at && number == phone_number.as_str();
         let id = DeviceId(id);
         is_good.then_some(Device { id, expires_at })

@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-pub use transaction::Transaction;
+pub use transaction::{Affected, Transaction};
 
 use super::connection::{Connection, Server, from_sqlx, is_broken};
 use super::{Options, StoreError};
@@ -46,6 +46,13 @@ const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 /// How much longer than the server we wait for a statement.
 const MARGIN: Duration = Duration::from_millis(500);
 
+/// From here on SQLite answers a commit when it is on the disk, as it does when it is opened.
+const SYNCED: &str = "PRAGMA synchronous=FULL; ";
+
+/// From here on it answers when the system has it: such a commit outlives this process, and not a power cut. The file stays
+/// whole, and the next commit that is synced takes it along.
+const UNSYNCED: &str = "PRAGMA synchronous=NORMAL; ";
+
 /// A pool of connections. Cheap to clone.
 #[derive(Clone)]
 pub struct Pool(Arc<Shared>);
@@ -66,6 +73,7 @@ struct Shared {
 struct Idle {
     connection: Connection,
     opened: Instant,
+    is_synced: bool,
     since: Instant,
 }
 
@@ -100,6 +108,11 @@ impl Pool {
     /// Begins a transaction that writes.
     pub(super) async fn begin(&self) -> Result<Transaction, DbErr> {
         Transaction::begin(self.get_database_backend(), self.lease().await?).await
+    }
+
+    /// The same, but whatever SQLite commits by a single statement need not outlive a power cut.
+    pub(super) fn unsynced(&self) -> Unsynced<'_> {
+        Unsynced(self)
     }
 
     pub(super) async fn ping(&self) -> Result<(), DbErr> {
@@ -138,22 +151,23 @@ impl Pool {
         let pool = &self.0;
         let permit = pool.permits.clone().acquire_owned().await;
         let permit = permit.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;
-        let lease = |connection, opened| Lease {
+        let lease = |connection, opened, is_synced| Lease {
             connection: Some(connection),
             opened,
+            is_synced,
             standing: Standing::Good,
             pool: pool.clone(),
             permit: Some(permit),
         };
         while let Some(mut idle) = pool.pop_idle() {
             if pool.is_alive(&mut idle).await {
-                return Ok(lease(idle.connection, idle.opened));
+                return Ok(lease(idle.connection, idle.opened, idle.is_synced));
             }
             pool.distrust();
         }
         // In a box: it is large and seldom.
         let connection = Box::pin(pool.server.connect()).await?;
-        Ok(lease(connection, Instant::now()))
+        Ok(lease(connection, Instant::now(), true))
     }
 }
 
@@ -184,7 +198,7 @@ impl Shared {
         since < MAX_IDLE_TIME && within(Some(SIGN_OF_LIFE), idle.connection.ping()).await.is_ok()
     }
 
-    fn put_back(&self, connection: Connection, opened: Instant) {
+    fn put_back(&self, connection: Connection, opened: Instant, is_synced: bool) {
         if self.patience.is_some() && opened.elapsed() > MAX_AGE {
             if let Ok(runtime) = Handle::try_current() {
                 // Whether it hears of it or not.
@@ -196,6 +210,7 @@ impl Shared {
         self.idle().push(Idle {
             connection,
             opened,
+            is_synced,
             since,
         });
     }
@@ -215,6 +230,8 @@ struct Lease {
     /// `None`: it is lost.
     connection: Option<Connection>,
     opened: Instant,
+    /// Whether the connection is as [`SYNCED`] makes it. It is so for all statements but those that need not be.
+    is_synced: bool,
     standing: Standing,
     pool: Arc<Shared>,
     /// `None`: it has gone on with the connection.
@@ -240,24 +257,52 @@ impl Lease {
         outcome
     }
 
+    /// Does something by a statement, synced.
+    async fn run_synced<T>(
+        &mut self,
+        mut statement: Statement,
+        work: impl AsyncFnOnce(&mut Connection, Statement) -> Result<T, DbErr>,
+    ) -> Result<T, DbErr> {
+        if !self.is_synced {
+            statement.sql.insert_str(0, SYNCED);
+        }
+        let outcome = self
+            .run(async |connection| work(connection, statement).await)
+            .await;
+        self.is_synced |= outcome.is_ok();
+        outcome
+    }
+
     async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.run_synced(statement, Connection::execute).await
+    }
+
+    async fn execute_each(&mut self, statement: Statement) -> Result<Vec<u64>, DbErr> {
+        self.run_synced(statement, Connection::execute_each).await
+    }
+
+    async fn execute_unsynced(&mut self, mut statement: Statement) -> Result<ExecResult, DbErr> {
+        if statement.db_backend == DbBackend::Sqlite && self.is_synced {
+            statement.sql.insert_str(0, UNSYNCED);
+            self.is_synced = false;
+        }
         self.run(async |connection| connection.execute(statement).await)
             .await
     }
 
     async fn execute_unprepared(&mut self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.run(async |connection| connection.execute_unprepared(sql).await)
-            .await
+        let statement = Statement::from_string(self.pool.server.backend(), sql);
+        let execute =
+            async |connection: &mut Connection, it: Statement| connection.execute_unprepared(&it.sql).await;
+        self.run_synced(statement, execute).await
     }
 
     async fn query_one(&mut self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.run(async |connection| connection.query_one(statement).await)
-            .await
+        self.run_synced(statement, Connection::query_one).await
     }
 
     async fn query_all(&mut self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.run(async |connection| connection.query_all(statement).await)
-            .await
+        self.run_synced(statement, Connection::query_all).await
     }
 }
 
@@ -267,15 +312,16 @@ impl Drop for Lease {
             return;
         };
         if let Standing::Good = self.standing {
-            return self.pool.put_back(connection, self.opened);
+            return self.pool.put_back(connection, self.opened, self.is_synced);
         }
         // Where no runtime is left, the process ends, and the connection with it.
         if let Ok(runtime) = Handle::try_current() {
-            let (pool, permit, opened) = (self.pool.clone(), self.permit.take(), self.opened);
+            let (pool, permit) = (self.pool.clone(), self.permit.take());
+            let (opened, is_synced) = (self.opened, self.is_synced);
             runtime.spawn(async move {
                 let bound = pool.patience.map(|_| SIGN_OF_LIFE);
                 if within(bound, connection.roll_back()).await.is_ok() {
-                    pool.put_back(connection, opened);
+                    pool.put_back(connection, opened, is_synced);
                 } else {
                     pool.distrust();
                 }
@@ -322,5 +368,32 @@ impl ConnectionTrait for Pool {
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         self.lease().await?.query_all(statement).await
+    }
+}
+
+/// A pool whose commits need not outlive a power cut, on SQLite. Those of a server are its own affair.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsynced<'a>(&'a Pool);
+
+#[async_trait]
+impl ConnectionTrait for Unsynced<'_> {
+    fn get_database_backend(&self) -> DbBackend {
+        self.0.get_database_backend()
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.0.lease().await?.execute_unsynced(statement).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.0.execute_unprepared(sql).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.0.query_one_raw(statement).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.0.query_all_raw(statement).await
     }
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::entity::session::{self, ActiveModel, Column, Entity, format_auth_methods};
 use super::entity::{Columns, user};
-use super::{StoreError, Transaction};
+use super::{StoreError, Transaction, only};
 use crate::clock::Timestamp;
 use crate::domain::session::{Lifetimes, Session, SessionId};
 use crate::domain::token::TokenHash;
@@ -34,10 +34,18 @@ pub async fn insert(
     Ok(())
 }
 
-/// As [`insert`], right before the transaction is committed.
-pub async fn insert_at_commit(tx: &Transaction, session: &Session, token: &TokenHash) {
-    tx.at_commit(insertion(tx.get_database_backend(), session, token))
-        .await;
+/// As [`insert`], along with the commit where that is a trip less.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert_with_commit(
+    tx: &Transaction,
+    session: &Session,
+    token: &TokenHash,
+) -> Result<(), StoreError> {
+    tx.execute_with_commit(insertion(tx.get_database_backend(), session, token))
+        .await?;
+    Ok(())
 }
 
 fn insertion(backend: DbBackend, session: &Session, token: &TokenHash) -> Statement {
@@ -114,11 +122,11 @@ impl FromQueryResult for Found {
 /// # Errors
 /// When the database fails.
 pub async fn find(db: &impl ConnectionTrait, token: &TokenHash) -> Result<Option<Session>, StoreError> {
-    let row = Entity::find()
+    let rows = Entity::find()
         .filter(Column::TokenHash.eq(token.as_bytes().to_vec()))
-        .one(db)
+        .all(db)
         .await?;
-    Ok(row.map(Session::from))
+    Ok(only(rows).map(Session::from))
 }
 
 /// Whether a session is still there, ended or not.
@@ -126,7 +134,7 @@ pub async fn find(db: &impl ConnectionTrait, token: &TokenHash) -> Result<Option
 /// # Errors
 /// When the database fails.
 pub async fn exists(db: &impl ConnectionTrait, id: SessionId) -> Result<bool, StoreError> {
-    Ok(Entity::find_by_id(id.0).one(db).await?.is_some())
+    Ok(only(Entity::find_by_id(id.0).all(db).await?).is_some())
 }
 
 /// All sessions of a person, ended or not, the newest first.
@@ -236,20 +244,22 @@ fn ended_by(time: Timestamp, lifetimes: &Lifetimes) -> Condition {
         .add(Column::LastSeenAt.lte(time - lifetimes.idle))
 }
 
-/// Makes room for one more live session of a person, so that there are at most `max` then: where there are too many,
-/// removes the ended ones, and of the live ones the oldest. Says which live ones it revoked.
+/// Makes room for one more live session of a person who has `count` sessions, ended or not, so that there are at most `max`
+/// live ones then: where there are too many, removes the ended ones, and of the live ones the oldest. Says which live ones it
+/// revoked.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn make_room(
     db: &impl ConnectionTrait,
     user: UserId,
+    count: u64,
     max: u32,
     lifetimes: &Lifetimes,
     now: Timestamp,
 ) -> Result<Vec<SessionId>, StoreError> {
     let kept = u64::from(max.saturating_sub(1));
-    if find_older(db, user, kept).await?.is_empty() {
+    if count <= kept {
         return Ok(Vec::new());
     }
     Entity::delete_many()

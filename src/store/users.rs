@@ -3,16 +3,17 @@
 mod list;
 
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, PaginatorTrait as _,
-    QueryFilter as _, QueryOrder as _, QuerySelect as _, SqlErr,
+    ColumnTrait as _, ConnectionTrait, DbBackend, DbErr, EntityTrait as _, ExprTrait as _,
+    PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait, SqlErr,
 };
 
 pub use list::{Filter, List, Order, Position, TimeRange, list};
 
-use super::StoreError;
+use super::entity::session;
 use super::entity::user::{ActiveModel, Column, Entity, Model, Status};
+use super::{StoreError, Transaction, only};
 use crate::clock::Timestamp;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::user::{Locale, User, UserId, UserStatus};
@@ -54,11 +55,11 @@ pub async fn find_by_phone(
     db: &impl ConnectionTrait,
     phone: &PhoneNumber,
 ) -> Result<Option<Account>, StoreError> {
-    let row = Entity::find()
+    let rows = Entity::find()
         .filter(Column::PhoneNumber.eq(phone.as_str()))
-        .one(db)
+        .all(db)
         .await?;
-    Ok(row.map(Account::try_from).transpose()?)
+    Ok(only(rows).map(Account::try_from).transpose()?)
 }
 
 /// Finds a person by id.
@@ -66,8 +67,8 @@ pub async fn find_by_phone(
 /// # Errors
 /// When the database fails.
 pub async fn find(db: &impl ConnectionTrait, id: UserId) -> Result<Option<Account>, StoreError> {
-    let row = Entity::find_by_id(id.0).one(db).await?;
-    Ok(row.map(Account::try_from).transpose()?)
+    let rows = Entity::find_by_id(id.0).all(db).await?;
+    Ok(only(rows).map(Account::try_from).transpose()?)
 }
 
 /// Finds a person and locks the row until the transaction ends.
@@ -75,8 +76,8 @@ pub async fn find(db: &impl ConnectionTrait, id: UserId) -> Result<Option<Accoun
 /// # Errors
 /// When the database fails.
 pub async fn lock(db: &impl ConnectionTrait, id: UserId) -> Result<Option<Account>, StoreError> {
-    let row = Entity::find_by_id(id.0).lock_exclusive().one(db).await?;
-    Ok(row.map(Account::try_from).transpose()?)
+    let rows = Entity::find_by_id(id.0).lock_exclusive().all(db).await?;
+    Ok(only(rows).map(Account::try_from).transpose()?)
 }
 
 /// Finds people and locks their rows until the transaction ends, in the order of their ids: two who lock the same people
@@ -236,21 +237,37 @@ pub async fn verify_phones(
 }
 
 /// Notes that a person has signed in, and locks the row until the transaction ends, if the person still has the phone
-/// number, the password and the status that were read. Says whether it is so.
+/// number, the password and the status that were read. Says how many sessions they have then, ended or not; `None`: it is not
+/// so.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn sign_in(db: &impl ConnectionTrait, read: &Account, now: Timestamp) -> Result<bool, StoreError> {
-    let updated = Entity::update_many()
+pub async fn sign_in(tx: &Transaction, read: &Account, now: Timestamp) -> Result<Option<u64>, StoreError> {
+    let mut update = Entity::update_many()
         .filter(Column::Id.eq(read.user.id.0))
         .filter(Column::PhoneNumber.eq(read.user.phone_number.as_str()))
         .filter(Column::CredentialVersion.eq(read.credential_version))
         .filter(Column::Status.eq(Status::from(read.user.status)))
         .filter(Column::DeactivatedByAdmin.eq(read.deactivated_by_admin))
-        .col_expr(Column::LastLoginAt, Expr::value(now))
-        .exec(db)
-        .await?;
-    Ok(updated.rows_affected > 0)
+        .col_expr(Column::LastLoginAt, Expr::value(now));
+    let sessions = session::Entity::find()
+        .select_only()
+        .expr(session::Column::Id.count())
+        .filter(session::Column::UserId.eq(read.user.id.0));
+    // Servers would count what was there when the statement began, and not when it got the lock.
+    let counted = if tx.get_database_backend() == DbBackend::Sqlite {
+        let count = Expr::SubQuery(None, Box::new(sessions.into_query().into()));
+        QueryTrait::query(&mut update).returning(Query::returning().expr(count));
+        tx.query_all_raw(update.build(DbBackend::Sqlite)).await?
+    } else {
+        if update.exec(tx).await?.rows_affected == 0 {
+            return Ok(None);
+        }
+        tx.query_all_raw(sessions.build(tx.get_database_backend()))
+            .await?
+    };
+    let count: Option<i64> = only(counted).map(|row| row.try_get_by_index(0)).transpose()?;
+    Ok(count.map(|count| u64::try_from(count).unwrap_or_default()))
 }
 
 /// Replaces the hash of a password by a stronger hash of the same password, unless the password has changed since

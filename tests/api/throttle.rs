@@ -231,6 +231,33 @@ async fn success_gives_back_its_own_attempt_and_no_other() {
     assert_eq!(wait_of(refused), Duration::from_secs(1));
 }
 
+/// What has been written of them has met, and still each has its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn success_beside_a_failure_gives_back_its_own_attempt_and_no_other() {
+    let server = TestServer::start_with(&["--throttle-number-attempts=3"]).await;
+    let person = server.person().await;
+    let held = server.hasher.hold();
+    let mut calls = Vec::new();
+    for password in [PASSWORD, OTHER_PASSWORD, PASSWORD] {
+        let (mut client, request) = (server.client().await, credentials(&person.phone_number, password));
+        calls.push(tokio::spawn(async move { client.authenticate(request).await }));
+        // One after another: the first makes the row, and the others find it.
+        server.waiting(calls.len()).await;
+    }
+    drop(held);
+    let mut outcomes = Vec::new();
+    for call in calls {
+        outcomes.push(call.await.unwrap().is_ok());
+    }
+    assert_eq!(outcomes, [true, false, true]);
+    let mut client = server.client().await;
+    fail(&mut client, &person.phone_number, 2).await;
+    let refused = client
+        .authenticate(credentials(&person.phone_number, PASSWORD))
+        .await;
+    assert_eq!(wait_of(refused), Duration::from_secs(1));
+}
+
 /// Who knows the password has not guessed it.
 #[tokio::test]
 async fn to_be_deactivated_is_no_failure() {

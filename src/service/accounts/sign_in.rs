@@ -164,9 +164,9 @@ impl Accounts {
         let id = account.user.id;
         let mut attempt = attempt.clone().as_user(id, session.id);
         let tx = self.store.begin().await?;
-        if !users::sign_in(&tx, account, now).await? {
+        let Some(count) = users::sign_in(&tx, account, now).await? else {
             return Err(Error::InvalidCredentials);
-        }
+        };
         if let (Verdict::RightButWeak { stronger }, Some(verified)) = (verdict, &account.password_hash) {
             users::rehash(&tx, id, verified, stronger).await?;
         }
@@ -190,16 +190,17 @@ impl Accounts {
             lifetimes,
             ..
         } = &self.policy;
-        let pushed_out = sessions::make_room(&tx, id, *max_sessions, lifetimes, now).await?;
+        let pushed_out = sessions::make_room(&tx, id, count, *max_sessions, lifetimes, now).await?;
         attempt.ended_sessions = u64::try_from(pushed_out.len()).ok();
         let revoked = |session| changes::Change::SessionRevoked { user: id, session };
         changes.extend(pushed_out.into_iter().map(revoked));
-        sessions::insert_at_commit(&tx, session, &token.hash()).await;
-        audit::insert_at_commit(&tx, &attempt.done(now)).await;
+        sessions::insert_with_commit(&tx, session, &token.hash()).await?;
+        audit::insert_with_commit(&tx, &attempt.done(now)).await?;
         self.remember(&tx, device, id, account.credential_version, now)
             .await?;
-        self.throttle.give_back_in(&tx, reservation).await?;
+        let given_back = self.throttle.give_back_with_commit(&tx, reservation).await?;
         self.changes.commit(tx, &changes).await?;
+        self.throttle.settle(given_back).await;
         Ok(user)
     }
 }

@@ -70,13 +70,92 @@ async fn what_is_asked_first_is_answered() {
 async fn what_comes_with_the_commit_is_done_in_its_order() {
     let (pool, _folder) = numbers().await;
     let tx = pool.begin().await.unwrap();
-    tx.at_commit(with_number("UPDATE numbers SET n = ? WHERE n = 1", 10))
-        .await;
-    tx.at_commit(with_number("INSERT INTO numbers VALUES (?)", 1))
-        .await;
+    tx.execute_with_commit(with_number("UPDATE numbers SET n = ? WHERE n = 1", 10))
+        .await
+        .unwrap();
+    tx.execute_with_commit(with_number("INSERT INTO numbers VALUES (?)", 1))
+        .await
+        .unwrap();
     assert_eq!(count(&tx).await, 3);
     tx.commit().await.unwrap();
     assert_eq!(count(&pool).await, 4);
+}
+
+/// BEGIN may go along, too, and tells how many rows the statement before it has changed.
+#[tokio::test]
+async fn what_comes_with_the_commit_says_how_many_rows_it_has_changed() {
+    let (pool, _folder) = numbers().await;
+    for is_begun_before in [true, false] {
+        let tx = pool.begin().await.unwrap();
+        if is_begun_before {
+            assert_eq!(count(&tx).await, 3);
+        }
+        let mut affected = Vec::new();
+        for (sql, number) in [
+            ("UPDATE numbers SET n = n + ?", 10),
+            ("DELETE FROM numbers WHERE n = ?", 1),
+            ("UPDATE numbers SET n = n - ?", 10),
+            ("UPDATE numbers SET n = n WHERE n > ?", 1),
+        ] {
+            affected.push(tx.execute_with_commit(with_number(sql, number)).await.unwrap());
+        }
+        assert!(affected.iter().all(|one| one.rows().is_none()));
+        tx.commit().await.unwrap();
+        let rows: Vec<_> = affected.iter().map(Affected::rows).collect();
+        assert_eq!(rows, [Some(3), Some(0), Some(3), Some(2)]);
+    }
+}
+
+/// How the connection stands, which asking by a lease would change. 2: a commit is on the disk when it is answered. 1: it need
+/// not be.
+async fn synchronous(pool: &Pool) -> i64 {
+    let mut lease = pool.lease().await.unwrap();
+    let asked = Statement::from_string(DbBackend::Sqlite, "PRAGMA synchronous");
+    let row = lease
+        .run(async |connection| connection.query_one(asked).await)
+        .await;
+    row.unwrap().unwrap().try_get_by_index(0).unwrap()
+}
+
+#[tokio::test]
+async fn only_what_need_not_be_synced_is_not() {
+    let (pool, _folder) = numbers().await;
+    let negate = with_number("UPDATE numbers SET n = -n WHERE n > ?", -10);
+    for _ in 0..3 {
+        assert_eq!(synchronous(&pool).await, 2);
+        for _ in 0..2 {
+            let changed = pool.unsynced().execute_raw(negate.clone()).await.unwrap();
+            assert_eq!(changed.rows_affected(), 3);
+            assert_eq!(synchronous(&pool).await, 1);
+        }
+        // Whatever comes next is synced again: a statement, a transaction, and one that only commits.
+        pool.execute_raw(negate.clone()).await.unwrap();
+        assert_eq!(synchronous(&pool).await, 2);
+        pool.unsynced().execute_raw(negate.clone()).await.unwrap();
+        let tx = pool.begin().await.unwrap();
+        tx.execute_raw(negate.clone()).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(synchronous(&pool).await, 2);
+        pool.unsynced().execute_raw(negate.clone()).await.unwrap();
+        let tx = pool.begin().await.unwrap();
+        tx.execute_with_commit(negate.clone()).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(synchronous(&pool).await, 2);
+    }
+}
+
+#[tokio::test]
+async fn who_goes_away_from_what_need_not_be_synced_leaves_the_connection_to_be_synced() {
+    let (pool, _folder) = numbers().await;
+    let negate = with_number("UPDATE numbers SET n = -n WHERE n > ?", -10);
+    let unsynced = pool.unsynced();
+    tokio::select! {
+        biased;
+        done = unsynced.execute_raw(negate.clone()) => panic!("was done at once: {done:?}"),
+        () = async {} => {}
+    }
+    pool.execute_raw(negate).await.unwrap();
+    assert_eq!(synchronous(&pool).await, 2);
 }
 
 #[tokio::test]
@@ -86,10 +165,12 @@ async fn what_fails_with_the_commit_keeps_it_from_being_committed() {
     tx.execute_raw(with_number("DELETE FROM numbers WHERE n = ?", 1))
         .await
         .unwrap();
-    tx.at_commit(with_number("INSERT INTO numbers VALUES (?)", 4))
-        .await;
-    tx.at_commit(with_number("INSERT INTO numbers VALUES (?)", 2))
-        .await;
+    tx.execute_with_commit(with_number("INSERT INTO numbers VALUES (?)", 4))
+        .await
+        .unwrap();
+    tx.execute_with_commit(with_number("INSERT INTO numbers VALUES (?)", 2))
+        .await
+        .unwrap();
     assert!(matches!(tx.commit().await, Err(StoreError::Fault(_))));
     assert_eq!(count(&pool).await, 3);
 }

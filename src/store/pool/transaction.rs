@@ -1,6 +1,7 @@
 //! Transactions.
 
 use std::mem;
+use std::sync::{Arc, OnceLock};
 
 use sea_orm::prelude::async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
@@ -23,7 +24,8 @@ fn begin(backend: DbBackend) -> &'static str {
 /// A transaction. It is rolled back unless it is committed.
 ///
 /// On SQLite it begins with its first statement: each trip to the thread of a connection costs more than most statements, so
-/// BEGIN goes along with the first, and along with COMMIT whatever nobody has to know the outcome of before.
+/// BEGIN goes along with the first, and along with COMMIT whatever nobody has to know the outcome of before. Servers are
+/// told of each when its time comes: what it locks is locked in the order of the code.
 pub struct Transaction {
     backend: DbBackend,
     /// Nobody waits for it: a transaction does one thing after another.
@@ -33,8 +35,25 @@ pub struct Transaction {
 struct Work {
     lease: Lease,
     is_begun: bool,
-    /// What is executed right before COMMIT.
-    at_commit: Vec<Statement>,
+    /// What goes along with COMMIT.
+    with_commit: Vec<(Statement, Affected)>,
+}
+
+/// How many rows a statement has changed that may go along with COMMIT.
+#[derive(Clone, Debug, Default)]
+pub struct Affected(Arc<OnceLock<u64>>);
+
+impl Affected {
+    /// `None`: it was not executed yet.
+    #[must_use]
+    pub fn rows(&self) -> Option<u64> {
+        self.0.get().copied()
+    }
+
+    fn set(&self, rows: u64) {
+        // Each is set once: here, or at the commit, which takes the transaction.
+        let _ = self.0.set(rows);
+    }
 }
 
 impl Work {
@@ -60,7 +79,7 @@ impl Transaction {
         let mut work = Work {
             lease,
             is_begun: false,
-            at_commit: Vec::new(),
+            with_commit: Vec::new(),
         };
         if backend != DbBackend::Sqlite {
             work.begin();
@@ -72,10 +91,23 @@ impl Transaction {
         })
     }
 
-    /// Has a statement executed right before COMMIT, after all others. If it fails, so does [`Self::commit`], and nothing is
-    /// committed.
-    pub(in crate::store) async fn at_commit(&self, statement: Statement) {
-        self.work.lock().await.at_commit.push(statement);
+    /// Has a statement executed, on SQLite after all others, right before COMMIT. If it fails there, so does
+    /// [`Self::commit`], and nothing is committed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(in crate::store) async fn execute_with_commit(
+        &self,
+        statement: Statement,
+    ) -> Result<Affected, DbErr> {
+        let affected = Affected::default();
+        if self.backend == DbBackend::Sqlite {
+            let mut work = self.work.lock().await;
+            work.with_commit.push((statement, affected.clone()));
+        } else {
+            affected.set(self.execute_raw(statement).await?.rows_affected());
+        }
+        Ok(affected)
     }
 
     /// Commits it.
@@ -84,25 +116,27 @@ impl Transaction {
     /// [`StoreError::Conflict`] when it certainly did not commit; else nobody knows whether it did.
     pub async fn commit(self) -> Result<(), StoreError> {
         let mut work = self.work.into_inner();
-        let statements = mem::take(&mut work.at_commit);
+        let statements = mem::take(&mut work.with_commit);
         if statements.is_empty() && !work.is_begun {
             return Ok(());
         }
-        if self.backend == DbBackend::Sqlite {
-            let (mut sql, mut values) = (String::new(), Vec::new());
-            for statement in statements {
-                sql.push_str(&statement.sql);
-                sql.push_str("; ");
-                values.extend(statement.values.into_iter().flatten());
-            }
+        let (mut sql, mut values, mut affected) = (String::new(), Vec::new(), Vec::new());
+        for (statement, of_this) in statements {
+            sql.push_str(&statement.sql);
+            sql.push_str("; ");
+            values.extend(statement.values.into_iter().flatten());
+            affected.push(of_this);
+        }
+        if affected.is_empty() {
+            work.lease.execute_unprepared("COMMIT").await?;
+        } else {
             sql.push_str("COMMIT");
             let (lease, all) = work.next(Statement::from_sql_and_values(self.backend, sql, values));
-            lease.execute(all).await?;
-        } else {
-            for statement in statements {
-                work.lease.execute(statement).await?;
+            let rows = lease.execute_each(all).await?;
+            // The last one is of COMMIT; before those of the statements there may be one of BEGIN.
+            for (of_this, rows) in affected.iter().rev().zip(rows.into_iter().rev().skip(1)) {
+                of_this.set(rows);
             }
-            work.lease.execute_unprepared("COMMIT").await?;
         }
         work.lease.standing = Standing::Good;
         Ok(())
