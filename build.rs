@@ -17,6 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={PROTO_DIR}");
     let descriptors = protox::compile(
         [
+            "phone_identity/v1/audit.proto",
             "phone_identity/v1/error.proto",
             "phone_identity/v1/phone_identity.proto",
             "phone_identity/v1/phone_identity_admin.proto",

@@ -162,6 +162,9 @@ pub enum Problem {
     /// Not a time that can be stored.
     #[error("is not a time between the years 1 and 9999")]
     TimeInvalid,
+    /// Not the name of a calling service.
+    #[error("is not the name of a calling service")]
+    ServiceNameInvalid,
     /// Not an IP address.
     #[error("is not an IP address")]
     IpAddressInvalid,

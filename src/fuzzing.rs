@@ -39,6 +39,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("deactivate_user", fuzzed::admin::deactivate_user),
     ("reactivate_user", fuzzed::admin::reactivate_user),
     ("delete_user", fuzzed::admin::delete_user),
+    ("list_audit_events", fuzzed::admin::list_audit_events),
 ];
 
 /// Runs the target of this name.

@@ -16,6 +16,7 @@ mod pool;
 mod postgres;
 pub mod sessions;
 mod sqlite;
+mod times;
 pub mod users;
 
 use std::time::Duration;

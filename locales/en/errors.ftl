@@ -54,3 +54,4 @@ violation-page-token-invalid = This list has changed. Please begin anew.
 violation-phone-number-prefix-invalid = Please enter + and the first digits of a phone number.
 violation-out-of-range = This number is out of range.
 violation-time-invalid = This is not a time.
+violation-service-name-invalid = This is not the name of a service.

@@ -51,3 +51,4 @@ violation-page-token-invalid = Список изменился. Начните �
 violation-phone-number-prefix-invalid = Введите + и первые цифры номера телефона.
 violation-out-of-range = Число вне допустимого диапазона.
 violation-time-invalid = Это не время.
+violation-service-name-invalid = Это не имя сервиса.

@@ -51,3 +51,4 @@ violation-page-token-invalid = Liste değişti. Lütfen baştan başlayın.
 violation-phone-number-prefix-invalid = Lütfen + ve telefon numarasının ilk rakamlarını girin.
 violation-out-of-range = Bu sayı izin verilen aralığın dışında.
 violation-time-invalid = Bu bir zaman değil.
+violation-service-name-invalid = Bu bir hizmet adı değil.

@@ -51,3 +51,4 @@ violation-page-token-invalid = Roʻyxat oʻzgargan. Boshidan boshlang.
 violation-phone-number-prefix-invalid = Telefon raqamining + belgisi va dastlabki raqamlarini kiriting.
 violation-out-of-range = Bu son ruxsat etilgan chegaradan tashqarida.
 violation-time-invalid = Bu vaqt emas.
+violation-service-name-invalid = Bu xizmat nomi emas.

@@ -14,7 +14,7 @@ use super::{Failure, exact};
 use crate::app::open_store;
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::config::{Settings, duration};
-use crate::domain::audit::{Action, Entry, Filter};
+use crate::domain::audit::{Action, Entry, Filter, is_service_name};
 use crate::domain::user::UserId;
 use crate::error::chain;
 use crate::service::audit::{self, Audit};
@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "OUTCOME")]
     outcome: Option<OutcomeName>,
     /// Only what came through this calling service
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = service)]
     service: Option<String>,
     /// Only from this time on: 2026-11-24T07:40:27Z, or 24h for as long ago
     #[arg(long, value_name = "TIME", value_parser = moment)]
@@ -171,6 +171,7 @@ fn write_columns(out: &mut impl Write, columns: [&str; 8]) -> io::Result<()> {
 
 /// An event as JSON. What is not known is left out.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Json<'a> {
     event_id: String,
     at: String,
@@ -224,6 +225,14 @@ fn write_json(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
 fn user_id(text: &str) -> Result<UserId, String> {
     let id = Uuid::try_parse(text).map_err(|_| "not a user id")?;
     Ok(UserId(id))
+}
+
+fn service(text: &str) -> Result<String, String> {
+    if is_service_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("not the name of a service".to_owned())
+    }
 }
 
 fn action(text: &str) -> Result<Action, String> {

@@ -328,6 +328,15 @@ pub struct Entry {
     pub request_id: Option<String>,
 }
 
+/// The most characters of the name of a calling service that are kept.
+pub const MAX_SERVICE_LENGTH: usize = 128;
+
+/// Whether this may be the name of a calling service that is in the log.
+#[must_use]
+pub fn is_service_name(name: &str) -> bool {
+    name.chars().count() <= MAX_SERVICE_LENGTH && !name.contains(char::is_control)
+}
+
 /// Which events to read; `None` is any.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {

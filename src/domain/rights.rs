@@ -50,6 +50,8 @@ pub enum Action {
     SetPassword,
     /// To delete them.
     Delete,
+    /// To read what was done to and by them, in the audit log.
+    ReadAudit,
 }
 
 /// Why somebody may not do something.
@@ -81,7 +83,12 @@ pub fn may(role: Role, action: Action, person: Option<&User>) -> Result<(), Deni
         }
         (
             Role::Staff,
-            Action::Reactivate | Action::Create | Action::Update | Action::SetPassword | Action::Delete,
+            Action::Reactivate
+            | Action::Create
+            | Action::Update
+            | Action::SetPassword
+            | Action::Delete
+            | Action::ReadAudit,
         ) => Err(Denied::NotSuperuser),
         (Role::Superuser, _) => Ok(()),
     }

@@ -1,5 +1,7 @@
 //! From the domain to messages.
 
+pub(super) mod audit;
+
 use std::time::SystemTime;
 
 use prost_types::Timestamp as ProtoTimestamp;

@@ -6,10 +6,11 @@
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use chrono::DateTime;
-use prost::Message as _;
+use prost::Message;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use crate::domain::audit::EventId;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::user::UserId;
 use crate::proto::v1;
@@ -23,23 +24,89 @@ const MAX_LENGTH: usize = 128;
 
 type ListDigest = [u8; DIGEST_LENGTH];
 
+/// A request for a page of a list.
+trait Paged: Message + Clone {
+    /// What kind of list it is.
+    const LIST: &str;
+
+    fn page_token(&self) -> &str;
+
+    /// The same list from its beginning.
+    fn without_page(&self) -> Self;
+}
+
+impl Paged for v1::ListUsersRequest {
+    const LIST: &str = "users";
+
+    fn page_token(&self) -> &str {
+        &self.page_token
+    }
+
+    fn without_page(&self) -> Self {
+        Self {
+            page_size: 0,
+            page_token: String::new(),
+            ..self.clone()
+        }
+    }
+}
+
+impl Paged for v1::ListAuditEventsRequest {
+    const LIST: &str = "audit events";
+
+    fn page_token(&self) -> &str {
+        &self.page_token
+    }
+
+    fn without_page(&self) -> Self {
+        Self {
+            page_size: 0,
+            page_token: String::new(),
+            ..self.clone()
+        }
+    }
+}
+
 /// A digest of what is listed, and in which order.
-fn digest(request: &v1::ListUsersRequest) -> ListDigest {
-    let list = v1::ListUsersRequest {
-        page_size: 0,
-        page_token: String::new(),
-        ..request.clone()
-    };
+fn digest<R: Paged>(request: &R) -> ListDigest {
     // Two messages that are equal have the same bytes: no field is a map.
-    let digest: [u8; 32] = Sha256::digest(list.encode_to_vec()).into();
+    let digest = Sha256::new()
+        .chain_update(R::LIST)
+        .chain_update(request.without_page().encode_to_vec());
+    let digest: [u8; 32] = digest.finalize().into();
     let mut short = ListDigest::default();
     short.copy_from_slice(&digest[..DIGEST_LENGTH]);
     short
 }
 
+fn encode(request: &impl Paged, place: &[u8]) -> String {
+    Base64UrlUnpadded::encode_string(&[&digest(request), place].concat())
+}
+
+/// The place that the token of this request has. `None`: it is of no such list.
+fn decode(request: &impl Paged) -> Option<Vec<u8>> {
+    let token = request.page_token();
+    let bytes = (token.len() <= MAX_LENGTH)
+        .then(|| Base64UrlUnpadded::decode_vec(token).ok())
+        .flatten()?;
+    let (of, place) = bytes.split_first_chunk::<DIGEST_LENGTH>()?;
+    (*of == digest(request)).then(|| place.to_vec())
+}
+
 /// The token of a place in the list of this request.
-pub(super) fn encode(request: &v1::ListUsersRequest, end: &Position) -> String {
-    let mut bytes = digest(request).to_vec();
+pub(super) fn encode_event(request: &v1::ListAuditEventsRequest, end: EventId) -> String {
+    encode(request, end.0.as_bytes())
+}
+
+/// The place that the token of this request means in its list. `None`: it is of no such list.
+pub(super) fn decode_event(request: &v1::ListAuditEventsRequest) -> Option<EventId> {
+    let place = decode(request)?;
+    Some(EventId(Uuid::from_slice(&place).ok()?))
+}
+
+/// The token of a place in the list of this request.
+pub(super) fn encode_user(request: &v1::ListUsersRequest, end: &Position) -> String {
+    let mut bytes = Vec::new();
     match end {
         Position::PhoneNumber(number) => bytes.extend_from_slice(number.as_str().as_bytes()),
         Position::Time(time, id) => {
@@ -51,22 +118,15 @@ pub(super) fn encode(request: &v1::ListUsersRequest, end: &Position) -> String {
             );
         }
     }
-    Base64UrlUnpadded::encode_string(&bytes)
+    encode(request, &bytes)
 }
 
-/// The place that a token means in the list of this request, which has this order. `None`: it is of no such list.
-pub(super) fn decode(request: &v1::ListUsersRequest, order: Order) -> Option<Position> {
-    let token = &request.page_token;
-    let bytes = (token.len() <= MAX_LENGTH)
-        .then(|| Base64UrlUnpadded::decode_vec(token).ok())
-        .flatten()?;
-    let (of, place) = bytes.split_first_chunk::<DIGEST_LENGTH>()?;
-    if *of != digest(request) {
-        return None;
-    }
+/// The place that the token of this request means in its list, which has this order. `None`: it is of no such list.
+pub(super) fn decode_user(request: &v1::ListUsersRequest, order: Order) -> Option<Position> {
+    let place = decode(request)?;
     match order {
         Order::PhoneNumber => {
-            let number = String::from_utf8(place.to_vec()).ok()?;
+            let number = String::from_utf8(place).ok()?;
             Some(Position::PhoneNumber(PhoneNumber::from_stored(number).ok()?))
         }
         Order::CreatedAt | Order::LastLoginAt => {
@@ -108,7 +168,7 @@ mod tests {
             (Order::LastLoginAt, Position::Time(Some(time), id)),
             (Order::LastLoginAt, Position::Time(None, id)),
         ] {
-            let token = encode(&request(), &place);
+            let token = encode_user(&request(), &place);
             assert!(token.len() <= MAX_LENGTH);
             let with = |change: fn(&mut v1::ListUsersRequest)| {
                 let mut request = request();
@@ -118,8 +178,8 @@ mod tests {
                     ..request
                 }
             };
-            assert_eq!(decode(&with(|_| {}), order), Some(place.clone()));
-            assert_eq!(decode(&with(|list| list.page_size = 7), order), Some(place));
+            assert_eq!(decode_user(&with(|_| {}), order), Some(place.clone()));
+            assert_eq!(decode_user(&with(|list| list.page_size = 7), order), Some(place));
             for change in [
                 (|list| list.phone_number_prefix.push('0')) as fn(&mut v1::ListUsersRequest),
                 |list| list.descending = true,
@@ -127,9 +187,47 @@ mod tests {
                 |list| list.is_staff = Some(false),
                 |list| list.created = Some(v1::TimeRange::default()),
             ] {
-                assert_eq!(decode(&with(change), order), None);
+                assert_eq!(decode_user(&with(change), order), None);
             }
         }
+    }
+
+    #[test]
+    fn an_event_is_found_again_in_its_list_and_in_no_other() {
+        let list = v1::ListAuditEventsRequest {
+            action: "sign_in".to_owned(),
+            ..v1::ListAuditEventsRequest::default()
+        };
+        let id = EventId(Uuid::from_u128(7));
+        let token = encode_event(&list, id);
+        let with = |change: fn(&mut v1::ListAuditEventsRequest)| {
+            let mut changed = list.clone();
+            changed.page_token.clone_from(&token);
+            change(&mut changed);
+            decode_event(&changed)
+        };
+        assert_eq!(with(|_| {}), Some(id));
+        assert_eq!(with(|list| list.page_size = 7), Some(id));
+        for change in [
+            (|list| list.action = "register".to_owned()) as fn(&mut v1::ListAuditEventsRequest),
+            |list| list.subject_id.push('a'),
+            |list| list.actor_id.push('a'),
+            |list| list.outcome = v1::AuditOutcome::Done.into(),
+            |list| list.service.push('a'),
+            |list| list.at = Some(v1::TimeRange::default()),
+            |list| list.page_token.push('A'),
+            |list| list.page_token = "-".to_owned(),
+            |list| list.page_token = encode(list, &[0; 15]),
+            |list| list.page_token = encode(list, &[0; 17]),
+        ] {
+            assert_eq!(with(change), None);
+        }
+        // Of two requests that have the same bytes.
+        let (users, events) = (
+            v1::ListUsersRequest::default(),
+            v1::ListAuditEventsRequest::default(),
+        );
+        assert_ne!(digest(&users), digest(&events));
     }
 
     #[test]
@@ -156,7 +254,7 @@ mod tests {
                 page_token: token.clone(),
                 ..request()
             };
-            assert_eq!(decode(&request, order), None, "{token}");
+            assert_eq!(decode_user(&request, order), None, "{token}");
         }
     }
 }

@@ -42,7 +42,7 @@ impl PhoneIdentityAdminHandlers {
         let by = self.administrator(call, Action::Read).await?;
         let list = parse::admin::list(&request)?;
         let page = self.admin.list(&by, list).await?;
-        let token = page.end.map(|end| page_token::encode(&request, &end));
+        let token = page.end.map(|end| page_token::encode_user(&request, &end));
         Ok(v1::ListUsersResponse {
             users: page.users.iter().map(convert::managed_user).collect(),
             next_page_token: token.unwrap_or_default(),
@@ -144,6 +144,21 @@ impl PhoneIdentityAdminHandlers {
         self.admin.delete(&by, id).await?;
         Ok(v1::DeleteUserResponse {})
     }
+
+    async fn try_list_audit_events(
+        &self,
+        call: &Call,
+        request: v1::ListAuditEventsRequest,
+    ) -> Result<v1::ListAuditEventsResponse, Error> {
+        let by = self.administrator(call, Action::ReadAudit).await?;
+        let parse::admin::Events { filter, before, size } = parse::admin::events(&request)?;
+        let page = self.admin.list_events(&by, &filter, before, size).await?;
+        let token = page.next.map(|next| page_token::encode_event(&request, next));
+        Ok(v1::ListAuditEventsResponse {
+            events: page.entries.into_iter().map(convert::audit::event).collect(),
+            next_page_token: token.unwrap_or_default(),
+        })
+    }
 }
 
 /// The person of an answer.
@@ -240,5 +255,13 @@ impl PhoneIdentityAdmin for PhoneIdentityAdminHandlers {
     async fn delete_user(&self, request: Request<v1::DeleteUserRequest>) -> Answer<v1::DeleteUserResponse> {
         let (call, request) = split(request);
         answer(&call, self.try_delete_user(&call, request).await)
+    }
+
+    async fn list_audit_events(
+        &self,
+        request: Request<v1::ListAuditEventsRequest>,
+    ) -> Answer<v1::ListAuditEventsResponse> {
+        let (call, request) = split(request);
+        answer(&call, self.try_list_audit_events(&call, request).await)
     }
 }

@@ -224,6 +224,7 @@ fn violation_reason(problem: Problem) -> ViolationReason {
         Problem::PhoneNumberPrefixInvalid => ViolationReason::PhoneNumberPrefixInvalid,
         Problem::OutOfRange => ViolationReason::OutOfRange,
         Problem::TimeInvalid => ViolationReason::TimeInvalid,
+        Problem::ServiceNameInvalid => ViolationReason::ServiceNameInvalid,
         Problem::IpAddressInvalid => ViolationReason::IpAddressInvalid,
         Problem::LocaleInvalid => ViolationReason::LocaleInvalid,
         Problem::Phone(problem) => match problem {
@@ -268,7 +269,7 @@ mod tests {
         let violations: Vec<String> = violations
             .map(|reason| text_id("violation", wire_name(reason.as_str_name(), VIOLATION_PREFIX)))
             .collect();
-        assert_eq!((errors.len(), violations.len()), (22, 30));
+        assert_eq!((errors.len(), violations.len()), (22, 31));
         for id in errors.iter().chain(&violations) {
             let english = Language::English.text(id, &[("min", 8)]);
             assert_ne!(english, *id, "no English text");

@@ -15,7 +15,9 @@ pub use etag::Etag;
 pub use verify::{PhoneToVerify, Unverified, Verification};
 
 use super::accounts::Accounts;
+use super::audit;
 use super::sessions::Actor;
+use crate::domain::audit::{EventId, Filter};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::rights::{Action, Denied, Role, may};
 use crate::domain::user::{User, UserId};
@@ -150,6 +152,21 @@ impl Admin {
         })
     }
 
+    /// Lists events of the audit log, as [`audit::Audit::list`] does.
+    ///
+    /// # Errors
+    /// [`Error::NotStaff`], [`Error::NotSuperuser`], or when the database fails.
+    pub async fn list_events(
+        &self,
+        by: &Administrator,
+        filter: &Filter,
+        before: Option<EventId>,
+        size: u32,
+    ) -> Result<audit::Page, Error> {
+        by.may(Action::ReadAudit)?;
+        self.accounts.audit.list(filter, before, size).await
+    }
+
     /// Finds a person, to whom this is to be done.
     ///
     /// # Errors
@@ -175,6 +192,7 @@ impl Admin {
         let needs_proof = match action {
             Action::Deactivate | Action::Update | Action::SetPassword | Action::Delete => true,
             Action::Read
+            | Action::ReadAudit
             | Action::VerifyPhone
             | Action::RevokeSessions
             | Action::Reactivate

@@ -11,13 +11,11 @@ use uuid::Uuid;
 
 use super::entity::audit_erasure;
 use super::entity::audit_event::{ActiveModel, Column, Entity};
+use super::times::comparable;
 use super::{StoreError, Transaction};
 use crate::clock::{Timestamp, first_id};
-use crate::domain::audit::{Entry, Event, EventId, Field, Filter, Outcome};
+use crate::domain::audit::{Entry, Event, EventId, Field, Filter, MAX_SERVICE_LENGTH, Outcome};
 use crate::domain::user::UserId;
-
-/// The most characters of the name of a calling service that are kept.
-const MAX_SERVICE_LENGTH: usize = 128;
 
 /// Writes an event.
 ///
@@ -83,6 +81,7 @@ pub async fn list(
     before: Option<EventId>,
     limit: u64,
 ) -> Result<Vec<Entry>, StoreError> {
+    let backend = db.get_database_backend();
     let mut select = Entity::find().order_by_desc(Column::Id).limit(limit);
     if let Some(before) = before {
         select = select.filter(Column::Id.lt(before.0));
@@ -119,14 +118,14 @@ pub async fn list(
     if let Some(since) = since {
         select = select
             .filter(Column::Id.gte(first_id(*since)))
-            .filter(Column::At.gte(*since));
+            .filter(Column::At.gte(comparable(*since, backend)));
     }
     if let Some(until) = until {
         // An id is of a whole millisecond.
         let end = *until + std::time::Duration::from_millis(1);
         select = select
             .filter(Column::Id.lt(first_id(end)))
-            .filter(Column::At.lt(*until));
+            .filter(Column::At.lt(comparable(*until, backend)));
     }
     let rows = select.all(db).await?;
     Ok(rows.into_iter().map(Entry::from).collect())

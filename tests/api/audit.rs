@@ -2,6 +2,7 @@
 
 mod administration;
 mod erasing;
+mod events;
 mod listing;
 
 use std::collections::HashSet;

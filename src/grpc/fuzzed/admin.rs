@@ -62,6 +62,12 @@ pub(crate) fn reactivate_user(bytes: &[u8]) {
     }
 }
 
+pub(crate) fn list_audit_events(bytes: &[u8]) {
+    if let Some(request) = decoded(bytes) {
+        refused(admin::events(&request).map(|events| events.filter));
+    }
+}
+
 pub(crate) fn delete_user(bytes: &[u8]) {
     if let Some(request) = decoded::<v1::DeleteUserRequest>(bytes) {
         refused(admin::person(&request.user_id));

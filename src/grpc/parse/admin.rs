@@ -7,6 +7,7 @@ use prost_types::Timestamp as ProtoTimestamp;
 
 use super::{Fields, MAX_BAD_IDS, new_password, uuid};
 use crate::clock::Timestamp;
+use crate::domain::audit::{self, Action, EventId};
 use crate::domain::password::Password;
 use crate::domain::phone::{NumberPrefix, PhoneNumber};
 use crate::domain::rules::Rules;
@@ -20,6 +21,9 @@ use crate::store::users::{Filter, List, Order, TimeRange};
 
 /// How many people a page has if nobody says.
 const DEFAULT_PAGE_SIZE: u64 = 50;
+
+/// How many events a page has if nobody says.
+const DEFAULT_EVENTS: u32 = 100;
 
 /// How many people a page has at most.
 const MAX_PAGE_SIZE: u64 = 500;
@@ -58,7 +62,7 @@ pub(in crate::grpc) fn list(request: &v1::ListUsersRequest) -> Result<List, Erro
     let order = fields.check("order", order(request.order));
     let after = match order {
         Some(order) if !request.page_token.is_empty() => {
-            let place = page_token::decode(request, order).ok_or(Problem::PageTokenInvalid);
+            let place = page_token::decode_user(request, order).ok_or(Problem::PageTokenInvalid);
             fields.check("page_token", place)
         }
         _ => None,
@@ -76,6 +80,66 @@ pub(in crate::grpc) fn list(request: &v1::ListUsersRequest) -> Result<List, Erro
         }),
         _ => Err(fields.into_error()),
     }
+}
+
+/// A page of the audit log.
+pub(in crate::grpc) struct Events {
+    pub(in crate::grpc) filter: audit::Filter,
+    pub(in crate::grpc) before: Option<EventId>,
+    pub(in crate::grpc) size: u32,
+}
+
+pub(in crate::grpc) fn events(request: &v1::ListAuditEventsRequest) -> Result<Events, Error> {
+    let mut fields = Fields::default();
+    let size = u32::try_from(request.page_size).map_err(|_| Problem::OutOfRange);
+    let size = fields.check("page_size", size).unwrap_or_default();
+    let mut person = |field, id: &str| {
+        let id = (!id.is_empty()).then(|| user_id(id));
+        id.and_then(|id| fields.check(field, id))
+    };
+    let subject = person("subject_id", &request.subject_id);
+    let actor = person("actor_id", &request.actor_id);
+    let action = match request.action.as_str() {
+        "" => None,
+        name => fields.check("action", Action::parse(name).ok_or(Problem::EnumValueUnknown)),
+    };
+    let is_done = match v1::AuditOutcome::try_from(request.outcome) {
+        Ok(v1::AuditOutcome::Unspecified) => Ok(None),
+        Ok(v1::AuditOutcome::Done) => Ok(Some(true)),
+        Ok(v1::AuditOutcome::Refused) => Ok(Some(false)),
+        Err(_) => Err(Problem::EnumValueUnknown),
+    };
+    let is_done = fields.check("outcome", is_done).flatten();
+    let service = match request.service.as_str() {
+        "" => None,
+        name if audit::is_service_name(name) => Some(name.to_owned()),
+        _ => fields.check("service", Err(Problem::ServiceNameInvalid)),
+    };
+    let at = time_range(&mut fields, ["at.start_time", "at.end_time"], request.at);
+    let before = match request.page_token.as_str() {
+        "" => None,
+        _ => {
+            let place = page_token::decode_event(request).ok_or(Problem::PageTokenInvalid);
+            fields.check("page_token", place)
+        }
+    };
+    fields.finish()?;
+    Ok(Events {
+        filter: audit::Filter {
+            subject,
+            actor,
+            action,
+            is_done,
+            service,
+            since: at.start,
+            until: at.end,
+        },
+        before,
+        size: match size {
+            0 => DEFAULT_EVENTS,
+            size => size,
+        },
+    })
 }
 
 fn order(order: i32) -> Result<Order, Problem> {

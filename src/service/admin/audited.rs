@@ -10,7 +10,7 @@ impl Administrator {
     /// What they are about to do to a person, in the audit log. `None`: nothing that belongs there.
     pub(super) fn attempt(&self, action: Action, subject: Option<UserId>) -> Option<Attempt> {
         let action = match action {
-            Action::Read => return None,
+            Action::Read | Action::ReadAudit => return None,
             Action::Create => audit::Action::CreateUser,
             Action::Update => audit::Action::UpdateUser,
             Action::SetPassword => audit::Action::SetPassword,

@@ -18,6 +18,7 @@ use crate::domain::phone::{NumberPrefix, PhoneNumber};
 use crate::domain::user::{UserId, UserStatus};
 use crate::store::StoreError;
 use crate::store::entity::user::{Column, Entity, Status};
+use crate::store::times::comparable;
 
 /// From a time on, and before another one.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -31,16 +32,8 @@ pub struct TimeRange {
 impl TimeRange {
     fn holds(self, column: Column, backend: DbBackend) -> Condition {
         Condition::all()
-            .add_option(self.start.map(|start| column.gte(time(start, backend))))
-            .add_option(self.end.map(|end| column.lt(time(end, backend))))
-    }
-}
-
-/// A time to compare with. As what sqlx makes of it for MySQL, a TIMESTAMP, it would be NULL before 1970 and after 2038.
-fn time(time: Timestamp, backend: DbBackend) -> Value {
-    match backend {
-        DbBackend::MySql => time.naive_utc().into(),
-        _ => time.into(),
+            .add_option(self.start.map(|start| column.gte(comparable(start, backend))))
+            .add_option(self.end.map(|end| column.lt(comparable(end, backend))))
     }
 }
 
@@ -162,13 +155,13 @@ impl List {
         let without_time = all().add(Column::LastLoginAt.is_null());
         // Not IS NOT NULL, which SQLite would not take for a range of the index. Nobody signed in so early.
         let with_time =
-            Piece::Ordered(all().add(Column::LastLoginAt.gte(time(Timestamp::UNIX_EPOCH, backend))));
+            Piece::Ordered(all().add(Column::LastLoginAt.gte(comparable(Timestamp::UNIX_EPOCH, backend))));
         match (self.order, &self.after) {
             (Order::PhoneNumber, Some(Position::PhoneNumber(number))) => {
                 vec![Piece::Ordered(all().add(self.beyond(column, number.as_str())))]
             }
             (Order::CreatedAt | Order::LastLoginAt, Some(Position::Time(Some(place), id))) => {
-                let place = time(*place, backend);
+                let place = comparable(*place, backend);
                 let equal = all()
                     .add(column.eq(place.clone()))
                     .add(self.beyond(Column::Id, id.0));

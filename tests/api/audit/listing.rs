@@ -7,14 +7,14 @@ use phone_identity::proto::v1;
 
 use super::Watched;
 use super::erasing::write_failures;
-use crate::support::{OTHER_PASSWORD, PASSWORD, TestServer, credentials, next_phone_number};
+use crate::support::{OTHER_PASSWORD, PASSWORD, Person, TestServer, credentials, next_phone_number};
 
 fn audit(server: &TestServer, arguments: &[&str]) -> Output {
     server.place.run(&[&["audit"], arguments].concat(), "")
 }
 
 /// What it prints as JSON, a value a line.
-fn json(server: &TestServer, arguments: &[&str]) -> Vec<serde_json::Value> {
+pub(super) fn json(server: &TestServer, arguments: &[&str]) -> Vec<serde_json::Value> {
     let output = audit(server, &[&["--json"], arguments].concat());
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
@@ -30,9 +30,8 @@ fn actions(events: &[serde_json::Value]) -> Vec<&str> {
         .collect()
 }
 
-#[tokio::test]
-async fn events_are_found_by_whom_what_how_and_when() {
-    let mut log = Watched::start(&[]).await;
+/// Somebody registers, and a minute apart each: fails to sign in, is not even known, signs in, and signs out.
+pub(super) async fn somebody_comes_and_goes(log: &mut Watched) -> Person {
     let mut client = log.client.clone();
     let person = log.person().await;
     log.server.clock.advance(Duration::from_secs(60));
@@ -48,6 +47,13 @@ async fn events_are_found_by_whom_what_how_and_when() {
         session_token: again.token.clone(),
     };
     client.revoke_session(revoke).await.unwrap();
+    person
+}
+
+#[tokio::test]
+async fn events_are_found_by_whom_what_how_and_when() {
+    let mut log = Watched::start(&[]).await;
+    let person = somebody_comes_and_goes(&mut log).await;
     let server = &log.server;
 
     let all = json(server, &[]);
@@ -91,19 +97,19 @@ async fn events_are_found_by_whom_what_how_and_when() {
         ("at", "2026-01-01T00:00:00.000000Z"),
         ("outcome", "done"),
         ("actor", "user"),
-        ("actor_id", user),
-        ("subject_id", user),
-        ("session_id", &person.session.session_id),
-        ("ip_address", super::ADDRESS),
-        ("user_agent", super::DEVICE),
+        ("actorId", user),
+        ("subjectId", user),
+        ("sessionId", &person.session.session_id),
+        ("ipAddress", super::ADDRESS),
+        ("userAgent", super::DEVICE),
     ] {
         assert_eq!(event[name], value, "{event}");
     }
-    assert!(event["request_id"].is_string() && event["event_id"].is_string());
+    assert!(event["requestId"].is_string() && event["eventId"].is_string());
     assert!(event.get("reason").is_none() && event.get("service").is_none());
-    assert_eq!(all[1]["ended_sessions"], 0);
+    assert_eq!(all[1]["endedSessions"], 0);
     assert_eq!(all[2]["reason"], "INVALID_CREDENTIALS");
-    assert!(all[2].get("subject_id").is_none());
+    assert!(all[2].get("subjectId").is_none());
 
     let table = audit(server, &["--user", user]);
     let table = String::from_utf8(table.stdout).unwrap();
@@ -138,7 +144,7 @@ async fn a_long_log_is_read_page_by_page() {
         let events = json(&server, &[&["--user", user], arguments].concat());
         events
             .iter()
-            .map(|event| event["event_id"].as_str().unwrap().to_owned())
+            .map(|event| event["eventId"].as_str().unwrap().to_owned())
             .collect()
     };
     let all = ids(&["--limit", "100000"]);
@@ -157,6 +163,7 @@ async fn bad_arguments_are_one_clear_line() {
         (["--action", "eat"], "not one of register, sign_in"),
         (["--since", "yesterday"], "neither a time such as"),
         (["--limit", "0"], "--limit"),
+        (["--service", "a\nb"], "not the name of a service"),
     ] {
         let output = audit(&server, &arguments);
         let stderr = String::from_utf8(output.stderr).unwrap();
