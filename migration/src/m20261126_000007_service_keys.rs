@@ -27,12 +27,7 @@ impl MigrationTrait for Migration {
             .create_table(
                 table(manager, ServiceKeys::Table)
                     // A UUIDv7, so this is the order of time, too.
-                    .col(
-                        ColumnDef::new(ServiceKeys::KeyId)
-                            .uuid()
-                            .not_null()
-                            .primary_key(),
-                    )
+                    .col(ColumnDef::new(ServiceKeys::KeyId).uuid().not_null().primary_key())
                     // Not unique: a new key works beside the one that it takes the place of.
                     .col(ColumnDef::new(ServiceKeys::Name).string_len(63).not_null())
                     .col(

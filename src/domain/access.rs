@@ -1,6 +1,7 @@
 //! Which calling services there are, and what each may call: rights, names of services, and what a service key is.
 
 mod clients;
+mod operator_key;
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 use crate::clock::{self, Timestamp};
 
 pub use clients::{ClientList, ClientListError};
+pub use operator_key::OperatorKey;
 
 /// What a calling service may be allowed: one or several RPCs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -151,9 +153,11 @@ impl FromStr for Rights {
 
     fn from_str(text: &str) -> Result<Self, RightsError> {
         let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
-        let rights = names.map(Self::named).try_fold(Self::default(), |rights, named| {
-            named.map(|named| rights.and(named))
-        })?;
+        let rights = names
+            .map(Self::named)
+            .try_fold(Self::default(), |rights, named| {
+                named.map(|named| rights.and(named))
+            })?;
         if rights == Self::default() {
             return Err(RightsError::None);
         }

@@ -42,10 +42,7 @@ pub async fn insert(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn live(
-    db: &impl ConnectionTrait,
-    limit: u64,
-) -> Result<Vec<(TokenHash, ServiceKey)>, StoreError> {
+pub async fn live(db: &impl ConnectionTrait, limit: u64) -> Result<Vec<(TokenHash, ServiceKey)>, StoreError> {
     let rows = Entity::find()
         .filter(Column::RevokedAt.is_null())
         .order_by_asc(Column::KeyId)
@@ -101,11 +98,7 @@ pub async fn find(db: &impl ConnectionTrait, id: ServiceKeyId) -> Result<Option<
 ///
 /// # Errors
 /// When the database fails.
-pub async fn revoke(
-    db: &impl ConnectionTrait,
-    id: ServiceKeyId,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
+pub async fn revoke(db: &impl ConnectionTrait, id: ServiceKeyId, now: Timestamp) -> Result<bool, StoreError> {
     let revoked = Entity::update_many()
         .filter(Column::KeyId.eq(id.0))
         .filter(Column::RevokedAt.is_null())

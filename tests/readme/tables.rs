@@ -84,7 +84,7 @@ impl Setting {
         let mut lines = help.lines().map(str::trim);
         let flag = lines.next().unwrap().trim_start_matches("--");
         let mut setting = Self {
-            flag: flag.split_once(' ').unwrap().0.to_owned(),
+            flag: flag.split([' ', '[']).next().unwrap().to_owned(),
             default: "none".to_owned(),
             ..Self::default()
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::{Rights, RightsError, Service};
+use super::{RightsError, Service};
 
 /// The longest name of a certificate that may be listed, in bytes.
 const MAX_NAME_LENGTH: usize = 512;
@@ -25,7 +25,10 @@ impl ClientList {
     /// first, and may what any of them may. `None`: none of them is listed.
     #[must_use]
     pub fn find(&self, names: &[&str]) -> Option<Arc<Service>> {
-        let mut listed = self.0.iter().filter(|service| names.contains(&service.name.as_ref()));
+        let mut listed = self
+            .0
+            .iter()
+            .filter(|service| names.contains(&service.name.as_ref()));
         let first = listed.next()?.clone();
         let all = listed.fold(first, |service, other| Service {
             rights: service.rights.and(other.rights),
@@ -102,7 +105,13 @@ mod tests {
             (web.name.as_ref(), web.rights.to_string().as_str()),
             ("spiffe://cluster/ns/web?a=b", "register")
         );
-        for unlisted in ["Orders.internal", "a.orders.internal", "internal", "", "orders.internal."] {
+        for unlisted in [
+            "Orders.internal",
+            "a.orders.internal",
+            "internal",
+            "",
+            "orders.internal.",
+        ] {
             assert_eq!(list.find(&[unlisted]), None, "{unlisted}");
         }
         assert_eq!(list.find(&[]), None);

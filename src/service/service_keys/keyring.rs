@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sea_orm::DbErr;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -91,7 +90,10 @@ impl Keyring {
         let mut is_failing = false;
         loop {
             ticks.tick().await;
-            match timeout(PATIENCE, self.read()).await.unwrap_or_else(|_| Err(late())) {
+            match timeout(PATIENCE, self.read())
+                .await
+                .unwrap_or_else(|_| Err(late()))
+            {
                 Ok(()) => {
                     if is_failing {
                         tracing::info!("the service keys are read again");
@@ -100,7 +102,10 @@ impl Keyring {
                 }
                 Err(error) => {
                     if !is_failing {
-                        tracing::warn!(error = chain(&error), "service keys not read: calls with one wait");
+                        tracing::warn!(
+                            error = chain(&error),
+                            "service keys not read: calls with one wait"
+                        );
                     }
                     is_failing = true;
                 }
@@ -168,5 +173,5 @@ impl Keyring {
 }
 
 fn late() -> StoreError {
-    StoreError::Unavailable(DbErr::Custom("the service keys were not read in time".to_owned()))
+    StoreError::unavailable("the service keys were not read in time")
 }
