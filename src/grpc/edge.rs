@@ -253,9 +253,10 @@ pub(super) fn given_request_id(headers: &HeaderMap) -> Option<String> {
         && given
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-        // Neither a phone number nor a session token, which would end in the log.
+        // Neither a phone number, nor a session token or a service key, which would end in the log.
         && given.bytes().any(|b| b.is_ascii_alphabetic())
-        && !given.contains("pid_");
+        && !given.contains("pid_")
+        && !given.contains("pis_");
     may_be_logged.then(|| given.to_owned())
 }
 
@@ -351,6 +352,7 @@ mod tests {
             "998901234567",
             "90-123-45-67",
             "x-pid_0000",
+            "x-pis_0000",
             "a\tb",
             &"x".repeat(65),
         ] {

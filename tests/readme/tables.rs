@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use phone_identity::domain::access::Right;
 use phone_identity::domain::audit::Action;
 
 use crate::server::BINARY;
@@ -49,6 +50,22 @@ fn the_events_are_those_of_the_audit_log() {
     for action in Action::ALL {
         table.push_str(&format!("| `{}` | {} |\n", action.as_str(), action.meaning()));
     }
+    assert_shown(&table);
+}
+
+#[test]
+fn the_rights_are_those_of_the_gate() {
+    let mut table = "| Right | RPCs |\n|---|---|\n".to_owned();
+    for right in Right::ALL {
+        let rpcs = right.rpcs().iter().map(|rpc| match rpc.split_once('/') {
+            Some((service, "*")) => format!("all of `{service}`"),
+            Some((_, method)) => format!("`{method}`"),
+            None => panic!("{rpc}"),
+        });
+        let rpcs: Vec<_> = rpcs.collect();
+        table.push_str(&format!("| `{}` | {} |\n", right.as_str(), rpcs.join(", ")));
+    }
+    table.push_str("| `all` | All of them, and those of later versions |\n");
     assert_shown(&table);
 }
 

@@ -175,3 +175,70 @@ impl Keyring {
 fn late() -> StoreError {
     StoreError::unavailable("the service keys were not read in time")
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use sea_orm::ConnectionTrait as _;
+    use secrecy::SecretString;
+
+    use super::super::ServiceKeys;
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::domain::access::Rights;
+    use crate::store;
+
+    const BOUND: Duration = Duration::from_secs(1);
+
+    /// Keys that cannot be read are good for as long as the last reading is recent, and then nothing is known.
+    #[tokio::test]
+    async fn what_was_read_too_long_ago_is_no_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+        let clock = Arc::new(ManualClock::new(start));
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        let options = store::Options {
+            url: SecretString::from(url),
+            connections: 2,
+            acquire_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(5),
+        };
+        let store = Store::open(&options).await.unwrap();
+        store.migrate().await.unwrap();
+        let keys = ServiceKeys::new(store.clone(), clock.clone());
+        let name = "orders".parse().unwrap();
+        let (key, _) = keys.create(name, Rights::ALL).await.unwrap().unwrap();
+        let period = Duration::from_millis(10);
+        let keyring = Keyring::open(store.clone(), clock.clone(), BOUND, period)
+            .await
+            .unwrap();
+        // Nobody reads, so what is not known is not known to be nobody's.
+        assert!(keyring.find(key.expose()).await.unwrap().is_some());
+        let never_made = crate::domain::token::PlainToken::generate_for_service().unwrap();
+        let unknown = keyring.find(never_made.expose()).await;
+        assert!(
+            matches!(unknown, Err(Error::DatabaseUnavailable(_))),
+            "{unknown:?}"
+        );
+        assert!(keyring.find("nothing").await.unwrap().is_none());
+        clock.advance(BOUND);
+        assert!(keyring.find(key.expose()).await.unwrap().is_some());
+        clock.advance(Duration::from_micros(1));
+        let late = keyring.find(key.expose()).await;
+        assert!(matches!(late, Err(Error::DatabaseUnavailable(_))), "{late:?}");
+
+        let reader = tokio::spawn(keyring.clone().run());
+        assert!(keyring.find(key.expose()).await.unwrap().is_some());
+        assert!(keyring.find(never_made.expose()).await.unwrap().is_none());
+        // From here on no reading succeeds.
+        let drop_table = "DROP TABLE service_keys";
+        store.writer().execute_unprepared(drop_table).await.unwrap();
+        let unknown = keyring.find(never_made.expose()).await;
+        assert!(
+            matches!(unknown, Err(Error::DatabaseUnavailable(_))),
+            "{unknown:?}"
+        );
+        assert!(keyring.find(key.expose()).await.unwrap().is_some());
+        reader.abort();
+    }
+}
