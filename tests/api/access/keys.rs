@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use phone_identity::domain::token::PlainToken;
 use serde_json::Value;
 use tokio::time::{Instant, interval, timeout};
 use tonic::Code;
@@ -15,9 +16,6 @@ use crate::support::{PASSWORD, TestServer, connect, registration, validation};
 
 /// The default of `--staleness-bound`.
 const STALENESS_BOUND: Duration = Duration::from_secs(1);
-
-/// A well-formed key that was never made: its checksum is right, and nothing else.
-const UNKNOWN_KEY: &str = "pis_0000000000000000000000000000000000000000000000BXwDL";
 
 #[tokio::test]
 async fn a_key_works_at_once_for_what_it_allows_and_for_nothing_else() {
@@ -55,11 +53,13 @@ async fn what_is_no_key_is_refused_as_no_dead_session_would_be() {
         }
     };
     timeout(PATIENCE, revoked).await.expect("is not revoked");
-    let mistyped = format!("{}x", &key[..53]);
+    let mistyped = format!("{}{}", &key[..53], if key.ends_with('x') { 'y' } else { 'x' });
+    // Its checksum is right, and nothing else.
+    let never_made = PlainToken::generate_for_service().unwrap();
     for wrong in [
         &key,
         &mistyped,
-        UNKNOWN_KEY,
+        never_made.expose(),
         &token,
         "",
         "pis_",
