@@ -48,12 +48,12 @@ pub(super) async fn run(settings: &Settings, command: Command) -> Result<(), Fai
         Command::List { json } => list(&keys, json).await?,
         Command::Revoke { key } => revoke(&keys, key).await?,
     }
-    keys.close().await.map_err(failed)
+    keys.close().await.map_err(|error| failed(&error))
 }
 
 /// The key alone on standard output, so that it can go into a file as it is.
 async fn create(keys: &ServiceKeys, name: ServiceName, allow: Rights) -> Result<(), Failure> {
-    let Some((token, key)) = keys.create(name, allow).await.map_err(failed)? else {
+    let Some((token, key)) = keys.create(name, allow).await.map_err(|error| failed(&error))? else {
         let problem = format!("there are {MAX_LIVE} keys already; revoke those that nobody uses");
         return Err(Failure::Failed(problem));
     };
@@ -69,7 +69,7 @@ async fn list(keys: &ServiceKeys, json: bool) -> Result<(), Failure> {
     }
     let mut after = None;
     loop {
-        let page = keys.list(after).await.map_err(failed)?;
+        let page = keys.list(after).await.map_err(|error| failed(&error))?;
         let Some(last) = page.last() else {
             return Ok(());
         };
@@ -83,7 +83,7 @@ async fn list(keys: &ServiceKeys, json: bool) -> Result<(), Failure> {
 }
 
 async fn revoke(keys: &ServiceKeys, id: ServiceKeyId) -> Result<(), Failure> {
-    match keys.revoke(id).await.map_err(failed)? {
+    match keys.revoke(id).await.map_err(|error| failed(&error))? {
         Some(key) => {
             println!("key {} of {}: revoked", key.id, key.name);
             Ok(())
@@ -92,8 +92,8 @@ async fn revoke(keys: &ServiceKeys, id: ServiceKeyId) -> Result<(), Failure> {
     }
 }
 
-fn failed(error: Error) -> Failure {
-    Failure::Failed(chain(&error))
+fn failed(error: &Error) -> Failure {
+    Failure::Failed(chain(error))
 }
 
 /// Says whether to go on: whoever closed the pipe has seen enough.
