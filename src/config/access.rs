@@ -32,17 +32,17 @@ pub struct AccessSettings {
     #[arg(global = true, long, env = "PHONE_IDENTITY_CLIENT_CA", value_name = "FILE")]
     pub client_ca: Option<PathBuf>,
 
-    /// Names (DNS or URI) of client certificates, and what each may call: NAME=RIGHTS; NAME=RIGHTS [default: none]
+    /// Names (DNS or URI) of client certificates, and what each may call: NAME=RIGHTS; NAME=RIGHTS
     #[arg(global = true, long, env = "PHONE_IDENTITY_CLIENTS", value_name = "LIST")]
     pub clients: Option<ClientList>,
 
     /// Callers need a service key, unless their certificate is listed
     #[arg(global = true, long, env = "PHONE_IDENTITY_REQUIRE_SERVICE_KEY", value_name = "BOOL",
         action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false",
-        default_missing_value = "true")]
+        default_missing_value = "true", hide_possible_values = true)]
     pub require_service_key: bool,
 
-    /// Address to serve grpc.health.v1 on, and nothing else, without TLS: for kubelet [default: none]
+    /// Address to serve grpc.health.v1 on, and nothing else, without TLS: for kubelet
     #[arg(
         global = true,
         long,
@@ -54,7 +54,7 @@ pub struct AccessSettings {
     /// Serve callers who prove nothing on an address that is not loopback
     #[arg(global = true, long, env = "PHONE_IDENTITY_INSECURE", value_name = "BOOL",
         action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false",
-        default_missing_value = "true")]
+        default_missing_value = "true", hide_possible_values = true)]
     pub insecure: bool,
 
     /// The operator's key as the environment has it, in `PHONE_IDENTITY_OPERATOR_KEY`. No flag: all users of the machine see
