@@ -18,8 +18,9 @@ use crate::support::{Client, validation};
 const REQUIRE_KEY: &str = "--require-service-key";
 
 /// Makes a key by the command, and gives the id and the key.
-fn make_key(place: &Place, name: &str, rights: &str) -> (String, String) {
-    let made = place.run(&["service-key", "create", name, "--allow", rights], "");
+async fn make_key(place: &Place, name: &str, rights: &str) -> (String, String) {
+    let create = ["service-key", "create", name, "--allow", rights];
+    let made = place.run_beside(&create).await;
     assert!(made.status.success(), "{made:?}");
     let id = text(&made.stderr).split(' ').nth(1).unwrap().to_owned();
     let key = text(&made.stdout);
@@ -30,8 +31,8 @@ fn make_key(place: &Place, name: &str, rights: &str) -> (String, String) {
     (id, key.trim_end().to_owned())
 }
 
-fn revoke_key(place: &Place, id: &str) -> Output {
-    place.run(&["service-key", "revoke", id], "")
+async fn revoke_key(place: &Place, id: &str) -> Output {
+    place.run_beside(&["service-key", "revoke", id]).await
 }
 
 fn text(bytes: &[u8]) -> String {

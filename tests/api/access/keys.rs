@@ -24,19 +24,19 @@ async fn a_key_works_at_once_for_what_it_allows_and_for_nothing_else() {
     let mut client = connect(server.address).await;
     assert_eq!(check(&mut client, None).await, "SERVICE_UNKNOWN");
     for _ in 0..5 {
-        let (id, key) = make_key(&place, "orders", "validate,register");
+        let (id, key) = make_key(&place, "orders", "validate,register").await;
         assert_eq!(check(&mut client, Some(&key)).await, "SESSION_INVALID");
         assert_eq!(sign_in(&mut client, Some(&key)).await, "SERVICE_NOT_ALLOWED");
-        assert!(revoke_key(&place, &id).status.success());
+        assert!(revoke_key(&place, &id).await.status.success());
     }
-    let (_, all) = make_key(&place, "gateway", "all");
+    let (_, all) = make_key(&place, "gateway", "all").await;
     assert_eq!(sign_in(&mut client, Some(&all)).await, "INVALID_INPUT");
 }
 
 #[tokio::test]
 async fn what_is_no_key_is_refused_as_no_dead_session_would_be() {
     let server = TestServer::start_with(&[REQUIRE_KEY]).await;
-    let (id, key) = make_key(&server.place, "orders", "all");
+    let (id, key) = make_key(&server.place, "orders", "all").await;
     let mut client = server.client().await;
     let registered = client.register(with_key(&key, registration("+998901234567", PASSWORD)));
     let token = registered.await.unwrap().into_inner().session_token;
@@ -44,7 +44,7 @@ async fn what_is_no_key_is_refused_as_no_dead_session_would_be() {
         .validate_session(with_key(&key, validation(&token)))
         .await
         .unwrap();
-    assert!(revoke_key(&server.place, &id).status.success());
+    assert!(revoke_key(&server.place, &id).await.status.success());
     // The clock of this server stands still: only the next reading tells it.
     let mut ticks = interval(Duration::from_millis(5));
     let revoked = async {
@@ -86,12 +86,12 @@ async fn a_revoked_key_is_refused_on_every_replica_within_the_bound() {
         ServerProcess::start(&place, &[REQUIRE_KEY]).await,
     );
     for _ in 0..3 {
-        let (id, key) = make_key(&place, "orders", "validate");
+        let (id, key) = make_key(&place, "orders", "validate").await;
         let mut clients = [connect(here.address).await, connect(there.address).await];
         for client in &mut clients {
             assert_eq!(check(client, Some(&key)).await, "SESSION_INVALID");
         }
-        let revoked = revoke_key(&place, &id);
+        let revoked = revoke_key(&place, &id).await;
         let acknowledged = Instant::now();
         assert_eq!(text(&revoked.stdout), format!("key {id} of orders: revoked\n"));
         for client in &mut clients {
@@ -126,13 +126,13 @@ async fn a_key_takes_the_place_of_another_of_the_same_name() {
     let place = Place::new().await;
     let server = ServerProcess::start(&place, &[REQUIRE_KEY]).await;
     let mut client = connect(server.address).await;
-    let (old_id, old) = make_key(&place, "orders", "validate");
-    let (new_id, new) = make_key(&place, "orders", "validate");
+    let (old_id, old) = make_key(&place, "orders", "validate").await;
+    let (new_id, new) = make_key(&place, "orders", "validate").await;
     for key in [&old, &new] {
         assert_eq!(check(&mut client, Some(key)).await, "SESSION_INVALID");
     }
     for _ in 0..2 {
-        let revoked = revoke_key(&place, &old_id);
+        let revoked = revoke_key(&place, &old_id).await;
         assert!(revoked.status.success(), "twice is as once: {revoked:?}");
     }
     assert_eq!(check(&mut client, Some(&new)).await, "SESSION_INVALID");
@@ -194,16 +194,17 @@ async fn what_the_command_cannot_do_is_said() {
 #[tokio::test]
 async fn only_the_hash_is_stored_and_the_log_names_the_service() {
     let server = TestServer::start_with(&[REQUIRE_KEY]).await;
-    let (id, key) = make_key(&server.place, "orders", "register,authenticate");
+    let (id, key) = make_key(&server.place, "orders", "register,authenticate").await;
     let mut client = server.client().await;
     let register = with_key(&key, registration("+998901234567", PASSWORD));
     client.register(register).await.unwrap();
     let taken = with_key(&key, registration("+998901234567", PASSWORD));
     client.register(taken).await.unwrap_err();
-    assert!(revoke_key(&server.place, &id).status.success());
+    assert!(revoke_key(&server.place, &id).await.status.success());
     let dump = server.database.dump().await;
     assert!(!dump.contains(&key) && !dump.contains(&key[4..48]), "{dump}");
-    let output = server.place.run(&["audit", "--service", "orders", "--json"], "");
+    let list = ["audit", "--service", "orders", "--json"];
+    let output = server.place.run_beside(&list).await;
     let events = text(&output.stdout);
     let events: Vec<Value> = events
         .lines()
@@ -236,9 +237,9 @@ async fn only_the_hash_is_stored_and_the_log_names_the_service() {
 async fn a_service_is_throttled_by_the_name_of_its_key() {
     let flags = [REQUIRE_KEY, "--throttle-service-attempts=2"];
     let server = TestServer::start_with(&flags).await;
-    let (_, orders) = make_key(&server.place, "orders", "authenticate");
-    let (_, again) = make_key(&server.place, "orders", "authenticate");
-    let (_, web) = make_key(&server.place, "web", "authenticate");
+    let (_, orders) = make_key(&server.place, "orders", "authenticate").await;
+    let (_, again) = make_key(&server.place, "orders", "authenticate").await;
+    let (_, web) = make_key(&server.place, "web", "authenticate").await;
     let mut client = server.client().await;
     for (number, key, expected) in [
         (1, &orders, "INVALID_CREDENTIALS"),

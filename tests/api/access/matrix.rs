@@ -351,17 +351,15 @@ async fn every_rpc_answers_everybody_as_the_table_says() {
         }
     }
     let rights: BTreeSet<_> = TABLE.iter().map(|(_, right, _)| *right).collect();
-    let keys: HashMap<_, _> = rights
-        .iter()
-        .map(|right| {
-            let others = rights.iter().filter(|other| *other != right && !other.is_empty());
-            let others = others.copied().collect::<Vec<_>>().join(",");
-            let own = if right.is_empty() { "validate" } else { right };
-            let (_, with) = make_key(&server.place, "with", own);
-            let (_, without) = make_key(&server.place, "without", &others);
-            (*right, (with, without))
-        })
-        .collect();
+    let mut keys = HashMap::new();
+    for right in &rights {
+        let others = rights.iter().filter(|other| *other != right && !other.is_empty());
+        let others = others.copied().collect::<Vec<_>>().join(",");
+        let own = if right.is_empty() { "validate" } else { right };
+        let (_, with) = make_key(&server.place, "with", own).await;
+        let (_, without) = make_key(&server.place, "without", &others).await;
+        keys.insert(*right, (with, without));
+    }
     // From now on services have to prove who they are.
     let server = server.restart_with(&[REQUIRE_KEY]).await;
     let channel = channel(server.address).await;

@@ -75,8 +75,8 @@ async fn the_operator_key_is_needed_beside_a_service_key_and_opens_nothing_else(
     let flag = format!("--operator-key-file={}", file.display());
     let server = ServerProcess::start(&place, &[&flag, REQUIRE_KEY]).await;
     let mut client = connect(server.address).await;
-    let (_, setup) = make_key(&place, "setup", "superuser");
-    let (_, orders) = make_key(&place, "orders", "register");
+    let (_, setup) = make_key(&place, "setup", "superuser").await;
+    let (_, orders) = make_key(&place, "orders", "register").await;
     let operator = ("x-operator-key", KEY);
     for (keys, reason) in [
         (vec![operator], "SERVICE_UNKNOWN"),

@@ -109,7 +109,7 @@ async fn a_client_certificate_opens_what_is_listed_for_its_name() {
         assert_eq!(world.answers(Some(&identity), None).await, expected, "{names:?}");
     }
     // A key is no way around it where none is asked for.
-    let (_, key) = make_key(&world.place, "orders", "all");
+    let (_, key) = make_key(&world.place, "orders", "all").await;
     assert_eq!(world.answers(None, Some(&key)).await, Err(()));
     let unlisted = own(&["other.internal"]);
     assert_eq!(
@@ -121,7 +121,7 @@ async fn a_client_certificate_opens_what_is_listed_for_its_name() {
 #[tokio::test]
 async fn a_certificate_or_a_key_lets_in_where_both_are_taken() {
     let world = World::start(&[REQUIRE_KEY]).await;
-    let (_, key) = make_key(&world.place, "web", "authenticate");
+    let (_, key) = make_key(&world.place, "web", "authenticate").await;
     let orders = world.authority.sign(&["orders.internal"]);
     let foreign = Authority::new().sign(&["orders.internal"]);
     for (shown, key, expected) in [
