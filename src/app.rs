@@ -5,22 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::time::{Instant, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::clock::Clock;
 use crate::config::{ConfigError, Settings};
+use crate::domain::access::OperatorKey;
 use crate::error::chain;
-use crate::grpc::{self, Limits, PHONE_IDENTITY, PHONE_IDENTITY_ADMIN, Services, Stop};
+use crate::grpc::{self, Callers, Limits, Listeners, PHONE_IDENTITY, PHONE_IDENTITY_ADMIN, Services, Stop};
 use crate::machine;
 use crate::service::accounts::Accounts;
 use crate::service::admin::Admin;
 use crate::service::change_log::ChangeLog;
 use crate::service::hasher::{HashError, Hasher};
+use crate::service::service_keys::Keyring;
 use crate::service::sessions::Sessions;
 use crate::service::throttle::Throttle;
 use crate::store::{Store, StoreError};
@@ -42,8 +43,8 @@ const SLOW: Duration = Duration::from_secs(2);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Descriptors that are neither connections of clients nor of the pool: the log, the files of SQLite, the connection for the
-/// change log, one for a statement that is given up, and what the runtime needs.
-const OTHER_DESCRIPTORS: u64 = 64;
+/// change log, one for a statement that is given up, what the runtime needs, and connections that ask for health only.
+const OTHER_DESCRIPTORS: u64 = 128;
 
 /// Everything that serves, started but not yet listening.
 pub struct App {
@@ -53,6 +54,8 @@ pub struct App {
     hasher: Hasher,
     accounts: Accounts,
     sessions: Sessions,
+    keys: Option<Keyring>,
+    operator_key: Option<OperatorKey>,
     tasks: TaskTracker,
 }
 
@@ -63,6 +66,7 @@ impl App {
     /// What keeps it from starting.
     pub async fn build(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let limits = settings.limits()?;
+        let operator_key = settings.operator_key()?;
         let store = open_store(&settings).await?;
         let hasher = Hasher::start(&settings.hasher()?)?;
         let tasks = TaskTracker::new();
@@ -78,7 +82,12 @@ impl App {
             throttle,
             tasks.clone(),
         );
-        let sessions = Sessions::new(store.clone(), clock, settings.sessions()?, changes);
+        let sessions = Sessions::new(store.clone(), clock.clone(), settings.sessions()?, changes);
+        let (bound, period) = (settings.staleness_bound, settings.change_log_interval);
+        let keys = match settings.access.require_service_key {
+            true => Some(Keyring::open(store.clone(), clock, bound, period).await?),
+            false => None,
+        };
         Ok(Self {
             settings,
             limits,
@@ -86,6 +95,8 @@ impl App {
             hasher,
             accounts,
             sessions,
+            keys,
+            operator_key,
             tasks,
         })
     }
@@ -114,14 +125,14 @@ impl App {
         Admin::new(self.accounts.clone())
     }
 
-    /// Serves on `listener` until `shutdown` is there. Then health says so, while connections are accepted for some time
+    /// Serves on `listeners` until `shutdown` is there. Then health says so, while connections are accepted for some time
     /// more, or until `hurry` is there; then clients are told to go, calls in flight finish, and the database is closed.
     ///
     /// # Errors
     /// When the listener fails, or the database cannot be closed.
     pub async fn serve(
         self,
-        listener: TcpListener,
+        listeners: impl Into<Listeners>,
         shutdown: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
@@ -144,13 +155,21 @@ impl App {
             accounts: self.accounts,
             sessions: self.sessions,
             rules: self.settings.rules(),
+            callers: Callers {
+                certificates: self.settings.access.client_ca.is_some(),
+                keys: self.keys.clone(),
+            },
+            operator_key: self.operator_key,
         };
+        let _keys = self
+            .keys
+            .map(|keys| AbortOnDropHandle::new(tokio::spawn(keys.run())));
         let limits = Limits {
             connections: room_for_connections(self.limits.connections, self.settings.database_connections),
             ..self.limits
         };
         let stop = Stop::default();
-        let server = grpc::serve(services, health_service, limits, listener, stop.clone());
+        let server = grpc::serve(services, health_service, limits, listeners.into(), stop.clone());
         let mut server = tokio::spawn(server);
         let hashing = self.hasher.setup();
         tracing::info!(

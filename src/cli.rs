@@ -8,6 +8,7 @@ mod calibrate;
 mod operator;
 mod phone_check;
 mod serve;
+mod service_key;
 mod users;
 
 use std::env;
@@ -83,6 +84,11 @@ enum Command {
         /// Print one JSON object a line instead of a table
         #[arg(long, global = true)]
         json: bool,
+    },
+    /// Make, list and revoke the keys by which calling services prove who they are
+    ServiceKey {
+        #[command(subcommand)]
+        command: service_key::Command,
     },
     /// Say how phone numbers are read: a line of TSV each, with input, E.164, line type, region, and ok or the reason
     PhoneCheck {
@@ -169,7 +175,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failur
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     match parsed {
         Ok(mut cli) => {
-            cli.settings.peppers = peppers_of_environment()?;
+            cli.settings.peppers = secret_of_environment("PHONE_IDENTITY_PEPPERS")?;
+            cli.settings.access.operator_key = secret_of_environment("PHONE_IDENTITY_OPERATOR_KEY")?;
             Ok(Some(cli))
         }
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
@@ -181,15 +188,13 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failur
     }
 }
 
-/// The peppers are not clap's to read, since what clap reads can be given as an argument, too.
-fn peppers_of_environment() -> Result<Option<SecretString>, Failure> {
-    match env::var("PHONE_IDENTITY_PEPPERS") {
+/// These secrets are not clap's to read, since what clap reads can be given as an argument, too.
+fn secret_of_environment(name: &str) -> Result<Option<SecretString>, Failure> {
+    match env::var(name) {
         Ok(text) => Ok((!text.is_empty()).then(|| SecretString::from(text))),
         Err(env::VarError::NotPresent) => Ok(None),
         // The error has the value in it.
-        Err(env::VarError::NotUnicode(_)) => Err(Failure::Unusable(
-            "PHONE_IDENTITY_PEPPERS is not UTF-8".to_owned(),
-        )),
+        Err(env::VarError::NotUnicode(_)) => Err(Failure::Unusable(format!("{name} is not UTF-8"))),
     }
 }
 
@@ -238,6 +243,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         )),
         Command::Audit(arguments) => runtime(&settings)?.block_on(audit::audit(&settings, arguments)),
         Command::Users { command, json } => runtime(&settings)?.block_on(users::run(settings, command, json)),
+        Command::ServiceKey { command } => runtime(&settings)?.block_on(service_key::run(&settings, command)),
         Command::PhoneCheck { region, numbers } => {
             let rules = Rules {
                 default_region: region.or(settings.default_region),

@@ -3,6 +3,7 @@
 //! A setting called `--some-thing` is also `PHONE_IDENTITY_SOME_THING`. An empty value means unset. Secrets come by
 //! environment or `..._FILE` only, and no help and no error shows them.
 
+mod access;
 mod throttle;
 mod wire;
 
@@ -16,15 +17,18 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 
+use crate::domain::access::OperatorKey;
 use crate::domain::password;
 use crate::domain::phone::{LineType, LineTypes, Region};
 use crate::domain::rules::Rules;
 use crate::domain::session::Lifetimes;
+use crate::grpc::TlsError;
 use crate::machine;
 use crate::service::accounts::Policy;
 use crate::service::hasher::{self, EngineChoice, PepperError, Peppers};
 use crate::service::sessions;
 use crate::store;
+pub use access::AccessSettings;
 pub use throttle::ThrottleSettings;
 pub use wire::WireSettings;
 
@@ -194,6 +198,10 @@ pub struct Settings {
     /// File with the peppers, in the place of PHONE_IDENTITY_PEPPERS [default: no peppers]
     #[arg(global = true, long, env = "PHONE_IDENTITY_PEPPERS_FILE", value_name = "FILE")]
     pub peppers_file: Option<PathBuf>,
+
+    /// Who may call.
+    #[command(flatten)]
+    pub access: AccessSettings,
 
     /// Bounds on connections and calls.
     #[command(flatten)]
@@ -376,6 +384,39 @@ pub enum ConfigError {
     /// Throttling would remember for too long.
     #[error("a --throttle-...-attempts times its --throttle-...-recovery is longer than ten years")]
     ThrottleMemory,
+    /// What TLS needs is given in half.
+    #[error("--tls-certificate and --tls-key are given together or not at all")]
+    TlsPair,
+    /// There are no client certificates without TLS.
+    #[error("--client-ca needs --tls-certificate and --tls-key")]
+    ClientCaWithoutTls,
+    /// Names of client certificates are listed, and none are asked for.
+    #[error("--clients needs --client-ca")]
+    ClientsWithoutCa,
+    /// Client certificates are asked for, and nobody may call.
+    #[error("with --client-ca and neither --clients nor --require-service-key nobody may call")]
+    NobodyMayCall,
+    /// Everybody on a network could call.
+    #[error(
+        "--listen {0} is not a loopback address, and callers do not have to prove who they are: give --require-service-key, \
+         or --client-ca and --clients, or --insecure if something else keeps strangers out"
+    )]
+    Insecure(SocketAddr),
+    /// TLS cannot be served.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The operator key is given twice.
+    #[error("PHONE_IDENTITY_OPERATOR_KEY and PHONE_IDENTITY_OPERATOR_KEY_FILE are both given")]
+    OperatorKeyTwice,
+    /// The file with the operator key cannot be read.
+    #[error("the file of PHONE_IDENTITY_OPERATOR_KEY_FILE cannot be read: {0}")]
+    OperatorKeyFile(#[source] std::io::Error),
+    /// The operator key could be guessed.
+    #[error(
+        "PHONE_IDENTITY_OPERATOR_KEY has fewer than {} characters",
+        OperatorKey::MIN_LENGTH
+    )]
+    OperatorKeyShort,
     /// The peppers are given twice.
     #[error("PHONE_IDENTITY_PEPPERS and PHONE_IDENTITY_PEPPERS_FILE are both given")]
     PeppersTwice,

@@ -1,5 +1,6 @@
 //! The words of the domain, pure: no database, no network, no clock.
 
+pub mod access;
 pub mod audit;
 pub mod caller;
 pub mod device;

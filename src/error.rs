@@ -54,6 +54,15 @@ pub enum Error {
     /// This would remove the last active superuser.
     #[error("last superuser")]
     LastSuperuser,
+    /// The calling service has not proved who it is.
+    #[error("calling service unknown")]
+    ServiceUnknown,
+    /// The calling service may not call this.
+    #[error("calling service not allowed")]
+    ServiceNotAllowed,
+    /// `x-operator-key` is not the operator's key, or there is none.
+    #[error("operator key wrong")]
+    OperatorKeyWrong,
     /// There were too many attempts without success.
     #[error("too many attempts")]
     TooManyAttempts {

@@ -84,16 +84,20 @@ fn phone(bytes: &[u8]) {
     );
 }
 
-/// A session token: nothing is one that is not written as one.
+/// A token of a session, a device or a service: nothing is one that is not written as one.
 fn token(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else {
         return;
     };
-    let Ok(hash) = TokenHash::of(text) else {
-        return;
-    };
-    assert!(text.is_ascii() && text.len() == TOKEN_LENGTH && text.starts_with("pid_"));
-    assert_eq!(TokenHash::from_stored(hash.as_bytes()), Some(hash));
+    for (prefix, hash) in [
+        ("pid_", TokenHash::of(text)),
+        ("pdv_", TokenHash::of_device(text)),
+        ("pis_", TokenHash::of_service(text)),
+    ] {
+        let Ok(hash) = hash else { continue };
+        assert!(text.is_ascii() && text.len() == TOKEN_LENGTH && text.starts_with(prefix));
+        assert_eq!(TokenHash::from_stored(hash.as_bytes()), Some(hash));
+    }
 }
 
 /// A stored hash.

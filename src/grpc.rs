@@ -1,6 +1,7 @@
 //! The gRPC side: from messages to the domain and back.
 //!
-//! `connections` serves them within bounds, and `incoming` accepts them; `edge` is what all calls pass; `parse` reads
+//! `connections` serves them within bounds, `incoming` accepts them and `tls` protects them; `edge` is what all calls pass,
+//! and `gate` says who may call what; `parse` reads
 //! messages, collecting every violation; the handlers call one service method each; `convert` builds the answers; `status`
 //! makes every error; `checks` is the short way of ValidateSession.
 
@@ -10,6 +11,7 @@ mod convert;
 mod edge;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzed;
+mod gate;
 mod incoming;
 mod metadata;
 mod page_token;
@@ -17,21 +19,24 @@ mod parse;
 mod phone_identity;
 mod phone_identity_admin;
 mod status;
+mod tls;
 
-use std::future::ready;
 use std::sync::Arc;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio_stream::StreamExt as _;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::Layer as _;
 
 pub use connections::{Limits, Stop};
+pub use gate::{Callers, GateError};
 pub use status::ERROR_DOMAIN;
+pub use tls::{Tls, TlsError, TlsFiles};
 
+use crate::domain::access::OperatorKey;
 use crate::domain::rules::Rules;
 use crate::proto::DESCRIPTORS;
 use crate::proto::v1::phone_identity_admin_server::PhoneIdentityAdminServer;
@@ -41,11 +46,15 @@ use crate::service::admin::Admin;
 use crate::service::sessions::Sessions;
 use checks::Checks;
 use edge::EdgeLayer;
+use gate::Gate;
 use phone_identity::PhoneIdentityHandlers;
 use phone_identity_admin::PhoneIdentityAdminHandlers;
 
 /// The most bytes of a message to health or reflection, which ask with a name.
 const MAX_NAME_MESSAGE_BYTES: usize = 4 * 1024;
+
+/// The most connections of the listener of health: those who ask are few.
+const HEALTH_CONNECTIONS: usize = 64;
 
 /// What the handlers stand on.
 pub struct Services {
@@ -57,6 +66,30 @@ pub struct Services {
     pub sessions: Sessions,
     /// How phone numbers and passwords are read.
     pub rules: Rules,
+    /// Whom calls are taken from.
+    pub callers: Callers,
+    /// By what the operator makes superusers. `None`: not over the network.
+    pub operator_key: Option<OperatorKey>,
+}
+
+/// Where calls come in.
+pub struct Listeners {
+    /// Of all services.
+    pub calls: TcpListener,
+    /// What that one is protected with. `None`: nothing.
+    pub tls: Option<Tls>,
+    /// Of health only, without TLS. `None`: there is none.
+    pub health: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(calls: TcpListener) -> Self {
+        Self {
+            calls,
+            tls: None,
+            health: None,
+        }
+    }
 }
 
 /// The name of service `PhoneIdentity`, under which its health is told.
@@ -66,15 +99,15 @@ pub const PHONE_IDENTITY: &str = <PhoneIdentityServer<PhoneIdentityHandlers> as 
 pub const PHONE_IDENTITY_ADMIN: &str =
     <PhoneIdentityAdminServer<PhoneIdentityAdminHandlers> as NamedService>::NAME;
 
-/// Serves all services on `listener` until `stop` says so, and then until the calls in flight have finished.
+/// Serves all services on `listeners` until `stop` says so, and then until the calls in flight have finished.
 ///
 /// # Errors
-/// When the compiled-in descriptors of the contract cannot be read.
+/// When the compiled-in descriptors of the contract cannot be read, or have an RPC that takes no right.
 pub async fn serve(
     services: Services,
     health: HealthServer<impl Health>,
     limits: Limits,
-    listener: TcpListener,
+    listeners: Listeners,
     stop: Stop,
 ) -> Result<(), ServeError> {
     let Services {
@@ -82,7 +115,10 @@ pub async fn serve(
         admin,
         sessions,
         rules,
+        callers,
+        operator_key,
     } = services;
+    let health = health.max_decoding_message_size(MAX_NAME_MESSAGE_BYTES);
     let admin_handlers = PhoneIdentityAdminHandlers {
         admin,
         accounts: accounts.clone(),
@@ -93,6 +129,7 @@ pub async fn serve(
         accounts,
         sessions,
         rules,
+        operator_key,
     });
     let checks = Checks::new(handlers.clone(), limits.message_bytes);
     let phone_identity =
@@ -108,7 +145,7 @@ pub async fn serve(
     };
     let routes = Routes::new(phone_identity)
         .add_service(phone_identity_admin)
-        .add_service(health.max_decoding_message_size(MAX_NAME_MESSAGE_BYTES))
+        .add_service(health.clone())
         .add_service(
             reflection()
                 .build_v1()?
@@ -120,10 +157,38 @@ pub async fn serve(
                 .build_v1alpha()?
                 .max_decoding_message_size(MAX_NAME_MESSAGE_BYTES),
         );
-    let edge = EdgeLayer::new(limits.request_timeout, limits.message_bytes, checks)?;
-    let incoming =
-        incoming::incoming(listener).map(|accepted| accepted.map(|connection| ready(Ok(connection))));
-    connections::serve(incoming, edge.layer(routes.prepare()), limits, stop).await;
+    let edge = EdgeLayer::new(
+        limits.request_timeout,
+        limits.message_bytes,
+        checks,
+        Gate::new(callers)?,
+    )?;
+    let Listeners {
+        calls,
+        tls,
+        health: health_only,
+    } = listeners;
+    let _up_to_date = tls
+        .clone()
+        .map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.keep_up_to_date())));
+    let health_only = async {
+        if let Some(listener) = health_only {
+            let routes = Routes::new(health).prepare();
+            let incoming = incoming::incoming(listener, None);
+            let few = Limits {
+                connections: limits.connections.min(HEALTH_CONNECTIONS),
+                ..limits.clone()
+            };
+            connections::serve(incoming, routes, few, stop.clone()).await;
+        }
+    };
+    let calls = connections::serve(
+        incoming::incoming(calls, tls),
+        edge.layer(routes.prepare()),
+        limits.clone(),
+        stop.clone(),
+    );
+    tokio::join!(calls, health_only);
     Ok(())
 }
 
@@ -133,6 +198,9 @@ pub enum ServeError {
     /// The compiled-in contract cannot be read.
     #[error("the contract cannot be read: {0}")]
     Descriptors(#[from] prost::DecodeError),
+    /// It is not known who may call what.
+    #[error(transparent)]
+    Gate(#[from] GateError),
     /// The compiled-in contract cannot be reflected.
     #[error("the contract cannot be reflected: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),

@@ -6,5 +6,6 @@ pub mod audit;
 pub mod change_log;
 pub mod hasher;
 mod retry;
+pub mod service_keys;
 pub mod sessions;
 pub mod throttle;

@@ -14,6 +14,7 @@ pub mod locks;
 mod mysql;
 mod pool;
 mod postgres;
+pub mod service_keys;
 pub mod sessions;
 mod sqlite;
 mod times;
@@ -50,7 +51,7 @@ pub struct Store {
     reader: Pool,
     /// The same as `reader`, but for SQLite.
     writer: Pool,
-    /// The change log is read on a connection of its own, which is free when it is needed.
+    /// The change log and the service keys are read on a connection of their own, which is free when it is needed.
     tail: Pool,
     /// For migrations, which may take longer than any other statement.
     schema: DatabaseConnection,
@@ -111,7 +112,7 @@ impl Store {
         self.writer.unsynced()
     }
 
-    /// For reading the change log, and nothing else.
+    /// For reading the change log and the service keys again and again, and nothing else.
     #[must_use]
     pub fn tail(&self) -> &Pool {
         &self.tail

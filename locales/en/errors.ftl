@@ -23,6 +23,9 @@ error-not-staff = You may not do this.
 error-user-is-staff = This person works here; only an administrator may do this.
 error-user-not-found = This person does not exist.
 error-etag-mismatch = Somebody has changed this meanwhile. Please look again.
+error-service-unknown = This application is not known here. Please tell those who run it.
+error-service-not-allowed = This application may not do this. Please tell those who run it.
+error-operator-key-wrong = The operator key is wrong.
 
 violation-required = Please fill this in.
 violation-enum-value-unknown = This value is not known.

@@ -20,6 +20,9 @@ error-not-staff = У вас недостаточно прав для этого.
 error-user-is-staff = Это сотрудник; такое действие доступно только администратору.
 error-user-not-found = Такого пользователя нет.
 error-etag-mismatch = Кто-то уже изменил эти данные. Посмотрите ещё раз.
+error-service-unknown = Это приложение здесь неизвестно. Пожалуйста, сообщите его владельцам.
+error-service-not-allowed = Этому приложению это не разрешено. Пожалуйста, сообщите его владельцам.
+error-operator-key-wrong = Неверный ключ оператора.
 
 violation-required = Заполните это поле.
 violation-enum-value-unknown = Неизвестное значение.

@@ -20,6 +20,9 @@ error-not-staff = Bunun için yetkiniz yok.
 error-user-is-staff = Bu kişi personel; bunu yalnızca bir yönetici yapabilir.
 error-user-not-found = Böyle bir kullanıcı yok.
 error-etag-mismatch = Bunu bu arada biri değiştirdi. Lütfen yeniden bakın.
+error-service-unknown = Bu uygulama burada tanınmıyor. Lütfen onu işletenlere bildirin.
+error-service-not-allowed = Bu uygulamanın buna izni yok. Lütfen onu işletenlere bildirin.
+error-operator-key-wrong = Operatör anahtarı yanlış.
 
 violation-required = Lütfen bu alanı doldurun.
 violation-enum-value-unknown = Bilinmeyen değer.

@@ -20,6 +20,9 @@ error-not-staff = Sizda bunga huquq yoʻq.
 error-user-is-staff = Bu odam xodim; buni faqat administrator qila oladi.
 error-user-not-found = Bunday odam mavjud emas.
 error-etag-mismatch = Buni kimdir oʻzgartirib boʻlgan. Qaytadan qarang.
+error-service-unknown = Bu ilova bu yerda tanilmagan. Iltimos, uni boshqaruvchilarga xabar bering.
+error-service-not-allowed = Bu ilovaga bunga ruxsat berilmagan. Iltimos, uni boshqaruvchilarga xabar bering.
+error-operator-key-wrong = Operator kaliti notoʻgʻri.
 
 violation-required = Bu maydonni toʻldiring.
 violation-enum-value-unknown = Nomaʼlum qiymat.

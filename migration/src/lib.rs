@@ -16,6 +16,7 @@ mod m20261124_000002_change_log;
 mod m20261124_000004_audit_log;
 mod m20261124_000005_administration;
 mod m20261124_000006_attempts_and_devices;
+mod m20261126_000007_service_keys;
 
 /// All migrations, the oldest first.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000004_audit_log::Migration),
             Box::new(m20261124_000005_administration::Migration),
             Box::new(m20261124_000006_attempts_and_devices::Migration),
+            Box::new(m20261126_000007_service_keys::Migration),
         ]
     }
 

@@ -10,10 +10,12 @@ use super::Failure;
 use crate::app::{App, open_store};
 use crate::clock::SystemClock;
 use crate::config::Settings;
+use crate::domain::caller::Caller;
 use crate::domain::password::{Password, PasswordError};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::rules::Rules;
 use crate::error::{self, Error};
+use crate::service::accounts::SuperuserMaker;
 
 /// The most bytes of a password line that are read.
 const MAX_PASSWORD_LINE: u64 = 4096;
@@ -41,7 +43,11 @@ pub(super) async fn create_superuser(
     let app = App::build(settings, Arc::new(SystemClock)).await?;
     match app
         .accounts()
-        .create_superuser(None, phone.clone(), password)
+        .create_superuser(
+            SuperuserMaker::Operator(Caller::default()),
+            phone.clone(),
+            password,
+        )
         .await
     {
         Ok(user) => {

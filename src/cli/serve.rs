@@ -1,5 +1,6 @@
 //! `serve`: binds, starts, and serves until it is told to end.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -8,15 +9,24 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Failure;
-use crate::app::App;
+use crate::app::{App, StartError};
 use crate::clock::SystemClock;
 use crate::config::Settings;
+use crate::grpc::Listeners;
 
 pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
+    settings.check_listen().map_err(StartError::from)?;
+    settings.check_access().map_err(StartError::from)?;
+    let tls = settings.tls().map_err(StartError::from)?;
     let wanted = settings.listen;
-    let cannot_listen = |error| Failure::Unusable(format!("cannot listen on {wanted}: {error}"));
-    let listener = TcpListener::bind(wanted).await.map_err(cannot_listen)?;
-    let address = listener.local_addr().map_err(cannot_listen)?;
+    let (calls, address) = bind(wanted).await?;
+    let wanted_for_health = settings.access.health_listen;
+    let (health, health_address) = match wanted_for_health {
+        Some(wanted) => bind(wanted)
+            .await
+            .map(|(health, address)| (Some(health), Some(address)))?,
+        None => (None, None),
+    };
     // Before anything can be asked to end, so that an early signal is not lost.
     let cannot_start = |error| Failure::Unusable(format!("cannot start: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot_start)?;
@@ -26,7 +36,13 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
     if wanted.port() == 0 {
         println!("listening on {address}");
     }
-    tracing::info!(%address, "listening");
+    tracing::info!(%address, tls = tls.is_some(), "listening");
+    if let Some(address) = health_address {
+        if wanted_for_health.is_some_and(|wanted| wanted.port() == 0) {
+            println!("listening on {address} for health");
+        }
+        tracing::info!(%address, "listening for health");
+    }
     // The first signal ends the service, and a second one the wait for load balancers.
     let (first, second) = (CancellationToken::new(), CancellationToken::new());
     let (shutdown, hurry) = (first.clone().cancelled_owned(), second.clone().cancelled_owned());
@@ -41,7 +57,14 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
         // What is asked for a third time is on its way already.
         std::future::pending::<()>().await;
     }));
-    app.serve(listener, shutdown, hurry)
+    app.serve(Listeners { calls, tls, health }, shutdown, hurry)
         .await
         .map_err(|error| Failure::Failed(error.to_string()))
+}
+
+async fn bind(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+    let cannot_listen = |error| Failure::Unusable(format!("cannot listen on {wanted}: {error}"));
+    let listener = TcpListener::bind(wanted).await.map_err(cannot_listen)?;
+    let address = listener.local_addr().map_err(cannot_listen)?;
+    Ok((listener, address))
 }

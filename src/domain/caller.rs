@@ -5,7 +5,7 @@ use std::sync::Arc;
 /// What is known of the calling service, and of its call.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Caller {
-    /// Its name. `None`: services need not say who they are, or it is the operator at the command line.
+    /// Its name. `None`: services do not have to prove who they are here, or it is the operator at the command line.
     pub service: Option<Arc<str>>,
     /// The id of the call, under which the log has its line. `None`: it is the operator at the command line.
     pub request_id: Option<Arc<str>>,

@@ -1,6 +1,6 @@
-//! Tokens: opaque secrets that stand for a session, or for a device.
+//! Tokens: opaque secrets that stand for a session, for a device, or for a calling service.
 //!
-//! A token is `pid_` (of a device `pdv_`), 44 characters of base62 (32 random bytes as two halves of 128 bits, 22 characters each), and 6
+//! A token is `pid_` (of a device `pdv_`, of a service `pis_`), 44 characters of base62 (32 random bytes as two halves of 128 bits, 22 characters each), and 6
 //! characters of base62 with the CRC-32 of all that stands before them: 54 characters. The prefix lets secret scanners
 //! find leaked tokens, and the checksum refuses garbage before anything is looked up. Only the SHA-256 of a token is
 //! stored; a token has 256 bits of chance, so neither salt nor slow hash is needed.
@@ -17,6 +17,8 @@ use super::RandomError;
 const PREFIX: &str = "pid_";
 /// Of devices. Of the same length.
 const DEVICE_PREFIX: &str = "pdv_";
+/// Of calling services. Of the same length.
+const SERVICE_PREFIX: &str = "pis_";
 const HALF_LENGTH: usize = 22;
 const CHECKSUM_LENGTH: usize = 6;
 const CHECKSUM_START: usize = PREFIX.len() + 2 * HALF_LENGTH;
@@ -45,6 +47,14 @@ impl PlainToken {
         Self::generate_with(DEVICE_PREFIX)
     }
 
+    /// Makes a new key of a calling service.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bytes.
+    pub fn generate_for_service() -> Result<Self, RandomError> {
+        Self::generate_with(SERVICE_PREFIX)
+    }
+
     fn generate_with(prefix: &str) -> Result<Self, RandomError> {
         let mut token = String::with_capacity(TOKEN_LENGTH);
         token.push_str(prefix);
@@ -62,7 +72,7 @@ impl PlainToken {
         Self(token)
     }
 
-    /// The hash under which the session or the device is stored.
+    /// The hash under which the session, the device or the service is stored.
     #[must_use]
     pub fn hash(&self) -> TokenHash {
         TokenHash(Sha256::digest(self.0.expose_secret()).into())
@@ -94,6 +104,14 @@ impl TokenHash {
     /// Those of [`Self::of`].
     pub fn of_device(token: &str) -> Result<Self, MalformedToken> {
         Self::of_kind(token, DEVICE_PREFIX)
+    }
+
+    /// As [`Self::of`], for the key of a calling service.
+    ///
+    /// # Errors
+    /// Those of [`Self::of`].
+    pub fn of_service(token: &str) -> Result<Self, MalformedToken> {
+        Self::of_kind(token, SERVICE_PREFIX)
     }
 
     fn of_kind(token: &str, prefix: &str) -> Result<Self, MalformedToken> {
@@ -186,6 +204,16 @@ mod tests {
         assert_eq!(TokenHash::of_device(text), Ok(token.hash()));
         assert_eq!(TokenHash::of(text), Err(MalformedToken));
         assert_eq!(TokenHash::of_device(KNOWN), Err(MalformedToken));
+    }
+
+    #[test]
+    fn a_key_of_a_service_is_none_of_a_session() {
+        let key = PlainToken::generate_for_service().unwrap();
+        let text = key.expose();
+        assert_eq!((text.len(), &text[..4]), (54, "pis_"));
+        assert_eq!(TokenHash::of_service(text), Ok(key.hash()));
+        assert_eq!(TokenHash::of(text), Err(MalformedToken));
+        assert_eq!(TokenHash::of_service(KNOWN), Err(MalformedToken));
     }
 
     #[test]

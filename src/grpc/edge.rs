@@ -20,6 +20,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::checks::Checks;
+use super::gate::Gate;
 use super::metadata::{self, RequestId};
 use super::status::{self, WireError};
 use crate::i18n::Language;
@@ -42,6 +43,8 @@ pub(super) struct EdgeLayer {
     paths: Arc<HashSet<String>>,
     /// Takes the calls of ValidateSession.
     checks: Checks,
+    /// Says who may call what.
+    gate: Gate,
 }
 
 impl EdgeLayer {
@@ -51,6 +54,7 @@ impl EdgeLayer {
         timeout: Duration,
         max_message_bytes: usize,
         checks: Checks,
+        gate: Gate,
     ) -> Result<Self, prost::DecodeError> {
         let descriptors = FileDescriptorSet::decode(DESCRIPTORS)?;
         let mut paths = HashSet::new();
@@ -71,6 +75,7 @@ impl EdgeLayer {
             max_message_bytes,
             paths: Arc::new(paths),
             checks,
+            gate,
         })
     }
 }
@@ -97,7 +102,7 @@ type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infalli
 
 impl<S> Service<Request<Body>> for Edge<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     type Response = Response<Body>;
@@ -118,7 +123,11 @@ where
         let limit = self.layer.max_message_bytes;
         if path == VALIDATE_SESSION {
             // The time runs from here, and not from when the task is first polled.
-            let answer = tokio::time::timeout(timeout, self.layer.checks.clone().call(request));
+            let checks = self.layer.checks.clone();
+            let answer = admitted(self.layer.gate.clone(), request, language, |request| {
+                checks.call(request)
+            });
+            let answer = tokio::time::timeout(timeout, answer);
             return Box::pin(check(answer, begun, language, limit, given_id));
         }
         let is_ours = self.layer.paths.contains(path);
@@ -132,12 +141,21 @@ where
         let is_foreign = is_foreign(path);
         let id = RequestId(request_id.as_str().into());
         request.extensions_mut().insert(id);
-        let answer = tokio::time::timeout(timeout, self.inner.call(request));
+        let mut inner = self.inner.clone();
+        let answer = admitted(
+            self.layer.gate.clone(),
+            request,
+            language,
+            async move |request| match inner.call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+        );
+        let answer = tokio::time::timeout(timeout, answer);
         let call = async move {
             let mut response = match answer.await {
-                Ok(Ok(response)) if is_foreign => response,
-                Ok(Ok(response)) => in_our_words(response, language, limit),
-                Ok(Err(never)) => match never {},
+                Ok(response) if is_foreign => response,
+                Ok(response) => in_our_words(response, language, limit),
                 Err(_) => status::of_wire_error(WireError::DeadlineExceeded, language).into_http(),
             };
             let (code, reason) = outcome(response.headers());
@@ -151,6 +169,22 @@ where
             Ok(response)
         };
         Box::pin(call.instrument(span))
+    }
+}
+
+/// The answer of a call, if its caller may make it.
+async fn admitted<F>(
+    gate: Gate,
+    mut request: Request<Body>,
+    language: Language,
+    call: impl FnOnce(Request<Body>) -> F,
+) -> Response<Body>
+where
+    F: Future<Output = Response<Body>>,
+{
+    match gate.admit(&mut request).await {
+        Ok(()) => call(request).await,
+        Err(error) => status::of_error(&error, language).into_http(),
     }
 }
 
@@ -219,9 +253,10 @@ pub(super) fn given_request_id(headers: &HeaderMap) -> Option<String> {
         && given
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-        // Neither a phone number nor a session token, which would end in the log.
+        // Neither a phone number, nor a session token or a service key, which would end in the log.
         && given.bytes().any(|b| b.is_ascii_alphabetic())
-        && !given.contains("pid_");
+        && !given.contains("pid_")
+        && !given.contains("pis_");
     may_be_logged.then(|| given.to_owned())
 }
 
@@ -317,6 +352,7 @@ mod tests {
             "998901234567",
             "90-123-45-67",
             "x-pid_0000",
+            "x-pis_0000",
             "a\tb",
             &"x".repeat(65),
         ] {

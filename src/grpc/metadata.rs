@@ -8,6 +8,9 @@ use http::header::{ACCEPT_LANGUAGE, AUTHORIZATION};
 use crate::error::Error;
 use crate::i18n::Language;
 
+/// The operator's key, with which CreateSuperuser needs no bearer.
+pub(super) const OPERATOR_KEY: &str = "x-operator-key";
+
 /// The id of a call, as `edge` has given it or taken it over.
 #[derive(Clone, Debug)]
 pub(super) struct RequestId(pub(super) Arc<str>);

@@ -5,6 +5,7 @@ use tonic::{Request, Response, Status};
 use super::checks::Checked;
 use super::metadata::RequestId;
 use super::{convert, metadata, parse, status};
+use crate::domain::access::OperatorKey;
 use crate::domain::caller::Caller;
 use crate::domain::rules::Rules;
 use crate::domain::session::Session;
@@ -12,7 +13,7 @@ use crate::domain::token::PlainToken;
 use crate::error::Error;
 use crate::proto::v1;
 use crate::proto::v1::phone_identity_server::PhoneIdentity;
-use crate::service::accounts::Accounts;
+use crate::service::accounts::{Accounts, SuperuserMaker};
 use crate::service::sessions::{Actor, Sessions};
 
 /// The handlers of service `PhoneIdentity`.
@@ -20,6 +21,7 @@ pub(super) struct PhoneIdentityHandlers {
     pub(super) accounts: Accounts,
     pub(super) sessions: Sessions,
     pub(super) rules: Rules,
+    pub(super) operator_key: Option<OperatorKey>,
 }
 
 pub(super) type Answer<T> = Result<Response<T>, Status>;
@@ -178,17 +180,31 @@ impl PhoneIdentityHandlers {
         Ok(v1::DeleteProfileResponse {})
     }
 
+    /// Who makes a superuser: the operator, if there is an operator key with the call, or else a superuser.
+    async fn superuser_maker(&self, call: &Call) -> Result<SuperuserMaker, Error> {
+        if let Some(given) = call.headers.get(metadata::OPERATOR_KEY) {
+            // It makes no difference to strangers whether there is a key at all.
+            let key = self.operator_key.as_ref();
+            return match key.is_some_and(|key| key.is(given.as_bytes())) {
+                true => Ok(SuperuserMaker::Operator(call.caller.clone())),
+                false => Err(Error::OperatorKeyWrong),
+            };
+        }
+        let actor = self.actor(call).await?;
+        self.accounts.may_create_superuser(&actor).await?;
+        Ok(SuperuserMaker::Person(Box::new(actor)))
+    }
+
     async fn try_create_superuser(
         &self,
         call: &Call,
         request: v1::CreateSuperuserRequest,
     ) -> Result<v1::CreateSuperuserResponse, Error> {
-        let actor = self.actor(call).await?;
-        self.accounts.may_create_superuser(&actor).await?;
+        let maker = self.superuser_maker(call).await?;
         let (phone_number, password) = parse::superuser(request, &self.rules, &self.accounts).await?;
         let user = self
             .accounts
-            .create_superuser(Some(actor), phone_number, password)
+            .create_superuser(maker, phone_number, password)
             .await?;
         Ok(v1::CreateSuperuserResponse {
             user: Some(convert::user(&user)),

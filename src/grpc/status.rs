@@ -80,6 +80,10 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
         Error::EtagMismatch => (Code::Aborted, ErrorReason::EtagMismatch),
         // Not UNAUTHENTICATED: middleware would take that for a dead session and sign the person out.
         Error::CurrentPasswordWrong => (Code::PermissionDenied, ErrorReason::CurrentPasswordWrong),
+        // Nor these, for the same reason.
+        Error::ServiceUnknown => (Code::PermissionDenied, ErrorReason::ServiceUnknown),
+        Error::ServiceNotAllowed => (Code::PermissionDenied, ErrorReason::ServiceNotAllowed),
+        Error::OperatorKeyWrong => (Code::PermissionDenied, ErrorReason::OperatorKeyWrong),
         Error::PhoneNumberTaken => (Code::AlreadyExists, ErrorReason::PhoneNumberTaken),
         Error::AccountDeactivated => (Code::FailedPrecondition, ErrorReason::AccountDeactivated),
         Error::ReauthenticationRequired => (Code::FailedPrecondition, ErrorReason::ReauthenticationRequired),
@@ -269,7 +273,7 @@ mod tests {
         let violations: Vec<String> = violations
             .map(|reason| text_id("violation", wire_name(reason.as_str_name(), VIOLATION_PREFIX)))
             .collect();
-        assert_eq!((errors.len(), violations.len()), (22, 31));
+        assert_eq!((errors.len(), violations.len()), (25, 31));
         for id in errors.iter().chain(&violations) {
             let english = Language::English.text(id, &[("min", 8)]);
             assert_ne!(english, *id, "no English text");

@@ -82,6 +82,35 @@ pub struct Registration {
     pub remember_device: bool,
 }
 
+/// Who makes a superuser.
+#[derive(Clone, Debug)]
+pub enum SuperuserMaker {
+    /// A superuser.
+    Person(Box<Actor>),
+    /// The operator, by this call, or at the command line.
+    Operator(Caller),
+}
+
+impl SuperuserMaker {
+    fn actor(&self) -> Option<&Actor> {
+        match self {
+            Self::Person(actor) => Some(actor),
+            Self::Operator(_) => None,
+        }
+    }
+
+    /// That somebody is made a superuser who is not there yet.
+    fn attempt(&self) -> Attempt {
+        match self {
+            Self::Person(actor) => superuser_attempt(actor),
+            Self::Operator(caller) => Attempt {
+                caller: caller.clone(),
+                ..Attempt::by_operator(Action::CreateSuperuser)
+            },
+        }
+    }
+}
+
 /// Somebody who has just signed in.
 #[derive(Debug)]
 pub struct SignedIn {
@@ -186,22 +215,22 @@ impl Accounts {
         if actor.user.is_superuser {
             return Ok(());
         }
-        let attempt = superuser_attempt(Some(actor));
+        let attempt = superuser_attempt(actor);
         self.audit.refused(&attempt, Err(Error::NotSuperuser)).await
     }
 
-    /// Creates a superuser. Without an actor it is the operator, at the command line, who does it.
+    /// Creates a superuser.
     ///
     /// # Errors
     /// [`Error::NotSuperuser`] when the actor is not one; [`Error::SessionInvalid`] when the actor's session ended
     /// meanwhile; [`Error::PhoneNumberTaken`]; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
     pub async fn create_superuser(
         &self,
-        actor: Option<Actor>,
+        maker: SuperuserMaker,
         phone_number: PhoneNumber,
         password: Password,
     ) -> Result<User, Error> {
-        let reservation = match &actor {
+        let reservation = match maker.actor() {
             Some(actor) => self.reserve_taking(actor, &phone_number).await?,
             None => Reservation::default(),
         };
@@ -214,13 +243,13 @@ impl Accounts {
                 is_superuser: true,
                 ..new_user(phone_number, now)
             };
-            let attempt = superuser_attempt(actor.as_ref());
+            let attempt = maker.attempt();
             let mut done = attempt.clone();
             done.subject = Some(user.id);
             let event = done.done(now);
             let outcome = retry(|| async {
                 let tx = this.store.begin().await?;
-                if let Some(actor) = &actor {
+                if let Some(actor) = maker.actor() {
                     let account = this.lock_actor(&tx, actor).await?;
                     if !account.user.is_superuser {
                         return Err(Error::NotSuperuser);
@@ -342,12 +371,11 @@ impl Accounts {
     }
 }
 
-/// That somebody is made a superuser who is not there yet.
-fn superuser_attempt(actor: Option<&Actor>) -> Attempt {
-    let attempt = actor.map(|actor| actor.attempt(Action::CreateSuperuser));
+/// That an actor makes somebody a superuser who is not there yet.
+fn superuser_attempt(actor: &Actor) -> Attempt {
     Attempt {
         subject: None,
-        ..attempt.unwrap_or_else(|| Attempt::by_operator(Action::CreateSuperuser))
+        ..actor.attempt(Action::CreateSuperuser)
     }
 }
 

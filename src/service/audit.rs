@@ -109,6 +109,10 @@ fn refusal(error: &Error) -> Option<Refusal> {
         | Error::EtagMismatch
         | Error::SessionInvalid
         | Error::SessionExpired
+        // Nobody has shown who they are, and they must not be able to fill the log either.
+        | Error::ServiceUnknown
+        | Error::ServiceNotAllowed
+        | Error::OperatorKeyWrong
         // Nothing was looked at, and those who do not wait must not be able to fill the log.
         | Error::TooManyAttempts { .. }
         | Error::Overloaded { .. }

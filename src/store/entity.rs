@@ -7,6 +7,7 @@ pub(super) mod change_log;
 pub(super) mod device;
 pub(super) mod identity_change;
 pub(super) mod lock;
+pub(super) mod service_key;
 pub(super) mod session;
 pub(super) mod user;
 

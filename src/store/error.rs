@@ -39,6 +39,11 @@ impl StoreError {
     pub(crate) fn conflict(why: &str) -> Self {
         Self::Conflict(DbErr::Custom(why.to_owned()))
     }
+
+    /// What should have been read was not.
+    pub(crate) fn unavailable(why: &str) -> Self {
+        Self::Unavailable(DbErr::Custom(why.to_owned()))
+    }
 }
 
 impl From<DbErr> for StoreError {

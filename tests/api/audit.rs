@@ -521,6 +521,22 @@ async fn commands_leave_events(log: &mut Watched) {
     run(log, &["after-restore"], true);
     log.leaves("after-restore", &[Row::done("after_restore").by_operator()])
         .await;
+    let create = ["service-key", "create", "orders", "--allow", "validate"];
+    log.secrets.push(run(log, &create, true).trim_end().to_owned());
+    let of_orders = |action| Row {
+        service: Some("orders".to_owned()),
+        ..Row::done(action).by_operator()
+    };
+    log.leaves("service-key create", &[of_orders("create_service_key")])
+        .await;
+    let list = run(log, &["service-key", "list"], true);
+    log.leaves("service-key list", &[]).await;
+    let id = list.lines().nth(1).unwrap().split(' ').next().unwrap();
+    run(log, &["service-key", "revoke", id], true);
+    log.leaves("service-key revoke", &[of_orders("revoke_service_key")])
+        .await;
+    run(log, &["service-key", "revoke", id], true);
+    log.leaves("service-key revoke again", &[]).await;
 }
 
 /// Nobody tries passwords without leaving a trace, and nobody learns whether a number is known by whether there is one.

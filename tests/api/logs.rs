@@ -14,6 +14,7 @@ use crate::support::{
 const PHONE_NUMBER: &str = "+998901234567";
 const NEW_PHONE_NUMBER: &str = "+998712345678";
 const SUPERUSER: &str = "+998931112233";
+const OPERATOR_KEY: &str = "operator-key-of-thirty-two-characters-or-more";
 
 /// Calls every RPC, well and badly, and gives the tokens that were made.
 async fn every_rpc(server: &ServerProcess) -> Vec<String> {
@@ -199,6 +200,35 @@ async fn every_rpc_of_administration(server: &ServerProcess, token: &str) {
     admin.delete_user(with_bearer(token, delete)).await.unwrap();
 }
 
+/// Calls with keys that are good, wrong, and in the place of each other.
+async fn calls_with_keys(server: &ServerProcess, service_key: &str) {
+    let mut client = connect(server.address).await;
+    let mut wrong = service_key.to_owned();
+    wrong.replace_range(10..11, if &wrong[10..11] == "0" { "1" } else { "0" });
+    for (key, operator_key, is_good) in [
+        (service_key, OPERATOR_KEY, true),
+        (service_key, service_key, false),
+        (OPERATOR_KEY, OPERATOR_KEY, false),
+        (&wrong, OPERATOR_KEY, false),
+    ] {
+        let mut request = Request::new(v1::CreateSuperuserRequest {
+            phone_number: "+998935556677".to_owned(),
+            default_region: String::new(),
+            password: OTHER_PASSWORD.to_owned(),
+        });
+        let metadata = request.metadata_mut();
+        metadata.insert("x-service-key", key.parse().unwrap());
+        metadata.insert("x-operator-key", operator_key.parse().unwrap());
+        assert_eq!(client.create_superuser(request).await.is_ok(), is_good);
+    }
+    // Where a request id belongs.
+    let mut request = Request::new(validation("nothing"));
+    let metadata = request.metadata_mut();
+    metadata.insert("x-service-key", service_key.parse().unwrap());
+    metadata.insert("x-request-id", service_key.parse().unwrap());
+    client.validate_session(request).await.unwrap_err();
+}
+
 async fn log_of_every_rpc(format: &str) -> (String, Vec<String>) {
     let place = Place::new().await;
     let made = place.run(
@@ -206,8 +236,28 @@ async fn log_of_every_rpc(format: &str) -> (String, Vec<String>) {
         PASSWORD,
     );
     assert!(made.status.success(), "{made:?}");
-    let server = ServerProcess::start(&place, &["--log-level=trace", "--log-format", format]).await;
-    let tokens = every_rpc(&server).await;
+    let made = place.run(&["service-key", "create", "orders", "--allow", "all"], "");
+    let service_key = String::from_utf8(made.stdout).unwrap().trim_end().to_owned();
+    let key_file = place.path().join("operator-key");
+    std::fs::write(&key_file, OPERATOR_KEY).unwrap();
+    let key_file = format!("--operator-key-file={}", key_file.display());
+    let flags = ["--log-level=trace", "--log-format", format, &key_file];
+    let server = ServerProcess::start(&place, &flags).await;
+    let mut tokens = every_rpc(&server).await;
+    server.terminate();
+    let (code, mut log) = server.ended().await;
+    assert_eq!(code, Some(0), "{log}");
+    // And once more with proof of who calls.
+    let flags = [&flags[..], &["--require-service-key"]].concat();
+    let server = ServerProcess::start(&place, &flags).await;
+    calls_with_keys(&server, &service_key).await;
+    server.terminate();
+    let (code, more) = server.ended().await;
+    assert_eq!(code, Some(0), "{more}");
+    log.push_str(&more);
+    tokens.push(service_key);
+    tokens.push(OPERATOR_KEY.to_owned());
+    let server = ServerProcess::start(&place, &flags[..flags.len() - 1]).await;
     break_password_of_everybody(&place).await;
     let mut client = connect(server.address).await;
     client
@@ -215,8 +265,9 @@ async fn log_of_every_rpc(format: &str) -> (String, Vec<String>) {
         .await
         .unwrap_err();
     server.terminate();
-    let (code, log) = server.ended().await;
-    assert_eq!(code, Some(0), "{log}");
+    let (code, more) = server.ended().await;
+    assert_eq!(code, Some(0), "{more}");
+    log.push_str(&more);
     (log, tokens)
 }
 
@@ -245,7 +296,7 @@ fn assert_tells_nothing(log: &str, tokens: &[String]) {
         assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
     }
     // Not in pieces either: every token begins with this.
-    assert!(!log.contains("pid_"), "{log}");
+    assert!(!log.contains("pid_") && !log.contains("pis_"), "{log}");
 }
 
 #[tokio::test]

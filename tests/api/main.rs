@@ -1,5 +1,5 @@
 //! The service as its callers see it: the generated client over a real connection, each test on its own server and
-//! database, which is of the backend that `TEST_DATABASE` names (SQLite). One file an RPC; `hashing`, `races`, `wire`,
+//! database, which is of the backend that `TEST_DATABASE` names (SQLite). One file an RPC; `access`, `hashing`, `races`, `wire`,
 //! `logs`, `process`, `shutdown`, `commands`, `replicas` and `network` are about all of them.
 
 #![allow(
@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod access;
 mod admin;
 mod audit;
 mod authenticate;

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
@@ -15,7 +16,7 @@ const CHEAP_HASHES: [&str; 2] = ["--argon2-memory-kib=64", "--argon2-iterations=
 /// A serving process. It is killed when it is dropped.
 pub(crate) struct Server {
     pub(crate) address: String,
-    folder: TempDir,
+    folder: Arc<TempDir>,
     child: Child,
     stdout: BufReader<ChildStdout>,
 }
@@ -23,11 +24,20 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the binary on a free port, and waits for it to print which.
     pub(crate) fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("server.log");
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), "server.log", &[])
+    }
+
+    /// Starts another one in the same folder, on the same database, where callers need a service key.
+    pub(crate) fn start_with_keys(&self) -> Self {
+        Self::start_in(self.folder.clone(), "keys.log", &["--require-service-key"])
+    }
+
+    fn start_in(folder: Arc<TempDir>, log: &str, flags: &[&str]) -> Self {
+        let log = folder.path().join(log);
         let mut child = Command::new(BINARY)
             .args(["serve", "--listen=127.0.0.1:0"])
             .args(CHEAP_HASHES)
+            .args(flags)
             .env_clear()
             .current_dir(folder.path())
             .stdin(Stdio::null())

@@ -9,6 +9,9 @@ use crate::server::{BINARY, Server};
 /// The address that the README shows.
 const SHOWN_ADDRESS: &str = "127.0.0.1:50051";
 
+/// The one of a service whose callers need a key.
+const SHOWN_WITH_KEYS: &str = "127.0.0.1:50052";
+
 /// Stands between the outputs of two commands.
 const MARK: &str = "=-=-= end of a command =-=-=";
 
@@ -61,13 +64,14 @@ pub(crate) fn with_outputs(text: &str, steps: &[Step], outputs: &[Vec<String>]) 
 
 /// Runs the commands in one shell, in the folder of the server, and gives what each prints on either output. The folder
 /// looks like the root of the project as far as the commands of the README see it.
-pub(crate) fn run(steps: &[Step], server: &Server, tools: &Path) -> Vec<Vec<String>> {
+pub(crate) fn run(steps: &[Step], server: &Server, with_keys: &Server, tools: &Path) -> Vec<Vec<String>> {
     for name in ["proto", "tests"] {
         symlink(crate::root().join(name), server.folder().join(name)).unwrap();
     }
     let mut script = "set -uo pipefail\nexec 2>&1 </dev/null\n".to_owned();
     for step in steps {
-        script.push_str(&step.command.replace(SHOWN_ADDRESS, &server.address));
+        let command = step.command.replace(SHOWN_ADDRESS, &server.address);
+        script.push_str(&command.replace(SHOWN_WITH_KEYS, &with_keys.address));
         script.push_str(&format!("\nprintf '%s' '{MARK}'\n"));
     }
     let path = std::env::var("PATH").unwrap();
@@ -83,7 +87,9 @@ pub(crate) fn run(steps: &[Step], server: &Server, tools: &Path) -> Vec<Vec<Stri
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let text = text.replace(&server.address, SHOWN_ADDRESS);
+    let text = text
+        .replace(&server.address, SHOWN_ADDRESS)
+        .replace(&with_keys.address, SHOWN_WITH_KEYS);
     let mut outputs: Vec<&str> = text.split(MARK).collect();
     let rest = outputs.pop().unwrap();
     assert_eq!(

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use phone_identity::domain::access::Right;
 use phone_identity::domain::audit::Action;
 
 use crate::server::BINARY;
@@ -52,6 +53,22 @@ fn the_events_are_those_of_the_audit_log() {
     assert_shown(&table);
 }
 
+#[test]
+fn the_rights_are_those_of_the_gate() {
+    let mut table = "| Right | RPCs |\n|---|---|\n".to_owned();
+    for right in Right::ALL {
+        let rpcs = right.rpcs().iter().map(|rpc| match rpc.split_once('/') {
+            Some((service, "*")) => format!("all of `{service}`"),
+            Some((_, method)) => format!("`{method}`"),
+            None => panic!("{rpc}"),
+        });
+        let rpcs: Vec<_> = rpcs.collect();
+        table.push_str(&format!("| `{}` | {} |\n", right.as_str(), rpcs.join(", ")));
+    }
+    table.push_str("| `all` | All of them, and those of later versions |\n");
+    assert_shown(&table);
+}
+
 /// The README has this table, whose first line is in no other one.
 fn assert_shown(table: &str) {
     if is_blessing() {
@@ -84,7 +101,7 @@ impl Setting {
         let mut lines = help.lines().map(str::trim);
         let flag = lines.next().unwrap().trim_start_matches("--");
         let mut setting = Self {
-            flag: flag.split_once(' ').unwrap().0.to_owned(),
+            flag: flag.split([' ', '[']).next().unwrap().to_owned(),
             default: "none".to_owned(),
             ..Self::default()
         };

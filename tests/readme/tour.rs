@@ -23,7 +23,8 @@ fn the_tour_prints_what_the_readme_shows() {
     let tools = tools();
     let steps = shell::steps(&readme);
     let server = Server::start();
-    let outputs = shell::run(&steps, &server, &tools);
+    let with_keys = server.start_with_keys();
+    let outputs = shell::run(&steps, &server, &with_keys, &tools);
     if is_blessing() {
         // A table may have moved the lines meanwhile.
         return bless(|readme| shell::with_outputs(readme, &shell::steps(readme), &outputs));
@@ -93,7 +94,7 @@ impl Names {
     }
 
     fn name(&mut self, word: &str) -> String {
-        let kind = if word.starts_with("pid_") {
+        let kind = if word.starts_with("pid_") || word.starts_with("pis_") {
             "token"
         } else if is_uuid(word) {
             "id"

@@ -39,11 +39,15 @@ pub enum Action {
     ChangePassword,
     /// `after-restore`.
     AfterRestore,
+    /// `service-key create`.
+    CreateServiceKey,
+    /// `service-key revoke`.
+    RevokeServiceKey,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Register,
         Self::SignIn,
         Self::RevokeSession,
@@ -62,6 +66,8 @@ impl Action {
         Self::DeleteUser,
         Self::ChangePassword,
         Self::AfterRestore,
+        Self::CreateServiceKey,
+        Self::RevokeServiceKey,
     ];
 
     /// The name, of at most 32 characters.
@@ -86,6 +92,8 @@ impl Action {
             Self::DeleteUser => "delete_user",
             Self::ChangePassword => "change_password",
             Self::AfterRestore => "after_restore",
+            Self::CreateServiceKey => "create_service_key",
+            Self::RevokeServiceKey => "revoke_service_key",
         }
     }
 
@@ -145,6 +153,10 @@ impl Action {
             }
             Self::ChangePassword => "The operator set somebody's password and ended their sessions",
             Self::AfterRestore => "The operator said that the database was restored",
+            Self::CreateServiceKey => "The operator made a key for the calling service that the event names",
+            Self::RevokeServiceKey => {
+                "The operator revoked a key of the calling service that the event names; none if it was revoked before"
+            }
         }
     }
 

@@ -4,12 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
 use super::place::Place;
 
@@ -69,8 +70,12 @@ pub(crate) fn at_a_terminal(
 /// A serving process. It is killed when it is dropped.
 pub(crate) struct ServerProcess {
     pub(crate) address: SocketAddr,
+    /// Where it serves health only, if it was told to on a free port.
+    pub(crate) health_address: Option<SocketAddr>,
     child: Child,
-    log: JoinHandle<String>,
+    /// What it has logged up to now.
+    log: Arc<Mutex<String>>,
+    log_read: JoinHandle<()>,
     _stdout: BufReader<ChildStdout>,
 }
 
@@ -78,12 +83,17 @@ impl ServerProcess {
     /// Starts the binary on a free port, and waits for it to print which. A flag takes the place of the one that the tests
     /// have in common.
     pub(crate) async fn start(place: &Place, flags: &[&str]) -> Self {
+        Self::start_listening(place, &[&["--listen=127.0.0.1:0"], flags].concat()).await
+    }
+
+    /// The same, on a free port of an address that is among the flags.
+    pub(crate) async fn start_listening(place: &Place, flags: &[&str]) -> Self {
         let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
         let common = super::TEST_FLAGS
             .into_iter()
             .filter(|common| !flags.iter().any(|flag| name(flag) == name(common)));
         let mut child = tokio::process::Command::from(place.command())
-            .args(["serve", "--listen=127.0.0.1:0"])
+            .arg("serve")
             .args(common)
             .args(flags)
             .stdout(Stdio::piped())
@@ -92,30 +102,42 @@ impl ServerProcess {
             .spawn()
             .unwrap();
         // Read all the time, so that the process never waits for a reader.
-        let mut stderr = child.stderr.take().unwrap();
-        let log = tokio::spawn(async move {
-            let mut log = String::new();
-            stderr.read_to_string(&mut log).await.unwrap();
-            log
+        let stderr = child.stderr.take().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let logged = log.clone();
+        let log_read = tokio::spawn(async move {
+            let mut lines = BufReader::new(stderr).lines();
+            while let Some(line) = lines.next_line().await.unwrap() {
+                let mut log = logged.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
         });
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        timeout(PATIENCE, stdout.read_line(&mut line))
-            .await
-            .unwrap()
-            .unwrap();
-        let address = line
-            .trim()
-            .strip_prefix("listening on ")
-            .expect(&line)
-            .parse()
-            .unwrap();
+        let address = address_after("listening on ", "", &mut stdout).await;
+        let health_address = match flags.contains(&"--health-listen=127.0.0.1:0") {
+            true => Some(address_after("listening on ", " for health", &mut stdout).await),
+            false => None,
+        };
         Self {
             address,
+            health_address,
             child,
             log,
+            log_read,
             _stdout: stdout,
         }
+    }
+
+    /// Waits until so many lines of the log have this in them.
+    pub(crate) async fn has_logged(&self, text: &str, times: usize) {
+        let mut ticks = interval(Duration::from_millis(10));
+        let logged = async {
+            while self.log.lock().unwrap().matches(text).count() < times {
+                ticks.tick().await;
+            }
+        };
+        timeout(PATIENCE, logged).await.expect("was not logged");
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -141,8 +163,26 @@ impl ServerProcess {
 
     /// Waits for the end, and gives the exit code and the whole log.
     pub(crate) async fn ended(mut self) -> (Option<i32>, String) {
-        let ended = async { (self.child.wait().await.unwrap(), self.log.await.unwrap()) };
+        let ended = async {
+            let status = self.child.wait().await.unwrap();
+            self.log_read.await.unwrap();
+            (status, self.log.lock().unwrap().clone())
+        };
         let (status, log) = timeout(PATIENCE, ended).await.expect("the process did not end");
         (status.code(), log)
     }
+}
+
+/// The address in the next line that the process prints.
+async fn address_after(prefix: &str, suffix: &str, stdout: &mut BufReader<ChildStdout>) -> SocketAddr {
+    let mut line = String::new();
+    timeout(PATIENCE, stdout.read_line(&mut line))
+        .await
+        .unwrap()
+        .unwrap();
+    let address = line
+        .trim()
+        .strip_prefix(prefix)
+        .and_then(|rest| rest.strip_suffix(suffix));
+    address.expect(&line).parse().unwrap()
 }

@@ -13,7 +13,7 @@ use super::Person;
 use super::place::Place;
 
 /// The tables of the service.
-pub(crate) const TABLES: [&str; 9] = [
+pub(crate) const TABLES: [&str; 10] = [
     "users",
     "sessions",
     "locks",
@@ -23,6 +23,7 @@ pub(crate) const TABLES: [&str; 9] = [
     "audit_erasures",
     "attempts",
     "devices",
+    "service_keys",
 ];
 
 /// A connection to the database of a server.

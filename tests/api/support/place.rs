@@ -127,6 +127,15 @@ impl Place {
         Some(("DATABASE_URL", with_database(&way, name)))
     }
 
+    /// The same beside a server in this process, which goes on meanwhile: it may be in the middle of a transaction for which
+    /// the command waits.
+    pub(crate) async fn run_beside(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command();
+        command.args(arguments);
+        let run = move || binary::run(&mut command, "");
+        tokio::task::spawn_blocking(run).await.unwrap()
+    }
+
     /// Runs a command to its end.
     pub(crate) fn run(&self, arguments: &[&str], input: &str) -> Output {
         binary::run(self.command().args(arguments), input)

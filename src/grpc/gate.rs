@@ -1,0 +1,138 @@
+//! Who may call what: the calling service of each call, by the certificate of its connection or by the service key of the
+//! call, and whether it has the right that the RPC takes.
+//!
+//! Health needs nothing, since those who ask have no identity. Reflection, and what is no RPC at all, takes a service that
+//! is known, whatever its rights. A refusal is never UNAUTHENTICATED: that would be taken for a dead session.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::Request;
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use thiserror::Error;
+use tonic::body::Body;
+
+use super::incoming::Peer;
+use crate::domain::access::{Right, Service};
+use crate::domain::caller::Caller;
+use crate::error::Error;
+use crate::proto::DESCRIPTORS;
+use crate::service::service_keys::Keyring;
+
+const SERVICE_KEY: &str = "x-service-key";
+
+/// Whom calls are taken from.
+#[derive(Clone)]
+pub struct Callers {
+    /// Those whose certificate is listed.
+    pub certificates: bool,
+    /// Those who have a key.
+    pub keys: Option<Keyring>,
+}
+
+/// Stands before all calls. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Gate {
+    callers: Callers,
+    /// The right that each path takes.
+    rights: Arc<HashMap<String, Right>>,
+}
+
+impl Gate {
+    /// # Errors
+    /// When the compiled-in contract cannot be read, or has an RPC of which nobody has said what right it takes.
+    pub(super) fn new(callers: Callers) -> Result<Self, GateError> {
+        let descriptors = FileDescriptorSet::decode(DESCRIPTORS)?;
+        let mut rights = HashMap::new();
+        for file in &descriptors.file {
+            for service in &file.service {
+                for method in &service.method {
+                    let (service, method) = (service.name(), method.name());
+                    let path = format!("/{}.{service}/{method}", file.package());
+                    let right =
+                        Right::of_rpc(service, method).ok_or_else(|| GateError::NoRight(path.clone()))?;
+                    rights.insert(path, right);
+                }
+            }
+        }
+        Ok(Self {
+            callers,
+            rights: Arc::new(rights),
+        })
+    }
+
+    /// Lets a call in, and notes who makes it.
+    ///
+    /// # Errors
+    /// [`Error::ServiceUnknown`], [`Error::ServiceNotAllowed`], or [`Error::DatabaseUnavailable`] when it is not known whether
+    /// the key is good.
+    pub(super) async fn admit(&self, request: &mut Request<Body>) -> Result<(), Error> {
+        let Callers { certificates, keys } = &self.callers;
+        let path = request.uri().path();
+        if !certificates && keys.is_none() || path.starts_with("/grpc.health.") {
+            return Ok(());
+        }
+        let right = self.rights.get(path).copied();
+        let may = |service: &Service| right.is_none_or(|right| service.rights.contain(right));
+        let listed = request
+            .extensions()
+            .get::<Peer>()
+            .and_then(|peer| peer.service.clone());
+        let mut is_known = listed.is_some();
+        let mut service = listed.filter(|listed| may(listed));
+        if service.is_none()
+            && let Some(keys) = keys
+            && let Some(key) = request.headers().get(SERVICE_KEY)
+            && let Ok(key) = key.to_str()
+        {
+            let holder = keys.find(key).await?;
+            is_known |= holder.is_some();
+            service = holder.filter(|holder| may(holder));
+        }
+        let Some(service) = service else {
+            return Err(if is_known {
+                Error::ServiceNotAllowed
+            } else {
+                Error::ServiceUnknown
+            });
+        };
+        request.extensions_mut().insert(Caller {
+            service: Some(service.name.clone()),
+            request_id: None,
+        });
+        Ok(())
+    }
+}
+
+/// Why there is no gate.
+#[derive(Debug, Error)]
+pub enum GateError {
+    /// The compiled-in contract cannot be read.
+    #[error("the contract cannot be read: {0}")]
+    Descriptors(#[from] prost::DecodeError),
+    /// There is an RPC that is in no right.
+    #[error("no right is for {0}")]
+    NoRight(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rpc_takes_a_right_and_every_right_is_for_an_rpc() {
+        let nobody = Callers {
+            certificates: false,
+            keys: None,
+        };
+        let gate = Gate::new(nobody).unwrap();
+        for right in Right::ALL {
+            assert!(gate.rights.values().any(|taken| *taken == right), "{right:?}");
+            for rpc in right.rpcs().iter().filter(|rpc| !rpc.ends_with('*')) {
+                let path = format!("/phone_identity.v1.{rpc}");
+                assert_eq!(gate.rights.get(&path), Some(&right), "{rpc}");
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Queries on the keys of calling services.
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, PaginatorTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _,
+};
+use uuid::Uuid;
+
+use super::StoreError;
+use super::entity::service_key::{ActiveModel, Column, Entity};
+use crate::clock::Timestamp;
+use crate::domain::access::{ServiceKey, ServiceKeyId};
+use crate::domain::audit::EventActor;
+use crate::domain::token::TokenHash;
+
+/// Adds a key that somebody has made.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert(
+    db: &impl ConnectionTrait,
+    key: &ServiceKey,
+    hash: &TokenHash,
+    by: EventActor,
+) -> Result<(), StoreError> {
+    let row = ActiveModel {
+        key_id: Set(key.id.0),
+        name: Set(key.name.to_string()),
+        key_hash: Set(hash.as_bytes().to_vec()),
+        rights: Set(key.rights.to_string()),
+        created_at: Set(key.created_at),
+        revoked_at: Set(key.revoked_at),
+        created_by: Set(by.as_str().to_owned()),
+    };
+    Entity::insert(row).exec_without_returning(db).await?;
+    Ok(())
+}
+
+/// Finds the keys that are not revoked, at most `limit`, with their hashes.
+///
+/// # Errors
+/// When the database fails.
+pub async fn live(db: &impl ConnectionTrait, limit: u64) -> Result<Vec<(TokenHash, ServiceKey)>, StoreError> {
+    let rows = Entity::find()
+        .filter(Column::RevokedAt.is_null())
+        .order_by_asc(Column::KeyId)
+        .limit(limit)
+        .all(db)
+        .await?;
+    let keys = rows.into_iter().filter_map(|row| {
+        // What is no hash is that of no key.
+        let hash = TokenHash::from_stored(&row.key_hash)?;
+        Some((hash, row.into()))
+    });
+    Ok(keys.collect())
+}
+
+/// Counts the keys that are not revoked.
+///
+/// # Errors
+/// When the database fails.
+pub async fn count_live(db: &impl ConnectionTrait) -> Result<u64, StoreError> {
+    Ok(Entity::find()
+        .filter(Column::RevokedAt.is_null())
+        .count(db)
+        .await?)
+}
+
+/// Finds keys, revoked ones, too, in the order in which they were made, from the one after `after` on; at most `limit`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(
+    db: &impl ConnectionTrait,
+    after: Option<ServiceKeyId>,
+    limit: u64,
+) -> Result<Vec<ServiceKey>, StoreError> {
+    let rows = Entity::find()
+        .filter(Column::KeyId.gt(after.map_or(Uuid::nil(), |id| id.0)))
+        .order_by_asc(Column::KeyId)
+        .limit(limit)
+        .all(db)
+        .await?;
+    Ok(rows.into_iter().map(ServiceKey::from).collect())
+}
+
+/// Finds a key.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find(db: &impl ConnectionTrait, id: ServiceKeyId) -> Result<Option<ServiceKey>, StoreError> {
+    Ok(Entity::find_by_id(id.0).one(db).await?.map(ServiceKey::from))
+}
+
+/// Revokes a key. Says whether it was not revoked before.
+///
+/// # Errors
+/// When the database fails.
+pub async fn revoke(db: &impl ConnectionTrait, id: ServiceKeyId, now: Timestamp) -> Result<bool, StoreError> {
+    let revoked = Entity::update_many()
+        .filter(Column::KeyId.eq(id.0))
+        .filter(Column::RevokedAt.is_null())
+        .col_expr(Column::RevokedAt, Expr::value(now))
+        .exec(db)
+        .await?;
+    Ok(revoked.rows_affected > 0)
+}
