@@ -8,7 +8,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -17,6 +17,7 @@ use crate::config::{ConfigError, Settings};
 use crate::error::chain;
 use crate::grpc::{self, Limits, PHONE_IDENTITY, PHONE_IDENTITY_ADMIN, Services, Stop};
 use crate::machine;
+use crate::metrics::{self, Readiness};
 use crate::service::accounts::Accounts;
 use crate::service::admin::Admin;
 use crate::service::change_log::ChangeLog;
@@ -54,6 +55,7 @@ pub struct App {
     accounts: Accounts,
     sessions: Sessions,
     tasks: TaskTracker,
+    metrics: Option<TcpListener>,
 }
 
 impl App {
@@ -87,7 +89,15 @@ impl App {
             accounts,
             sessions,
             tasks,
+            metrics: None,
         })
+    }
+
+    /// Serves metrics and probes on this listener, too.
+    #[must_use]
+    pub fn with_metrics(mut self, listener: TcpListener) -> Self {
+        self.metrics = Some(listener);
+        self
     }
 
     /// The hashing threads.
@@ -125,12 +135,34 @@ impl App {
         shutdown: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
-        let (health, health_service) = tonic_health::server::health_reporter();
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let health = Health {
+            reporter,
+            readiness: Readiness::default(),
+        };
+        let patience = self.settings.change_log_interval + SLOW;
+        let counted = Arc::new(grpc::Metrics::new()?);
+        // It answers until the process ends, so that probes are not told that there is nobody.
+        let _metrics = self.metrics.map(|listener| {
+            let sources = metrics::Sources {
+                grpc: counted.clone(),
+                hasher: self.hasher.clone(),
+                sessions: self.sessions.clone(),
+                accounts: self.accounts.clone(),
+                store: self.store.clone(),
+                patience,
+            };
+            let serving = metrics::serve(listener, sources, health.readiness.clone());
+            AbortOnDropHandle::new(tokio::spawn(serving))
+        });
         // tonic-health says SERVING from the start. Connections wait in line until the database has answered.
-        set_readiness(&health, ServingStatus::NotServing).await;
-        health.set_service_status(LIVENESS, ServingStatus::Serving).await;
+        health.set_ready(false).await;
+        health
+            .reporter
+            .set_service_status(LIVENESS, ServingStatus::Serving)
+            .await;
         self.store.ping().await?;
-        set_readiness(&health, ServingStatus::Serving).await;
+        health.set_ready(true).await;
 
         let stop_background = CancellationToken::new();
         let background = self.sessions.clone().run_background(stop_background.clone());
@@ -138,12 +170,12 @@ impl App {
         let delay = self.settings.wire.shutdown_delay;
         let bound = self.settings.wire.shutdown_timeout;
         let sessions = self.sessions.clone();
-        let patience = self.settings.change_log_interval + SLOW;
         let services = Services {
-            admin: self.admin(),
+            admin: Admin::new(self.accounts.clone()),
             accounts: self.accounts,
             sessions: self.sessions,
             rules: self.settings.rules(),
+            metrics: counted,
         };
         let limits = Limits {
             connections: room_for_connections(self.limits.connections, self.settings.database_connections),
@@ -170,7 +202,7 @@ impl App {
             never = tell_readiness(&health, &sessions, patience) => match never {},
         }
         tracing::info!("shutting down");
-        set_readiness(&health, ServingStatus::NotServing).await;
+        health.set_ready(false).await;
         // Who asks health turns away, and who has not asked yet is served.
         tokio::select! {
             () = sleep(delay) => {}
@@ -246,7 +278,7 @@ pub async fn open_store(settings: &Settings) -> Result<Store, StartError> {
 
 /// Tells by health whether the database answers, for as long as it is polled. What says so is the reader of the change log,
 /// which asks it all the time: it does not answer when that has got nowhere for longer than `patience`.
-async fn tell_readiness(health: &HealthReporter, sessions: &Sessions, patience: Duration) -> Infallible {
+async fn tell_readiness(health: &Health, sessions: &Sessions, patience: Duration) -> Infallible {
     let mut is_serving = true;
     // Until then the reader may be about to begin.
     let mut ticks = interval_at(Instant::now() + patience, READINESS_INTERVAL);
@@ -259,17 +291,32 @@ async fn tell_readiness(health: &HealthReporter, sessions: &Sessions, patience: 
         is_serving = answers;
         if answers {
             tracing::info!("serving: the database answers again");
-            set_readiness(health, ServingStatus::Serving).await;
+            health.set_ready(true).await;
         } else {
             tracing::warn!("not serving: the database does not answer");
-            set_readiness(health, ServingStatus::NotServing).await;
+            health.set_ready(false).await;
         }
     }
 }
 
-async fn set_readiness(health: &HealthReporter, status: ServingStatus) {
-    for name in READINESS {
-        health.set_service_status(name, status).await;
+/// Whoever asks for health is told the same, by gRPC and by HTTP.
+struct Health {
+    reporter: HealthReporter,
+    readiness: Readiness,
+}
+
+impl Health {
+    /// Says whether calls can be served.
+    async fn set_ready(&self, is_ready: bool) {
+        self.readiness.set(is_ready);
+        let status = if is_ready {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        for name in READINESS {
+            self.reporter.set_service_status(name, status).await;
+        }
     }
 }
 
@@ -293,6 +340,9 @@ pub enum ServeError {
     /// The server failed.
     #[error(transparent)]
     Server(#[from] grpc::ServeError),
+    /// The compiled-in contract cannot be read.
+    #[error("the contract cannot be read: {0}")]
+    Contract(#[from] prost::DecodeError),
     /// The server's task ended.
     #[error("the server failed: {0}")]
     Task(#[from] tokio::task::JoinError),

@@ -3,6 +3,7 @@
 //! A setting called `--some-thing` is also `PHONE_IDENTITY_SOME_THING`. An empty value means unset. Secrets come by
 //! environment or `..._FILE` only, and no help and no error shows them.
 
+mod operations;
 mod throttle;
 mod wire;
 
@@ -25,6 +26,7 @@ use crate::service::accounts::Policy;
 use crate::service::hasher::{self, EngineChoice, PepperError, Peppers};
 use crate::service::sessions;
 use crate::store;
+pub use operations::OperationsSettings;
 pub use throttle::ThrottleSettings;
 pub use wire::WireSettings;
 
@@ -198,6 +200,10 @@ pub struct Settings {
     /// Bounds on connections and calls.
     #[command(flatten)]
     pub wire: WireSettings,
+
+    /// What operators look at.
+    #[command(flatten)]
+    pub operations: OperationsSettings,
 
     /// Form of the log [default: pretty on a terminal, else json]
     #[arg(global = true, long, env = "PHONE_IDENTITY_LOG_FORMAT", value_name = "FORMAT")]

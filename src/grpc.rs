@@ -12,6 +12,7 @@ mod edge;
 pub(crate) mod fuzzed;
 mod incoming;
 mod metadata;
+mod metrics;
 mod page_token;
 mod parse;
 mod phone_identity;
@@ -30,6 +31,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::Layer as _;
 
 pub use connections::{Limits, Stop};
+pub use metrics::{CODES, Calls, Metrics};
 pub use status::ERROR_DOMAIN;
 
 use crate::domain::rules::Rules;
@@ -57,6 +59,8 @@ pub struct Services {
     pub sessions: Sessions,
     /// How phone numbers and passwords are read.
     pub rules: Rules,
+    /// What counts connections and calls.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The name of service `PhoneIdentity`, under which its health is told.
@@ -69,7 +73,7 @@ pub const PHONE_IDENTITY_ADMIN: &str =
 /// Serves all services on `listener` until `stop` says so, and then until the calls in flight have finished.
 ///
 /// # Errors
-/// When the compiled-in descriptors of the contract cannot be read.
+/// When the compiled-in descriptors of the contract cannot be reflected.
 pub async fn serve(
     services: Services,
     health: HealthServer<impl Health>,
@@ -82,6 +86,7 @@ pub async fn serve(
         admin,
         sessions,
         rules,
+        metrics,
     } = services;
     let admin_handlers = PhoneIdentityAdminHandlers {
         admin,
@@ -120,19 +125,21 @@ pub async fn serve(
                 .build_v1alpha()?
                 .max_decoding_message_size(MAX_NAME_MESSAGE_BYTES),
         );
-    let edge = EdgeLayer::new(limits.request_timeout, limits.message_bytes, checks)?;
+    let edge = EdgeLayer::new(
+        limits.request_timeout,
+        limits.message_bytes,
+        metrics.clone(),
+        checks,
+    );
     let incoming =
         incoming::incoming(listener).map(|accepted| accepted.map(|connection| ready(Ok(connection))));
-    connections::serve(incoming, edge.layer(routes.prepare()), limits, stop).await;
+    connections::serve(incoming, edge.layer(routes.prepare()), limits, metrics, stop).await;
     Ok(())
 }
 
 /// Why serving ended before it was told to.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// The compiled-in contract cannot be read.
-    #[error("the contract cannot be read: {0}")]
-    Descriptors(#[from] prost::DecodeError),
     /// The compiled-in contract cannot be reflected.
     #[error("the contract cannot be reflected: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),

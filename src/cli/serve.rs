@@ -22,11 +22,27 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot_start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_start)?;
 
-    let app = App::build(settings, Arc::new(SystemClock)).await?;
+    let metrics = match settings.operations.metrics_listen {
+        None => None,
+        Some(wanted) => {
+            let cannot_listen =
+                |error| Failure::Unusable(format!("cannot listen on {wanted} for metrics: {error}"));
+            let listener = TcpListener::bind(wanted).await.map_err(cannot_listen)?;
+            Some((wanted, listener.local_addr().map_err(cannot_listen)?, listener))
+        }
+    };
+    let mut app = App::build(settings, Arc::new(SystemClock)).await?;
     if wanted.port() == 0 {
         println!("listening on {address}");
     }
     tracing::info!(%address, "listening");
+    if let Some((wanted, address, listener)) = metrics {
+        if wanted.port() == 0 {
+            println!("metrics on {address}");
+        }
+        tracing::info!(%address, "listening for metrics");
+        app = app.with_metrics(listener);
+    }
     // The first signal ends the service, and a second one the wait for load balancers.
     let (first, second) = (CancellationToken::new(), CancellationToken::new());
     let (shutdown, hurry) = (first.clone().cancelled_owned(), second.clone().cancelled_owned());

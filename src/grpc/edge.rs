@@ -1,7 +1,6 @@
 //! The outermost layer of a call: its request id, its deadline, its line in the log, and the answers that tonic gives by
 //! itself, which are put into the form that all our errors have.
 
-use std::collections::HashSet;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,8 +8,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Request, Response};
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
 use tokio::time::Timeout;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -21,12 +18,9 @@ use uuid::Uuid;
 
 use super::checks::Checks;
 use super::metadata::{self, RequestId};
+use super::metrics::{Counted, Metrics, VALIDATE_SESSION};
 use super::status::{self, WireError};
 use crate::i18n::Language;
-use crate::proto::DESCRIPTORS;
-
-/// The path of ValidateSession.
-const VALIDATE_SESSION: &str = "/phone_identity.v1.PhoneIdentity/ValidateSession";
 
 const REQUEST_ID: &str = "x-request-id";
 const MAX_REQUEST_ID_LENGTH: usize = 64;
@@ -38,40 +32,25 @@ pub(super) struct EdgeLayer {
     timeout: Duration,
     /// The most bytes of a message.
     max_message_bytes: usize,
-    /// The paths of our RPCs. Any other path is the caller's own text, and is not logged.
-    paths: Arc<HashSet<String>>,
+    /// Counts all calls, and knows the paths of our RPCs. Any other path is the caller's own text, and is not logged.
+    metrics: Arc<Metrics>,
     /// Takes the calls of ValidateSession.
     checks: Checks,
 }
 
 impl EdgeLayer {
-    /// # Errors
-    /// When the compiled-in descriptors cannot be read.
     pub(super) fn new(
         timeout: Duration,
         max_message_bytes: usize,
+        metrics: Arc<Metrics>,
         checks: Checks,
-    ) -> Result<Self, prost::DecodeError> {
-        let descriptors = FileDescriptorSet::decode(DESCRIPTORS)?;
-        let mut paths = HashSet::new();
-        for file in &descriptors.file {
-            for service in &file.service {
-                for method in &service.method {
-                    paths.insert(format!(
-                        "/{}.{}/{}",
-                        file.package(),
-                        service.name(),
-                        method.name()
-                    ));
-                }
-            }
-        }
-        Ok(Self {
+    ) -> Self {
+        Self {
             timeout,
             max_message_bytes,
-            paths: Arc::new(paths),
+            metrics,
             checks,
-        })
+        }
     }
 }
 
@@ -119,9 +98,11 @@ where
         if path == VALIDATE_SESSION {
             // The time runs from here, and not from when the task is first polled.
             let answer = tokio::time::timeout(timeout, self.layer.checks.clone().call(request));
-            return Box::pin(check(answer, begun, language, limit, given_id));
+            let counted = self.layer.metrics.begin_check(begun);
+            return Box::pin(check(answer, counted, language, limit, given_id));
         }
-        let is_ours = self.layer.paths.contains(path);
+        let is_ours = self.layer.metrics.is_ours(path);
+        let counted = self.layer.metrics.begin(path, begun);
         let request_id = given_id.unwrap_or_else(new_request_id);
         let span = if is_ours {
             tracing::info_span!("call", rpc = &path[1..], request_id)
@@ -141,7 +122,11 @@ where
                 Err(_) => status::of_wire_error(WireError::DeadlineExceeded, language).into_http(),
             };
             let (code, reason) = outcome(response.headers());
-            let microseconds = microseconds_since(begun);
+            let microseconds = microseconds(counted.elapsed());
+            if let Some(kind) = status::throttled_by(&response) {
+                counted.throttled(kind);
+            }
+            counted.end(code);
             if is_ours {
                 tracing::info!(?code, reason, microseconds, "call ended");
             } else {
@@ -158,7 +143,7 @@ where
 /// check engine counts it. It has no span, and a request id only if the caller gave one.
 async fn check(
     answer: Timeout<impl Future<Output = Response<Body>>>,
-    begun: Instant,
+    counted: Counted,
     language: Language,
     limit: usize,
     given_id: Option<String>,
@@ -169,6 +154,7 @@ async fn check(
     };
     // Only what is no answer of the handler has its status here and not in the trailers.
     if !response.headers().contains_key(Status::GRPC_STATUS) {
+        counted.end(Code::Ok);
         if let Some(id) = given_id {
             set_request_id(&mut response, id);
         }
@@ -179,15 +165,16 @@ async fn check(
     let span = tracing::info_span!("call", rpc = &VALIDATE_SESSION[1..], request_id);
     span.in_scope(|| {
         let (code, reason) = outcome(response.headers());
-        let microseconds = microseconds_since(begun);
+        let microseconds = microseconds(counted.elapsed());
+        counted.end(code);
         tracing::info!(?code, reason, microseconds, "call ended");
     });
     set_request_id(&mut response, request_id);
     Ok(response)
 }
 
-fn microseconds_since(begun: Instant) -> u64 {
-    u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn set_request_id(response: &mut Response<Body>, id: String) {

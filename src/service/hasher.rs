@@ -278,7 +278,8 @@ impl Hasher {
     /// The state of the queue and of all counters.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.0.metrics.snapshot(self.0.queue.depth())
+        let queue = &self.0.queue;
+        self.0.metrics.snapshot(queue.depth(), queue.bound())
     }
 
     /// What the start made of the options.

@@ -27,6 +27,7 @@ use tokio::time::{Instant, timeout};
 pub use transaction::Transaction;
 
 use super::connection::{Connection, Server, from_sqlx, is_broken};
+use super::metrics::{Metrics, Snapshot};
 use super::{Options, StoreError};
 
 /// How long a connection may take to show that it is alive, and to be closed.
@@ -61,6 +62,7 @@ struct Shared {
     /// How long to wait for a statement. `None`: there is nothing between us and the database, and its connections live
     /// as long as we do.
     patience: Option<Duration>,
+    metrics: Metrics,
 }
 
 struct Idle {
@@ -87,6 +89,7 @@ impl Pool {
             idle: Mutex::default(),
             acquire_timeout: options.acquire_timeout,
             patience: is_far.then_some(options.statement_timeout + MARGIN),
+            metrics: Metrics::default(),
         }))
     }
 
@@ -121,6 +124,19 @@ impl Pool {
         Ok(())
     }
 
+    /// What was counted since the start, and how many connections there are now.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let pool = &self.0;
+        let size = usize::try_from(pool.size).unwrap_or(usize::MAX);
+        let used = size.saturating_sub(pool.permits.available_permits());
+        pool.metrics.snapshot(used, pool.idle().len())
+    }
+
+    /// Whether this is the same pool as another.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Takes the place of a connection, as whoever uses one does.
     #[cfg(test)]
     pub(crate) async fn occupy(&self) -> OwnedSemaphorePermit {
@@ -129,9 +145,12 @@ impl Pool {
 
     /// Waits for a connection, which may have to be opened.
     async fn lease(&self) -> Result<Lease, DbErr> {
-        timeout(self.0.acquire_timeout, self.lease_whenever())
+        let asked = Instant::now();
+        let lease = timeout(self.0.acquire_timeout, self.lease_whenever())
             .await
-            .map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?
+            .unwrap_or(Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)));
+        self.0.metrics.waited(asked.elapsed());
+        lease.inspect_err(|error| self.0.metrics.failed(error))
     }
 
     async fn lease_whenever(&self) -> Result<Lease, DbErr> {
@@ -233,6 +252,9 @@ impl Lease {
         let standing = mem::replace(&mut self.standing, Standing::Unknown);
         let outcome = within(self.pool.patience, work(connection)).await;
         self.standing = standing;
+        if let Err(error) = &outcome {
+            self.pool.metrics.failed(error);
+        }
         if outcome.as_ref().is_err_and(is_broken) {
             self.connection = None;
             self.pool.distrust();

@@ -152,9 +152,11 @@ impl Worker {
         let begun = Instant::now();
         let result = work(&mut self.arena);
         if let Some(counter) = counter {
+            let took = begun.elapsed();
+            self.common.metrics.hashed(took);
             Metrics::add(counter);
             if let Some(bound) = &self.common.bound {
-                bound.took(begun.elapsed());
+                bound.took(took);
                 self.common.queue.set_bound(bound.jobs());
             }
         }
