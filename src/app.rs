@@ -25,6 +25,7 @@ use crate::service::hasher::{HashError, Hasher};
 use crate::service::sessions::Sessions;
 use crate::service::throttle::Throttle;
 use crate::store::{Store, StoreError};
+use crate::trace::{Export, ExportError};
 
 /// The names under which health says whether calls can be served.
 const READINESS: [&str; 4] = ["", PHONE_IDENTITY, PHONE_IDENTITY_ADMIN, "readiness"];
@@ -39,7 +40,7 @@ const READINESS_INTERVAL: Duration = Duration::from_millis(250);
 /// which a disk or a network hesitates, since all replicas are told of it at once, and none would be asked any more.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// How long closing the database may take, after the calls in flight have had their time.
+/// How long closing the database may take, after the calls in flight have had their time; and sending the last spans.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Descriptors that are neither connections of clients nor of the pool: the log, the files of SQLite, the connection for the
@@ -56,6 +57,7 @@ pub struct App {
     sessions: Sessions,
     tasks: TaskTracker,
     metrics: Option<TcpListener>,
+    export: Option<Export>,
 }
 
 impl App {
@@ -65,6 +67,8 @@ impl App {
     /// What keeps it from starting.
     pub async fn build(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let limits = settings.limits()?;
+        let export = settings.operations.otlp_endpoint.as_deref();
+        let export = export.map(Export::start).transpose()?;
         let store = open_store(&settings).await?;
         let hasher = Hasher::start(&settings.hasher()?)?;
         let tasks = TaskTracker::new();
@@ -90,6 +94,7 @@ impl App {
             sessions,
             tasks,
             metrics: None,
+            export,
         })
     }
 
@@ -176,6 +181,10 @@ impl App {
             sessions: self.sessions,
             rules: self.settings.rules(),
             metrics: counted,
+            tracer: self
+                .export
+                .as_ref()
+                .map(|export| export.tracer(self.settings.operations.trace_sampling)),
         };
         let limits = Limits {
             connections: room_for_connections(self.limits.connections, self.settings.database_connections),
@@ -236,6 +245,9 @@ impl App {
             Ok(closed) => closed?,
             // A write that goes on for too long is rolled back when the process ends.
             Err(_) => tracing::warn!("the database was not closed in time"),
+        }
+        if let Some(export) = self.export {
+            export.shut_down(CLOSE_TIMEOUT).await;
         }
         tracing::info!("shut down");
         Ok(())
@@ -329,6 +341,9 @@ pub enum StartError {
     /// The database cannot be opened or written.
     #[error("the database of DATABASE_URL cannot be used: {}", chain(.0))]
     Store(#[from] StoreError),
+    /// Traces cannot be sent.
+    #[error(transparent)]
+    Traces(#[from] ExportError),
     /// Hashing cannot start.
     #[error(transparent)]
     Hasher(#[from] HashError),

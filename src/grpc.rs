@@ -41,6 +41,7 @@ use crate::proto::v1::phone_identity_server::PhoneIdentityServer;
 use crate::service::accounts::Accounts;
 use crate::service::admin::Admin;
 use crate::service::sessions::Sessions;
+use crate::trace::Tracer;
 use checks::Checks;
 use edge::EdgeLayer;
 use phone_identity::PhoneIdentityHandlers;
@@ -61,6 +62,8 @@ pub struct Services {
     pub rules: Rules,
     /// What counts connections and calls.
     pub metrics: Arc<Metrics>,
+    /// What begins traces, if there are any.
+    pub tracer: Option<Tracer>,
 }
 
 /// The name of service `PhoneIdentity`, under which its health is told.
@@ -87,6 +90,7 @@ pub async fn serve(
         sessions,
         rules,
         metrics,
+        tracer,
     } = services;
     let admin_handlers = PhoneIdentityAdminHandlers {
         admin,
@@ -129,6 +133,7 @@ pub async fn serve(
         limits.request_timeout,
         limits.message_bytes,
         metrics.clone(),
+        tracer,
         checks,
     );
     let incoming =

@@ -13,7 +13,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span, field};
 use uuid::Uuid;
 
 use super::checks::Checks;
@@ -21,6 +21,7 @@ use super::metadata::{self, RequestId};
 use super::metrics::{Counted, Metrics, VALIDATE_SESSION};
 use super::status::{self, WireError};
 use crate::i18n::Language;
+use crate::trace::{self, Tracer};
 
 const REQUEST_ID: &str = "x-request-id";
 const MAX_REQUEST_ID_LENGTH: usize = 64;
@@ -34,6 +35,8 @@ pub(super) struct EdgeLayer {
     max_message_bytes: usize,
     /// Counts all calls, and knows the paths of our RPCs. Any other path is the caller's own text, and is not logged.
     metrics: Arc<Metrics>,
+    /// Begins traces, if there are any.
+    tracer: Option<Tracer>,
     /// Takes the calls of ValidateSession.
     checks: Checks,
 }
@@ -43,12 +46,14 @@ impl EdgeLayer {
         timeout: Duration,
         max_message_bytes: usize,
         metrics: Arc<Metrics>,
+        tracer: Option<Tracer>,
         checks: Checks,
     ) -> Self {
         Self {
             timeout,
             max_message_bytes,
             metrics,
+            tracer,
             checks,
         }
     }
@@ -95,17 +100,23 @@ where
         let language = metadata::language(request.headers());
         let given_id = given_request_id(request.headers());
         let limit = self.layer.max_message_bytes;
+        let is_ours = self.layer.metrics.is_ours(path);
+        let tracer = self.layer.tracer.as_ref().filter(|_| is_ours);
+        let trace = tracer.and_then(|tracer| tracer.call(request.headers(), path));
         if path == VALIDATE_SESSION {
             // The time runs from here, and not from when the task is first polled.
             let answer = tokio::time::timeout(timeout, self.layer.checks.clone().call(request));
-            let counted = self.layer.metrics.begin_check(begun);
-            return Box::pin(check(answer, counted, language, limit, given_id));
+            let counted = self.layer.metrics.begin_check(begun).with_trace(trace.as_ref());
+            let checked = check(answer, counted, trace.clone(), language, limit, given_id);
+            return match trace {
+                None => Box::pin(checked),
+                Some(trace) => Box::pin(async move { trace.current().around(checked).await }),
+            };
         }
-        let is_ours = self.layer.metrics.is_ours(path);
-        let counted = self.layer.metrics.begin(path, begun);
+        let counted = self.layer.metrics.begin(path, begun).with_trace(trace.as_ref());
         let request_id = given_id.unwrap_or_else(new_request_id);
         let span = if is_ours {
-            tracing::info_span!("call", rpc = &path[1..], request_id)
+            call_span(path, &request_id, trace.as_ref())
         } else {
             tracing::debug_span!("call", request_id)
         };
@@ -135,7 +146,11 @@ where
             set_request_id(&mut response, request_id);
             Ok(response)
         };
-        Box::pin(call.instrument(span))
+        let call = call.instrument(span);
+        match trace {
+            None => Box::pin(call),
+            Some(trace) => Box::pin(async move { trace.current().around(call).await }),
+        }
     }
 }
 
@@ -144,6 +159,7 @@ where
 async fn check(
     answer: Timeout<impl Future<Output = Response<Body>>>,
     counted: Counted,
+    trace: Option<trace::Call>,
     language: Language,
     limit: usize,
     given_id: Option<String>,
@@ -162,7 +178,7 @@ async fn check(
     }
     response = in_our_words(response, language, limit);
     let request_id = given_id.unwrap_or_else(new_request_id);
-    let span = tracing::info_span!("call", rpc = &VALIDATE_SESSION[1..], request_id);
+    let span = call_span(VALIDATE_SESSION, &request_id, trace.as_ref());
     span.in_scope(|| {
         let (code, reason) = outcome(response.headers());
         let microseconds = microseconds(counted.elapsed());
@@ -171,6 +187,23 @@ async fn check(
     });
     set_request_id(&mut response, request_id);
     Ok(response)
+}
+
+/// The span in which all lines of the log are that belong to a call. If it is traced, they say to which trace they belong.
+fn call_span(path: &str, request_id: &str, trace: Option<&trace::Call>) -> Span {
+    let span = tracing::info_span!(
+        "call",
+        rpc = &path[1..],
+        request_id,
+        trace_id = field::Empty,
+        span_id = field::Empty
+    );
+    if let Some(trace) = trace {
+        let (trace_id, span_id) = trace.ids();
+        span.record("trace_id", trace_id);
+        span.record("span_id", span_id);
+    }
+    span
 }
 
 fn microseconds(time: Duration) -> u64 {

@@ -17,6 +17,7 @@ use super::connections::Gauge;
 use crate::domain::throttle::SubjectKind;
 use crate::histogram::Times;
 use crate::proto::DESCRIPTORS;
+use crate::trace;
 
 /// The codes of gRPC as its specification spells them, in the order of their numbers.
 pub const CODES: [&str; 17] = [
@@ -167,6 +168,7 @@ impl Metrics {
             place,
             begun,
             code: Code::Cancelled,
+            trace: None,
         }
     }
 
@@ -250,9 +252,16 @@ pub(super) struct Counted {
     place: usize,
     begun: Instant,
     code: Code,
+    trace: Option<trace::Call>,
 }
 
 impl Counted {
+    /// The call has this span, which ends with it.
+    pub(super) fn with_trace(mut self, trace: Option<&trace::Call>) -> Self {
+        self.trace = trace.cloned();
+        self
+    }
+
     /// The call has ended so.
     pub(super) fn end(mut self, code: Code) {
         self.code = code;
@@ -278,6 +287,9 @@ impl Drop for Counted {
         counters.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         counters.microseconds.fetch_add(microseconds, Ordering::Relaxed);
         counters.ended[code].fetch_add(1, Ordering::Relaxed);
+        if let Some(trace) = &self.trace {
+            trace.end(self.code);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::proto::v1;
 use crate::proto::v1::phone_identity_server::PhoneIdentity;
 use crate::service::accounts::Accounts;
 use crate::service::sessions::{Actor, Sessions};
+use crate::trace;
 
 /// The handlers of service `PhoneIdentity`.
 pub(super) struct PhoneIdentityHandlers {
@@ -57,9 +58,10 @@ fn device_token(token: Option<&PlainToken>) -> String {
 
 impl PhoneIdentityHandlers {
     async fn actor(&self, call: &Call) -> Result<Actor, Error> {
-        self.sessions
-            .actor(metadata::bearer(&call.headers)?, call.caller.clone())
-            .await
+        let actor = self
+            .sessions
+            .actor(metadata::bearer(&call.headers)?, call.caller.clone());
+        trace::span("sessions.actor", actor).await
     }
 
     fn session(&self, session: &Session) -> v1::Session {
@@ -72,7 +74,7 @@ impl PhoneIdentityHandlers {
         request: v1::RegisterRequest,
     ) -> Result<v1::RegisterResponse, Error> {
         let registration = parse::registration(request, &call.caller, &self.rules, &self.accounts).await?;
-        let signed_in = self.accounts.register(registration).await?;
+        let signed_in = trace::span("accounts.register", self.accounts.register(registration)).await?;
         Ok(v1::RegisterResponse {
             user: Some(convert::user(&signed_in.user)),
             session: Some(self.session(&signed_in.session)),
@@ -87,7 +89,7 @@ impl PhoneIdentityHandlers {
         request: v1::AuthenticateRequest,
     ) -> Result<v1::AuthenticateResponse, Error> {
         let credentials = parse::credentials(request, &call.caller, &self.rules)?;
-        let signed_in = self.accounts.authenticate(credentials).await?;
+        let signed_in = trace::span("accounts.authenticate", self.accounts.authenticate(credentials)).await?;
         Ok(v1::AuthenticateResponse {
             user: Some(convert::user(&signed_in.user)),
             session: Some(self.session(&signed_in.session)),
@@ -98,10 +100,8 @@ impl PhoneIdentityHandlers {
 
     async fn try_check_session(&self, request: v1::ValidateSessionRequest) -> Result<Checked, Error> {
         let consistency = parse::consistency(request.consistency)?;
-        let known = self
-            .sessions
-            .validate(&request.session_token, consistency)
-            .await?;
+        let validated = self.sessions.validate(&request.session_token, consistency);
+        let known = trace::span("sessions.validate", validated).await?;
         Ok(Checked {
             known,
             lifetimes: *self.sessions.lifetimes(),
@@ -119,7 +119,7 @@ impl PhoneIdentityHandlers {
 
     async fn try_list_sessions(&self, call: &Call) -> Result<v1::ListSessionsResponse, Error> {
         let actor = self.actor(call).await?;
-        let sessions = self.sessions.list(&actor).await?;
+        let sessions = trace::span("sessions.list", self.sessions.list(&actor)).await?;
         Ok(v1::ListSessionsResponse {
             sessions: sessions.iter().map(|session| self.session(session)).collect(),
             current_session_id: actor.session.id.to_string(),
@@ -133,7 +133,11 @@ impl PhoneIdentityHandlers {
     ) -> Result<v1::RevokeSessionsResponse, Error> {
         let actor = self.actor(call).await?;
         let selection = parse::selection(&request, actor.session.id)?;
-        let revoked = self.sessions.revoke_selected(&actor, selection).await?;
+        let revoked = trace::span(
+            "sessions.revoke_selected",
+            self.sessions.revoke_selected(&actor, selection),
+        )
+        .await?;
         Ok(v1::RevokeSessionsResponse {
             revoked_count: i32::try_from(revoked).unwrap_or(i32::MAX),
         })
@@ -147,10 +151,8 @@ impl PhoneIdentityHandlers {
         let actor = self.actor(call).await?;
         let (current_password, update) =
             parse::profile_update(request, &self.rules, &self.accounts, &actor.user).await?;
-        let user = self
-            .accounts
-            .update_profile(actor, current_password, update)
-            .await?;
+        let updated = self.accounts.update_profile(actor, current_password, update);
+        let user = trace::span("accounts.update_profile", updated).await?;
         Ok(v1::UpdateProfileResponse {
             user: Some(convert::user(&user)),
         })
@@ -163,7 +165,11 @@ impl PhoneIdentityHandlers {
     ) -> Result<v1::DeactivateProfileResponse, Error> {
         let actor = self.actor(call).await?;
         let current_password = parse::current_password(request.current_password)?;
-        self.accounts.deactivate_profile(actor, current_password).await?;
+        trace::span(
+            "accounts.deactivate_profile",
+            self.accounts.deactivate_profile(actor, current_password),
+        )
+        .await?;
         Ok(v1::DeactivateProfileResponse {})
     }
 
@@ -174,7 +180,11 @@ impl PhoneIdentityHandlers {
     ) -> Result<v1::DeleteProfileResponse, Error> {
         let actor = self.actor(call).await?;
         let current_password = parse::current_password(request.current_password)?;
-        self.accounts.delete_profile(actor, current_password).await?;
+        trace::span(
+            "accounts.delete_profile",
+            self.accounts.delete_profile(actor, current_password),
+        )
+        .await?;
         Ok(v1::DeleteProfileResponse {})
     }
 
@@ -184,12 +194,16 @@ impl PhoneIdentityHandlers {
         request: v1::CreateSuperuserRequest,
     ) -> Result<v1::CreateSuperuserResponse, Error> {
         let actor = self.actor(call).await?;
-        self.accounts.may_create_superuser(&actor).await?;
+        trace::span(
+            "accounts.may_create_superuser",
+            self.accounts.may_create_superuser(&actor),
+        )
+        .await?;
         let (phone_number, password) = parse::superuser(request, &self.rules, &self.accounts).await?;
-        let user = self
+        let created = self
             .accounts
-            .create_superuser(Some(actor), phone_number, password)
-            .await?;
+            .create_superuser(Some(actor), phone_number, password);
+        let user = trace::span("accounts.create_superuser", created).await?;
         Ok(v1::CreateSuperuserResponse {
             user: Some(convert::user(&user)),
         })
@@ -225,10 +239,8 @@ impl PhoneIdentity for PhoneIdentityHandlers {
         request: Request<v1::RevokeSessionRequest>,
     ) -> Answer<v1::RevokeSessionResponse> {
         let (call, request) = split(request);
-        let outcome = self
-            .sessions
-            .revoke(&request.session_token, call.caller.clone())
-            .await;
+        let revoked = self.sessions.revoke(&request.session_token, call.caller.clone());
+        let outcome = trace::span("sessions.revoke", revoked).await;
         answer(&call, outcome.map(|()| v1::RevokeSessionResponse {}))
     }
 

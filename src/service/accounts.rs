@@ -37,6 +37,7 @@ use crate::error::Error;
 use crate::store::sessions::Selection;
 use crate::store::users::Change;
 use crate::store::{Store, Transaction, audit, changes, locks, sessions, users};
+use crate::trace::Current;
 use metrics::SignIns;
 
 /// The settings that decide how accounts are dealt with.
@@ -322,7 +323,9 @@ impl Accounts {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let task = self.tasks.spawn(work(self.clone()).in_current_span());
+        let (trace, work) = (Current::here(), work(self.clone()));
+        let work = async move { trace.around(work).await };
+        let task = self.tasks.spawn(work.in_current_span());
         task.await.map_err(Error::internal)?
     }
 

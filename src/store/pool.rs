@@ -29,6 +29,7 @@ pub use transaction::Transaction;
 use super::connection::{Connection, Server, from_sqlx, is_broken};
 use super::metrics::{Metrics, Snapshot};
 use super::{Options, StoreError};
+use crate::trace::{Current, What};
 
 /// How long a connection may take to show that it is alive, and to be closed.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
@@ -108,7 +109,7 @@ impl Pool {
     pub(super) async fn ping(&self) -> Result<(), DbErr> {
         self.lease()
             .await?
-            .run(async |connection| connection.ping().await)
+            .run("PING", async |connection| connection.ping().await)
             .await
     }
 
@@ -161,6 +162,7 @@ impl Pool {
             connection: Some(connection),
             opened,
             standing: Standing::Good,
+            trace: None,
             pool: pool.clone(),
             permit: Some(permit),
         };
@@ -235,6 +237,8 @@ struct Lease {
     connection: Option<Connection>,
     opened: Instant,
     standing: Standing,
+    /// The transaction that it is for. `None`: what is done with it belongs to whoever does it.
+    trace: Option<Current>,
     pool: Arc<Shared>,
     /// `None`: it has gone on with the connection.
     permit: Option<OwnedSemaphorePermit>,
@@ -244,8 +248,12 @@ impl Lease {
     /// Does something with the connection, which is closed if it does not get over it.
     async fn run<T>(
         &mut self,
+        operation: &'static str,
         work: impl AsyncFnOnce(&mut Connection) -> Result<T, DbErr>,
     ) -> Result<T, DbErr> {
+        let here = self.trace.clone().unwrap_or_else(Current::here);
+        let system = self.pool.server.name();
+        let span = here.child(operation, What::Statement { system, operation });
         let Some(connection) = &mut self.connection else {
             return Err(lost("the connection to the database was lost before"));
         };
@@ -254,7 +262,11 @@ impl Lease {
         self.standing = standing;
         if let Err(error) = &outcome {
             self.pool.metrics.failed(error);
+            if let Some(span) = &span {
+                span.fail();
+            }
         }
+        drop(span);
         if outcome.as_ref().is_err_and(is_broken) {
             self.connection = None;
             self.pool.distrust();
@@ -263,24 +275,46 @@ impl Lease {
     }
 
     async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.run(async |connection| connection.execute(statement).await)
+        let operation = operation_of(&statement.sql);
+        self.run(operation, async |connection| connection.execute(statement).await)
             .await
     }
 
     async fn execute_unprepared(&mut self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.run(async |connection| connection.execute_unprepared(sql).await)
-            .await
+        let operation = operation_of(sql);
+        self.run(operation, async |connection| {
+            connection.execute_unprepared(sql).await
+        })
+        .await
     }
 
     async fn query_one(&mut self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.run(async |connection| connection.query_one(statement).await)
-            .await
+        let operation = operation_of(&statement.sql);
+        self.run(operation, async |connection| {
+            connection.query_one(statement).await
+        })
+        .await
     }
 
     async fn query_all(&mut self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.run(async |connection| connection.query_all(statement).await)
-            .await
+        let operation = operation_of(&statement.sql);
+        self.run(operation, async |connection| {
+            connection.query_all(statement).await
+        })
+        .await
     }
+}
+
+/// What a statement does, by its first word. BEGIN may go before it, with which a transaction of SQLite begins.
+fn operation_of(sql: &str) -> &'static str {
+    const OPERATIONS: [&str; 10] = [
+        "SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "BEGIN", "START", "COMMIT", "ROLLBACK", "PING",
+    ];
+    let sql = sql.strip_prefix("BEGIN IMMEDIATE; ").unwrap_or(sql).trim_start();
+    OPERATIONS
+        .into_iter()
+        .find(|operation| sql.starts_with(operation))
+        .unwrap_or("OTHER")
 }
 
 impl Drop for Lease {

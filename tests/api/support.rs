@@ -2,6 +2,7 @@
 
 pub(crate) mod binary;
 pub(crate) mod database;
+pub(crate) mod http;
 pub(crate) mod native;
 pub(crate) mod people;
 pub(crate) mod place;

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use phone_identity::domain::audit::Action;
+use phone_identity::metrics::FAMILIES;
 
 use crate::server::BINARY;
 use crate::{bless, is_blessing, read};
@@ -48,6 +49,17 @@ fn the_events_are_those_of_the_audit_log() {
     let mut table = "| Action | When |\n|---|---|\n".to_owned();
     for action in Action::ALL {
         table.push_str(&format!("| `{}` | {} |\n", action.as_str(), action.meaning()));
+    }
+    assert_shown(&table);
+}
+
+#[test]
+fn the_metrics_are_those_that_are_scraped() {
+    let mut table = "| Name | Kind | Labels | Meaning |\n|---|---|---|---|\n".to_owned();
+    for family in FAMILIES {
+        let labels: Vec<_> = family.labels.iter().map(|label| format!("`{label}`")).collect();
+        let (name, kind, labels) = (family.name, family.kind.as_str(), labels.join(", "));
+        table.push_str(&format!("| `{name}` | {kind} | {labels} | {} |\n", family.help));
     }
     assert_shown(&table);
 }

@@ -69,6 +69,8 @@ pub(crate) fn at_a_terminal(
 /// A serving process. It is killed when it is dropped.
 pub(crate) struct ServerProcess {
     pub(crate) address: SocketAddr,
+    /// Where its metrics are, with `--metrics-listen` and port 0.
+    pub(crate) metrics: Option<SocketAddr>,
     child: Child,
     log: JoinHandle<String>,
     _stdout: BufReader<ChildStdout>,
@@ -99,19 +101,14 @@ impl ServerProcess {
             log
         });
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        timeout(PATIENCE, stdout.read_line(&mut line))
-            .await
-            .unwrap()
-            .unwrap();
-        let address = line
-            .trim()
-            .strip_prefix("listening on ")
-            .expect(&line)
-            .parse()
-            .unwrap();
+        let address = address(&mut stdout, "listening on ").await;
+        let metrics = match flags.iter().any(|flag| flag.starts_with("--metrics-listen=")) {
+            true => Some(self::address(&mut stdout, "metrics on ").await),
+            false => None,
+        };
         Self {
             address,
+            metrics,
             child,
             log,
             _stdout: stdout,
@@ -145,4 +142,14 @@ impl ServerProcess {
         let (status, log) = timeout(PATIENCE, ended).await.expect("the process did not end");
         (status.code(), log)
     }
+}
+
+/// Reads a line that ends with an address.
+async fn address(stdout: &mut BufReader<ChildStdout>, before: &str) -> SocketAddr {
+    let mut line = String::new();
+    timeout(PATIENCE, stdout.read_line(&mut line))
+        .await
+        .unwrap()
+        .unwrap();
+    line.trim().strip_prefix(before).expect(&line).parse().unwrap()
 }
