@@ -91,16 +91,20 @@ impl Tracer {
     }
 }
 
-/// The metadata of a call.
+/// The metadata of a call, as far as it says to which trace it belongs. `tracestate` is text of the caller's, which would go on to
+/// the collector; nothing here needs it.
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
+        if key != TRACEPARENT {
+            return None;
+        }
         self.0.get(key)?.to_str().ok()
     }
 
     fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(http::HeaderName::as_str).collect()
+        vec![TRACEPARENT]
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::timeout;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::Failure;
@@ -99,9 +99,9 @@ pub(super) async fn healthcheck(
         .unwrap_or_else(|_| Err("no answer in time".to_owned()))
         .map_err(Failure::Failed)?;
     if status != ServingStatus::Serving {
-        return Err(Failure::Failed(status.to_string()));
+        return Err(Failure::Failed(status.as_str_name().to_owned()));
     }
-    writeln!(out, "{status}").map_err(|error: io::Error| Failure::Failed(error.to_string()))
+    writeln!(out, "{}", status.as_str_name()).map_err(|error: io::Error| Failure::Failed(error.to_string()))
 }
 
 async fn ask(endpoint: &Endpoint, service: String) -> Result<ServingStatus, String> {
@@ -113,11 +113,7 @@ async fn ask(endpoint: &Endpoint, service: String) -> Result<ServingStatus, Stri
         .check(HealthCheckRequest { service })
         .await
         .map_err(|status| format!("{:?}: {}", status.code(), status.message()))?;
-    Ok(match answer.into_inner().status() {
-        tonic_health::pb::health_check_response::ServingStatus::Serving => ServingStatus::Serving,
-        tonic_health::pb::health_check_response::ServingStatus::NotServing => ServingStatus::NotServing,
-        _ => ServingStatus::Unknown,
-    })
+    Ok(answer.into_inner().status())
 }
 
 #[cfg(test)]

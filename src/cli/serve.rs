@@ -1,5 +1,6 @@
 //! `serve`: binds, starts, and serves until it is told to end.
 
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -38,7 +39,8 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
     tracing::info!(%address, "listening");
     if let Some((wanted, address, listener)) = metrics {
         if wanted.port() == 0 {
-            println!("metrics on {address}");
+            // Whoever wanted the first line only may have gone.
+            let _ = writeln!(io::stdout(), "metrics on {address}");
         }
         tracing::info!(%address, "listening for metrics");
         app = app.with_metrics(listener);

@@ -1,6 +1,6 @@
 //! The service as its callers see it: the generated client over a real connection, each test on its own server and
 //! database, which is of the backend that `TEST_DATABASE` names (SQLite). One file an RPC; `hashing`, `races`, `wire`,
-//! `logs`, `metrics`, `healthcheck`, `process`, `shutdown`, `commands`, `replicas` and `network` are about all of them.
+//! `logs`, `metrics`, `traces`, `healthcheck`, `process`, `shutdown`, `commands`, `replicas` and `network` are about all of them.
 
 #![allow(
     clippy::expect_used,
@@ -36,6 +36,7 @@ mod shutdown;
 mod sqlite;
 mod support;
 mod throttle;
+mod traces;
 mod update_profile;
 mod upgrades;
 mod validate_session;

@@ -1,6 +1,7 @@
 //! What the tests share: a server in this process with a clock that stands still, people, and errors.
 
 pub(crate) mod binary;
+pub(crate) mod collector;
 pub(crate) mod database;
 pub(crate) mod http;
 pub(crate) mod native;
