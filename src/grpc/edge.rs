@@ -100,10 +100,9 @@ where
         let language = metadata::language(request.headers());
         let given_id = given_request_id(request.headers());
         let limit = self.layer.max_message_bytes;
-        let is_ours = self.layer.metrics.is_ours(path);
-        let tracer = self.layer.tracer.as_ref().filter(|_| is_ours);
-        let trace = tracer.and_then(|tracer| tracer.call(request.headers(), path));
+        let tracer = self.layer.tracer.as_ref();
         if path == VALIDATE_SESSION {
+            let trace = tracer.and_then(|tracer| tracer.call(request.headers(), path));
             // The time runs from here, and not from when the task is first polled.
             let answer = tokio::time::timeout(timeout, self.layer.checks.clone().call(request));
             let counted = self.layer.metrics.begin_check(begun).with_trace(trace.as_ref());
@@ -113,6 +112,9 @@ where
                 Some(trace) => Box::pin(async move { trace.current().around(checked).await }),
             };
         }
+        let is_ours = self.layer.metrics.is_ours(path);
+        let tracer = tracer.filter(|_| is_ours);
+        let trace = tracer.and_then(|tracer| tracer.call(request.headers(), path));
         let counted = self.layer.metrics.begin(path, begun).with_trace(trace.as_ref());
         let request_id = given_id.unwrap_or_else(new_request_id);
         let span = if is_ours {
@@ -155,7 +157,7 @@ where
 }
 
 /// ValidateSession, the call that comes with every request to every other service. What goes well is not logged here: the
-/// check engine counts it. It has no span, and a request id only if the caller gave one.
+/// check engine counts it. It has a span only if it is traced, and a request id only if the caller gave one.
 async fn check(
     answer: Timeout<impl Future<Output = Response<Body>>>,
     counted: Counted,

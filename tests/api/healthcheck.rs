@@ -4,6 +4,10 @@ use std::net::TcpListener;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use tokio_util::task::AbortOnDropHandle;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
+
 use crate::support::binary::ServerProcess;
 use crate::support::place::Place;
 
@@ -74,5 +78,50 @@ async fn a_bad_argument_is_one_clear_line() {
             stderr.contains(expected) && stderr.lines().count() == 1,
             "{stderr}"
         );
+    }
+}
+
+/// A server that speaks TLS, and whose certificate is its own authority.
+#[tokio::test]
+async fn by_tls_the_certificate_of_the_server_is_verified() {
+    let place = Place::new().await;
+    let made = rcgen::generate_simple_self_signed(["identity.test".to_owned()]).unwrap();
+    let identity = Identity::from_pem(made.cert.pem(), made.signing_key.serialize_pem());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("--address={}", listener.local_addr().unwrap());
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter
+        .set_service_status("", tonic_health::ServingStatus::Serving)
+        .await;
+    let serving = Server::builder()
+        .tls_config(ServerTlsConfig::new().identity(identity))
+        .unwrap()
+        .add_service(health)
+        .serve_with_incoming(TcpIncoming::from(listener));
+    let _serving = AbortOnDropHandle::new(tokio::spawn(serving));
+    let file = place.path().join("ca.pem");
+    std::fs::write(&file, made.cert.pem()).unwrap();
+    let ca = format!("--tls-ca={}", file.display());
+    let ask = async |arguments: &[&str]| {
+        let mut command = place.command();
+        command
+            .args(["healthcheck", "--timeout=20s", &address])
+            .args(arguments);
+        // In a thread of its own: the server is in this one.
+        tokio::task::spawn_blocking(move || crate::support::binary::run(&mut command, ""))
+            .await
+            .unwrap()
+    };
+    let trusted = ask(&[&ca, "--tls-domain=identity.test"]).await;
+    assert!(trusted.status.success(), "{trusted:?}");
+    assert_eq!(trusted.stdout, b"SERVING\n");
+    // Of another name, of no authority that is trusted, and without TLS.
+    for arguments in [
+        &[ca.as_str(), "--tls-domain=other.test"][..],
+        &[&ca],
+        &["--tls", "--tls-domain=identity.test"],
+        &[],
+    ] {
+        reason(&ask(arguments).await);
     }
 }
