@@ -8,7 +8,7 @@ use clap::Args;
 #[derive(Args, Clone, Debug)]
 pub struct OperationsSettings {
     /// Address to serve /metrics, /livez and /readyz on, over HTTP/1.1 and to everybody who reaches it. Port 0 picks a free
-    /// one and prints it [default: none]
+    /// one and prints it
     #[arg(
         global = true,
         long,
@@ -17,7 +17,7 @@ pub struct OperationsSettings {
     )]
     pub metrics_listen: Option<SocketAddr>,
 
-    /// Collector that traces are sent to by OTLP over gRPC, such as http://localhost:4317 [default: none]
+    /// Collector that traces are sent to by OTLP over gRPC, such as http://localhost:4317
     #[arg(global = true, long, env = "PHONE_IDENTITY_OTLP_ENDPOINT", value_name = "URL", value_parser = endpoint)]
     pub otlp_endpoint: Option<String>,
 
