@@ -177,10 +177,11 @@ impl Current {
 
     /// Does work under this one.
     pub async fn around<T>(self, work: impl Future<Output = T>) -> T {
+        // Once, whichever way it goes: a future that is moved is there twice.
+        let mut work = pin!(work);
         if !self.is_traced() {
             return work.await;
         }
-        let mut work = pin!(work);
         poll_fn(|cx| {
             let _here = self.0.clone().attach();
             work.as_mut().poll(cx)
@@ -258,12 +259,13 @@ impl Drop for Span {
     }
 }
 
-/// Does work in a span of its own, if the call is traced.
+/// Does work in a span of its own, if the call is traced. To be given it pinned, since it is large.
 pub async fn span<T>(name: &'static str, work: impl Future<Output = T>) -> T {
     let span = Context::map_current(|here| {
         let _ = here.get::<Tracer>()?;
         Current(here.clone()).child(name, What::Work)
     });
+    let work = pin!(work);
     match span {
         None => work.await,
         Some(span) => span.current().around(work).await,

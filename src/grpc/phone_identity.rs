@@ -1,5 +1,7 @@
 //! Service `PhoneIdentity`: each RPC parses its message, calls the service once, and converts the answer.
 
+use std::pin::pin;
+
 use tonic::{Request, Response, Status};
 
 use super::checks::Checked;
@@ -61,7 +63,7 @@ impl PhoneIdentityHandlers {
         let actor = self
             .sessions
             .actor(metadata::bearer(&call.headers)?, call.caller.clone());
-        trace::span("sessions.actor", actor).await
+        trace::span("sessions.actor", pin!(actor)).await
     }
 
     fn session(&self, session: &Session) -> v1::Session {
@@ -74,7 +76,7 @@ impl PhoneIdentityHandlers {
         request: v1::RegisterRequest,
     ) -> Result<v1::RegisterResponse, Error> {
         let registration = parse::registration(request, &call.caller, &self.rules, &self.accounts).await?;
-        let signed_in = trace::span("accounts.register", self.accounts.register(registration)).await?;
+        let signed_in = trace::span("accounts.register", pin!(self.accounts.register(registration))).await?;
         Ok(v1::RegisterResponse {
             user: Some(convert::user(&signed_in.user)),
             session: Some(self.session(&signed_in.session)),
@@ -89,7 +91,11 @@ impl PhoneIdentityHandlers {
         request: v1::AuthenticateRequest,
     ) -> Result<v1::AuthenticateResponse, Error> {
         let credentials = parse::credentials(request, &call.caller, &self.rules)?;
-        let signed_in = trace::span("accounts.authenticate", self.accounts.authenticate(credentials)).await?;
+        let signed_in = trace::span(
+            "accounts.authenticate",
+            pin!(self.accounts.authenticate(credentials)),
+        )
+        .await?;
         Ok(v1::AuthenticateResponse {
             user: Some(convert::user(&signed_in.user)),
             session: Some(self.session(&signed_in.session)),
@@ -101,7 +107,7 @@ impl PhoneIdentityHandlers {
     async fn try_check_session(&self, request: v1::ValidateSessionRequest) -> Result<Checked, Error> {
         let consistency = parse::consistency(request.consistency)?;
         let validated = self.sessions.validate(&request.session_token, consistency);
-        let known = trace::span("sessions.validate", validated).await?;
+        let known = trace::span("sessions.validate", pin!(validated)).await?;
         Ok(Checked {
             known,
             lifetimes: *self.sessions.lifetimes(),
@@ -119,7 +125,7 @@ impl PhoneIdentityHandlers {
 
     async fn try_list_sessions(&self, call: &Call) -> Result<v1::ListSessionsResponse, Error> {
         let actor = self.actor(call).await?;
-        let sessions = trace::span("sessions.list", self.sessions.list(&actor)).await?;
+        let sessions = trace::span("sessions.list", pin!(self.sessions.list(&actor))).await?;
         Ok(v1::ListSessionsResponse {
             sessions: sessions.iter().map(|session| self.session(session)).collect(),
             current_session_id: actor.session.id.to_string(),
@@ -135,7 +141,7 @@ impl PhoneIdentityHandlers {
         let selection = parse::selection(&request, actor.session.id)?;
         let revoked = trace::span(
             "sessions.revoke_selected",
-            self.sessions.revoke_selected(&actor, selection),
+            pin!(self.sessions.revoke_selected(&actor, selection)),
         )
         .await?;
         Ok(v1::RevokeSessionsResponse {
@@ -152,7 +158,7 @@ impl PhoneIdentityHandlers {
         let (current_password, update) =
             parse::profile_update(request, &self.rules, &self.accounts, &actor.user).await?;
         let updated = self.accounts.update_profile(actor, current_password, update);
-        let user = trace::span("accounts.update_profile", updated).await?;
+        let user = trace::span("accounts.update_profile", pin!(updated)).await?;
         Ok(v1::UpdateProfileResponse {
             user: Some(convert::user(&user)),
         })
@@ -167,7 +173,7 @@ impl PhoneIdentityHandlers {
         let current_password = parse::current_password(request.current_password)?;
         trace::span(
             "accounts.deactivate_profile",
-            self.accounts.deactivate_profile(actor, current_password),
+            pin!(self.accounts.deactivate_profile(actor, current_password)),
         )
         .await?;
         Ok(v1::DeactivateProfileResponse {})
@@ -182,7 +188,7 @@ impl PhoneIdentityHandlers {
         let current_password = parse::current_password(request.current_password)?;
         trace::span(
             "accounts.delete_profile",
-            self.accounts.delete_profile(actor, current_password),
+            pin!(self.accounts.delete_profile(actor, current_password)),
         )
         .await?;
         Ok(v1::DeleteProfileResponse {})
@@ -196,14 +202,14 @@ impl PhoneIdentityHandlers {
         let actor = self.actor(call).await?;
         trace::span(
             "accounts.may_create_superuser",
-            self.accounts.may_create_superuser(&actor),
+            pin!(self.accounts.may_create_superuser(&actor)),
         )
         .await?;
         let (phone_number, password) = parse::superuser(request, &self.rules, &self.accounts).await?;
         let created = self
             .accounts
             .create_superuser(Some(actor), phone_number, password);
-        let user = trace::span("accounts.create_superuser", created).await?;
+        let user = trace::span("accounts.create_superuser", pin!(created)).await?;
         Ok(v1::CreateSuperuserResponse {
             user: Some(convert::user(&user)),
         })
@@ -240,7 +246,7 @@ impl PhoneIdentity for PhoneIdentityHandlers {
     ) -> Answer<v1::RevokeSessionResponse> {
         let (call, request) = split(request);
         let revoked = self.sessions.revoke(&request.session_token, call.caller.clone());
-        let outcome = trace::span("sessions.revoke", revoked).await;
+        let outcome = trace::span("sessions.revoke", pin!(revoked)).await;
         answer(&call, outcome.map(|()| v1::RevokeSessionResponse {}))
     }
 

@@ -42,7 +42,7 @@ impl Process {
     }
 }
 
-/// `VmRSS:	  123 kB`
+/// `VmRSS:   123 kB`
 fn bytes_of(status: &str, name: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
