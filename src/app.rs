@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::net::TcpListener;
 use tokio::time::{Instant, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -17,6 +18,7 @@ use crate::domain::access::OperatorKey;
 use crate::error::chain;
 use crate::grpc::{self, Callers, Limits, Listeners, PHONE_IDENTITY, PHONE_IDENTITY_ADMIN, Services, Stop};
 use crate::machine;
+use crate::metrics::{self, Readiness};
 use crate::service::accounts::Accounts;
 use crate::service::admin::Admin;
 use crate::service::change_log::ChangeLog;
@@ -25,6 +27,7 @@ use crate::service::service_keys::Keyring;
 use crate::service::sessions::Sessions;
 use crate::service::throttle::Throttle;
 use crate::store::{Store, StoreError};
+use crate::trace::{Export, ExportError};
 
 /// The names under which health says whether calls can be served.
 const READINESS: [&str; 4] = ["", PHONE_IDENTITY, PHONE_IDENTITY_ADMIN, "readiness"];
@@ -39,7 +42,7 @@ const READINESS_INTERVAL: Duration = Duration::from_millis(250);
 /// which a disk or a network hesitates, since all replicas are told of it at once, and none would be asked any more.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// How long closing the database may take, after the calls in flight have had their time.
+/// How long closing the database may take, after the calls in flight have had their time; and sending the last spans.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Descriptors that are neither connections of clients nor of the pool: the log, the files of SQLite, the connection for the
@@ -57,6 +60,8 @@ pub struct App {
     keys: Option<Keyring>,
     operator_key: Option<OperatorKey>,
     tasks: TaskTracker,
+    metrics: Option<TcpListener>,
+    export: Option<Export>,
 }
 
 impl App {
@@ -67,6 +72,8 @@ impl App {
     pub async fn build(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let limits = settings.limits()?;
         let operator_key = settings.operator_key()?;
+        let export = settings.operations.otlp_endpoint.as_deref();
+        let export = export.map(Export::start).transpose()?;
         let store = open_store(&settings).await?;
         let hasher = Hasher::start(&settings.hasher()?)?;
         let tasks = TaskTracker::new();
@@ -98,7 +105,16 @@ impl App {
             keys,
             operator_key,
             tasks,
+            metrics: None,
+            export,
         })
+    }
+
+    /// Serves metrics and probes on this listener, too.
+    #[must_use]
+    pub fn with_metrics(mut self, listener: TcpListener) -> Self {
+        self.metrics = Some(listener);
+        self
     }
 
     /// The hashing threads.
@@ -136,12 +152,34 @@ impl App {
         shutdown: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
-        let (health, health_service) = tonic_health::server::health_reporter();
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let health = Health {
+            reporter,
+            readiness: Readiness::default(),
+        };
+        let patience = self.settings.change_log_interval + SLOW;
+        let counted = Arc::new(grpc::Metrics::new()?);
+        // It answers until the process ends, so that probes are not told that there is nobody.
+        let _metrics = self.metrics.map(|listener| {
+            let sources = metrics::Sources {
+                grpc: counted.clone(),
+                hasher: self.hasher.clone(),
+                sessions: self.sessions.clone(),
+                accounts: self.accounts.clone(),
+                store: self.store.clone(),
+                patience,
+            };
+            let serving = metrics::serve(listener, sources, health.readiness.clone());
+            AbortOnDropHandle::new(tokio::spawn(serving))
+        });
         // tonic-health says SERVING from the start. Connections wait in line until the database has answered.
-        set_readiness(&health, ServingStatus::NotServing).await;
-        health.set_service_status(LIVENESS, ServingStatus::Serving).await;
+        health.set_ready(false).await;
+        health
+            .reporter
+            .set_service_status(LIVENESS, ServingStatus::Serving)
+            .await;
         self.store.ping().await?;
-        set_readiness(&health, ServingStatus::Serving).await;
+        health.set_ready(true).await;
 
         let stop_background = CancellationToken::new();
         let background = self.sessions.clone().run_background(stop_background.clone());
@@ -149,9 +187,8 @@ impl App {
         let delay = self.settings.wire.shutdown_delay;
         let bound = self.settings.wire.shutdown_timeout;
         let sessions = self.sessions.clone();
-        let patience = self.settings.change_log_interval + SLOW;
         let services = Services {
-            admin: self.admin(),
+            admin: Admin::new(self.accounts.clone()),
             accounts: self.accounts,
             sessions: self.sessions,
             rules: self.settings.rules(),
@@ -160,6 +197,11 @@ impl App {
                 keys: self.keys.clone(),
             },
             operator_key: self.operator_key,
+            metrics: counted,
+            tracer: self
+                .export
+                .as_ref()
+                .map(|export| export.tracer(self.settings.operations.trace_sampling)),
         };
         let _keys = self
             .keys
@@ -189,7 +231,7 @@ impl App {
             never = tell_readiness(&health, &sessions, patience) => match never {},
         }
         tracing::info!("shutting down");
-        set_readiness(&health, ServingStatus::NotServing).await;
+        health.set_ready(false).await;
         // Who asks health turns away, and who has not asked yet is served.
         tokio::select! {
             () = sleep(delay) => {}
@@ -223,6 +265,9 @@ impl App {
             Ok(closed) => closed?,
             // A write that goes on for too long is rolled back when the process ends.
             Err(_) => tracing::warn!("the database was not closed in time"),
+        }
+        if let Some(export) = self.export {
+            export.shut_down(CLOSE_TIMEOUT).await;
         }
         tracing::info!("shut down");
         Ok(())
@@ -265,7 +310,7 @@ pub async fn open_store(settings: &Settings) -> Result<Store, StartError> {
 
 /// Tells by health whether the database answers, for as long as it is polled. What says so is the reader of the change log,
 /// which asks it all the time: it does not answer when that has got nowhere for longer than `patience`.
-async fn tell_readiness(health: &HealthReporter, sessions: &Sessions, patience: Duration) -> Infallible {
+async fn tell_readiness(health: &Health, sessions: &Sessions, patience: Duration) -> Infallible {
     let mut is_serving = true;
     // Until then the reader may be about to begin.
     let mut ticks = interval_at(Instant::now() + patience, READINESS_INTERVAL);
@@ -278,17 +323,32 @@ async fn tell_readiness(health: &HealthReporter, sessions: &Sessions, patience: 
         is_serving = answers;
         if answers {
             tracing::info!("serving: the database answers again");
-            set_readiness(health, ServingStatus::Serving).await;
+            health.set_ready(true).await;
         } else {
             tracing::warn!("not serving: the database does not answer");
-            set_readiness(health, ServingStatus::NotServing).await;
+            health.set_ready(false).await;
         }
     }
 }
 
-async fn set_readiness(health: &HealthReporter, status: ServingStatus) {
-    for name in READINESS {
-        health.set_service_status(name, status).await;
+/// Whoever asks for health is told the same, by gRPC and by HTTP.
+struct Health {
+    reporter: HealthReporter,
+    readiness: Readiness,
+}
+
+impl Health {
+    /// Says whether calls can be served.
+    async fn set_ready(&self, is_ready: bool) {
+        self.readiness.set(is_ready);
+        let status = if is_ready {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        for name in READINESS {
+            self.reporter.set_service_status(name, status).await;
+        }
     }
 }
 
@@ -301,6 +361,9 @@ pub enum StartError {
     /// The database cannot be opened or written.
     #[error("the database of DATABASE_URL cannot be used: {}", chain(.0))]
     Store(#[from] StoreError),
+    /// Traces cannot be sent.
+    #[error(transparent)]
+    Traces(#[from] ExportError),
     /// Hashing cannot start.
     #[error(transparent)]
     Hasher(#[from] HashError),
@@ -312,6 +375,9 @@ pub enum ServeError {
     /// The server failed.
     #[error(transparent)]
     Server(#[from] grpc::ServeError),
+    /// The compiled-in contract cannot be read.
+    #[error("the contract cannot be read: {0}")]
+    Contract(#[from] prost::DecodeError),
     /// The server's task ended.
     #[error("the server failed: {0}")]
     Task(#[from] tokio::task::JoinError),

@@ -5,6 +5,7 @@
 mod audit;
 mod backup;
 mod calibrate;
+mod healthcheck;
 mod operator;
 mod phone_check;
 mod serve;
@@ -99,6 +100,8 @@ enum Command {
         #[arg(value_name = "NUMBER", allow_hyphen_values = true)]
         numbers: Vec<String>,
     },
+    /// Ask a running server by gRPC whether it serves; the exit code is 0 if it says SERVING, and else 1
+    Healthcheck(healthcheck::Arguments),
     /// Measure this machine, and propose Argon2id parameters as lines for .env
     Calibrate {
         /// Longest time that a hash may take, 1s at most
@@ -250,6 +253,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 ..settings.rules()
             };
             check_phones(&numbers, rules).map_err(|error| Failure::Failed(error.to_string()))
+        }
+        Command::Healthcheck(arguments) => {
+            let out = io::stdout().lock();
+            // Of a container that is asked every few seconds: one thread is enough.
+            let runtime = runtime::Builder::new_current_thread().enable_all().build();
+            runtime
+                .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?
+                .block_on(healthcheck::healthcheck(&settings, arguments, out))
         }
         Command::Calibrate { target } => {
             begin_to_log(&settings)?;

@@ -4,6 +4,7 @@
 //! environment or `..._FILE` only, and no help and no error shows them.
 
 mod access;
+mod operations;
 mod throttle;
 mod wire;
 
@@ -29,6 +30,7 @@ use crate::service::hasher::{self, EngineChoice, PepperError, Peppers};
 use crate::service::sessions;
 use crate::store;
 pub use access::AccessSettings;
+pub use operations::OperationsSettings;
 pub use throttle::ThrottleSettings;
 pub use wire::WireSettings;
 
@@ -206,6 +208,10 @@ pub struct Settings {
     /// Bounds on connections and calls.
     #[command(flatten)]
     pub wire: WireSettings,
+
+    /// What operators look at.
+    #[command(flatten)]
+    pub operations: OperationsSettings,
 
     /// Form of the log [default: pretty on a terminal, else json]
     #[arg(global = true, long, env = "PHONE_IDENTITY_LOG_FORMAT", value_name = "FORMAT")]
@@ -447,7 +453,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-fn positive_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("must be longer than nothing".to_owned()),
         duration => Ok(duration),

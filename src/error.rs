@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::domain::RandomError;
 use crate::domain::password::PasswordError;
 use crate::domain::phone::PhoneError;
+use crate::domain::throttle::SubjectKind;
 use crate::store::StoreError;
 
 /// Why a call failed.
@@ -68,6 +69,8 @@ pub enum Error {
     TooManyAttempts {
         /// When to try again.
         retry_after: Duration,
+        /// Of what there were too many. It is counted, and not told to the caller.
+        by: SubjectKind,
     },
     /// More passwords are waiting to be hashed than the queue takes.
     #[error("hashing queue full")]

@@ -14,6 +14,7 @@ pub(crate) mod fuzzed;
 mod gate;
 mod incoming;
 mod metadata;
+mod metrics;
 mod page_token;
 mod parse;
 mod phone_identity;
@@ -33,6 +34,7 @@ use tower::Layer as _;
 
 pub use connections::{Limits, Stop};
 pub use gate::{Callers, GateError};
+pub use metrics::{CODES, Calls, Metrics};
 pub use status::ERROR_DOMAIN;
 pub use tls::{Tls, TlsError, TlsFiles};
 
@@ -44,6 +46,7 @@ use crate::proto::v1::phone_identity_server::PhoneIdentityServer;
 use crate::service::accounts::Accounts;
 use crate::service::admin::Admin;
 use crate::service::sessions::Sessions;
+use crate::trace::Tracer;
 use checks::Checks;
 use edge::EdgeLayer;
 use gate::Gate;
@@ -70,6 +73,10 @@ pub struct Services {
     pub callers: Callers,
     /// By what the operator makes superusers. `None`: not over the network.
     pub operator_key: Option<OperatorKey>,
+    /// What counts connections and calls.
+    pub metrics: Arc<Metrics>,
+    /// What begins traces, if there are any.
+    pub tracer: Option<Tracer>,
 }
 
 /// Where calls come in.
@@ -102,7 +109,7 @@ pub const PHONE_IDENTITY_ADMIN: &str =
 /// Serves all services on `listeners` until `stop` says so, and then until the calls in flight have finished.
 ///
 /// # Errors
-/// When the compiled-in descriptors of the contract cannot be read, or have an RPC that takes no right.
+/// When the compiled-in descriptors of the contract cannot be read or reflected, or have an RPC that takes no right.
 pub async fn serve(
     services: Services,
     health: HealthServer<impl Health>,
@@ -117,6 +124,8 @@ pub async fn serve(
         rules,
         callers,
         operator_key,
+        metrics,
+        tracer,
     } = services;
     let health = health.max_decoding_message_size(MAX_NAME_MESSAGE_BYTES);
     let admin_handlers = PhoneIdentityAdminHandlers {
@@ -160,9 +169,11 @@ pub async fn serve(
     let edge = EdgeLayer::new(
         limits.request_timeout,
         limits.message_bytes,
+        metrics.clone(),
+        tracer,
         checks,
         Gate::new(callers)?,
-    )?;
+    );
     let Listeners {
         calls,
         tls,
@@ -179,13 +190,14 @@ pub async fn serve(
                 connections: limits.connections.min(HEALTH_CONNECTIONS),
                 ..limits.clone()
             };
-            connections::serve(incoming, routes, few, stop.clone()).await;
+            connections::serve(incoming, routes, few, metrics.clone(), stop.clone()).await;
         }
     };
     let calls = connections::serve(
         incoming::incoming(calls, tls),
         edge.layer(routes.prepare()),
         limits.clone(),
+        metrics.clone(),
         stop.clone(),
     );
     tokio::join!(calls, health_only);
@@ -195,9 +207,6 @@ pub async fn serve(
 /// Why serving ended before it was told to.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// The compiled-in contract cannot be read.
-    #[error("the contract cannot be read: {0}")]
-    Descriptors(#[from] prost::DecodeError),
     /// It is not known who may call what.
     #[error(transparent)]
     Gate(#[from] GateError),

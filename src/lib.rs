@@ -13,9 +13,12 @@ pub mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod grpc;
+pub mod histogram;
 pub mod i18n;
 pub mod machine;
+pub mod metrics;
 pub mod proto;
 pub mod service;
 pub mod store;
 pub mod telemetry;
+pub mod trace;

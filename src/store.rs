@@ -11,6 +11,7 @@ pub mod devices;
 mod entity;
 mod error;
 pub mod locks;
+mod metrics;
 mod mysql;
 mod pool;
 mod postgres;
@@ -28,6 +29,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use backup::{BackupError, backup};
 pub use error::StoreError;
+pub use metrics::Snapshot;
 pub use pool::{Affected, Pool, Transaction, Unsynced};
 
 /// Which database, and how patient to be with it.
@@ -124,6 +126,22 @@ impl Store {
     /// When the database cannot be reached, or others write for too long.
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
         Ok(self.writer.begin().await?)
+    }
+
+    /// The pools by their names, and what was counted of each. Servers have one for all that reads and writes.
+    #[must_use]
+    pub fn pools(&self) -> Vec<(&'static str, Snapshot)> {
+        let mut pools = Vec::with_capacity(3);
+        if self.reader.is(&self.writer) {
+            pools.push(("main", self.writer.snapshot()));
+        } else {
+            pools.push(("reader", self.reader.snapshot()));
+            pools.push(("writer", self.writer.snapshot()));
+        }
+        if !self.tail.is(&self.writer) {
+            pools.push(("change_log", self.tail.snapshot()));
+        }
+        pools
     }
 
     /// Asks whether the database answers.

@@ -1,5 +1,6 @@
 //! `serve`: binds, starts, and serves until it is told to end.
 
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -27,12 +28,19 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
             .map(|(health, address)| (Some(health), Some(address)))?,
         None => (None, None),
     };
+    let metrics = match settings.operations.metrics_listen {
+        Some(wanted) => {
+            let (listener, address) = bind(wanted).await?;
+            Some((wanted, address, listener))
+        }
+        None => None,
+    };
     // Before anything can be asked to end, so that an early signal is not lost.
     let cannot_start = |error| Failure::Unusable(format!("cannot start: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot_start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_start)?;
 
-    let app = App::build(settings, Arc::new(SystemClock)).await?;
+    let mut app = App::build(settings, Arc::new(SystemClock)).await?;
     if wanted.port() == 0 {
         println!("listening on {address}");
     }
@@ -42,6 +50,14 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
             println!("listening on {address} for health");
         }
         tracing::info!(%address, "listening for health");
+    }
+    if let Some((wanted, address, listener)) = metrics {
+        if wanted.port() == 0 {
+            // Whoever wanted the first line only may have gone.
+            let _ = writeln!(io::stdout(), "metrics on {address}");
+        }
+        tracing::info!(%address, "listening for metrics");
+        app = app.with_metrics(listener);
     }
     // The first signal ends the service, and a second one the wait for load balancers.
     let (first, second) = (CancellationToken::new(), CancellationToken::new());

@@ -33,7 +33,62 @@ pub enum Subject<'a> {
     Service(Option<&'a str>),
 }
 
+/// The kinds of subjects, for those who count refusals.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SubjectKind {
+    /// [`Subject::SignIn`].
+    Number,
+    /// [`Subject::Taking`].
+    Taking,
+    /// [`Subject::Person`].
+    Person,
+    /// [`Subject::Device`].
+    Device,
+    /// [`Subject::Address`].
+    Address,
+    /// [`Subject::Service`].
+    Service,
+}
+
+impl SubjectKind {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::Number,
+        Self::Taking,
+        Self::Person,
+        Self::Device,
+        Self::Address,
+        Self::Service,
+    ];
+
+    /// What it is called.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Number => "number",
+            Self::Taking => "taking",
+            Self::Person => "person",
+            Self::Device => "device",
+            Self::Address => "address",
+            Self::Service => "service",
+        }
+    }
+}
+
 impl Subject<'_> {
+    /// Of which kind it is.
+    #[must_use]
+    pub fn kind(&self) -> SubjectKind {
+        match self {
+            Self::SignIn(_) => SubjectKind::Number,
+            Self::Taking(_) => SubjectKind::Taking,
+            Self::Person(_) => SubjectKind::Person,
+            Self::Device(_) => SubjectKind::Device,
+            Self::Address(_) => SubjectKind::Address,
+            Self::Service(_) => SubjectKind::Service,
+        }
+    }
+
     /// The name under which attempts are stored: the beginning of a SHA-256. It keeps numbers from being read at a glance,
     /// and nothing more: whoever has the database can try all numbers there are.
     #[must_use]

@@ -16,6 +16,7 @@ use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -30,8 +31,9 @@ use tonic::body::Body;
 use tonic::transport::server::Connected;
 use tower::Service;
 
+use super::metrics::Metrics;
 use calls::{Calls, InFlight, Shared};
-use gauge::Gauge;
+pub(in crate::grpc) use gauge::Gauge;
 use opening::Opening;
 use seldom::Seldom;
 
@@ -109,6 +111,7 @@ pub(super) async fn serve<A, IO, S>(
     incoming: impl Stream<Item = io::Result<A>>,
     service: S,
     limits: Limits,
+    metrics: Arc<Metrics>,
     stop: Stop,
 ) where
     A: Future<Output = io::Result<IO>> + Send + 'static,
@@ -116,7 +119,7 @@ pub(super) async fn serve<A, IO, S>(
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Unpin + Send + 'static,
 {
-    let server = Arc::new(Server::new(service, limits, stop));
+    let server = Arc::new(Server::new(service, limits, metrics.clone(), stop));
     let connections = TaskTracker::new();
     let mut refused = Refused::default();
     {
@@ -135,12 +138,16 @@ pub(super) async fn serve<A, IO, S>(
                 }
                 // Closed at once, so that its client can go to another replica instead of waiting here for nothing.
                 Some(Ok(accepted)) => match server.places.take(1) {
-                    None => refused.tell(server.places.taken()),
+                    None => {
+                        metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
+                        refused.tell(server.places.taken());
+                    }
                     Some(place) => {
                         let server = server.clone();
+                        let counted = metrics.connections().take(1);
                         connections.spawn(async move {
                             server.connection(accepted).await;
-                            drop(place);
+                            drop((place, counted));
                         });
                     }
                 },
@@ -198,7 +205,7 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Unpin + Send + 'static,
 {
-    fn new(service: S, limits: Limits, stop: Stop) -> Self {
+    fn new(service: S, limits: Limits, metrics: Arc<Metrics>, stop: Stop) -> Self {
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
             .max_header_list_size(limits.header_bytes)
@@ -214,6 +221,7 @@ where
             calls: Gauge::new(limits.concurrent_calls),
             bytes: Gauge::new(limits.receive_bytes),
             max_message_bytes: limits.message_bytes,
+            metrics,
         };
         Self {
             places: Gauge::new(limits.connections),

@@ -1,7 +1,6 @@
 //! The outermost layer of a call: its request id, its deadline, its line in the log, and the answers that tonic gives by
 //! itself, which are put into the form that all our errors have.
 
-use std::collections::HashSet;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,25 +8,21 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Request, Response};
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
 use tokio::time::Timeout;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span, field};
 use uuid::Uuid;
 
 use super::checks::Checks;
 use super::gate::Gate;
 use super::metadata::{self, RequestId};
+use super::metrics::{Counted, Metrics, VALIDATE_SESSION};
 use super::status::{self, WireError};
 use crate::i18n::Language;
-use crate::proto::DESCRIPTORS;
-
-/// The path of ValidateSession.
-const VALIDATE_SESSION: &str = "/phone_identity.v1.PhoneIdentity/ValidateSession";
+use crate::trace::{self, Tracer};
 
 const REQUEST_ID: &str = "x-request-id";
 const MAX_REQUEST_ID_LENGTH: usize = 64;
@@ -39,8 +34,10 @@ pub(super) struct EdgeLayer {
     timeout: Duration,
     /// The most bytes of a message.
     max_message_bytes: usize,
-    /// The paths of our RPCs. Any other path is the caller's own text, and is not logged.
-    paths: Arc<HashSet<String>>,
+    /// Counts all calls, and knows the paths of our RPCs. Any other path is the caller's own text, and is not logged.
+    metrics: Arc<Metrics>,
+    /// Begins traces, if there are any.
+    tracer: Option<Tracer>,
     /// Takes the calls of ValidateSession.
     checks: Checks,
     /// Says who may call what.
@@ -48,35 +45,22 @@ pub(super) struct EdgeLayer {
 }
 
 impl EdgeLayer {
-    /// # Errors
-    /// When the compiled-in descriptors cannot be read.
     pub(super) fn new(
         timeout: Duration,
         max_message_bytes: usize,
+        metrics: Arc<Metrics>,
+        tracer: Option<Tracer>,
         checks: Checks,
         gate: Gate,
-    ) -> Result<Self, prost::DecodeError> {
-        let descriptors = FileDescriptorSet::decode(DESCRIPTORS)?;
-        let mut paths = HashSet::new();
-        for file in &descriptors.file {
-            for service in &file.service {
-                for method in &service.method {
-                    paths.insert(format!(
-                        "/{}.{}/{}",
-                        file.package(),
-                        service.name(),
-                        method.name()
-                    ));
-                }
-            }
-        }
-        Ok(Self {
+    ) -> Self {
+        Self {
             timeout,
             max_message_bytes,
-            paths: Arc::new(paths),
+            metrics,
+            tracer,
             checks,
             gate,
-        })
+        }
     }
 }
 
@@ -121,19 +105,29 @@ where
         let language = metadata::language(request.headers());
         let given_id = given_request_id(request.headers());
         let limit = self.layer.max_message_bytes;
+        let tracer = self.layer.tracer.as_ref();
         if path == VALIDATE_SESSION {
+            let trace = tracer.and_then(|tracer| tracer.call(request.headers(), path));
             // The time runs from here, and not from when the task is first polled.
             let checks = self.layer.checks.clone();
             let answer = admitted(self.layer.gate.clone(), request, language, |request| {
                 checks.call(request)
             });
             let answer = tokio::time::timeout(timeout, answer);
-            return Box::pin(check(answer, begun, language, limit, given_id));
+            let counted = self.layer.metrics.begin_check(begun).with_trace(trace.as_ref());
+            let checked = check(answer, counted, trace.clone(), language, limit, given_id);
+            return match trace {
+                None => Box::pin(checked),
+                Some(trace) => Box::pin(async move { trace.current().around(checked).await }),
+            };
         }
-        let is_ours = self.layer.paths.contains(path);
+        let is_ours = self.layer.metrics.is_ours(path);
+        let tracer = tracer.filter(|_| is_ours);
+        let trace = tracer.and_then(|tracer| tracer.call(request.headers(), path));
+        let counted = self.layer.metrics.begin(path, begun).with_trace(trace.as_ref());
         let request_id = given_id.unwrap_or_else(new_request_id);
         let span = if is_ours {
-            tracing::info_span!("call", rpc = &path[1..], request_id)
+            call_span(path, &request_id, trace.as_ref())
         } else {
             tracing::debug_span!("call", request_id)
         };
@@ -159,7 +153,11 @@ where
                 Err(_) => status::of_wire_error(WireError::DeadlineExceeded, language).into_http(),
             };
             let (code, reason) = outcome(response.headers());
-            let microseconds = microseconds_since(begun);
+            let microseconds = microseconds(counted.elapsed());
+            if let Some(kind) = status::throttled_by(&response) {
+                counted.throttled(kind);
+            }
+            counted.end(code);
             if is_ours {
                 tracing::info!(?code, reason, microseconds, "call ended");
             } else {
@@ -168,7 +166,11 @@ where
             set_request_id(&mut response, request_id);
             Ok(response)
         };
-        Box::pin(call.instrument(span))
+        let call = call.instrument(span);
+        match trace {
+            None => Box::pin(call),
+            Some(trace) => Box::pin(async move { trace.current().around(call).await }),
+        }
     }
 }
 
@@ -189,10 +191,11 @@ where
 }
 
 /// ValidateSession, the call that comes with every request to every other service. What goes well is not logged here: the
-/// check engine counts it. It has no span, and a request id only if the caller gave one.
+/// check engine counts it. It has a span only if it is traced, and a request id only if the caller gave one.
 async fn check(
     answer: Timeout<impl Future<Output = Response<Body>>>,
-    begun: Instant,
+    counted: Counted,
+    trace: Option<trace::Call>,
     language: Language,
     limit: usize,
     given_id: Option<String>,
@@ -203,6 +206,7 @@ async fn check(
     };
     // Only what is no answer of the handler has its status here and not in the trailers.
     if !response.headers().contains_key(Status::GRPC_STATUS) {
+        counted.end(Code::Ok);
         if let Some(id) = given_id {
             set_request_id(&mut response, id);
         }
@@ -210,18 +214,36 @@ async fn check(
     }
     response = in_our_words(response, language, limit);
     let request_id = given_id.unwrap_or_else(new_request_id);
-    let span = tracing::info_span!("call", rpc = &VALIDATE_SESSION[1..], request_id);
+    let span = call_span(VALIDATE_SESSION, &request_id, trace.as_ref());
     span.in_scope(|| {
         let (code, reason) = outcome(response.headers());
-        let microseconds = microseconds_since(begun);
+        let microseconds = microseconds(counted.elapsed());
+        counted.end(code);
         tracing::info!(?code, reason, microseconds, "call ended");
     });
     set_request_id(&mut response, request_id);
     Ok(response)
 }
 
-fn microseconds_since(begun: Instant) -> u64 {
-    u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)
+/// The span in which all lines of the log are that belong to a call. If it is traced, they say to which trace they belong.
+fn call_span(path: &str, request_id: &str, trace: Option<&trace::Call>) -> Span {
+    let span = tracing::info_span!(
+        "call",
+        rpc = &path[1..],
+        request_id,
+        trace_id = field::Empty,
+        span_id = field::Empty
+    );
+    if let Some(trace) = trace {
+        let (trace_id, span_id) = trace.ids();
+        span.record("trace_id", trace_id);
+        span.record("span_id", span_id);
+    }
+    span
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn set_request_id(response: &mut Response<Body>, id: String) {

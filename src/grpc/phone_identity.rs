@@ -1,5 +1,7 @@
 //! Service `PhoneIdentity`: each RPC parses its message, calls the service once, and converts the answer.
 
+use std::pin::pin;
+
 use tonic::{Request, Response, Status};
 
 use super::checks::Checked;
@@ -15,6 +17,7 @@ use crate::proto::v1;
 use crate::proto::v1::phone_identity_server::PhoneIdentity;
 use crate::service::accounts::{Accounts, SuperuserMaker};
 use crate::service::sessions::{Actor, Sessions};
+use crate::trace;
 
 /// The handlers of service `PhoneIdentity`.
 pub(super) struct PhoneIdentityHandlers {
@@ -59,9 +62,10 @@ fn device_token(token: Option<&PlainToken>) -> String {
 
 impl PhoneIdentityHandlers {
     async fn actor(&self, call: &Call) -> Result<Actor, Error> {
-        self.sessions
-            .actor(metadata::bearer(&call.headers)?, call.caller.clone())
-            .await
+        let actor = self
+            .sessions
+            .actor(metadata::bearer(&call.headers)?, call.caller.clone());
+        trace::span("sessions.actor", pin!(actor)).await
     }
 
     fn session(&self, session: &Session) -> v1::Session {
@@ -74,7 +78,7 @@ impl PhoneIdentityHandlers {
         request: v1::RegisterRequest,
     ) -> Result<v1::RegisterResponse, Error> {
         let registration = parse::registration(request, &call.caller, &self.rules, &self.accounts).await?;
-        let signed_in = self.accounts.register(registration).await?;
+        let signed_in = trace::span("accounts.register", pin!(self.accounts.register(registration))).await?;
         Ok(v1::RegisterResponse {
             user: Some(convert::user(&signed_in.user)),
             session: Some(self.session(&signed_in.session)),
@@ -89,7 +93,11 @@ impl PhoneIdentityHandlers {
         request: v1::AuthenticateRequest,
     ) -> Result<v1::AuthenticateResponse, Error> {
         let credentials = parse::credentials(request, &call.caller, &self.rules)?;
-        let signed_in = self.accounts.authenticate(credentials).await?;
+        let signed_in = trace::span(
+            "accounts.authenticate",
+            pin!(self.accounts.authenticate(credentials)),
+        )
+        .await?;
         Ok(v1::AuthenticateResponse {
             user: Some(convert::user(&signed_in.user)),
             session: Some(self.session(&signed_in.session)),
@@ -100,10 +108,8 @@ impl PhoneIdentityHandlers {
 
     async fn try_check_session(&self, request: v1::ValidateSessionRequest) -> Result<Checked, Error> {
         let consistency = parse::consistency(request.consistency)?;
-        let known = self
-            .sessions
-            .validate(&request.session_token, consistency)
-            .await?;
+        let validated = self.sessions.validate(&request.session_token, consistency);
+        let known = trace::span("sessions.validate", pin!(validated)).await?;
         Ok(Checked {
             known,
             lifetimes: *self.sessions.lifetimes(),
@@ -121,7 +127,7 @@ impl PhoneIdentityHandlers {
 
     async fn try_list_sessions(&self, call: &Call) -> Result<v1::ListSessionsResponse, Error> {
         let actor = self.actor(call).await?;
-        let sessions = self.sessions.list(&actor).await?;
+        let sessions = trace::span("sessions.list", pin!(self.sessions.list(&actor))).await?;
         Ok(v1::ListSessionsResponse {
             sessions: sessions.iter().map(|session| self.session(session)).collect(),
             current_session_id: actor.session.id.to_string(),
@@ -135,7 +141,11 @@ impl PhoneIdentityHandlers {
     ) -> Result<v1::RevokeSessionsResponse, Error> {
         let actor = self.actor(call).await?;
         let selection = parse::selection(&request, actor.session.id)?;
-        let revoked = self.sessions.revoke_selected(&actor, selection).await?;
+        let revoked = trace::span(
+            "sessions.revoke_selected",
+            pin!(self.sessions.revoke_selected(&actor, selection)),
+        )
+        .await?;
         Ok(v1::RevokeSessionsResponse {
             revoked_count: i32::try_from(revoked).unwrap_or(i32::MAX),
         })
@@ -149,10 +159,8 @@ impl PhoneIdentityHandlers {
         let actor = self.actor(call).await?;
         let (current_password, update) =
             parse::profile_update(request, &self.rules, &self.accounts, &actor.user).await?;
-        let user = self
-            .accounts
-            .update_profile(actor, current_password, update)
-            .await?;
+        let updated = self.accounts.update_profile(actor, current_password, update);
+        let user = trace::span("accounts.update_profile", pin!(updated)).await?;
         Ok(v1::UpdateProfileResponse {
             user: Some(convert::user(&user)),
         })
@@ -165,7 +173,11 @@ impl PhoneIdentityHandlers {
     ) -> Result<v1::DeactivateProfileResponse, Error> {
         let actor = self.actor(call).await?;
         let current_password = parse::current_password(request.current_password)?;
-        self.accounts.deactivate_profile(actor, current_password).await?;
+        trace::span(
+            "accounts.deactivate_profile",
+            pin!(self.accounts.deactivate_profile(actor, current_password)),
+        )
+        .await?;
         Ok(v1::DeactivateProfileResponse {})
     }
 
@@ -176,7 +188,11 @@ impl PhoneIdentityHandlers {
     ) -> Result<v1::DeleteProfileResponse, Error> {
         let actor = self.actor(call).await?;
         let current_password = parse::current_password(request.current_password)?;
-        self.accounts.delete_profile(actor, current_password).await?;
+        trace::span(
+            "accounts.delete_profile",
+            pin!(self.accounts.delete_profile(actor, current_password)),
+        )
+        .await?;
         Ok(v1::DeleteProfileResponse {})
     }
 
@@ -202,10 +218,8 @@ impl PhoneIdentityHandlers {
     ) -> Result<v1::CreateSuperuserResponse, Error> {
         let maker = self.superuser_maker(call).await?;
         let (phone_number, password) = parse::superuser(request, &self.rules, &self.accounts).await?;
-        let user = self
-            .accounts
-            .create_superuser(maker, phone_number, password)
-            .await?;
+        let created = self.accounts.create_superuser(maker, phone_number, password);
+        let user = trace::span("accounts.create_superuser", pin!(created)).await?;
         Ok(v1::CreateSuperuserResponse {
             user: Some(convert::user(&user)),
         })
@@ -241,10 +255,8 @@ impl PhoneIdentity for PhoneIdentityHandlers {
         request: Request<v1::RevokeSessionRequest>,
     ) -> Answer<v1::RevokeSessionResponse> {
         let (call, request) = split(request);
-        let outcome = self
-            .sessions
-            .revoke(&request.session_token, call.caller.clone())
-            .await;
+        let revoked = self.sessions.revoke(&request.session_token, call.caller.clone());
+        let outcome = trace::span("sessions.revoke", pin!(revoked)).await;
         answer(&call, outcome.map(|()| v1::RevokeSessionResponse {}))
     }
 

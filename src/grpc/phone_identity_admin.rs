@@ -1,6 +1,8 @@
 //! Service `PhoneIdentityAdmin`: each RPC looks who asks and whether they may at all, parses its message, calls the service
 //! once, and converts the answer. In this order: whoever may not learns nothing of what was wrong with the request.
 
+use std::pin::pin;
+
 use tonic::Request;
 
 use super::phone_identity::{Answer, Call, answer, split};
@@ -13,6 +15,7 @@ use crate::proto::v1::phone_identity_admin_server::PhoneIdentityAdmin;
 use crate::service::accounts::Accounts;
 use crate::service::admin::{Admin, Administrator, ManagedUser, Whom};
 use crate::service::sessions::Sessions;
+use crate::trace;
 
 /// The handlers of service `PhoneIdentityAdmin`.
 pub(super) struct PhoneIdentityAdminHandlers {
@@ -27,10 +30,10 @@ impl PhoneIdentityAdminHandlers {
     async fn administrator(&self, call: &Call, action: Action) -> Result<Administrator, Error> {
         let actor = self
             .sessions
-            .actor(metadata::bearer(&call.headers)?, call.caller.clone())
-            .await?;
+            .actor(metadata::bearer(&call.headers)?, call.caller.clone());
+        let actor = trace::span("sessions.actor", pin!(actor)).await?;
         let administrator = Administrator::Person(Box::new(actor));
-        self.admin.may(&administrator, action).await?;
+        trace::span("admin.may", pin!(self.admin.may(&administrator, action))).await?;
         Ok(administrator)
     }
 
@@ -41,7 +44,7 @@ impl PhoneIdentityAdminHandlers {
     ) -> Result<v1::ListUsersResponse, Error> {
         let by = self.administrator(call, Action::Read).await?;
         let list = parse::admin::list(&request)?;
-        let page = self.admin.list(&by, list).await?;
+        let page = trace::span("admin.list", pin!(self.admin.list(&by, list))).await?;
         let token = page.end.map(|end| page_token::encode_user(&request, &end));
         Ok(v1::ListUsersResponse {
             users: page.users.iter().map(convert::managed_user).collect(),
@@ -52,7 +55,7 @@ impl PhoneIdentityAdminHandlers {
     async fn try_get_user(&self, call: &Call, request: v1::GetUserRequest) -> Result<ManagedUser, Error> {
         let by = self.administrator(call, Action::Read).await?;
         let whom = parse::admin::whom(&request, &self.rules)?;
-        self.admin.get(&by, Action::Read, &whom).await
+        trace::span("admin.get", pin!(self.admin.get(&by, Action::Read, &whom))).await
     }
 
     async fn try_create_user(
@@ -62,7 +65,7 @@ impl PhoneIdentityAdminHandlers {
     ) -> Result<ManagedUser, Error> {
         let by = self.administrator(call, Action::Create).await?;
         let new = parse::admin::new_user(request, &self.rules, &self.accounts).await?;
-        self.admin.create(by, new).await
+        trace::span("admin.create", pin!(self.admin.create(by, new))).await
     }
 
     async fn try_update_user(
@@ -72,7 +75,7 @@ impl PhoneIdentityAdminHandlers {
     ) -> Result<ManagedUser, Error> {
         let by = self.administrator(call, Action::Update).await?;
         let (id, etag, update) = parse::admin::update(&request)?;
-        self.admin.update(&by, id, &etag, update).await
+        trace::span("admin.update", pin!(self.admin.update(&by, id, &etag, update))).await
     }
 
     async fn try_set_password(
@@ -83,11 +86,19 @@ impl PhoneIdentityAdminHandlers {
         let by = self.administrator(call, Action::SetPassword).await?;
         let id = parse::admin::person(&request.user_id)?;
         // Whether a password may be chosen depends on the number.
-        let person = self.admin.get(&by, Action::SetPassword, &Whom::Id(id)).await?;
+        let person = trace::span(
+            "admin.get",
+            pin!(self.admin.get(&by, Action::SetPassword, &Whom::Id(id))),
+        )
+        .await?;
         let number = &person.user.phone_number;
         let password =
             parse::admin::password(request.new_password, &self.rules, &self.accounts, number).await?;
-        self.admin.set_password(by, id, password).await
+        trace::span(
+            "admin.set_password",
+            pin!(self.admin.set_password(by, id, password)),
+        )
+        .await
     }
 
     async fn try_verify_phone(
@@ -97,7 +108,11 @@ impl PhoneIdentityAdminHandlers {
     ) -> Result<v1::VerifyPhoneResponse, Error> {
         let by = self.administrator(call, Action::VerifyPhone).await?;
         let phones = parse::admin::phones(request)?;
-        let verifications = self.admin.verify_phones(&by, &phones).await?;
+        let verifications = trace::span(
+            "admin.verify_phones",
+            pin!(self.admin.verify_phones(&by, &phones)),
+        )
+        .await?;
         Ok(convert::verifications(&verifications))
     }
 
@@ -108,7 +123,7 @@ impl PhoneIdentityAdminHandlers {
     ) -> Result<v1::RevokeUserSessionsResponse, Error> {
         let by = self.administrator(call, Action::RevokeSessions).await?;
         let id = parse::admin::person(&request.user_id)?;
-        let revoked = self.admin.revoke_sessions(&by, id).await?;
+        let revoked = trace::span("admin.revoke_sessions", pin!(self.admin.revoke_sessions(&by, id))).await?;
         Ok(v1::RevokeUserSessionsResponse {
             revoked_count: i32::try_from(revoked).unwrap_or(i32::MAX),
         })
@@ -121,7 +136,7 @@ impl PhoneIdentityAdminHandlers {
     ) -> Result<ManagedUser, Error> {
         let by = self.administrator(call, Action::Deactivate).await?;
         let id = parse::admin::person(&request.user_id)?;
-        self.admin.deactivate(&by, id).await
+        trace::span("admin.deactivate", pin!(self.admin.deactivate(&by, id))).await
     }
 
     async fn try_reactivate_user(
@@ -131,7 +146,7 @@ impl PhoneIdentityAdminHandlers {
     ) -> Result<ManagedUser, Error> {
         let by = self.administrator(call, Action::Reactivate).await?;
         let id = parse::admin::person(&request.user_id)?;
-        self.admin.reactivate(&by, id).await
+        trace::span("admin.reactivate", pin!(self.admin.reactivate(&by, id))).await
     }
 
     async fn try_delete_user(
@@ -141,7 +156,7 @@ impl PhoneIdentityAdminHandlers {
     ) -> Result<v1::DeleteUserResponse, Error> {
         let by = self.administrator(call, Action::Delete).await?;
         let id = parse::admin::person(&request.user_id)?;
-        self.admin.delete(&by, id).await?;
+        trace::span("admin.delete", pin!(self.admin.delete(&by, id))).await?;
         Ok(v1::DeleteUserResponse {})
     }
 
@@ -152,7 +167,8 @@ impl PhoneIdentityAdminHandlers {
     ) -> Result<v1::ListAuditEventsResponse, Error> {
         let by = self.administrator(call, Action::ReadAudit).await?;
         let parse::admin::Events { filter, before, size } = parse::admin::events(&request)?;
-        let page = self.admin.list_events(&by, &filter, before, size).await?;
+        let listed = self.admin.list_events(&by, &filter, before, size);
+        let page = trace::span("admin.list_events", pin!(listed)).await?;
         let token = page.next.map(|next| page_token::encode_event(&request, next));
         Ok(v1::ListAuditEventsResponse {
             events: page.entries.into_iter().map(convert::audit::event).collect(),

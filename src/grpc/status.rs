@@ -4,13 +4,19 @@
 //! what passes by waiting has a RetryInfo. Faults are logged here, once, and tell the caller nothing.
 
 use std::collections::HashMap;
+use std::error::Error as _;
+use std::sync::Arc;
 use std::time::Duration;
 
+use thiserror::Error;
+
+use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, LocalizedMessage, StatusExt as _};
 
 use crate::domain::password::PasswordError;
 use crate::domain::phone::PhoneError;
+use crate::domain::throttle::SubjectKind;
 use crate::error::{Error, Problem, Violation, chain};
 use crate::i18n::Language;
 use crate::proto::v1::{ErrorReason, ViolationReason};
@@ -53,7 +59,7 @@ pub(super) fn of_error(error: &Error, language: Language) -> Status {
                 .map(|violation| field_violation(violation, language));
             details.set_bad_request(violations.collect::<Vec<_>>());
         }
-        Error::Overloaded { retry_after } | Error::TooManyAttempts { retry_after } => {
+        Error::Overloaded { retry_after } | Error::TooManyAttempts { retry_after, .. } => {
             details.set_retry_info(Some(*retry_after));
         }
         Error::DatabaseUnavailable(_) => {
@@ -63,7 +69,22 @@ pub(super) fn of_error(error: &Error, language: Language) -> Status {
         Error::Internal(_) => tracing::error!(error = chain(error), "internal error"),
         _ => {}
     }
-    Status::with_error_details(code, message, details)
+    let mut status = Status::with_error_details(code, message, details);
+    if let Error::TooManyAttempts { by, .. } = error {
+        status.set_source(Arc::new(Throttled(*by)));
+    }
+    status
+}
+
+/// Of what there were too many attempts: the cause of a status, which is not told to the caller.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("too many attempts by {}", .0.as_str())]
+pub(super) struct Throttled(pub(super) SubjectKind);
+
+/// Of what there were too many attempts, if that is why a call was refused.
+pub(super) fn throttled_by(response: &http::Response<Body>) -> Option<SubjectKind> {
+    let cause = response.extensions().get::<Status>()?.source()?;
+    cause.downcast_ref().map(|Throttled(by)| *by)
 }
 
 fn classify(error: &Error) -> (Code, ErrorReason) {

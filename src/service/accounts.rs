@@ -5,6 +5,7 @@
 //! a change of the password. What follows a hash finishes even if the caller goes away.
 
 mod device;
+mod metrics;
 mod profile;
 mod sign_in;
 
@@ -36,6 +37,8 @@ use crate::error::Error;
 use crate::store::sessions::Selection;
 use crate::store::users::Change;
 use crate::store::{Store, Transaction, audit, changes, locks, sessions, users};
+use crate::trace::Current;
+use metrics::SignIns;
 
 /// The settings that decide how accounts are dealt with.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +68,7 @@ pub struct Accounts {
     pub(super) audit: Audit,
     throttle: Throttle,
     tasks: TaskTracker,
+    sign_ins: Arc<SignIns>,
 }
 
 /// A new account to be.
@@ -146,7 +150,14 @@ impl Accounts {
             audit,
             throttle,
             tasks,
+            sign_ins: Arc::default(),
         }
+    }
+
+    /// How many sign-ins by password ended how, with the name of each outcome.
+    #[must_use]
+    pub fn sign_ins(&self) -> impl IntoIterator<Item = (&'static str, u64)> + use<> {
+        self.sign_ins.counts()
     }
 
     /// Whether a password is among what attackers try first, and so may not be chosen.
@@ -343,7 +354,9 @@ impl Accounts {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let task = self.tasks.spawn(work(self.clone()).in_current_span());
+        let (trace, work) = (Current::here(), work(self.clone()));
+        let work = async move { trace.around(work).await };
+        let task = self.tasks.spawn(work.in_current_span());
         task.await.map_err(Error::internal)?
     }
 

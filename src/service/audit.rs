@@ -18,6 +18,7 @@ use crate::domain::user::UserId;
 use crate::error::Error;
 use crate::store::users::Change;
 use crate::store::{Store, StoreError, Transaction, audit};
+use crate::trace::Current;
 
 /// The most events of a page.
 pub const MAX_PAGE: u32 = 1000;
@@ -85,6 +86,8 @@ impl Audit {
         let event = attempt.refused(refusal, self.clock.now());
         let store = self.store.clone();
         let write = async move { retry(|| async { Ok(audit::insert(store.writer(), &event).await?) }).await };
+        let trace = Current::here();
+        let write = async move { trace.around(write).await };
         let written = self.tasks.spawn(write.in_current_span());
         written.await.map_err(Error::internal)??;
         outcome

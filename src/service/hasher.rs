@@ -30,6 +30,7 @@ use tokio::sync::oneshot;
 
 use crate::domain::password::Password;
 use crate::error::Error;
+use crate::trace::Current;
 use arena::Scheme;
 pub use arena::{MAX_ITERATIONS, MAX_MEMORY_KIB};
 use bound::Bound;
@@ -41,7 +42,7 @@ use pace::Pacer;
 pub use pepper::{PepperError, Peppers};
 use queue::{Queue, Ticket};
 pub use self_test::{checked_engine, time_of_a_hash};
-use worker::{Common, Duty, Job, Reply, Worker};
+use worker::{Common, Duty, Job, Reply, Task, Worker};
 
 /// The least time after which to try again when the queue was full.
 const LEAST_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -148,7 +149,7 @@ pub enum Verdict {
 pub struct Hasher(Arc<Shared>);
 
 struct Shared {
-    queue: Arc<Queue<Job>>,
+    queue: Arc<Queue<Task>>,
     metrics: Arc<Metrics>,
     setup: Setup,
 }
@@ -278,7 +279,8 @@ impl Hasher {
     /// The state of the queue and of all counters.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.0.metrics.snapshot(self.0.queue.depth())
+        let queue = &self.0.queue;
+        self.0.metrics.snapshot(queue.depth(), queue.bound())
     }
 
     /// What the start made of the options.
@@ -298,7 +300,11 @@ impl Hasher {
     async fn run<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, Error> {
         let shared = self.0.as_ref();
         let (reply, answer) = oneshot::channel();
-        let Ok(ticket) = shared.queue.push(job(reply)) else {
+        let task = Task {
+            job: job(reply),
+            trace: Current::here(),
+        };
+        let Ok(ticket) = shared.queue.push(task) else {
             return Err(self.refuse());
         };
         let mut place = Place {

@@ -111,16 +111,17 @@ impl Sessions {
     pub fn new(store: Store, clock: Arc<dyn Clock>, options: Options, changes: ChangeLog) -> Self {
         let freshness = changes.freshness().clone();
         let lookups = Lookups::start(store.clone(), freshness.clone(), options.lookup_queries);
+        let metrics = Metrics::default();
         Self(Arc::new(Shared {
             store,
             clock,
             options,
             changes,
             freshness,
-            cache: Cache::new(options.cache_capacity),
+            cache: Cache::new(options.cache_capacity, metrics.seldom().clone()),
             lookups,
             last_seen: LastSeen::default(),
-            metrics: Metrics::default(),
+            metrics,
         }))
     }
 
@@ -324,6 +325,7 @@ impl Sessions {
             self.0.store.clone(),
             self.0.clock.clone(),
             self.0.freshness.clone(),
+            self.0.metrics.seldom().clone(),
             self.0.options.change_log_patience,
         )
     }
@@ -374,10 +376,16 @@ impl Sessions {
     }
 
     async fn clean_up(&self) {
-        let Shared { store, options, .. } = self.0.as_ref();
+        let Shared {
+            store,
+            options,
+            metrics,
+            ..
+        } = self.0.as_ref();
         let now = self.0.clock.now();
         let cleaned = async {
-            cleanup::remove_ended_sessions(store, &options.lifetimes, now).await?;
+            let alive = cleanup::remove_ended_sessions(store, &options.lifetimes, now).await?;
+            metrics.seldom().set_alive(alive);
             cleanup::prune_changes(store, now).await?;
             cleanup::remove_forgotten_attempts(store, now).await?;
             cleanup::remove_expired_devices(store, now).await

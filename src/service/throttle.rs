@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::retry::retry;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::caller::Caller;
-use crate::domain::throttle::{Delays, Limit, Memory, Subject, SubjectId};
+use crate::domain::throttle::{Delays, Limit, Memory, Subject, SubjectId, SubjectKind};
 use crate::error::{Error, chain};
 use crate::store::attempts::{self, Row};
 use crate::store::{Affected, Store, StoreError, Transaction};
@@ -48,6 +48,14 @@ pub struct Throttle {
     clock: Arc<dyn Clock>,
     limits: Limits,
     refusals: Arc<Cache<SubjectId, Refusal>>,
+}
+
+/// A subject that is counted.
+#[derive(Clone, Copy)]
+struct Limited {
+    subject: SubjectId,
+    kind: SubjectKind,
+    limit: Limit,
 }
 
 /// A subject that has to wait.
@@ -109,7 +117,7 @@ impl Throttle {
         let address = address.map(Subject::Address);
         let service = Subject::Service(caller.service.as_deref());
         let all = subjects.iter().copied().chain(address).chain([service]);
-        self.reserve_all(all.filter_map(|subject| Some((subject.id(), self.limit(&subject)?))))
+        self.reserve_all(all.filter_map(|subject| self.limited(&subject)))
             .await
     }
 
@@ -118,27 +126,28 @@ impl Throttle {
     /// # Errors
     /// Those of [`Self::reserve`].
     pub async fn reserve_only(&self, subject: Subject<'_>) -> Result<Reservation, Error> {
-        self.reserve_all(self.limit(&subject).map(|limit| (subject.id(), limit)))
-            .await
+        self.reserve_all(self.limited(&subject)).await
     }
 
-    fn limit(&self, subject: &Subject<'_>) -> Option<Limit> {
-        match subject {
+    fn limited(&self, subject: &Subject<'_>) -> Option<Limited> {
+        let limit = match subject {
             Subject::SignIn(_) | Subject::Person(_) | Subject::Device(_) => self.limits.number,
             Subject::Taking(_) => self.limits.taking,
             Subject::Address(_) => self.limits.address,
             Subject::Service(_) => self.limits.service,
-        }
+        };
+        Some(Limited {
+            subject: subject.id(),
+            kind: subject.kind(),
+            limit: limit?,
+        })
     }
 
-    async fn reserve_all(
-        &self,
-        subjects: impl IntoIterator<Item = (SubjectId, Limit)>,
-    ) -> Result<Reservation, Error> {
+    async fn reserve_all(&self, subjects: impl IntoIterator<Item = Limited>) -> Result<Reservation, Error> {
         let now = self.clock.now();
         // In the order in which all lock them.
-        let mut subjects: Vec<(SubjectId, Limit)> = subjects.into_iter().collect();
-        subjects.sort_unstable_by_key(|(subject, _)| *subject);
+        let mut subjects: Vec<Limited> = subjects.into_iter().collect();
+        subjects.sort_unstable_by_key(|limited| limited.subject);
         self.refuse_if_known(&subjects, now)?;
         if subjects.is_empty() {
             return Ok(Reservation::default());
@@ -147,20 +156,20 @@ impl Throttle {
         let id = Uuid::new_v4();
         let rows: Vec<Row> = subjects
             .iter()
-            .map(|(subject, limit)| Row {
-                subject: *subject,
+            .map(|limited| Row {
+                subject: limited.subject,
                 inserted_by: id,
-                memory: Memory::of_first(limit, now),
+                memory: Memory::of_first(&limited.limit, now),
             })
             .collect();
         // Who cuts the power has not won many guesses by it.
         let writer = self.store.unsynced_writer();
         let inserted = retry(|| async { Ok(attempts::insert_new(&writer, &rows).await?) });
         if inserted.await? == count_of(&rows) {
-            let reserved = rows.into_iter().zip(&subjects).map(|(row, (_, limit))| Reserved {
+            let reserved = rows.into_iter().zip(&subjects).map(|(row, limited)| Reserved {
                 row,
                 is_new: true,
-                added: limit.recovery,
+                added: limited.limit.recovery,
             });
             return Ok(Reservation(reserved.collect()));
         }
@@ -172,15 +181,15 @@ impl Throttle {
     async fn reserve_remembered(
         &self,
         id: Uuid,
-        subjects: &[(SubjectId, Limit)],
+        subjects: &[Limited],
         now: Timestamp,
     ) -> Result<Reservation, Error> {
         let tx = self.store.begin().await?;
-        let ids: Vec<SubjectId> = subjects.iter().map(|(subject, _)| *subject).collect();
+        let ids: Vec<SubjectId> = subjects.iter().map(|limited| limited.subject).collect();
         let rows = attempts::lock(&tx, &ids).await?;
         let mut reserved = Vec::with_capacity(subjects.len());
-        let mut refused = None;
-        for (subject, limit) in subjects {
+        let mut refused: Option<(Duration, SubjectKind)> = None;
+        for Limited { subject, kind, limit } in subjects {
             let row = rows.iter().find(|row| row.subject == *subject).copied();
             let of_first = Row {
                 subject: *subject,
@@ -201,7 +210,9 @@ impl Throttle {
                     }),
                     Err(wait) => {
                         self.remember_refusal(*subject, now, wait);
-                        refused = refused.max(Some(wait));
+                        if refused.is_none_or(|(longest, _)| wait > longest) {
+                            refused = Some((wait, *kind));
+                        }
                     }
                 },
                 // Given back, or removed, since the first statement.
@@ -218,7 +229,7 @@ impl Throttle {
                 None => {}
             }
         }
-        if let Some(retry_after) = refused {
+        if let Some((retry_after, by)) = refused {
             // What the first statement has reserved is given back, and nothing else has been written but what this
             // transaction has added, which is rolled back or given back, too.
             let written: Vec<Reserved> = reserved.into_iter().filter(|one| one.is_new).collect();
@@ -226,7 +237,7 @@ impl Throttle {
                 self.give_back_in(&tx, &Reservation(written)).await?;
                 tx.commit().await?;
             }
-            return Err(Error::TooManyAttempts { retry_after });
+            return Err(Error::TooManyAttempts { retry_after, by });
         }
         for one in reserved.iter().filter(|one| !one.is_new) {
             attempts::update(&tx, one.row.subject, &one.row.memory).await?;
@@ -330,14 +341,14 @@ impl Throttle {
     }
 
     /// Refuses at once what was refused a moment ago.
-    fn refuse_if_known(&self, subjects: &[(SubjectId, Limit)], now: Timestamp) -> Result<(), Error> {
-        let waits = subjects.iter().filter_map(|(subject, _)| {
-            let refusal = self.refusals.get(subject)?;
+    fn refuse_if_known(&self, subjects: &[Limited], now: Timestamp) -> Result<(), Error> {
+        let waits = subjects.iter().filter_map(|limited| {
+            let refusal = self.refusals.get(&limited.subject)?;
             let wait = (refusal.until - now).to_std().ok()?;
-            (now < refusal.known_until && !wait.is_zero()).then_some(wait)
+            (now < refusal.known_until && !wait.is_zero()).then_some((wait, limited.kind))
         });
-        match waits.max() {
-            Some(retry_after) => Err(Error::TooManyAttempts { retry_after }),
+        match waits.max_by_key(|(wait, _)| *wait) {
+            Some((retry_after, by)) => Err(Error::TooManyAttempts { retry_after, by }),
             None => Ok(()),
         }
     }

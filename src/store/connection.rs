@@ -30,6 +30,15 @@ impl Server {
         }
     }
 
+    /// Its name in the semantic conventions of OpenTelemetry. (MariaDB and MySQL are told apart by nobody here.)
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(..) => "postgresql",
+            Self::MySql(..) => "mysql",
+        }
+    }
+
     pub(super) async fn connect(&self) -> Result<Connection, DbErr> {
         let (connected, session) = match self {
             Self::Sqlite(options) => (options.connect().await.map(Connection::Sqlite), &[][..]),

@@ -74,10 +74,29 @@ impl From<DbErr> for Error {
 
 /// What a failure means for whoever asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kind {
+pub(super) enum Kind {
     Conflict,
     Unavailable,
     Fault,
+}
+
+impl Kind {
+    /// All of them, in the order of their numbers.
+    pub(super) const ALL: [Self; 3] = [Self::Conflict, Self::Unavailable, Self::Fault];
+
+    /// What a failure is.
+    pub(super) fn of(error: &DbErr) -> Self {
+        kind(error)
+    }
+
+    /// What it is called.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::Unavailable => "unavailable",
+            Self::Fault => "fault",
+        }
+    }
 }
 
 fn kind(error: &DbErr) -> Kind {

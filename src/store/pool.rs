@@ -27,7 +27,9 @@ use tokio::time::{Instant, timeout};
 pub use transaction::{Affected, Transaction};
 
 use super::connection::{Connection, Server, from_sqlx, is_broken};
+use super::metrics::{Metrics, Snapshot};
 use super::{Options, StoreError};
+use crate::trace::{Current, What};
 
 /// How long a connection may take to show that it is alive, and to be closed.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
@@ -68,6 +70,7 @@ struct Shared {
     /// How long to wait for a statement. `None`: there is nothing between us and the database, and its connections live
     /// as long as we do.
     patience: Option<Duration>,
+    metrics: Metrics,
 }
 
 struct Idle {
@@ -95,6 +98,7 @@ impl Pool {
             idle: Mutex::default(),
             acquire_timeout: options.acquire_timeout,
             patience: is_far.then_some(options.statement_timeout + MARGIN),
+            metrics: Metrics::default(),
         }))
     }
 
@@ -118,7 +122,7 @@ impl Pool {
     pub(super) async fn ping(&self) -> Result<(), DbErr> {
         self.lease()
             .await?
-            .run(async |connection| connection.ping().await)
+            .run("PING", async |connection| connection.ping().await)
             .await
     }
 
@@ -134,6 +138,19 @@ impl Pool {
         Ok(())
     }
 
+    /// What was counted since the start, and how many connections there are now.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let pool = &self.0;
+        let size = usize::try_from(pool.size).unwrap_or(usize::MAX);
+        let used = size.saturating_sub(pool.permits.available_permits());
+        pool.metrics.snapshot(used, pool.idle().len())
+    }
+
+    /// Whether this is the same pool as another.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Takes the place of a connection, as whoever uses one does.
     #[cfg(test)]
     pub(crate) async fn occupy(&self) -> OwnedSemaphorePermit {
@@ -142,9 +159,12 @@ impl Pool {
 
     /// Waits for a connection, which may have to be opened.
     async fn lease(&self) -> Result<Lease, DbErr> {
-        timeout(self.0.acquire_timeout, self.lease_whenever())
+        let asked = Instant::now();
+        let lease = timeout(self.0.acquire_timeout, self.lease_whenever())
             .await
-            .map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?
+            .unwrap_or(Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)));
+        self.0.metrics.waited(asked.elapsed());
+        lease.inspect_err(|error| self.0.metrics.failed(error))
     }
 
     async fn lease_whenever(&self) -> Result<Lease, DbErr> {
@@ -156,6 +176,7 @@ impl Pool {
             opened,
             is_synced,
             standing: Standing::Good,
+            trace: None,
             pool: pool.clone(),
             permit: Some(permit),
         };
@@ -233,6 +254,8 @@ struct Lease {
     /// Whether the connection is as [`SYNCED`] makes it. It is so for all statements but those that need not be.
     is_synced: bool,
     standing: Standing,
+    /// The transaction that it is for. `None`: what is done with it belongs to whoever does it.
+    trace: Option<Current>,
     pool: Arc<Shared>,
     /// `None`: it has gone on with the connection.
     permit: Option<OwnedSemaphorePermit>,
@@ -242,14 +265,25 @@ impl Lease {
     /// Does something with the connection, which is closed if it does not get over it.
     async fn run<T>(
         &mut self,
+        operation: &'static str,
         work: impl AsyncFnOnce(&mut Connection) -> Result<T, DbErr>,
     ) -> Result<T, DbErr> {
+        let here = self.trace.clone().unwrap_or_else(Current::here);
+        let system = self.pool.server.name();
+        let span = here.child(operation, What::Statement { system, operation });
         let Some(connection) = &mut self.connection else {
             return Err(lost("the connection to the database was lost before"));
         };
         let standing = mem::replace(&mut self.standing, Standing::Unknown);
         let outcome = within(self.pool.patience, work(connection)).await;
         self.standing = standing;
+        if let Err(error) = &outcome {
+            self.pool.metrics.failed(error);
+            if let Some(span) = &span {
+                span.fail();
+            }
+        }
+        drop(span);
         if outcome.as_ref().is_err_and(is_broken) {
             self.connection = None;
             self.pool.distrust();
@@ -263,11 +297,12 @@ impl Lease {
         mut statement: Statement,
         work: impl AsyncFnOnce(&mut Connection, Statement) -> Result<T, DbErr>,
     ) -> Result<T, DbErr> {
+        let operation = operation_of(&statement.sql);
         if !self.is_synced {
             statement.sql.insert_str(0, SYNCED);
         }
         let outcome = self
-            .run(async |connection| work(connection, statement).await)
+            .run(operation, async |connection| work(connection, statement).await)
             .await;
         self.is_synced |= outcome.is_ok();
         outcome
@@ -282,11 +317,12 @@ impl Lease {
     }
 
     async fn execute_unsynced(&mut self, mut statement: Statement) -> Result<ExecResult, DbErr> {
+        let operation = operation_of(&statement.sql);
         if statement.db_backend == DbBackend::Sqlite && self.is_synced {
             statement.sql.insert_str(0, UNSYNCED);
             self.is_synced = false;
         }
-        self.run(async |connection| connection.execute(statement).await)
+        self.run(operation, async |connection| connection.execute(statement).await)
             .await
     }
 
@@ -304,6 +340,18 @@ impl Lease {
     async fn query_all(&mut self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         self.run_synced(statement, Connection::query_all).await
     }
+}
+
+/// What a statement does, by its first word. BEGIN may go before it, with which a transaction of SQLite begins.
+fn operation_of(sql: &str) -> &'static str {
+    const OPERATIONS: [&str; 10] = [
+        "SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "BEGIN", "START", "COMMIT", "ROLLBACK", "PING",
+    ];
+    let sql = sql.strip_prefix("BEGIN IMMEDIATE; ").unwrap_or(sql).trim_start();
+    OPERATIONS
+        .into_iter()
+        .find(|operation| sql.starts_with(operation))
+        .unwrap_or("OTHER")
 }
 
 impl Drop for Lease {

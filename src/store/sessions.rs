@@ -301,12 +301,14 @@ async fn find_older(
 pub struct EndedPage {
     /// The sessions that had ended.
     pub ended: Vec<SessionId>,
+    /// How many were alive at the end of the grace.
+    pub alive: u64,
     /// The last session that was looked at. `None`: there are no more.
     pub last: Option<SessionId>,
 }
 
-/// Looks at the next `limit` sessions in the order of their ids, and says which had ended by themselves at a time. This
-/// reads a bounded piece of the table, without an index that every use of a session would have to move.
+/// Looks at the next `limit` sessions in the order of their ids, and says which had ended by themselves at a time, and
+/// how many were alive [`ENDED_GRACE`] later. This reads a bounded piece of the table, without an index that every use of a session would have to move.
 ///
 /// # Errors
 /// When the database fails.
@@ -329,7 +331,12 @@ pub async fn find_ended(
     let ended = rows.iter().filter(|(_, expires_at, last_seen_at)| {
         *expires_at <= time || *last_seen_at <= time - lifetimes.idle
     });
+    let now = time + ENDED_GRACE;
+    let alive = rows
+        .iter()
+        .filter(|(_, expires_at, last_seen_at)| *expires_at > now && *last_seen_at > now - lifetimes.idle);
     Ok(EndedPage {
+        alive: u64::try_from(alive.count()).unwrap_or(u64::MAX),
         ended: ended.map(|(id, ..)| SessionId(*id)).collect(),
         last: rows.last().map(|(id, ..)| SessionId(*id)),
     })

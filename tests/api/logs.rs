@@ -13,11 +13,11 @@ use crate::support::{
 
 const PHONE_NUMBER: &str = "+998901234567";
 const NEW_PHONE_NUMBER: &str = "+998712345678";
-const SUPERUSER: &str = "+998931112233";
+pub(crate) const SUPERUSER: &str = "+998931112233";
 const OPERATOR_KEY: &str = "operator-key-of-thirty-two-characters-or-more";
 
 /// Calls every RPC, well and badly, and gives the tokens that were made.
-async fn every_rpc(server: &ServerProcess) -> Vec<String> {
+pub(crate) async fn every_rpc(server: &ServerProcess) -> Vec<String> {
     let mut client = connect(server.address).await;
     let first = client
         .register(registration(PHONE_NUMBER, PASSWORD))
@@ -281,7 +281,7 @@ async fn break_password_of_everybody(place: &Place) {
         .unwrap();
 }
 
-fn assert_tells_nothing(log: &str, tokens: &[String]) {
+pub(crate) fn assert_tells_nothing(log: &str, tokens: &[String]) {
     for number in [PHONE_NUMBER, NEW_PHONE_NUMBER, SUPERUSER] {
         // The last seven digits are more than the mask shows, and stand in every way of writing the number.
         assert!(

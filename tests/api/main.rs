@@ -1,6 +1,6 @@
 //! The service as its callers see it: the generated client over a real connection, each test on its own server and
 //! database, which is of the backend that `TEST_DATABASE` names (SQLite). One file an RPC; `access`, `hashing`, `races`, `wire`,
-//! `logs`, `process`, `shutdown`, `commands`, `replicas` and `network` are about all of them.
+//! `logs`, `metrics`, `traces`, `healthcheck`, `process`, `shutdown`, `commands`, `replicas` and `network` are about all of them.
 
 #![allow(
     clippy::expect_used,
@@ -19,8 +19,10 @@ mod create_superuser;
 mod deactivate_profile;
 mod delete_profile;
 mod hashing;
+mod healthcheck;
 mod list_sessions;
 mod logs;
+mod metrics;
 mod migrations;
 mod network;
 mod process;
@@ -35,6 +37,7 @@ mod shutdown;
 mod sqlite;
 mod support;
 mod throttle;
+mod traces;
 mod update_profile;
 mod upgrades;
 mod validate_session;

@@ -2,7 +2,9 @@
 
 pub(crate) mod binary;
 pub(crate) mod certificates;
+pub(crate) mod collector;
 pub(crate) mod database;
+pub(crate) mod http;
 pub(crate) mod native;
 pub(crate) mod people;
 pub(crate) mod place;

@@ -12,6 +12,7 @@
     reason = "a test"
 )]
 
+mod metrics;
 mod server;
 mod shell;
 mod tables;

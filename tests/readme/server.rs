@@ -24,7 +24,12 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the binary on a free port, and waits for it to print which.
     pub(crate) fn start() -> Self {
-        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), "server.log", &[])
+        Self::start_with(&[])
+    }
+
+    /// As [`Self::start`], with these flags, too.
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), "server.log", flags)
     }
 
     /// Starts another one in the same folder, on the same database, where callers need a service key.
@@ -52,14 +57,19 @@ impl Server {
             child,
             stdout,
         };
-        let mut line = String::new();
-        server.stdout.read_line(&mut line).unwrap();
-        server.address = line
-            .trim_end()
-            .strip_prefix("listening on ")
-            .unwrap_or_else(|| panic!("no address in {line:?}; {}", fs::read_to_string(&log).unwrap()))
-            .to_owned();
+        server.address = server.printed("listening on ");
         server
+    }
+
+    /// The rest of the next line that the process prints.
+    pub(crate) fn printed(&mut self, before: &str) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        let log = || fs::read_to_string(self.folder.path().join("server.log")).unwrap();
+        line.trim_end()
+            .strip_prefix(before)
+            .unwrap_or_else(|| panic!("no {before:?} in {line:?}; {}", log()))
+            .to_owned()
     }
 
     /// The working directory of the process, with its database.

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use phone_identity::domain::access::Right;
 use phone_identity::domain::audit::Action;
+use phone_identity::metrics::FAMILIES;
 
 use crate::server::BINARY;
 use crate::{bless, is_blessing, read};
@@ -66,6 +67,17 @@ fn the_rights_are_those_of_the_gate() {
         table.push_str(&format!("| `{}` | {} |\n", right.as_str(), rpcs.join(", ")));
     }
     table.push_str("| `all` | All of them, and those of later versions |\n");
+    assert_shown(&table);
+}
+
+#[test]
+fn the_metrics_are_those_that_are_scraped() {
+    let mut table = "| Name | Kind | Labels | Meaning |\n|---|---|---|---|\n".to_owned();
+    for family in FAMILIES {
+        let labels: Vec<_> = family.labels.iter().map(|label| format!("`{label}`")).collect();
+        let (name, kind, labels) = (family.name, family.kind.as_str(), labels.join(", "));
+        table.push_str(&format!("| `{name}` | {kind} | {labels} | {} |\n", family.help));
+    }
     assert_shown(&table);
 }
 

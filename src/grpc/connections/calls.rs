@@ -13,9 +13,11 @@ use std::task::{Context, Poll, ready};
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 use tonic::body::Body;
 use tower::Service;
 
+use super::super::metrics::Metrics;
 use super::super::{metadata, status};
 use super::body::{Answer, Received};
 use super::gauge::{Gauge, Taken};
@@ -40,6 +42,8 @@ pub(super) struct Shared {
     pub(super) bytes: Gauge,
     /// The most bytes of a message.
     pub(super) max_message_bytes: usize,
+    /// What is refused here is counted here: the edge does not see it.
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// The calls of one connection.
@@ -165,6 +169,9 @@ where
         let bytes = header_bytes(request.headers());
         let Some(place) = self.in_flight.begin(&self.shared, is_stream, bytes) else {
             tracing::debug!("call refused: there are too many");
+            self.shared
+                .metrics
+                .refused(request.uri().path(), Code::Unavailable);
             let refusal = status::of_wire_error(WireError::Overloaded, language).into_http();
             return Answering::Refused(Some(refusal));
         };
@@ -236,6 +243,7 @@ mod tests {
             calls: Gauge::new(calls),
             bytes: Gauge::new(bytes),
             max_message_bytes: 64 * 1024,
+            metrics: Arc::new(Metrics::of_nothing()),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Cheap to clone; all clones are about the same thing. Nobody waits for it: there is enough or there is not.
 #[derive(Clone, Debug)]
-pub(super) struct Gauge(Arc<Inner>);
+pub(in crate::grpc) struct Gauge(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -14,7 +14,7 @@ struct Inner {
 }
 
 impl Gauge {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(in crate::grpc) fn new(limit: usize) -> Self {
         Self(Arc::new(Inner {
             limit,
             taken: AtomicUsize::new(0),
@@ -22,7 +22,7 @@ impl Gauge {
     }
 
     /// Takes `amount` until the answer is dropped. `None`: there is not that much left.
-    pub(super) fn take(&self, amount: usize) -> Option<Taken> {
+    pub(in crate::grpc) fn take(&self, amount: usize) -> Option<Taken> {
         let before = self.0.taken.fetch_add(amount, Ordering::Relaxed);
         // What was added is given back by the drop in any case.
         let taken = Taken {
@@ -33,19 +33,19 @@ impl Gauge {
     }
 
     /// Whether nearly all is taken.
-    pub(super) fn is_nearly_used_up(&self) -> bool {
+    pub(in crate::grpc) fn is_nearly_used_up(&self) -> bool {
         self.taken() > self.0.limit - self.0.limit / 10
     }
 
     /// How much is taken now.
-    pub(super) fn taken(&self) -> usize {
+    pub(in crate::grpc) fn taken(&self) -> usize {
         self.0.taken.load(Ordering::Relaxed)
     }
 }
 
 /// A part that is taken, and given back when this is dropped.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(in crate::grpc) struct Taken {
     gauge: Gauge,
     amount: usize,
 }

@@ -72,6 +72,7 @@ impl Accounts {
         if let Err(Error::InvalidCredentials) = outcome {
             sleep_until(came + self.policy.failed_sign_in_time).await;
         }
+        self.sign_ins.note(&outcome);
         outcome
     }
 

@@ -3,23 +3,41 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::histogram::{Histogram, Times};
+
 /// The upper bounds of the buckets of waits, in microseconds, each included. What waited longer is in one more bucket.
 pub const WAIT_BOUNDS_MICROSECONDS: [u64; 13] = [
     100, 500, 1_000, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
     5_000_000,
 ];
 
-const BUCKETS: usize = WAIT_BOUNDS_MICROSECONDS.len() + 1;
+/// The upper bounds of the buckets of hashes, in microseconds, each included.
+const HASH_BOUNDS_MICROSECONDS: [u64; 11] = [
+    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+];
 
 /// The counters. They only grow.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Metrics {
     pub(super) completed: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) dropped: AtomicU64,
     pub(super) rescued: AtomicU64,
-    waits: [AtomicU64; BUCKETS],
-    wait_microseconds: AtomicU64,
+    waits: Histogram,
+    hashes: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            completed: AtomicU64::default(),
+            refused: AtomicU64::default(),
+            dropped: AtomicU64::default(),
+            rescued: AtomicU64::default(),
+            waits: Histogram::new(&WAIT_BOUNDS_MICROSECONDS),
+            hashes: Histogram::new(&HASH_BOUNDS_MICROSECONDS),
+        }
+    }
 }
 
 /// The state of the queue and of all counters. Read one after the other, so they may differ by what happens meanwhile.
@@ -27,6 +45,8 @@ pub(super) struct Metrics {
 pub struct Snapshot {
     /// How many jobs wait now.
     pub depth: usize,
+    /// How many may wait now.
+    pub limit: usize,
     /// How many passwords were hashed or checked.
     pub completed: u64,
     /// How many calls were refused since the queue was full.
@@ -35,11 +55,10 @@ pub struct Snapshot {
     pub dropped: u64,
     /// How many jobs were taken by the thread of ordinary priority, since they had waited for too long.
     pub rescued: u64,
-    /// How many of the jobs that were taken had waited how long: a count for each of [`WAIT_BOUNDS_MICROSECONDS`] and one
-    /// for all beyond. They are not cumulative.
-    pub waits: [u64; BUCKETS],
-    /// How long all of them together had waited, in microseconds.
-    pub wait_microseconds: u64,
+    /// How long the jobs that were taken had waited.
+    pub waits: Times,
+    /// How long it took to hash or check a password, without the wait.
+    pub hashes: Times,
 }
 
 impl Metrics {
@@ -48,41 +67,24 @@ impl Metrics {
     }
 
     pub(super) fn waited(&self, time: Duration) {
-        let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let bucket = WAIT_BOUNDS_MICROSECONDS.partition_point(|bound| *bound < microseconds);
-        self.waits[bucket].fetch_add(1, Ordering::Relaxed);
-        self.wait_microseconds.fetch_add(microseconds, Ordering::Relaxed);
+        self.waits.note(time);
     }
 
-    pub(super) fn snapshot(&self, depth: usize) -> Snapshot {
+    pub(super) fn hashed(&self, time: Duration) {
+        self.hashes.note(time);
+    }
+
+    pub(super) fn snapshot(&self, depth: usize, limit: usize) -> Snapshot {
         let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         Snapshot {
             depth,
+            limit,
             completed: read(&self.completed),
             refused: read(&self.refused),
             dropped: read(&self.dropped),
             rescued: read(&self.rescued),
-            waits: std::array::from_fn(|bucket| read(&self.waits[bucket])),
-            wait_microseconds: read(&self.wait_microseconds),
+            waits: self.waits.times(),
+            hashes: self.hashes.times(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wait_is_counted_in_the_first_bucket_that_holds_it() {
-        let metrics = Metrics::default();
-        for microseconds in [0, 100, 101, 5_000_000, 5_000_001, 3_600_000_000] {
-            metrics.waited(Duration::from_micros(microseconds));
-        }
-        let snapshot = metrics.snapshot(7);
-        assert_eq!(snapshot.depth, 7);
-        let mut expected = [0; BUCKETS];
-        (expected[0], expected[1], expected[12], expected[13]) = (2, 1, 1, 2);
-        assert_eq!(snapshot.waits, expected);
-        assert_eq!(snapshot.wait_microseconds, 3_610_000_202);
     }
 }

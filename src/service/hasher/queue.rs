@@ -147,6 +147,11 @@ impl<T> Queue<T> {
         }
     }
 
+    /// How many jobs may wait.
+    pub(super) fn bound(&self) -> usize {
+        self.bound.load(Ordering::Relaxed)
+    }
+
     /// How many jobs wait.
     pub(super) fn depth(&self) -> usize {
         self.depth.load(Ordering::Relaxed)

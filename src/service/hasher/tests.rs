@@ -150,7 +150,11 @@ async fn a_full_queue_refuses_at_once_and_a_caller_that_goes_makes_room() {
     next.await.unwrap();
     let counted = hasher.snapshot();
     assert_eq!((counted.depth, counted.completed, counted.rescued), (0, 1, 0));
-    assert_eq!(counted.waits.iter().sum::<u64>(), 1, "the other was not taken");
+    assert_eq!(
+        counted.waits.counts.iter().sum::<u64>(),
+        1,
+        "the other was not taken"
+    );
 }
 
 /// What a thread does when its caller goes between the taking and the hashing.
@@ -171,11 +175,15 @@ fn a_job_whose_caller_has_gone_is_not_hashed() {
     });
     let (reply, answer) = oneshot::channel();
     let password = password("correct horse");
-    assert!(common.queue.push(Job::Hash { password, reply }).is_ok());
+    let task = Task {
+        job: Job::Hash { password, reply },
+        trace: Current::default(),
+    };
+    assert!(common.queue.push(task).is_ok());
     drop(answer);
     common.queue.close();
     Worker::new(common.clone()).run(Duty::InTurn);
-    let counted = common.metrics.snapshot(0);
+    let counted = common.metrics.snapshot(0, 0);
     assert_eq!((counted.completed, counted.dropped), (0, 1));
 }
 

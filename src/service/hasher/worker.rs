@@ -22,6 +22,7 @@ use super::pace::Pacer;
 use super::queue::{Queue, Taken};
 use super::{HashError, Verdict};
 use crate::domain::password::Password;
+use crate::trace::{Current, What};
 
 /// The lowest priority of an ordinary thread that Linux has.
 #[cfg(target_os = "linux")]
@@ -46,6 +47,12 @@ pub(super) enum Job {
     },
 }
 
+/// A job, and the trace that it belongs to.
+pub(super) struct Task {
+    pub(super) job: Job,
+    pub(super) trace: Current,
+}
+
 /// Which jobs a thread takes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Duty {
@@ -57,7 +64,7 @@ pub(super) enum Duty {
 
 /// What all threads share.
 pub(super) struct Common {
-    pub(super) queue: Arc<Queue<Job>>,
+    pub(super) queue: Arc<Queue<Task>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) engine: Engine,
     pub(super) scheme: Scheme,
@@ -100,7 +107,7 @@ impl Worker {
         }
     }
 
-    fn take(&self, duty: Duty) -> Option<Taken<Job>> {
+    fn take(&self, duty: Duty) -> Option<Taken<Task>> {
         let Common {
             queue,
             metrics,
@@ -116,10 +123,12 @@ impl Worker {
             Duty::Rescue(age) => queue.take_aged(age).inspect(|_| Metrics::add(&metrics.rescued)),
         }?;
         metrics.waited(taken.waited);
+        taken.job.trace.ended("hash queue", taken.waited);
         Some(taken)
     }
 
-    fn work(&mut self, job: Job) {
+    fn work(&mut self, Task { job, trace }: Task) {
+        let _span = trace.child("hash", What::Work);
         let common = self.common.clone();
         let (completed, scheme) = (&common.metrics.completed, &common.scheme);
         match job {
@@ -152,9 +161,11 @@ impl Worker {
         let begun = Instant::now();
         let result = work(&mut self.arena);
         if let Some(counter) = counter {
+            let took = begun.elapsed();
+            self.common.metrics.hashed(took);
             Metrics::add(counter);
             if let Some(bound) = &self.common.bound {
-                bound.took(begun.elapsed());
+                bound.took(took);
                 self.common.queue.set_bound(bound.jobs());
             }
         }

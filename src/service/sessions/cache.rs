@@ -5,10 +5,11 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use quick_cache::UnitWeighter;
-use quick_cache::sync::{Cache as QuickCache, DefaultLifecycle};
+use quick_cache::sync::Cache as QuickCache;
+use quick_cache::{Lifecycle, UnitWeighter};
 
 use super::freshness::Position;
+use super::metrics::Seldom;
 use crate::clock::Timestamp;
 use crate::domain::session::Session;
 use crate::domain::token::TokenHash;
@@ -67,18 +68,33 @@ impl KnownSession {
 
 /// A bounded number of sessions. What is asked for least makes room (S3-FIFO).
 pub(super) struct Cache {
-    sessions: QuickCache<TokenHash, Arc<KnownSession>, UnitWeighter, BuildHasherDefault<Sha256Hasher>>,
+    sessions:
+        QuickCache<TokenHash, Arc<KnownSession>, UnitWeighter, BuildHasherDefault<Sha256Hasher>, Evictions>,
+}
+
+/// Counts the sessions that make room.
+#[derive(Clone)]
+struct Evictions(Arc<Seldom>);
+
+impl Lifecycle<TokenHash, Arc<KnownSession>> for Evictions {
+    /// What was evicted, so that it is freed after the cache is unlocked. Each has the same weight, so it is one at most.
+    type RequestState = Option<Arc<KnownSession>>;
+
+    fn on_evict(&self, evicted: &mut Self::RequestState, _: TokenHash, session: Arc<KnownSession>) {
+        self.0.evictions.fetch_add(1, Ordering::Relaxed);
+        *evicted = Some(session);
+    }
 }
 
 impl Cache {
     /// Room for so many sessions.
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(super) fn new(capacity: usize, metrics: Arc<Seldom>) -> Self {
         let sessions = QuickCache::with(
             capacity,
             u64::try_from(capacity).unwrap_or(u64::MAX),
             UnitWeighter,
             BuildHasherDefault::default(),
-            DefaultLifecycle::default(),
+            Evictions(metrics),
         );
         Self { sessions }
     }

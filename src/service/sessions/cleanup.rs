@@ -18,15 +18,15 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How long the change log goes back.
 const CHANGES_KEPT: Duration = Duration::from_hours(24);
 
-/// Goes once through all sessions and removes those that have ended.
+/// Goes once through all sessions, removes those that have ended, and says how many are alive.
 pub(super) async fn remove_ended_sessions(
     store: &Store,
     lifetimes: &Lifetimes,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
     let time = now - sessions::ENDED_GRACE;
     let mut after = None;
-    let mut removed = 0;
+    let (mut removed, mut alive) = (0, 0);
     loop {
         let page = sessions::find_ended(store.reader(), after, PAGE, lifetimes, time).await?;
         if !page.ended.is_empty() {
@@ -34,6 +34,7 @@ pub(super) async fn remove_ended_sessions(
             removed += sessions::delete_ended(&tx, &page.ended, lifetimes, time).await?;
             tx.commit().await?;
         }
+        alive += page.alive;
         if page.last.is_none() {
             break;
         }
@@ -43,7 +44,7 @@ pub(super) async fn remove_ended_sessions(
     if removed > 0 {
         tracing::info!(removed, "ended sessions removed");
     }
-    Ok(())
+    Ok(alive)
 }
 
 /// Removes the entries of the change log that are too old for anybody to read.

@@ -18,6 +18,7 @@ use crate::domain::user::User;
 use crate::error::Error;
 use crate::store::sessions::{self, MAX_TOKENS};
 use crate::store::{Store, StoreError};
+use crate::trace::Current;
 
 /// How many may stand in the line: as many as some hundred queries take, which is less than a second of work.
 const LINE: usize = 16 * 1024;
@@ -30,6 +31,8 @@ type Answer = Result<Option<Arc<KnownSession>>, StoreError>;
 struct Question {
     token: TokenHash,
     answer: oneshot::Sender<Answer>,
+    /// A query that is shared belongs to the first trace of those who share it.
+    trace: Current,
 }
 
 /// The line of those who ask.
@@ -53,7 +56,11 @@ impl Lookups {
     pub(super) async fn find(&self, token: TokenHash) -> Result<Option<Arc<KnownSession>>, Error> {
         let (answer, answered) = oneshot::channel();
         self.line
-            .try_send(Question { token, answer })
+            .try_send(Question {
+                token,
+                answer,
+                trace: Current::here(),
+            })
             .map_err(|_| Error::Overloaded {
                 retry_after: RETRY_AFTER,
             })?;
@@ -77,8 +84,13 @@ impl Desk {
                 break;
             }
             let desk = self.clone();
+            let traced = batch
+                .iter()
+                .map(|question| &question.trace)
+                .find(|trace| trace.is_traced());
+            let trace = traced.cloned().unwrap_or_default();
             tokio::spawn(async move {
-                desk.answer(batch).await;
+                trace.around(desk.answer(batch)).await;
                 drop(place);
             });
         }
@@ -87,7 +99,7 @@ impl Desk {
     async fn answer(&self, questions: Vec<Question>) {
         let mut waiting: HashMap<TokenHash, Vec<oneshot::Sender<Answer>>> =
             HashMap::with_capacity(questions.len());
-        for Question { token, answer } in questions {
+        for Question { token, answer, .. } in questions {
             if !answer.is_closed() {
                 waiting.entry(token).or_default().push(answer);
             }

@@ -1,6 +1,7 @@
 //! Reading the change log, again and again, so that what other processes took back is forgotten here.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -8,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use uuid::Uuid;
 
 use super::freshness::Freshness;
+use super::metrics::Seldom;
 use crate::clock::Clock;
 use crate::error::chain;
 use crate::store::changes::{self, Entry, Head};
@@ -28,6 +30,7 @@ pub(super) struct Tail {
     store: Store,
     clock: Arc<dyn Clock>,
     freshness: Arc<Freshness>,
+    metrics: Arc<Seldom>,
     /// How long one reading may take.
     patience: Duration,
     /// `None` before the first reading.
@@ -39,12 +42,14 @@ impl Tail {
         store: Store,
         clock: Arc<dyn Clock>,
         freshness: Arc<Freshness>,
+        metrics: Arc<Seldom>,
         patience: Duration,
     ) -> Self {
         Self {
             store,
             clock,
             freshness,
+            metrics,
             patience,
             cursor: None,
         }
@@ -65,6 +70,7 @@ impl Tail {
                     is_failing = false;
                 }
                 Err(error) => {
+                    self.metrics.change_log_failures.fetch_add(1, Ordering::Relaxed);
                     if !is_failing {
                         let error = chain(&error);
                         tracing::warn!(error, "change log not read: session checks ask the database");

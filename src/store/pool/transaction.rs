@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 
 use super::{Lease, Standing};
 use crate::store::StoreError;
+use crate::trace::{Current, Span, What};
 
 /// What begins a transaction that writes. What was locked is read in it as it is then, and not as it was when the transaction
 /// began: READ COMMITTED, as sessions of MySQL are told when they connect. SQLite has no levels; there, a transaction that
@@ -34,6 +35,8 @@ pub struct Transaction {
 
 struct Work {
     lease: Lease,
+    /// Of the whole transaction. It ends with it.
+    _trace: Option<Span>,
     is_begun: bool,
     /// What goes along with COMMIT.
     with_commit: Vec<(Statement, Affected)>,
@@ -75,9 +78,12 @@ impl Work {
 
 impl Transaction {
     /// Begins one on this connection.
-    pub(super) async fn begin(backend: DbBackend, lease: Lease) -> Result<Self, DbErr> {
+    pub(super) async fn begin(backend: DbBackend, mut lease: Lease) -> Result<Self, DbErr> {
+        let trace = Current::here().child("database transaction", What::Work);
+        lease.trace = trace.as_ref().map(Span::current);
         let mut work = Work {
             lease,
+            _trace: trace,
             is_begun: false,
             with_commit: Vec::new(),
         };

@@ -72,6 +72,8 @@ pub(crate) struct ServerProcess {
     pub(crate) address: SocketAddr,
     /// Where it serves health only, if it was told to on a free port.
     pub(crate) health_address: Option<SocketAddr>,
+    /// Where its metrics are, with `--metrics-listen` and port 0.
+    pub(crate) metrics: Option<SocketAddr>,
     child: Child,
     /// What it has logged up to now.
     log: Arc<Mutex<String>>,
@@ -119,9 +121,14 @@ impl ServerProcess {
             true => Some(address_after("listening on ", " for health", &mut stdout).await),
             false => None,
         };
+        let metrics = match flags.iter().any(|flag| flag.starts_with("--metrics-listen=")) {
+            true => Some(address_after("metrics on ", "", &mut stdout).await),
+            false => None,
+        };
         Self {
             address,
             health_address,
+            metrics,
             child,
             log,
             log_read,

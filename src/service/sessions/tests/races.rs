@@ -137,7 +137,7 @@ fn a_stale_row_is_never_used_in_any_order_of_steps() {
     let (mut count, mut stale_rows) = (0, 0);
     orders(&actors, &mut Vec::new(), &mut |order| {
         count += 1;
-        let cache = Cache::new(10);
+        let cache = Cache::new(10, Arc::default());
         let (mut is_in_database, mut is_answered) = (true, false);
         let mut positions = [None::<Position>; 2];
         let mut rows = [false; 2];

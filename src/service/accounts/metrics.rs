@@ -1,0 +1,38 @@
+//! How sign-ins end.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::Error;
+
+/// The outcomes by their names, in the order of their counters.
+const OUTCOMES: [&str; 6] = [
+    "success",
+    "invalid_credentials",
+    "account_deactivated",
+    "throttled",
+    "overloaded",
+    "error",
+];
+
+/// Counts how sign-ins end.
+#[derive(Debug, Default)]
+pub(super) struct SignIns([AtomicU64; OUTCOMES.len()]);
+
+impl SignIns {
+    pub(super) fn note<T>(&self, outcome: &Result<T, Error>) {
+        let outcome = match outcome {
+            Ok(_) => 0,
+            Err(Error::InvalidCredentials) => 1,
+            Err(Error::AccountDeactivated) => 2,
+            Err(Error::TooManyAttempts { .. }) => 3,
+            Err(Error::Overloaded { .. }) => 4,
+            Err(_) => 5,
+        };
+        self.0[outcome].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there were of each outcome, with its name.
+    pub(super) fn counts(&self) -> [(&'static str, u64); OUTCOMES.len()] {
+        std::array::from_fn(|outcome| (OUTCOMES[outcome], self.0[outcome].load(Ordering::Relaxed)))
+    }
+}

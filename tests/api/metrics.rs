@@ -1,0 +1,312 @@
+//! The listener for metrics and probes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use phone_identity::metrics::FAMILIES;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tonic::Code;
+
+use crate::support::binary::ServerProcess;
+use crate::support::http;
+use crate::support::place::Place;
+use crate::support::{OTHER_PASSWORD, PASSWORD, connect, credentials, registration, validation, with_bearer};
+
+const LISTEN: &str = "--metrics-listen=127.0.0.1:0";
+const NUMBER: &str = "+998901234567";
+const RPC: &str = "phone_identity.v1.PhoneIdentity";
+
+/// What a scrape says: each line's name with its labels, and its value.
+struct Scraped {
+    text: String,
+    values: BTreeMap<String, f64>,
+}
+
+impl Scraped {
+    async fn from(address: SocketAddr) -> Self {
+        let (status, head, text) = http::ask(address, "GET", "/metrics").await;
+        assert_eq!(status, 200, "{text}");
+        assert!(
+            head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"),
+            "{head}"
+        );
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let values = samples.map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            let value = value.parse().unwrap_or_else(|_| panic!("{line}"));
+            (name.to_owned(), value)
+        });
+        let values = values.collect();
+        Self { text, values }
+    }
+
+    fn get(&self, name: &str) -> f64 {
+        *self
+            .values
+            .get(name)
+            .unwrap_or_else(|| panic!("no {name} in\n{}", self.text))
+    }
+}
+
+/// Scrapes until something is so.
+async fn until(address: SocketAddr, is_so: impl Fn(&Scraped) -> bool) -> Scraped {
+    let waiting = async {
+        loop {
+            let scraped = Scraped::from(address).await;
+            if is_so(&scraped) {
+                break scraped;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), waiting)
+        .await
+        .expect("did not become so")
+}
+
+#[tokio::test]
+async fn every_family_is_scraped_and_nothing_else_and_names_nobody() {
+    let place = Place::new().await;
+    let flags = [
+        LISTEN,
+        "--cleanup-interval=200ms",
+        "--throttle-number-attempts=2",
+        "--throttle-base-delay=1h",
+        "--throttle-max-delay=1h",
+    ];
+    let server = ServerProcess::start(&place, &flags).await;
+    let mut client = connect(server.address).await;
+    let signed_in = client
+        .register(registration(NUMBER, PASSWORD))
+        .await
+        .unwrap()
+        .into_inner();
+    let token = signed_in.session_token;
+    for _ in 0..3 {
+        client.validate_session(validation(&token)).await.unwrap();
+    }
+    client.validate_session(validation("nonsense")).await.unwrap_err();
+    let mut refusals = Vec::new();
+    for _ in 0..3 {
+        let refused = client.authenticate(credentials(NUMBER, OTHER_PASSWORD)).await;
+        refusals.push(refused.unwrap_err().code());
+    }
+    assert_eq!(
+        refusals,
+        [
+            Code::Unauthenticated,
+            Code::Unauthenticated,
+            Code::ResourceExhausted
+        ]
+    );
+
+    let metrics = server.metrics.unwrap();
+    let scraped = until(metrics, |scraped| {
+        scraped.values.get("phone_identity_sessions_alive") == Some(&1.0)
+    })
+    .await;
+    let described: Vec<&str> = scraped
+        .text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .collect();
+    let expected: Vec<String> = FAMILIES
+        .iter()
+        .map(|family| format!("{} {}", family.name, family.kind.as_str()))
+        .collect();
+    assert_eq!(described, expected);
+    for family in FAMILIES {
+        let of_family = |name: &str| {
+            let suffix = name.split('{').next().unwrap().strip_prefix(family.name);
+            suffix.is_some_and(|suffix| matches!(suffix, "" | "_bucket" | "_sum" | "_count"))
+        };
+        let samples: Vec<_> = scraped.values.keys().filter(|name| of_family(name)).collect();
+        assert!(!samples.is_empty(), "{} has no value", family.name);
+        let help = format!("# HELP {} {}\n", family.name, family.help);
+        assert!(scraped.text.contains(&help), "{help}");
+    }
+
+    let calls = |rpc: &str, code: &str| {
+        scraped.get(&format!(
+            "phone_identity_grpc_requests_total{{rpc=\"{RPC}/{rpc}\",code=\"{code}\"}}"
+        ))
+    };
+    assert_eq!(calls("Register", "OK"), 1.0);
+    assert_eq!(calls("ValidateSession", "OK"), 3.0);
+    assert_eq!(calls("ValidateSession", "UNAUTHENTICATED"), 1.0);
+    assert_eq!(calls("Authenticate", "UNAUTHENTICATED"), 2.0);
+    assert_eq!(calls("Authenticate", "RESOURCE_EXHAUSTED"), 1.0);
+    assert_eq!(calls("DeleteProfile", "OK"), 0.0);
+    let took = |suffix: &str| {
+        scraped.get(&format!(
+            "phone_identity_grpc_request_duration_seconds_{suffix}{{rpc=\"{RPC}/ValidateSession\"}}"
+        ))
+    };
+    assert_eq!(took("count"), 4.0);
+    assert!(took("sum") > 0.0);
+    let throttled = format!("phone_identity_throttled_total{{rpc=\"{RPC}/Authenticate\",by=\"number\"}}");
+    assert_eq!(scraped.get(&throttled), 1.0);
+    for (name, value) in [
+        ("grpc_requests_in_flight", 0.0),
+        ("connections", 1.0),
+        ("connections_refused_total", 0.0),
+        ("sign_ins_total{outcome=\"invalid_credentials\"}", 2.0),
+        ("sign_ins_total{outcome=\"throttled\"}", 1.0),
+        ("sign_ins_total{outcome=\"success\"}", 0.0),
+        // The number is hashed to be taken, and twice checked; what is refused is not hashed.
+        ("hashes_total", 3.0),
+        ("hash_duration_seconds_count", 3.0),
+        ("hash_queue_jobs", 0.0),
+        ("session_cache_entries", 1.0),
+        ("change_log_reads_failed_total", 0.0),
+        ("database_up", 1.0),
+        ("database_connections{pool=\"change_log\",state=\"used\"}", 0.0),
+        ("database_errors_total{kind=\"fault\"}", 0.0),
+    ] {
+        assert_eq!(scraped.get(&format!("phone_identity_{name}")), value, "{name}");
+    }
+    let hits = scraped.get("phone_identity_session_cache_hits_total");
+    let misses = scraped.get("phone_identity_session_cache_misses_total");
+    assert_eq!(hits + misses, 3.0);
+    assert!(scraped.get("phone_identity_change_log_age_seconds") < 20.0);
+    assert!(scraped.get("process_resident_memory_bytes") > 1_000_000.0);
+    assert!(scraped.get("process_start_time_seconds") > 1_700_000_000.0);
+
+    for secret in [NUMBER, "998901234567", "901234567", PASSWORD, &token, &token[4..]] {
+        assert!(!scraped.text.contains(secret), "{secret}");
+    }
+}
+
+/// What callers say is in no label: it would be theirs to fill the memory of Prometheus.
+#[tokio::test]
+async fn what_callers_make_up_becomes_no_label() {
+    let place = Place::new().await;
+    let server = ServerProcess::start(&place, &[LISTEN]).await;
+    let mut client = tonic::client::Grpc::new(crate::support::channel(server.address).await);
+    for path in [
+        "/made.up.Service/Method",
+        "/phone_identity.v1.PhoneIdentity/998901234567",
+    ] {
+        client.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<(), ()>::default();
+        let path = path.parse().unwrap();
+        let refused = client.unary(tonic::Request::new(()), path, codec).await;
+        assert_eq!(refused.unwrap_err().code(), Code::Unimplemented);
+    }
+    let scraped = Scraped::from(server.metrics.unwrap()).await;
+    let other = "phone_identity_grpc_requests_total{rpc=\"other\",code=\"UNIMPLEMENTED\"}";
+    assert_eq!(scraped.get(other), 2.0);
+    assert!(!scraped.text.contains("made.up") && !scraped.text.contains("998901234567"));
+}
+
+/// A revoked session is not alive, and a call that its caller has left is CANCELLED.
+#[tokio::test]
+async fn what_ends_is_not_alive() {
+    let place = Place::new().await;
+    let server = ServerProcess::start(&place, &[LISTEN, "--cleanup-interval=200ms"]).await;
+    let metrics = server.metrics.unwrap();
+    let mut client = connect(server.address).await;
+    let token = client
+        .register(registration(NUMBER, PASSWORD))
+        .await
+        .unwrap()
+        .into_inner()
+        .session_token;
+    let alive = |count: f64| {
+        move |scraped: &Scraped| scraped.values.get("phone_identity_sessions_alive") == Some(&count)
+    };
+    client.authenticate(credentials(NUMBER, PASSWORD)).await.unwrap();
+    until(metrics, alive(2.0)).await;
+    let others = phone_identity::proto::v1::RevokeSessionsRequest {
+        all_others: true,
+        ..Default::default()
+    };
+    client.revoke_sessions(with_bearer(&token, others)).await.unwrap();
+    until(metrics, alive(1.0)).await;
+}
+
+#[tokio::test]
+async fn probes_say_what_health_says_until_the_process_ends() {
+    let place = Place::new().await;
+    let server = ServerProcess::start(&place, &[LISTEN, "--shutdown-delay=1h"]).await;
+    let metrics = server.metrics.unwrap();
+    assert_eq!(http::get(metrics, "/livez").await, (200, "ok\n".to_owned()));
+    let ready = async {
+        while http::get(metrics, "/readyz").await.0 != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), ready)
+        .await
+        .expect("never ready");
+    let checked = place.run(&["healthcheck", &format!("--address={}", server.address)], "");
+    assert!(checked.status.success(), "{checked:?}");
+
+    server.terminate();
+    let turned_away = async {
+        while http::get(metrics, "/readyz").await.0 != 503 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), turned_away)
+        .await
+        .expect("still ready");
+    assert_eq!(http::get(metrics, "/livez").await.0, 200);
+    let checked = place.run(&["healthcheck", &format!("--address={}", server.address)], "");
+    assert_eq!(checked.status.code(), Some(1), "{checked:?}");
+    assert_eq!(String::from_utf8(checked.stderr).unwrap(), "error: NOT_SERVING\n");
+    server.terminate();
+    assert_eq!(server.ended().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_to_be_so() {
+    let place = Place::new().await;
+    let server = ServerProcess::start(&place, &[LISTEN]).await;
+    let metrics = server.metrics.unwrap();
+    assert_eq!(http::get(metrics, "/").await.0, 404);
+    assert_eq!(http::get(metrics, "/metrics/../etc/passwd").await.0, 404);
+    let (status, head, _) = http::ask(metrics, "POST", "/metrics").await;
+    assert_eq!(status, 405);
+    assert!(head.contains("allow: GET, HEAD"), "{head}");
+    let (status, _, body) = http::ask(metrics, "HEAD", "/livez").await;
+    assert_eq!((status, body.as_str()), (200, ""));
+    // Of headers that do not fit, and of what is no HTTP, nothing becomes an answer with metrics.
+    for bytes in [
+        format!("GET /metrics HTTP/1.1\r\nx: {}", "x".repeat(64 * 1024)),
+        "PRI *".repeat(9),
+    ] {
+        let mut stream = TcpStream::connect(metrics).await.unwrap();
+        // The other side may have heard enough.
+        let _ = stream.write_all(bytes.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = timeout(Duration::from_secs(20), stream.read_to_end(&mut answer))
+            .await
+            .expect("the connection stays open");
+        assert!(!String::from_utf8_lossy(&answer).contains("phone_identity"));
+    }
+}
+
+/// Those who say nothing have their connections for some seconds, and all others wait so long at most.
+#[tokio::test]
+async fn who_says_nothing_keeps_nobody_out_for_long() {
+    let place = Place::new().await;
+    let server = ServerProcess::start(&place, &[LISTEN]).await;
+    let metrics = server.metrics.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        let mut stream = TcpStream::connect(metrics).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\n").await.unwrap();
+        silent.push(stream);
+    }
+    assert_eq!(http::get(metrics, "/livez").await.0, 200);
+    // And calls are not concerned at all.
+    connect(server.address)
+        .await
+        .register(registration(NUMBER, PASSWORD))
+        .await
+        .unwrap();
+}
