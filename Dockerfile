@@ -13,7 +13,7 @@ COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
 COPY migration/Cargo.toml migration/
 RUN mkdir -p src migration/src benches/load \
-    && echo 'fn main() {}' | tee build.rs src/main.rs benches/load/main.rs \
+    && echo 'fn main() {}' >build.rs && cp build.rs src/main.rs && cp build.rs benches/load/main.rs \
     && touch src/lib.rs migration/src/lib.rs \
     && cargo build --release --locked --bin phone-identity \
     && cargo clean --release --package phone-identity --package migration
