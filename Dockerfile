@@ -1,7 +1,7 @@
 # The image of phone-identity: one binary on a base without a shell, as an unprivileged user. README.md, "Docker", says how
 # to run it; `make image-check` builds and runs it.
 
-FROM docker.io/library/rust:1.95-bookworm AS build
+FROM docker.io/library/rust:1.95-bookworm AS dependencies
 WORKDIR /src
 # Where it was built is not to be seen in what was built: with the same compiler the binary is the same as that of `make dist`.
 ENV CARGO_INCREMENTAL=0 \
@@ -18,6 +18,7 @@ RUN mkdir -p src migration/src benches/load \
     && cargo build --release --locked --bin phone-identity \
     && cargo clean --release --package phone-identity --package migration
 
+FROM dependencies AS build
 COPY build.rs ./
 COPY proto proto
 COPY locales locales

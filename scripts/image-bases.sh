@@ -47,7 +47,8 @@ make_bases() {
         *) die "there is no stand-in for $name" ;;
       esac
     fi
-  done < <(sed -n 's/^FROM \([^ ]*\).*/\1/p' Dockerfile)
+  # Not the stages of the Dockerfile itself: the real ones name their registry.
+  done < <(sed -n 's/^FROM \([^ ]*\.[^ ]*\).*/\1/p' Dockerfile)
 }
 
 # A Debian with a C compiler, and the toolchain that builds this project here.
