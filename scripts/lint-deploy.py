@@ -114,6 +114,9 @@ def runbook():
     (rules,) = load("deploy/prometheus/rules/phone-identity.yml")
     (tests,) = load("deploy/prometheus/tests/phone-identity.yml")
     alerts = {rule["alert"]: rule for group in rules["groups"] for rule in group["rules"]}
+    anchors = {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", RUNBOOK, re.MULTILINE)}
+    for link in re.findall(r"\]\(#([^)]*)\)", RUNBOOK):
+        need(link in anchors, f"docs/runbook.md: there is no section #{link}")
     sections = set(re.findall(r"^### (PhoneIdentity\w+)$", RUNBOOK, re.MULTILINE))
     need(sections == alerts.keys(), f"docs/runbook.md: sections and alerts differ: {sorted(sections ^ alerts.keys())}")
     for name, rule in alerts.items():
