@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from phone_identity.v1 import phone_identity_pb2 as pb
+from phone_identity.v1 import session_pb2
 from phone_identity.v1.phone_identity_pb2_grpc import PhoneIdentityStub
 
 PASSWORD = "a quiet lake at dawn 7"
@@ -46,7 +47,7 @@ with grpc.insecure_channel(sys.argv[1]) as channel, ThreadPoolExecutor(BURST) as
         if registered is None:
             continue
         token = registered.session_token
-        for consistency in (pb.CONSISTENCY_MINIMIZE_LATENCY, pb.CONSISTENCY_STRONG) * 5:
+        for consistency in (session_pb2.CONSISTENCY_MINIMIZE_LATENCY, session_pb2.CONSISTENCY_STRONG) * 5:
             attempt(
                 identity.ValidateSession,
                 pb.ValidateSessionRequest(session_token=token, consistency=consistency),
