@@ -44,8 +44,8 @@ serve prometheus prometheus --config.file="$folder/prometheus.yml" --storage.tsd
 wait_for prometheus "$!" python3 -c "import urllib.request; urllib.request.urlopen('http://$prometheus/-/ready')"
 
 PYTHONPATH=$folder/gen setpriv --pdeathsig KILL "$venv/bin/python3" scripts/metrics-load.py "$grpc" >"$folder/load.log" 2>&1 &
+# It dies with this script: what runs in the background of a script does not hear SIGQUIT, by which the servers are ended.
 load=$!
-databases_pids+=("$load")
 say "Prometheus scrapes a server under load"
 run python3 scripts/metrics-check.py ask "http://$prometheus" deploy/grafana/dashboards/phone-identity.json ||
   { tail -n 20 "$folder"/*.log >&2 && die "metrics-check failed"; }
