@@ -30,8 +30,9 @@ RUN cargo build --release --locked --bin phone-identity \
     # The file of SQLite, where there is no other database: it belongs to the user below.
     && mkdir /data
 
-# glibc, libgcc, the certificates of public authorities, and nothing that can be started.
-FROM gcr.io/distroless/cc-debian12:nonroot
+# glibc, the certificates of public authorities, and nothing that can be started. No OpenSSL, no C++, which cc-debian12 has: they are
+# not needed, and each would have to be kept up to date.
+FROM gcr.io/distroless/base-nossl-debian12:nonroot
 ARG PHONE_IDENTITY_COMMIT=
 ARG PHONE_IDENTITY_VERSION=0.1.0
 LABEL org.opencontainers.image.title="phone-identity" \
@@ -39,7 +40,9 @@ LABEL org.opencontainers.image.title="phone-identity" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${PHONE_IDENTITY_VERSION}" \
       org.opencontainers.image.revision="${PHONE_IDENTITY_COMMIT}" \
-      org.opencontainers.image.base.name="gcr.io/distroless/cc-debian12:nonroot"
+      org.opencontainers.image.base.name="gcr.io/distroless/base-nossl-debian12:nonroot"
+# All that is needed beside glibc; of the same Debian.
+COPY --from=build /lib/*-linux-gnu/libgcc_s.so.1 /usr/lib/
 COPY --from=build /src/target/release/phone-identity /usr/local/bin/phone-identity
 COPY --from=build --chown=65532:65532 /data /data
 # A number, since Kubernetes cannot tell of a name that it is not root.

@@ -43,7 +43,7 @@ make_bases() {
       say "no registry has $name for us: making a stand-in"
       case $name in
         */rust:*) make_rust_base "$name" ;;
-        */cc-debian12:*) make_runtime_base "$name" ;;
+        */base-nossl-debian12:*) make_runtime_base "$name" ;;
         *) die "there is no stand-in for $name" ;;
       esac
     fi
@@ -78,12 +78,12 @@ make_rust_base() {
 # The packages of which that image consists, unpacked, without what is documentation; and its user.
 make_runtime_base() {
   local name=$1 container folder package
+  rm -rf "$image_folder/packages"
   mkdir -p "$image_folder/packages"
   (
     cd "$image_folder/packages"
     # Who downloads need not be _apt, for whom this folder is not.
-    apt-get -qq -o APT::Sandbox::User="$(id -un)" download base-files ca-certificates gcc-12-base libc6 libgcc-s1 libgomp1 \
-      libssl3 libstdc++6 netbase tzdata >&2
+    apt-get -qq -o APT::Sandbox::User="$(id -un)" download base-files ca-certificates libc6 netbase tzdata >&2
   ) || die "Debian's packages cannot be had"
   container=$(buildah_here from scratch)
   folder=$(buildah_here mount "$container")
