@@ -26,7 +26,9 @@ fi
 # everything anew.
 say "building $name"
 export CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$PWD/target/dist-build
-export RUSTFLAGS="--remap-path-prefix=$PWD=/phone-identity --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+# Of several that fit, the last one counts.
+export RUSTFLAGS="--remap-path-prefix=$PWD=/phone-identity --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo \
+--remap-path-prefix=$CARGO_TARGET_DIR=/phone-identity/target"
 cargo build --release --locked --bin phone-identity
 rm -rf "$dist"
 mkdir -p "$dist"
@@ -37,7 +39,8 @@ say "listing what is in it"
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
 export SOURCE_DATE_EPOCH
 cargo cyclonedx --format json --target "$target" --no-build-deps --override-filename "$name.cdx" --quiet
-mv "$name.cdx.json" "$dist/"
-rm -f "migration/$name.cdx.json"
+# It names packages of the workspace by their folders.
+sed "s#$PWD#/phone-identity#g" "$name.cdx.json" >"$dist/$name.cdx.json"
+rm -f "$name.cdx.json" "migration/$name.cdx.json"
 
 (cd "$dist" && sha256sum "$name" "$name.cdx.json" >SHA256SUMS && cat SHA256SUMS)

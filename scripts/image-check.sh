@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the image and runs it: `make image-check`. By buildah, without a daemon and without a registry (see image-bases.sh), and
 # without a container runtime, of which Debian's does not know all kernels: namespaces, a read-only root and the image's user are
-# what util-linux makes, too. Who is not root becomes root of a user namespace of their own.
+# what util-linux makes, too. COMPARE_DIST=1 compares its binary with that of `make dist`, which was run before. Who is not root becomes root of a user namespace of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -144,6 +144,10 @@ command=("$(of_image 'c["Cmd"][0]')")
 workdir=$(of_image 'c["WorkingDir"]')
 mapfile -t environment < <(of_image '"\n".join(c["Env"])')
 mkdir -p "$root"/{data,dev,proc}
+if [ -n "${COMPARE_DIST:-}" ]; then
+  cmp "$root/usr/local/bin/phone-identity" target/dist/phone-identity-"$version"-*-gnu || die "make dist has built another binary"
+  say "the binary is that of make dist"
+fi
 [ ! -e "$root/bin/sh" ] && [ ! -e "$root/usr/bin/sh" ] || die "there is a shell in the image"
 
 say "as it is, it refuses to serve everybody"
