@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the image and runs it: `make image-check`. By buildah, without a daemon and without a registry (see image-bases.sh), and
 # without a container runtime, of which Debian's does not know all kernels: namespaces, a read-only root and the image's user are
-# what util-linux makes, too. COMPARE_DIST=1 compares its binary with that of `make dist`, which was run before. Who is not root becomes root of a user namespace of their own.
+# what util-linux makes, too. Who is not root becomes root of a user namespace of their own. COMPARE_DIST=1 compares the binary with that
+# of `make dist`, which was run before.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
