@@ -4,7 +4,9 @@
 FROM docker.io/library/rust:1.95-bookworm AS dependencies
 WORKDIR /src
 # Where it was built is not to be seen in what was built: with the same compiler the binary is the same as that of `make dist`.
+# SOURCE_DATE_EPOCH is the time that C compilers say it is: mimalloc has it in its version.
 ENV CARGO_INCREMENTAL=0 \
+    SOURCE_DATE_EPOCH=0 \
     RUSTFLAGS="--remap-path-prefix=/src=/phone-identity --remap-path-prefix=/usr/local/cargo=/cargo"
 
 # The dependencies, by themselves: this layer is made again only when they change, and not with every change of the source.

@@ -25,7 +25,8 @@ fi
 # Where it is built is not to be seen in what is built: the Dockerfile says the same. A folder of its own, since other flags build
 # everything anew.
 say "building $name"
-export CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$PWD/target/dist-build
+# SOURCE_DATE_EPOCH is what C compilers take for the time of the build.
+export CARGO_INCREMENTAL=0 SOURCE_DATE_EPOCH=0 CARGO_TARGET_DIR=$PWD/target/dist-build
 # Of several that fit, the last one counts.
 export RUSTFLAGS="--remap-path-prefix=$PWD=/phone-identity --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo \
 --remap-path-prefix=$CARGO_TARGET_DIR=/phone-identity/target"
@@ -37,7 +38,6 @@ cp "$CARGO_TARGET_DIR/release/phone-identity" "$dist/$name"
 say "listing what is in it"
 # Of the lock file, for this target; without what is only for building and testing. Times and serial numbers would differ.
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
-export SOURCE_DATE_EPOCH
 cargo cyclonedx --format json --target "$target" --no-build-deps --override-filename "$name.cdx" --quiet
 # It names packages of the workspace by their folders.
 sed "s#$PWD#/phone-identity#g" "$name.cdx.json" >"$dist/$name.cdx.json"
