@@ -1,7 +1,7 @@
 # The tasks of this project. `make help` lists them; what takes more than a few lines is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-timing build fmt fuzz lint lint-tools soak test test-tools clean-tools
+.PHONY: help bench bench-timing build dist fmt fuzz image-check lint lint-tools metrics-check soak test test-tools clean-tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s  %s\n", $$1, $$2 }' Makefile
@@ -12,10 +12,10 @@ build: ## build the release binary, target/release/phone-identity
 fmt: ## format the Rust sources
 	cargo fmt --all
 
-lint: lint-tools ## check format, clippy, documentation, dependencies and protos
+lint: lint-tools ## check format, clippy, documentation, dependencies, protos and what is deployed
 	@scripts/lint.sh
 
-lint-tools: ## install what lint needs: cargo-deny, cargo-machete, buf
+lint-tools: ## install what lint needs: cargo-deny, cargo-machete, buf, kubectl, hadolint, promtool
 	@scripts/lint-tools.sh
 
 test: test-tools ## run all tests (needs none of the lint tools)
@@ -32,6 +32,15 @@ bench-timing: ## compare the times of failed sign-ins by Welch's t (CALLS=2000 o
 
 soak: ## kill the service and the databases under load, for about half an hour (SOAK_SECONDS=600 SOAK_ROUNDS=20 ...)
 	@scripts/soak.sh
+
+image-check: ## build the image with buildah, and run it without a daemon: its health, its end, and what it writes
+	@scripts/image-check.sh
+
+metrics-check: test-tools ## let Prometheus scrape the release binary under load, and ask all that alerts and dashboard ask
+	@scripts/metrics-check.sh
+
+dist: ## build the release binary so that others can build the same, with an SBOM and checksums, in target/dist
+	@scripts/dist.sh
 
 fuzz: ## fuzz whatever reads what others wrote, each target for a while (FUZZ_SECONDS=30 FUZZ_TARGETS="phone token"); wants nightly
 	@scripts/fuzz.sh

@@ -1,8 +1,9 @@
 //! Compiles the contract in `proto/` with protox, so that no protoc is needed on the machine, and keeps the descriptor
-//! set for server reflection.
+//! set for server reflection. And finds out which commit it is that is built.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 use protox::prost::Message as _;
@@ -13,7 +14,11 @@ const PROTO_DIR: &str = "proto";
 /// The package of the contract.
 const PACKAGE: &str = "phone_identity.v1";
 
+/// What says which commit this is where there is no git repository, as in the build of an image.
+const COMMIT: &str = "PHONE_IDENTITY_COMMIT";
+
 fn main() -> Result<(), Box<dyn Error>> {
+    name_the_commit();
     println!("cargo:rerun-if-changed={PROTO_DIR}");
     let descriptors = protox::compile(
         [
@@ -42,4 +47,43 @@ fn main() -> Result<(), Box<dyn Error>> {
         .skip_debug(messages.iter().map(|name| format!(".{PACKAGE}.{name}")))
         .compile_fds(descriptors)?;
     Ok(())
+}
+
+/// Sets `PHONE_IDENTITY_COMMIT` for `env!`: as the environment has it, else as git says, else `unknown`.
+fn name_the_commit() {
+    println!("cargo:rerun-if-env-changed={COMMIT}");
+    let given = env::var(COMMIT).ok().filter(|commit| !commit.is_empty());
+    let commit = given.or_else(commit_of_git).filter(|commit| {
+        // It becomes a line of --version and a label: one word.
+        commit.len() <= 40 && commit.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    });
+    println!(
+        "cargo:rustc-env={COMMIT}={}",
+        commit.as_deref().unwrap_or("unknown")
+    );
+}
+
+/// The commit that is checked out, if this folder is the root of a repository. Sources that were unpacked inside of another
+/// repository are not of its commit.
+fn commit_of_git() -> Option<String> {
+    let root = fs::canonicalize(git(&["rev-parse", "--show-toplevel"])?).ok()?;
+    if root != fs::canonicalize(".").ok()? {
+        return None;
+    }
+    // What moves when another commit is checked out or made. Only what is there: cargo runs this every time otherwise.
+    let reference = git(&["rev-parse", "--symbolic-full-name", "HEAD"])?;
+    for name in ["HEAD", "logs/HEAD", &reference, "packed-refs"] {
+        let path = git(&["rev-parse", "--git-path", name])?;
+        if Path::new(&path).is_file() {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
+    git(&["rev-parse", "--short=12", "HEAD"])
+}
+
+/// The one line that git prints, or nothing if there is no git or it fails.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok()?;
+    let line = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| line.trim().to_owned())
 }

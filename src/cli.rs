@@ -32,12 +32,20 @@ use crate::domain::phone::Region;
 use crate::domain::rules::Rules;
 use crate::telemetry;
 
+/// The version and the commit of which it was built, or `unknown`: see build.rs.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("PHONE_IDENTITY_COMMIT"),
+    ")"
+);
+
 const FAILED: u8 = 1;
 const UNUSABLE: u8 = 2;
 
 /// Who is this phone number, does this password belong to it, and is this session still good? Over gRPC.
 #[derive(Debug, Parser)]
-#[command(name = "phone-identity", version, max_term_width = 100)]
+#[command(name = "phone-identity", version = VERSION, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

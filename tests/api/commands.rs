@@ -25,6 +25,25 @@ fn create(place: &Place, flag: &str, number: &str, password: &str) -> Output {
 }
 
 #[tokio::test]
+async fn the_version_names_the_commit() {
+    let place = Place::new().await;
+    let output = place.run(&["--version"], "");
+    assert!(output.status.success(), "{output:?}");
+    let commit = env!("PHONE_IDENTITY_COMMIT");
+    let expected = format!("phone-identity {} ({commit})\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    // Sources of an archive are of no commit that git knows here.
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").args(arguments).output();
+        let output = output.ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    };
+    if git(&["rev-parse", "--show-toplevel"]).as_deref() == Some(env!("CARGO_MANIFEST_DIR")) {
+        assert_eq!(git(&["rev-parse", "--short=12", "HEAD"]).as_deref(), Some(commit));
+    }
+}
+
+#[tokio::test]
 async fn a_superuser_is_created_beside_a_running_server() {
     let place = Place::new().await;
     let server = ServerProcess::start(&place, &[]).await;
