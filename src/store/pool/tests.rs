@@ -112,7 +112,7 @@ async fn synchronous(pool: &Pool) -> i64 {
     let mut lease = pool.lease().await.unwrap();
     let asked = Statement::from_string(DbBackend::Sqlite, "PRAGMA synchronous");
     let row = lease
-        .run(async |connection| connection.query_one(asked).await)
+        .run("OTHER", async |connection| connection.query_one(asked).await)
         .await;
     row.unwrap().unwrap().try_get_by_index(0).unwrap()
 }

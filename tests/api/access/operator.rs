@@ -60,7 +60,7 @@ async fn the_operator_key_makes_the_first_superuser_and_a_wrong_one_does_not() {
         .find(|line| line.contains("\"done\""))
         .expect(&events);
     assert!(
-        done.contains("\"actor\":\"operator\"") && done.contains("request_id"),
+        done.contains("\"actor\":\"operator\"") && done.contains("requestId"),
         "{done}"
     );
     assert_eq!(events.lines().count(), 2, "{events}");
