@@ -33,8 +33,10 @@ stop_running() {
 stop_databases() {
   local pid
   for pid in "${databases_pids[@]}"; do
-    # PostgreSQL: immediate shutdown. MariaDB dumps its core at SIGQUIT, but cores are off.
+    # PostgreSQL: immediate shutdown. MariaDB dumps its core at SIGQUIT, but cores are off. pgbouncer does not hear it where it was
+    # ignored when this script began, as it is in the background of another one.
     kill -QUIT "$pid" 2>/dev/null || true
+    kill -TERM "$pid" 2>/dev/null || true
   done
   for pid in "${databases_pids[@]}"; do
     wait "$pid" 2>/dev/null || true
