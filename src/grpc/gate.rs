@@ -8,8 +8,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::Request;
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
 use thiserror::Error;
 use tonic::body::Body;
 
@@ -17,7 +15,7 @@ use super::incoming::Peer;
 use crate::domain::access::{Right, Service};
 use crate::domain::caller::Caller;
 use crate::error::Error;
-use crate::proto::DESCRIPTORS;
+use crate::proto;
 use crate::service::service_keys::Keyring;
 
 const SERVICE_KEY: &str = "x-service-key";
@@ -43,18 +41,12 @@ impl Gate {
     /// # Errors
     /// When the compiled-in contract cannot be read, or has an RPC of which nobody has said what right it takes.
     pub(super) fn new(callers: Callers) -> Result<Self, GateError> {
-        let descriptors = FileDescriptorSet::decode(DESCRIPTORS)?;
         let mut rights = HashMap::new();
-        for file in &descriptors.file {
-            for service in &file.service {
-                for method in &service.method {
-                    let (service, method) = (service.name(), method.name());
-                    let path = format!("/{}.{service}/{method}", file.package());
-                    let right =
-                        Right::of_rpc(service, method).ok_or_else(|| GateError::NoRight(path.clone()))?;
-                    rights.insert(path, right);
-                }
-            }
+        for rpc in proto::rpcs()? {
+            let path = format!("/{}", rpc.full_name());
+            let right = Right::of_rpc(&rpc.service, &rpc.method);
+            let right = right.ok_or_else(|| GateError::NoRight(path.clone()))?;
+            rights.insert(path, right);
         }
         Ok(Self {
             callers,

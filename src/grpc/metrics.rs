@@ -9,14 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
 use tonic::Code;
 
 use super::connections::Gauge;
 use crate::domain::throttle::SubjectKind;
 use crate::histogram::Times;
-use crate::proto::DESCRIPTORS;
+use crate::proto::{self, Rpc};
 use crate::trace;
 
 /// The codes of gRPC as its specification spells them, in the order of their numbers.
@@ -103,15 +101,7 @@ impl Metrics {
     /// # Errors
     /// When the compiled-in descriptors cannot be read.
     pub fn new() -> Result<Self, prost::DecodeError> {
-        let descriptors = FileDescriptorSet::decode(DESCRIPTORS)?;
-        let mut names = Vec::new();
-        for file in &descriptors.file {
-            for service in &file.service {
-                for method in &service.method {
-                    names.push(format!("{}.{}/{}", file.package(), service.name(), method.name()));
-                }
-            }
-        }
+        let names = proto::rpcs()?.iter().map(Rpc::full_name).collect();
         Ok(Self::of(names))
     }
 

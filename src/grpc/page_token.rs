@@ -29,50 +29,36 @@ trait Paged: Message + Clone {
     /// What kind of list it is.
     const LIST: &str;
 
-    fn page_token(&self) -> &str;
-
-    /// The same list from its beginning.
-    fn without_page(&self) -> Self;
+    /// The size and the token of the page.
+    fn page(&mut self) -> (&mut i32, &mut String);
 }
 
 impl Paged for v1::ListUsersRequest {
     const LIST: &str = "users";
 
-    fn page_token(&self) -> &str {
-        &self.page_token
-    }
-
-    fn without_page(&self) -> Self {
-        Self {
-            page_size: 0,
-            page_token: String::new(),
-            ..self.clone()
-        }
+    fn page(&mut self) -> (&mut i32, &mut String) {
+        (&mut self.page_size, &mut self.page_token)
     }
 }
 
 impl Paged for v1::ListAuditEventsRequest {
     const LIST: &str = "audit events";
 
-    fn page_token(&self) -> &str {
-        &self.page_token
-    }
-
-    fn without_page(&self) -> Self {
-        Self {
-            page_size: 0,
-            page_token: String::new(),
-            ..self.clone()
-        }
+    fn page(&mut self) -> (&mut i32, &mut String) {
+        (&mut self.page_size, &mut self.page_token)
     }
 }
 
 /// A digest of what is listed, and in which order.
 fn digest<R: Paged>(request: &R) -> ListDigest {
+    let mut list = request.clone();
+    let (size, token) = list.page();
+    *size = 0;
+    token.clear();
     // Two messages that are equal have the same bytes: no field is a map.
     let digest = Sha256::new()
         .chain_update(R::LIST)
-        .chain_update(request.without_page().encode_to_vec());
+        .chain_update(list.encode_to_vec());
     let digest: [u8; 32] = digest.finalize().into();
     let mut short = ListDigest::default();
     short.copy_from_slice(&digest[..DIGEST_LENGTH]);
@@ -83,9 +69,8 @@ fn encode(request: &impl Paged, place: &[u8]) -> String {
     Base64UrlUnpadded::encode_string(&[&digest(request), place].concat())
 }
 
-/// The place that the token of this request has. `None`: it is of no such list.
-fn decode(request: &impl Paged) -> Option<Vec<u8>> {
-    let token = request.page_token();
+/// The place in the list of this request that a token has. `None`: it is of no such list.
+fn decode(request: &impl Paged, token: &str) -> Option<Vec<u8>> {
     let bytes = (token.len() <= MAX_LENGTH)
         .then(|| Base64UrlUnpadded::decode_vec(token).ok())
         .flatten()?;
@@ -100,7 +85,7 @@ pub(super) fn encode_event(request: &v1::ListAuditEventsRequest, end: EventId) -
 
 /// The place that the token of this request means in its list. `None`: it is of no such list.
 pub(super) fn decode_event(request: &v1::ListAuditEventsRequest) -> Option<EventId> {
-    let place = decode(request)?;
+    let place = decode(request, &request.page_token)?;
     Some(EventId(Uuid::from_slice(&place).ok()?))
 }
 
@@ -123,7 +108,7 @@ pub(super) fn encode_user(request: &v1::ListUsersRequest, end: &Position) -> Str
 
 /// The place that the token of this request means in its list, which has this order. `None`: it is of no such list.
 pub(super) fn decode_user(request: &v1::ListUsersRequest, order: Order) -> Option<Position> {
-    let place = decode(request)?;
+    let place = decode(request, &request.page_token)?;
     match order {
         Order::PhoneNumber => {
             let number = String::from_utf8(place).ok()?;
