@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::checks::Checks;
 use super::gate::Gate;
 use super::metadata::{self, RequestId};
-use super::metrics::{Counted, Metrics, VALIDATE_SESSION};
+use super::metrics::{Counted, Metrics, Place, VALIDATE_SESSION};
 use super::status::{self, WireError};
 use crate::i18n::Language;
 use crate::trace::{self, Tracer};
@@ -100,6 +100,7 @@ where
     fn call(&mut self, mut request: Request<Body>) -> ResponseFuture {
         let begun = Instant::now();
         let path = request.uri().path();
+        let place = self.layer.metrics.place(path);
         let timeout = grpc_timeout(request.headers())
             .map_or(self.layer.timeout, |timeout| timeout.min(self.layer.timeout));
         let language = metadata::language(request.headers());
@@ -110,21 +111,21 @@ where
             let trace = tracer.and_then(|tracer| tracer.call(request.headers(), path));
             // The time runs from here, and not from when the task is first polled.
             let checks = self.layer.checks.clone();
-            let answer = admitted(self.layer.gate.clone(), request, language, |request| {
+            let answer = admitted(self.layer.gate.clone(), request, place, language, |request| {
                 checks.call(request)
             });
             let answer = tokio::time::timeout(timeout, answer);
-            let counted = self.layer.metrics.begin_check(begun).with_trace(trace.as_ref());
+            let counted = self.layer.metrics.begin(place, begun).with_trace(trace.as_ref());
             let checked = check(answer, counted, trace.clone(), language, limit, given_id);
             return match trace {
                 None => Box::pin(checked),
                 Some(trace) => Box::pin(async move { trace.current().around(checked).await }),
             };
         }
-        let is_ours = self.layer.metrics.is_ours(path);
+        let is_ours = self.layer.metrics.is_ours(place);
         let tracer = tracer.filter(|_| is_ours);
         let trace = tracer.and_then(|tracer| tracer.call(request.headers(), path));
-        let counted = self.layer.metrics.begin(path, begun).with_trace(trace.as_ref());
+        let counted = self.layer.metrics.begin(place, begun).with_trace(trace.as_ref());
         let request_id = given_id.unwrap_or_else(new_request_id);
         let span = if is_ours {
             call_span(path, &request_id, trace.as_ref())
@@ -139,6 +140,7 @@ where
         let answer = admitted(
             self.layer.gate.clone(),
             request,
+            place,
             language,
             async move |request| match inner.call(request).await {
                 Ok(response) => response,
@@ -178,13 +180,14 @@ where
 async fn admitted<F>(
     gate: Gate,
     mut request: Request<Body>,
+    place: Place,
     language: Language,
     call: impl FnOnce(Request<Body>) -> F,
 ) -> Response<Body>
 where
     F: Future<Output = Response<Body>>,
 {
-    match gate.admit(&mut request).await {
+    match gate.admit(&mut request, place).await {
         Ok(()) => call(request).await,
         Err(error) => status::of_error(&error, language).into_http(),
     }

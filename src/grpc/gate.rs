@@ -4,7 +4,6 @@
 //! Health needs nothing, since those who ask have no identity. Reflection, and what is no RPC at all, takes a service that
 //! is known, whatever its rights. A refusal is never UNAUTHENTICATED: that would be taken for a dead session.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::Request;
@@ -12,10 +11,11 @@ use thiserror::Error;
 use tonic::body::Body;
 
 use super::incoming::Peer;
+use super::metrics::Place;
 use crate::domain::access::{Right, Service};
 use crate::domain::caller::Caller;
 use crate::error::Error;
-use crate::proto;
+use crate::proto::{self, Rpc};
 use crate::service::service_keys::Keyring;
 
 const SERVICE_KEY: &str = "x-service-key";
@@ -33,39 +33,35 @@ pub struct Callers {
 #[derive(Clone)]
 pub(super) struct Gate {
     callers: Callers,
-    /// The right that each path takes.
-    rights: Arc<HashMap<String, Right>>,
+    /// The right that each RPC takes, by its place.
+    rights: Arc<[Right]>,
 }
 
 impl Gate {
     /// # Errors
     /// When the compiled-in contract cannot be read, or has an RPC of which nobody has said what right it takes.
     pub(super) fn new(callers: Callers) -> Result<Self, GateError> {
-        let mut rights = HashMap::new();
-        for rpc in proto::rpcs()? {
-            let path = format!("/{}", rpc.full_name());
-            let right = Right::of_rpc(&rpc.service, &rpc.method);
-            let right = right.ok_or_else(|| GateError::NoRight(path.clone()))?;
-            rights.insert(path, right);
-        }
+        let right = |rpc: &Rpc| {
+            Right::of_rpc(&rpc.service, &rpc.method).ok_or_else(|| GateError::NoRight(rpc.full_name()))
+        };
+        let rights: Result<_, _> = proto::rpcs()?.iter().map(right).collect();
         Ok(Self {
             callers,
-            rights: Arc::new(rights),
+            rights: rights?,
         })
     }
 
-    /// Lets a call in, and notes who makes it.
+    /// Lets a call of this RPC in, and notes who makes it.
     ///
     /// # Errors
     /// [`Error::ServiceUnknown`], [`Error::ServiceNotAllowed`], or [`Error::DatabaseUnavailable`] when it is not known whether
     /// the key is good.
-    pub(super) async fn admit(&self, request: &mut Request<Body>) -> Result<(), Error> {
+    pub(super) async fn admit(&self, request: &mut Request<Body>, place: Place) -> Result<(), Error> {
         let Callers { certificates, keys } = &self.callers;
-        let path = request.uri().path();
-        if !certificates && keys.is_none() || path.starts_with("/grpc.health.") {
+        if !certificates && keys.is_none() || request.uri().path().starts_with("/grpc.health.") {
             return Ok(());
         }
-        let right = self.rights.get(path).copied();
+        let right = self.rights.get(place.index()).copied();
         let may = |service: &Service| right.is_none_or(|right| service.rights.contain(right));
         let listed = request
             .extensions()
@@ -110,6 +106,7 @@ pub enum GateError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::metrics::Metrics;
     use super::*;
 
     #[test]
@@ -119,12 +116,15 @@ mod tests {
             keys: None,
         };
         let gate = Gate::new(nobody).unwrap();
+        let metrics = Metrics::new().unwrap();
         for right in Right::ALL {
-            assert!(gate.rights.values().any(|taken| *taken == right), "{right:?}");
+            assert!(gate.rights.contains(&right), "{right:?}");
             for rpc in right.rpcs().iter().filter(|rpc| !rpc.ends_with('*')) {
-                let path = format!("/phone_identity.v1.{rpc}");
-                assert_eq!(gate.rights.get(&path), Some(&right), "{rpc}");
+                let place = metrics.place(&format!("/phone_identity.v1.{rpc}"));
+                assert_eq!(gate.rights.get(place.index()), Some(&right), "{rpc}");
             }
         }
+        let other = metrics.place("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo");
+        assert_eq!(gate.rights.get(other.index()), None);
     }
 }

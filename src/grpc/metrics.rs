@@ -58,16 +58,26 @@ const STRIPES: usize = 16;
 /// The counters.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Paths of our RPCs, with their leading slash, and the places of their counters.
+    /// Paths of our RPCs, with their leading slash, and their places.
     places: HashMap<String, usize>,
     /// The names of RPCs in the order of their places, and [`OTHER`].
     names: Vec<String>,
-    validate_session: usize,
+    validate_session: Place,
     stripes: Box<[Vec<Counters>]>,
     /// Of each place and kind of subject.
     throttled: Vec<[AtomicU64; SubjectKind::ALL.len()]>,
     connections: Gauge,
     pub(super) connections_refused: AtomicU64,
+}
+
+/// Which RPC a call is of: a place in [`proto::rpcs`], or the one after the last for what is no RPC of ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place(usize);
+
+impl Place {
+    pub(super) const fn index(self) -> usize {
+        self.0
+    }
 }
 
 /// What one stripe counts of one RPC.
@@ -112,7 +122,7 @@ impl Metrics {
         let other = names.len() - 1;
         let counters = || names.iter().map(|_| Counters::default()).collect();
         Self {
-            validate_session: places.get(VALIDATE_SESSION).copied().unwrap_or(other),
+            validate_session: Place(places.get(VALIDATE_SESSION).copied().unwrap_or(other)),
             stripes: (0..STRIPES).map(|_| counters()).collect(),
             throttled: names.iter().map(|_| Default::default()).collect(),
             connections: Gauge::new(usize::MAX),
@@ -128,30 +138,25 @@ impl Metrics {
         Self::of(Vec::new())
     }
 
-    /// Whether this is the path of an RPC of ours. Any other path is the caller's own text.
-    pub(super) fn is_ours(&self, path: &str) -> bool {
-        self.places.contains_key(path)
+    /// Which RPC has this path.
+    pub(super) fn place(&self, path: &str) -> Place {
+        if path == VALIDATE_SESSION {
+            return self.validate_session;
+        }
+        Place(self.places.get(path).copied().unwrap_or(self.names.len() - 1))
     }
 
-    fn place(&self, path: &str) -> usize {
-        self.places.get(path).copied().unwrap_or(self.names.len() - 1)
+    /// Whether it is an RPC of ours. The path of any other is the caller's own text.
+    pub(super) fn is_ours(&self, place: Place) -> bool {
+        place.0 < self.names.len() - 1
     }
 
-    fn counters(&self, place: usize) -> &Counters {
-        &self.stripes[stripe()][place]
+    fn counters(&self, place: Place) -> &Counters {
+        &self.stripes[stripe()][place.0]
     }
 
-    /// Counts a call of this path that began at this time.
-    pub(super) fn begin(self: &Arc<Self>, path: &str, begun: Instant) -> Counted {
-        self.begin_at(self.place(path), begun)
-    }
-
-    /// As [`Self::begin`], of ValidateSession.
-    pub(super) fn begin_check(self: &Arc<Self>, begun: Instant) -> Counted {
-        self.begin_at(self.validate_session, begun)
-    }
-
-    fn begin_at(self: &Arc<Self>, place: usize, begun: Instant) -> Counted {
+    /// Counts a call that began at this time.
+    pub(super) fn begin(self: &Arc<Self>, place: Place, begun: Instant) -> Counted {
         self.counters(place).begun.fetch_add(1, Ordering::Relaxed);
         Counted {
             metrics: self.clone(),
@@ -164,7 +169,7 @@ impl Metrics {
 
     /// Counts a call that was refused before it began.
     pub(super) fn refused(self: &Arc<Self>, path: &str, code: Code) {
-        self.begin(path, Instant::now()).end(code);
+        self.begin(self.place(path), Instant::now()).end(code);
     }
 
     /// The connections that are open. Each takes one.
@@ -239,7 +244,7 @@ fn stripe() -> usize {
 #[derive(Debug)]
 pub(super) struct Counted {
     metrics: Arc<Metrics>,
-    place: usize,
+    place: Place,
     begun: Instant,
     code: Code,
     trace: Option<trace::Call>,
@@ -259,7 +264,7 @@ impl Counted {
 
     /// The call is refused because of too many attempts of this kind.
     pub(super) fn throttled(&self, kind: SubjectKind) {
-        self.metrics.throttled[self.place][kind as usize].fetch_add(1, Ordering::Relaxed);
+        self.metrics.throttled[self.place.0][kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// How long it has taken up to now.
@@ -304,7 +309,7 @@ mod tests {
     fn a_call_is_in_flight_until_it_ends() {
         let metrics = Arc::new(Metrics::new().unwrap());
         let register = &VALIDATE_SESSION.replace("ValidateSession", "Register");
-        let call = metrics.begin(register, Instant::now());
+        let call = metrics.begin(metrics.place(register), Instant::now());
         assert_eq!(of(&metrics, &register[1..]).2, 1);
         call.end(Code::AlreadyExists);
         let (ended, times, in_flight) = of(&metrics, &register[1..]);
@@ -315,7 +320,7 @@ mod tests {
     #[test]
     fn a_call_whose_caller_goes_is_cancelled() {
         let metrics = Arc::new(Metrics::new().unwrap());
-        drop(metrics.begin_check(Instant::now()));
+        drop(metrics.begin(metrics.place(VALIDATE_SESSION), Instant::now()));
         assert_eq!(of(&metrics, &VALIDATE_SESSION[1..]).0[1], 1);
     }
 
@@ -326,7 +331,8 @@ mod tests {
         metrics.refused("/grpc.health.v1.Health/Check", Code::Ok);
         let (ended, ..) = of(&metrics, OTHER);
         assert_eq!((ended[14], ended[0]), (1, 1));
-        assert!(metrics.is_ours(VALIDATE_SESSION) && !metrics.is_ours("/other"));
+        let is_ours = |path| metrics.is_ours(metrics.place(path));
+        assert!(is_ours(VALIDATE_SESSION) && !is_ours("/other"));
     }
 
     #[test]
@@ -336,7 +342,8 @@ mod tests {
             for _ in 0..2 * STRIPES {
                 scope.spawn(|| {
                     for _ in 0..100 {
-                        metrics.begin_check(Instant::now()).end(Code::Ok);
+                        let place = metrics.place(VALIDATE_SESSION);
+                        metrics.begin(place, Instant::now()).end(Code::Ok);
                     }
                 });
             }
