@@ -7,7 +7,7 @@ use std::time::Duration;
 use phone_identity::metrics::FAMILIES;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 use tonic::Code;
 
 use crate::support::binary::ServerProcess;
@@ -20,7 +20,7 @@ const NUMBER: &str = "+998901234567";
 const RPC: &str = "phone_identity.v1.PhoneIdentity";
 
 /// What a scrape says: each line's name with its labels, and its value.
-struct Scraped {
+pub(crate) struct Scraped {
     text: String,
     values: BTreeMap<String, f64>,
 }
@@ -43,7 +43,7 @@ impl Scraped {
         Self { text, values }
     }
 
-    fn get(&self, name: &str) -> f64 {
+    pub(crate) fn get(&self, name: &str) -> f64 {
         *self
             .values
             .get(name)
@@ -51,20 +51,31 @@ impl Scraped {
     }
 }
 
-/// Scrapes until something is so.
-async fn until(address: SocketAddr, is_so: impl Fn(&Scraped) -> bool) -> Scraped {
-    let waiting = async {
+/// Asks until the answer is a wanted one.
+async fn asked_until<T, A: Future<Output = T>>(ask: impl Fn() -> A, is_wanted: impl Fn(&T) -> bool) -> T {
+    let mut ticks = interval(Duration::from_millis(20));
+    let asking = async {
         loop {
-            let scraped = Scraped::from(address).await;
-            if is_so(&scraped) {
-                break scraped;
+            ticks.tick().await;
+            let answer = ask().await;
+            if is_wanted(&answer) {
+                break answer;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(Duration::from_secs(20), waiting)
+    timeout(Duration::from_secs(20), asking)
         .await
         .expect("did not become so")
+}
+
+/// Scrapes until something is so.
+pub(crate) async fn until(address: SocketAddr, is_so: impl Fn(&Scraped) -> bool) -> Scraped {
+    asked_until(|| Scraped::from(address), is_so).await
+}
+
+/// Asks whether it is ready until this is the status of the answer.
+pub(crate) async fn until_readyz_is(address: SocketAddr, status: u16) {
+    asked_until(|| http::get(address, "/readyz"), |answer| answer.0 == status).await;
 }
 
 #[tokio::test]
@@ -234,26 +245,12 @@ async fn probes_say_what_health_says_until_the_process_ends() {
     let server = ServerProcess::start(&place, &[LISTEN, "--shutdown-delay=1h"]).await;
     let metrics = server.metrics.unwrap();
     assert_eq!(http::get(metrics, "/livez").await, (200, "ok\n".to_owned()));
-    let ready = async {
-        while http::get(metrics, "/readyz").await.0 != 200 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(Duration::from_secs(20), ready)
-        .await
-        .expect("never ready");
+    until_readyz_is(metrics, 200).await;
     let checked = place.run(&["healthcheck", &format!("--address={}", server.address)], "");
     assert!(checked.status.success(), "{checked:?}");
 
     server.terminate();
-    let turned_away = async {
-        while http::get(metrics, "/readyz").await.0 != 503 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(Duration::from_secs(20), turned_away)
-        .await
-        .expect("still ready");
+    until_readyz_is(metrics, 503).await;
     assert_eq!(http::get(metrics, "/livez").await.0, 200);
     let checked = place.run(&["healthcheck", &format!("--address={}", server.address)], "");
     assert_eq!(checked.status.code(), Some(1), "{checked:?}");

@@ -10,8 +10,10 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::metrics::{Scraped, until, until_readyz_is};
 use crate::replicas::{PATIENCE, check_until, revoke, sign_in};
 use crate::support::binary::ServerProcess;
+use crate::support::http;
 use crate::support::place::Place;
 use crate::support::proxy::Proxy;
 use crate::support::refusal::refusal;
@@ -157,6 +159,7 @@ impl Replicas {
             url.as_str(),
             "--database-acquire-timeout=500ms",
             "--database-statement-timeout=500ms",
+            "--metrics-listen=127.0.0.1:0",
         ];
         Some(Self {
             far: ServerProcess::start(&place, &flags).await,
@@ -203,6 +206,10 @@ async fn a_server_without_its_database_says_so_and_does_not_guess_until_the_data
         client.validate_session(validation(token)).await.unwrap();
     }
     until_ready_is(&mut probe, ServingStatus::Serving).await;
+    let metrics = replicas.far.metrics.unwrap();
+    let is_up = |up: f64| move |scraped: &Scraped| scraped.get("phone_identity_database_up") == up;
+    until_readyz_is(metrics, 200).await;
+    until(metrics, is_up(1.0)).await;
 
     replicas.proxy.cut();
     revoke(&mut other, &revoked).await;
@@ -211,6 +218,9 @@ async fn a_server_without_its_database_says_so_and_does_not_guess_until_the_data
     until_ready_is(&mut probe, ServingStatus::NotServing).await;
     assert_eq!(health(&mut probe, "").await, ServingStatus::NotServing);
     assert_eq!(health(&mut probe, "liveness").await, ServingStatus::Serving);
+    until_readyz_is(metrics, 503).await;
+    assert_eq!(http::get(metrics, "/livez").await.0, 200);
+    until(metrics, is_up(0.0)).await;
     let mut request = Request::new(credentials(&phone_number, PASSWORD));
     request.set_timeout(Duration::from_secs(5));
     let refused = refusal(&client.authenticate(request).await.unwrap_err());
@@ -222,6 +232,8 @@ async fn a_server_without_its_database_says_so_and_does_not_guess_until_the_data
 
     replicas.proxy.mend();
     until_ready_is(&mut probe, ServingStatus::Serving).await;
+    until_readyz_is(metrics, 200).await;
+    until(metrics, is_up(1.0)).await;
     check_until(&mut client, &revoked, Instant::now(), Code::Unauthenticated).await;
     client.validate_session(validation(&kept)).await.unwrap();
     sign_in(&mut client, &phone_number).await;
