@@ -35,8 +35,17 @@ pub(crate) struct Requests {
 
 impl Requests {
     pub(crate) fn new<M: Message>(path: &str, messages: impl IntoIterator<Item = M>) -> Self {
+        Self::with_headers(path, &[], messages)
+    }
+
+    /// All of them with these headers.
+    pub(crate) fn with_headers<M: Message>(
+        path: &str,
+        headers: &[(&str, &str)],
+        messages: impl IntoIterator<Item = M>,
+    ) -> Self {
         Self {
-            head: connection::headers_frame(path),
+            head: connection::headers_frame(path, headers),
             bodies: messages
                 .into_iter()
                 .map(|message| connection::data_frame(&message))

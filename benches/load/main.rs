@@ -16,6 +16,7 @@
 
 mod bare;
 mod cgroup;
+mod collector;
 mod driver;
 mod h2load;
 mod hashes;

@@ -14,9 +14,11 @@ use crate::Bench;
 use crate::driver::Outcome;
 
 /// The rows that can be asked for.
-pub(crate) const NAMES: [&str; 15] = [
+pub(crate) const NAMES: [&str; 17] = [
     "cached",
     "strong",
+    "observed",
+    "keyed",
     "login",
     "login-portable",
     "storm",
@@ -45,9 +47,11 @@ type Measure = fn(&mut Bench) -> Result<(), String>;
 
 /// Measures what was asked for. A row that fails does not keep the others from being measured.
 pub(crate) fn run(bench: &mut Bench) {
-    let groups: [(&[&str], Measure); 12] = [
+    let groups: [(&[&str], Measure); 14] = [
         (&["cached"], checks::cached),
         (&["strong"], checks::strong),
+        (&["observed"], checks::observed),
+        (&["keyed"], checks::keyed),
         (&["login", "login-portable"], sign_ins::against_raw_hashes),
         (&["storm", "storm-p99"], storm::storm),
         (&["quota"], storm::quota),

@@ -42,9 +42,9 @@ const LAST_STREAM: u32 = 0x7fff_ffff;
 /// A frame of an answer has at most 16 KiB, since we ask for no more.
 const INPUT: usize = 128 * 1024;
 
-/// The HEADERS frame of a gRPC call. Its fields are literals that are not indexed, so that all requests are the same bytes,
+/// The HEADERS frame of a gRPC call with these headers of its own. Its fields are literals that are not indexed, so that all requests are the same bytes,
 /// whatever came before them.
-pub(super) fn headers_frame(path: &str) -> Vec<u8> {
+pub(super) fn headers_frame(path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     let mut block = vec![
         0x83, // :method: POST, of the static table
         0x86, // :scheme: http
@@ -52,15 +52,29 @@ pub(super) fn headers_frame(path: &str) -> Vec<u8> {
     literal(&mut block, &[0x04], path); // :path
     literal(&mut block, &[0x01], "localhost"); // :authority
     literal(&mut block, &[0x0f, 31 - 15], "application/grpc"); // content-type
-    literal(&mut block, b"\x00\x02te", "trailers");
+    named(&mut block, "te", "trailers");
+    for (name, value) in headers {
+        named(&mut block, name, value);
+    }
     frame(HEADERS, END_HEADERS, 0, &block)
 }
 
+/// A field whose name is not in the static table.
+fn named(block: &mut Vec<u8>, name: &str, value: &str) {
+    let mut prefix = vec![0x00, length(name)];
+    prefix.extend_from_slice(name.as_bytes());
+    literal(block, &prefix, value);
+}
+
 fn literal(block: &mut Vec<u8>, name: &[u8], value: &str) {
-    assert!(value.len() < 127, "longer lengths take several bytes");
     block.extend_from_slice(name);
-    block.push(value.len().try_into().unwrap());
+    block.push(length(value));
     block.extend_from_slice(value.as_bytes());
+}
+
+fn length(text: &str) -> u8 {
+    assert!(text.len() < 127, "longer lengths take several bytes");
+    text.len().try_into().unwrap()
 }
 
 /// The DATA frame of a message, uncompressed and the only one of its call.

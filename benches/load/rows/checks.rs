@@ -10,7 +10,7 @@ use super::{CHECKS_IN_FLIGHT, all_ok, busy, median, median_rate, rounds};
 use crate::driver::{Outcome, Pace, Requests, Target, drive};
 use crate::report::{self, Bar, Row, Unit};
 use crate::server::{Server, Setup};
-use crate::{Bench, h2load, seed};
+use crate::{Bench, collector, h2load, seed, server};
 
 pub(crate) const VALIDATE_SESSION: &str = "/phone_identity.v1.PhoneIdentity/ValidateSession";
 const CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -20,8 +20,12 @@ const ASKED: usize = 10_000;
 
 /// The requests that check all sessions of the smaller database.
 pub(super) fn validations(consistency: Consistency) -> Requests {
+    validations_with(&[], consistency)
+}
+
+fn validations_with(headers: &[(&str, &str)], consistency: Consistency) -> Requests {
     let messages = (0..seed::SMALL).map(|session| seed::validation(session, consistency));
-    Requests::new(VALIDATE_SESSION, messages)
+    Requests::with_headers(VALIDATE_SESSION, headers, messages)
 }
 
 pub(super) fn target(server: &Server) -> Target {
@@ -34,10 +38,13 @@ pub(super) fn target(server: &Server) -> Target {
 /// Asks for each session once, so that what can be kept in memory is.
 pub(super) fn warm(bench: &Bench, server: &Server) -> Result<(), String> {
     seed::check_token(bench, server, 0);
-    let requests = validations(Consistency::Unspecified);
+    warm_by(bench, server, &validations(Consistency::Unspecified))
+}
+
+fn warm_by(bench: &Bench, server: &Server, requests: &Requests) -> Result<(), String> {
     let outcome = drive(
         target(server),
-        &requests,
+        requests,
         CHECKS_IN_FLIGHT,
         Pace::Once,
         bench.cores.driver,
@@ -67,21 +74,7 @@ fn against_bare(bench: &mut Bench, name: &str, consistency: Consistency, bar: Ba
     warm(bench, &service)?;
     let validations = validations(consistency);
     let checks = Requests::new(CHECK, [HealthCheckRequest::default()]);
-    let pace = Pace::For(bench.seconds);
-    let (mut a, mut b) = (Vec::new(), Vec::new());
-    for _ in 0..bench.rounds {
-        for (server, requests, outcomes) in [(&service, &validations, &mut a), (&bare, &checks, &mut b)] {
-            let target = target(server);
-            outcomes.push(drive(
-                target,
-                requests,
-                CHECKS_IN_FLIGHT,
-                pace,
-                bench.cores.driver,
-            ));
-        }
-    }
-    all_ok(a.iter().chain(&b))?;
+    let (a, b) = in_turns(bench, (&service, &validations), (&bare, &checks))?;
     let (rate_a, rate_b) = (median_rate(&a), median_rate(&b));
     let mut notes = vec![
         busy("ValidateSession", &a, 1),
@@ -107,6 +100,118 @@ fn against_bare(bench: &mut Bench, name: &str, consistency: Consistency, bar: Ba
         bar,
         is_information: false,
         notes,
+    });
+    Ok(())
+}
+
+/// Saturates two servers in turns.
+fn in_turns(
+    bench: &Bench,
+    a: (&Server, &Requests),
+    b: (&Server, &Requests),
+) -> Result<(Vec<Outcome>, Vec<Outcome>), String> {
+    let pace = Pace::For(bench.seconds);
+    let saturate = |(server, requests): (&Server, &Requests)| {
+        let target = target(server);
+        drive(target, requests, CHECKS_IN_FLIGHT, pace, bench.cores.driver)
+    };
+    let outcomes: (Vec<_>, Vec<_>) = (0..bench.rounds).map(|_| (saturate(a), saturate(b))).unzip();
+    all_ok(outcomes.0.iter().chain(&outcomes.1))?;
+    Ok(outcomes)
+}
+
+/// What it costs to be observed: the listener for metrics, and traces of every hundredth call. The counters themselves are
+/// always there.
+pub(super) fn observed(bench: &mut Bench) -> Result<(), String> {
+    let collector = format!("--otlp-endpoint=http://{}", collector::start(bench));
+    let database = seed::scratch(bench);
+    let side = Side {
+        name: "observed",
+        how: "with metrics and traces",
+        flags: &[
+            "--metrics-listen=127.0.0.1:0",
+            &collector,
+            "--trace-sampling=0.01",
+        ],
+        headers: &[],
+        bar: Bar::AtLeast(0.97, 0.99),
+        is_information: false,
+    };
+    against_plain(bench, &database, &side)
+}
+
+/// What it costs that callers prove who they are, by service keys.
+pub(super) fn keyed(bench: &mut Bench) -> Result<(), String> {
+    let database = seed::scratch(bench);
+    let url = format!("--database-url=sqlite://{}", database.display());
+    let key = server::run(
+        bench,
+        &["service-key", "create", "bench", "--allow=validate", &url],
+    );
+    let side = Side {
+        name: "keyed",
+        how: "by key",
+        flags: &["--require-service-key"],
+        headers: &[("x-service-key", key.trim())],
+        bar: Bar::AtLeast(0.9, 0.97),
+        is_information: true,
+    };
+    against_plain(bench, &database, &side)
+}
+
+/// What is compared with the service as it is by default.
+struct Side<'a> {
+    /// The row.
+    name: &'a str,
+    how: &'a str,
+    flags: &'a [&'a str],
+    /// With each call.
+    headers: &'a [(&'a str, &'a str)],
+    bar: Bar,
+    is_information: bool,
+}
+
+/// ValidateSession from memory, by two servers on one database.
+fn against_plain(bench: &mut Bench, database: &Path, side: &Side<'_>) -> Result<(), String> {
+    let Side {
+        name,
+        how,
+        flags,
+        headers,
+        bar,
+        is_information,
+    } = *side;
+    report::say(&format!("{name}: ValidateSession {how} against itself without"));
+    let cores = [bench.cores.server];
+    let plain = Setup::new(database, &cores);
+    let without = Server::start(bench, &plain);
+    let with = Server::start(bench, &Setup { flags, ..plain });
+    let requests_with = validations_with(headers, Consistency::Unspecified);
+    let requests_without = validations(Consistency::Unspecified);
+    warm_by(bench, &with, &requests_with)?;
+    warm_by(bench, &without, &requests_without)?;
+    let (a, b) = in_turns(bench, (&with, &requests_with), (&without, &requests_without))?;
+    let (rate_a, rate_b) = (median_rate(&a), median_rate(&b));
+    let rates = |outcomes: &[Outcome]| -> Vec<String> {
+        outcomes
+            .iter()
+            .map(|outcome| report::rate(outcome.per_second()))
+            .collect()
+    };
+    bench.report.add(Row {
+        name: name.to_owned(),
+        a: format!("{how} {}", report::rate(rate_a)),
+        b: format!("without {}", report::rate(rate_b)),
+        value: rate_a / rate_b,
+        unit: Unit::Ratio,
+        bar,
+        is_information,
+        notes: vec![
+            busy(how, &a, 1),
+            busy("without", &b, 1),
+            rounds(how, rates(&a)),
+            rounds("without", rates(&b)),
+        ],
     });
     Ok(())
 }

@@ -186,13 +186,21 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::domain::access::Rights;
+    use crate::domain::token::PlainToken;
     use crate::store;
 
     const BOUND: Duration = Duration::from_secs(1);
 
-    /// Keys that cannot be read are good for as long as the last reading is recent, and then nothing is known.
-    #[tokio::test]
-    async fn what_was_read_too_long_ago_is_no_answer() {
+    /// A keyring that nobody reads again, on a database of its own with one key.
+    struct Prepared {
+        clock: Arc<ManualClock>,
+        store: Store,
+        keyring: Keyring,
+        key: PlainToken,
+        _folder: tempfile::TempDir,
+    }
+
+    async fn prepare() -> Prepared {
         let folder = tempfile::tempdir().unwrap();
         let start = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
         let clock = Arc::new(ManualClock::new(start));
@@ -212,9 +220,56 @@ mod tests {
         let keyring = Keyring::open(store.clone(), clock.clone(), BOUND, period)
             .await
             .unwrap();
+        Prepared {
+            clock,
+            store,
+            keyring,
+            key,
+            _folder: folder,
+        }
+    }
+
+    /// A key may be revoked while the answer that it is good is under way.
+    #[tokio::test]
+    async fn what_was_read_is_as_old_as_its_question() {
+        let Prepared {
+            clock,
+            store,
+            keyring,
+            key,
+            _folder,
+        } = prepare().await;
+        clock.advance(2 * BOUND);
+        let occupied = store.tail().occupy().await;
+        let reading = tokio::spawn({
+            let keyring = keyring.clone();
+            async move { keyring.read().await }
+        });
+        // This test has one thread: the other task runs until it waits for the connection.
+        tokio::task::yield_now().await;
+        assert_eq!(keyring.0.readings.load(Ordering::SeqCst), 2);
+        clock.advance(BOUND + Duration::from_micros(1));
+        drop(occupied);
+        reading.await.unwrap().unwrap();
+        let late = keyring.find(key.expose()).await;
+        assert!(matches!(late, Err(Error::DatabaseUnavailable(_))), "{late:?}");
+        keyring.read().await.unwrap();
+        assert!(keyring.find(key.expose()).await.unwrap().is_some());
+    }
+
+    /// Keys that cannot be read are good for as long as the last reading is recent, and then nothing is known.
+    #[tokio::test]
+    async fn what_was_read_too_long_ago_is_no_answer() {
+        let Prepared {
+            clock,
+            store,
+            keyring,
+            key,
+            _folder,
+        } = prepare().await;
         // Nobody reads, so what is not known is not known to be nobody's.
         assert!(keyring.find(key.expose()).await.unwrap().is_some());
-        let never_made = crate::domain::token::PlainToken::generate_for_service().unwrap();
+        let never_made = PlainToken::generate_for_service().unwrap();
         let unknown = keyring.find(never_made.expose()).await;
         assert!(
             matches!(unknown, Err(Error::DatabaseUnavailable(_))),
