@@ -4,11 +4,13 @@
 //! environment or `..._FILE` only, and no help and no error shows them.
 
 mod access;
+mod error;
 mod operations;
+mod secret;
 mod throttle;
+mod values;
 mod wire;
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
@@ -16,28 +18,26 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret as _, SecretString};
-use thiserror::Error;
 
-use crate::domain::access::OperatorKey;
-use crate::domain::password;
 use crate::domain::phone::{LineType, LineTypes, Region};
 use crate::domain::rules::Rules;
 use crate::domain::session::Lifetimes;
-use crate::grpc::TlsError;
 use crate::machine;
 use crate::service::accounts::Policy;
-use crate::service::hasher::{self, EngineChoice, PepperError, Peppers};
+use crate::service::hasher::{self, EngineChoice, Peppers};
 use crate::service::sessions;
 use crate::store;
 pub use access::AccessSettings;
+pub use error::ConfigError;
 pub use operations::OperationsSettings;
 pub use throttle::ThrottleSettings;
+pub(crate) use values::{duration, positive_duration};
 pub use wire::WireSettings;
 
-const DEFAULT_DATABASE_URL: &str = "sqlite://phone-identity.db";
+use secret::secret;
+use values::{database_timeout, password_min_length};
 
-/// The longest that any duration may be set to: ten years.
-const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+const DEFAULT_DATABASE_URL: &str = "sqlite://phone-identity.db";
 
 /// All settings, as given.
 #[derive(Args, Clone, Debug)]
@@ -258,15 +258,15 @@ impl Settings {
     /// # Errors
     /// When it is given twice, or its file cannot be read.
     pub fn database_url(&self) -> Result<SecretString, ConfigError> {
-        match (&self.database_url, &self.database_url_file) {
-            (Some(_), Some(_)) => Err(ConfigError::DatabaseUrlTwice),
-            (Some(url), None) => Ok(url.clone()),
-            (None, Some(file)) => {
-                let url = fs::read_to_string(file).map_err(ConfigError::DatabaseUrlFile)?;
-                Ok(SecretString::from(url.trim_end()))
-            }
-            (None, None) => Ok(SecretString::from(DEFAULT_DATABASE_URL)),
-        }
+        let url = secret(
+            "DATABASE_URL",
+            self.database_url.as_ref(),
+            self.database_url_file.as_deref(),
+        )?;
+        Ok(url.map_or_else(
+            || SecretString::from(DEFAULT_DATABASE_URL),
+            |url| SecretString::from(url.expose_secret().trim_end()),
+        ))
     }
 
     /// Which database, and how patient to be with it.
@@ -334,15 +334,12 @@ impl Settings {
     /// # Errors
     /// When they are given twice, cannot be read, or are not `KEY-ID:SECRET` entries.
     pub fn peppers(&self) -> Result<Peppers, ConfigError> {
-        let text = match (&self.peppers, &self.peppers_file) {
-            (Some(_), Some(_)) => return Err(ConfigError::PeppersTwice),
-            (Some(text), None) => text.clone(),
-            (None, Some(file)) => {
-                SecretString::from(fs::read_to_string(file).map_err(ConfigError::PeppersFile)?)
-            }
-            (None, None) => SecretString::default(),
-        };
-        Ok(Peppers::parse(text.expose_secret())?)
+        let text = secret(
+            "PHONE_IDENTITY_PEPPERS",
+            self.peppers.as_ref(),
+            self.peppers_file.as_deref(),
+        )?;
+        Ok(Peppers::parse(text.unwrap_or_default().expose_secret())?)
     }
 
     /// How passwords are hashed.
@@ -369,71 +366,6 @@ impl Settings {
     }
 }
 
-/// A setting that cannot be used. The text never shows a secret.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// The database is given twice.
-    #[error("DATABASE_URL and DATABASE_URL_FILE are both given")]
-    DatabaseUrlTwice,
-    /// The file with the database URL cannot be read.
-    #[error("the file of DATABASE_URL_FILE cannot be read: {0}")]
-    DatabaseUrlFile(#[source] std::io::Error),
-    /// The change log would be read too seldom.
-    #[error("--change-log-interval is not less than --staleness-bound")]
-    ChangeLogInterval,
-    /// A failed sign-in would never be answered.
-    #[error("--failed-sign-in-time is not less than --request-timeout")]
-    FailedSignInTime,
-    /// The delays of throttling contradict each other.
-    #[error("--throttle-base-delay is longer than --throttle-max-delay")]
-    ThrottleDelays,
-    /// Throttling would remember for too long.
-    #[error("a --throttle-...-attempts times its --throttle-...-recovery is longer than ten years")]
-    ThrottleMemory,
-    /// What TLS needs is given in half.
-    #[error("--tls-certificate and --tls-key are given together or not at all")]
-    TlsPair,
-    /// There are no client certificates without TLS.
-    #[error("--client-ca needs --tls-certificate and --tls-key")]
-    ClientCaWithoutTls,
-    /// Names of client certificates are listed, and none are asked for.
-    #[error("--clients needs --client-ca")]
-    ClientsWithoutCa,
-    /// Client certificates are asked for, and nobody may call.
-    #[error("with --client-ca and neither --clients nor --require-service-key nobody may call")]
-    NobodyMayCall,
-    /// Everybody on a network could call.
-    #[error(
-        "--listen {0} is not a loopback address, and callers do not have to prove who they are: give --require-service-key, \
-         or --client-ca and --clients, or --insecure if something else keeps strangers out"
-    )]
-    Insecure(SocketAddr),
-    /// TLS cannot be served.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The operator key is given twice.
-    #[error("PHONE_IDENTITY_OPERATOR_KEY and PHONE_IDENTITY_OPERATOR_KEY_FILE are both given")]
-    OperatorKeyTwice,
-    /// The file with the operator key cannot be read.
-    #[error("the file of PHONE_IDENTITY_OPERATOR_KEY_FILE cannot be read: {0}")]
-    OperatorKeyFile(#[source] std::io::Error),
-    /// The operator key could be guessed.
-    #[error(
-        "PHONE_IDENTITY_OPERATOR_KEY has fewer than {} characters",
-        OperatorKey::MIN_LENGTH
-    )]
-    OperatorKeyShort,
-    /// The peppers are given twice.
-    #[error("PHONE_IDENTITY_PEPPERS and PHONE_IDENTITY_PEPPERS_FILE are both given")]
-    PeppersTwice,
-    /// The file with the peppers cannot be read.
-    #[error("the file of PHONE_IDENTITY_PEPPERS_FILE cannot be read: {0}")]
-    PeppersFile(#[source] std::io::Error),
-    /// The peppers are not such.
-    #[error("PHONE_IDENTITY_PEPPERS: {0}")]
-    Peppers(#[from] PepperError),
-}
-
 /// One hashing thread a core; under a quota of processor time three quarters of it, so that other calls have theirs.
 #[expect(
     clippy::cast_possible_truncation,
@@ -442,45 +374,6 @@ pub enum ConfigError {
 )]
 fn default_threads(cores: usize, quota: Option<f64>) -> usize {
     quota.map_or(cores, |quota| ((quota * 0.75) as usize).clamp(1, cores.max(1)))
-}
-
-/// Reads a duration such as `30d`, `15m` or `250ms`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|_| "not a duration such as 30d, 15m or 250ms")?;
-    if duration > MAX_DURATION {
-        return Err("longer than ten years".to_owned());
-    }
-    Ok(duration)
-}
-
-pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
-        Duration::ZERO => Err("must be longer than nothing".to_owned()),
-        duration => Ok(duration),
-    }
-}
-
-/// Databases count in milliseconds, in which 0 is for ever, and each to a bound of its own.
-fn database_timeout(text: &str) -> Result<Duration, String> {
-    let duration = duration(text)?;
-    if (Duration::from_millis(1)..=Duration::from_hours(1)).contains(&duration) {
-        Ok(duration)
-    } else {
-        Err("not in 1ms..=1h".to_owned())
-    }
-}
-
-fn password_min_length(text: &str) -> Result<usize, String> {
-    let length = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (password::MIN_LENGTH..=password::MAX_LENGTH).contains(&length) {
-        Ok(length)
-    } else {
-        Err(format!(
-            "not in {}..={}",
-            password::MIN_LENGTH,
-            password::MAX_LENGTH
-        ))
-    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! The settings of who may call: TLS, client certificates, service keys, and the operator's key.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::secret::secret;
 use super::{ConfigError, Settings};
 use crate::domain::access::{ClientList, OperatorKey};
 use crate::grpc::{Tls, TlsFiles};
@@ -153,13 +153,13 @@ impl Settings {
     /// When it is given twice, cannot be read, or is too short.
     pub fn operator_key(&self) -> Result<Option<OperatorKey>, ConfigError> {
         let access = &self.access;
-        let text = match (&access.operator_key, &access.operator_key_file) {
-            (Some(_), Some(_)) => return Err(ConfigError::OperatorKeyTwice),
-            (Some(text), None) => text.clone(),
-            (None, Some(file)) => {
-                SecretString::from(fs::read_to_string(file).map_err(ConfigError::OperatorKeyFile)?)
-            }
-            (None, None) => return Ok(None),
+        let text = secret(
+            "PHONE_IDENTITY_OPERATOR_KEY",
+            access.operator_key.as_ref(),
+            access.operator_key_file.as_deref(),
+        )?;
+        let Some(text) = text else {
+            return Ok(None);
         };
         let text = text.expose_secret().trim();
         OperatorKey::new(text)

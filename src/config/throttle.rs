@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{ConfigError, MAX_DURATION, positive_duration};
+use super::ConfigError;
+use super::values::{MAX_DURATION, positive_duration};
 use crate::domain::throttle::{Delays, Limit};
 use crate::service::throttle::Limits;
 

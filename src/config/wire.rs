@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{ConfigError, Settings, duration, positive_duration};
+use super::values::{duration, positive_duration};
+use super::{ConfigError, Settings};
 use crate::grpc::Limits;
 
 /// Bounds on connections and calls.

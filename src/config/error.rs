@@ -1,0 +1,62 @@
+//! What may be wrong with the settings.
+
+use std::net::SocketAddr;
+
+use thiserror::Error;
+
+use crate::domain::access::OperatorKey;
+use crate::grpc::TlsError;
+use crate::service::hasher::PepperError;
+
+/// A setting that cannot be used. The text never shows a secret.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// A secret is given by the environment and by a file.
+    #[error("{0} and {0}_FILE are both given")]
+    SecretTwice(&'static str),
+    /// The file with a secret cannot be read.
+    #[error("the file of {0}_FILE cannot be read: {1}")]
+    SecretFile(&'static str, #[source] std::io::Error),
+    /// The change log would be read too seldom.
+    #[error("--change-log-interval is not less than --staleness-bound")]
+    ChangeLogInterval,
+    /// A failed sign-in would never be answered.
+    #[error("--failed-sign-in-time is not less than --request-timeout")]
+    FailedSignInTime,
+    /// The delays of throttling contradict each other.
+    #[error("--throttle-base-delay is longer than --throttle-max-delay")]
+    ThrottleDelays,
+    /// Throttling would remember for too long.
+    #[error("a --throttle-...-attempts times its --throttle-...-recovery is longer than ten years")]
+    ThrottleMemory,
+    /// What TLS needs is given in half.
+    #[error("--tls-certificate and --tls-key are given together or not at all")]
+    TlsPair,
+    /// There are no client certificates without TLS.
+    #[error("--client-ca needs --tls-certificate and --tls-key")]
+    ClientCaWithoutTls,
+    /// Names of client certificates are listed, and none are asked for.
+    #[error("--clients needs --client-ca")]
+    ClientsWithoutCa,
+    /// Client certificates are asked for, and nobody may call.
+    #[error("with --client-ca and neither --clients nor --require-service-key nobody may call")]
+    NobodyMayCall,
+    /// Everybody on a network could call.
+    #[error(
+        "--listen {0} is not a loopback address, and callers do not have to prove who they are: give --require-service-key, \
+         or --client-ca and --clients, or --insecure if something else keeps strangers out"
+    )]
+    Insecure(SocketAddr),
+    /// TLS cannot be served.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The operator key could be guessed.
+    #[error(
+        "PHONE_IDENTITY_OPERATOR_KEY has fewer than {} characters",
+        OperatorKey::MIN_LENGTH
+    )]
+    OperatorKeyShort,
+    /// The peppers are not such.
+    #[error("PHONE_IDENTITY_PEPPERS: {0}")]
+    Peppers(#[from] PepperError),
+}
