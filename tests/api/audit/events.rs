@@ -21,6 +21,13 @@ fn seconds(seconds: i64) -> Option<Timestamp> {
     Some(Timestamp { seconds, nanos: 0 })
 }
 
+fn a_microsecond_after(minute: i64) -> Option<Timestamp> {
+    Some(Timestamp {
+        seconds: BEGIN + 60 * minute,
+        nanos: 1_000,
+    })
+}
+
 /// From a minute of the test on, and before another one.
 fn minutes(start: i64, end: i64) -> Option<v1::TimeRange> {
     Some(v1::TimeRange {
@@ -137,6 +144,17 @@ async fn events_are_found_by_whom_what_how_and_when() {
                 ..Default::default()
             },
             vec![],
+        ),
+        // Ids are of a whole millisecond, and times are finer.
+        (
+            v1::ListAuditEventsRequest {
+                at: Some(v1::TimeRange {
+                    start_time: a_microsecond_after(1),
+                    end_time: a_microsecond_after(3),
+                }),
+                ..Default::default()
+            },
+            vec![3, 2],
         ),
         // The first and the last time that there may be.
         (
