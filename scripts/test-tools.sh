@@ -29,7 +29,8 @@ install_grpcurl() {
   else
     grpcurl=$(command -v grpcurl) || die "grpcurl is missing; install it and run this again"
   fi
-  ln -sf "$grpcurl" "$venv/bin/grpcurl"
+  # Relative, so that it is found in a clone that was moved, too.
+  ln -sfr "$grpcurl" "$venv/bin/grpcurl"
   "$venv/bin/grpcurl" --version
 }
 
