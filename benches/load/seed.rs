@@ -97,13 +97,10 @@ pub(crate) fn database(bench: &Bench, sessions: usize) -> PathBuf {
     path
 }
 
-/// The file of [`scratch`], in the folder of the bench.
-pub(crate) const SCRATCH: &str = "scratch.db";
-
 /// A copy of the smaller database, for one row, with the uses of its sessions spread over the minute that has passed.
 pub(crate) fn scratch(bench: &Bench) -> PathBuf {
     let source = database(bench, SMALL);
-    let path = bench.folder.join(SCRATCH);
+    let path = bench.folder.join("scratch.db");
     remove(&path);
     fs::copy(source, &path).unwrap();
     bench.runtime.block_on(async {

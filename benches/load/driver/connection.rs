@@ -42,8 +42,8 @@ const LAST_STREAM: u32 = 0x7fff_ffff;
 /// A frame of an answer has at most 16 KiB, since we ask for no more.
 const INPUT: usize = 128 * 1024;
 
-/// The HEADERS frame of a gRPC call with these headers of its own. Its fields are literals that are not indexed, so that all requests are the same bytes,
-/// whatever came before them.
+/// The HEADERS frame of a gRPC call, with these headers beside those of all calls. Its fields are literals that are not
+/// indexed, so that all requests are the same bytes, whatever came before them.
 pub(super) fn headers_frame(path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     let mut block = vec![
         0x83, // :method: POST, of the static table

@@ -75,33 +75,38 @@ fn against_bare(bench: &mut Bench, name: &str, consistency: Consistency, bar: Ba
     let validations = validations(consistency);
     let checks = Requests::new(CHECK, [HealthCheckRequest::default()]);
     let (a, b) = in_turns(bench, (&service, &validations), (&bare, &checks))?;
-    let (rate_a, rate_b) = (median_rate(&a), median_rate(&b));
-    let mut notes = vec![
-        busy("ValidateSession", &a, 1),
-        busy("Check", &b, 1),
-        rounds(
-            "ValidateSession",
-            a.iter().map(|outcome| report::rate(outcome.per_second())),
-        ),
-        rounds(
-            "Check",
-            b.iter().map(|outcome| report::rate(outcome.per_second())),
-        ),
-    ];
+    let mut row = of_rates(name, bar, ("ValidateSession", &a), ("bare Check", &b));
     if name == "cached" {
-        notes.push(second_opinion(bench, &service, &bare));
+        row.notes.push(second_opinion(bench, &service, &bare));
     }
-    bench.report.add(Row {
+    bench.report.add(row);
+    Ok(())
+}
+
+/// The row of what two servers did a second, each on one core.
+fn of_rates(name: &str, bar: Bar, (what_a, a): (&str, &[Outcome]), (what_b, b): (&str, &[Outcome])) -> Row {
+    let all = |what, outcomes: &[Outcome]| {
+        rounds(
+            what,
+            outcomes.iter().map(|outcome| report::rate(outcome.per_second())),
+        )
+    };
+    let (rate_a, rate_b) = (median_rate(a), median_rate(b));
+    Row {
         name: name.to_owned(),
-        a: format!("ValidateSession {}", report::rate(rate_a)),
-        b: format!("bare Check {}", report::rate(rate_b)),
+        a: format!("{what_a} {}", report::rate(rate_a)),
+        b: format!("{what_b} {}", report::rate(rate_b)),
         value: rate_a / rate_b,
         unit: Unit::Ratio,
         bar,
         is_information: false,
-        notes,
-    });
-    Ok(())
+        notes: vec![
+            busy(what_a, a, 1),
+            busy(what_b, b, 1),
+            all(what_a, a),
+            all(what_b, b),
+        ],
+    }
 }
 
 /// Saturates two servers in turns.
@@ -191,27 +196,9 @@ fn against_plain(bench: &mut Bench, database: &Path, side: &Side<'_>) -> Result<
     warm_by(bench, &with, &requests_with)?;
     warm_by(bench, &without, &requests_without)?;
     let (a, b) = in_turns(bench, (&with, &requests_with), (&without, &requests_without))?;
-    let (rate_a, rate_b) = (median_rate(&a), median_rate(&b));
-    let rates = |outcomes: &[Outcome]| -> Vec<String> {
-        outcomes
-            .iter()
-            .map(|outcome| report::rate(outcome.per_second()))
-            .collect()
-    };
     bench.report.add(Row {
-        name: name.to_owned(),
-        a: format!("{how} {}", report::rate(rate_a)),
-        b: format!("without {}", report::rate(rate_b)),
-        value: rate_a / rate_b,
-        unit: Unit::Ratio,
-        bar,
         is_information,
-        notes: vec![
-            busy(how, &a, 1),
-            busy("without", &b, 1),
-            rounds(how, rates(&a)),
-            rounds("without", rates(&b)),
-        ],
+        ..of_rates(name, bar, (how, &a), ("without", &b))
     });
     Ok(())
 }
