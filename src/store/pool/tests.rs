@@ -8,9 +8,8 @@ use crate::store::sqlite::parse_url;
 
 const COUNT: &str = "SELECT COUNT(*) FROM numbers";
 
-/// Three numbers in a table, and one connection.
-async fn numbers() -> (Pool, TempDir) {
-    let folder = tempfile::tempdir().unwrap();
+/// One connection to the database in a folder.
+async fn open(folder: &TempDir) -> Pool {
     let url = format!("sqlite://{}", folder.path().join("numbers.db").display());
     let options = Options {
         url: SecretString::from(url.as_str()),
@@ -19,7 +18,13 @@ async fn numbers() -> (Pool, TempDir) {
         statement_timeout: Duration::from_secs(10),
     };
     let file = Server::Sqlite(parse_url(&url, &options).unwrap());
-    let pool = Pool::open(file, 1, &options).await.unwrap();
+    Pool::open(file, 1, &options).await.unwrap()
+}
+
+/// Three numbers in a table, and one connection.
+async fn numbers() -> (Pool, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let pool = open(&folder).await;
     let made = "CREATE TABLE numbers (n INTEGER UNIQUE); INSERT INTO numbers VALUES (1), (2), (3)";
     pool.execute_unprepared(made).await.unwrap();
     (pool, folder)
@@ -146,14 +151,18 @@ async fn only_what_need_not_be_synced_is_not() {
 
 #[tokio::test]
 async fn who_goes_away_from_what_need_not_be_synced_leaves_the_connection_to_be_synced() {
-    let (pool, _folder) = numbers().await;
+    let (pool, folder) = numbers().await;
     let negate = with_number("UPDATE numbers SET n = -n WHERE n > ?", -10);
+    // Nobody else can write meanwhile.
+    let other = open(&folder).await.begin().await.unwrap();
+    other.execute_raw(negate.clone()).await.unwrap();
     let unsynced = pool.unsynced();
     tokio::select! {
         biased;
         done = unsynced.execute_raw(negate.clone()) => panic!("was done at once: {done:?}"),
         () = async {} => {}
     }
+    drop(other);
     pool.execute_raw(negate).await.unwrap();
     assert_eq!(synchronous(&pool).await, 2);
 }
