@@ -37,10 +37,12 @@ const MIGRATION_LOCK: i64 = 0x4de4_3500_a5af_5462;
 /// Connects to the server.
 pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreError> {
     let server = parse_url(url)?;
-    // By statements and not as start-up parameters: those are refused by pgbouncer.
+    // By statements and not as start-up parameters: those are refused by pgbouncer. No warnings: a connection whose caller went
+    // away in the middle of a statement is rolled back, whether or not there is a transaction, and each time there is none,
+    // the log of this program would have a line about it.
     let session = format!(
         "SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
-         SET idle_in_transaction_session_timeout = {statement}",
+         SET idle_in_transaction_session_timeout = {statement}; SET client_min_messages = error",
         statement = options.statement_timeout.as_millis(),
         lock = options.acquire_timeout.as_millis(),
     );
