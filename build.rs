@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "phone_identity/v1/error.proto",
             "phone_identity/v1/phone_identity.proto",
             "phone_identity/v1/phone_identity_admin.proto",
+            "phone_identity/v1/phone_verification.proto",
         ],
         [PROTO_DIR],
     )?;

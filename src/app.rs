@@ -16,13 +16,18 @@ use crate::clock::Clock;
 use crate::config::{ConfigError, Settings};
 use crate::domain::access::OperatorKey;
 use crate::error::chain;
-use crate::grpc::{self, Callers, Limits, Listeners, PHONE_IDENTITY, PHONE_IDENTITY_ADMIN, Services, Stop};
+use crate::grpc::{
+    self, Callers, Limits, Listeners, PHONE_IDENTITY, PHONE_IDENTITY_ADMIN, PHONE_VERIFICATION, Services,
+    Stop,
+};
 use crate::machine;
 use crate::metrics::{self, Readiness};
 use crate::service::accounts::Accounts;
 use crate::service::admin::Admin;
 use crate::service::change_log::ChangeLog;
+use crate::service::codes::Codes;
 use crate::service::hasher::{HashError, Hasher};
+use crate::service::outbox::{Outbox, Wake};
 use crate::service::service_keys::Keyring;
 use crate::service::sessions::Sessions;
 use crate::service::throttle::Throttle;
@@ -30,7 +35,13 @@ use crate::store::{Store, StoreError};
 use crate::trace::{Export, ExportError};
 
 /// The names under which health says whether calls can be served.
-const READINESS: [&str; 4] = ["", PHONE_IDENTITY, PHONE_IDENTITY_ADMIN, "readiness"];
+const READINESS: [&str; 5] = [
+    "",
+    PHONE_IDENTITY,
+    PHONE_IDENTITY_ADMIN,
+    PHONE_VERIFICATION,
+    "readiness",
+];
 
 /// The name under which health says whether the process lives.
 const LIVENESS: &str = "liveness";
@@ -57,6 +68,7 @@ pub struct App {
     hasher: Hasher,
     accounts: Accounts,
     sessions: Sessions,
+    codes: Option<(Codes, Outbox)>,
     keys: Option<Keyring>,
     operator_key: Option<OperatorKey>,
     tasks: TaskTracker,
@@ -90,6 +102,21 @@ impl App {
             tasks.clone(),
         );
         let sessions = Sessions::new(store.clone(), clock.clone(), settings.sessions()?, changes);
+        let codes = match settings.codes.sms_provider {
+            Some(provider) => {
+                let (coder, wake) = (Arc::new(settings.coder()?), Wake::default());
+                let outbox = Outbox::new(
+                    store.clone(),
+                    clock.clone(),
+                    coder.clone(),
+                    provider,
+                    wake.clone(),
+                );
+                let codes = Codes::new(accounts.clone(), coder, settings.codes(), wake);
+                Some((codes, outbox))
+            }
+            None => None,
+        };
         let (bound, period) = (settings.staleness_bound, settings.change_log_interval);
         let keys = match settings.access.require_service_key {
             true => Some(Keyring::open(store.clone(), clock, bound, period).await?),
@@ -102,6 +129,7 @@ impl App {
             hasher,
             accounts,
             sessions,
+            codes,
             keys,
             operator_key,
             tasks,
@@ -187,9 +215,12 @@ impl App {
         let delay = self.settings.wire.shutdown_delay;
         let bound = self.settings.wire.shutdown_timeout;
         let sessions = self.sessions.clone();
+        let (codes, outbox) = self.codes.unzip();
+        let _outbox = outbox.map(|outbox| AbortOnDropHandle::new(tokio::spawn(outbox.run())));
         let services = Services {
             admin: Admin::new(self.accounts.clone()),
             accounts: self.accounts,
+            codes,
             sessions: self.sessions,
             rules: self.settings.rules(),
             callers: Callers {

@@ -187,6 +187,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failur
     match parsed {
         Ok(mut cli) => {
             cli.settings.peppers = secret_of_environment("PHONE_IDENTITY_PEPPERS")?;
+            cli.settings.codes.code_keys = secret_of_environment("PHONE_IDENTITY_CODE_KEYS")?;
             cli.settings.access.operator_key = secret_of_environment("PHONE_IDENTITY_OPERATOR_KEY")?;
             Ok(Some(cli))
         }

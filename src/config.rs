@@ -4,6 +4,7 @@
 //! environment or `..._FILE` only, and no help and no error shows them.
 
 mod access;
+mod codes;
 mod error;
 mod operations;
 mod secret;
@@ -21,13 +22,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::domain::phone::{LineType, LineTypes, Region};
 use crate::domain::rules::Rules;
+use crate::domain::secret_keys::SecretKeys;
 use crate::domain::session::Lifetimes;
 use crate::machine;
 use crate::service::accounts::Policy;
-use crate::service::hasher::{self, EngineChoice, Peppers};
+use crate::service::hasher::{self, EngineChoice};
 use crate::service::sessions;
 use crate::store;
 pub use access::AccessSettings;
+pub use codes::CodeSettings;
 pub use error::ConfigError;
 pub use operations::OperationsSettings;
 pub use throttle::ThrottleSettings;
@@ -201,6 +204,10 @@ pub struct Settings {
     #[arg(global = true, long, env = "PHONE_IDENTITY_PEPPERS_FILE", value_name = "FILE")]
     pub peppers_file: Option<PathBuf>,
 
+    /// One-time codes by SMS.
+    #[command(flatten)]
+    pub codes: CodeSettings,
+
     /// Who may call.
     #[command(flatten)]
     pub access: AccessSettings,
@@ -333,13 +340,14 @@ impl Settings {
     ///
     /// # Errors
     /// When they are given twice, cannot be read, or are not `KEY-ID:SECRET` entries.
-    pub fn peppers(&self) -> Result<Peppers, ConfigError> {
+    pub fn peppers(&self) -> Result<SecretKeys, ConfigError> {
         let text = secret(
             "PHONE_IDENTITY_PEPPERS",
             self.peppers.as_ref(),
             self.peppers_file.as_deref(),
         )?;
-        Ok(Peppers::parse(text.unwrap_or_default().expose_secret())?)
+        SecretKeys::parse(text.unwrap_or_default().expose_secret())
+            .map_err(|error| ConfigError::SecretKeys("PHONE_IDENTITY_PEPPERS", error))
     }
 
     /// How passwords are hashed.

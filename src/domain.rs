@@ -3,11 +3,13 @@
 pub mod access;
 pub mod audit;
 pub mod caller;
+pub mod code;
 pub mod device;
 pub mod password;
 pub mod phone;
 pub mod rights;
 pub mod rules;
+pub mod secret_keys;
 pub mod session;
 pub mod throttle;
 pub mod token;

@@ -46,7 +46,7 @@ pub enum Error {
     /// Somebody has the phone number.
     #[error("phone number taken")]
     PhoneNumberTaken,
-    /// The password is right, and the account is deactivated.
+    /// The password or the code is right, and the account is deactivated.
     #[error("account deactivated")]
     AccountDeactivated,
     /// `current_password` is unset and the sign-in is not fresh.
@@ -64,6 +64,12 @@ pub enum Error {
     /// `x-operator-key` is not the operator's key, or there is none.
     #[error("operator key wrong")]
     OperatorKeyWrong,
+    /// The one-time code is wrong, expired, used up or of another purpose, or its challenge is not known.
+    #[error("code invalid")]
+    CodeInvalid,
+    /// There is no SMS provider.
+    #[error("SMS not configured")]
+    SmsNotConfigured,
     /// There were too many attempts without success.
     #[error("too many attempts")]
     TooManyAttempts {
@@ -171,6 +177,9 @@ pub enum Problem {
     /// Less than the least, or more than the most, that the field takes.
     #[error("is out of range")]
     OutOfRange,
+    /// The field belongs to another purpose of a code.
+    #[error("does not belong to this purpose")]
+    NotOfPurpose,
     /// Not a time that can be stored.
     #[error("is not a time between the years 1 and 9999")]
     TimeInvalid,

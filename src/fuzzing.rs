@@ -40,6 +40,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("reactivate_user", fuzzed::admin::reactivate_user),
     ("delete_user", fuzzed::admin::delete_user),
     ("list_audit_events", fuzzed::admin::list_audit_events),
+    ("send_code", fuzzed::codes::send_code),
+    ("verify_code", fuzzed::codes::verify_code),
 ];
 
 /// Runs the target of this name.

@@ -19,6 +19,7 @@ mod page_token;
 mod parse;
 mod phone_identity;
 mod phone_identity_admin;
+mod phone_verification;
 mod status;
 mod tls;
 
@@ -43,8 +44,10 @@ use crate::domain::rules::Rules;
 use crate::proto::DESCRIPTORS;
 use crate::proto::v1::phone_identity_admin_server::PhoneIdentityAdminServer;
 use crate::proto::v1::phone_identity_server::PhoneIdentityServer;
+use crate::proto::v1::phone_verification_server::PhoneVerificationServer;
 use crate::service::accounts::Accounts;
 use crate::service::admin::Admin;
+use crate::service::codes::Codes;
 use crate::service::sessions::Sessions;
 use crate::trace::Tracer;
 use checks::Checks;
@@ -52,6 +55,7 @@ use edge::EdgeLayer;
 use gate::Gate;
 use phone_identity::PhoneIdentityHandlers;
 use phone_identity_admin::PhoneIdentityAdminHandlers;
+use phone_verification::PhoneVerificationHandlers;
 
 /// The most bytes of a message to health or reflection, which ask with a name.
 const MAX_NAME_MESSAGE_BYTES: usize = 4 * 1024;
@@ -65,6 +69,8 @@ pub struct Services {
     pub accounts: Accounts,
     /// Administration.
     pub admin: Admin,
+    /// One-time codes. `None`: there is no SMS provider.
+    pub codes: Option<Codes>,
     /// The sessions.
     pub sessions: Sessions,
     /// How phone numbers and passwords are read.
@@ -106,6 +112,10 @@ pub const PHONE_IDENTITY: &str = <PhoneIdentityServer<PhoneIdentityHandlers> as 
 pub const PHONE_IDENTITY_ADMIN: &str =
     <PhoneIdentityAdminServer<PhoneIdentityAdminHandlers> as NamedService>::NAME;
 
+/// The name of service `PhoneVerification`, under which its health is told.
+pub const PHONE_VERIFICATION: &str =
+    <PhoneVerificationServer<PhoneVerificationHandlers> as NamedService>::NAME;
+
 /// Serves all services on `listeners` until `stop` says so, and then until the calls in flight have finished.
 ///
 /// # Errors
@@ -120,6 +130,7 @@ pub async fn serve(
     let Services {
         accounts,
         admin,
+        codes,
         sessions,
         rules,
         callers,
@@ -130,6 +141,12 @@ pub async fn serve(
     let health = health.max_decoding_message_size(MAX_NAME_MESSAGE_BYTES);
     let admin_handlers = PhoneIdentityAdminHandlers {
         admin,
+        accounts: accounts.clone(),
+        sessions: sessions.clone(),
+        rules,
+    };
+    let verification_handlers = PhoneVerificationHandlers {
+        codes,
         accounts: accounts.clone(),
         sessions: sessions.clone(),
         rules,
@@ -145,6 +162,8 @@ pub async fn serve(
         PhoneIdentityServer::from_arc(handlers).max_decoding_message_size(limits.message_bytes);
     let phone_identity_admin =
         PhoneIdentityAdminServer::new(admin_handlers).max_decoding_message_size(limits.message_bytes);
+    let phone_verification =
+        PhoneVerificationServer::new(verification_handlers).max_decoding_message_size(limits.message_bytes);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -154,6 +173,7 @@ pub async fn serve(
     };
     let routes = Routes::new(phone_identity)
         .add_service(phone_identity_admin)
+        .add_service(phone_verification)
         .add_service(health.clone())
         .add_service(
             reflection()

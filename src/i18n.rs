@@ -54,17 +54,25 @@ impl Language {
                 .and_then(|q| q.parse::<f32>().ok())
                 .unwrap_or(0.0);
             let primary = range.split(['-', '_']).next().unwrap_or_default().trim();
-            let language = Self::ALL
-                .into_iter()
-                .find(|language| language.tag().eq_ignore_ascii_case(primary));
             // Of equal weights the first counts.
-            if let Some(language) = language
+            if let Some(language) = Self::of_primary(primary)
                 && weight > best.0
             {
                 best = (weight, language);
             }
         }
         best.1
+    }
+
+    /// The language of a language tag (BCP 47). `None`: there are no texts in it.
+    #[must_use]
+    pub fn of_tag(tag: &str) -> Option<Self> {
+        Self::of_primary(tag.split(['-', '_']).next().unwrap_or_default())
+    }
+
+    fn of_primary(primary: &str) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|language| language.tag().eq_ignore_ascii_case(primary))
     }
 
     /// The text with this id, with numbers put in. A text that is missing comes in English, or as its id; a test sees
@@ -75,6 +83,18 @@ impl Language {
         for &(name, number) in numbers {
             args.set(name, number);
         }
+        self.format(id, &args)
+    }
+
+    /// As [`Self::text`], with a code put in as it is: a number would lose its leading zeros.
+    #[must_use]
+    pub fn text_with_code(self, id: &str, code: &str) -> String {
+        let mut args = FluentArgs::new();
+        args.set("code", code);
+        self.format(id, &args)
+    }
+
+    fn format(self, id: &str, args: &FluentArgs<'_>) -> String {
         [self, Self::English]
             .into_iter()
             .find_map(|language| {
@@ -82,7 +102,7 @@ impl Language {
                 let pattern = bundle.get_message(id)?.value()?;
                 Some(
                     bundle
-                        .format_pattern(pattern, Some(&args), &mut Vec::new())
+                        .format_pattern(pattern, Some(args), &mut Vec::new())
                         .into_owned(),
                 )
             })
@@ -90,23 +110,35 @@ impl Language {
     }
 }
 
+/// The files of a language.
+macro_rules! texts {
+    ($tag:literal) => {
+        [
+            include_str!(concat!("../locales/", $tag, "/errors.ftl")),
+            include_str!(concat!("../locales/", $tag, "/messages.ftl")),
+        ]
+    };
+}
+
 static BUNDLES: LazyLock<[FluentBundle<FluentResource>; 4]> = LazyLock::new(|| {
     [
-        bundle(Language::English, include_str!("../locales/en/errors.ftl")),
-        bundle(Language::Uzbek, include_str!("../locales/uz/errors.ftl")),
-        bundle(Language::Russian, include_str!("../locales/ru/errors.ftl")),
-        bundle(Language::Turkish, include_str!("../locales/tr/errors.ftl")),
+        bundle(Language::English, &texts!("en")),
+        bundle(Language::Uzbek, &texts!("uz")),
+        bundle(Language::Russian, &texts!("ru")),
+        bundle(Language::Turkish, &texts!("tr")),
     ]
 });
 
 /// The texts are part of the program and a test parses them, so what would be wrong with them is left out here.
-fn bundle(language: Language, texts: &str) -> FluentBundle<FluentResource> {
+fn bundle(language: Language, texts: &[&str]) -> FluentBundle<FluentResource> {
     let language: LanguageIdentifier = language.tag().parse().unwrap_or_default();
-    let resource = FluentResource::try_new(texts.to_owned()).unwrap_or_else(|(resource, _)| resource);
     let mut bundle = FluentBundle::new_concurrent(vec![language]);
     // Marks around what is put in matter between scripts of different direction, which these are not.
     bundle.set_use_isolating(false);
-    bundle.add_resource_overriding(resource);
+    for texts in texts {
+        let resource = FluentResource::try_new((*texts).to_owned()).unwrap_or_else(|(resource, _)| resource);
+        bundle.add_resource_overriding(resource);
+    }
     bundle
 }
 
@@ -151,13 +183,10 @@ mod tests {
                 expected
             );
         }
-        for texts in [
-            include_str!("../locales/en/errors.ftl"),
-            include_str!("../locales/uz/errors.ftl"),
-            include_str!("../locales/ru/errors.ftl"),
-            include_str!("../locales/tr/errors.ftl"),
-        ] {
-            FluentResource::try_new(texts.to_owned()).unwrap();
+        for texts in [texts!("en"), texts!("uz"), texts!("ru"), texts!("tr")] {
+            for text in texts {
+                FluentResource::try_new(text.to_owned()).unwrap();
+            }
         }
     }
 }

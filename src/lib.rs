@@ -19,6 +19,7 @@ pub mod machine;
 pub mod metrics;
 pub mod proto;
 pub mod service;
+pub mod sms;
 pub mod store;
 pub mod telemetry;
 pub mod trace;

@@ -5,6 +5,7 @@
 pub mod attempts;
 pub mod audit;
 mod backup;
+pub mod challenges;
 pub mod changes;
 mod connection;
 pub mod devices;
@@ -13,6 +14,7 @@ mod error;
 pub mod locks;
 mod metrics;
 mod mysql;
+pub mod outbox;
 mod pool;
 mod postgres;
 pub mod service_keys;

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
+use crate::domain::RandomError;
 use crate::domain::access::OperatorKey;
+use crate::domain::secret_keys::SecretKeyError;
 use crate::grpc::TlsError;
-use crate::service::hasher::PepperError;
 
 /// A setting that cannot be used. The text never shows a secret.
 #[derive(Debug, Error)]
@@ -56,7 +57,10 @@ pub enum ConfigError {
         OperatorKey::MIN_LENGTH
     )]
     OperatorKeyShort,
-    /// The peppers are not such.
-    #[error("PHONE_IDENTITY_PEPPERS: {0}")]
-    Peppers(#[from] PepperError),
+    /// A secret key cannot be made.
+    #[error("no random bytes for a secret key: {0}")]
+    Random(#[from] RandomError),
+    /// Secret keys are not such.
+    #[error("{0}: {1}")]
+    SecretKeys(&'static str, #[source] SecretKeyError),
 }

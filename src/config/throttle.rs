@@ -36,6 +36,16 @@ pub struct ThrottleSettings {
         default_value = "1m", value_parser = positive_duration)]
     pub throttle_taking_recovery: Duration,
 
+    /// Codes sent to a phone number, or asked for on a known device, that have no delay. 0: no limit
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_CODE_ATTEMPTS", value_name = "NUMBER",
+        default_value = "5", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
+    pub throttle_code_attempts: u32,
+
+    /// In how long a code that was sent to a phone number, or asked for on a known device, is forgotten
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_CODE_RECOVERY", value_name = "DURATION",
+        default_value = "1h", value_parser = positive_duration)]
+    pub throttle_code_recovery: Duration,
+
     /// Attempts without success from a client address, of IPv6 from a /64, that have no delay. 0: no limit
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_ADDRESS_ATTEMPTS", value_name = "NUMBER",
         default_value = "100", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
@@ -95,6 +105,7 @@ impl ThrottleSettings {
         Ok(Limits {
             number: limit(self.throttle_number_attempts, self.throttle_number_recovery)?,
             taking: limit(self.throttle_taking_attempts, self.throttle_taking_recovery)?,
+            code: limit(self.throttle_code_attempts, self.throttle_code_recovery)?,
             address: limit(self.throttle_address_attempts, self.throttle_address_recovery)?,
             service: limit(self.throttle_service_attempts, self.throttle_service_recovery)?,
             delays: Delays {

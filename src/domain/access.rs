@@ -30,6 +30,8 @@ pub enum Right {
     Sessions,
     /// To change, deactivate and delete the account of a bearer.
     Profile,
+    /// To send and take one-time codes.
+    Codes,
     /// To make superusers.
     Superuser,
     /// Administration.
@@ -38,13 +40,14 @@ pub enum Right {
 
 impl Right {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Validate,
         Self::Register,
         Self::Authenticate,
         Self::Revoke,
         Self::Sessions,
         Self::Profile,
+        Self::Codes,
         Self::Superuser,
         Self::Admin,
     ];
@@ -59,6 +62,7 @@ impl Right {
             Self::Revoke => "revoke",
             Self::Sessions => "sessions",
             Self::Profile => "profile",
+            Self::Codes => "codes",
             Self::Superuser => "superuser",
             Self::Admin => "admin",
         }
@@ -78,6 +82,7 @@ impl Right {
                 "PhoneIdentity/DeactivateProfile",
                 "PhoneIdentity/DeleteProfile",
             ],
+            Self::Codes => &["PhoneVerification/SendCode", "PhoneVerification/VerifyCode"],
             Self::Superuser => &["PhoneIdentity/CreateSuperuser"],
             Self::Admin => &["PhoneIdentityAdmin/*"],
         }

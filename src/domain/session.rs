@@ -32,6 +32,22 @@ impl fmt::Display for SessionId {
 pub enum AuthMethod {
     /// By password.
     Password,
+    /// By a one-time code in an SMS.
+    SmsCode,
+}
+
+impl AuthMethod {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Password, Self::SmsCode];
+
+    /// The name. It is stored, so it never changes.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Password => "password",
+            Self::SmsCode => "sms_code",
+        }
+    }
 }
 
 /// How long sessions live.

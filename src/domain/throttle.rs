@@ -27,6 +27,10 @@ pub enum Subject<'a> {
     Person(UserId),
     /// Passwords tried on a device on which the person has signed in before.
     Device(DeviceId),
+    /// Codes that are sent to a phone number, whether or not somebody has it.
+    Code(&'a PhoneNumber),
+    /// Codes that are asked for on a device on which the person has signed in before.
+    DeviceCode(DeviceId),
     /// What comes from this address; of IPv6, from its /64.
     Address(IpAddr),
     /// What comes by this service, or by those that do not say who they are.
@@ -44,6 +48,10 @@ pub enum SubjectKind {
     Person,
     /// [`Subject::Device`].
     Device,
+    /// [`Subject::Code`].
+    Code,
+    /// [`Subject::DeviceCode`].
+    DeviceCode,
     /// [`Subject::Address`].
     Address,
     /// [`Subject::Service`].
@@ -52,11 +60,13 @@ pub enum SubjectKind {
 
 impl SubjectKind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Number,
         Self::Taking,
         Self::Person,
         Self::Device,
+        Self::Code,
+        Self::DeviceCode,
         Self::Address,
         Self::Service,
     ];
@@ -69,6 +79,8 @@ impl SubjectKind {
             Self::Taking => "taking",
             Self::Person => "person",
             Self::Device => "device",
+            Self::Code => "code",
+            Self::DeviceCode => "device_code",
             Self::Address => "address",
             Self::Service => "service",
         }
@@ -84,6 +96,8 @@ impl Subject<'_> {
             Self::Taking(_) => SubjectKind::Taking,
             Self::Person(_) => SubjectKind::Person,
             Self::Device(_) => SubjectKind::Device,
+            Self::Code(_) => SubjectKind::Code,
+            Self::DeviceCode(_) => SubjectKind::DeviceCode,
             Self::Address(_) => SubjectKind::Address,
             Self::Service(_) => SubjectKind::Service,
         }
@@ -105,6 +119,8 @@ impl Subject<'_> {
             Self::Taking(number) => hash("taking", number.as_str().as_bytes()),
             Self::Person(user) => hash("person", user.0.as_bytes()),
             Self::Device(device) => hash("device", device.0.as_bytes()),
+            Self::Code(number) => hash("code", number.as_str().as_bytes()),
+            Self::DeviceCode(device) => hash("device code", device.0.as_bytes()),
             Self::Address(address) => match network(*address) {
                 IpAddr::V4(address) => hash("address", &address.octets()),
                 IpAddr::V6(address) => hash("address", &address.octets()),

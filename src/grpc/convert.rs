@@ -8,9 +8,11 @@ use prost_types::Timestamp as ProtoTimestamp;
 
 use crate::clock::Timestamp;
 use crate::domain::session::{AuthMethod, ClientInfo, Lifetimes, Session};
+use crate::domain::token::PlainToken;
 use crate::domain::user::{User, UserStatus};
 use crate::proto::v1;
 use crate::service::admin::{ManagedUser, Unverified, Verification};
+use crate::service::codes::Sent;
 
 pub(super) fn user(user: &User) -> v1::User {
     v1::User {
@@ -25,6 +27,20 @@ pub(super) fn user(user: &User) -> v1::User {
         created_at: Some(timestamp(user.created_at)),
         updated_at: Some(timestamp(user.updated_at)),
         last_login_at: user.last_login_at.map(timestamp),
+    }
+}
+
+/// Empty where there is none.
+pub(super) fn device_token(token: Option<&PlainToken>) -> String {
+    token.map(|token| token.expose().to_owned()).unwrap_or_default()
+}
+
+pub(super) fn sent(sent: &Sent) -> v1::SendCodeResponse {
+    v1::SendCodeResponse {
+        challenge_id: sent.challenge.to_string(),
+        resend_after: Some(timestamp(sent.resend_after)),
+        expires_at: Some(timestamp(sent.expires_at)),
+        code_length: i32::from(sent.code_length),
     }
 }
 
@@ -87,6 +103,7 @@ pub(super) fn session(session: &Session, last_seen_at: Timestamp, lifetimes: &Li
 pub(super) fn auth_method(method: AuthMethod) -> v1::AuthMethod {
     match method {
         AuthMethod::Password => v1::AuthMethod::Password,
+        AuthMethod::SmsCode => v1::AuthMethod::SmsCode,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Requests and metadata, from the bytes of a caller to the domain: decoding, parsing, and the answer if they are refused.
 
 pub(crate) mod admin;
+pub(crate) mod codes;
 
 use std::fmt::Debug;
 use std::sync::Arc;

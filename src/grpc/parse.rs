@@ -1,6 +1,7 @@
 //! From messages to the domain. All violations of a request are collected before it is refused.
 
 pub(super) mod admin;
+pub(super) mod codes;
 
 use std::net::IpAddr;
 
@@ -49,6 +50,11 @@ impl Fields {
             field
         };
         self.check(field, result)
+    }
+
+    /// Notes what is wrong with a field.
+    fn refuse(&mut self, field: &'static str, problem: Problem) {
+        self.0.push(Violation::new(field, problem));
     }
 
     /// The violations as an error, if there are any.
@@ -162,7 +168,6 @@ pub(super) fn credentials(
     let phone_number = fields.check_phone("phone_number", phone_number);
     let password = known_password(&mut fields, "password", request.password);
     let client = client(&mut fields, request.client);
-    let device_token = Some(SecretString::from(request.device_token));
     match (phone_number, password, client) {
         (Some(phone_number), Some(password), Some(client)) => Ok(Credentials {
             phone_number,
@@ -170,11 +175,16 @@ pub(super) fn credentials(
             client,
             caller: caller.clone(),
             reactivate: request.reactivate,
-            device_token: device_token.filter(|token| !token.expose_secret().is_empty()),
+            device_token: device_token(request.device_token),
             remember_device: request.remember_device,
         }),
         _ => Err(fields.into_error()),
     }
+}
+
+/// The token of a device, if one is given.
+fn device_token(token: String) -> Option<SecretString> {
+    Some(SecretString::from(token)).filter(|token| !token.expose_secret().is_empty())
 }
 
 /// The current password, if one is given.
@@ -271,7 +281,7 @@ fn uuid(id: &str) -> Option<Uuid> {
     (id.len() == LENGTH).then(|| Uuid::try_parse(id).ok()).flatten()
 }
 
-/// How fresh an answer has to be. Every answer comes from the database today, so both values mean the same.
+/// How fresh an answer has to be.
 pub(super) fn consistency(consistency: i32) -> Result<Consistency, Error> {
     match v1::Consistency::try_from(consistency) {
         Ok(v1::Consistency::Unspecified | v1::Consistency::MinimizeLatency) => {

@@ -11,7 +11,6 @@ use crate::domain::access::OperatorKey;
 use crate::domain::caller::Caller;
 use crate::domain::rules::Rules;
 use crate::domain::session::Session;
-use crate::domain::token::PlainToken;
 use crate::error::Error;
 use crate::proto::v1;
 use crate::proto::v1::phone_identity_server::PhoneIdentity;
@@ -56,10 +55,6 @@ pub(super) fn split<T>(request: Request<T>) -> (Call, T) {
     (call, message)
 }
 
-fn device_token(token: Option<&PlainToken>) -> String {
-    token.map(|token| token.expose().to_owned()).unwrap_or_default()
-}
-
 impl PhoneIdentityHandlers {
     async fn actor(&self, call: &Call) -> Result<Actor, Error> {
         let actor = self
@@ -83,7 +78,7 @@ impl PhoneIdentityHandlers {
             user: Some(convert::user(&signed_in.user)),
             session: Some(self.session(&signed_in.session)),
             session_token: signed_in.token.expose().to_owned(),
-            device_token: device_token(signed_in.device_token.as_ref()),
+            device_token: convert::device_token(signed_in.device_token.as_ref()),
         })
     }
 
@@ -102,7 +97,7 @@ impl PhoneIdentityHandlers {
             user: Some(convert::user(&signed_in.user)),
             session: Some(self.session(&signed_in.session)),
             session_token: signed_in.token.expose().to_owned(),
-            device_token: device_token(signed_in.device_token.as_ref()),
+            device_token: convert::device_token(signed_in.device_token.as_ref()),
         })
     }
 

@@ -109,6 +109,8 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
         Error::AccountDeactivated => (Code::FailedPrecondition, ErrorReason::AccountDeactivated),
         Error::ReauthenticationRequired => (Code::FailedPrecondition, ErrorReason::ReauthenticationRequired),
         Error::LastSuperuser => (Code::FailedPrecondition, ErrorReason::LastSuperuser),
+        Error::CodeInvalid => (Code::InvalidArgument, ErrorReason::CodeInvalid),
+        Error::SmsNotConfigured => (Code::FailedPrecondition, ErrorReason::SmsNotConfigured),
         Error::TooManyAttempts { .. } => (Code::ResourceExhausted, ErrorReason::TooManyAttempts),
         Error::Overloaded { .. } => (Code::Unavailable, ErrorReason::Overloaded),
         Error::DatabaseUnavailable(_) => (Code::Unavailable, ErrorReason::DatabaseUnavailable),
@@ -248,6 +250,7 @@ fn violation_reason(problem: Problem) -> ViolationReason {
         Problem::PageTokenInvalid => ViolationReason::PageTokenInvalid,
         Problem::PhoneNumberPrefixInvalid => ViolationReason::PhoneNumberPrefixInvalid,
         Problem::OutOfRange => ViolationReason::OutOfRange,
+        Problem::NotOfPurpose => ViolationReason::NotOfPurpose,
         Problem::TimeInvalid => ViolationReason::TimeInvalid,
         Problem::ServiceNameInvalid => ViolationReason::ServiceNameInvalid,
         Problem::IpAddressInvalid => ViolationReason::IpAddressInvalid,
@@ -294,7 +297,7 @@ mod tests {
         let violations: Vec<String> = violations
             .map(|reason| text_id("violation", wire_name(reason.as_str_name(), VIOLATION_PREFIX)))
             .collect();
-        assert_eq!((errors.len(), violations.len()), (25, 31));
+        assert_eq!((errors.len(), violations.len()), (27, 32));
         for id in errors.iter().chain(&violations) {
             let english = Language::English.text(id, &[("min", 8)]);
             assert_ne!(english, *id, "no English text");

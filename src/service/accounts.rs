@@ -63,10 +63,10 @@ pub struct Accounts {
     pub(super) store: Store,
     pub(super) hasher: Hasher,
     pub(super) clock: Arc<dyn Clock>,
-    policy: Policy,
+    pub(super) policy: Policy,
     pub(super) changes: ChangeLog,
     pub(super) audit: Audit,
-    throttle: Throttle,
+    pub(super) throttle: Throttle,
     tasks: TaskTracker,
     sign_ins: Arc<SignIns>,
 }
@@ -193,7 +193,7 @@ impl Accounts {
             let mut user = new_user(phone_number, now);
             user.last_login_at = Some(now);
             let attempt = Attempt::by_nobody(Action::Register, client.clone(), caller);
-            let (session, token) = this.new_session(user.id, client, now)?;
+            let (session, token) = this.new_session(user.id, AuthMethod::Password, client, now)?;
             let device = this.device(None, remember_device, now)?;
             let event = attempt.clone().as_user(user.id, session.id).done(now);
             let outcome = retry(|| async {
@@ -365,9 +365,10 @@ impl Accounts {
         self.clock.now() <= session.created_at + self.policy.reauthentication_window
     }
 
-    fn new_session(
+    pub(super) fn new_session(
         &self,
         user_id: UserId,
+        method: AuthMethod,
         client: ClientInfo,
         now: Timestamp,
     ) -> Result<(Session, PlainToken), Error> {
@@ -377,7 +378,7 @@ impl Accounts {
             created_at: now,
             last_seen_at: now,
             expires_at: now + self.policy.lifetimes.absolute,
-            auth_methods: vec![AuthMethod::Password],
+            auth_methods: vec![method],
             client,
         };
         Ok((session, PlainToken::generate()?))

@@ -106,10 +106,12 @@ fn refusal(error: &Error) -> Option<Refusal> {
         Error::UserIsStaff => Some(Refusal::UserIsStaff),
         Error::NotSuperuser => Some(Refusal::NotSuperuser),
         Error::LastSuperuser => Some(Refusal::LastSuperuser),
+        Error::CodeInvalid => Some(Refusal::CodeInvalid),
         Error::InvalidInput(_)
         | Error::UserNotFound
         // Two who meet, and nobody who may not.
         | Error::EtagMismatch
+        | Error::SmsNotConfigured
         | Error::SessionInvalid
         | Error::SessionExpired
         // Nobody has shown who they are, and they must not be able to fill the log either.

@@ -14,7 +14,6 @@ mod error;
 pub(crate) mod fuzzed;
 mod metrics;
 mod pace;
-mod pepper;
 mod queue;
 mod self_test;
 #[cfg(test)]
@@ -25,10 +24,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use argon2::{Params, ParamsBuilder};
+use argon2::{KeyId, Params, ParamsBuilder};
 use tokio::sync::oneshot;
 
 use crate::domain::password::Password;
+use crate::domain::secret_keys::SecretKeys;
 use crate::error::Error;
 use crate::trace::Current;
 use arena::Scheme;
@@ -39,7 +39,6 @@ pub use error::HashError;
 use metrics::Metrics;
 pub use metrics::{Snapshot, WAIT_BOUNDS_MICROSECONDS};
 use pace::Pacer;
-pub use pepper::{PepperError, Peppers};
 use queue::{Queue, Ticket};
 pub use self_test::{checked_engine, time_of_a_hash};
 use worker::{Common, Duty, Job, Reply, Task, Worker};
@@ -75,17 +74,21 @@ pub struct Options {
     pub quota: Option<f64>,
     /// What computes the hashes.
     pub engine: EngineChoice,
-    /// The secrets that go into them.
-    pub peppers: Peppers,
+    /// The secrets that go into them, and are not in the database, so that who has only the database cannot try passwords.
+    pub peppers: SecretKeys,
 }
 
 impl Options {
     fn params(&self) -> Result<Params, HashError> {
+        let key_id = self
+            .peppers
+            .current()
+            .map_or(Ok(KeyId::EMPTY), |id| KeyId::new(id.as_bytes()))?;
         Ok(ParamsBuilder::new()
             .m_cost(self.memory_kib)
             .t_cost(self.iterations)
             .p_cost(self.parallelism)
-            .keyid(self.peppers.current())
+            .keyid(key_id)
             .output_len(Params::DEFAULT_OUTPUT_LEN)
             .build()?)
     }

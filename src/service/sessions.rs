@@ -388,6 +388,7 @@ impl Sessions {
             metrics.seldom().set_alive(alive);
             cleanup::prune_changes(store, now).await?;
             cleanup::remove_forgotten_attempts(store, now).await?;
+            cleanup::remove_expired_challenges(store, now).await?;
             cleanup::remove_expired_devices(store, now).await
         };
         if let Err(error) = cleaned.await {

@@ -33,6 +33,8 @@ pub struct Limits {
     pub number: Option<Limit>,
     /// Of wishes to have a phone number.
     pub taking: Option<Limit>,
+    /// Of codes that are sent to a phone number, or asked for on a device.
+    pub code: Option<Limit>,
     /// Of a client address.
     pub address: Option<Limit>,
     /// Of a calling service.
@@ -133,6 +135,7 @@ impl Throttle {
         let limit = match subject {
             Subject::SignIn(_) | Subject::Person(_) | Subject::Device(_) => self.limits.number,
             Subject::Taking(_) => self.limits.taking,
+            Subject::Code(_) | Subject::DeviceCode(_) => self.limits.code,
             Subject::Address(_) => self.limits.address,
             Subject::Service(_) => self.limits.service,
         };

@@ -3,10 +3,12 @@
 pub(super) mod attempt;
 pub(super) mod audit_erasure;
 pub(super) mod audit_event;
+pub(super) mod challenge;
 pub(super) mod change_log;
 pub(super) mod device;
 pub(super) mod identity_change;
 pub(super) mod lock;
+pub(super) mod outbox_message;
 pub(super) mod service_key;
 pub(super) mod session;
 pub(super) mod user;

@@ -236,6 +236,26 @@ pub async fn verify_phones(
     Ok(())
 }
 
+/// Notes that somebody holds the number of a person whom nobody had verified: the password, whoever set it, is gone, and so are
+/// known devices. To be called under the lock of their row.
+///
+/// # Errors
+/// When the database fails.
+pub async fn take_over(tx: &Transaction, id: UserId, now: Timestamp) -> Result<(), StoreError> {
+    Entity::update_many()
+        .filter(Column::Id.eq(id.0))
+        .col_expr(Column::PasswordHash, Expr::value(None::<String>))
+        .col_expr(
+            Column::CredentialVersion,
+            Expr::col(Column::CredentialVersion).add(1),
+        )
+        .col_expr(Column::PhoneVerifiedAt, Expr::value(now))
+        .col_expr(Column::UpdatedAt, Expr::value(now))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
 /// Notes that a person has signed in, and locks the row until the transaction ends, if the person still has the phone
 /// number, the password and the status that were read. Says how many sessions they have then, ended or not; `None`: it is not
 /// so.

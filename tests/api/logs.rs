@@ -2,10 +2,12 @@
 
 use phone_identity::proto::v1;
 use phone_identity::proto::v1::phone_identity_admin_client::PhoneIdentityAdminClient;
+use phone_identity::proto::v1::phone_verification_client::PhoneVerificationClient;
 use sea_orm::ConnectionTrait as _;
 use tonic::Request;
 
 use crate::support::binary::ServerProcess;
+use crate::support::codes::{offered, wanted};
 use crate::support::place::Place;
 use crate::support::{
     OTHER_PASSWORD, PASSWORD, channel, connect, credentials, registration, validation, with_bearer,
@@ -200,6 +202,27 @@ async fn every_rpc_of_administration(server: &ServerProcess, token: &str) {
     admin.delete_user(with_bearer(token, delete)).await.unwrap();
 }
 
+/// Asks for codes, and tries wrong ones. The log has the texts, since it is who sends them, and no number.
+async fn every_rpc_of_codes(server: &ServerProcess) {
+    let mut client = PhoneVerificationClient::new(channel(server.address).await);
+    for purpose in [v1::CodePurpose::SignIn, v1::CodePurpose::ResetPassword] {
+        let sent = client
+            .send_code(wanted(purpose, SUPERUSER))
+            .await
+            .unwrap()
+            .into_inner();
+        let mut offer = offered(&sent.challenge_id, purpose, "123");
+        if purpose == v1::CodePurpose::ResetPassword {
+            offer.new_password = OTHER_PASSWORD.to_owned();
+        }
+        client.verify_code(offer).await.unwrap_err();
+    }
+    client
+        .send_code(wanted(v1::CodePurpose::SignIn, &format!("{PHONE_NUMBER}x")))
+        .await
+        .unwrap_err();
+}
+
 /// Calls with keys that are good, wrong, and in the place of each other.
 async fn calls_with_keys(server: &ServerProcess, service_key: &str) {
     let mut client = connect(server.address).await;
@@ -241,9 +264,16 @@ async fn log_of_every_rpc(format: &str) -> (String, Vec<String>) {
     let key_file = place.path().join("operator-key");
     std::fs::write(&key_file, OPERATOR_KEY).unwrap();
     let key_file = format!("--operator-key-file={}", key_file.display());
-    let flags = ["--log-level=trace", "--log-format", format, &key_file];
+    let flags = [
+        "--log-level=trace",
+        "--sms-provider=log",
+        "--log-format",
+        format,
+        &key_file,
+    ];
     let server = ServerProcess::start(&place, &flags).await;
     let mut tokens = every_rpc(&server).await;
+    every_rpc_of_codes(&server).await;
     server.terminate();
     let (code, mut log) = server.ended().await;
     assert_eq!(code, Some(0), "{log}");

@@ -13,6 +13,7 @@ mod access;
 mod admin;
 mod audit;
 mod authenticate;
+mod codes;
 mod commands;
 mod contention;
 mod create_superuser;

@@ -2,6 +2,7 @@
 
 pub(crate) mod binary;
 pub(crate) mod certificates;
+pub(crate) mod codes;
 pub(crate) mod collector;
 pub(crate) mod database;
 pub(crate) mod http;

@@ -22,12 +22,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the binary on a free port, and waits for it to print which.
-    pub(crate) fn start() -> Self {
-        Self::start_with(&[])
-    }
-
-    /// As [`Self::start`], with these flags, too.
+    /// Starts the binary on a free port, with these flags, and waits for it to print which.
     pub(crate) fn start_with(flags: &[&str]) -> Self {
         Self::start_in(Arc::new(tempfile::tempdir().unwrap()), "server.log", flags)
     }

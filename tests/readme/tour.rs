@@ -6,12 +6,13 @@ use crate::server::Server;
 use crate::{bless, is_blessing, read, shell, tools};
 
 /// The services, by the file that each is in.
-const SERVICES: [(&str, &str); 2] = [
+const SERVICES: [(&str, &str); 3] = [
     ("phone_identity.v1.PhoneIdentity", "phone_identity.proto"),
     (
         "phone_identity.v1.PhoneIdentityAdmin",
         "phone_identity_admin.proto",
     ),
+    ("phone_identity.v1.PhoneVerification", "phone_verification.proto"),
 ];
 
 /// What has another value every time, but is no word that could be told from others.
@@ -22,7 +23,7 @@ fn the_tour_prints_what_the_readme_shows() {
     let readme = read("README.md");
     let tools = tools();
     let steps = shell::steps(&readme);
-    let server = Server::start();
+    let server = Server::start_with(&["--sms-provider=log"]);
     let with_keys = server.start_with_keys();
     let outputs = shell::run(&steps, &server, &with_keys, &tools);
     if is_blessing() {
@@ -52,7 +53,7 @@ fn the_tour_calls_every_rpc_with_success() {
             let lines = contract.lines();
             let names = lines.filter_map(|line| line.trim().strip_prefix("rpc ")?.split_once('('));
             let paths: Vec<String> = names.map(|(name, _)| format!("{service}/{name}")).collect();
-            assert!(paths.len() >= 10, "{paths:?}");
+            assert!(paths.len() >= 2, "{paths:?}");
             paths
         })
         .collect();

@@ -25,7 +25,7 @@ pub enum Action {
     UpdateUser,
     /// SetPassword.
     SetPassword,
-    /// VerifyPhone, and `users verify`.
+    /// VerifyPhone, `users verify`, and VerifyCode, to verify a number.
     VerifyPhone,
     /// RevokeUserSessions, and `users revoke-sessions`.
     RevokeUserSessions,
@@ -35,6 +35,14 @@ pub enum Action {
     ReactivateUser,
     /// DeleteUser, and `users delete`.
     DeleteUser,
+    /// SendCode.
+    SendCode,
+    /// A provider was given what SendCode asked for.
+    DeliverCode,
+    /// VerifyCode, to sign in.
+    SignInByCode,
+    /// VerifyCode, to reset a password.
+    ResetPassword,
     /// `changepassword`.
     ChangePassword,
     /// `after-restore`.
@@ -47,7 +55,7 @@ pub enum Action {
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 24] = [
         Self::Register,
         Self::SignIn,
         Self::RevokeSession,
@@ -64,6 +72,10 @@ impl Action {
         Self::DeactivateUser,
         Self::ReactivateUser,
         Self::DeleteUser,
+        Self::SendCode,
+        Self::DeliverCode,
+        Self::SignInByCode,
+        Self::ResetPassword,
         Self::ChangePassword,
         Self::AfterRestore,
         Self::CreateServiceKey,
@@ -90,6 +102,10 @@ impl Action {
             Self::DeactivateUser => "deactivate_user",
             Self::ReactivateUser => "reactivate_user",
             Self::DeleteUser => "delete_user",
+            Self::SendCode => "send_code",
+            Self::DeliverCode => "deliver_code",
+            Self::SignInByCode => "sign_in_by_code",
+            Self::ResetPassword => "reset_password",
             Self::ChangePassword => "change_password",
             Self::AfterRestore => "after_restore",
             Self::CreateServiceKey => "create_service_key",
@@ -134,8 +150,9 @@ impl Action {
                  is not fresh"
             }
             Self::VerifyPhone => {
-                "Administration noted that a person holds their number, an event for each of them; none if it was noted \
-                 before; refused: the actor may not, or not to this person"
+                "Administration noted that a person holds their number, an event for each of them, and none if it was noted \
+                 before; or the person showed it by a code; refused: the actor may not, or not to this person, or the code \
+                 is not right"
             }
             Self::RevokeUserSessions => {
                 "Administration ended all sessions of a person; none if there were none; refused: as before"
@@ -150,6 +167,21 @@ impl Action {
             Self::DeleteUser => {
                 "A superuser or the operator deleted a person, whom the event does not name; refused: the actor may not, \
                  the sign-in is not fresh, or it is the last superuser"
+            }
+            Self::SendCode => {
+                "Somebody asked for a code, or for the same one once more; the subject is whoever has the number. It is the \
+                 same whether or not a message is sent"
+            }
+            Self::DeliverCode => {
+                "An SMS provider took a message with a code; refused: none did before the code expired"
+            }
+            Self::SignInByCode => {
+                "Somebody signed in by a code; with `phone_number` in `fields` the account is new, with `password` there was a \
+                 password that nobody who held the number had set, and it is gone; refused: the code is not right, or the \
+                 account is deactivated"
+            }
+            Self::ResetPassword => {
+                "Somebody set a new password by a code, which ended all sessions; refused: as before"
             }
             Self::ChangePassword => "The operator set somebody's password and ended their sessions",
             Self::AfterRestore => "The operator said that the database was restored",

@@ -18,20 +18,20 @@ const GRANULARITY: Duration = Duration::from_hours(24);
 
 /// A device whose token is good.
 #[derive(Debug)]
-pub(super) struct KnownDevice {
+pub(in crate::service) struct KnownDevice {
     device: devices::Device,
     token: PlainToken,
 }
 
 impl KnownDevice {
-    pub(super) fn id(&self) -> DeviceId {
+    pub(in crate::service) fn id(&self) -> DeviceId {
         self.device.id
     }
 }
 
 /// What a sign-in does about the device.
 #[derive(Debug)]
-pub(super) enum Device {
+pub(in crate::service) enum Device {
     /// Nobody wants to know it.
     Unknown,
     /// It is known already.
@@ -45,7 +45,7 @@ pub(super) enum Device {
 
 impl Device {
     /// What it is told.
-    pub(super) fn into_token(self) -> Option<PlainToken> {
+    pub(in crate::service) fn into_token(self) -> Option<PlainToken> {
         match self {
             Self::Unknown => None,
             Self::Known(KnownDevice { token, .. }) | Self::New { token, .. } => Some(token),
@@ -55,7 +55,7 @@ impl Device {
 
 impl Accounts {
     /// The device of a token, if the token is good for this number. It is looked up whether or not somebody has the number.
-    pub(super) async fn known_device(
+    pub(in crate::service) async fn known_device(
         &self,
         token: Option<SecretString>,
         phone_number: &PhoneNumber,
@@ -74,7 +74,7 @@ impl Accounts {
     }
 
     /// What to do about a device.
-    pub(super) fn device(
+    pub(in crate::service) fn device(
         &self,
         known: Option<KnownDevice>,
         remember: bool,
@@ -94,7 +94,7 @@ impl Accounts {
     }
 
     /// Does it, in the transaction of the sign-in, under the lock of the person's row.
-    pub(super) async fn remember(
+    pub(in crate::service) async fn remember(
         &self,
         tx: &Transaction,
         device: &Device,

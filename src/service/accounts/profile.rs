@@ -220,7 +220,11 @@ impl Accounts {
     }
 
     /// Locks the actor's row and checks again what was read before the transaction.
-    pub(super) async fn lock_actor(&self, tx: &Transaction, actor: &Actor) -> Result<Account, Error> {
+    pub(in crate::service) async fn lock_actor(
+        &self,
+        tx: &Transaction,
+        actor: &Actor,
+    ) -> Result<Account, Error> {
         let account = users::lock(tx, actor.user.id)
             .await?
             .filter(|account| account.user.is_active());

@@ -12,7 +12,7 @@ use crate::domain::audit::{Action, Attempt, EventActor, Field};
 use crate::domain::caller::Caller;
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
-use crate::domain::session::{ClientInfo, Session};
+use crate::domain::session::{AuthMethod, ClientInfo, Session};
 use crate::domain::throttle::Subject;
 use crate::domain::token::PlainToken;
 use crate::domain::user::{User, UserStatus};
@@ -110,7 +110,7 @@ impl Accounts {
         }
         self.finish(move |this| async move {
             let now = this.clock.now();
-            let (session, token) = this.new_session(account.user.id, client, now)?;
+            let (session, token) = this.new_session(account.user.id, AuthMethod::Password, client, now)?;
             let device = this.device(known, remember_device, now)?;
             let sign_in = SignIn {
                 account: &account,

@@ -6,7 +6,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::HashError;
 use super::engine::{Engine, Input, Memory};
-use super::pepper::Peppers;
+use crate::domain::secret_keys::SecretKeys;
 
 /// The most memory a hash may ask for, in KiB: 1 GiB. A stored hash that asks for more is not checked.
 pub const MAX_MEMORY_KIB: u32 = 1024 * 1024;
@@ -22,13 +22,16 @@ const SALT_LENGTH: usize = 16;
 pub(super) struct Scheme {
     /// With the key id of the current pepper.
     pub(super) params: Params,
-    pub(super) peppers: Peppers,
+    pub(super) peppers: SecretKeys,
 }
 
 impl Scheme {
-    /// The pepper of a hash with these parameters.
+    /// The pepper of a hash with these parameters: empty where they name none.
     fn secret(&self, params: &Params) -> Result<&[u8], HashError> {
         let key_id = params.keyid();
+        if key_id.is_empty() {
+            return Ok(&[]);
+        }
         let secret = self.peppers.secret(key_id);
         secret.ok_or_else(|| HashError::PepperUnknown(key_id.to_vec()))
     }

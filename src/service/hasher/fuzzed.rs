@@ -6,7 +6,7 @@ use argon2::password_hash::phc::PasswordHash;
 use super::HashError;
 use super::arena::{Arena, MAX_ITERATIONS, MAX_MEMORY_KIB, Scheme};
 use super::engine::Engine;
-use super::pepper::Peppers;
+use crate::domain::secret_keys::SecretKeys;
 
 /// What a hash may cost that is computed here, in blocks: a fuzzer tries thousands a second.
 const AFFORDABLE: u64 = 256;
@@ -25,7 +25,7 @@ pub(crate) fn phc(stored: &str) {
     };
     let (Ok(today), Ok(peppers)) = (
         Params::new(8, 1, 1, None),
-        Peppers::parse("k1:MDEyMzQ1Njc4OWFiY2RlZg"),
+        SecretKeys::parse("k1:MDEyMzQ1Njc4OWFiY2RlZg"),
     ) else {
         return;
     };

@@ -15,7 +15,7 @@ fn options() -> Options {
         rescue_after: Some(NEVER),
         quota: None,
         engine: EngineChoice::Auto,
-        peppers: Peppers::default(),
+        peppers: SecretKeys::default(),
     }
 }
 
@@ -162,7 +162,7 @@ async fn a_full_queue_refuses_at_once_and_a_caller_that_goes_makes_room() {
 fn a_job_whose_caller_has_gone_is_not_hashed() {
     let scheme = Scheme {
         params: options().params().unwrap(),
-        peppers: Peppers::default(),
+        peppers: SecretKeys::default(),
     };
     let common = Arc::new(Common {
         queue: Arc::new(Queue::new(1)),
@@ -284,7 +284,7 @@ fn the_queue_holds_about_a_second_of_work() {
 
 fn peppered(peppers: &str) -> Hasher {
     Hasher::start(&Options {
-        peppers: Peppers::parse(peppers).unwrap(),
+        peppers: SecretKeys::parse(peppers).unwrap(),
         ..options()
     })
     .unwrap()
@@ -337,7 +337,7 @@ async fn another_pepper_under_the_same_key_id_makes_every_password_wrong() {
 
 #[test]
 fn the_longest_phc_string_fits_its_column() {
-    let key_id = argon2::KeyId::new(b"12345678").unwrap();
+    let key_id = KeyId::new(b"12345678").unwrap();
     let params = ParamsBuilder::new()
         .m_cost(u32::MAX)
         .t_cost(u32::MAX)

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::clock::Timestamp;
 use crate::domain::session::Lifetimes;
-use crate::store::{Store, StoreError, attempts, changes, devices, sessions};
+use crate::store::{Store, StoreError, attempts, challenges, changes, devices, sessions};
 
 /// How many rows are looked at, and at most removed, at a time.
 const PAGE: u64 = 1000;
@@ -17,6 +17,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// How long the change log goes back.
 const CHANGES_KEPT: Duration = Duration::from_hours(24);
+
+/// How long a challenge is kept after its code has expired.
+const CHALLENGES_KEPT: Duration = Duration::from_mins(5);
 
 /// Goes once through all sessions, removes those that have ended, and says how many are alive.
 pub(super) async fn remove_ended_sessions(
@@ -75,6 +78,15 @@ pub(super) async fn remove_forgotten_attempts(store: &Store, now: Timestamp) -> 
         after = page.last;
         sleep(PAUSE).await;
     }
+}
+
+/// Removes the challenges of one-time codes that have expired, when the outbox has told of what it did not send.
+pub(super) async fn remove_expired_challenges(store: &Store, now: Timestamp) -> Result<(), StoreError> {
+    let time = now - CHALLENGES_KEPT;
+    while challenges::remove_expired(store.writer(), PAGE, time).await? == PAGE {
+        sleep(PAUSE).await;
+    }
+    Ok(())
 }
 
 /// Removes the devices that were not used for too long.

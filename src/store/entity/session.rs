@@ -46,17 +46,9 @@ impl Model {
     }
 }
 
-/// The name of an authentication method in column `auth_methods`.
-const PASSWORD: &str = "password";
-
 /// What stands in column `auth_methods`.
 pub(crate) fn format_auth_methods(methods: &[AuthMethod]) -> String {
-    let names: Vec<&str> = methods
-        .iter()
-        .map(|method| match method {
-            AuthMethod::Password => PASSWORD,
-        })
-        .collect();
+    let names: Vec<&str> = methods.iter().map(|method| method.as_str()).collect();
     names.join(",")
 }
 
@@ -64,7 +56,7 @@ fn parse_auth_methods(names: &str) -> Vec<AuthMethod> {
     // A name that a newer version wrote is passed over: this one has no word for it.
     names
         .split(',')
-        .filter_map(|name| (name == PASSWORD).then_some(AuthMethod::Password))
+        .filter_map(|name| AuthMethod::ALL.into_iter().find(|method| method.as_str() == name))
         .collect()
 }
 

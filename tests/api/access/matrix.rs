@@ -15,6 +15,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_reflection::pb::{v1 as reflection, v1alpha as reflection_alpha};
 
 use super::{REQUIRE_KEY, make_key};
+use crate::support::codes::{offered, wanted};
 use crate::support::refusal::refusal;
 use crate::support::{
     OTHER_PASSWORD, PASSWORD, Person, TestServer, channel, credentials, next_phone_number, registration,
@@ -63,6 +64,7 @@ const EXPIRED: &str = "SESSION_EXPIRED";
 const NOT_STAFF: &str = "NOT_STAFF";
 const NOT_SUPER: &str = "NOT_SUPERUSER";
 const ACCOUNT: &str = "ACCOUNT_DEACTIVATED";
+const CODE: &str = "CODE_INVALID";
 
 /// RPC, the right that it takes, and what it answers in the order of [`COLUMNS`].
 type Row = (&'static str, &'static str, [&'static str; 9]);
@@ -103,6 +105,10 @@ const TABLE: &[Row] = &[
     ("phone_identity.v1.PhoneIdentityAdmin/ReactivateUser", "admin", FOR_SUPERUSERS),
     ("phone_identity.v1.PhoneIdentityAdmin/DeleteUser", "admin", FOR_SUPERUSERS),
     ("phone_identity.v1.PhoneIdentityAdmin/ListAuditEvents", "admin", FOR_SUPERUSERS),
+    ("phone_identity.v1.PhoneVerification/SendCode", "codes",
+        [UNKNOWN, NO_RIGHT, OK, OK, OK, OK, OK, OK, OK]),
+    ("phone_identity.v1.PhoneVerification/VerifyCode", "codes",
+        [UNKNOWN, NO_RIGHT, CODE, CODE, CODE, CODE, CODE, CODE, CODE]),
     ("grpc.health.v1.Health/Check", "", ANYBODY),
     ("grpc.health.v1.Health/Watch", "", ANYBODY),
     ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "", ANY_SERVICE),
@@ -211,6 +217,9 @@ fn message(rpc: &str, cell: &Cell) -> Vec<u8> {
         "PhoneIdentityAdmin/ReactivateUser" => v1::ReactivateUserRequest { user_id }.encode_to_vec(),
         "PhoneIdentityAdmin/DeleteUser" => v1::DeleteUserRequest { user_id }.encode_to_vec(),
         "PhoneIdentityAdmin/ListAuditEvents" => v1::ListAuditEventsRequest::default().encode_to_vec(),
+        "PhoneVerification/SendCode" => wanted(v1::CodePurpose::SignIn, &phone_number).encode_to_vec(),
+        // Nobody is told a code here.
+        "PhoneVerification/VerifyCode" => offered("x", v1::CodePurpose::SignIn, "123456").encode_to_vec(),
         "Health/Check" | "Health/Watch" => HealthCheckRequest::default().encode_to_vec(),
         // Of both versions: the same message.
         "ServerReflection/ServerReflectionInfo" => reflection::ServerReflectionRequest {
@@ -231,6 +240,7 @@ fn code(reason: &str) -> Code {
         UNKNOWN | NO_RIGHT | NOT_STAFF | NOT_SUPER => Code::PermissionDenied,
         INVALID | EXPIRED => Code::Unauthenticated,
         ACCOUNT => Code::FailedPrecondition,
+        CODE => Code::InvalidArgument,
         other => panic!("no code for {other}"),
     }
 }
@@ -363,7 +373,7 @@ async fn every_rpc_answers_everybody_as_the_table_says() {
         keys.insert(*right, (with, without));
     }
     // From now on services have to prove who they are.
-    let server = server.restart_with(&[REQUIRE_KEY]).await;
+    let server = server.restart_with(&[REQUIRE_KEY, "--sms-provider=log"]).await;
     let channel = channel(server.address).await;
     let mut wrong = Vec::new();
     for ((rpc, right, _), who, expected, cell) in cells {

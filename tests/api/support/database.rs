@@ -13,7 +13,7 @@ use super::Person;
 use super::place::Place;
 
 /// The tables of the service.
-pub(crate) const TABLES: [&str; 10] = [
+pub(crate) const TABLES: [&str; 12] = [
     "users",
     "sessions",
     "locks",
@@ -24,6 +24,8 @@ pub(crate) const TABLES: [&str; 10] = [
     "attempts",
     "devices",
     "service_keys",
+    "challenges",
+    "outbox_messages",
 ];
 
 /// A connection to the database of a server.

@@ -1,0 +1,5 @@
+# What is sent by SMS. A text fits one message: 160 characters of the GSM alphabet, or 70 if it has any other.
+
+sms-sign-in = { $code } - kirish uchun kod. Uni hech kimga aytmang.
+sms-verify-phone = { $code } - raqamingizni tasdiqlash uchun kod. Uni hech kimga aytmang.
+sms-reset-password = { $code } - parolni tiklash uchun kod. Uni hech kimga aytmang.

@@ -1,0 +1,157 @@
+//! From messages of service `PhoneVerification` to the domain.
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{Fields, client, device_token, new_password, uuid};
+use crate::domain::caller::Caller;
+use crate::domain::code::{ChallengeId, Code, Purpose};
+use crate::domain::password::Password;
+use crate::domain::phone::PhoneNumber;
+use crate::domain::rules::Rules;
+use crate::error::{Error, Problem};
+use crate::i18n::Language;
+use crate::proto::v1;
+use crate::service::accounts::Accounts;
+use crate::service::codes::{CodeRequest, Offer};
+
+/// Which code is to be sent.
+#[derive(Debug)]
+pub(in crate::grpc) enum Wanted {
+    /// That of a challenge, once more.
+    Again(ChallengeId),
+    /// One by which the bearer's person verifies their number.
+    OfActor,
+    /// One for this purpose, to this number.
+    Of(Purpose, PhoneNumber),
+}
+
+/// What a code is exchanged for.
+#[derive(Debug)]
+pub(in crate::grpc) enum Exchange {
+    VerifyPhone,
+    SignIn { reactivate: bool, remember_device: bool },
+    ResetPassword(Password),
+}
+
+pub(in crate::grpc) fn wanted(
+    request: v1::SendCodeRequest,
+    caller: &Caller,
+    language: Language,
+    rules: &Rules,
+) -> Result<(Wanted, CodeRequest), Error> {
+    let mut fields = Fields::default();
+    let wanted = if request.challenge_id.is_empty() {
+        new_one(&mut fields, &request, rules)
+    } else {
+        for (field, is_given) in [
+            ("purpose", request.purpose != 0),
+            ("phone_number", !request.phone_number.is_empty()),
+        ] {
+            if is_given {
+                fields.refuse(field, Problem::MutuallyExclusive("challenge_id"));
+            }
+        }
+        // What is no id is none of a challenge.
+        challenge_id(&request.challenge_id).map(Wanted::Again)
+    };
+    let client = client(&mut fields, request.client);
+    fields.finish()?;
+    let (Some(wanted), Some(client)) = (wanted, client) else {
+        return Err(Error::CodeInvalid);
+    };
+    let request = CodeRequest {
+        client,
+        caller: caller.clone(),
+        device_token: device_token(request.device_token),
+        language,
+    };
+    Ok((wanted, request))
+}
+
+fn new_one(fields: &mut Fields, request: &v1::SendCodeRequest, rules: &Rules) -> Option<Wanted> {
+    let purpose = purpose(fields, request.purpose);
+    if purpose == Some(Purpose::VerifyPhone) {
+        if !request.phone_number.is_empty() {
+            fields.refuse("phone_number", Problem::NotOfPurpose);
+        }
+        return Some(Wanted::OfActor);
+    }
+    let phone_number = rules.find_phone(&request.phone_number, &request.default_region);
+    let phone_number = fields.check_phone("phone_number", phone_number);
+    Some(Wanted::Of(purpose?, phone_number?))
+}
+
+pub(in crate::grpc) async fn offer(
+    request: v1::VerifyCodeRequest,
+    caller: &Caller,
+    rules: &Rules,
+    accounts: &Accounts,
+) -> Result<(Offer, Exchange), Error> {
+    let mut fields = Fields::default();
+    let input = SecretString::from(request.code);
+    for (field, is_empty) in [
+        ("challenge_id", request.challenge_id.is_empty()),
+        ("code", input.expose_secret().is_empty()),
+    ] {
+        if is_empty {
+            fields.refuse(field, Problem::Required);
+        }
+    }
+    let purpose = purpose(&mut fields, request.purpose);
+    for (field, is_given, its_purpose) in [
+        (
+            "new_password",
+            !request.new_password.is_empty(),
+            Purpose::ResetPassword,
+        ),
+        ("reactivate", request.reactivate, Purpose::SignIn),
+        ("remember_device", request.remember_device, Purpose::SignIn),
+    ] {
+        if is_given && purpose.is_some_and(|purpose| purpose != its_purpose) {
+            fields.refuse(field, Problem::NotOfPurpose);
+        }
+    }
+    let client = client(&mut fields, request.client);
+    let exchange = match purpose {
+        None => None,
+        Some(Purpose::VerifyPhone) => Some(Exchange::VerifyPhone),
+        Some(Purpose::SignIn) => Some(Exchange::SignIn {
+            reactivate: request.reactivate,
+            remember_device: request.remember_device,
+        }),
+        Some(Purpose::ResetPassword) => {
+            let password = request.new_password;
+            new_password(&mut fields, rules, accounts, "new_password", password, &[])
+                .await?
+                .map(Exchange::ResetPassword)
+        }
+    };
+    fields.finish()?;
+    let (Some(challenge), Some(client), Some(exchange)) =
+        (challenge_id(&request.challenge_id), client, exchange)
+    else {
+        return Err(Error::CodeInvalid);
+    };
+    let offer = Offer {
+        challenge,
+        code: Code::parse(input.expose_secret()),
+        client,
+        caller: caller.clone(),
+    };
+    Ok((offer, exchange))
+}
+
+fn challenge_id(id: &str) -> Option<ChallengeId> {
+    uuid(id).map(ChallengeId)
+}
+
+fn purpose(fields: &mut Fields, purpose: i32) -> Option<Purpose> {
+    let purpose = match v1::CodePurpose::try_from(purpose) {
+        Ok(v1::CodePurpose::Unspecified) => Err(Problem::Required),
+        Ok(v1::CodePurpose::VerifyPhone) => Ok(Purpose::VerifyPhone),
+        Ok(v1::CodePurpose::SignIn) => Ok(Purpose::SignIn),
+        Ok(v1::CodePurpose::ResetPassword) => Ok(Purpose::ResetPassword),
+        Err(_) => Err(Problem::EnumValueUnknown),
+    };
+    fields.check("purpose", purpose)
+}

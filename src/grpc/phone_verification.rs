@@ -1,0 +1,115 @@
+//! Service `PhoneVerification`: each RPC parses its message, calls the service once, and converts the answer.
+
+use std::pin::pin;
+
+use tonic::Request;
+
+use super::phone_identity::{Answer, Call, answer, split};
+use super::{convert, metadata, parse};
+use crate::domain::code::Purpose;
+use crate::domain::rules::Rules;
+use crate::error::Error;
+use crate::proto::v1;
+use crate::proto::v1::phone_verification_server::PhoneVerification;
+use crate::service::accounts::Accounts;
+use crate::service::codes::{CodeSignIn, Codes, Reset};
+use crate::service::sessions::{Actor, Sessions};
+use crate::trace;
+use parse::codes::{Exchange, Wanted};
+
+/// The handlers of service `PhoneVerification`.
+pub(super) struct PhoneVerificationHandlers {
+    /// `None`: there is no SMS provider.
+    pub(super) codes: Option<Codes>,
+    pub(super) accounts: Accounts,
+    pub(super) sessions: Sessions,
+    pub(super) rules: Rules,
+}
+
+impl PhoneVerificationHandlers {
+    fn codes(&self) -> Result<&Codes, Error> {
+        self.codes.as_ref().ok_or(Error::SmsNotConfigured)
+    }
+
+    async fn actor(&self, call: &Call) -> Result<Actor, Error> {
+        let actor = self
+            .sessions
+            .actor(metadata::bearer(&call.headers)?, call.caller.clone());
+        trace::span("sessions.actor", pin!(actor)).await
+    }
+
+    async fn try_send_code(
+        &self,
+        call: &Call,
+        request: v1::SendCodeRequest,
+    ) -> Result<v1::SendCodeResponse, Error> {
+        let codes = self.codes()?;
+        let language = metadata::language(&call.headers);
+        let (wanted, request) = parse::codes::wanted(request, &call.caller, language, &self.rules)?;
+        let (purpose, phone_number) = match wanted {
+            Wanted::Again(id) => {
+                let sent = trace::span("codes.send_again", pin!(codes.send_again(id, request))).await?;
+                return Ok(convert::sent(&sent));
+            }
+            Wanted::OfActor => (Purpose::VerifyPhone, self.actor(call).await?.user.phone_number),
+            Wanted::Of(purpose, phone_number) => (purpose, phone_number),
+        };
+        let sent = codes.send(purpose, phone_number, request);
+        Ok(convert::sent(&trace::span("codes.send", pin!(sent)).await?))
+    }
+
+    async fn try_verify_code(
+        &self,
+        call: &Call,
+        request: v1::VerifyCodeRequest,
+    ) -> Result<v1::VerifyCodeResponse, Error> {
+        let codes = self.codes()?;
+        let (offer, exchange) =
+            parse::codes::offer(request, &call.caller, &self.rules, &self.accounts).await?;
+        let user = match exchange {
+            Exchange::VerifyPhone => {
+                let actor = self.actor(call).await?;
+                trace::span("codes.verify_phone", pin!(codes.verify_phone(actor, offer))).await?
+            }
+            Exchange::ResetPassword(password) => {
+                let reset = codes.reset_password(Reset { offer, password });
+                trace::span("codes.reset_password", pin!(reset)).await?
+            }
+            Exchange::SignIn {
+                reactivate,
+                remember_device,
+            } => {
+                let signed_in = codes.sign_in(CodeSignIn {
+                    offer,
+                    reactivate,
+                    remember_device,
+                });
+                let signed_in = trace::span("codes.sign_in", pin!(signed_in)).await?;
+                let (session, lifetimes) = (&signed_in.session, self.sessions.lifetimes());
+                return Ok(v1::VerifyCodeResponse {
+                    user: Some(convert::user(&signed_in.user)),
+                    session: Some(convert::session(session, session.last_seen_at, lifetimes)),
+                    session_token: signed_in.token.expose().to_owned(),
+                    device_token: convert::device_token(signed_in.device_token.as_ref()),
+                });
+            }
+        };
+        Ok(v1::VerifyCodeResponse {
+            user: Some(convert::user(&user)),
+            ..v1::VerifyCodeResponse::default()
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl PhoneVerification for PhoneVerificationHandlers {
+    async fn send_code(&self, request: Request<v1::SendCodeRequest>) -> Answer<v1::SendCodeResponse> {
+        let (call, request) = split(request);
+        answer(&call, self.try_send_code(&call, request).await)
+    }
+
+    async fn verify_code(&self, request: Request<v1::VerifyCodeRequest>) -> Answer<v1::VerifyCodeResponse> {
+        let (call, request) = split(request);
+        answer(&call, self.try_verify_code(&call, request).await)
+    }
+}

@@ -1,0 +1,67 @@
+//! One-time codes by SMS: asking for one, and what it is exchanged for.
+//!
+//! Whether somebody has a number makes no difference to what SendCode does before it answers: the same statements run, and the
+//! message is sent afterwards, from the [`outbox`](super::outbox). What differs is only whether there is one to send.
+
+mod send;
+mod verify;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use send::{CodeRequest, Sent};
+pub use verify::{CodeSignIn, Offer, Reset};
+
+use super::accounts::Accounts;
+use super::outbox::Wake;
+use crate::clock::Timestamp;
+use crate::domain::code::{Challenge, Coder};
+use crate::domain::phone::LineTypes;
+
+/// The settings of codes.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long a code is good.
+    pub lifetime: Duration,
+    /// How many codes may be tried for one challenge.
+    pub max_attempts: u32,
+    /// How long after it was sent a code may be sent once more.
+    pub resend_interval: Duration,
+    /// The line types of numbers that nobody has, with which signing in creates a person. `None`: it creates nobody.
+    pub sign_up: Option<LineTypes>,
+}
+
+/// Deals with one-time codes. Cheap to clone.
+#[derive(Clone)]
+pub struct Codes {
+    accounts: Accounts,
+    coder: Arc<Coder>,
+    options: Options,
+    wake: Wake,
+}
+
+impl Codes {
+    /// Codes of these accounts. `wake` has messages sent at once.
+    #[must_use]
+    pub fn new(accounts: Accounts, coder: Arc<Coder>, options: Options, wake: Wake) -> Self {
+        Self {
+            accounts,
+            coder,
+            options,
+            wake,
+        }
+    }
+
+    fn sent(&self, challenge: &Challenge) -> Sent {
+        Sent {
+            challenge: challenge.id,
+            resend_after: challenge.sent_at + self.options.resend_interval,
+            expires_at: challenge.expires_at,
+            code_length: self.coder.length(),
+        }
+    }
+
+    fn expiry(&self, now: Timestamp) -> Timestamp {
+        now + self.options.lifetime
+    }
+}

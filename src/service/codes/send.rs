@@ -1,0 +1,175 @@
+//! Asking for a code.
+
+use secrecy::SecretString;
+
+use super::Codes;
+use crate::clock::Timestamp;
+use crate::domain::audit::{Action, Attempt};
+use crate::domain::caller::Caller;
+use crate::domain::code::{Challenge, ChallengeId, MessageId, Purpose};
+use crate::domain::phone::PhoneNumber;
+use crate::domain::session::ClientInfo;
+use crate::domain::throttle::{Subject, SubjectKind};
+use crate::domain::user::User;
+use crate::error::Error;
+use crate::i18n::Language;
+use crate::service::retry::retry;
+use crate::service::throttle::Reservation;
+use crate::sms::takes_sms;
+use crate::store::outbox::OutboxMessage;
+use crate::store::{audit, challenges, outbox, users};
+
+/// Whoever asks for a code, and where they are.
+#[derive(Debug)]
+pub struct CodeRequest {
+    /// The person's device.
+    pub client: ClientInfo,
+    /// The service that they go through.
+    pub caller: Caller,
+    /// The token that the device was given, if it has one.
+    pub device_token: Option<SecretString>,
+    /// The language of the message, if the person has not chosen one.
+    pub language: Language,
+}
+
+/// A challenge whose code may be on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// The challenge.
+    pub challenge: ChallengeId,
+    /// When the code may be sent once more.
+    pub resend_after: Timestamp,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// How many digits it has.
+    pub code_length: u8,
+}
+
+impl Codes {
+    /// Makes a challenge for a number, and has its code sent if somebody has the number, or may have it, and it takes an SMS.
+    ///
+    /// # Errors
+    /// [`Error::TooManyAttempts`], the same for numbers that nobody has.
+    pub async fn send(
+        &self,
+        purpose: Purpose,
+        phone_number: PhoneNumber,
+        request: CodeRequest,
+    ) -> Result<Sent, Error> {
+        self.reserve(&phone_number, &request).await?;
+        let found = users::find_by_phone(self.accounts.store.reader(), &phone_number).await?;
+        let person = found.map(|account| account.user);
+        let now = self.accounts.clock.now();
+        let new_ones = self.options.sign_up.filter(|_| purpose == Purpose::SignIn);
+        let may_be_new = new_ones.is_some_and(|types| types.contains(phone_number.line_type()));
+        let challenge = Challenge {
+            id: ChallengeId::generate(),
+            purpose,
+            is_sent: (person.is_some() || may_be_new) && takes_sms(&phone_number),
+            phone_number,
+            language: language(person.as_ref(), request.language),
+            person: person.map(|person| person.id),
+            key_id: self
+                .coder
+                .current_key()
+                .ok_or(Error::SmsNotConfigured)?
+                .to_owned(),
+            created_at: now,
+            sent_at: now,
+            expires_at: self.expiry(now),
+        };
+        let (message, attempt) = (message(&challenge, now), attempt(&challenge, request));
+        retry(|| async {
+            let tx = self.accounts.store.begin().await?;
+            challenges::insert(&tx, &challenge).await?;
+            outbox::insert_with_commit(&tx, &message).await?;
+            audit::insert_with_commit(&tx, &attempt.done(now)).await?;
+            Ok(tx.commit().await?)
+        })
+        .await?;
+        self.wake.now();
+        Ok(self.sent(&challenge))
+    }
+
+    /// Has the code of a challenge sent once more: the same one, since messages may arrive in any order.
+    ///
+    /// # Errors
+    /// [`Error::CodeInvalid`] when the challenge is unknown, expired or used up; [`Error::TooManyAttempts`], also when it was
+    /// sent a moment ago.
+    pub async fn send_again(&self, id: ChallengeId, request: CodeRequest) -> Result<Sent, Error> {
+        let store = &self.accounts.store;
+        let now = self.accounts.clock.now();
+        let found = challenges::find_live(store.reader(), id, self.options.max_attempts, now).await?;
+        let challenge = found.ok_or(Error::CodeInvalid)?;
+        let resend_after = challenge.sent_at + self.options.resend_interval;
+        if now < resend_after {
+            return Err(Error::TooManyAttempts {
+                retry_after: (resend_after - now).to_std().unwrap_or_default(),
+                by: SubjectKind::Code,
+            });
+        }
+        self.reserve(&challenge.phone_number, &request).await?;
+        let again = Challenge {
+            sent_at: now,
+            ..challenge.clone()
+        };
+        let (message, attempt) = (message(&again, now), attempt(&again, request));
+        retry(|| async {
+            let tx = store.begin().await?;
+            if !challenges::send_again(&tx, &challenge, now).await? {
+                // Somebody else had it sent meanwhile, or it was met.
+                return Err(Error::TooManyAttempts {
+                    retry_after: self.options.resend_interval,
+                    by: SubjectKind::Code,
+                });
+            }
+            outbox::insert_with_commit(&tx, &message).await?;
+            audit::insert_with_commit(&tx, &attempt.done(now)).await?;
+            Ok(tx.commit().await?)
+        })
+        .await?;
+        self.wake.now();
+        Ok(self.sent(&again))
+    }
+
+    /// Counts a code that is asked for, and never gives it back: it costs money, whether or not it is used. What strangers do to
+    /// a number is not the fault of a device that is known.
+    async fn reserve(&self, phone_number: &PhoneNumber, request: &CodeRequest) -> Result<(), Error> {
+        let token = request.device_token.clone();
+        let throttle = &self.accounts.throttle;
+        let _counted: Reservation = match self.accounts.known_device(token, phone_number).await? {
+            Some(known) => throttle.reserve_only(Subject::DeviceCode(known.id())).await?,
+            None => {
+                let subjects = [Subject::Code(phone_number)];
+                let address = request.client.ip_address;
+                throttle.reserve(&subjects, address, &request.caller).await?
+            }
+        };
+        Ok(())
+    }
+}
+
+/// The language that a person wants to be written to in, or else that of the call.
+fn language(person: Option<&User>, of_call: Language) -> Language {
+    let chosen = person.and_then(|person| person.locale.as_ref());
+    chosen
+        .and_then(|locale| Language::of_tag(locale.as_str()))
+        .unwrap_or(of_call)
+}
+
+fn message(challenge: &Challenge, now: Timestamp) -> OutboxMessage {
+    OutboxMessage {
+        id: MessageId::generate(now),
+        challenge: challenge.id,
+        tries: 0,
+        due_at: now,
+        expires_at: challenge.expires_at,
+    }
+}
+
+fn attempt(challenge: &Challenge, request: CodeRequest) -> Attempt {
+    Attempt {
+        subject: challenge.person,
+        ..Attempt::by_nobody(Action::SendCode, request.client, request.caller)
+    }
+}

@@ -1,0 +1,168 @@
+//! Queries on challenges of one-time codes.
+
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _,
+};
+use uuid::Uuid;
+
+use super::entity::challenge::{ActiveModel, Column, Entity, Model};
+use super::{StoreError, Transaction, only};
+use crate::clock::Timestamp;
+use crate::domain::code::{Challenge, ChallengeId, Purpose};
+use crate::domain::phone::PhoneNumber;
+use crate::domain::user::UserId;
+use crate::i18n::Language;
+
+/// `None`: a newer version made it for what this one does not know.
+fn challenge(row: Model) -> Result<Option<Challenge>, DbErr> {
+    let Some(purpose) = Purpose::parse(&row.purpose) else {
+        return Ok(None);
+    };
+    let phone_number = PhoneNumber::from_stored(row.phone_number)
+        .map_err(|error| DbErr::Type(format!("challenges.phone_number of {}: {error}", row.id)))?;
+    Ok(Some(Challenge {
+        id: ChallengeId(row.id),
+        purpose,
+        phone_number,
+        person: row.user_id.map(UserId),
+        key_id: row.key_id,
+        is_sent: row.is_sent,
+        language: Language::of_tag(&row.language).unwrap_or_default(),
+        created_at: row.created_at,
+        sent_at: row.sent_at,
+        expires_at: row.expires_at,
+    }))
+}
+
+/// Adds a challenge that nobody has tried to meet.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert(db: &impl ConnectionTrait, challenge: &Challenge) -> Result<(), StoreError> {
+    let row = ActiveModel {
+        id: Set(challenge.id.0),
+        purpose: Set(challenge.purpose.as_str().to_owned()),
+        phone_number: Set(challenge.phone_number.as_str().to_owned()),
+        user_id: Set(challenge.person.map(|person| person.0)),
+        key_id: Set(challenge.key_id.clone()),
+        is_sent: Set(challenge.is_sent),
+        language: Set(challenge.language.tag().to_owned()),
+        attempts: Set(0),
+        created_at: Set(challenge.created_at),
+        sent_at: Set(challenge.sent_at),
+        expires_at: Set(challenge.expires_at),
+    };
+    Entity::insert(row).exec_without_returning(db).await?;
+    Ok(())
+}
+
+/// Finds a challenge, whether or not its code may still be tried.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find(db: &impl ConnectionTrait, id: ChallengeId) -> Result<Option<Challenge>, StoreError> {
+    let rows = Entity::find_by_id(id.0).all(db).await?;
+    Ok(only(rows).map(challenge).transpose()?.flatten())
+}
+
+/// Finds a challenge whose code has not expired and may still be tried, if fewer than `max_attempts` were made.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_live(
+    db: &impl ConnectionTrait,
+    id: ChallengeId,
+    max_attempts: u32,
+    now: Timestamp,
+) -> Result<Option<Challenge>, StoreError> {
+    let rows = Entity::find_by_id(id.0)
+        .filter(Column::Attempts.lt(count(max_attempts)))
+        .filter(Column::ExpiresAt.gt(now))
+        .all(db)
+        .await?;
+    Ok(only(rows).map(challenge).transpose()?.flatten())
+}
+
+/// Counts that a code is tried, and finds the challenge. `None`: there is no such one, it is for something else, it has expired,
+/// or `max_attempts` were made before: nothing was counted, and no code is right.
+///
+/// # Errors
+/// When the database fails.
+pub async fn attempt(
+    db: &impl ConnectionTrait,
+    id: ChallengeId,
+    purpose: Purpose,
+    max_attempts: u32,
+    now: Timestamp,
+) -> Result<Option<Challenge>, StoreError> {
+    let counted = Entity::update_many()
+        .filter(Column::Id.eq(id.0))
+        .filter(Column::Purpose.eq(purpose.as_str()))
+        .filter(Column::Attempts.lt(count(max_attempts)))
+        .filter(Column::ExpiresAt.gt(now))
+        .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
+        .exec(db)
+        .await?;
+    if counted.rows_affected == 0 {
+        return Ok(None);
+    }
+    // Whoever has met it meanwhile has taken it away.
+    find(db, id).await
+}
+
+/// Notes that a code is sent once more, unless that was done since the challenge was read. Says whether it was noted.
+///
+/// # Errors
+/// When the database fails.
+pub async fn send_again(tx: &Transaction, read: &Challenge, now: Timestamp) -> Result<bool, StoreError> {
+    let noted = Entity::update_many()
+        .filter(Column::Id.eq(read.id.0))
+        .filter(Column::SentAt.eq(read.sent_at))
+        .col_expr(Column::SentAt, Expr::value(now))
+        .exec(tx)
+        .await?;
+    Ok(noted.rows_affected > 0)
+}
+
+/// Takes a challenge away that was met. Of those who do so at the same time, one is told that it did.
+///
+/// # Errors
+/// When the database fails.
+pub async fn take(tx: &Transaction, id: ChallengeId) -> Result<bool, StoreError> {
+    Ok(Entity::delete_by_id(id.0).exec(tx).await?.rows_affected > 0)
+}
+
+/// Removes some challenges that have expired before a time, `limit` at most, and says how many it were.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remove_expired(
+    db: &impl ConnectionTrait,
+    limit: u64,
+    time: Timestamp,
+) -> Result<u64, StoreError> {
+    let expired: Vec<Uuid> = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::ExpiresAt.lt(time))
+        .order_by_asc(Column::ExpiresAt)
+        .limit(limit)
+        .into_tuple()
+        .all(db)
+        .await?;
+    if expired.is_empty() {
+        return Ok(0);
+    }
+    let removed = Entity::delete_many()
+        .filter(Column::Id.is_in(expired))
+        .exec(db)
+        .await?;
+    Ok(removed.rows_affected)
+}
+
+fn count(max_attempts: u32) -> i32 {
+    i32::try_from(max_attempts).unwrap_or(i32::MAX)
+}

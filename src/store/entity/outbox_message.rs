@@ -1,0 +1,20 @@
+//! Table `outbox_messages`: what is to be sent. A message that was sent, or that nobody can be sent any more, has no row.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, DeriveEntityModel)]
+#[sea_orm(table_name = "outbox_messages")]
+pub(crate) struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    /// The challenge whose code is to be sent.
+    pub challenge_id: Uuid,
+    /// How often it was begun to be sent.
+    pub tries: i32,
+    /// When to send it. Whoever sends it moves this on, so that nobody else does until then.
+    pub due_at: DateTimeUtc,
+    pub expires_at: DateTimeUtc,
+}
+
+impl ActiveModelBehavior for ActiveModel {}
