@@ -27,7 +27,7 @@ use crate::service::admin::Admin;
 use crate::service::change_log::ChangeLog;
 use crate::service::codes::Codes;
 use crate::service::hasher::{HashError, Hasher};
-use crate::service::outbox::{Outbox, Wake};
+use crate::service::outbox::{Counter, Outbox, Wake};
 use crate::service::service_keys::Keyring;
 use crate::service::sessions::Sessions;
 use crate::service::throttle::Throttle;
@@ -102,20 +102,21 @@ impl App {
             tasks.clone(),
         );
         let sessions = Sessions::new(store.clone(), clock.clone(), settings.sessions()?, changes);
-        let codes = match settings.codes.sms_provider {
-            Some(provider) => {
-                let (coder, wake) = (Arc::new(settings.coder()?), Wake::default());
-                let outbox = Outbox::new(
-                    store.clone(),
-                    clock.clone(),
-                    coder.clone(),
-                    provider,
-                    wake.clone(),
-                );
-                let codes = Codes::new(accounts.clone(), coder, settings.codes(), wake);
-                Some((codes, outbox))
-            }
-            None => None,
+        let providers = settings.providers(&clock)?;
+        let codes = if providers.is_empty() {
+            None
+        } else {
+            let (coder, wake) = (Arc::new(settings.coder()?), Wake::default());
+            let counter = Counter {
+                coder: coder.clone(),
+                providers,
+                timeout: settings.sms.sms_timeout,
+            };
+            let outbox = Outbox::new(store.clone(), clock.clone(), counter, wake.clone());
+            Some((
+                Codes::new(accounts.clone(), coder, settings.codes(), wake),
+                outbox,
+            ))
         };
         let (bound, period) = (settings.staleness_bound, settings.change_log_interval);
         let keys = match settings.access.require_service_key {

@@ -188,6 +188,10 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failur
         Ok(mut cli) => {
             cli.settings.peppers = secret_of_environment("PHONE_IDENTITY_PEPPERS")?;
             cli.settings.codes.code_keys = secret_of_environment("PHONE_IDENTITY_CODE_KEYS")?;
+            let sms = &mut cli.settings.sms;
+            sms.twilio_auth_token = secret_of_environment("PHONE_IDENTITY_TWILIO_AUTH_TOKEN")?;
+            sms.playmobile_password = secret_of_environment("PHONE_IDENTITY_PLAYMOBILE_PASSWORD")?;
+            sms.webhook_secret = secret_of_environment("PHONE_IDENTITY_WEBHOOK_SECRET")?;
             cli.settings.access.operator_key = secret_of_environment("PHONE_IDENTITY_OPERATOR_KEY")?;
             Ok(Some(cli))
         }

@@ -8,6 +8,7 @@ mod codes;
 mod error;
 mod operations;
 mod secret;
+mod sms;
 mod throttle;
 mod values;
 mod wire;
@@ -33,6 +34,7 @@ pub use access::AccessSettings;
 pub use codes::CodeSettings;
 pub use error::ConfigError;
 pub use operations::OperationsSettings;
+pub use sms::SmsSettings;
 pub use throttle::ThrottleSettings;
 pub(crate) use values::{duration, positive_duration};
 pub use wire::WireSettings;
@@ -204,9 +206,13 @@ pub struct Settings {
     #[arg(global = true, long, env = "PHONE_IDENTITY_PEPPERS_FILE", value_name = "FILE")]
     pub peppers_file: Option<PathBuf>,
 
-    /// One-time codes by SMS.
+    /// One-time codes.
     #[command(flatten)]
     pub codes: CodeSettings,
+
+    /// SMS.
+    #[command(flatten)]
+    pub sms: SmsSettings,
 
     /// Who may call.
     #[command(flatten)]

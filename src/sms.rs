@@ -1,157 +1,81 @@
 //! SMS: what is sent, and who sends it.
 
-use std::fmt;
+mod http;
+mod log;
+mod message;
+mod playmobile;
+mod twilio;
+mod webhook;
+
+use std::pin::Pin;
 
 use clap::ValueEnum;
-use secrecy::{ExposeSecret as _, SecretString};
+use thiserror::Error;
 
-use crate::domain::code::{Challenge, Code, MessageId, Purpose};
-use crate::domain::phone::{LineType, PhoneNumber};
+pub use http::Http;
+pub use log::Log;
+pub use message::{GSM_LENGTH, Message, UCS2_LENGTH, takes_sms};
+pub use playmobile::Playmobile;
+pub use twilio::{Sender, Twilio};
+pub use webhook::Webhook;
 
-/// The longest text in one SMS, in characters of the GSM 7-bit default alphabet (3GPP TS 23.038 section 6.1.2.1).
-pub const GSM_LENGTH: usize = 160;
-
-/// The longest text in one SMS that has any other character, in UTF-16 code units (3GPP TS 23.038 section 6.1.2.3).
-pub const UCS2_LENGTH: usize = 70;
-
-/// Whether a number can take an SMS.
-#[must_use]
-pub fn takes_sms(phone_number: &PhoneNumber) -> bool {
-    matches!(
-        phone_number.line_type(),
-        LineType::Mobile | LineType::FixedLineOrMobile
-    )
-}
-
-/// A message, with its text. `Debug` shows neither text nor number.
-pub struct Message {
-    /// The id. A message that is sent twice has the same one.
-    pub id: MessageId,
-    /// To whom.
-    pub to: PhoneNumber,
-    text: SecretString,
-}
-
-impl Message {
-    /// The message with the code of a challenge.
-    #[must_use]
-    pub fn with_code(id: MessageId, challenge: &Challenge, code: &Code) -> Self {
-        let text = match challenge.purpose {
-            Purpose::VerifyPhone => "sms-verify-phone",
-            Purpose::SignIn => "sms-sign-in",
-            Purpose::ResetPassword => "sms-reset-password",
-        };
-        Self {
-            id,
-            to: challenge.phone_number.clone(),
-            text: challenge.language.text_with_code(text, code.expose()).into(),
-        }
-    }
-
-    /// The text, for whoever sends it. It has a code in it.
-    #[must_use]
-    pub fn expose_text(&self) -> &str {
-        self.text.expose_secret()
-    }
-}
-
-impl fmt::Debug for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Message({})", self.id)
-    }
-}
-
-/// Who sends messages.
+/// The names of those who send messages, as in the setting.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Provider {
+pub enum ProviderName {
     /// Nobody: the text is in the log of this process, for development
     Log,
+    /// Twilio, by its Messages API
+    Twilio,
+    /// Playmobile of Uzbekistan, by its broker API
+    Playmobile,
+    /// A gateway of your own, which is told by a signed POST
+    Webhook,
 }
 
-impl Provider {
-    /// Sends a message.
-    pub fn send(self, message: &Message) {
+/// Somebody who sends messages.
+pub trait Provider: Send + Sync {
+    /// Who it is, for the log.
+    fn name(&self) -> ProviderName;
+
+    /// Gives them a message. OK: they have taken it.
+    fn send<'a>(&'a self, message: &'a Message) -> Sending<'a>;
+}
+
+/// What [`Provider::send`] does.
+pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>>;
+
+/// Why a message was not taken. Nothing of what the provider said is in it but numbers: it might repeat number or text.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum SendError {
+    /// They will not take it later either.
+    #[error("refused: status {status}, code {}", .code.map_or("none".to_owned(), |code| code.to_string()))]
+    Refused {
+        /// Of HTTP.
+        status: u16,
+        /// Of the provider.
+        code: Option<i64>,
+    },
+    /// They do not send to such numbers.
+    #[error("the provider does not send to such numbers")]
+    NotTheirs,
+    /// They may take it later.
+    #[error("failed: status {0}")]
+    Failed(u16),
+    /// There was no answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// They cannot be reached, or what came is no HTTP.
+    #[error("not reached")]
+    NotReached,
+}
+
+impl SendError {
+    /// Whether there is any use in trying the same again.
+    #[must_use]
+    pub const fn may_pass(self) -> bool {
         match self {
-            Self::Log => tracing::info!(
-                message_id = %message.id,
-                to = message.to.masked(),
-                text = message.expose_text(),
-                "SMS, which is sent to nobody"
-            ),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Timestamp;
-    use crate::domain::code::{ChallengeId, Coder};
-    use crate::domain::secret_keys::SecretKeys;
-    use crate::i18n::Language;
-
-    /// Of the GSM 7-bit default alphabet, what is also in ASCII, but for the characters that take two places (3GPP TS 23.038
-    /// section 6.2.1): enough for our texts, which have no others.
-    fn is_gsm(c: char) -> bool {
-        matches!(c, '\n' | ' '..='~') && !"[\\]^`{|}~".contains(c)
-    }
-
-    #[test]
-    fn every_text_fits_one_sms() {
-        let coder = Coder::new(SecretKeys::of_this_process().unwrap(), 10);
-        let now = Timestamp::UNIX_EPOCH;
-        let mut texts = Vec::new();
-        for language in Language::ALL {
-            for purpose in Purpose::ALL {
-                let challenge = Challenge {
-                    id: ChallengeId::generate(),
-                    purpose,
-                    phone_number: PhoneNumber::parse("+998901234567", None).unwrap(),
-                    person: None,
-                    key_id: coder.current_key().unwrap().to_owned(),
-                    is_sent: true,
-                    language,
-                    created_at: now,
-                    sent_at: now,
-                    expires_at: now,
-                };
-                let code = coder.code(&challenge).unwrap();
-                let message = Message::with_code(MessageId::generate(now), &challenge, &code);
-                let text = message.expose_text().to_owned();
-                assert!(text.contains(code.expose()), "{language:?} {purpose:?}");
-                let fits = if text.chars().all(is_gsm) {
-                    text.len() <= GSM_LENGTH
-                } else {
-                    text.encode_utf16().count() <= UCS2_LENGTH
-                };
-                assert!(fits, "{text}");
-                let without = text.replace(code.expose(), "");
-                assert!(
-                    !texts.contains(&without),
-                    "{language:?} {purpose:?} has a text of another"
-                );
-                texts.push(without);
-            }
-        }
-    }
-
-    #[test]
-    fn sms_goes_to_mobile_phones_only() {
-        for (number, expected) in [
-            // Uzbekistan: mobile, and a landline of Tashkent.
-            ("+998901234567", true),
-            ("+998711234567", false),
-            // USA: nobody knows which it is.
-            ("+12015550123", true),
-            // United Kingdom: mobile, pager, toll free.
-            ("+447400123456", true),
-            ("+447640123456", false),
-            ("+448001234567", false),
-            // Of a possible length, and no valid number.
-            ("+998001234567", false),
-        ] {
-            let number = PhoneNumber::parse(number, None).unwrap();
-            assert_eq!(takes_sms(&number), expected, "{}", number.as_str());
+            Self::Refused { .. } | Self::NotTheirs => false,
+            Self::Failed(_) | Self::Timeout | Self::NotReached => true,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The settings of one-time codes, and of the SMS that they are sent by.
+//! The settings of one-time codes.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,20 +12,10 @@ use super::{ConfigError, Settings};
 use crate::domain::code::{self, Coder};
 use crate::domain::secret_keys::SecretKeys;
 use crate::service::codes::Options;
-use crate::sms::Provider;
 
-/// One-time codes by SMS.
+/// One-time codes.
 #[derive(Args, Clone, Debug)]
 pub struct CodeSettings {
-    /// Who sends SMS; `log` writes them into the log, codes and all, for development [default: nobody, there are no codes]
-    #[arg(
-        global = true,
-        long,
-        env = "PHONE_IDENTITY_SMS_PROVIDER",
-        value_name = "PROVIDER"
-    )]
-    pub sms_provider: Option<Provider>,
-
     /// Digits of a one-time code
     #[arg(global = true, long, env = "PHONE_IDENTITY_CODE_LENGTH", value_name = "NUMBER", default_value = "6",
         value_parser = clap::value_parser!(u8).range(i64::from(*code::LENGTHS.start())..=i64::from(*code::LENGTHS.end())))]
@@ -57,8 +47,8 @@ pub struct CodeSettings {
     #[arg(skip)]
     pub code_keys: Option<SecretString>,
 
-    /// File with the secret keys of codes, in the place of PHONE_IDENTITY_CODE_KEYS [default: one that this process makes
-    /// for itself]
+    /// File with the secret keys of codes, in the place of PHONE_IDENTITY_CODE_KEYS [default: with `log`
+    /// one that this process makes for itself]
     #[arg(
         global = true,
         long,
@@ -72,8 +62,8 @@ impl Settings {
     /// What makes codes. Without keys that are given, codes are good in this process only.
     ///
     /// # Errors
-    /// When the keys are given twice, cannot be read, or are not `KEY-ID:SECRET` entries; or the operating system gives no random
-    /// bytes.
+    /// When the keys are given twice, cannot be read, are not `KEY-ID:SECRET` entries, or are not given where messages really go
+    /// out; or the operating system gives no random bytes.
     pub fn coder(&self) -> Result<Coder, ConfigError> {
         const NAME: &str = "PHONE_IDENTITY_CODE_KEYS";
         let settings = &self.codes;
@@ -85,6 +75,8 @@ impl Settings {
         let keys = SecretKeys::parse(text.unwrap_or_default().expose_secret())
             .map_err(|error| ConfigError::SecretKeys(NAME, error))?;
         let keys = match keys.is_empty() {
+            // A message would be sent, and its code be none after the next start, or for another replica.
+            true if self.sms.is_real() => return Err(ConfigError::CodeKeysMissing),
             true => SecretKeys::of_this_process()?,
             false => keys,
         };

@@ -8,6 +8,7 @@ use crate::domain::RandomError;
 use crate::domain::access::OperatorKey;
 use crate::domain::secret_keys::SecretKeyError;
 use crate::grpc::TlsError;
+use crate::sms::Webhook;
 
 /// A setting that cannot be used. The text never shows a secret.
 #[derive(Debug, Error)]
@@ -57,6 +58,24 @@ pub enum ConfigError {
         OperatorKey::MIN_LENGTH
     )]
     OperatorKeyShort,
+    /// A provider of SMS is named, and what it needs is not given.
+    #[error("--sms-providers {0} needs {1}")]
+    Provider(&'static str, &'static str),
+    /// What a provider of SMS is asked by cannot be used.
+    #[error("--sms-providers {0}: what it is asked by cannot be used: {1}")]
+    ProviderUrl(&'static str, #[source] http::Error),
+    /// The secret of webhooks could be guessed.
+    #[error(
+        "PHONE_IDENTITY_WEBHOOK_SECRET has fewer than {} characters",
+        Webhook::MIN_SECRET_LENGTH
+    )]
+    WebhookSecretShort,
+    /// TLS to providers cannot be set up.
+    #[error("TLS to SMS providers cannot be set up: {0}")]
+    ProviderTls(#[from] rustls::Error),
+    /// Codes are really sent, and nobody but this process could check them.
+    #[error("--sms-providers needs PHONE_IDENTITY_CODE_KEYS or --code-keys-file, but for log alone")]
+    CodeKeysMissing,
     /// A secret key cannot be made.
     #[error("no random bytes for a secret key: {0}")]
     Random(#[from] RandomError),

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::retry::retry;
@@ -17,18 +18,27 @@ use crate::domain::caller::Caller;
 use crate::domain::code::{Challenge, Coder};
 use crate::domain::session::ClientInfo;
 use crate::error::{Error, chain};
-use crate::sms::{Message, Provider};
+use crate::sms::{Message, Provider, SendError};
 use crate::store::outbox::OutboxMessage;
 use crate::store::{Store, audit, challenges, outbox};
 
 /// How many messages are looked for at a time.
 const PAGE: u64 = 100;
 
-/// How long a message is whose that has taken it.
-const LEASE: Duration = Duration::from_secs(30);
+/// How many messages are being sent at a time.
+const AT_ONCE: usize = 16;
+
+/// For how much longer than the providers may take a message is whose that has taken it.
+const LEASE: Duration = Duration::from_secs(20);
 
 /// How often it is looked for messages that nobody has told of: those of other processes.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long to wait before a message is sent again for the first time. It doubles with each further time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a message is begun to be sent, at most.
+const MAX_TRIES: u32 = 6;
 
 /// Has messages sent at once. Cheap to clone.
 #[derive(Clone, Default)]
@@ -41,38 +51,43 @@ impl Wake {
     }
 }
 
-/// Sends messages.
+/// What messages are made and sent by.
+pub struct Counter {
+    /// Makes the codes.
+    pub coder: Arc<Coder>,
+    /// Who sends, in the order in which they are asked.
+    pub providers: Vec<Arc<dyn Provider>>,
+    /// How long each of them may take.
+    pub timeout: Duration,
+}
+
+/// Sends messages. Cheap to clone.
+#[derive(Clone)]
 pub struct Outbox {
     store: Store,
     clock: Arc<dyn Clock>,
-    coder: Arc<Coder>,
-    provider: Provider,
+    counter: Arc<Counter>,
     wake: Wake,
 }
 
 impl Outbox {
     /// The outbox of this store.
     #[must_use]
-    pub fn new(
-        store: Store,
-        clock: Arc<dyn Clock>,
-        coder: Arc<Coder>,
-        provider: Provider,
-        wake: Wake,
-    ) -> Self {
+    pub fn new(store: Store, clock: Arc<dyn Clock>, counter: Counter, wake: Wake) -> Self {
         Self {
             store,
             clock,
-            coder,
-            provider,
+            counter: Arc::new(counter),
             wake,
         }
     }
 
     /// Sends what is due, for as long as it is polled.
     pub async fn run(self) {
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        let mut sending = JoinSet::new();
         loop {
-            match self.send_due().await {
+            match self.send_due(&places, &mut sending).await {
                 // There may be more.
                 Ok(PAGE) => {}
                 Ok(_) => {
@@ -86,43 +101,87 @@ impl Outbox {
         }
     }
 
-    /// Sends what is due, and says how many messages were looked at.
-    async fn send_due(&self) -> Result<u64, Error> {
+    /// Begins to send what is due, as much at a time as there are places, and says how many messages were looked at.
+    async fn send_due(&self, places: &Arc<Semaphore>, sending: &mut JoinSet<()>) -> Result<u64, Error> {
+        while sending.try_join_next().is_some() {}
+        let providers = u32::try_from(self.counter.providers.len()).unwrap_or(u32::MAX);
+        let lease = self.counter.timeout.saturating_mul(providers) + LEASE;
         let due = outbox::find_due(self.store.reader(), PAGE, self.clock.now()).await?;
         let count = u64::try_from(due.len()).unwrap_or(PAGE);
         for message in due {
+            // Before it is taken: its time must not pass while it waits for a place.
+            let place = places.clone().acquire_owned().await.map_err(Error::internal)?;
             let (writer, now) = (self.store.writer(), self.clock.now());
-            let taken = retry(|| async { Ok(outbox::take(writer, &message, LEASE, now).await?) });
+            let taken = retry(|| async { Ok(outbox::take(writer, &message, lease, now).await?) });
             if taken.await? {
-                self.send(&message).await?;
+                let outbox = self.clone();
+                sending.spawn(async move {
+                    if let Err(error) = outbox.send(&message).await {
+                        tracing::warn!(error = chain(&error), message_id = %message.id, "a message is left for later");
+                    }
+                    drop(place);
+                });
             }
         }
         Ok(count)
     }
 
     async fn send(&self, message: &OutboxMessage) -> Result<(), Error> {
-        let now = self.clock.now();
-        // Nor is sent what was met already.
+        // What was met already is not sent.
         let found = challenges::find(self.store.reader(), message.challenge).await?;
         let Some(challenge) = found.filter(|challenge| challenge.is_sent) else {
             return Ok(outbox::delete(self.store.writer(), message.id).await?);
         };
+        let failed = Outcome::Refused(Refusal::SmsNotDelivered);
+        let now = self.clock.now();
         if now >= message.expires_at {
-            return self
-                .end(message, &challenge, Outcome::Refused(Refusal::SmsNotDelivered))
-                .await;
+            return self.end(message, &challenge, failed).await;
         }
-        let Some(code) = self.coder.code(&challenge) else {
-            // Of a key that this process does not have, and another one may.
+        let Some(code) = self.counter.coder.code(&challenge) else {
+            // Another process may have the key.
             tracing::warn!(
                 key_id = challenge.key_id,
                 "the key of a code is not among the code keys"
             );
             return Ok(());
         };
-        self.provider
-            .send(&Message::with_code(message.id, &challenge, &code));
-        self.end(message, &challenge, Outcome::Done).await
+        let text = Message::with_code(message.id, &challenge, &code);
+        match self.ask_providers(&text).await {
+            Ok(()) => self.end(message, &challenge, Outcome::Done).await,
+            Err(error) => {
+                // This time has not been counted in what was read.
+                let tries = message.tries + 1;
+                let due_at = self.clock.now() + FIRST_PAUSE * 2_u32.saturating_pow(message.tries);
+                if error.may_pass() && tries < MAX_TRIES && due_at < message.expires_at {
+                    return Ok(outbox::postpone(self.store.writer(), message.id, due_at).await?);
+                }
+                self.end(message, &challenge, failed).await
+            }
+        }
+    }
+
+    /// Asks one provider after another to take a message.
+    ///
+    /// # Errors
+    /// Why nobody has taken it: if one of them may take it later, that.
+    async fn ask_providers(&self, message: &Message) -> Result<(), SendError> {
+        let mut why = SendError::NotTheirs;
+        for provider in &self.counter.providers {
+            let name = provider.name();
+            match provider.send(message).await {
+                Ok(()) => {
+                    tracing::info!(message_id = %message.id, provider = ?name, "message taken");
+                    return Ok(());
+                }
+                Err(error) => {
+                    tracing::warn!(message_id = %message.id, provider = ?name, %error, "message not taken");
+                    if !why.may_pass() {
+                        why = error;
+                    }
+                }
+            }
+        }
+        Err(why)
     }
 
     /// Takes a message out of the outbox, and notes how it ended.

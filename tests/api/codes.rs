@@ -1,7 +1,8 @@
-//! PhoneVerification: one-time codes by SMS. `sending` is about SendCode and what is sent, `exchange` about what a code gives,
-//! and `refused` about codes that give nothing.
+//! PhoneVerification: one-time codes by SMS. `sending` is about SendCode and what is sent, `providers` about who sends it,
+//! `exchange` about what a code gives, and `refused` about codes that give nothing.
 
 mod exchange;
+mod providers;
 mod refused;
 mod sending;
 

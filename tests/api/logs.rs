@@ -266,7 +266,7 @@ async fn log_of_every_rpc(format: &str) -> (String, Vec<String>) {
     let key_file = format!("--operator-key-file={}", key_file.display());
     let flags = [
         "--log-level=trace",
-        "--sms-provider=log",
+        "--sms-providers=log",
         "--log-format",
         format,
         &key_file,

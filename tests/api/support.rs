@@ -12,6 +12,7 @@ pub(crate) mod place;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod refusal;
+pub(crate) mod stub;
 
 use std::future::pending;
 use std::net::SocketAddr;

@@ -23,7 +23,7 @@ fn the_tour_prints_what_the_readme_shows() {
     let readme = read("README.md");
     let tools = tools();
     let steps = shell::steps(&readme);
-    let server = Server::start_with(&["--sms-provider=log"]);
+    let server = Server::start_with(&["--sms-providers=log"]);
     let with_keys = server.start_with_keys();
     let outputs = shell::run(&steps, &server, &with_keys, &tools);
     if is_blessing() {

@@ -373,7 +373,7 @@ async fn every_rpc_answers_everybody_as_the_table_says() {
         keys.insert(*right, (with, without));
     }
     // From now on services have to prove who they are.
-    let server = server.restart_with(&[REQUIRE_KEY, "--sms-provider=log"]).await;
+    let server = server.restart_with(&[REQUIRE_KEY, "--sms-providers=log"]).await;
     let channel = channel(server.address).await;
     let mut wrong = Vec::new();
     for ((rpc, right, _), who, expected, cell) in cells {

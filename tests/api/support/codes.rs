@@ -29,13 +29,17 @@ pub(crate) async fn start_with_codes(flags: &[&str]) -> TestServer {
     TestServer::start_with(&flags).await
 }
 
-/// The flags of a server that sends codes, and these.
+/// The flags of a server that sends codes into its log, and these.
 pub(crate) fn flags_of_codes(flags: &[&str]) -> Vec<String> {
-    let keys = format!("--code-keys-file={}", KEYS.path().display());
-    let ours = ["--sms-provider=log".to_owned(), keys];
+    let ours = ["--sms-providers=log".to_owned(), flag_of_keys()];
     ours.into_iter()
         .chain(flags.iter().map(|flag| (*flag).to_owned()))
         .collect()
+}
+
+/// The keys of codes.
+pub(crate) fn flag_of_keys() -> String {
+    format!("--code-keys-file={}", KEYS.path().display())
 }
 
 pub(crate) async fn codes(server: &TestServer) -> CodesClient {

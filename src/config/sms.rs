@@ -1,0 +1,236 @@
+//! The settings of SMS: who sends them, and what they are told by.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::secret::secret;
+use super::values::positive_duration;
+use super::{ConfigError, Settings};
+use crate::clock::Clock;
+use crate::sms::{Http, Log, Playmobile, Provider, ProviderName, Sender, Twilio, Webhook};
+
+const TWILIO_AUTH_TOKEN: &str = "PHONE_IDENTITY_TWILIO_AUTH_TOKEN";
+const PLAYMOBILE_PASSWORD: &str = "PHONE_IDENTITY_PLAYMOBILE_PASSWORD";
+const WEBHOOK_SECRET: &str = "PHONE_IDENTITY_WEBHOOK_SECRET";
+
+/// SMS.
+#[derive(Args, Clone, Debug)]
+pub struct SmsSettings {
+    /// Who sends SMS, separated by commas: each one is asked when those before it did not take a message. `log` writes them into
+    /// the log, codes and all, for development [default: nobody, there are no codes]
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_SMS_PROVIDERS",
+        value_name = "PROVIDERS",
+        value_delimiter = ','
+    )]
+    pub sms_providers: Vec<ProviderName>,
+
+    /// How long a provider may take for a message
+    #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_TIMEOUT", value_name = "DURATION", default_value = "10s",
+        value_parser = positive_duration)]
+    pub sms_timeout: Duration,
+
+    /// Twilio: where the API is
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_TWILIO_URL",
+        value_name = "URL",
+        default_value = "https://api.twilio.com"
+    )]
+    pub twilio_url: String,
+
+    /// Twilio: id of the account, AC...
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_TWILIO_ACCOUNT_SID",
+        value_name = "SID"
+    )]
+    pub twilio_account_sid: Option<String>,
+
+    /// Twilio: the auth token as the environment has it, in `PHONE_IDENTITY_TWILIO_AUTH_TOKEN`. No flag: all users of the
+    /// machine see flags.
+    #[arg(skip)]
+    pub twilio_auth_token: Option<SecretString>,
+
+    /// File with Twilio's auth token, in the place of PHONE_IDENTITY_TWILIO_AUTH_TOKEN
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_TWILIO_AUTH_TOKEN_FILE",
+        value_name = "FILE"
+    )]
+    pub twilio_auth_token_file: Option<PathBuf>,
+
+    /// Twilio: number or name that messages come from, or id of a messaging service, MG...
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_TWILIO_FROM",
+        value_name = "SENDER"
+    )]
+    pub twilio_from: Option<String>,
+
+    /// Playmobile: where the API is
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_PLAYMOBILE_URL",
+        value_name = "URL"
+    )]
+    pub playmobile_url: Option<String>,
+
+    /// Playmobile: name of the account
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_PLAYMOBILE_LOGIN",
+        value_name = "NAME"
+    )]
+    pub playmobile_login: Option<String>,
+
+    /// Playmobile: the password as the environment has it, in `PHONE_IDENTITY_PLAYMOBILE_PASSWORD`. No flag: all users of the
+    /// machine see flags.
+    #[arg(skip)]
+    pub playmobile_password: Option<SecretString>,
+
+    /// File with Playmobile's password, in the place of PHONE_IDENTITY_PLAYMOBILE_PASSWORD
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_PLAYMOBILE_PASSWORD_FILE",
+        value_name = "FILE"
+    )]
+    pub playmobile_password_file: Option<PathBuf>,
+
+    /// Playmobile: what messages come from, such as 3700
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_PLAYMOBILE_ORIGINATOR",
+        value_name = "SENDER"
+    )]
+    pub playmobile_originator: Option<String>,
+
+    /// Webhook: where your gateway is
+    #[arg(global = true, long, env = "PHONE_IDENTITY_WEBHOOK_URL", value_name = "URL")]
+    pub webhook_url: Option<String>,
+
+    /// Webhook: the secret of signatures as the environment has it, in `PHONE_IDENTITY_WEBHOOK_SECRET`. No flag: all users of the
+    /// machine see flags.
+    #[arg(skip)]
+    pub webhook_secret: Option<SecretString>,
+
+    /// File with the secret that requests to your gateway are signed with, in the place of PHONE_IDENTITY_WEBHOOK_SECRET
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_WEBHOOK_SECRET_FILE",
+        value_name = "FILE"
+    )]
+    pub webhook_secret_file: Option<PathBuf>,
+}
+
+impl SmsSettings {
+    /// Whether messages go anywhere but into the log.
+    pub(super) fn is_real(&self) -> bool {
+        self.sms_providers.iter().any(|name| *name != ProviderName::Log)
+    }
+
+    fn twilio(&self, http: Http) -> Result<Twilio, ConfigError> {
+        let needs = |what| ConfigError::Provider("twilio", what);
+        let account = needed(self.twilio_account_sid.as_ref(), needs("--twilio-account-sid"))?;
+        let from = needed(self.twilio_from.as_ref(), needs("--twilio-from"))?;
+        let token = trimmed_secret(
+            TWILIO_AUTH_TOKEN,
+            self.twilio_auth_token.as_ref(),
+            self.twilio_auth_token_file.as_ref(),
+        )?;
+        let token = needed(token.as_ref(), needs(TWILIO_AUTH_TOKEN))?;
+        let is_service = from.len() == 34 && from.starts_with("MG");
+        let sender = match is_service {
+            true => Sender::Service(from.clone()),
+            false => Sender::From(from.clone()),
+        };
+        Twilio::new(http, &self.twilio_url, account, token, sender)
+            .map_err(|error| ConfigError::ProviderUrl("twilio", error))
+    }
+
+    fn playmobile(&self, http: Http) -> Result<Playmobile, ConfigError> {
+        let needs = |what| ConfigError::Provider("playmobile", what);
+        let url = needed(self.playmobile_url.as_ref(), needs("--playmobile-url"))?;
+        let login = needed(self.playmobile_login.as_ref(), needs("--playmobile-login"))?;
+        let originator = needed(
+            self.playmobile_originator.as_ref(),
+            needs("--playmobile-originator"),
+        )?;
+        let password = trimmed_secret(
+            PLAYMOBILE_PASSWORD,
+            self.playmobile_password.as_ref(),
+            self.playmobile_password_file.as_ref(),
+        )?;
+        let password = needed(password.as_ref(), needs(PLAYMOBILE_PASSWORD))?;
+        Playmobile::new(http, url, login, password, originator.clone())
+            .map_err(|error| ConfigError::ProviderUrl("playmobile", error))
+    }
+
+    fn webhook(&self, http: Http, clock: Arc<dyn Clock>) -> Result<Webhook, ConfigError> {
+        let needs = |what| ConfigError::Provider("webhook", what);
+        let url = needed(self.webhook_url.as_ref(), needs("--webhook-url"))?;
+        let key = trimmed_secret(
+            WEBHOOK_SECRET,
+            self.webhook_secret.as_ref(),
+            self.webhook_secret_file.as_ref(),
+        )?;
+        let key = needed(key.as_ref(), needs(WEBHOOK_SECRET))?;
+        if key.expose_secret().chars().count() < Webhook::MIN_SECRET_LENGTH {
+            return Err(ConfigError::WebhookSecretShort);
+        }
+        Webhook::new(http, clock, url, key.clone())
+            .map_err(|error| ConfigError::ProviderUrl("webhook", error))
+    }
+}
+
+impl Settings {
+    /// Who sends messages, in the order in which they are asked. Empty: nobody.
+    ///
+    /// # Errors
+    /// When somebody is named and what they need is not given, or cannot be read or used.
+    pub fn providers(&self, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn Provider>>, ConfigError> {
+        let sms = &self.sms;
+        if sms.sms_providers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let http = Http::new(sms.sms_timeout)?;
+        let provider = |name: &ProviderName| -> Result<Arc<dyn Provider>, ConfigError> {
+            Ok(match name {
+                ProviderName::Log => Arc::new(Log),
+                ProviderName::Twilio => Arc::new(sms.twilio(http.clone())?),
+                ProviderName::Playmobile => Arc::new(sms.playmobile(http.clone())?),
+                ProviderName::Webhook => Arc::new(sms.webhook(http.clone(), clock.clone())?),
+            })
+        };
+        sms.sms_providers.iter().map(provider).collect()
+    }
+}
+
+/// A secret without what an editor puts at the end of a file.
+fn trimmed_secret(
+    name: &'static str,
+    given: Option<&SecretString>,
+    file: Option<&PathBuf>,
+) -> Result<Option<SecretString>, ConfigError> {
+    let secret = secret(name, given, file.map(PathBuf::as_path))?;
+    Ok(secret.map(|secret| SecretString::from(secret.expose_secret().trim_end())))
+}
+
+fn needed<T>(given: Option<&T>, error: ConfigError) -> Result<&T, ConfigError> {
+    given.ok_or(error)
+}

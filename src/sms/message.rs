@@ -1,0 +1,135 @@
+//! Messages: their texts, and to whom they can go.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::domain::code::{Challenge, Code, MessageId, Purpose};
+use crate::domain::phone::{LineType, PhoneNumber};
+
+/// The longest text in one SMS, in characters of the GSM 7-bit default alphabet (3GPP TS 23.038 section 6.1.2.1).
+pub const GSM_LENGTH: usize = 160;
+
+/// The longest text in one SMS that has any other character, in UTF-16 code units (3GPP TS 23.038 section 6.1.2.3).
+pub const UCS2_LENGTH: usize = 70;
+
+/// Whether a number can take an SMS.
+#[must_use]
+pub fn takes_sms(phone_number: &PhoneNumber) -> bool {
+    matches!(
+        phone_number.line_type(),
+        LineType::Mobile | LineType::FixedLineOrMobile
+    )
+}
+
+/// A message, with its text. `Debug` shows neither text nor number.
+pub struct Message {
+    /// The id. A message that is sent twice has the same one.
+    pub id: MessageId,
+    /// To whom.
+    pub to: PhoneNumber,
+    text: SecretString,
+}
+
+impl Message {
+    /// The message with the code of a challenge.
+    #[must_use]
+    pub fn with_code(id: MessageId, challenge: &Challenge, code: &Code) -> Self {
+        let text = match challenge.purpose {
+            Purpose::VerifyPhone => "sms-verify-phone",
+            Purpose::SignIn => "sms-sign-in",
+            Purpose::ResetPassword => "sms-reset-password",
+        };
+        Self {
+            id,
+            to: challenge.phone_number.clone(),
+            text: challenge.language.text_with_code(text, code.expose()).into(),
+        }
+    }
+
+    /// The text, for whoever sends it. It has a code in it.
+    #[must_use]
+    pub fn expose_text(&self) -> &str {
+        self.text.expose_secret()
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Message({})", self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::domain::code::{ChallengeId, Coder};
+    use crate::domain::secret_keys::SecretKeys;
+    use crate::i18n::Language;
+
+    /// Of the GSM 7-bit default alphabet, what is also in ASCII, but for the characters that take two places (3GPP TS 23.038
+    /// section 6.2.1): enough for our texts, which have no others.
+    fn is_gsm(c: char) -> bool {
+        matches!(c, '\n' | ' '..='~') && !"[\\]^`{|}~".contains(c)
+    }
+
+    #[test]
+    fn every_text_fits_one_sms() {
+        let coder = Coder::new(SecretKeys::of_this_process().unwrap(), 10);
+        let now = Timestamp::UNIX_EPOCH;
+        let mut texts = Vec::new();
+        for language in Language::ALL {
+            for purpose in Purpose::ALL {
+                let challenge = Challenge {
+                    id: ChallengeId::generate(),
+                    purpose,
+                    phone_number: PhoneNumber::parse("+998901234567", None).unwrap(),
+                    person: None,
+                    key_id: coder.current_key().unwrap().to_owned(),
+                    is_sent: true,
+                    language,
+                    created_at: now,
+                    sent_at: now,
+                    expires_at: now,
+                };
+                let code = coder.code(&challenge).unwrap();
+                let message = Message::with_code(MessageId::generate(now), &challenge, &code);
+                let text = message.expose_text().to_owned();
+                assert!(text.contains(code.expose()), "{language:?} {purpose:?}");
+                let fits = if text.chars().all(is_gsm) {
+                    text.len() <= GSM_LENGTH
+                } else {
+                    text.encode_utf16().count() <= UCS2_LENGTH
+                };
+                assert!(fits, "{text}");
+                let without = text.replace(code.expose(), "");
+                assert!(
+                    !texts.contains(&without),
+                    "{language:?} {purpose:?} has a text of another"
+                );
+                texts.push(without);
+            }
+        }
+    }
+
+    #[test]
+    fn sms_goes_to_mobile_phones_only() {
+        for (number, expected) in [
+            // Uzbekistan: mobile, and a landline of Tashkent.
+            ("+998901234567", true),
+            ("+998711234567", false),
+            // USA: nobody knows which it is.
+            ("+12015550123", true),
+            // United Kingdom: mobile, pager, toll free.
+            ("+447400123456", true),
+            ("+447640123456", false),
+            ("+448001234567", false),
+            // Of a possible length, and no valid number.
+            ("+998001234567", false),
+        ] {
+            let number = PhoneNumber::parse(number, None).unwrap();
+            assert_eq!(takes_sms(&number), expected, "{}", number.as_str());
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Playmobile, which sends to numbers of Uzbekistan, by its broker API.
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Uri};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::twilio::basic;
+use super::{Http, Message, Provider, ProviderName, SendError, Sending};
+
+/// An account of Playmobile.
+#[derive(Debug)]
+pub struct Playmobile {
+    http: Http,
+    uri: Uri,
+    authorization: HeaderValue,
+    originator: String,
+}
+
+#[derive(Serialize)]
+struct Request<'a> {
+    messages: [OneMessage<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct OneMessage<'a> {
+    recipient: &'a str,
+    #[serde(rename = "message-id")]
+    message_id: String,
+    sms: Sms<'a>,
+}
+
+#[derive(Serialize)]
+struct Sms<'a> {
+    originator: &'a str,
+    content: Content<'a>,
+}
+
+#[derive(Serialize)]
+struct Content<'a> {
+    text: &'a str,
+}
+
+/// What an error is said to be.
+#[derive(Deserialize)]
+struct Said {
+    #[serde(rename = "error-code")]
+    code: Code,
+}
+
+/// It comes as either.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Code {
+    Number(i64),
+    Text(String),
+}
+
+impl Said {
+    fn code(self) -> Option<i64> {
+        match self.code {
+            Code::Number(code) => Some(code),
+            Code::Text(text) => text.parse().ok(),
+        }
+    }
+}
+
+impl Playmobile {
+    /// The account of this name. `url` is where their API is, without a path.
+    ///
+    /// # Errors
+    /// When the URL makes no URI, or the password no header.
+    pub fn new(
+        http: Http,
+        url: &str,
+        login: &str,
+        password: &SecretString,
+        originator: String,
+    ) -> Result<Self, http::Error> {
+        let url = url.trim_end_matches('/');
+        Ok(Self {
+            http,
+            uri: format!("{url}/broker-api/send").parse()?,
+            authorization: basic(login, password)?,
+            originator,
+        })
+    }
+
+    async fn try_send(&self, message: &Message) -> Result<(), SendError> {
+        let recipient = recipient(message.to.as_str()).ok_or(SendError::NotTheirs)?;
+        let request = Request {
+            messages: [OneMessage {
+                recipient,
+                message_id: message.id.to_string(),
+                sms: Sms {
+                    originator: &self.originator,
+                    content: Content {
+                        text: message.expose_text(),
+                    },
+                },
+            }],
+        };
+        // A struct of strings is always written.
+        let body = serde_json::to_vec(&request).map_err(|_| SendError::NotReached)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, self.authorization.clone());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.http.post(&self.uri, headers, body, Said::code).await
+    }
+}
+
+impl Provider for Playmobile {
+    fn name(&self) -> ProviderName {
+        ProviderName::Playmobile
+    }
+
+    fn send<'a>(&'a self, message: &'a Message) -> Sending<'a> {
+        Box::pin(self.try_send(message))
+    }
+}
+
+/// A number of Uzbekistan as they write it: 998 and nine digits, without a plus.
+fn recipient(number: &str) -> Option<&str> {
+    let digits = number.strip_prefix('+')?;
+    (digits.starts_with("998") && digits.len() == 12).then_some(digits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipients_are_of_uzbekistan() {
+        for (number, expected) in [
+            ("+998901234567", Some("998901234567")),
+            ("+99890123456", None),
+            ("+9989012345678", None),
+            ("+79161234567", None),
+            ("998901234567", None),
+        ] {
+            assert_eq!(recipient(number), expected, "{number}");
+        }
+    }
+}

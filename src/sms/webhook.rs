@@ -1,0 +1,100 @@
+//! A gateway of one's own, which is told by a POST that is signed, so that it can tell who asks it to send.
+
+use std::sync::Arc;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Serialize;
+use serde::de::IgnoredAny;
+use sha2::Sha256;
+
+use super::{Http, Message, Provider, ProviderName, SendError, Sending};
+use crate::clock::Clock;
+
+/// When it was signed, in seconds since 1970.
+const TIMESTAMP: HeaderName = HeaderName::from_static("x-phone-identity-timestamp");
+
+/// `v1=` and HMAC-SHA256 in hexadecimal, of the timestamp, a dot and the body.
+const SIGNATURE: HeaderName = HeaderName::from_static("x-phone-identity-signature");
+
+/// A gateway.
+pub struct Webhook {
+    http: Http,
+    clock: Arc<dyn Clock>,
+    uri: Uri,
+    secret: SecretString,
+}
+
+#[derive(Serialize)]
+struct Request<'a> {
+    message_id: String,
+    to: &'a str,
+    text: &'a str,
+}
+
+impl Webhook {
+    /// The fewest characters of the secret that requests are signed with.
+    pub const MIN_SECRET_LENGTH: usize = 32;
+
+    /// The gateway at this URL.
+    ///
+    /// # Errors
+    /// When the URL is no URI.
+    pub fn new(
+        http: Http,
+        clock: Arc<dyn Clock>,
+        url: &str,
+        secret: SecretString,
+    ) -> Result<Self, http::Error> {
+        Ok(Self {
+            http,
+            clock,
+            uri: url.parse()?,
+            secret,
+        })
+    }
+
+    async fn try_send(&self, message: &Message) -> Result<(), SendError> {
+        let request = Request {
+            message_id: message.id.to_string(),
+            to: message.to.as_str(),
+            text: message.expose_text(),
+        };
+        // A struct of strings is always written.
+        let body = serde_json::to_vec(&request).map_err(|_| SendError::NotReached)?;
+        let timestamp = self.clock.now().timestamp();
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(TIMESTAMP, HeaderValue::from(timestamp));
+        headers.insert(SIGNATURE, self.signature(timestamp, &body)?);
+        // What a gateway of one's own says of an error is in its own log.
+        self.http
+            .post(&self.uri, headers, body, |_: IgnoredAny| None)
+            .await
+    }
+
+    fn signature(&self, timestamp: i64, body: &[u8]) -> Result<HeaderValue, SendError> {
+        let secret = self.secret.expose_secret().as_bytes();
+        // HMAC takes keys of any length.
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret).map_err(|_| SendError::NotReached)?;
+        mac.update(format!("{timestamp}.").as_bytes());
+        mac.update(body);
+        let mut text = "v1=".to_owned();
+        for byte in mac.finalize().into_bytes() {
+            text.push_str(&format!("{byte:02x}"));
+        }
+        HeaderValue::try_from(text).map_err(|_| SendError::NotReached)
+    }
+}
+
+impl Provider for Webhook {
+    fn name(&self) -> ProviderName {
+        ProviderName::Webhook
+    }
+
+    fn send<'a>(&'a self, message: &'a Message) -> Sending<'a> {
+        Box::pin(self.try_send(message))
+    }
+}

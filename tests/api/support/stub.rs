@@ -1,0 +1,116 @@
+//! A provider of SMS that does as it is told: an HTTP server that keeps the bytes of every request, and answers with bytes.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
+
+/// What it does with a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer {
+    /// Answers with a status and a body.
+    Status(u16, &'static str),
+    /// Answers with a status, and a body of so many bytes.
+    Huge(u16, usize),
+    /// Answers with bytes that are no HTTP.
+    Garbage,
+    /// Closes the connection.
+    Nothing,
+    /// Does not answer.
+    Silence,
+}
+
+/// The server. It ends when it is dropped.
+pub(crate) struct Stub {
+    pub(crate) address: SocketAddr,
+    requests: Arc<Mutex<Vec<String>>>,
+    _serving: AbortOnDropHandle<()>,
+}
+
+impl Stub {
+    /// Gives these answers, one after another, and the last of them for ever.
+    pub(crate) async fn start(answers: &'static [Answer]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let kept = requests.clone();
+        let serving = tokio::spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                tokio::spawn(serve(socket, kept.clone(), answers));
+            }
+        });
+        Self {
+            address,
+            requests,
+            _serving: AbortOnDropHandle::new(serving),
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The requests so far, whole, with `ADDRESS` where they name this server.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        let address = self.address.to_string();
+        let requests = self.requests.lock().unwrap();
+        requests
+            .iter()
+            .map(|request| request.replace(&address, "ADDRESS"))
+            .collect()
+    }
+}
+
+async fn serve(mut socket: TcpStream, requests: Arc<Mutex<Vec<String>>>, answers: &[Answer]) {
+    while let Some(request) = read(&mut socket).await {
+        let answer = {
+            let mut requests = requests.lock().unwrap();
+            requests.push(request);
+            answers[requests.len().min(answers.len()) - 1]
+        };
+        let bytes = match answer {
+            Answer::Status(status, body) => format!(
+                "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .into_bytes(),
+            Answer::Huge(status, length) => {
+                let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n");
+                [head.into_bytes(), vec![b'{'; length]].concat()
+            }
+            Answer::Garbage => b"220 smtp.example.com ready\r\n".to_vec(),
+            Answer::Nothing => return,
+            Answer::Silence => return sleep(Duration::from_secs(60)).await,
+        };
+        // Nobody has to read all of it.
+        if socket.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The next request, head and body. `None`: there is no more.
+async fn read(socket: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() == length.map_or(0, |length| length.parse().unwrap()) {
+                return Some(text);
+            }
+        }
+        match socket.read(&mut buffer).await {
+            Ok(0) | Err(_) => return None,
+            Ok(read) => bytes.extend_from_slice(&buffer[..read]),
+        }
+    }
+}
