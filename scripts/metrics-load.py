@@ -10,8 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from phone_identity.v1 import phone_identity_pb2 as pb
+from phone_identity.v1 import phone_verification_pb2 as codes_pb
 from phone_identity.v1 import session_pb2
 from phone_identity.v1.phone_identity_pb2_grpc import PhoneIdentityStub
+from phone_identity.v1.phone_verification_pb2_grpc import PhoneVerificationStub
 
 PASSWORD = "a quiet lake at dawn 7"
 # More at once than one thread and a short queue take.
@@ -36,7 +38,7 @@ def credentials(person, password=PASSWORD):
 
 with grpc.insecure_channel(sys.argv[1]) as channel, ThreadPoolExecutor(BURST) as pool:
     grpc.channel_ready_future(channel).result(timeout=30)
-    identity = PhoneIdentityStub(channel)
+    identity, codes = PhoneIdentityStub(channel), PhoneVerificationStub(channel)
     person = 0
     while True:
         person += 1
@@ -53,6 +55,10 @@ with grpc.insecure_channel(sys.argv[1]) as channel, ThreadPoolExecutor(BURST) as
                 pb.ValidateSessionRequest(session_token=token, consistency=consistency),
             )
         attempt(identity.ValidateSession, pb.ValidateSessionRequest(session_token="pid_garbage"))
+        attempt(
+            codes.SendCode,
+            codes_pb.SendCodeRequest(purpose=codes_pb.CODE_PURPOSE_SIGN_IN, phone_number=number(person)),
+        )
         attempt(identity.Authenticate, credentials(person))
         # Always the same one, whose attempts are soon too many.
         attempt(identity.Authenticate, credentials(1, "not the password"))

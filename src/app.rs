@@ -25,7 +25,7 @@ use crate::metrics::{self, Readiness};
 use crate::service::accounts::Accounts;
 use crate::service::admin::Admin;
 use crate::service::change_log::ChangeLog;
-use crate::service::codes::Codes;
+use crate::service::codes::{self, Codes};
 use crate::service::hasher::{HashError, Hasher};
 use crate::service::outbox::{Counter, Outbox, Wake};
 use crate::service::service_keys::Keyring;
@@ -69,6 +69,7 @@ pub struct App {
     accounts: Accounts,
     sessions: Sessions,
     codes: Option<(Codes, Outbox)>,
+    code_metrics: Arc<codes::Metrics>,
     keys: Option<Keyring>,
     operator_key: Option<OperatorKey>,
     tasks: TaskTracker,
@@ -103,6 +104,7 @@ impl App {
         );
         let sessions = Sessions::new(store.clone(), clock.clone(), settings.sessions()?, changes);
         let providers = settings.providers(&clock)?;
+        let code_metrics = Arc::new(codes::Metrics::default());
         let codes = if providers.is_empty() {
             None
         } else {
@@ -111,12 +113,12 @@ impl App {
                 coder: coder.clone(),
                 providers,
                 timeout: settings.sms.sms_timeout,
+                metrics: code_metrics.clone(),
             };
             let outbox = Outbox::new(store.clone(), clock.clone(), counter, wake.clone());
-            Some((
-                Codes::new(accounts.clone(), coder, settings.codes(), wake),
-                outbox,
-            ))
+            let metrics = code_metrics.clone();
+            let codes = Codes::new(accounts.clone(), coder, settings.codes(), wake, metrics);
+            Some((codes, outbox))
         };
         let (bound, period) = (settings.staleness_bound, settings.change_log_interval);
         let keys = match settings.access.require_service_key {
@@ -131,6 +133,7 @@ impl App {
             accounts,
             sessions,
             codes,
+            code_metrics,
             keys,
             operator_key,
             tasks,
@@ -195,6 +198,7 @@ impl App {
                 hasher: self.hasher.clone(),
                 sessions: self.sessions.clone(),
                 accounts: self.accounts.clone(),
+                codes: self.code_metrics.clone(),
                 store: self.store.clone(),
                 patience,
             };

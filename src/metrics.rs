@@ -25,6 +25,7 @@ pub use listener::{Readiness, serve};
 use crate::grpc;
 use crate::histogram::Times;
 use crate::service::accounts::Accounts;
+use crate::service::codes;
 use crate::service::hasher::{self, Hasher};
 use crate::service::sessions::{self, Sessions};
 use crate::store::{self, Store};
@@ -125,6 +126,8 @@ pub struct Sources {
     pub sessions: Sessions,
     /// The sign-ins.
     pub accounts: Accounts,
+    /// One-time codes and their messages.
+    pub codes: Arc<codes::Metrics>,
     /// The pools of connections.
     pub store: Store,
     /// How long the reader of the change log may be late before the database is said not to answer.
@@ -145,6 +148,8 @@ struct Scrape<'a> {
     hash_threads: usize,
     sessions: sessions::Snapshot,
     sign_ins: Vec<(&'static str, u64)>,
+    codes: Vec<([String; 3], u64)>,
+    messages: Vec<([String; 3], u64)>,
     pools: Vec<(&'static str, store::Snapshot)>,
     database_is_up: bool,
     process: Process,
@@ -161,6 +166,8 @@ impl Sources {
             database_is_up: sessions.change_log_lag <= self.patience,
             sessions,
             sign_ins: self.accounts.sign_ins().into_iter().collect(),
+            codes: self.codes.codes(),
+            messages: self.codes.messages(),
             pools: self.store.pools(),
             process: Process::read(),
         }

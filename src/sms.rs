@@ -32,6 +32,19 @@ pub enum ProviderName {
     Webhook,
 }
 
+impl ProviderName {
+    /// The name, as in the setting.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Twilio => "twilio",
+            Self::Playmobile => "playmobile",
+            Self::Webhook => "webhook",
+        }
+    }
+}
+
 /// Somebody who sends messages.
 pub trait Provider: Send + Sync {
     /// Who it is, for the log.

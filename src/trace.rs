@@ -189,6 +189,22 @@ impl Current {
         .await
     }
 
+    /// What tells others which trace they belong to, as a value of W3C's `traceparent`, if it is traced.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<String> {
+        if !self.is_traced() {
+            return None;
+        }
+        let span = self.0.span();
+        let context = span.span_context();
+        let flags = context.trace_flags().to_u8();
+        Some(format!(
+            "00-{}-{}-{flags:02x}",
+            context.trace_id(),
+            context.span_id()
+        ))
+    }
+
     /// A new span under this one, if it is traced.
     #[must_use]
     pub fn child(&self, name: &'static str, what: What) -> Option<Span> {
@@ -214,6 +230,8 @@ impl Current {
 pub enum What {
     /// Something that this process does.
     Work,
+    /// A request by HTTP, a POST.
+    Request,
     /// A statement to the database.
     Statement {
         /// Which database: `db.system.name`.
@@ -228,6 +246,9 @@ impl What {
         let span = opentelemetry::trace::SpanBuilder::from_name(name);
         match self {
             Self::Work => span.with_kind(SpanKind::Internal),
+            Self::Request => span
+                .with_kind(SpanKind::Client)
+                .with_attributes([KeyValue::new("http.request.method", "POST")]),
             Self::Statement { system, operation } => span.with_kind(SpanKind::Client).with_attributes([
                 KeyValue::new("db.system.name", system),
                 KeyValue::new("db.operation.name", operation),
@@ -245,6 +266,18 @@ impl Span {
     #[must_use]
     pub fn current(&self) -> Current {
         Current(self.0.clone())
+    }
+
+    /// Says which server a request goes to.
+    pub fn to_server(&self, host: &str) {
+        let host = KeyValue::new("server.address", host.to_owned());
+        self.0.span().set_attribute(host);
+    }
+
+    /// Says with which status of HTTP a request was answered.
+    pub fn answered(&self, status: u16) {
+        let status = KeyValue::new("http.response.status_code", i64::from(status));
+        self.0.span().set_attribute(status);
     }
 
     /// Says that what it is about has failed.

@@ -75,7 +75,7 @@ pub const FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         labels: &["rpc", "by"],
         help: "Calls that were refused with TOO_MANY_ATTEMPTS, by RPC and by what has to wait: number, taking, person, \
-               device, address or service",
+               device, code, device_code, address or service",
         read: |scrape| {
             let all = scrape.calls.iter().flat_map(|calls| {
                 let kinds = SubjectKind::ALL.into_iter().zip(calls.throttled);
@@ -84,6 +84,22 @@ pub const FAMILIES: &[Family] = &[
             });
             all.collect()
         },
+    },
+    Family {
+        name: "phone_identity_codes_total",
+        kind: Kind::Counter,
+        labels: &["purpose", "outcome", "country"],
+        help: "One-time codes, by purpose, by country of the number (two letters, 001 for none, or unknown), and by what came of \
+               them: sent, not_sent (asked for, and nobody is there to get it), verified, or refused (another one was given)",
+        read: |scrape| counted(&scrape.codes),
+    },
+    Family {
+        name: "phone_identity_sms_messages_total",
+        kind: Kind::Counter,
+        labels: &["provider", "outcome", "country"],
+        help: "Times that an SMS provider was asked to send a message, by country, and by what it answered: taken, failed (it may \
+               pass), or refused",
+        read: |scrape| counted(&scrape.messages),
     },
     Family {
         name: "phone_identity_sessions_alive",
@@ -296,6 +312,14 @@ const COMMIT: &str = match option_env!("PHONE_IDENTITY_COMMIT") {
 /// A family without labels.
 fn one(value: impl Into<Value>) -> Vec<Sample> {
     vec![of([], value)]
+}
+
+fn counted(counts: &[([String; 3], u64)]) -> Vec<Sample> {
+    let samples = counts.iter().map(|(labels, count)| Sample {
+        labels: labels.to_vec(),
+        value: Value::Count(*count),
+    });
+    samples.collect()
 }
 
 fn of<const N: usize>(labels: [&str; N], value: impl Into<Value>) -> Sample {

@@ -3,12 +3,14 @@
 //! Whether somebody has a number makes no difference to what SendCode does before it answers: the same statements run, and the
 //! message is sent afterwards, from the [`outbox`](super::outbox). What differs is only whether there is one to send.
 
+mod metrics;
 mod send;
 mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use metrics::Metrics;
 pub use send::{CodeRequest, Sent};
 pub use verify::{CodeSignIn, Offer, Reset};
 
@@ -17,6 +19,7 @@ use super::outbox::Wake;
 use crate::clock::Timestamp;
 use crate::domain::code::{Challenge, Coder};
 use crate::domain::phone::LineTypes;
+use metrics::Fate;
 
 /// The settings of codes.
 #[derive(Clone, Copy, Debug)]
@@ -38,17 +41,25 @@ pub struct Codes {
     coder: Arc<Coder>,
     options: Options,
     wake: Wake,
+    metrics: Arc<Metrics>,
 }
 
 impl Codes {
     /// Codes of these accounts. `wake` has messages sent at once.
     #[must_use]
-    pub fn new(accounts: Accounts, coder: Arc<Coder>, options: Options, wake: Wake) -> Self {
+    pub fn new(
+        accounts: Accounts,
+        coder: Arc<Coder>,
+        options: Options,
+        wake: Wake,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             accounts,
             coder,
             options,
             wake,
+            metrics,
         }
     }
 
@@ -59,6 +70,17 @@ impl Codes {
             expires_at: challenge.expires_at,
             code_length: self.coder.length(),
         }
+    }
+
+    /// The code of a challenge was asked for.
+    fn note_asked(&self, challenge: &Challenge) {
+        let fate = if challenge.is_sent {
+            Fate::Sent
+        } else {
+            Fate::NotSent
+        };
+        self.metrics
+            .code(challenge.purpose, fate, Some(&challenge.phone_number));
     }
 
     fn expiry(&self, now: Timestamp) -> Timestamp {

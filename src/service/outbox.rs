@@ -4,23 +4,28 @@
 //! Every process sends. Whoever takes a message moves the time on at which it is due, for longer than sending it may take; so
 //! one whose sender was killed is sent by another. A message may be sent twice by that, with the same code.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quick_cache::sync::Cache;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use uuid::Uuid;
 
+use super::codes::Metrics;
 use super::retry::retry;
 use crate::clock::Clock;
 use crate::domain::audit::{Action, Attempt, Outcome, Refusal};
 use crate::domain::caller::Caller;
-use crate::domain::code::{Challenge, Coder};
+use crate::domain::code::{Challenge, Coder, MessageId};
 use crate::domain::session::ClientInfo;
 use crate::error::{Error, chain};
 use crate::sms::{Message, Provider, SendError};
 use crate::store::outbox::OutboxMessage;
 use crate::store::{Store, audit, challenges, outbox};
+use crate::trace::{Current, span};
 
 /// How many messages are looked for at a time.
 const PAGE: u64 = 100;
@@ -40,14 +45,42 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// How often a message is begun to be sent, at most.
 const MAX_TRIES: u32 = 6;
 
+/// How many messages are remembered whose trace goes on when they are sent.
+const TRACED: usize = 1000;
+
 /// Has messages sent at once. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Wake(Arc<Notify>);
+#[derive(Clone)]
+pub struct Wake {
+    notify: Arc<Notify>,
+    /// The traces of messages that this process has written and not sent yet. Whoever else sends them does not know of it.
+    traced: Arc<Cache<Uuid, Current>>,
+}
+
+impl Default for Wake {
+    fn default() -> Self {
+        Self {
+            notify: Arc::default(),
+            traced: Arc::new(Cache::new(TRACED)),
+        }
+    }
+}
 
 impl Wake {
-    /// There is a message.
-    pub fn now(&self) {
-        self.0.notify_one();
+    /// There is this message, which was written here and now.
+    pub fn send(&self, message: MessageId) {
+        let here = Current::here();
+        if here.is_traced() {
+            self.traced.insert(message.0, here);
+        }
+        self.notify.notify_one();
+    }
+
+    /// The trace of a message, if it has one, which is forgotten by that.
+    fn trace_of(&self, message: MessageId) -> Current {
+        self.traced
+            .remove(&message.0)
+            .map(|(_, trace)| trace)
+            .unwrap_or_default()
     }
 }
 
@@ -59,6 +92,8 @@ pub struct Counter {
     pub providers: Vec<Arc<dyn Provider>>,
     /// How long each of them may take.
     pub timeout: Duration,
+    /// Counts what they say.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Sends messages. Cheap to clone.
@@ -91,7 +126,7 @@ impl Outbox {
                 // There may be more.
                 Ok(PAGE) => {}
                 Ok(_) => {
-                    let _ = timeout(INTERVAL, self.wake.0.notified()).await;
+                    let _ = timeout(INTERVAL, self.wake.notify.notified()).await;
                 }
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "messages not sent");
@@ -114,9 +149,10 @@ impl Outbox {
             let (writer, now) = (self.store.writer(), self.clock.now());
             let taken = retry(|| async { Ok(outbox::take(writer, &message, lease, now).await?) });
             if taken.await? {
-                let outbox = self.clone();
+                let (outbox, trace) = (self.clone(), self.wake.trace_of(message.id));
                 sending.spawn(async move {
-                    if let Err(error) = outbox.send(&message).await {
+                    let sent = trace.around(async { span("outbox.send", pin!(outbox.send(&message))).await });
+                    if let Err(error) = sent.await {
                         tracing::warn!(error = chain(&error), message_id = %message.id, "a message is left for later");
                     }
                     drop(place);
@@ -168,13 +204,15 @@ impl Outbox {
         let mut why = SendError::NotTheirs;
         for provider in &self.counter.providers {
             let name = provider.name();
-            match provider.send(message).await {
+            let outcome = provider.send(message).await;
+            self.counter.metrics.message(name, outcome, &message.to);
+            match outcome {
                 Ok(()) => {
-                    tracing::info!(message_id = %message.id, provider = ?name, "message taken");
+                    tracing::info!(message_id = %message.id, provider = name.as_str(), "message taken");
                     return Ok(());
                 }
                 Err(error) => {
-                    tracing::warn!(message_id = %message.id, provider = ?name, %error, "message not taken");
+                    tracing::warn!(message_id = %message.id, provider = name.as_str(), %error, "message not taken");
                     if !why.may_pass() {
                         why = error;
                     }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::SendError;
+use crate::trace::{Current, What};
 
 /// The most bytes of an answer that are read: all that we ask of it is a number.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
@@ -58,6 +59,10 @@ impl Http {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers;
+        let span = Current::here().child("POST", What::Request);
+        if let (Some(span), Some(host)) = (&span, uri.host()) {
+            span.to_server(host);
+        }
         let exchange = async {
             let answer = self
                 .client
@@ -65,6 +70,9 @@ impl Http {
                 .await
                 .map_err(|_| SendError::NotReached)?;
             let status = answer.status();
+            if let Some(span) = &span {
+                span.answered(status.as_u16());
+            }
             if status.is_success() {
                 return Ok(());
             }
@@ -82,8 +90,12 @@ impl Http {
                 code: said.and_then(code),
             })
         };
-        timeout(self.timeout, exchange)
+        let outcome = timeout(self.timeout, exchange)
             .await
-            .unwrap_or(Err(SendError::Timeout))
+            .unwrap_or(Err(SendError::Timeout));
+        if let (Some(span), Err(_)) = (&span, &outcome) {
+            span.fail();
+        }
+        outcome
     }
 }

@@ -12,9 +12,13 @@ use sha2::Sha256;
 
 use super::{Http, Message, Provider, ProviderName, SendError, Sending};
 use crate::clock::Clock;
+use crate::trace::Current;
 
 /// When it was signed, in seconds since 1970.
 const TIMESTAMP: HeaderName = HeaderName::from_static("x-phone-identity-timestamp");
+
+/// Of W3C.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// `v1=` and HMAC-SHA256 in hexadecimal, of the timestamp, a dot and the body.
 const SIGNATURE: HeaderName = HeaderName::from_static("x-phone-identity-signature");
@@ -69,6 +73,11 @@ impl Webhook {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(TIMESTAMP, HeaderValue::from(timestamp));
         headers.insert(SIGNATURE, self.signature(timestamp, &body)?);
+        // It is one's own, and may be traced, too.
+        let traceparent = Current::here().traceparent();
+        if let Some(value) = traceparent.and_then(|text| HeaderValue::try_from(text).ok()) {
+            headers.insert(TRACEPARENT, value);
+        }
         // What a gateway of one's own says of an error is in its own log.
         self.http
             .post(&self.uri, headers, body, |_: IgnoredAny| None)

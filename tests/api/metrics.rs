@@ -5,15 +5,20 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use phone_identity::metrics::FAMILIES;
+use phone_identity::proto::v1;
+use phone_identity::proto::v1::phone_verification_client::PhoneVerificationClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
 use tonic::Code;
 
 use crate::support::binary::ServerProcess;
+use crate::support::codes::{offered, wanted};
 use crate::support::http;
 use crate::support::place::Place;
-use crate::support::{OTHER_PASSWORD, PASSWORD, connect, credentials, registration, validation, with_bearer};
+use crate::support::{
+    OTHER_PASSWORD, PASSWORD, channel, connect, credentials, registration, validation, with_bearer,
+};
 
 const LISTEN: &str = "--metrics-listen=127.0.0.1:0";
 const NUMBER: &str = "+998901234567";
@@ -87,6 +92,7 @@ async fn every_family_is_scraped_and_nothing_else_and_names_nobody() {
         "--throttle-number-attempts=2",
         "--throttle-base-delay=1h",
         "--throttle-max-delay=1h",
+        "--sms-providers=log",
     ];
     let server = ServerProcess::start(&place, &flags).await;
     let mut client = connect(server.address).await;
@@ -114,11 +120,40 @@ async fn every_family_is_scraped_and_nothing_else_and_names_nobody() {
         ]
     );
 
+    let mut codes = PhoneVerificationClient::new(channel(server.address).await);
+    for number in [NUMBER, "+12015550123"] {
+        let sent = codes
+            .send_code(wanted(v1::CodePurpose::SignIn, number))
+            .await
+            .unwrap();
+        let challenge = sent.into_inner().challenge_id;
+        for (id, code) in [
+            (challenge.as_str(), "1234"),
+            ("00000000-0000-4000-8000-000000000000", "1234"),
+        ] {
+            let wrong = offered(id, v1::CodePurpose::SignIn, code);
+            codes.verify_code(wrong).await.unwrap_err();
+        }
+    }
+
     let metrics = server.metrics.unwrap();
+    let taken = "phone_identity_sms_messages_total{provider=\"log\",outcome=\"taken\",country=\"UZ\"}";
     let scraped = until(metrics, |scraped| {
         scraped.values.get("phone_identity_sessions_alive") == Some(&1.0)
+            && scraped.values.contains_key(taken)
     })
     .await;
+    for (labels, count) in [
+        ("outcome=\"sent\",country=\"UZ\"", 1.0),
+        ("outcome=\"not_sent\",country=\"US\"", 1.0),
+        ("outcome=\"refused\",country=\"UZ\"", 1.0),
+        ("outcome=\"refused\",country=\"US\"", 1.0),
+        ("outcome=\"refused\",country=\"unknown\"", 2.0),
+    ] {
+        let name = format!("phone_identity_codes_total{{purpose=\"sign_in\",{labels}}}");
+        assert_eq!(scraped.get(&name), count, "{name}");
+    }
+    assert_eq!(scraped.get(taken), 1.0);
     let described: Vec<&str> = scraped
         .text
         .lines()
@@ -162,7 +197,7 @@ async fn every_family_is_scraped_and_nothing_else_and_names_nobody() {
     assert_eq!(scraped.get(&throttled), 1.0);
     for (name, value) in [
         ("grpc_requests_in_flight", 0.0),
-        ("connections", 1.0),
+        ("connections", 2.0),
         ("connections_refused_total", 0.0),
         ("sign_ins_total{outcome=\"invalid_credentials\"}", 2.0),
         ("sign_ins_total{outcome=\"throttled\"}", 1.0),
@@ -196,7 +231,7 @@ async fn every_family_is_scraped_and_nothing_else_and_names_nobody() {
 async fn what_callers_make_up_becomes_no_label() {
     let place = Place::new().await;
     let server = ServerProcess::start(&place, &[LISTEN]).await;
-    let mut client = tonic::client::Grpc::new(crate::support::channel(server.address).await);
+    let mut client = tonic::client::Grpc::new(channel(server.address).await);
     for path in [
         "/made.up.Service/Method",
         "/phone_identity.v1.PhoneIdentity/998901234567",
@@ -231,7 +266,7 @@ async fn what_ends_is_not_alive() {
     };
     client.authenticate(credentials(NUMBER, PASSWORD)).await.unwrap();
     until(metrics, alive(2.0)).await;
-    let others = phone_identity::proto::v1::RevokeSessionsRequest {
+    let others = v1::RevokeSessionsRequest {
         all_others: true,
         ..Default::default()
     };

@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use phone_identity::proto::v1;
+use phone_identity::proto::v1::phone_verification_client::PhoneVerificationClient;
 use tonic::{Code, Request};
 
 use crate::logs::{SUPERUSER, assert_tells_nothing, every_rpc};
 use crate::support::binary::ServerProcess;
+use crate::support::codes::{flag_of_keys, wanted};
 use crate::support::collector::{Collector, attribute};
 use crate::support::place::{Backend, Place};
-use crate::support::{OTHER_PASSWORD, PASSWORD, connect, credentials, registration, validation};
+use crate::support::stub::{Answer, Stub};
+use crate::support::{OTHER_PASSWORD, PASSWORD, channel, connect, credentials, registration, validation};
 
 const NUMBER: &str = "+998901234567";
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -292,4 +295,66 @@ async fn a_bad_endpoint_or_ratio_is_one_clear_line() {
         let line = crate::process::refusal_to_start_in(tempfile::tempdir().unwrap().path(), &[flag], &[]);
         assert!(line.contains(expected), "{line}");
     }
+}
+
+/// What SendCode has written is sent in its trace, and the gateway is told of which one it is.
+#[tokio::test]
+async fn the_message_of_a_call_is_sent_in_its_trace() {
+    let (place, collector) = (Place::new().await, Collector::start().await);
+    let stub = Stub::start(&[Answer::Status(204, "")]).await;
+    let key = place.path().join("webhook-secret");
+    std::fs::write(&key, "a secret of thirty-two characters").unwrap();
+    let flags = [
+        "--sms-providers=webhook".to_owned(),
+        format!("--webhook-url={}/", stub.url()),
+        format!("--webhook-secret-file={}", key.display()),
+        flag_of_keys(),
+        collector.flag(),
+        "--trace-sampling=0".to_owned(),
+    ];
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let server = ServerProcess::start(&place, &flags).await;
+    let mut client = connect(server.address).await;
+    client.register(registration(NUMBER, PASSWORD)).await.unwrap();
+    let mut codes = PhoneVerificationClient::new(channel(server.address).await);
+    for is_sampled in [false, true] {
+        let request = traced(wanted(v1::CodePurpose::SignIn, NUMBER), is_sampled);
+        codes.send_code(request).await.unwrap();
+    }
+    server.has_logged("message taken", 2).await;
+    server.terminate();
+    assert_eq!(server.ended().await.0, Some(0));
+    let spans = collector.spans();
+    let paths: Vec<_> = spans.iter().map(|span| path(&spans, span)).collect();
+    let rpc = "phone_identity.v1.PhoneVerification/SendCode";
+    let expected = vec!["POST", "outbox.send", "codes.send", rpc];
+    let posts: Vec<_> = spans
+        .iter()
+        .zip(&paths)
+        .filter(|(_, path)| **path == expected)
+        .collect();
+    let [(post, _)] = posts.as_slice() else {
+        panic!("{paths:?}")
+    };
+    assert_eq!(post.kind, i32::from(SpanKind::Client));
+    assert_eq!(attribute(post, "server.address").as_deref(), Some("127.0.0.1"));
+    assert_eq!(
+        attribute(post, "http.response.status_code").as_deref(),
+        Some("204")
+    );
+    let told: Vec<_> = stub
+        .requests()
+        .iter()
+        .filter_map(|request| {
+            let mut lines = request.lines();
+            lines.find_map(|line| line.strip_prefix("traceparent: ").map(str::to_owned))
+        })
+        .collect();
+    let [told] = told.as_slice() else {
+        panic!("{told:?}")
+    };
+    assert!(
+        told.starts_with(&format!("00-{TRACE}-")) && told.ends_with("-01"),
+        "{told}"
+    );
 }

@@ -87,7 +87,8 @@ impl Codes {
             Ok(tx.commit().await?)
         })
         .await?;
-        self.wake.now();
+        self.wake.send(message.id);
+        self.note_asked(&challenge);
         Ok(self.sent(&challenge))
     }
 
@@ -128,7 +129,8 @@ impl Codes {
             Ok(tx.commit().await?)
         })
         .await?;
-        self.wake.now();
+        self.wake.send(message.id);
+        self.note_asked(&again);
         Ok(self.sent(&again))
     }
 

@@ -4,6 +4,7 @@
 //! what it gives: of many who have the right code at the same time, one gets it.
 
 use super::Codes;
+use super::metrics::Fate;
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt, EventActor, Field};
 use crate::domain::caller::Caller;
@@ -234,21 +235,27 @@ impl Codes {
             .throttle
             .reserve(&[], offer.client.ip_address, &offer.caller)
             .await?;
-        let code = offer.code.as_ref().ok_or(Error::CodeInvalid)?;
+        let refused = |number| {
+            self.metrics.code(purpose, Fate::Refused, number);
+            Error::CodeInvalid
+        };
+        let code = offer.code.as_ref().ok_or_else(|| refused(None))?;
         let now = accounts.clock.now();
         // Who cuts the power has not won many guesses by it.
         let writer = accounts.store.unsynced_writer();
         let max = self.options.max_attempts;
         let counted =
             retry(|| async { Ok(challenges::attempt(&writer, offer.challenge, purpose, max, now).await?) });
-        let challenge = counted.await?.ok_or(Error::CodeInvalid)?;
+        let challenge = counted.await?.ok_or_else(|| refused(None))?;
         attempt.subject = attempt.subject.or(challenge.person);
         let right = self.coder.code(&challenge);
         // Nobody was told a code that was not sent.
         if challenge.is_sent && right.is_some_and(|right| right.is(code)) {
+            self.metrics
+                .code(purpose, Fate::Verified, Some(&challenge.phone_number));
             Ok((challenge, reservation))
         } else {
-            Err(Error::CodeInvalid)
+            Err(refused(Some(&challenge.phone_number)))
         }
     }
 }

@@ -1,0 +1,97 @@
+//! What becomes of codes and of their messages, by country. Never by number.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::domain::code::Purpose;
+use crate::domain::phone::PhoneNumber;
+use crate::sms::{ProviderName, SendError};
+
+/// What becomes of a code.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fate {
+    /// It is to be sent.
+    Sent,
+    /// It was asked for, and nobody is sent it.
+    NotSent,
+    /// Somebody had the right one.
+    Verified,
+    /// Somebody had another one.
+    Refused,
+}
+
+impl Fate {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::NotSent => "not_sent",
+            Self::Verified => "verified",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Values of three labels. There are as many of the last as countries, and few of the others.
+type Labels = [String; 3];
+
+type Counts = Mutex<BTreeMap<Labels, u64>>;
+
+/// Counts what becomes of codes and messages.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    codes: Counts,
+    messages: Counts,
+}
+
+impl Metrics {
+    /// `number`: for which it is. `None`: nobody knows, since there is no such challenge.
+    pub(super) fn code(&self, purpose: Purpose, fate: Fate, number: Option<&PhoneNumber>) {
+        count(&self.codes, [purpose.as_str(), fate.as_str(), &country(number)]);
+    }
+
+    /// A provider was asked to send a message.
+    pub(in crate::service) fn message(
+        &self,
+        provider: ProviderName,
+        outcome: Result<(), SendError>,
+        number: &PhoneNumber,
+    ) {
+        let outcome = match outcome {
+            Ok(()) => "taken",
+            Err(error) if error.may_pass() => "failed",
+            Err(_) => "refused",
+        };
+        let labels = [provider.as_str(), outcome, &country(Some(number))];
+        count(&self.messages, labels);
+    }
+
+    /// How many codes there were, with purpose, fate and country.
+    #[must_use]
+    pub fn codes(&self) -> Vec<(Labels, u64)> {
+        counts(&self.codes)
+    }
+
+    /// How often a provider was asked to send a message, with its name, the outcome and the country.
+    #[must_use]
+    pub fn messages(&self) -> Vec<(Labels, u64)> {
+        counts(&self.messages)
+    }
+}
+
+fn count(counts: &Counts, labels: [&str; 3]) {
+    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+    *counts.entry(labels.map(str::to_owned)).or_default() += 1;
+}
+
+fn counts(counts: &Counts) -> Vec<(Labels, u64)> {
+    let counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+    counts
+        .iter()
+        .map(|(labels, count)| (labels.clone(), *count))
+        .collect()
+}
+
+fn country(number: Option<&PhoneNumber>) -> String {
+    let region = number.and_then(PhoneNumber::region);
+    region.map_or_else(|| "unknown".to_owned(), |region| region.as_str().to_owned())
+}
