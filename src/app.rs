@@ -13,7 +13,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::clock::Clock;
-use crate::config::{ConfigError, Settings};
+use crate::config::{ConfigError, RegistrationMode, Settings};
 use crate::domain::access::OperatorKey;
 use crate::error::chain;
 use crate::grpc::{
@@ -72,6 +72,7 @@ pub struct App {
     code_metrics: Arc<codes::Metrics>,
     keys: Option<Keyring>,
     operator_key: Option<OperatorKey>,
+    registration: RegistrationMode,
     tasks: TaskTracker,
     metrics: Option<TcpListener>,
     export: Option<Export>,
@@ -85,6 +86,7 @@ impl App {
     pub async fn build(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let limits = settings.limits()?;
         let operator_key = settings.operator_key()?;
+        let registration = settings.registration()?;
         let export = settings.operations.otlp_endpoint.as_deref();
         let export = export.map(Export::start).transpose()?;
         let store = open_store(&settings).await?;
@@ -136,6 +138,7 @@ impl App {
             code_metrics,
             keys,
             operator_key,
+            registration,
             tasks,
             metrics: None,
             export,
@@ -233,6 +236,7 @@ impl App {
                 keys: self.keys.clone(),
             },
             operator_key: self.operator_key,
+            registration: self.registration,
             metrics: counted,
             tracer: self
                 .export

@@ -7,6 +7,7 @@ mod access;
 mod codes;
 mod error;
 mod operations;
+mod registration;
 mod secret;
 mod sms;
 mod throttle;
@@ -34,6 +35,7 @@ pub use access::AccessSettings;
 pub use codes::CodeSettings;
 pub use error::ConfigError;
 pub use operations::OperationsSettings;
+pub use registration::{RegistrationMode, RegistrationSettings};
 pub use sms::SmsSettings;
 pub use throttle::ThrottleSettings;
 pub(crate) use values::{duration, positive_duration};
@@ -206,6 +208,10 @@ pub struct Settings {
     #[arg(global = true, long, env = "PHONE_IDENTITY_PEPPERS_FILE", value_name = "FILE")]
     pub peppers_file: Option<PathBuf>,
 
+    /// Registering and changing a phone number.
+    #[command(flatten)]
+    pub registration: RegistrationSettings,
+
     /// One-time codes.
     #[command(flatten)]
     pub codes: CodeSettings,
@@ -318,6 +324,10 @@ impl Settings {
             failed_sign_in_time: self.failed_sign_in_time,
             device_lifetime: self.throttle.device_lifetime,
             max_devices: self.throttle.max_devices,
+            // Without codes there is no other way to change a number.
+            unverified_phone_change: self.sms.sms_providers.is_empty()
+                || self.registration.unverified_phone_change,
+            phone_change_hold: self.registration.phone_change_hold,
         }
     }
 

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod caller;
 pub mod code;
 pub mod device;
+pub mod message;
 pub mod password;
 pub mod phone;
 pub mod rights;

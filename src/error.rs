@@ -5,6 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::domain::RandomError;
+use crate::domain::code::Sent;
 use crate::domain::password::PasswordError;
 use crate::domain::phone::PhoneError;
 use crate::domain::throttle::SubjectKind;
@@ -67,6 +68,21 @@ pub enum Error {
     /// The one-time code is wrong, expired, used up or of another purpose, or its challenge is not known.
     #[error("code invalid")]
     CodeInvalid,
+    /// The number has to be verified by a code first.
+    #[error("verification required")]
+    VerificationRequired {
+        /// The challenge whose code may be on its way. `None`: a code has to be asked for.
+        sent: Option<Sent>,
+    },
+    /// Nobody can register, and accounts are made by superusers.
+    #[error("registration closed")]
+    RegistrationClosed,
+    /// The code is right, and the number was changed so lately that it is not proof enough for this.
+    #[error("phone number changed recently")]
+    PhoneChangedRecently {
+        /// When it will be.
+        retry_after: Duration,
+    },
     /// There is no SMS provider.
     #[error("SMS not configured")]
     SmsNotConfigured,

@@ -39,6 +39,7 @@ pub use metrics::{CODES, Calls, Metrics};
 pub use status::ERROR_DOMAIN;
 pub use tls::{Tls, TlsError, TlsFiles};
 
+use crate::config::RegistrationMode;
 use crate::domain::access::OperatorKey;
 use crate::domain::rules::Rules;
 use crate::proto::DESCRIPTORS;
@@ -79,6 +80,8 @@ pub struct Services {
     pub callers: Callers,
     /// By what the operator makes superusers. `None`: not over the network.
     pub operator_key: Option<OperatorKey>,
+    /// Who can register.
+    pub registration: RegistrationMode,
     /// What counts connections and calls.
     pub metrics: Arc<Metrics>,
     /// What begins traces, if there are any.
@@ -135,6 +138,7 @@ pub async fn serve(
         rules,
         callers,
         operator_key,
+        registration,
         metrics,
         tracer,
     } = services;
@@ -146,7 +150,7 @@ pub async fn serve(
         rules,
     };
     let verification_handlers = PhoneVerificationHandlers {
-        codes,
+        codes: codes.clone(),
         accounts: accounts.clone(),
         sessions: sessions.clone(),
         rules,
@@ -154,8 +158,10 @@ pub async fn serve(
     let handlers = Arc::new(PhoneIdentityHandlers {
         accounts,
         sessions,
+        codes,
         rules,
         operator_key,
+        registration,
     });
     let checks = Checks::new(handlers.clone(), limits.message_bytes);
     let phone_identity =

@@ -1,4 +1,4 @@
-//! One-time codes: challenges, and the outbox of messages that are to be sent.
+//! One-time codes: challenges, the outbox of messages that are to be sent, and when people changed their numbers.
 
 use sea_orm_migration::prelude::*;
 
@@ -27,11 +27,24 @@ enum Challenges {
 enum OutboxMessages {
     Table,
     Id,
+    Template,
     ChallengeId,
+    PhoneNumber,
+    UserId,
+    Language,
     Tries,
     DueAt,
     ExpiresAt,
 }
+
+#[derive(DeriveIden)]
+enum Users {
+    Table,
+    PhoneChangedAt,
+}
+
+const USERS: &str = "users";
+const PHONE_CHANGED_AT: &str = "phone_changed_at";
 
 /// What to remove.
 const CHALLENGE_EXPIRY_INDEX: &str = "idx_challenges_expires_at";
@@ -65,13 +78,27 @@ impl MigrationTrait for Migration {
             .create_table(
                 table(manager, OutboxMessages::Table)
                     .col(ColumnDef::new(OutboxMessages::Id).uuid().not_null().primary_key())
-                    .col(ColumnDef::new(OutboxMessages::ChallengeId).uuid().not_null())
+                    .col(ColumnDef::new(OutboxMessages::Template).string_len(24).not_null())
+                    // Of a code: what it is for, where it goes and in which language, the challenge says.
+                    .col(ColumnDef::new(OutboxMessages::ChallengeId).uuid())
+                    // Of a notice.
+                    .col(ColumnDef::new(OutboxMessages::PhoneNumber).string_len(21))
+                    .col(ColumnDef::new(OutboxMessages::UserId).uuid())
+                    .col(ColumnDef::new(OutboxMessages::Language).string_len(8))
                     .col(ColumnDef::new(OutboxMessages::Tries).integer().not_null())
                     .col(timestamp(OutboxMessages::DueAt.into_iden()).not_null())
                     .col(timestamp(OutboxMessages::ExpiresAt.into_iden()).not_null())
                     .to_owned(),
             )
             .await?;
+        if !manager.has_column(USERS, PHONE_CHANGED_AT).await? {
+            // The version before does not fill it.
+            let add = Table::alter()
+                .table(Users::Table)
+                .add_column(timestamp(Users::PhoneChangedAt.into_iden()))
+                .to_owned();
+            manager.alter_table(add).await?;
+        }
         // MySQL has no CREATE INDEX IF NOT EXISTS.
         if !manager.has_index("challenges", CHALLENGE_EXPIRY_INDEX).await? {
             manager
@@ -99,6 +126,13 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        if manager.has_column(USERS, PHONE_CHANGED_AT).await? {
+            let drop = Table::alter()
+                .table(Users::Table)
+                .drop_column(Users::PhoneChangedAt)
+                .to_owned();
+            manager.alter_table(drop).await?;
+        }
         for name in [
             OutboxMessages::Table.into_table_ref(),
             Challenges::Table.into_table_ref(),

@@ -76,6 +76,15 @@ pub enum ConfigError {
     /// Codes are really sent, and nobody but this process could check them.
     #[error("--sms-providers needs PHONE_IDENTITY_CODE_KEYS or --code-keys-file, but for log alone")]
     CodeKeysMissing,
+    /// Numbers are to be verified, and no codes can be sent.
+    #[error("--registration verified needs --sms-providers")]
+    VerifiedWithoutSms,
+    /// Numbers are to be verified, and need not be.
+    #[error("--registration verified and --unverified-phone-change contradict each other")]
+    VerifiedAndUnverified,
+    /// Nobody is to register, and signing in would do it.
+    #[error("--registration closed and --sign-up-by-code contradict each other")]
+    ClosedAndSignUp,
     /// A secret key cannot be made.
     #[error("no random bytes for a secret key: {0}")]
     Random(#[from] RandomError),

@@ -47,13 +47,15 @@ pub enum Refusal {
     LastSuperuser,
     /// The one-time code is not right.
     CodeInvalid,
+    /// The number was changed lately, and is not proof enough for this.
+    PhoneChangedRecently,
     /// No SMS provider took a message before there was no use in it.
     SmsNotDelivered,
 }
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::InvalidCredentials,
         Self::AccountDeactivated,
         Self::CurrentPasswordWrong,
@@ -64,6 +66,7 @@ impl Refusal {
         Self::NotSuperuser,
         Self::LastSuperuser,
         Self::CodeInvalid,
+        Self::PhoneChangedRecently,
         Self::SmsNotDelivered,
     ];
 
@@ -81,6 +84,7 @@ impl Refusal {
             Self::NotSuperuser => "NOT_SUPERUSER",
             Self::LastSuperuser => "LAST_SUPERUSER",
             Self::CodeInvalid => "CODE_INVALID",
+            Self::PhoneChangedRecently => "PHONE_CHANGED_RECENTLY",
             Self::SmsNotDelivered => "SMS_NOT_DELIVERED",
         }
     }

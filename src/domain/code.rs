@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::phone::{PhoneNumber, fold};
 use super::secret_keys::SecretKeys;
 use super::user::UserId;
-use crate::clock::{self, Timestamp};
+use crate::clock::Timestamp;
 use crate::i18n::Language;
 
 /// How many digits a code may have. NIST 800-63B section 3.1.3.2 asks for six at least; fewer are for those who bound attempts
@@ -35,11 +35,21 @@ pub enum Purpose {
     SignIn,
     /// A new password.
     ResetPassword,
+    /// A new phone number for the account.
+    ChangePhone,
+    /// An account.
+    Register,
 }
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::VerifyPhone, Self::SignIn, Self::ResetPassword];
+    pub const ALL: [Self; 5] = [
+        Self::VerifyPhone,
+        Self::SignIn,
+        Self::ResetPassword,
+        Self::ChangePhone,
+        Self::Register,
+    ];
 
     /// The name, of at most 16 characters.
     #[must_use]
@@ -48,6 +58,8 @@ impl Purpose {
             Self::VerifyPhone => "verify_phone",
             Self::SignIn => "sign_in",
             Self::ResetPassword => "reset_password",
+            Self::ChangePhone => "change_phone",
+            Self::Register => "register",
         }
     }
 
@@ -85,7 +97,7 @@ pub struct Challenge {
     pub purpose: Purpose,
     /// Which number.
     pub phone_number: PhoneNumber,
-    /// The person who had it when the challenge was made.
+    /// The person who had it when the challenge was made; to change a number, the one who wants it.
     pub person: Option<UserId>,
     /// The id of the key that its code is made with.
     pub key_id: String,
@@ -99,6 +111,19 @@ pub struct Challenge {
     pub sent_at: Timestamp,
     /// When its code expires.
     pub expires_at: Timestamp,
+}
+
+/// A challenge whose code may be on its way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Sent {
+    /// The challenge.
+    pub challenge: ChallengeId,
+    /// When the code may be sent once more.
+    pub resend_after: Timestamp,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// How many digits it has.
+    pub code_length: u8,
 }
 
 /// A code in plain text. It cannot be printed.
@@ -201,24 +226,6 @@ fn number(secret: &[u8], challenge: &Challenge, round: u8) -> Option<u64> {
     let bytes: [u8; 32] = mac.finalize().into_bytes().into();
     let first: [u8; 8] = bytes.first_chunk().copied()?;
     Some(u64::from_be_bytes(first))
-}
-
-/// An outbox message's id, a UUIDv7. A provider may use it to tell a message that is sent twice.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct MessageId(pub Uuid);
-
-impl MessageId {
-    /// A new id.
-    #[must_use]
-    pub fn generate(now: Timestamp) -> Self {
-        Self(clock::new_id(now))
-    }
-}
-
-impl fmt::Display for MessageId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
 }
 
 #[cfg(test)]

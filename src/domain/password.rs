@@ -78,10 +78,19 @@ impl Password {
         if password.length() < min_length {
             return Err(PasswordError::TooShort { min_length });
         }
-        if phones.iter().any(|phone| password.is_made_of(phone)) {
+        password.refuse_phones(phones)?;
+        Ok(password)
+    }
+
+    /// Whether a person with these phone numbers may have it.
+    ///
+    /// # Errors
+    /// [`PasswordError::ContainsPhoneNumber`].
+    pub fn refuse_phones(&self, phones: &[&PhoneNumber]) -> Result<(), PasswordError> {
+        if phones.iter().any(|phone| self.is_made_of(phone)) {
             return Err(PasswordError::ContainsPhoneNumber);
         }
-        Ok(password)
+        Ok(())
     }
 
     /// The bytes to hash.

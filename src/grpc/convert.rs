@@ -7,12 +7,12 @@ use std::time::SystemTime;
 use prost_types::Timestamp as ProtoTimestamp;
 
 use crate::clock::Timestamp;
+use crate::domain::code::Sent;
 use crate::domain::session::{AuthMethod, ClientInfo, Lifetimes, Session};
 use crate::domain::token::PlainToken;
 use crate::domain::user::{User, UserStatus};
 use crate::proto::v1;
 use crate::service::admin::{ManagedUser, Unverified, Verification};
-use crate::service::codes::Sent;
 
 pub(super) fn user(user: &User) -> v1::User {
     v1::User {

@@ -7,14 +7,17 @@ use tonic::{Request, Response, Status};
 use super::checks::Checked;
 use super::metadata::RequestId;
 use super::{convert, metadata, parse, status};
+use crate::config::RegistrationMode;
 use crate::domain::access::OperatorKey;
 use crate::domain::caller::Caller;
+use crate::domain::code::Purpose;
 use crate::domain::rules::Rules;
 use crate::domain::session::Session;
 use crate::error::Error;
 use crate::proto::v1;
 use crate::proto::v1::phone_identity_server::PhoneIdentity;
 use crate::service::accounts::{Accounts, SuperuserMaker};
+use crate::service::codes::Codes;
 use crate::service::sessions::{Actor, Sessions};
 use crate::trace;
 
@@ -22,8 +25,11 @@ use crate::trace;
 pub(super) struct PhoneIdentityHandlers {
     pub(super) accounts: Accounts,
     pub(super) sessions: Sessions,
+    /// `None`: there is no SMS provider.
+    pub(super) codes: Option<Codes>,
     pub(super) rules: Rules,
     pub(super) operator_key: Option<OperatorKey>,
+    pub(super) registration: RegistrationMode,
 }
 
 pub(super) type Answer<T> = Result<Response<T>, Status>;
@@ -72,6 +78,11 @@ impl PhoneIdentityHandlers {
         call: &Call,
         request: v1::RegisterRequest,
     ) -> Result<v1::RegisterResponse, Error> {
+        match self.registration {
+            RegistrationMode::Open => {}
+            RegistrationMode::Verified => return Err(self.require_code(call, request).await?),
+            RegistrationMode::Closed => return Err(Error::RegistrationClosed),
+        }
         let registration = parse::registration(request, &call.caller, &self.rules, &self.accounts).await?;
         let signed_in = trace::span("accounts.register", pin!(self.accounts.register(registration))).await?;
         Ok(v1::RegisterResponse {
@@ -80,6 +91,17 @@ impl PhoneIdentityHandlers {
             session_token: signed_in.token.expose().to_owned(),
             device_token: convert::device_token(signed_in.device_token.as_ref()),
         })
+    }
+
+    /// Has a code sent by which whoever wants to register can go on, and says so by the error that this gives.
+    async fn require_code(&self, call: &Call, request: v1::RegisterRequest) -> Result<Error, Error> {
+        let codes = self.codes.as_ref().ok_or(Error::SmsNotConfigured)?;
+        let language = metadata::language(&call.headers);
+        let (phone_number, request) =
+            parse::codes::registration(request, &call.caller, language, &self.rules, &self.accounts).await?;
+        let sent = codes.send(Purpose::Register, phone_number, None, request);
+        let sent = trace::span("codes.send", pin!(sent)).await?;
+        Ok(Error::VerificationRequired { sent: Some(sent) })
     }
 
     async fn try_authenticate(

@@ -11,8 +11,8 @@ use crate::domain::rules::Rules;
 use crate::error::Error;
 use crate::proto::v1;
 use crate::proto::v1::phone_verification_server::PhoneVerification;
-use crate::service::accounts::Accounts;
-use crate::service::codes::{CodeSignIn, Codes, Reset};
+use crate::service::accounts::{Accounts, SignedIn};
+use crate::service::codes::{CodeRegistration, CodeSignIn, Codes, PhoneChange, Reset};
 use crate::service::sessions::{Actor, Sessions};
 use crate::trace;
 use parse::codes::{Exchange, Wanted};
@@ -38,6 +38,16 @@ impl PhoneVerificationHandlers {
         trace::span("sessions.actor", pin!(actor)).await
     }
 
+    fn signed_in(&self, signed_in: &SignedIn) -> v1::VerifyCodeResponse {
+        let (session, lifetimes) = (&signed_in.session, self.sessions.lifetimes());
+        v1::VerifyCodeResponse {
+            user: Some(convert::user(&signed_in.user)),
+            session: Some(convert::session(session, session.last_seen_at, lifetimes)),
+            session_token: signed_in.token.expose().to_owned(),
+            device_token: convert::device_token(signed_in.device_token.as_ref()),
+        }
+    }
+
     async fn try_send_code(
         &self,
         call: &Call,
@@ -46,15 +56,22 @@ impl PhoneVerificationHandlers {
         let codes = self.codes()?;
         let language = metadata::language(&call.headers);
         let (wanted, request) = parse::codes::wanted(request, &call.caller, language, &self.rules)?;
-        let (purpose, phone_number) = match wanted {
+        let (purpose, phone_number, actor) = match wanted {
             Wanted::Again(id) => {
                 let sent = trace::span("codes.send_again", pin!(codes.send_again(id, request))).await?;
                 return Ok(convert::sent(&sent));
             }
-            Wanted::OfActor => (Purpose::VerifyPhone, self.actor(call).await?.user.phone_number),
-            Wanted::Of(purpose, phone_number) => (purpose, phone_number),
+            Wanted::OfActor => {
+                let user = self.actor(call).await?.user;
+                (Purpose::VerifyPhone, user.phone_number.clone(), Some(user))
+            }
+            Wanted::ForActor(phone_number) => {
+                let user = self.actor(call).await?.user;
+                (Purpose::ChangePhone, phone_number, Some(user))
+            }
+            Wanted::Of(purpose, phone_number) => (purpose, phone_number, None),
         };
-        let sent = codes.send(purpose, phone_number, request);
+        let sent = codes.send(purpose, phone_number, actor, request);
         Ok(convert::sent(&trace::span("codes.send", pin!(sent)).await?))
     }
 
@@ -75,6 +92,15 @@ impl PhoneVerificationHandlers {
                 let reset = codes.reset_password(Reset { offer, password });
                 trace::span("codes.reset_password", pin!(reset)).await?
             }
+            Exchange::ChangePhone { current_password } => {
+                let change = PhoneChange {
+                    offer,
+                    current_password,
+                    language: metadata::language(&call.headers),
+                };
+                let actor = self.actor(call).await?;
+                trace::span("codes.change_phone", pin!(codes.change_phone(actor, change))).await?
+            }
             Exchange::SignIn {
                 reactivate,
                 remember_device,
@@ -85,13 +111,19 @@ impl PhoneVerificationHandlers {
                     remember_device,
                 });
                 let signed_in = trace::span("codes.sign_in", pin!(signed_in)).await?;
-                let (session, lifetimes) = (&signed_in.session, self.sessions.lifetimes());
-                return Ok(v1::VerifyCodeResponse {
-                    user: Some(convert::user(&signed_in.user)),
-                    session: Some(convert::session(session, session.last_seen_at, lifetimes)),
-                    session_token: signed_in.token.expose().to_owned(),
-                    device_token: convert::device_token(signed_in.device_token.as_ref()),
+                return Ok(self.signed_in(&signed_in));
+            }
+            Exchange::Register {
+                password,
+                remember_device,
+            } => {
+                let registered = codes.register(CodeRegistration {
+                    offer,
+                    password,
+                    remember_device,
                 });
+                let registered = trace::span("codes.register", pin!(registered)).await?;
+                return Ok(self.signed_in(&registered));
             }
         };
         Ok(v1::VerifyCodeResponse {

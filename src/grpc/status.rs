@@ -8,12 +8,15 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::SecondsFormat;
 use thiserror::Error;
 
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, LocalizedMessage, StatusExt as _};
 
+use crate::clock::Timestamp;
+use crate::domain::code::Sent;
 use crate::domain::password::PasswordError;
 use crate::domain::phone::PhoneError;
 use crate::domain::throttle::SubjectKind;
@@ -59,8 +62,13 @@ pub(super) fn of_error(error: &Error, language: Language) -> Status {
                 .map(|violation| field_violation(violation, language));
             details.set_bad_request(violations.collect::<Vec<_>>());
         }
-        Error::Overloaded { retry_after } | Error::TooManyAttempts { retry_after, .. } => {
+        Error::Overloaded { retry_after }
+        | Error::TooManyAttempts { retry_after, .. }
+        | Error::PhoneChangedRecently { retry_after } => {
             details.set_retry_info(Some(*retry_after));
+        }
+        Error::VerificationRequired { sent: Some(sent) } => {
+            set_metadata(&mut details, reason, challenge(sent));
         }
         Error::DatabaseUnavailable(_) => {
             tracing::warn!(error = chain(error), "database unavailable");
@@ -110,6 +118,9 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
         Error::ReauthenticationRequired => (Code::FailedPrecondition, ErrorReason::ReauthenticationRequired),
         Error::LastSuperuser => (Code::FailedPrecondition, ErrorReason::LastSuperuser),
         Error::CodeInvalid => (Code::InvalidArgument, ErrorReason::CodeInvalid),
+        Error::VerificationRequired { .. } => (Code::FailedPrecondition, ErrorReason::VerificationRequired),
+        Error::RegistrationClosed => (Code::PermissionDenied, ErrorReason::RegistrationClosed),
+        Error::PhoneChangedRecently { .. } => (Code::FailedPrecondition, ErrorReason::PhoneChangedRecently),
         Error::SmsNotConfigured => (Code::FailedPrecondition, ErrorReason::SmsNotConfigured),
         Error::TooManyAttempts { .. } => (Code::ResourceExhausted, ErrorReason::TooManyAttempts),
         Error::Overloaded { .. } => (Code::Unavailable, ErrorReason::Overloaded),
@@ -167,12 +178,7 @@ pub(super) fn of_wire_error(error: WireError, language: Language) -> Status {
         details.set_retry_info(Some(CALLS_RETRY_AFTER));
     }
     if let WireError::MessageTooLarge { limit } = error {
-        let metadata = HashMap::from([("maxBytes".to_owned(), limit.to_string())]);
-        details.set_error_info(
-            wire_name(reason.as_str_name(), ERROR_PREFIX),
-            ERROR_DOMAIN,
-            metadata,
-        );
+        set_metadata(&mut details, reason, [("maxBytes", limit.to_string())]);
     }
     Status::with_error_details(code, message, details)
 }
@@ -201,6 +207,28 @@ fn details(reason: ErrorReason, language: Language) -> ErrorDetails {
     let mut details = ErrorDetails::with_error_info(name, ERROR_DOMAIN, HashMap::new());
     details.set_localized_message(language.tag(), language.text(&text_id("error", name), &[]));
     details
+}
+
+/// Puts what else there is to know of an error into its ErrorInfo.
+fn set_metadata<const N: usize>(
+    details: &mut ErrorDetails,
+    reason: ErrorReason,
+    metadata: [(&str, String); N],
+) {
+    let name = wire_name(reason.as_str_name(), ERROR_PREFIX);
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
+    details.set_error_info(name, ERROR_DOMAIN, HashMap::from(metadata));
+}
+
+/// A challenge as metadata: what SendCodeResponse has, by the names that it has in JSON.
+fn challenge(sent: &Sent) -> [(&'static str, String); 4] {
+    let time = |time: Timestamp| time.to_rfc3339_opts(SecondsFormat::Micros, true);
+    [
+        ("challengeId", sent.challenge.to_string()),
+        ("resendAfter", time(sent.resend_after)),
+        ("expiresAt", time(sent.expires_at)),
+        ("codeLength", sent.code_length.to_string()),
+    ]
 }
 
 fn field_path(violation: &Violation) -> String {
@@ -297,7 +325,7 @@ mod tests {
         let violations: Vec<String> = violations
             .map(|reason| text_id("violation", wire_name(reason.as_str_name(), VIOLATION_PREFIX)))
             .collect();
-        assert_eq!((errors.len(), violations.len()), (27, 32));
+        assert_eq!((errors.len(), violations.len()), (30, 32));
         for id in errors.iter().chain(&violations) {
             let english = Language::English.text(id, &[("min", 8)]);
             assert_ne!(english, *id, "no English text");

@@ -35,7 +35,7 @@ use crate::domain::token::PlainToken;
 use crate::domain::user::{User, UserId, UserStatus};
 use crate::error::Error;
 use crate::store::sessions::Selection;
-use crate::store::users::Change;
+use crate::store::users::{Account, Change};
 use crate::store::{Store, Transaction, audit, changes, locks, sessions, users};
 use crate::trace::Current;
 use metrics::SignIns;
@@ -55,6 +55,10 @@ pub struct Policy {
     pub device_lifetime: Duration,
     /// The most known devices of a person; the one that was not used for the longest time gives way.
     pub max_devices: u32,
+    /// Whether people may take a number that they have not shown to hold, by UpdateProfile.
+    pub unverified_phone_change: bool,
+    /// How long after a change of the number a code to it sets no password.
+    pub phone_change_hold: Duration,
 }
 
 /// Deals with accounts. Cheap to clone.
@@ -193,7 +197,7 @@ impl Accounts {
             let mut user = new_user(phone_number, now);
             user.last_login_at = Some(now);
             let attempt = Attempt::by_nobody(Action::Register, client.clone(), caller);
-            let (session, token) = this.new_session(user.id, AuthMethod::Password, client, now)?;
+            let (session, token) = this.new_session(user.id, vec![AuthMethod::Password], client, now)?;
             let device = this.device(None, remember_device, now)?;
             let event = attempt.clone().as_user(user.id, session.id).done(now);
             let outcome = retry(|| async {
@@ -365,10 +369,16 @@ impl Accounts {
         self.clock.now() <= session.created_at + self.policy.reauthentication_window
     }
 
+    /// How much longer a code to the number of an account sets no password, since the number was changed lately. `None`: it does.
+    pub(super) fn held(&self, account: &Account, now: Timestamp) -> Option<Duration> {
+        let end = account.phone_changed_at? + self.policy.phone_change_hold;
+        (end - now).to_std().ok().filter(|rest| !rest.is_zero())
+    }
+
     pub(super) fn new_session(
         &self,
         user_id: UserId,
-        method: AuthMethod,
+        auth_methods: Vec<AuthMethod>,
         client: ClientInfo,
         now: Timestamp,
     ) -> Result<(Session, PlainToken), Error> {
@@ -378,7 +388,7 @@ impl Accounts {
             created_at: now,
             last_seen_at: now,
             expires_at: now + self.policy.lifetimes.absolute,
-            auth_methods: vec![method],
+            auth_methods,
             client,
         };
         Ok((session, PlainToken::generate()?))

@@ -107,10 +107,14 @@ fn refusal(error: &Error) -> Option<Refusal> {
         Error::NotSuperuser => Some(Refusal::NotSuperuser),
         Error::LastSuperuser => Some(Refusal::LastSuperuser),
         Error::CodeInvalid => Some(Refusal::CodeInvalid),
+        Error::PhoneChangedRecently { .. } => Some(Refusal::PhoneChangedRecently),
         Error::InvalidInput(_)
         | Error::UserNotFound
         // Two who meet, and nobody who may not.
         | Error::EtagMismatch
+        // What has to be asked for otherwise, or cannot be.
+        | Error::VerificationRequired { .. }
+        | Error::RegistrationClosed
         | Error::SmsNotConfigured
         | Error::SessionInvalid
         | Error::SessionExpired

@@ -3,21 +3,25 @@
 //! Whether somebody has a number makes no difference to what SendCode does before it answers: the same statements run, and the
 //! message is sent afterwards, from the [`outbox`](super::outbox). What differs is only whether there is one to send.
 
+mod change_phone;
 mod metrics;
+mod register;
 mod send;
 mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use change_phone::PhoneChange;
 pub use metrics::Metrics;
-pub use send::{CodeRequest, Sent};
+pub use register::CodeRegistration;
+pub use send::CodeRequest;
 pub use verify::{CodeSignIn, Offer, Reset};
 
 use super::accounts::Accounts;
 use super::outbox::Wake;
 use crate::clock::Timestamp;
-use crate::domain::code::{Challenge, Coder};
+use crate::domain::code::{Challenge, Coder, Sent};
 use crate::domain::phone::LineTypes;
 use metrics::Fate;
 

@@ -19,8 +19,10 @@ use super::retry::retry;
 use crate::clock::Clock;
 use crate::domain::audit::{Action, Attempt, Outcome, Refusal};
 use crate::domain::caller::Caller;
-use crate::domain::code::{Challenge, Coder, MessageId};
+use crate::domain::code::Coder;
+use crate::domain::message::{Content, MessageId};
 use crate::domain::session::ClientInfo;
+use crate::domain::user::UserId;
 use crate::error::{Error, chain};
 use crate::sms::{Message, Provider, SendError};
 use crate::store::outbox::OutboxMessage;
@@ -96,6 +98,14 @@ pub struct Counter {
     pub metrics: Arc<Metrics>,
 }
 
+/// What is about to be given to a provider.
+struct Delivery {
+    /// What the audit log is told.
+    event: Attempt,
+    /// `None`: this process cannot make it.
+    message: Option<Message>,
+}
+
 /// Sends messages. Cheap to clone.
 #[derive(Clone)]
 pub struct Outbox {
@@ -163,27 +173,18 @@ impl Outbox {
     }
 
     async fn send(&self, message: &OutboxMessage) -> Result<(), Error> {
-        // What was met already is not sent.
-        let found = challenges::find(self.store.reader(), message.challenge).await?;
-        let Some(challenge) = found.filter(|challenge| challenge.is_sent) else {
+        let Some(delivery) = self.delivery(message).await? else {
             return Ok(outbox::delete(self.store.writer(), message.id).await?);
         };
         let failed = Outcome::Refused(Refusal::SmsNotDelivered);
-        let now = self.clock.now();
-        if now >= message.expires_at {
-            return self.end(message, &challenge, failed).await;
+        if self.clock.now() >= message.expires_at {
+            return self.end(message, &delivery.event, failed).await;
         }
-        let Some(code) = self.counter.coder.code(&challenge) else {
-            // Another process may have the key.
-            tracing::warn!(
-                key_id = challenge.key_id,
-                "the key of a code is not among the code keys"
-            );
+        let Some(text) = delivery.message else {
             return Ok(());
         };
-        let text = Message::with_code(message.id, &challenge, &code);
         match self.ask_providers(&text).await {
-            Ok(()) => self.end(message, &challenge, Outcome::Done).await,
+            Ok(()) => self.end(message, &delivery.event, Outcome::Done).await,
             Err(error) => {
                 // This time has not been counted in what was read.
                 let tries = message.tries + 1;
@@ -191,9 +192,38 @@ impl Outbox {
                 if error.may_pass() && tries < MAX_TRIES && due_at < message.expires_at {
                     return Ok(outbox::postpone(self.store.writer(), message.id, due_at).await?);
                 }
-                self.end(message, &challenge, failed).await
+                self.end(message, &delivery.event, failed).await
             }
         }
+    }
+
+    /// Makes a message. `None`: it is not to be sent.
+    async fn delivery(&self, message: &OutboxMessage) -> Result<Option<Delivery>, Error> {
+        let challenge = match &message.content {
+            Content::Notice(notice) => {
+                return Ok(Some(Delivery {
+                    event: event(Action::DeliverNotice, Some(notice.person)),
+                    message: Some(Message::of_notice(message.id, notice)),
+                }));
+            }
+            Content::Code(challenge) => challenges::find(self.store.reader(), *challenge).await?,
+        };
+        // What was met already is not sent.
+        let Some(challenge) = challenge.filter(|challenge| challenge.is_sent) else {
+            return Ok(None);
+        };
+        let code = self.counter.coder.code(&challenge);
+        if code.is_none() {
+            // Another process may have the key.
+            tracing::warn!(
+                key_id = challenge.key_id,
+                "the key of a code is not among the code keys"
+            );
+        }
+        Ok(Some(Delivery {
+            event: event(Action::DeliverCode, challenge.person),
+            message: code.map(|code| Message::with_code(message.id, &challenge, &code)),
+        }))
     }
 
     /// Asks one provider after another to take a message.
@@ -223,16 +253,7 @@ impl Outbox {
     }
 
     /// Takes a message out of the outbox, and notes how it ended.
-    async fn end(
-        &self,
-        message: &OutboxMessage,
-        challenge: &Challenge,
-        outcome: Outcome,
-    ) -> Result<(), Error> {
-        let attempt = Attempt {
-            subject: challenge.person,
-            ..Attempt::by_nobody(Action::DeliverCode, ClientInfo::default(), Caller::default())
-        };
+    async fn end(&self, message: &OutboxMessage, attempt: &Attempt, outcome: Outcome) -> Result<(), Error> {
         let event = attempt.ended(outcome, self.clock.now());
         retry(|| async {
             let tx = self.store.begin().await?;
@@ -241,5 +262,12 @@ impl Outbox {
             Ok(tx.commit().await?)
         })
         .await
+    }
+}
+
+fn event(action: Action, subject: Option<UserId>) -> Attempt {
+    Attempt {
+        subject,
+        ..Attempt::by_nobody(action, ClientInfo::default(), Caller::default())
     }
 }

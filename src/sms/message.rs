@@ -4,7 +4,8 @@ use std::fmt;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::domain::code::{Challenge, Code, MessageId, Purpose};
+use crate::domain::code::{Challenge, Code, Purpose};
+use crate::domain::message::{MessageId, Notice, NoticeKind};
 use crate::domain::phone::{LineType, PhoneNumber};
 
 /// The longest text in one SMS, in characters of the GSM 7-bit default alphabet (3GPP TS 23.038 section 6.1.2.1).
@@ -39,6 +40,8 @@ impl Message {
             Purpose::VerifyPhone => "sms-verify-phone",
             Purpose::SignIn => "sms-sign-in",
             Purpose::ResetPassword => "sms-reset-password",
+            Purpose::ChangePhone => "sms-change-phone",
+            Purpose::Register => "sms-register",
         };
         Self {
             id,
@@ -47,7 +50,21 @@ impl Message {
         }
     }
 
-    /// The text, for whoever sends it. It has a code in it.
+    /// The message that something has happened.
+    #[must_use]
+    pub fn of_notice(id: MessageId, notice: &Notice) -> Self {
+        let text = match notice.kind {
+            NoticeKind::AlreadyRegistered => "sms-already-registered",
+            NoticeKind::PhoneChanged => "sms-phone-changed",
+        };
+        Self {
+            id,
+            to: notice.to.clone(),
+            text: notice.language.text(text, &[]).into(),
+        }
+    }
+
+    /// The text, for whoever sends it. It may have a code in it.
     #[must_use]
     pub fn expose_text(&self) -> &str {
         self.text.expose_secret()
@@ -66,6 +83,7 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::domain::code::{ChallengeId, Coder};
     use crate::domain::secret_keys::SecretKeys;
+    use crate::domain::user::UserId;
     use crate::i18n::Language;
 
     /// Of the GSM 7-bit default alphabet, what is also in ASCII, but for the characters that take two places (3GPP TS 23.038
@@ -74,17 +92,26 @@ mod tests {
         matches!(c, '\n' | ' '..='~') && !"[\\]^`{|}~".contains(c)
     }
 
+    fn fits_one_sms(text: &str) -> bool {
+        if text.chars().all(is_gsm) {
+            text.len() <= GSM_LENGTH
+        } else {
+            text.encode_utf16().count() <= UCS2_LENGTH
+        }
+    }
+
     #[test]
     fn every_text_fits_one_sms() {
         let coder = Coder::new(SecretKeys::of_this_process().unwrap(), 10);
         let now = Timestamp::UNIX_EPOCH;
+        let to = PhoneNumber::parse("+998901234567", None).unwrap();
         let mut texts = Vec::new();
         for language in Language::ALL {
             for purpose in Purpose::ALL {
                 let challenge = Challenge {
                     id: ChallengeId::generate(),
                     purpose,
-                    phone_number: PhoneNumber::parse("+998901234567", None).unwrap(),
+                    phone_number: to.clone(),
                     person: None,
                     key_id: coder.current_key().unwrap().to_owned(),
                     is_sent: true,
@@ -97,20 +124,25 @@ mod tests {
                 let message = Message::with_code(MessageId::generate(now), &challenge, &code);
                 let text = message.expose_text().to_owned();
                 assert!(text.contains(code.expose()), "{language:?} {purpose:?}");
-                let fits = if text.chars().all(is_gsm) {
-                    text.len() <= GSM_LENGTH
-                } else {
-                    text.encode_utf16().count() <= UCS2_LENGTH
+                assert!(fits_one_sms(&text), "{text}");
+                texts.push(text.replace(code.expose(), ""));
+            }
+            for kind in NoticeKind::ALL {
+                let notice = Notice {
+                    kind,
+                    to: to.clone(),
+                    person: UserId::generate(now),
+                    language,
                 };
-                assert!(fits, "{text}");
-                let without = text.replace(code.expose(), "");
-                assert!(
-                    !texts.contains(&without),
-                    "{language:?} {purpose:?} has a text of another"
-                );
-                texts.push(without);
+                let message = Message::of_notice(MessageId::generate(now), &notice);
+                assert!(fits_one_sms(message.expose_text()), "{}", message.expose_text());
+                texts.push(message.expose_text().to_owned());
             }
         }
+        let all = texts.len();
+        texts.sort();
+        texts.dedup();
+        assert_eq!(texts.len(), all, "there is a text that is another one's");
     }
 
     #[test]

@@ -5,22 +5,29 @@ use std::time::Duration;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, EntityTrait as _, ExprTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, QueryTrait as _,
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, QueryTrait as _,
 };
 
 use super::entity::outbox_message::{ActiveModel, Column, Entity, Model};
 use super::{StoreError, Transaction};
 use crate::clock::Timestamp;
-use crate::domain::code::{ChallengeId, MessageId};
+use crate::domain::code::ChallengeId;
+use crate::domain::message::{Content, MessageId, Notice, NoticeKind};
+use crate::domain::phone::PhoneNumber;
+use crate::domain::user::UserId;
+use crate::i18n::Language;
+
+/// The template of messages with a code, beside the names of [`NoticeKind`].
+const CODE: &str = "code";
 
 /// A message that is to be sent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct OutboxMessage {
     /// The id.
     pub id: MessageId,
-    /// The challenge whose code is to be sent.
-    pub challenge: ChallengeId,
+    /// What it says.
+    pub content: Content,
     /// How often it was begun to be sent.
     pub tries: u32,
     /// When to send it.
@@ -29,15 +36,32 @@ pub struct OutboxMessage {
     pub expires_at: Timestamp,
 }
 
-impl From<Model> for OutboxMessage {
-    fn from(row: Model) -> Self {
-        Self {
-            id: MessageId(row.id),
-            challenge: ChallengeId(row.challenge_id),
+impl TryFrom<Model> for OutboxMessage {
+    type Error = DbErr;
+
+    fn try_from(row: Model) -> Result<Self, DbErr> {
+        let id = row.id;
+        let bad = |what: &str| DbErr::Type(format!("outbox_messages.{what} of {id}"));
+        let content = match NoticeKind::parse(&row.template) {
+            None => Content::Code(ChallengeId(row.challenge_id.ok_or_else(|| bad("challenge_id"))?)),
+            Some(kind) => {
+                let to = PhoneNumber::from_stored(row.phone_number.unwrap_or_default());
+                let language = row.language.as_deref().and_then(Language::of_tag);
+                Content::Notice(Notice {
+                    kind,
+                    to: to.map_err(|_| bad("phone_number"))?,
+                    person: UserId(row.user_id.ok_or_else(|| bad("user_id"))?),
+                    language: language.unwrap_or_default(),
+                })
+            }
+        };
+        Ok(Self {
+            id: MessageId(id),
+            content,
             tries: u32::try_from(row.tries).unwrap_or_default(),
             due_at: row.due_at,
             expires_at: row.expires_at,
-        }
+        })
     }
 }
 
@@ -46,9 +70,17 @@ impl From<Model> for OutboxMessage {
 /// # Errors
 /// When the database fails.
 pub async fn insert_with_commit(tx: &Transaction, message: &OutboxMessage) -> Result<(), StoreError> {
+    let (template, challenge, notice) = match &message.content {
+        Content::Code(challenge) => (CODE, Some(challenge.0), None),
+        Content::Notice(notice) => (notice.kind.as_str(), None, Some(notice)),
+    };
     let row = ActiveModel {
         id: Set(message.id.0),
-        challenge_id: Set(message.challenge.0),
+        template: Set(template.to_owned()),
+        challenge_id: Set(challenge),
+        phone_number: Set(notice.map(|notice| notice.to.as_str().to_owned())),
+        user_id: Set(notice.map(|notice| notice.person.0)),
+        language: Set(notice.map(|notice| notice.language.tag().to_owned())),
         tries: Set(0),
         due_at: Set(message.due_at),
         expires_at: Set(message.expires_at),
@@ -58,7 +90,8 @@ pub async fn insert_with_commit(tx: &Transaction, message: &OutboxMessage) -> Re
     Ok(())
 }
 
-/// Finds messages that are due, those that are due for the longest time first, `limit` at most.
+/// Finds messages that are due, those that are due for the longest time first, `limit` at most. Those that only a newer version
+/// can send are left to it.
 ///
 /// # Errors
 /// When the database fails.
@@ -67,13 +100,18 @@ pub async fn find_due(
     limit: u64,
     now: Timestamp,
 ) -> Result<Vec<OutboxMessage>, StoreError> {
+    let templates = NoticeKind::ALL.map(NoticeKind::as_str);
     let rows = Entity::find()
         .filter(Column::DueAt.lte(now))
+        .filter(Column::Template.is_in(templates.into_iter().chain([CODE])))
         .order_by_asc(Column::DueAt)
         .limit(limit)
         .all(db)
         .await?;
-    Ok(rows.into_iter().map(OutboxMessage::from).collect())
+    Ok(rows
+        .into_iter()
+        .map(OutboxMessage::try_from)
+        .collect::<Result<_, _>>()?)
 }
 
 /// Takes a message to be sent: for as long as `lease` says, nobody else does. Says whether nobody else had been faster.

@@ -29,6 +29,8 @@ pub struct Account {
     pub credential_version: i64,
     /// Whether it was administration that deactivated the account, so that the person cannot bring it back.
     pub deactivated_by_admin: bool,
+    /// When the phone number last changed; registering is no change.
+    pub phone_changed_at: Option<Timestamp>,
 }
 
 impl TryFrom<Model> for Account {
@@ -38,11 +40,13 @@ impl TryFrom<Model> for Account {
         let password_hash = row.password_hash.clone();
         let credential_version = row.credential_version;
         let deactivated_by_admin = row.deactivated_by_admin;
+        let phone_changed_at = row.phone_changed_at;
         Ok(Self {
             user: row.try_into()?,
             password_hash,
             credential_version,
             deactivated_by_admin,
+            phone_changed_at,
         })
     }
 }
@@ -121,6 +125,7 @@ pub async fn insert(
         updated_at: Set(user.updated_at),
         last_login_at: Set(user.last_login_at),
         deactivated_by_admin: Set(false),
+        phone_changed_at: Set(None),
     };
     Entity::insert(row)
         .exec_without_returning(db)
@@ -186,7 +191,8 @@ pub async fn update(
     if let Some(phone_number) = &change.phone_number {
         update = update
             .col_expr(Column::PhoneNumber, Expr::value(phone_number.as_str()))
-            .col_expr(Column::PhoneVerifiedAt, Expr::value(None::<Timestamp>));
+            .col_expr(Column::PhoneVerifiedAt, Expr::value(None::<Timestamp>))
+            .col_expr(Column::PhoneChangedAt, Expr::value(now));
     }
     if let Some(password_hash) = &change.password_hash {
         update = update

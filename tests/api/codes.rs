@@ -1,9 +1,12 @@
 //! PhoneVerification: one-time codes by SMS. `sending` is about SendCode and what is sent, `providers` about who sends it,
-//! `exchange` about what a code gives, and `refused` about codes that give nothing.
+//! `exchange` about what a code gives, `changing` about a number that it changes, `registering` about accounts that need one, and
+//! `refused` about codes that give nothing.
 
+mod changing;
 mod exchange;
 mod providers;
 mod refused;
+mod registering;
 mod sending;
 
 use phone_identity::proto::v1;
@@ -33,6 +36,15 @@ impl Challenge {
         Self { id, purpose, code }
     }
 
+    /// For a number that a person wants to have.
+    async fn of_new_number(client: &mut CodesClient, person: &Person, phone_number: &str) -> Self {
+        let purpose = CodePurpose::ChangePhone;
+        let request = person.asks(wanted(purpose, phone_number));
+        let id = client.send_code(request).await.unwrap().into_inner().challenge_id;
+        let code = code_of(&id, purpose, phone_number, Some(&person.user.user_id));
+        Self { id, purpose, code }
+    }
+
     /// For a number that nobody has.
     async fn of_nobody(client: &mut CodesClient, purpose: CodePurpose, phone_number: &str) -> Self {
         let sent = client.send_code(wanted(purpose, phone_number)).await.unwrap();
@@ -49,7 +61,7 @@ impl Challenge {
     /// With some code.
     fn with(&self, code: &str) -> v1::VerifyCodeRequest {
         let mut request = offered(&self.id, self.purpose, code);
-        if self.purpose == CodePurpose::ResetPassword {
+        if matches!(self.purpose, CodePurpose::ResetPassword | CodePurpose::Register) {
             request.new_password = NEW_PASSWORD.to_owned();
         }
         request

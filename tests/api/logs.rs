@@ -217,6 +217,15 @@ async fn every_rpc_of_codes(server: &ServerProcess) {
         }
         client.verify_code(offer).await.unwrap_err();
     }
+    let token = connect(server.address)
+        .await
+        .authenticate(credentials(SUPERUSER, PASSWORD))
+        .await
+        .unwrap()
+        .into_inner()
+        .session_token;
+    let change = wanted(v1::CodePurpose::ChangePhone, PHONE_NUMBER);
+    client.send_code(with_bearer(&token, change)).await.unwrap();
     client
         .send_code(wanted(v1::CodePurpose::SignIn, &format!("{PHONE_NUMBER}x")))
         .await
@@ -267,6 +276,7 @@ async fn log_of_every_rpc(format: &str) -> (String, Vec<String>) {
     let flags = [
         "--log-level=trace",
         "--sms-providers=log",
+        "--unverified-phone-change",
         "--log-format",
         format,
         &key_file,

@@ -3,7 +3,7 @@
 /// What somebody did, or was refused. The names are stored, so they never change.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// Register.
+    /// Register, and VerifyCode, to register.
     Register,
     /// Authenticate.
     SignIn,
@@ -37,12 +37,16 @@ pub enum Action {
     DeleteUser,
     /// SendCode.
     SendCode,
-    /// A provider was given what SendCode asked for.
+    /// A provider was given a code.
     DeliverCode,
+    /// A provider was given a message that something has happened.
+    DeliverNotice,
     /// VerifyCode, to sign in.
     SignInByCode,
     /// VerifyCode, to reset a password.
     ResetPassword,
+    /// VerifyCode, to change a phone number.
+    ChangePhone,
     /// `changepassword`.
     ChangePassword,
     /// `after-restore`.
@@ -55,7 +59,7 @@ pub enum Action {
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Register,
         Self::SignIn,
         Self::RevokeSession,
@@ -74,8 +78,10 @@ impl Action {
         Self::DeleteUser,
         Self::SendCode,
         Self::DeliverCode,
+        Self::DeliverNotice,
         Self::SignInByCode,
         Self::ResetPassword,
+        Self::ChangePhone,
         Self::ChangePassword,
         Self::AfterRestore,
         Self::CreateServiceKey,
@@ -104,8 +110,10 @@ impl Action {
             Self::DeleteUser => "delete_user",
             Self::SendCode => "send_code",
             Self::DeliverCode => "deliver_code",
+            Self::DeliverNotice => "deliver_notice",
             Self::SignInByCode => "sign_in_by_code",
             Self::ResetPassword => "reset_password",
+            Self::ChangePhone => "change_phone",
             Self::ChangePassword => "change_password",
             Self::AfterRestore => "after_restore",
             Self::CreateServiceKey => "create_service_key",
@@ -118,7 +126,8 @@ impl Action {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Register => {
-                "Somebody registered and is signed in by it; refused: the number is taken (whose it is, is not noted)"
+                "Somebody registered and is signed in by it; refused: the number is taken (whose it is, is not noted), or the \
+                 code is not right"
             }
             Self::SignIn => {
                 "Somebody signed in, by which the oldest sessions may have ended, and with `status` in `fields` the account \
@@ -169,11 +178,15 @@ impl Action {
                  the sign-in is not fresh, or it is the last superuser"
             }
             Self::SendCode => {
-                "Somebody asked for a code, or for the same one once more; the subject is whoever has the number. It is the \
-                 same whether or not a message is sent"
+                "Somebody asked for a code, or for the same one once more, or wanted to register where numbers are verified \
+                 first; the subject is whoever has the number, or is to have it. It is the same whether or not a message is sent"
             }
             Self::DeliverCode => {
                 "An SMS provider took a message with a code; refused: none did before the code expired"
+            }
+            Self::DeliverNotice => {
+                "An SMS provider took a message that tells a person that their number was changed, or that somebody wanted to \
+                 register with it; refused: none did in time"
             }
             Self::SignInByCode => {
                 "Somebody signed in by a code; with `phone_number` in `fields` the account is new, with `password` there was a \
@@ -181,7 +194,12 @@ impl Action {
                  account is deactivated"
             }
             Self::ResetPassword => {
-                "Somebody set a new password by a code, which ended all sessions; refused: as before"
+                "Somebody set a new password by a code, which ended all sessions; refused: as before, or the number was changed \
+                 lately"
+            }
+            Self::ChangePhone => {
+                "A person changed their number to one that they showed by a code to hold; refused: the current password is \
+                 wrong or was left out too late, the code is not right, or the number is taken"
             }
             Self::ChangePassword => "The operator set somebody's password and ended their sessions",
             Self::AfterRestore => "The operator said that the database was restored",

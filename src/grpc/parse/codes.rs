@@ -2,7 +2,7 @@
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Fields, client, device_token, new_password, uuid};
+use super::{Fields, client, device_token, known_password, new_password, uuid};
 use crate::domain::caller::Caller;
 use crate::domain::code::{ChallengeId, Code, Purpose};
 use crate::domain::password::Password;
@@ -21,6 +21,8 @@ pub(in crate::grpc) enum Wanted {
     Again(ChallengeId),
     /// One by which the bearer's person verifies their number.
     OfActor,
+    /// One by which the bearer's person gets this number.
+    ForActor(PhoneNumber),
     /// One for this purpose, to this number.
     Of(Purpose, PhoneNumber),
 }
@@ -29,8 +31,18 @@ pub(in crate::grpc) enum Wanted {
 #[derive(Debug)]
 pub(in crate::grpc) enum Exchange {
     VerifyPhone,
-    SignIn { reactivate: bool, remember_device: bool },
+    SignIn {
+        reactivate: bool,
+        remember_device: bool,
+    },
     ResetPassword(Password),
+    ChangePhone {
+        current_password: Option<Password>,
+    },
+    Register {
+        password: Password,
+        remember_device: bool,
+    },
 }
 
 pub(in crate::grpc) fn wanted(
@@ -76,9 +88,54 @@ fn new_one(fields: &mut Fields, request: &v1::SendCodeRequest, rules: &Rules) ->
         }
         return Some(Wanted::OfActor);
     }
-    let phone_number = rules.find_phone(&request.phone_number, &request.default_region);
-    let phone_number = fields.check_phone("phone_number", phone_number);
+    let (number, region) = (&request.phone_number, &request.default_region);
+    // Register asks for that one.
+    if purpose == Some(Purpose::Register) {
+        fields.refuse("purpose", Problem::NotOfPurpose);
+    }
+    if purpose == Some(Purpose::ChangePhone) {
+        let phone_number = fields.check_phone("phone_number", rules.take_phone(number, region));
+        return phone_number.map(Wanted::ForActor);
+    }
+    let phone_number = fields.check_phone("phone_number", rules.find_phone(number, region));
     Some(Wanted::Of(purpose?, phone_number?))
+}
+
+/// Who wants to register, where a code has to show that they hold the number. The password comes with the code; if it comes now,
+/// it is looked at all the same, so that nobody gets a code for one that is refused then.
+pub(in crate::grpc) async fn registration(
+    request: v1::RegisterRequest,
+    caller: &Caller,
+    language: Language,
+    rules: &Rules,
+    accounts: &Accounts,
+) -> Result<(PhoneNumber, CodeRequest), Error> {
+    let mut fields = Fields::default();
+    let phone_number = rules.take_phone(&request.phone_number, &request.default_region);
+    let phone_number = fields.check_phone("phone_number", phone_number);
+    if !request.password.is_empty() {
+        let phones: Vec<&PhoneNumber> = phone_number.iter().collect();
+        new_password(
+            &mut fields,
+            rules,
+            accounts,
+            "password",
+            request.password,
+            &phones,
+        )
+        .await?;
+    }
+    let client = client(&mut fields, request.client);
+    let (Some(phone_number), Some(client), true) = (phone_number, client, fields.0.is_empty()) else {
+        return Err(fields.into_error());
+    };
+    let request = CodeRequest {
+        client,
+        caller: caller.clone(),
+        device_token: None,
+        language,
+    };
+    Ok((phone_number, request))
 }
 
 pub(in crate::grpc) async fn offer(
@@ -98,16 +155,17 @@ pub(in crate::grpc) async fn offer(
         }
     }
     let purpose = purpose(&mut fields, request.purpose);
-    for (field, is_given, its_purpose) in [
-        (
-            "new_password",
-            !request.new_password.is_empty(),
-            Purpose::ResetPassword,
-        ),
-        ("reactivate", request.reactivate, Purpose::SignIn),
-        ("remember_device", request.remember_device, Purpose::SignIn),
+    const SIGN_IN: &[Purpose] = &[Purpose::SignIn];
+    const NEW_PASSWORD: &[Purpose] = &[Purpose::ResetPassword, Purpose::Register];
+    const SESSION: &[Purpose] = &[Purpose::SignIn, Purpose::Register];
+    const PROOF: &[Purpose] = &[Purpose::ChangePhone];
+    for (field, is_given, its_purposes) in [
+        ("new_password", !request.new_password.is_empty(), NEW_PASSWORD),
+        ("reactivate", request.reactivate, SIGN_IN),
+        ("remember_device", request.remember_device, SESSION),
+        ("current_password", request.current_password.is_some(), PROOF),
     ] {
-        if is_given && purpose.is_some_and(|purpose| purpose != its_purpose) {
+        if is_given && purpose.is_some_and(|purpose| !its_purposes.contains(&purpose)) {
             fields.refuse(field, Problem::NotOfPurpose);
         }
     }
@@ -119,11 +177,21 @@ pub(in crate::grpc) async fn offer(
             reactivate: request.reactivate,
             remember_device: request.remember_device,
         }),
-        Some(Purpose::ResetPassword) => {
+        Some(Purpose::ChangePhone) => Some(Exchange::ChangePhone {
+            current_password: request
+                .current_password
+                .and_then(|password| known_password(&mut fields, "current_password", password)),
+        }),
+        Some(purpose @ (Purpose::ResetPassword | Purpose::Register)) => {
             let password = request.new_password;
-            new_password(&mut fields, rules, accounts, "new_password", password, &[])
-                .await?
-                .map(Exchange::ResetPassword)
+            let password = new_password(&mut fields, rules, accounts, "new_password", password, &[]).await?;
+            password.map(|password| match purpose {
+                Purpose::Register => Exchange::Register {
+                    password,
+                    remember_device: request.remember_device,
+                },
+                _ => Exchange::ResetPassword(password),
+            })
         }
     };
     fields.finish()?;
@@ -151,6 +219,8 @@ fn purpose(fields: &mut Fields, purpose: i32) -> Option<Purpose> {
         Ok(v1::CodePurpose::VerifyPhone) => Ok(Purpose::VerifyPhone),
         Ok(v1::CodePurpose::SignIn) => Ok(Purpose::SignIn),
         Ok(v1::CodePurpose::ResetPassword) => Ok(Purpose::ResetPassword),
+        Ok(v1::CodePurpose::ChangePhone) => Ok(Purpose::ChangePhone),
+        Ok(v1::CodePurpose::Register) => Ok(Purpose::Register),
         Err(_) => Err(Problem::EnumValueUnknown),
     };
     fields.check("purpose", purpose)

@@ -1,9 +1,11 @@
 //! What people do with their own account: change it, deactivate it, delete it.
 
 use super::{Accounts, keep_a_superuser};
+use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt, Field};
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
+use crate::domain::session::AuthMethod;
 use crate::domain::throttle::Subject;
 use crate::domain::user::{Locale, User, UserId, UserStatus};
 use crate::error::Error;
@@ -43,7 +45,7 @@ impl ProfileUpdate {
 }
 
 /// How a person has shown that it is they who ask.
-enum Proof {
+pub(in crate::service) enum Proof {
     /// They signed in within the reauthentication window.
     FreshSignIn,
     /// They knew the password of this version.
@@ -55,13 +57,20 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::CurrentPasswordWrong`], [`Error::ReauthenticationRequired`], [`Error::PhoneNumberTaken`],
-    /// [`Error::SessionInvalid`] when the session ended meanwhile, [`Error::TooManyAttempts`], [`Error::Overloaded`].
+    /// [`Error::VerificationRequired`] when a new number takes a code, [`Error::SessionInvalid`] when the session ended meanwhile,
+    /// [`Error::TooManyAttempts`], [`Error::Overloaded`].
     pub async fn update_profile(
         &self,
         actor: Actor,
         current_password: Option<Password>,
         update: ProfileUpdate,
     ) -> Result<User, Error> {
+        let new_number = update.phone_number.as_ref();
+        if new_number.is_some_and(|number| *number != actor.user.phone_number)
+            && !self.policy.unverified_phone_change
+        {
+            return Err(Error::VerificationRequired { sent: None });
+        }
         let mut attempt = actor.attempt(Action::UpdateProfile);
         attempt.fields = update.fields();
         let proof = self.prove(&actor, current_password, &attempt).await?;
@@ -92,8 +101,12 @@ impl Accounts {
             let outcome = retry(|| async {
                 let tx = this.store.begin().await?;
                 let mut attempt = attempt.clone();
-                let user = this.lock_proved_actor(&tx, &actor, &proof).await?.user;
+                let account = this.lock_proved_actor(&tx, &actor, &proof).await?;
                 let mut change = wanted.clone();
+                if change.password_hash.is_some() && this.is_held(&account, &actor, &proof, now) {
+                    return Err(Error::ReauthenticationRequired);
+                }
+                let user = account.user;
                 change.phone_number.take_if(|number| *number == user.phone_number);
                 change.locale.take_if(|locale| *locale == user.locale);
                 if change.is_empty() {
@@ -183,8 +196,16 @@ impl Accounts {
         .await
     }
 
+    /// Whether all that the actor has shown is a code to a number that was changed lately, which sets no password: else one would
+    /// sign in by it instead of resetting the password.
+    fn is_held(&self, account: &Account, actor: &Actor, proof: &Proof, now: Timestamp) -> bool {
+        matches!(proof, Proof::FreshSignIn)
+            && actor.session.auth_methods == [AuthMethod::SmsCode]
+            && self.held(account, now).is_some()
+    }
+
     /// Has the actor show that it is really they: by the password, or by a fresh sign-in.
-    async fn prove(
+    pub(in crate::service) async fn prove(
         &self,
         actor: &Actor,
         current_password: Option<Password>,
@@ -235,7 +256,7 @@ impl Accounts {
         Ok(account)
     }
 
-    async fn lock_proved_actor(
+    pub(in crate::service) async fn lock_proved_actor(
         &self,
         tx: &Transaction,
         actor: &Actor,

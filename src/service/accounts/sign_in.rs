@@ -110,7 +110,8 @@ impl Accounts {
         }
         self.finish(move |this| async move {
             let now = this.clock.now();
-            let (session, token) = this.new_session(account.user.id, AuthMethod::Password, client, now)?;
+            let (session, token) =
+                this.new_session(account.user.id, vec![AuthMethod::Password], client, now)?;
             let device = this.device(known, remember_device, now)?;
             let sign_in = SignIn {
                 account: &account,

@@ -27,6 +27,8 @@ impl Etag {
             password_hash: _,
             credential_version,
             deactivated_by_admin,
+            // Nothing that administration writes.
+            phone_changed_at: _,
         } = account;
         let is_active = match user.status {
             UserStatus::Active => true,

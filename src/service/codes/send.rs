@@ -6,7 +6,8 @@ use super::Codes;
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt};
 use crate::domain::caller::Caller;
-use crate::domain::code::{Challenge, ChallengeId, MessageId, Purpose};
+use crate::domain::code::{Challenge, ChallengeId, Purpose, Sent};
+use crate::domain::message::{Content, MessageId, Notice, NoticeKind};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::ClientInfo;
 use crate::domain::throttle::{Subject, SubjectKind};
@@ -32,21 +33,9 @@ pub struct CodeRequest {
     pub language: Language,
 }
 
-/// A challenge whose code may be on its way.
-#[derive(Clone, Copy, Debug)]
-pub struct Sent {
-    /// The challenge.
-    pub challenge: ChallengeId,
-    /// When the code may be sent once more.
-    pub resend_after: Timestamp,
-    /// When it expires.
-    pub expires_at: Timestamp,
-    /// How many digits it has.
-    pub code_length: u8,
-}
-
 impl Codes {
-    /// Makes a challenge for a number, and has its code sent if somebody has the number, or may have it, and it takes an SMS.
+    /// Makes a challenge for a number, and has its code sent if it takes an SMS and is one for this purpose. `actor` is who wants
+    /// it, where that is known.
     ///
     /// # Errors
     /// [`Error::TooManyAttempts`], the same for numbers that nobody has.
@@ -54,18 +43,28 @@ impl Codes {
         &self,
         purpose: Purpose,
         phone_number: PhoneNumber,
+        actor: Option<User>,
         request: CodeRequest,
     ) -> Result<Sent, Error> {
         self.reserve(&phone_number, &request).await?;
-        let found = users::find_by_phone(self.accounts.store.reader(), &phone_number).await?;
-        let person = found.map(|account| account.user);
+        let person = match purpose {
+            // Whoever has the number makes no difference, before somebody shows to hold it.
+            Purpose::ChangePhone => actor,
+            Purpose::VerifyPhone | Purpose::SignIn | Purpose::ResetPassword | Purpose::Register => {
+                let found = users::find_by_phone(self.accounts.store.reader(), &phone_number).await?;
+                found.map(|account| account.user)
+            }
+        };
+        let is_for_number = match purpose {
+            Purpose::VerifyPhone | Purpose::ResetPassword | Purpose::ChangePhone => person.is_some(),
+            Purpose::SignIn => person.is_some() || self.may_sign_up(&phone_number),
+            Purpose::Register => person.is_none(),
+        };
         let now = self.accounts.clock.now();
-        let new_ones = self.options.sign_up.filter(|_| purpose == Purpose::SignIn);
-        let may_be_new = new_ones.is_some_and(|types| types.contains(phone_number.line_type()));
         let challenge = Challenge {
             id: ChallengeId::generate(),
             purpose,
-            is_sent: (person.is_some() || may_be_new) && takes_sms(&phone_number),
+            is_sent: is_for_number && takes_sms(&phone_number),
             phone_number,
             language: language(person.as_ref(), request.language),
             person: person.map(|person| person.id),
@@ -90,6 +89,12 @@ impl Codes {
         self.wake.send(message.id);
         self.note_asked(&challenge);
         Ok(self.sent(&challenge))
+    }
+
+    /// Whether signing in by a code makes an account for a number that nobody has.
+    fn may_sign_up(&self, phone_number: &PhoneNumber) -> bool {
+        let line_types = self.options.sign_up;
+        line_types.is_some_and(|types| types.contains(phone_number.line_type()))
     }
 
     /// Has the code of a challenge sent once more: the same one, since messages may arrive in any order.
@@ -152,17 +157,29 @@ impl Codes {
 }
 
 /// The language that a person wants to be written to in, or else that of the call.
-fn language(person: Option<&User>, of_call: Language) -> Language {
+pub(super) fn language(person: Option<&User>, of_call: Language) -> Language {
     let chosen = person.and_then(|person| person.locale.as_ref());
     chosen
         .and_then(|locale| Language::of_tag(locale.as_str()))
         .unwrap_or(of_call)
 }
 
+/// What is sent for a challenge: its code, or to whoever has the number already that somebody wanted to register with it.
 fn message(challenge: &Challenge, now: Timestamp) -> OutboxMessage {
+    let content = match challenge.person {
+        Some(person) if challenge.purpose == Purpose::Register && takes_sms(&challenge.phone_number) => {
+            Content::Notice(Notice {
+                kind: NoticeKind::AlreadyRegistered,
+                to: challenge.phone_number.clone(),
+                person,
+                language: challenge.language,
+            })
+        }
+        _ => Content::Code(challenge.id),
+    };
     OutboxMessage {
         id: MessageId::generate(now),
-        challenge: challenge.id,
+        content,
         tries: 0,
         due_at: now,
         expires_at: challenge.expires_at,

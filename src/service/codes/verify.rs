@@ -1,10 +1,11 @@
-//! What a code is exchanged for: a verified number, a session, or a new password.
+//! What a code is exchanged for: a verified number, a session, or a new password; and how it is checked for all purposes.
 //!
 //! That a code is tried is counted before it is looked at, and whoever meets a challenge takes it away in the transaction of
 //! what it gives: of many who have the right code at the same time, one gets it.
 
 use super::Codes;
 use super::metrics::Fate;
+use super::register::refuse_number;
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt, EventActor, Field};
 use crate::domain::caller::Caller;
@@ -122,13 +123,16 @@ impl Codes {
                 let newcomer = challenge.person.is_none().then(|| newcomer(&challenge, now));
                 let id = newcomer.as_ref().map(|user| user.id).or(challenge.person);
                 let id = id.ok_or(Error::CodeInvalid)?;
-                let (session, token) = accounts.new_session(id, AuthMethod::SmsCode, offer.client, now)?;
+                let (session, token) =
+                    accounts.new_session(id, vec![AuthMethod::SmsCode], offer.client, now)?;
                 let device = accounts.device(None, remember_device, now)?;
                 let outcome = retry(|| async {
                     let tx = accounts.store.begin().await?;
                     let mut attempt = attempt.clone().as_user(id, session.id);
                     let returned = match &newcomer {
-                        Some(user) => create(&tx, &challenge, user).await?,
+                        Some(user) => create(&tx, &challenge, user, None)
+                            .await
+                            .map(|()| returned_new(user))?,
                         None => accounts.returns(&tx, &challenge, id, reactivate, now).await?,
                     };
                     attempt.fields = returned.fields;
@@ -144,7 +148,7 @@ impl Codes {
                     accounts.changes.commit(tx, &returned.changes).await?;
                     Ok(returned.user)
                 });
-                let outcome = accounts.unless_deactivated(outcome.await, &reservation).await;
+                let outcome = accounts.unless_code_was_right(outcome.await, &reservation).await;
                 let user = accounts.audit.refused(&attempt, outcome).await?;
                 Ok(SignedIn {
                     user,
@@ -159,16 +163,19 @@ impl Codes {
     /// Sets a new password and ends all sessions. Known devices are forgotten with the old password.
     ///
     /// # Errors
-    /// [`Error::CodeInvalid`]; [`Error::AccountDeactivated`], only with the right code; [`Error::TooManyAttempts`];
-    /// [`Error::Overloaded`].
+    /// [`Error::CodeInvalid`]; [`Error::AccountDeactivated`] and [`Error::PhoneChangedRecently`], only with the right code, which
+    /// stays good; [`Error::InvalidInput`] when the password is the number; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
     pub async fn reset_password(&self, reset: Reset) -> Result<User, Error> {
         let Reset { offer, password } = reset;
         self.accounts.hasher.check_room()?;
         let (challenge, reservation, mut attempt) = self
             .check_of_nobody(Purpose::ResetPassword, Action::ResetPassword, &offer)
             .await?;
-        let hash = self.accounts.hasher.hash(password).await;
-        let hash = self.accounts.unless_overloaded(hash, &reservation).await?;
+        let hash = match refuse_number(&password, &challenge.phone_number) {
+            Ok(()) => self.accounts.hasher.hash(password).await,
+            Err(error) => Err(error),
+        };
+        let hash = self.accounts.unless_code_was_right(hash, &reservation).await?;
         self.accounts
             .finish(move |accounts| async move {
                 let now = accounts.clock.now();
@@ -185,6 +192,9 @@ impl Codes {
                         return Err(Error::AccountDeactivated);
                     }
                     take(&tx, &challenge, &account).await?;
+                    if let Some(retry_after) = accounts.held(&account, now) {
+                        return Err(Error::PhoneChangedRecently { retry_after });
+                    }
                     users::update(&tx, id, &change, now).await?;
                     if account.user.phone_verified_at.is_none() {
                         users::verify_phones(&tx, &[id], now).await?;
@@ -202,7 +212,7 @@ impl Codes {
                         ..account.user
                     })
                 });
-                let outcome = accounts.unless_deactivated(outcome.await, &reservation).await;
+                let outcome = accounts.unless_code_was_right(outcome.await, &reservation).await;
                 accounts.audit.refused(&attempt, outcome).await
             })
             .await
@@ -210,7 +220,7 @@ impl Codes {
 
     /// As [`Self::check`], for somebody who has not shown who they are. A refusal is noted in the audit log, of whoever had the
     /// number.
-    async fn check_of_nobody(
+    pub(super) async fn check_of_nobody(
         &self,
         purpose: Purpose,
         action: Action,
@@ -224,7 +234,7 @@ impl Codes {
 
     /// Looks whether a code is right. It counts as an attempt on the challenge, and until it is given back as one from the
     /// address and by the service. If nobody is the subject of what is attempted, whoever had the number is.
-    async fn check(
+    pub(super) async fn check(
         &self,
         purpose: Purpose,
         offer: &Offer,
@@ -261,13 +271,21 @@ impl Codes {
 }
 
 impl Accounts {
-    /// Gives an attempt back if it was refused only because the account is deactivated: the code was right.
-    async fn unless_deactivated<T>(
+    /// Gives an attempt back if it was refused only for another reason than the code, which was right. The challenge has counted
+    /// it all the same.
+    pub(super) async fn unless_code_was_right<T>(
         &self,
         outcome: Result<T, Error>,
         reserved: &Reservation,
     ) -> Result<T, Error> {
-        if let Err(Error::AccountDeactivated) = outcome {
+        if let Err(
+            Error::AccountDeactivated
+            | Error::PhoneChangedRecently { .. }
+            | Error::PhoneNumberTaken
+            | Error::InvalidInput(_)
+            | Error::Overloaded { .. },
+        ) = outcome
+        {
             self.throttle.give_back(reserved).await;
         }
         outcome
@@ -350,22 +368,31 @@ async fn take(tx: &Transaction, challenge: &Challenge, account: &Account) -> Res
     }
 }
 
-/// Meets a challenge by which somebody signs in who is new.
-async fn create(tx: &Transaction, challenge: &Challenge, user: &User) -> Result<Returned, Error> {
+/// Meets a challenge by which somebody gets an account.
+pub(super) async fn create(
+    tx: &Transaction,
+    challenge: &Challenge,
+    user: &User,
+    password_hash: Option<&str>,
+) -> Result<(), Error> {
     if !challenges::take(tx, challenge.id).await? {
         return Err(Error::CodeInvalid);
     }
-    match users::insert(tx, user, None).await {
+    match users::insert(tx, user, password_hash).await {
         // Somebody has registered it meanwhile. The code was for nobody, and is not theirs.
-        Err(StoreError::PhoneNumberTaken) => return Err(Error::CodeInvalid),
-        inserted => inserted?,
+        Err(StoreError::PhoneNumberTaken) => Err(Error::CodeInvalid),
+        inserted => Ok(inserted?),
     }
-    Ok(Returned {
+}
+
+/// Somebody who is new.
+fn returned_new(user: &User) -> Returned {
+    Returned {
         user: user.clone(),
         fields: vec![Field::PhoneNumber],
         ended_sessions: 0,
         changes: Vec::new(),
-    })
+    }
 }
 
 /// Somebody who has shown that they hold a number that nobody has.

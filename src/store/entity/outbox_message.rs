@@ -8,8 +8,14 @@ use sea_orm::entity::prelude::*;
 pub(crate) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
-    /// The challenge whose code is to be sent.
-    pub challenge_id: Uuid,
+    /// The name of a `Template`.
+    pub template: String,
+    /// The challenge whose code is to be sent, if it is a code; a notice has what follows instead.
+    pub challenge_id: Option<Uuid>,
+    pub phone_number: Option<String>,
+    /// The person who is told.
+    pub user_id: Option<Uuid>,
+    pub language: Option<String>,
     /// How often it was begun to be sent.
     pub tries: i32,
     /// When to send it. Whoever sends it moves this on, so that nobody else does until then.

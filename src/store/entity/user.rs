@@ -25,6 +25,7 @@ pub(crate) struct Model {
     pub updated_at: DateTimeUtc,
     pub last_login_at: Option<DateTimeUtc>,
     pub deactivated_by_admin: bool,
+    pub phone_changed_at: Option<DateTimeUtc>,
     #[sea_orm(has_many)]
     pub sessions: HasMany<super::session::Entity>,
 }
@@ -48,6 +49,7 @@ impl Model {
             updated_at: columns.take()?,
             last_login_at: columns.take()?,
             deactivated_by_admin: columns.take()?,
+            phone_changed_at: columns.take()?,
         })
     }
 }

@@ -170,7 +170,7 @@ async fn guesses_at_the_same_time_are_all_counted() {
 
 #[tokio::test]
 async fn a_code_is_no_good_when_the_person_has_another_number_or_is_gone() {
-    let server = start_with_codes(&[]).await;
+    let server = start_with_codes(&["--unverified-phone-change"]).await;
     let mut client = codes(&server).await;
     let moved = server.person().await;
     let gone = server.person().await;

@@ -50,7 +50,7 @@ async fn delivered(server: &TestServer) -> usize {
     outcomes.len()
 }
 
-fn again(challenge_id: &str) -> v1::SendCodeRequest {
+pub(super) fn again(challenge_id: &str) -> v1::SendCodeRequest {
     v1::SendCodeRequest {
         challenge_id: challenge_id.to_owned(),
         ..v1::SendCodeRequest::default()
@@ -301,7 +301,7 @@ async fn the_outbox_outlives_the_process() {
             due_at.into(),
             expires_at.into(),
         ];
-        let insert = "INSERT INTO outbox_messages (id, challenge_id, tries, due_at, expires_at) VALUES (?, ?, ?, ?, ?)";
+        let insert = "INSERT INTO outbox_messages (id, template, challenge_id, tries, due_at, expires_at) VALUES (?, 'code', ?, ?, ?, ?)";
         database.execute_with(insert, values).await;
     }
     let flags = flags_of_codes(&[]);

@@ -78,6 +78,8 @@ pub(crate) fn code_of(
         v1::CodePurpose::VerifyPhone => "verify_phone",
         v1::CodePurpose::SignIn => "sign_in",
         v1::CodePurpose::ResetPassword => "reset_password",
+        v1::CodePurpose::ChangePhone => "change_phone",
+        v1::CodePurpose::Register => "register",
         v1::CodePurpose::Unspecified => unreachable!("there is no such code"),
     };
     mac.update(b"phone-identity one-time code\0");

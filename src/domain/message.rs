@@ -1,0 +1,80 @@
+//! Messages to people: codes, and notices of what has happened.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+use super::code::ChallengeId;
+use super::phone::PhoneNumber;
+use super::user::UserId;
+use crate::clock::{self, Timestamp};
+use crate::i18n::Language;
+
+/// A message's id, a UUIDv7. A provider may use it to tell a message that is sent twice.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MessageId(pub Uuid);
+
+impl MessageId {
+    /// A new id.
+    #[must_use]
+    pub fn generate(now: Timestamp) -> Self {
+        Self(clock::new_id(now))
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a message says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Content {
+    /// The code of a challenge, which says where it goes.
+    Code(ChallengeId),
+    /// That something has happened.
+    Notice(Notice),
+}
+
+/// A message without a code.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Notice {
+    /// What of.
+    pub kind: NoticeKind,
+    /// Where it goes.
+    pub to: PhoneNumber,
+    /// The person who is told.
+    pub person: UserId,
+    /// The language of the message.
+    pub language: Language,
+}
+
+/// What people are told of. The names are stored, so they never change.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NoticeKind {
+    /// Somebody wanted to register with a number that has an account.
+    AlreadyRegistered,
+    /// The account has another number now. It goes to the old one.
+    PhoneChanged,
+}
+
+impl NoticeKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::AlreadyRegistered, Self::PhoneChanged];
+
+    /// The name, of at most 24 characters. `code` is none.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AlreadyRegistered => "already_registered",
+            Self::PhoneChanged => "phone_changed",
+        }
+    }
+
+    /// Takes a name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}

@@ -1,0 +1,125 @@
+//! Changing the phone number of an account to one that the person shows to hold.
+
+use std::time::Duration;
+
+use super::Codes;
+use super::send::language;
+use super::verify::Offer;
+use crate::clock::Timestamp;
+use crate::domain::audit::{Action, Field};
+use crate::domain::code::{Challenge, Purpose};
+use crate::domain::message::{Content, MessageId, Notice, NoticeKind};
+use crate::domain::password::Password;
+use crate::domain::user::User;
+use crate::error::Error;
+use crate::i18n::Language;
+use crate::service::retry::retry;
+use crate::service::sessions::Actor;
+use crate::sms::takes_sms;
+use crate::store::outbox::OutboxMessage;
+use crate::store::users::Change;
+use crate::store::{audit, challenges, outbox, users};
+
+/// How long it is tried to tell the old number that it was changed.
+const NOTICE_LIFETIME: Duration = Duration::from_mins(30);
+
+/// Changing a number by a code.
+#[derive(Debug)]
+pub struct PhoneChange {
+    /// The code that the new number got.
+    pub offer: Offer,
+    /// The password, unless the person has signed in lately.
+    pub current_password: Option<Password>,
+    /// The language in which the old number is told, if the person has not chosen one.
+    pub language: Language,
+}
+
+impl Codes {
+    /// Gives the actor's person the number that the code was sent to; it is verified by that. The old number is told. If the
+    /// person has that number already, it is verified, and nothing else.
+    ///
+    /// # Errors
+    /// [`Error::CurrentPasswordWrong`]; [`Error::ReauthenticationRequired`]; [`Error::CodeInvalid`];
+    /// [`Error::PhoneNumberTaken`], only with the right code, which stays good; [`Error::SessionInvalid`] when the session ended
+    /// meanwhile; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
+    pub async fn change_phone(&self, actor: Actor, change: PhoneChange) -> Result<User, Error> {
+        let PhoneChange {
+            offer,
+            current_password,
+            language: of_call,
+        } = change;
+        let mut attempt = actor.attempt(Action::ChangePhone);
+        attempt.fields = vec![Field::PhoneNumber];
+        let proof = self.accounts.prove(&actor, current_password, &attempt).await?;
+        let checked = self.check(Purpose::ChangePhone, &offer, &mut attempt).await;
+        let checked = checked.and_then(|(challenge, reservation)| {
+            let is_theirs = challenge.person == Some(actor.user.id);
+            is_theirs
+                .then_some((challenge, reservation))
+                .ok_or(Error::CodeInvalid)
+        });
+        let (challenge, reservation) = self.accounts.audit.refused(&attempt, checked).await?;
+        let wake = self.wake.clone();
+        self.accounts
+            .finish(move |accounts| async move {
+                let now = accounts.clock.now();
+                let change = Change {
+                    phone_number: Some(challenge.phone_number.clone()),
+                    ..Change::default()
+                };
+                let outcome = retry(|| async {
+                    let tx = accounts.store.begin().await?;
+                    let user = accounts.lock_proved_actor(&tx, &actor, &proof).await?.user;
+                    if !challenges::take(&tx, challenge.id).await? {
+                        return Err(Error::CodeInvalid);
+                    }
+                    let is_new = user.phone_number != challenge.phone_number;
+                    if is_new {
+                        users::update(&tx, user.id, &change, now).await?;
+                    }
+                    users::verify_phones(&tx, &[user.id], now).await?;
+                    let notice =
+                        Some(notice(&user, of_call, now)).filter(|_| is_new && takes_sms(&user.phone_number));
+                    if let Some(notice) = &notice {
+                        outbox::insert_with_commit(&tx, notice).await?;
+                    }
+                    audit::insert(&tx, &attempt.done(now)).await?;
+                    accounts.throttle.give_back_in(&tx, &reservation).await?;
+                    accounts.commit_change_of(tx, user.id).await?;
+                    Ok((with_number(user, &challenge, now), notice))
+                });
+                let outcome = accounts.unless_code_was_right(outcome.await, &reservation).await;
+                let (user, notice) = accounts.audit.refused(&attempt, outcome).await?;
+                if let Some(notice) = notice {
+                    wake.send(notice.id);
+                }
+                Ok(user)
+            })
+            .await
+    }
+}
+
+fn with_number(user: User, challenge: &Challenge, now: Timestamp) -> User {
+    User {
+        phone_number: challenge.phone_number.clone(),
+        phone_verified_at: Some(now),
+        updated_at: now,
+        ..user
+    }
+}
+
+/// What tells the number that somebody has now that they will not have it any more.
+fn notice(user: &User, of_call: Language, now: Timestamp) -> OutboxMessage {
+    OutboxMessage {
+        id: MessageId::generate(now),
+        content: Content::Notice(Notice {
+            kind: NoticeKind::PhoneChanged,
+            to: user.phone_number.clone(),
+            person: user.id,
+            language: language(Some(user), of_call),
+        }),
+        tries: 0,
+        due_at: now,
+        expires_at: now + NOTICE_LIFETIME,
+    }
+}

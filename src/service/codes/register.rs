@@ -1,0 +1,87 @@
+//! Registering where numbers are verified first. Until the code is there, nothing is stored of whoever wants to: the password
+//! comes with the code.
+
+use super::Codes;
+use super::verify::{Offer, create};
+use crate::domain::audit::Action;
+use crate::domain::code::Purpose;
+use crate::domain::password::Password;
+use crate::domain::phone::PhoneNumber;
+use crate::domain::session::AuthMethod;
+use crate::domain::user::User;
+use crate::error::{Error, Problem, Violation};
+use crate::service::accounts::{SignedIn, new_user};
+use crate::service::retry::retry;
+use crate::store::{audit, sessions};
+
+/// Registering by a code.
+#[derive(Debug)]
+pub struct CodeRegistration {
+    /// The code.
+    pub offer: Offer,
+    /// The password, fit to be chosen.
+    pub password: Password,
+    /// Whether to give the device a token.
+    pub remember_device: bool,
+}
+
+impl Codes {
+    /// Creates a person who has shown that they hold a number that nobody has, and signs them in.
+    ///
+    /// # Errors
+    /// [`Error::CodeInvalid`], also when somebody has taken the number meanwhile; [`Error::InvalidInput`] when the password is
+    /// the number; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
+    pub async fn register(&self, registration: CodeRegistration) -> Result<SignedIn, Error> {
+        let CodeRegistration {
+            offer,
+            password,
+            remember_device,
+        } = registration;
+        self.accounts.hasher.check_room()?;
+        let (challenge, reservation, attempt) = self
+            .check_of_nobody(Purpose::Register, Action::Register, &offer)
+            .await?;
+        let hash = match refuse_number(&password, &challenge.phone_number) {
+            Ok(()) => self.accounts.hasher.hash(password).await,
+            Err(error) => Err(error),
+        };
+        let hash = self.accounts.unless_code_was_right(hash, &reservation).await?;
+        self.accounts
+            .finish(move |accounts| async move {
+                let now = accounts.clock.now();
+                let user = User {
+                    phone_verified_at: Some(now),
+                    last_login_at: Some(now),
+                    ..new_user(challenge.phone_number.clone(), now)
+                };
+                let methods = vec![AuthMethod::Password, AuthMethod::SmsCode];
+                let (session, token) = accounts.new_session(user.id, methods, offer.client, now)?;
+                let device = accounts.device(None, remember_device, now)?;
+                let event = attempt.clone().as_user(user.id, session.id).done(now);
+                let outcome = retry(|| async {
+                    let tx = accounts.store.begin().await?;
+                    create(&tx, &challenge, &user, Some(&hash)).await?;
+                    sessions::insert(&tx, &session, &token.hash()).await?;
+                    accounts.remember(&tx, &device, user.id, 0, now).await?;
+                    audit::insert(&tx, &event).await?;
+                    accounts.throttle.give_back_in(&tx, &reservation).await?;
+                    Ok(tx.commit().await?)
+                });
+                accounts.audit.refused(&attempt, outcome.await).await?;
+                Ok(SignedIn {
+                    user,
+                    session,
+                    token,
+                    device_token: device.into_token(),
+                })
+            })
+            .await
+    }
+}
+
+/// A new password must not be the number, which is not known before the challenge is.
+pub(super) fn refuse_number(password: &Password, phone_number: &PhoneNumber) -> Result<(), Error> {
+    password
+        .refuse_phones(&[phone_number])
+        .map_err(|problem| Error::InvalidInput(vec![Violation::new("new_password", Problem::from(problem))]))
+}

@@ -1,0 +1,377 @@
+//! CHANGE_PHONE: a number that a person shows to hold, the notice to the one before, and what is held back afterwards.
+
+use std::time::Duration;
+
+use phone_identity::proto::v1;
+use phone_identity::proto::v1::CodePurpose;
+use tonic::Code;
+
+use super::providers::{SECRET, TAKEN, secret, start, webhook};
+use super::sending::left;
+use super::{Challenge, NEW_PASSWORD, verify};
+use crate::support::codes::{codes, offered, start_with_codes, wanted};
+use crate::support::refusal::{assert_refused, assert_violations, refusal};
+use crate::support::stub::Stub;
+use crate::support::{PASSWORD, Person, TestServer, credentials, next_phone_number, validation};
+
+const START: i64 = 1_767_225_600;
+
+fn time(seconds: i64) -> Option<prost_types::Timestamp> {
+    Some(prost_types::Timestamp { seconds, nanos: 0 })
+}
+
+/// Gives a person another number, shortly after they have signed in.
+async fn change(server: &TestServer, person: &Person, phone_number: &str) -> v1::User {
+    let mut client = codes(server).await;
+    let challenge = Challenge::of_new_number(&mut client, person, phone_number).await;
+    let changed = client.verify_code(person.asks(challenge.met())).await.unwrap();
+    changed.into_inner().user.unwrap()
+}
+
+/// Whose session it is, as backends see it.
+async fn seen(server: &TestServer, token: &str) -> v1::User {
+    let validated = server.client().await.validate_session(validation(token)).await;
+    validated.unwrap().into_inner().user.unwrap()
+}
+
+#[tokio::test]
+async fn a_code_to_the_new_number_changes_it_and_the_old_one_is_told() {
+    let stub = Stub::start(TAKEN).await;
+    let key = secret(SECRET);
+    let server = start("webhook", &[webhook(&stub.url(), &key)]).await;
+    let person = server.person().await;
+    let other = person.sign_in_again(&server).await;
+    let new = next_phone_number();
+    server.clock.advance(Duration::from_secs(5));
+    let mut client = codes(&server).await;
+    let challenge = Challenge::of_new_number(&mut client, &person, &new).await;
+    left(&server, 0).await;
+    let response = client.verify_code(person.asks(challenge.met())).await.unwrap();
+    let response = response.into_inner();
+    assert_eq!((response.session, response.session_token.as_str()), (None, ""));
+    let user = response.user.unwrap();
+    assert_eq!(user.user_id, person.user.user_id);
+    assert_eq!(user.phone_number, new);
+    assert_eq!(
+        (user.phone_verified_at, user.updated_at),
+        (time(START + 5), time(START + 5))
+    );
+    // At once, on the sessions that are in memory, too, which go on.
+    for token in [&person.token, &other.token] {
+        assert_eq!(seen(&server, token).await, user);
+    }
+    let mut passwords = server.client().await;
+    let old = passwords
+        .authenticate(credentials(&person.phone_number, PASSWORD))
+        .await;
+    assert_refused(old, Code::Unauthenticated, "INVALID_CREDENTIALS");
+    passwords.authenticate(credentials(&new, PASSWORD)).await.unwrap();
+
+    left(&server, 0).await;
+    let requests = stub.requests();
+    let [code, notice] = requests.as_slice() else {
+        panic!("{requests:?}")
+    };
+    let says = |request: &str, to: &str, text: &str| {
+        request.ends_with(&format!("\"to\":\"{to}\",\"text\":\"{text}\"}}"))
+    };
+    let text = format!(
+        "{} is the code to use this number from now on. Do not tell it to anybody.",
+        challenge.code
+    );
+    assert!(says(code, &new, &text), "{code}");
+    let text =
+        "Your account has another phone number now. If it was not you who changed it, contact support.";
+    assert!(says(notice, &person.phone_number, text), "{notice}");
+    let sql = "SELECT action, outcome, fields FROM audit_events \
+               WHERE subject_id IS NOT NULL AND action IN ('change_phone', 'deliver_notice') ORDER BY action";
+    let events = server.database.rows(sql).await;
+    let events: Vec<(String, String, Option<String>)> = events
+        .iter()
+        .map(|row| {
+            (
+                row.try_get("", "action").unwrap(),
+                row.try_get("", "outcome").unwrap(),
+                row.try_get("", "fields").unwrap(),
+            )
+        })
+        .collect();
+    let fields = Some("phone_number".to_owned());
+    assert_eq!(
+        events,
+        [
+            ("change_phone".to_owned(), "done".to_owned(), fields),
+            ("deliver_notice".to_owned(), "done".to_owned(), None)
+        ]
+    );
+}
+
+/// The old number is told in the language of the person, and else in that of the call.
+#[tokio::test]
+async fn the_notice_is_in_the_language_of_the_person() {
+    let stub = Stub::start(TAKEN).await;
+    let key = secret(SECRET);
+    let server = start("webhook", &[webhook(&stub.url(), &key)]).await;
+    let (chosen, not) = (server.person().await, server.person().await);
+    let update = v1::UpdateProfileRequest {
+        locale: Some("uz".to_owned()),
+        ..v1::UpdateProfileRequest::default()
+    };
+    server
+        .client()
+        .await
+        .update_profile(chosen.asks(update))
+        .await
+        .unwrap();
+    let mut client = codes(&server).await;
+    for (person, expected) in [
+        (&chosen, "Hisobingizning telefon raqami"),
+        (&not, "Hesabınızın numarası"),
+    ] {
+        let challenge = Challenge::of_new_number(&mut client, person, &next_phone_number()).await;
+        let mut request = person.asks(challenge.met());
+        request
+            .metadata_mut()
+            .insert("accept-language", "tr".parse().unwrap());
+        client.verify_code(request).await.unwrap();
+        left(&server, 0).await;
+        let last = stub.requests().pop().unwrap();
+        assert!(
+            last.contains(expected) && last.contains(&person.phone_number),
+            "{last}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_change_takes_the_password_unless_the_sign_in_is_fresh() {
+    let server = start_with_codes(&[]).await;
+    let mut client = codes(&server).await;
+    let person = server.person().await;
+    server.clock.advance(Duration::from_mins(6));
+    let new = next_phone_number();
+    let challenge = Challenge::of_new_number(&mut client, &person, &new).await;
+    let refused = client.verify_code(person.asks(challenge.met())).await;
+    assert_refused(refused, Code::FailedPrecondition, "REAUTHENTICATION_REQUIRED");
+    let mut request = challenge.met();
+    request.current_password = Some("not the password at all".to_owned());
+    let refused = client.verify_code(person.asks(request.clone())).await;
+    assert_refused(refused, Code::PermissionDenied, "CURRENT_PASSWORD_WRONG");
+    assert_eq!(
+        seen(&server, &person.token).await.phone_number,
+        person.phone_number
+    );
+    // The code is still good: it was not looked at.
+    request.current_password = Some(PASSWORD.to_owned());
+    client.verify_code(person.asks(request)).await.unwrap();
+    assert_eq!(seen(&server, &person.token).await.phone_number, new);
+}
+
+#[tokio::test]
+async fn a_code_for_a_new_number_is_for_one_person_and_one_number() {
+    let server = start_with_codes(&[]).await;
+    let mut client = codes(&server).await;
+    let (person, other) = (server.person().await, server.person().await);
+    let challenge = Challenge::of_new_number(&mut client, &person, &next_phone_number()).await;
+    let refused = client.verify_code(other.asks(challenge.met())).await;
+    assert_refused(refused, Code::InvalidArgument, "CODE_INVALID");
+    let refused = client.verify_code(challenge.met()).await;
+    assert_refused(refused, Code::Unauthenticated, "SESSION_INVALID");
+    let as_other = offered(&challenge.id, CodePurpose::VerifyPhone, &challenge.code);
+    let refused = client.verify_code(person.asks(as_other)).await;
+    assert_refused(refused, Code::InvalidArgument, "CODE_INVALID");
+    let another_number = Challenge::of_new_number(&mut client, &person, &next_phone_number()).await;
+    let swapped = offered(&challenge.id, CodePurpose::ChangePhone, &another_number.code);
+    let refused = client.verify_code(person.asks(swapped)).await;
+    assert_refused(refused, Code::InvalidArgument, "CODE_INVALID");
+    assert_eq!(
+        seen(&server, &person.token).await.phone_number,
+        person.phone_number
+    );
+}
+
+/// Asking for a code does not tell whether somebody has the number; showing to hold it does.
+#[tokio::test]
+async fn a_number_that_somebody_has_is_told_only_to_who_holds_it() {
+    let server = start_with_codes(&[]).await;
+    let mut client = codes(&server).await;
+    let (person, owner) = (server.person().await, server.person().await);
+    let challenge = Challenge::of_new_number(&mut client, &person, &owner.phone_number).await;
+    let refused = client.verify_code(person.asks(challenge.with("000000"))).await;
+    assert_refused(refused, Code::InvalidArgument, "CODE_INVALID");
+    let refused = client.verify_code(person.asks(challenge.met())).await;
+    assert_refused(refused, Code::AlreadyExists, "PHONE_NUMBER_TAKEN");
+    assert_eq!(
+        seen(&server, &person.token).await.phone_number,
+        person.phone_number
+    );
+    // When it is free again, the same code gives it.
+    let gone = owner.asks(v1::DeleteProfileRequest::default());
+    server.client().await.delete_profile(gone).await.unwrap();
+    client.verify_code(person.asks(challenge.met())).await.unwrap();
+    assert_eq!(
+        seen(&server, &person.token).await.phone_number,
+        owner.phone_number
+    );
+}
+
+#[tokio::test]
+async fn the_own_number_is_verified_and_nobody_is_told() {
+    let server = start_with_codes(&[]).await;
+    let person = server.person().await;
+    let user = change(&server, &person, &person.phone_number).await;
+    assert_eq!(
+        (user.phone_number, user.phone_verified_at),
+        (person.phone_number.clone(), time(START))
+    );
+    assert_eq!(server.database.count("outbox_messages").await, 0);
+    let held = "SELECT 1 FROM users WHERE id = ? AND phone_changed_at IS NOT NULL";
+    assert!(!server.database.knows(held, &person).await);
+}
+
+#[tokio::test]
+async fn a_number_that_was_changed_lately_resets_no_password() {
+    let server = start_with_codes(&["--phone-change-hold=2h"]).await;
+    let mut client = codes(&server).await;
+    let mut person = server.person().await;
+    person.phone_number = change(&server, &person, &next_phone_number()).await.phone_number;
+    server.clock.advance(Duration::from_hours(1));
+    let challenge = Challenge::of(&mut client, CodePurpose::ResetPassword, &person).await;
+    let refused = client.verify_code(challenge.with("000000")).await;
+    assert_refused(refused, Code::InvalidArgument, "CODE_INVALID");
+    let refused = refusal(&client.verify_code(challenge.met()).await.unwrap_err());
+    assert_eq!(
+        (refused.code, refused.reason.as_str(), refused.retry_after),
+        (
+            Code::FailedPrecondition,
+            "PHONE_CHANGED_RECENTLY",
+            Some(Duration::from_hours(1))
+        )
+    );
+    // Nor by signing in with a code, which would do the same.
+    let sign_in = Challenge::of(&mut client, CodePurpose::SignIn, &person).await;
+    let signed_in = client.verify_code(sign_in.met()).await.unwrap().into_inner();
+    let update = v1::UpdateProfileRequest {
+        new_password: Some(NEW_PASSWORD.to_owned()),
+        ..v1::UpdateProfileRequest::default()
+    };
+    let by_code = crate::support::with_bearer(&signed_in.session_token, update.clone());
+    let refused = server.client().await.update_profile(by_code).await;
+    assert_refused(refused, Code::FailedPrecondition, "REAUTHENTICATION_REQUIRED");
+    // Who knows the password has shown more than that.
+    let by_password = person.sign_in_again(&server).await;
+    server
+        .client()
+        .await
+        .update_profile(by_password.asks(update))
+        .await
+        .unwrap();
+
+    server.clock.advance(Duration::from_hours(1));
+    let challenge = Challenge::of(&mut client, CodePurpose::ResetPassword, &person).await;
+    client.verify_code(challenge.met()).await.unwrap();
+}
+
+/// A number that is changed without a code is held back as well.
+#[tokio::test]
+async fn where_it_is_allowed_a_number_is_taken_without_a_code() {
+    let server = start_with_codes(&["--unverified-phone-change"]).await;
+    let mut person = server.person().await;
+    let update = v1::UpdateProfileRequest {
+        new_phone_number: Some(next_phone_number()),
+        ..v1::UpdateProfileRequest::default()
+    };
+    let updated = server
+        .client()
+        .await
+        .update_profile(person.asks(update))
+        .await
+        .unwrap();
+    let user = updated.into_inner().user.unwrap();
+    assert_eq!(user.phone_verified_at, None);
+    person.phone_number = user.phone_number;
+    let mut client = codes(&server).await;
+    let challenge = Challenge::of(&mut client, CodePurpose::ResetPassword, &person).await;
+    let refused = client.verify_code(challenge.met()).await;
+    assert_refused(refused, Code::FailedPrecondition, "PHONE_CHANGED_RECENTLY");
+}
+
+#[tokio::test]
+async fn where_codes_are_sent_a_new_number_takes_one() {
+    let server = start_with_codes(&[]).await;
+    let person = server.person().await;
+    let mut profiles = server.client().await;
+    let mut update = v1::UpdateProfileRequest {
+        new_phone_number: Some(next_phone_number()),
+        locale: Some("uz".to_owned()),
+        ..v1::UpdateProfileRequest::default()
+    };
+    let refused = profiles.update_profile(person.asks(update.clone())).await;
+    assert_refused(refused, Code::FailedPrecondition, "VERIFICATION_REQUIRED");
+    let user = seen(&server, &person.token).await;
+    assert_eq!(
+        (user.phone_number, user.locale),
+        (person.phone_number.clone(), None)
+    );
+    // The number that they have is none that is new.
+    update.new_phone_number = Some(person.phone_number.clone());
+    profiles.update_profile(person.asks(update)).await.unwrap();
+    assert_eq!(seen(&server, &person.token).await.locale.as_deref(), Some("uz"));
+}
+
+#[tokio::test]
+async fn fields_of_other_purposes_are_refused() {
+    let server = start_with_codes(&[]).await;
+    let mut client = codes(&server).await;
+    let person = server.person().await;
+    let mut request = offered("x", CodePurpose::ChangePhone, "123456");
+    request.new_password = NEW_PASSWORD.to_owned();
+    request.remember_device = true;
+    request.current_password = Some(String::new());
+    assert_violations(
+        client.verify_code(person.asks(request)).await,
+        &[
+            ("new_password", "NOT_OF_PURPOSE"),
+            ("remember_device", "NOT_OF_PURPOSE"),
+            ("current_password", "REQUIRED"),
+        ],
+    );
+    let mut request = offered("x", CodePurpose::SignIn, "123456");
+    request.current_password = Some(PASSWORD.to_owned());
+    assert_violations(
+        client.verify_code(request).await,
+        &[("current_password", "NOT_OF_PURPOSE")],
+    );
+    // A number that nobody may have is none that somebody gets.
+    let landline = person.asks(wanted(CodePurpose::ChangePhone, "+443001234567"));
+    assert_violations(
+        client.send_code(landline).await,
+        &[("phone_number", "PHONE_NUMBER_LINE_TYPE_NOT_ALLOWED")],
+    );
+    let nobodys = client
+        .send_code(wanted(CodePurpose::ChangePhone, &next_phone_number()))
+        .await;
+    assert_refused(nobodys, Code::Unauthenticated, "SESSION_INVALID");
+}
+
+/// Of many who have the code at the same time, one changes the number.
+#[tokio::test]
+async fn of_many_changes_one_is_done() {
+    let server = start_with_codes(&["--code-attempts=64"]).await;
+    let mut client = codes(&server).await;
+    let person = server.person().await;
+    verify(&server, &mut client, &person).await;
+    let challenge = Challenge::of_new_number(&mut client, &person, &next_phone_number()).await;
+    let calls = (0..32).map(|_| {
+        let (mut client, request) = (client.clone(), person.asks(challenge.met()));
+        tokio::spawn(async move { client.verify_code(request).await })
+    });
+    let mut changed = 0;
+    for call in calls.collect::<Vec<_>>() {
+        match call.await.unwrap() {
+            Ok(_) => changed += 1,
+            refused => assert_refused(refused, Code::InvalidArgument, "CODE_INVALID"),
+        }
+    }
+    assert_eq!(changed, 1);
+}
