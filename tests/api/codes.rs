@@ -1,9 +1,10 @@
 //! PhoneVerification: one-time codes by SMS. `sending` is about SendCode and what is sent, `providers` about who sends it,
-//! `exchange` about what a code gives, `changing` about a number that it changes, `registering` about accounts that need one, and
+//! `exchange` about what a code gives, `histories` about what may happen in any order, `changing` about a number that it changes, `registering` about accounts that need one, and
 //! `refused` about codes that give nothing.
 
 mod changing;
 mod exchange;
+mod histories;
 mod providers;
 mod refused;
 mod registering;
