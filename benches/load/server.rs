@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use phone_identity::proto::v1::phone_identity_client::PhoneIdentityClient;
+use phone_identity::proto::v1::phone_verification_client::PhoneVerificationClient;
 use rustix::process::{Pid, Signal, kill_process};
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
@@ -128,6 +129,11 @@ impl Server {
     /// The generated client, for calls that are not measured.
     pub(crate) async fn client(&self) -> PhoneIdentityClient<Channel> {
         PhoneIdentityClient::new(self.endpoint().connect().await.unwrap())
+    }
+
+    /// The same for codes.
+    pub(crate) async fn codes(&self) -> PhoneVerificationClient<Channel> {
+        PhoneVerificationClient::new(self.endpoint().connect().await.unwrap())
     }
 
     fn endpoint(&self) -> Endpoint {

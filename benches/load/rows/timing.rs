@@ -1,5 +1,7 @@
 //! Whether the time of an answer tells which numbers somebody has: the kinds of failed sign-ins, in turns, compared by
-//! Welch's t. Not of `make bench`, since it takes minutes: `make bench-timing`.
+//! Welch's t; and those of codes. Not of `make bench`, since it takes minutes: `make bench-timing`.
+
+mod codes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,6 +42,12 @@ const REFUSED: [&str; 3] = [
 /// The kinds of numbers.
 const KINDS: [&str; 4] = ["unknown", "wrong password", "deactivated", "older parameters"];
 
+/// Makes calls, of which some are about numbers that somebody has, and others are not.
+trait Caller: Send + 'static {
+    /// Makes a call about a number of a kind, and says so if it was not answered as it should be.
+    fn call(&mut self, kind: usize, round: usize) -> impl Future<Output = Result<(), String>> + Send;
+}
+
 /// Which kinds of numbers are tried, how many numbers of each, and what comes of it.
 #[derive(Clone, Copy)]
 struct Kinds {
@@ -48,17 +56,32 @@ struct Kinds {
     expected: Code,
 }
 
-/// A guess at one of so many numbers of a kind.
-fn guess(kind: usize, number: usize, numbers: usize) -> AuthenticateRequest {
-    let number = number % numbers;
-    let phone_number = match kind {
+/// Guesses at passwords.
+struct Guesses {
+    client: PhoneIdentityClient<Channel>,
+    kinds: Kinds,
+}
+
+impl Caller for Guesses {
+    async fn call(&mut self, kind: usize, round: usize) -> Result<(), String> {
+        let kind = self.kinds.kinds[kind];
+        let request = AuthenticateRequest {
+            phone_number: number_of(kind, round % self.kinds.numbers, self.kinds.numbers),
+            password: "not the password".to_owned(),
+            ..AuthenticateRequest::default()
+        };
+        match self.client.authenticate(request).await {
+            Err(status) if status.code() == self.kinds.expected => Ok(()),
+            other => Err(format!("{}: {other:?}", KINDS[kind])),
+        }
+    }
+}
+
+/// A number that nobody has, or one of somebody of a kind.
+fn number_of(kind: usize, number: usize, numbers: usize) -> String {
+    match kind {
         0 => format!("+99893{}", 4_200_000 + number),
         _ => seed::phone_number((kind - 1) * numbers + number),
-    };
-    AuthenticateRequest {
-        phone_number,
-        password: "not the password".to_owned(),
-        ..AuthenticateRequest::default()
     }
 }
 
@@ -80,16 +103,9 @@ pub(crate) fn timing(bench: &mut Bench) -> Result<(), String> {
         numbers: NUMBERS,
         expected: Code::Unauthenticated,
     };
-    let failed = measure(bench, &server, calls, failed)?;
+    let failed = guesses(bench, &server, calls, failed)?;
     drop(server);
-    for (one, other) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {
-        add(
-            bench,
-            "",
-            (KINDS[one], &failed[one]),
-            (KINDS[other], &failed[other]),
-        );
-    }
+    add_all(bench, "", KINDS, &failed);
 
     report::say("timing: refusals of those who have to wait");
     let database = seed::scratch(bench);
@@ -109,10 +125,10 @@ pub(crate) fn timing(bench: &mut Bench) -> Result<(), String> {
         expected: Code::Unauthenticated,
         ..refused
     };
-    measure(bench, &server, seed::PEOPLE, failed)?;
+    guesses(bench, &server, seed::PEOPLE, failed)?;
     // The first refusal of each asks the database, those within a second do not.
-    let asked = measure(bench, &server, seed::PEOPLE, refused)?;
-    let refused = measure(
+    let asked = guesses(bench, &server, seed::PEOPLE, refused)?;
+    let refused = guesses(
         bench,
         &server,
         calls,
@@ -124,7 +140,30 @@ pub(crate) fn timing(bench: &mut Bench) -> Result<(), String> {
     for (what, times) in [(" (first refusal)", &asked), (" (refusal)", &refused)] {
         add(bench, what, (KINDS[0], &times[0]), (KINDS[1], &times[1]));
     }
-    Ok(())
+    drop(server);
+    codes::timing(bench, calls)
+}
+
+/// Guesses at passwords in turns, and how long each took, by kind.
+fn guesses(bench: &Bench, server: &Server, calls: usize, kinds: Kinds) -> Result<Vec<Vec<f64>>, String> {
+    measure(bench, calls, kinds.kinds.len(), async || Guesses {
+        client: server.client().await,
+        kinds,
+    })
+}
+
+/// Compares each kind with each other one.
+fn add_all<const N: usize>(bench: &mut Bench, what: &str, kinds: [&str; N], times: &[Vec<f64>]) {
+    for one in 0..N {
+        for other in one + 1..N {
+            add(
+                bench,
+                what,
+                (kinds[one], &times[one]),
+                (kinds[other], &times[other]),
+            );
+        }
+    }
 }
 
 fn add(bench: &mut Bench, what: &str, one: (&str, &[f64]), other: (&str, &[f64])) {
@@ -149,17 +188,20 @@ fn add(bench: &mut Bench, what: &str, one: (&str, &[f64]), other: (&str, &[f64])
     });
 }
 
-/// Calls of these kinds in turns, as many of each, and how long each took, by kind.
-fn measure(bench: &Bench, server: &Server, calls: usize, kinds: Kinds) -> Result<Vec<Vec<f64>>, String> {
+/// Calls of so many kinds in turns, as many of each, and how long each took, by kind.
+fn measure<C: Caller>(
+    bench: &Bench,
+    calls: usize,
+    kinds: usize,
+    caller: impl AsyncFn() -> C,
+) -> Result<Vec<Vec<f64>>, String> {
     let next = Arc::new(AtomicUsize::new(0));
-    let total = calls * kinds.kinds.len();
     bench.runtime.block_on(async {
         let mut callers = JoinSet::new();
         for _ in 0..CALLERS {
-            let (client, next) = (server.client().await, next.clone());
-            callers.spawn(call(client, next, total, kinds));
+            callers.spawn(call(caller().await, next.clone(), calls, kinds));
         }
-        let mut times = vec![Vec::with_capacity(calls); kinds.kinds.len()];
+        let mut times = vec![Vec::with_capacity(calls); kinds];
         while let Some(ended) = callers.join_next().await {
             for (kind, time) in ended.map_err(|error| error.to_string())?? {
                 times[kind].push(time.as_secs_f64());
@@ -170,32 +212,23 @@ fn measure(bench: &Bench, server: &Server, calls: usize, kinds: Kinds) -> Result
 }
 
 async fn call(
-    mut client: PhoneIdentityClient<Channel>,
+    mut caller: impl Caller,
     next: Arc<AtomicUsize>,
-    total: usize,
-    Kinds {
-        kinds,
-        numbers,
-        expected,
-    }: Kinds,
+    calls: usize,
+    kinds: usize,
 ) -> Result<Vec<(usize, Duration)>, String> {
     let mut times = Vec::new();
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        if number >= total {
+        if number >= calls * kinds {
             return Ok(times);
         }
         // Each round in another order, so that no kind always follows the same one.
-        let round = number / kinds.len();
-        let kind = (number + round * (1 + round / kinds.len() % 2)) % kinds.len();
-        let request = guess(kinds[kind], round, numbers);
+        let round = number / kinds;
+        let kind = (number + round * (1 + round / kinds % 2)) % kinds;
         let begun = Instant::now();
-        let answer = client.authenticate(request).await;
-        let time = begun.elapsed();
-        match answer {
-            Err(status) if status.code() == expected => times.push((kind, time)),
-            other => return Err(format!("{}: {other:?}", KINDS[kinds[kind]])),
-        }
+        caller.call(kind, round).await?;
+        times.push((kind, begun.elapsed()));
     }
 }
 
