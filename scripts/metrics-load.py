@@ -1,5 +1,6 @@
 """Load of all kinds for `make metrics-check`, until it is ended: people who register, sign in, are checked and log out; wrong
-passwords, which are refused for having been too many in the end; garbage; and bursts that the hashing queue refuses.
+passwords, which are refused for having been too many in the end; codes, which are refused for what they cost and for not being used;
+garbage; and bursts that the hashing queue refuses.
 
     metrics-load.py ADDRESS
 """
@@ -58,6 +59,10 @@ with grpc.insecure_channel(sys.argv[1]) as channel, ThreadPoolExecutor(BURST) as
         attempt(
             codes.SendCode,
             codes_pb.SendCodeRequest(purpose=codes_pb.CODE_PURPOSE_SIGN_IN, phone_number=number(person)),
+        )
+        attempt(
+            codes.SendCode,
+            codes_pb.SendCodeRequest(purpose=codes_pb.CODE_PURPOSE_SIGN_IN, phone_number="+77012345678"),
         )
         attempt(identity.Authenticate, credentials(person))
         # Always the same one, whose attempts are soon too many.

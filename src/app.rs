@@ -119,7 +119,14 @@ impl App {
             };
             let outbox = Outbox::new(store.clone(), clock.clone(), counter, wake.clone());
             let metrics = code_metrics.clone();
-            let codes = Codes::new(accounts.clone(), coder, settings.codes(), wake, metrics);
+            let codes = Codes::new(
+                accounts.clone(),
+                coder,
+                settings.codes(),
+                settings.sms_limits()?,
+                wake,
+                metrics,
+            );
             Some((codes, outbox))
         };
         let (bound, period) = (settings.staleness_bound, settings.change_log_interval);

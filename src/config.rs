@@ -10,6 +10,7 @@ mod operations;
 mod registration;
 mod secret;
 mod sms;
+mod sms_limits;
 mod throttle;
 mod values;
 mod wire;
@@ -37,6 +38,7 @@ pub use error::ConfigError;
 pub use operations::OperationsSettings;
 pub use registration::{RegistrationMode, RegistrationSettings};
 pub use sms::SmsSettings;
+pub use sms_limits::SmsLimitSettings;
 pub use throttle::ThrottleSettings;
 pub(crate) use values::{duration, positive_duration};
 pub use wire::WireSettings;
@@ -219,6 +221,10 @@ pub struct Settings {
     /// SMS.
     #[command(flatten)]
     pub sms: SmsSettings,
+
+    /// Bounds on SMS.
+    #[command(flatten)]
+    pub sms_limits: SmsLimitSettings,
 
     /// Who may call.
     #[command(flatten)]

@@ -12,6 +12,7 @@ pub mod rights;
 pub mod rules;
 pub mod secret_keys;
 pub mod session;
+pub mod sms_limits;
 pub mod throttle;
 pub mod token;
 pub mod user;

@@ -8,6 +8,7 @@ use crate::domain::RandomError;
 use crate::domain::code::Sent;
 use crate::domain::password::PasswordError;
 use crate::domain::phone::PhoneError;
+use crate::domain::sms_limits::SmsRefusal;
 use crate::domain::throttle::SubjectKind;
 use crate::store::StoreError;
 
@@ -82,6 +83,14 @@ pub enum Error {
     PhoneChangedRecently {
         /// When it will be.
         retry_after: Duration,
+    },
+    /// No message may be sent.
+    #[error("no message may be sent: {}", .why.as_str())]
+    SmsRefused {
+        /// Why. Of what there were too many is counted, and not told to the caller.
+        why: SmsRefusal,
+        /// When to try again. `None`: never.
+        retry_after: Option<Duration>,
     },
     /// There is no SMS provider.
     #[error("SMS not configured")]

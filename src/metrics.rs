@@ -150,6 +150,7 @@ struct Scrape<'a> {
     sign_ins: Vec<(&'static str, u64)>,
     codes: Vec<([String; 3], u64)>,
     messages: Vec<([String; 3], u64)>,
+    sms_refusals: Vec<([String; 2], u64)>,
     pools: Vec<(&'static str, store::Snapshot)>,
     database_is_up: bool,
     process: Process,
@@ -168,6 +169,7 @@ impl Sources {
             sign_ins: self.accounts.sign_ins().into_iter().collect(),
             codes: self.codes.codes(),
             messages: self.codes.messages(),
+            sms_refusals: self.codes.refusals(),
             pools: self.store.pools(),
             process: Process::read(),
         }

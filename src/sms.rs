@@ -14,7 +14,7 @@ use thiserror::Error;
 
 pub use http::Http;
 pub use log::Log;
-pub use message::{GSM_LENGTH, Message, UCS2_LENGTH, takes_sms};
+pub use message::{GSM_LENGTH, Message, UCS2_LENGTH};
 pub use playmobile::Playmobile;
 pub use twilio::{Sender, Twilio};
 pub use webhook::Webhook;

@@ -19,6 +19,7 @@ mod pool;
 mod postgres;
 pub mod service_keys;
 pub mod sessions;
+pub mod sms_counters;
 mod sqlite;
 mod times;
 pub mod users;

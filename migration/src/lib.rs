@@ -18,6 +18,7 @@ mod m20261124_000005_administration;
 mod m20261124_000006_attempts_and_devices;
 mod m20261126_000007_service_keys;
 mod m20261126_000008_codes;
+mod m20261126_000009_sms_counters;
 
 /// All migrations, the oldest first.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000006_attempts_and_devices::Migration),
             Box::new(m20261126_000007_service_keys::Migration),
             Box::new(m20261126_000008_codes::Migration),
+            Box::new(m20261126_000009_sms_counters::Migration),
         ]
     }
 

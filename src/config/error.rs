@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::domain::RandomError;
 use crate::domain::access::OperatorKey;
 use crate::domain::secret_keys::SecretKeyError;
+use crate::domain::sms_limits::PriceError;
 use crate::grpc::TlsError;
 use crate::sms::Webhook;
 
@@ -85,6 +86,15 @@ pub enum ConfigError {
     /// Nobody is to register, and signing in would do it.
     #[error("--registration closed and --sign-up-by-code contradict each other")]
     ClosedAndSignUp,
+    /// What messages may cost is bounded, and it is not known what they cost, or the other way round.
+    #[error("--sms-budget and --sms-prices-file are given together or not at all")]
+    BudgetWithoutPrices,
+    /// The file with what messages cost cannot be read.
+    #[error("the file of --sms-prices-file cannot be read: {0}")]
+    PricesFile(#[source] std::io::Error),
+    /// What messages cost is not written as it should be.
+    #[error("the file of --sms-prices-file: {0}")]
+    Prices(#[from] PriceError),
     /// A secret key cannot be made.
     #[error("no random bytes for a secret key: {0}")]
     Random(#[from] RandomError),

@@ -107,31 +107,32 @@ impl Subject<'_> {
     /// and nothing more: whoever has the database can try all numbers there are.
     #[must_use]
     pub fn id(&self) -> SubjectId {
-        let hash = |kind: &str, value: &[u8]| {
-            let mut hash = Sha256::new();
-            hash.update(kind);
-            hash.update([0]);
-            hash.update(value);
-            hash.finalize()
-        };
-        let hash: [u8; 32] = match self {
-            Self::SignIn(number) => hash("sign-in", number.as_str().as_bytes()),
-            Self::Taking(number) => hash("taking", number.as_str().as_bytes()),
-            Self::Person(user) => hash("person", user.0.as_bytes()),
-            Self::Device(device) => hash("device", device.0.as_bytes()),
-            Self::Code(number) => hash("code", number.as_str().as_bytes()),
-            Self::DeviceCode(device) => hash("device code", device.0.as_bytes()),
+        SubjectId(match self {
+            Self::SignIn(number) => digest("sign-in", number.as_str().as_bytes()),
+            Self::Taking(number) => digest("taking", number.as_str().as_bytes()),
+            Self::Person(user) => digest("person", user.0.as_bytes()),
+            Self::Device(device) => digest("device", device.0.as_bytes()),
+            Self::Code(number) => digest("code", number.as_str().as_bytes()),
+            Self::DeviceCode(device) => digest("device code", device.0.as_bytes()),
             Self::Address(address) => match network(*address) {
-                IpAddr::V4(address) => hash("address", &address.octets()),
-                IpAddr::V6(address) => hash("address", &address.octets()),
+                IpAddr::V4(address) => digest("address", &address.octets()),
+                IpAddr::V6(address) => digest("address", &address.octets()),
             },
-            Self::Service(None) => hash("services without a name", b""),
-            Self::Service(Some(name)) => hash("service", name.as_bytes()),
-        }
-        .into();
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = hash;
-        SubjectId(Uuid::from_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]))
+            Self::Service(None) => digest("services without a name", b""),
+            Self::Service(Some(name)) => digest("service", name.as_bytes()),
+        })
     }
+}
+
+/// The beginning of a SHA-256 of something of a kind.
+pub(super) fn digest(kind: &str, value: &[u8]) -> Uuid {
+    let mut hash = Sha256::new();
+    hash.update(kind);
+    hash.update([0]);
+    hash.update(value);
+    let hash: [u8; 32] = hash.finalize().into();
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = hash;
+    Uuid::from_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
 }
 
 /// The name under which attempts of a subject are stored.
@@ -139,7 +140,7 @@ impl Subject<'_> {
 pub struct SubjectId(pub Uuid);
 
 /// Whoever has one address of IPv6 has at least 2^64 of them. One of IPv4 that is written as one of IPv6 is the same.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let prefix = u128::from(address) & !u128::from(u64::MAX);

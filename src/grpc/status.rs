@@ -19,6 +19,7 @@ use crate::clock::Timestamp;
 use crate::domain::code::Sent;
 use crate::domain::password::PasswordError;
 use crate::domain::phone::PhoneError;
+use crate::domain::sms_limits::SmsRefusal;
 use crate::domain::throttle::SubjectKind;
 use crate::error::{Error, Problem, Violation, chain};
 use crate::i18n::Language;
@@ -66,6 +67,10 @@ pub(super) fn of_error(error: &Error, language: Language) -> Status {
         | Error::TooManyAttempts { retry_after, .. }
         | Error::PhoneChangedRecently { retry_after } => {
             details.set_retry_info(Some(*retry_after));
+        }
+        Error::SmsRefused { retry_after, .. } => {
+            "no message may be sent".clone_into(&mut message);
+            details.set_retry_info(*retry_after);
         }
         Error::VerificationRequired { sent: Some(sent) } => {
             set_metadata(&mut details, reason, challenge(sent));
@@ -121,6 +126,16 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
         Error::VerificationRequired { .. } => (Code::FailedPrecondition, ErrorReason::VerificationRequired),
         Error::RegistrationClosed => (Code::PermissionDenied, ErrorReason::RegistrationClosed),
         Error::PhoneChangedRecently { .. } => (Code::FailedPrecondition, ErrorReason::PhoneChangedRecently),
+        Error::SmsRefused { why, .. } => match why {
+            SmsRefusal::CountryNotAllowed => (Code::FailedPrecondition, ErrorReason::SmsCountryNotAllowed),
+            SmsRefusal::Number
+            | SmsRefusal::Prefix
+            | SmsRefusal::Address
+            | SmsRefusal::Service
+            | SmsRefusal::Country => (Code::ResourceExhausted, ErrorReason::SmsLimitReached),
+            SmsRefusal::Budget => (Code::ResourceExhausted, ErrorReason::SmsBudgetExhausted),
+            SmsRefusal::Paused => (Code::ResourceExhausted, ErrorReason::SmsPaused),
+        },
         Error::SmsNotConfigured => (Code::FailedPrecondition, ErrorReason::SmsNotConfigured),
         Error::TooManyAttempts { .. } => (Code::ResourceExhausted, ErrorReason::TooManyAttempts),
         Error::Overloaded { .. } => (Code::Unavailable, ErrorReason::Overloaded),
@@ -325,7 +340,7 @@ mod tests {
         let violations: Vec<String> = violations
             .map(|reason| text_id("violation", wire_name(reason.as_str_name(), VIOLATION_PREFIX)))
             .collect();
-        assert_eq!((errors.len(), violations.len()), (30, 32));
+        assert_eq!((errors.len(), violations.len()), (34, 32));
         for id in errors.iter().chain(&violations) {
             let english = Language::English.text(id, &[("min", 8)]);
             assert_ne!(english, *id, "no English text");

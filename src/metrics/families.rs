@@ -102,6 +102,15 @@ pub const FAMILIES: &[Family] = &[
         read: |scrape| counted(&scrape.messages),
     },
     Family {
+        name: "phone_identity_sms_refusals_total",
+        kind: Kind::Counter,
+        labels: &["reason", "country"],
+        help: "Messages that were asked for and refused, by country, and by reason: country_not_allowed; number, prefix, address, \
+               service or country (of which there were too many); budget (what a day may cost is spent); or paused (codes to the \
+               prefix are hardly ever used)",
+        read: |scrape| counted(&scrape.sms_refusals),
+    },
+    Family {
         name: "phone_identity_sessions_alive",
         kind: Kind::Gauge,
         labels: &[],
@@ -314,7 +323,7 @@ fn one(value: impl Into<Value>) -> Vec<Sample> {
     vec![of([], value)]
 }
 
-fn counted(counts: &[([String; 3], u64)]) -> Vec<Sample> {
+fn counted<const N: usize>(counts: &[([String; N], u64)]) -> Vec<Sample> {
     let samples = counts.iter().map(|(labels, count)| Sample {
         labels: labels.to_vec(),
         value: Value::Count(*count),

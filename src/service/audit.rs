@@ -116,6 +116,7 @@ fn refusal(error: &Error) -> Option<Refusal> {
         | Error::VerificationRequired { .. }
         | Error::RegistrationClosed
         | Error::SmsNotConfigured
+        | Error::SmsRefused { .. }
         | Error::SessionInvalid
         | Error::SessionExpired
         // Nobody has shown who they are, and they must not be able to fill the log either.

@@ -4,6 +4,7 @@
 //! message is sent afterwards, from the [`outbox`](super::outbox). What differs is only whether there is one to send.
 
 mod change_phone;
+mod limits;
 mod metrics;
 mod register;
 mod send;
@@ -23,6 +24,7 @@ use super::outbox::Wake;
 use crate::clock::Timestamp;
 use crate::domain::code::{Challenge, Coder, Sent};
 use crate::domain::phone::LineTypes;
+use crate::domain::sms_limits::SmsLimits;
 use metrics::Fate;
 
 /// The settings of codes.
@@ -44,6 +46,7 @@ pub struct Codes {
     accounts: Accounts,
     coder: Arc<Coder>,
     options: Options,
+    limits: Arc<SmsLimits>,
     wake: Wake,
     metrics: Arc<Metrics>,
 }
@@ -55,6 +58,7 @@ impl Codes {
         accounts: Accounts,
         coder: Arc<Coder>,
         options: Options,
+        limits: SmsLimits,
         wake: Wake,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -62,6 +66,7 @@ impl Codes {
             accounts,
             coder,
             options,
+            limits: Arc::new(limits),
             wake,
             metrics,
         }

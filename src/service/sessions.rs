@@ -389,6 +389,7 @@ impl Sessions {
             cleanup::prune_changes(store, now).await?;
             cleanup::remove_forgotten_attempts(store, now).await?;
             cleanup::remove_expired_challenges(store, now).await?;
+            cleanup::remove_unused_sms_counters(store, now).await?;
             cleanup::remove_expired_devices(store, now).await
         };
         if let Err(error) = cleaned.await {

@@ -1,4 +1,4 @@
-//! Messages: their texts, and to whom they can go.
+//! Messages and their texts.
 
 use std::fmt;
 
@@ -6,22 +6,13 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::domain::code::{Challenge, Code, Purpose};
 use crate::domain::message::{MessageId, Notice, NoticeKind};
-use crate::domain::phone::{LineType, PhoneNumber};
+use crate::domain::phone::PhoneNumber;
 
 /// The longest text in one SMS, in characters of the GSM 7-bit default alphabet (3GPP TS 23.038 section 6.1.2.1).
 pub const GSM_LENGTH: usize = 160;
 
 /// The longest text in one SMS that has any other character, in UTF-16 code units (3GPP TS 23.038 section 6.1.2.3).
 pub const UCS2_LENGTH: usize = 70;
-
-/// Whether a number can take an SMS.
-#[must_use]
-pub fn takes_sms(phone_number: &PhoneNumber) -> bool {
-    matches!(
-        phone_number.line_type(),
-        LineType::Mobile | LineType::FixedLineOrMobile
-    )
-}
 
 /// A message, with its text. `Debug` shows neither text nor number.
 pub struct Message {
@@ -143,25 +134,5 @@ mod tests {
         texts.sort();
         texts.dedup();
         assert_eq!(texts.len(), all, "there is a text that is another one's");
-    }
-
-    #[test]
-    fn sms_goes_to_mobile_phones_only() {
-        for (number, expected) in [
-            // Uzbekistan: mobile, and a landline of Tashkent.
-            ("+998901234567", true),
-            ("+998711234567", false),
-            // USA: nobody knows which it is.
-            ("+12015550123", true),
-            // United Kingdom: mobile, pager, toll free.
-            ("+447400123456", true),
-            ("+447640123456", false),
-            ("+448001234567", false),
-            // Of a possible length, and no valid number.
-            ("+998001234567", false),
-        ] {
-            let number = PhoneNumber::parse(number, None).unwrap();
-            assert_eq!(takes_sms(&number), expected, "{}", number.as_str());
-        }
     }
 }

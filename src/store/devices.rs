@@ -23,6 +23,8 @@ pub struct Device {
     pub id: DeviceId,
     /// When it is forgotten, unless it is used again.
     pub expires_at: Timestamp,
+    /// Whether the person has shown that they hold their number. `false` of one that is about to be added.
+    pub is_verified: bool,
 }
 
 /// Finds the device of a token, if it is of whoever has this phone number, their password is still the one of then, and it
@@ -36,20 +38,29 @@ pub async fn find_good(
     phone_number: &PhoneNumber,
     now: Timestamp,
 ) -> Result<Option<Device>, StoreError> {
-    let rows: Vec<(Uuid, Timestamp, i64, i64, String)> = Entity::find()
+    let rows: Vec<(Uuid, Timestamp, i64, i64, String, Option<Timestamp>)> = Entity::find()
         .select_only()
         .columns([Column::Id, Column::ExpiresAt, Column::CredentialVersion])
-        .columns([user::Column::CredentialVersion, user::Column::PhoneNumber])
+        .columns([
+            user::Column::CredentialVersion,
+            user::Column::PhoneNumber,
+            user::Column::PhoneVerifiedAt,
+        ])
         .inner_join(user::Entity)
         .filter(Column::TokenHash.eq(token.as_bytes().to_vec()))
         .into_tuple()
         .all(db)
         .await?;
-    Ok(only(rows).and_then(|(id, expires_at, then, today, number)| {
-        let is_good = then == today && now < expires_at && number == phone_number.as_str();
-        let id = DeviceId(id);
-        is_good.then_some(Device { id, expires_at })
-    }))
+    Ok(
+        only(rows).and_then(|(id, expires_at, then, today, number, verified_at)| {
+            let is_good = then == today && now < expires_at && number == phone_number.as_str();
+            is_good.then_some(Device {
+                id: DeviceId(id),
+                expires_at,
+                is_verified: verified_at.is_some(),
+            })
+        }),
+    )
 }
 
 /// Adds a device.

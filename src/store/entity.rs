@@ -11,6 +11,7 @@ pub(super) mod lock;
 pub(super) mod outbox_message;
 pub(super) mod service_key;
 pub(super) mod session;
+pub(super) mod sms_counter;
 pub(super) mod user;
 
 use sea_orm::{DbErr, QueryResult, TryGetable};

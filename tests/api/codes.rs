@@ -1,10 +1,11 @@
-//! PhoneVerification: one-time codes by SMS. `sending` is about SendCode and what is sent, `providers` about who sends it,
-//! `exchange` about what a code gives, `histories` about what may happen in any order, `changing` about a number that it changes, `registering` about accounts that need one, and
-//! `refused` about codes that give nothing.
+//! PhoneVerification: one-time codes by SMS. `sending` is about SendCode and what is sent, `providers` about who sends it, `limits`
+//! about how many there may be, `exchange` about what a code gives, `changing` about a number that it changes, `registering`
+//! about accounts that need one, `histories` about what may happen in any order, and `refused` about codes that give nothing.
 
 mod changing;
 mod exchange;
 mod histories;
+mod limits;
 mod providers;
 mod refused;
 mod registering;

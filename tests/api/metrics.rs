@@ -93,6 +93,7 @@ async fn every_family_is_scraped_and_nothing_else_and_names_nobody() {
         "--throttle-base-delay=1h",
         "--throttle-max-delay=1h",
         "--sms-providers=log",
+        "--sms-countries=UZ,US",
     ];
     let server = ServerProcess::start(&place, &flags).await;
     let mut client = connect(server.address).await;
@@ -136,6 +137,11 @@ async fn every_family_is_scraped_and_nothing_else_and_names_nobody() {
         }
     }
 
+    let elsewhere = codes
+        .send_code(wanted(v1::CodePurpose::SignIn, "+77012345678"))
+        .await;
+    assert_eq!(elsewhere.unwrap_err().code(), Code::FailedPrecondition);
+
     let metrics = server.metrics.unwrap();
     let taken = "phone_identity_sms_messages_total{provider=\"log\",outcome=\"taken\",country=\"UZ\"}";
     let scraped = until(metrics, |scraped| {
@@ -154,6 +160,8 @@ async fn every_family_is_scraped_and_nothing_else_and_names_nobody() {
         assert_eq!(scraped.get(&name), count, "{name}");
     }
     assert_eq!(scraped.get(taken), 1.0);
+    let refused = "phone_identity_sms_refusals_total{reason=\"country_not_allowed\",country=\"KZ\"}";
+    assert_eq!(scraped.get(refused), 1.0);
     let described: Vec<&str> = scraped
         .text
         .lines()

@@ -104,6 +104,21 @@ impl TestServer {
     /// A server in this place, which goes to its database by this way.
     pub(crate) async fn start_in(place: Place, flags: &[&str], way: Option<&Proxy>) -> Self {
         let url = way.map_or_else(|| place.url(), |proxy| proxy.url(&place));
+        Self::start_on(place, &url, flags, async |place| TestDatabase::open(place).await).await
+    }
+
+    /// Another server on the database of this one.
+    pub(crate) async fn replica(&self, flags: &[&str]) -> Self {
+        let database = async |_: &Place| TestDatabase::open(&self.place).await;
+        Self::start_on(Place::new().await, &self.place.url(), flags, database).await
+    }
+
+    async fn start_on(
+        place: Place,
+        url: &str,
+        flags: &[&str],
+        database: impl AsyncFnOnce(&Place) -> TestDatabase,
+    ) -> Self {
         let url_flag = format!("--database-url={url}");
         let arguments = ["test", &url_flag]
             .into_iter()
@@ -121,7 +136,7 @@ impl TestServer {
         let stopped = stop.clone().cancelled_owned();
         let stop = stop.drop_guard();
         let served = tokio::spawn(async move { app.serve(listener, stopped, pending()).await.unwrap() });
-        let database = TestDatabase::open(&place).await;
+        let database = database(&place).await;
         Self {
             address,
             clock,

@@ -27,6 +27,11 @@ impl KnownDevice {
     pub(in crate::service) fn id(&self) -> DeviceId {
         self.device.id
     }
+
+    /// Whether the person has shown that they hold their number.
+    pub(in crate::service) fn is_verified(&self) -> bool {
+        self.device.is_verified
+    }
 }
 
 /// What a sign-in does about the device.
@@ -86,6 +91,7 @@ impl Accounts {
                 device: devices::Device {
                     id: DeviceId::generate(now),
                     expires_at: now + self.policy.device_lifetime,
+                    is_verified: false,
                 },
                 token: PlainToken::generate_for_device()?,
             },

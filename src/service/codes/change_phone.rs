@@ -15,7 +15,6 @@ use crate::error::Error;
 use crate::i18n::Language;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
-use crate::sms::takes_sms;
 use crate::store::outbox::OutboxMessage;
 use crate::store::users::Change;
 use crate::store::{audit, challenges, outbox, users};
@@ -59,7 +58,7 @@ impl Codes {
                 .ok_or(Error::CodeInvalid)
         });
         let (challenge, reservation) = self.accounts.audit.refused(&attempt, checked).await?;
-        let wake = self.wake.clone();
+        let (wake, limits) = (self.wake.clone(), self.limits.clone());
         self.accounts
             .finish(move |accounts| async move {
                 let now = accounts.clock.now();
@@ -78,8 +77,8 @@ impl Codes {
                         users::update(&tx, user.id, &change, now).await?;
                     }
                     users::verify_phones(&tx, &[user.id], now).await?;
-                    let notice =
-                        Some(notice(&user, of_call, now)).filter(|_| is_new && takes_sms(&user.phone_number));
+                    let notice = Some(notice(&user, of_call, now))
+                        .filter(|_| is_new && limits.reaches(&user.phone_number));
                     if let Some(notice) = &notice {
                         outbox::insert_with_commit(&tx, notice).await?;
                     }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::domain::code::Purpose;
 use crate::domain::phone::PhoneNumber;
+use crate::domain::sms_limits::{self, SmsRefusal};
 use crate::sms::{ProviderName, SendError};
 
 /// What becomes of a code.
@@ -31,16 +32,17 @@ impl Fate {
     }
 }
 
-/// Values of three labels. There are as many of the last as countries, and few of the others.
-type Labels = [String; 3];
+/// Values of labels. There are as many of the last as countries, and few of the others.
+type Labels<const N: usize> = [String; N];
 
-type Counts = Mutex<BTreeMap<Labels, u64>>;
+type Counts<const N: usize> = Mutex<BTreeMap<Labels<N>, u64>>;
 
 /// Counts what becomes of codes and messages.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    codes: Counts,
-    messages: Counts,
+    codes: Counts<3>,
+    messages: Counts<3>,
+    refusals: Counts<2>,
 }
 
 impl Metrics {
@@ -65,25 +67,36 @@ impl Metrics {
         count(&self.messages, labels);
     }
 
+    /// A message was refused.
+    pub(super) fn refusal(&self, why: SmsRefusal, number: &PhoneNumber) {
+        count(&self.refusals, [why.as_str(), &country(Some(number))]);
+    }
+
     /// How many codes there were, with purpose, fate and country.
     #[must_use]
-    pub fn codes(&self) -> Vec<(Labels, u64)> {
+    pub fn codes(&self) -> Vec<(Labels<3>, u64)> {
         counts(&self.codes)
+    }
+
+    /// How many messages were refused, with the reason and the country.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<(Labels<2>, u64)> {
+        counts(&self.refusals)
     }
 
     /// How often a provider was asked to send a message, with its name, the outcome and the country.
     #[must_use]
-    pub fn messages(&self) -> Vec<(Labels, u64)> {
+    pub fn messages(&self) -> Vec<(Labels<3>, u64)> {
         counts(&self.messages)
     }
 }
 
-fn count(counts: &Counts, labels: [&str; 3]) {
+fn count<const N: usize>(counts: &Counts<N>, labels: [&str; N]) {
     let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
     *counts.entry(labels.map(str::to_owned)).or_default() += 1;
 }
 
-fn counts(counts: &Counts) -> Vec<(Labels, u64)> {
+fn counts<const N: usize>(counts: &Counts<N>) -> Vec<(Labels<N>, u64)> {
     let counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
     counts
         .iter()
@@ -92,6 +105,5 @@ fn counts(counts: &Counts) -> Vec<(Labels, u64)> {
 }
 
 fn country(number: Option<&PhoneNumber>) -> String {
-    let region = number.and_then(PhoneNumber::region);
-    region.map_or_else(|| "unknown".to_owned(), |region| region.as_str().to_owned())
+    number.map_or_else(|| "unknown".to_owned(), sms_limits::country)
 }

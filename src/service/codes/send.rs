@@ -3,6 +3,7 @@
 use secrecy::SecretString;
 
 use super::Codes;
+use super::limits::{Asker, Wanted};
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt};
 use crate::domain::caller::Caller;
@@ -16,7 +17,6 @@ use crate::error::Error;
 use crate::i18n::Language;
 use crate::service::retry::retry;
 use crate::service::throttle::Reservation;
-use crate::sms::takes_sms;
 use crate::store::outbox::OutboxMessage;
 use crate::store::{audit, challenges, outbox, users};
 
@@ -38,7 +38,7 @@ impl Codes {
     /// it, where that is known.
     ///
     /// # Errors
-    /// [`Error::TooManyAttempts`], the same for numbers that nobody has.
+    /// [`Error::TooManyAttempts`] and [`Error::SmsRefused`], the same for numbers that nobody has.
     pub async fn send(
         &self,
         purpose: Purpose,
@@ -46,7 +46,12 @@ impl Codes {
         actor: Option<User>,
         request: CodeRequest,
     ) -> Result<Sent, Error> {
-        self.reserve(&phone_number, &request).await?;
+        self.check_country(&phone_number)?;
+        let asker = match (purpose, &actor) {
+            (Purpose::VerifyPhone, Some(actor)) => Some(Asker::Person(actor.id)),
+            _ => None,
+        };
+        let asker = self.reserve(asker, &phone_number, &request).await?;
         let person = match purpose {
             // Whoever has the number makes no difference, before somebody shows to hold it.
             Purpose::ChangePhone => actor,
@@ -64,7 +69,7 @@ impl Codes {
         let challenge = Challenge {
             id: ChallengeId::generate(),
             purpose,
-            is_sent: is_for_number && takes_sms(&phone_number),
+            is_sent: is_for_number && self.limits.reaches(&phone_number),
             phone_number,
             language: language(person.as_ref(), request.language),
             person: person.map(|person| person.id),
@@ -77,7 +82,9 @@ impl Codes {
             sent_at: now,
             expires_at: self.expiry(now),
         };
-        let (message, attempt) = (message(&challenge, now), attempt(&challenge, request));
+        let message = self.message(&challenge, now);
+        self.count_message(&challenge, &message, asker, &request).await?;
+        let attempt = attempt(&challenge, request);
         retry(|| async {
             let tx = self.accounts.store.begin().await?;
             challenges::insert(&tx, &challenge).await?;
@@ -101,7 +108,7 @@ impl Codes {
     ///
     /// # Errors
     /// [`Error::CodeInvalid`] when the challenge is unknown, expired or used up; [`Error::TooManyAttempts`], also when it was
-    /// sent a moment ago.
+    /// sent a moment ago; [`Error::SmsRefused`].
     pub async fn send_again(&self, id: ChallengeId, request: CodeRequest) -> Result<Sent, Error> {
         let store = &self.accounts.store;
         let now = self.accounts.clock.now();
@@ -114,12 +121,15 @@ impl Codes {
                 by: SubjectKind::Code,
             });
         }
-        self.reserve(&challenge.phone_number, &request).await?;
+        self.check_country(&challenge.phone_number)?;
+        let asker = self.reserve(None, &challenge.phone_number, &request).await?;
         let again = Challenge {
             sent_at: now,
             ..challenge.clone()
         };
-        let (message, attempt) = (message(&again, now), attempt(&again, request));
+        let message = self.message(&again, now);
+        self.count_message(&again, &message, asker, &request).await?;
+        let attempt = attempt(&again, request);
         retry(|| async {
             let tx = store.begin().await?;
             if !challenges::send_again(&tx, &challenge, now).await? {
@@ -140,19 +150,67 @@ impl Codes {
     }
 
     /// Counts a code that is asked for, and never gives it back: it costs money, whether or not it is used. What strangers do to
-    /// a number is not the fault of a device that is known.
-    async fn reserve(&self, phone_number: &PhoneNumber, request: &CodeRequest) -> Result<(), Error> {
+    /// a number is not the fault of a device that is known. Says who asks; `asker` is what is known of that.
+    async fn reserve(
+        &self,
+        asker: Option<Asker>,
+        phone_number: &PhoneNumber,
+        request: &CodeRequest,
+    ) -> Result<Asker, Error> {
         let token = request.device_token.clone();
         let throttle = &self.accounts.throttle;
-        let _counted: Reservation = match self.accounts.known_device(token, phone_number).await? {
-            Some(known) => throttle.reserve_only(Subject::DeviceCode(known.id())).await?,
-            None => {
-                let subjects = [Subject::Code(phone_number)];
-                let address = request.client.ip_address;
-                throttle.reserve(&subjects, address, &request.caller).await?
+        if let Some(known) = self.accounts.known_device(token, phone_number).await? {
+            let _counted: Reservation = throttle.reserve_only(Subject::DeviceCode(known.id())).await?;
+            let device = Asker::Device {
+                id: known.id(),
+                is_verified: known.is_verified(),
+            };
+            return Ok(asker.unwrap_or(device));
+        }
+        let subjects = [Subject::Code(phone_number)];
+        let address = request.client.ip_address;
+        let _counted: Reservation = throttle.reserve(&subjects, address, &request.caller).await?;
+        Ok(asker.unwrap_or(Asker::Stranger))
+    }
+
+    async fn count_message(
+        &self,
+        challenge: &Challenge,
+        message: &OutboxMessage,
+        asker: Asker,
+        request: &CodeRequest,
+    ) -> Result<(), Error> {
+        self.count(&Wanted {
+            to: &challenge.phone_number,
+            asker,
+            address: request.client.ip_address,
+            caller: &request.caller,
+            is_sent: challenge.is_sent || matches!(message.content, Content::Notice(_)),
+        })
+        .await
+    }
+
+    /// What is sent for a challenge: its code, or to whoever has the number already that somebody wanted to register with it.
+    fn message(&self, challenge: &Challenge, now: Timestamp) -> OutboxMessage {
+        let number = &challenge.phone_number;
+        let content = match challenge.person {
+            Some(person) if challenge.purpose == Purpose::Register && self.limits.reaches(number) => {
+                Content::Notice(Notice {
+                    kind: NoticeKind::AlreadyRegistered,
+                    to: number.clone(),
+                    person,
+                    language: challenge.language,
+                })
             }
+            _ => Content::Code(challenge.id),
         };
-        Ok(())
+        OutboxMessage {
+            id: MessageId::generate(now),
+            content,
+            tries: 0,
+            due_at: now,
+            expires_at: challenge.expires_at,
+        }
     }
 }
 
@@ -162,28 +220,6 @@ pub(super) fn language(person: Option<&User>, of_call: Language) -> Language {
     chosen
         .and_then(|locale| Language::of_tag(locale.as_str()))
         .unwrap_or(of_call)
-}
-
-/// What is sent for a challenge: its code, or to whoever has the number already that somebody wanted to register with it.
-fn message(challenge: &Challenge, now: Timestamp) -> OutboxMessage {
-    let content = match challenge.person {
-        Some(person) if challenge.purpose == Purpose::Register && takes_sms(&challenge.phone_number) => {
-            Content::Notice(Notice {
-                kind: NoticeKind::AlreadyRegistered,
-                to: challenge.phone_number.clone(),
-                person,
-                language: challenge.language,
-            })
-        }
-        _ => Content::Code(challenge.id),
-    };
-    OutboxMessage {
-        id: MessageId::generate(now),
-        content,
-        tries: 0,
-        due_at: now,
-        expires_at: challenge.expires_at,
-    }
 }
 
 fn attempt(challenge: &Challenge, request: CodeRequest) -> Attempt {

@@ -263,6 +263,7 @@ impl Codes {
         if challenge.is_sent && right.is_some_and(|right| right.is(code)) {
             self.metrics
                 .code(purpose, Fate::Verified, Some(&challenge.phone_number));
+            self.note_verified(&challenge.phone_number).await;
             Ok((challenge, reservation))
         } else {
             Err(refused(Some(&challenge.phone_number)))

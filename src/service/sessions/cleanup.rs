@@ -7,7 +7,8 @@ use tokio::time::sleep;
 
 use crate::clock::Timestamp;
 use crate::domain::session::Lifetimes;
-use crate::store::{Store, StoreError, attempts, challenges, changes, devices, sessions};
+use crate::domain::sms_limits::FORGOTTEN_AFTER;
+use crate::store::{Store, StoreError, attempts, challenges, changes, devices, sessions, sms_counters};
 
 /// How many rows are looked at, and at most removed, at a time.
 const PAGE: u64 = 1000;
@@ -84,6 +85,14 @@ pub(super) async fn remove_forgotten_attempts(store: &Store, now: Timestamp) -> 
 pub(super) async fn remove_expired_challenges(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     let time = now - CHALLENGES_KEPT;
     while challenges::remove_expired(store.writer(), PAGE, time).await? == PAGE {
+        sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+/// Removes what messages were counted for, when nothing was for so long that none of it counts any more.
+pub(super) async fn remove_unused_sms_counters(store: &Store, now: Timestamp) -> Result<(), StoreError> {
+    while sms_counters::remove_unused(store.writer(), PAGE, now - FORGOTTEN_AFTER).await? == PAGE {
         sleep(PAUSE).await;
     }
     Ok(())

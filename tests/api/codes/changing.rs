@@ -224,7 +224,9 @@ async fn the_own_number_is_verified_and_nobody_is_told() {
         (user.phone_number, user.phone_verified_at),
         (person.phone_number.clone(), time(START))
     );
-    assert_eq!(server.database.count("outbox_messages").await, 0);
+    left(&server, 0).await;
+    let notices = "SELECT 1 FROM audit_events WHERE action = 'deliver_notice'";
+    assert!(server.database.rows(notices).await.is_empty());
     let held = "SELECT 1 FROM users WHERE id = ? AND phone_changed_at IS NOT NULL";
     assert!(!server.database.knows(held, &person).await);
 }

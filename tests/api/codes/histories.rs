@@ -218,6 +218,9 @@ impl World {
     async fn new() -> Self {
         let server = start_with_codes(&[
             "--throttle-code-attempts=0",
+            "--sms-limit-number=none",
+            "--sms-limit-prefix=none",
+            "--sms-tripwire-codes=0",
             "--session-lifetime=1000d",
             "--session-idle-lifetime=1000d",
         ])

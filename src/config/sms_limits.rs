@@ -1,0 +1,143 @@
+//! The settings by which nobody has messages sent for money.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::values::positive_duration;
+use super::{ConfigError, Settings};
+use crate::domain::phone::{LineType, LineTypes, Region};
+use crate::domain::sms_limits::{Amount, Bounds, Prices, SmsLimits, Tripwire};
+
+/// Bounds on messages.
+#[derive(Args, Clone, Debug)]
+pub struct SmsLimitSettings {
+    /// Countries that SMS are sent to, separated by commas, such as UZ,KZ [default: all]
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_SMS_COUNTRIES",
+        value_name = "REGIONS",
+        value_delimiter = ','
+    )]
+    pub sms_countries: Vec<Region>,
+
+    /// Line types that SMS are sent to, separated by commas
+    #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_LINE_TYPES", value_name = "TYPES", value_delimiter = ',',
+        default_values_t = [LineType::Mobile, LineType::FixedLineOrMobile])]
+    pub sms_line_types: Vec<LineType>,
+
+    /// Most SMS to a phone number, or for a known device, in an hour and in a day of UTC, such as 5/h,20/d, 20/d or none
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_SMS_LIMIT_NUMBER",
+        value_name = "BOUNDS",
+        default_value = "10/h,20/d"
+    )]
+    pub sms_limit_number: Bounds,
+
+    /// Most SMS to a prefix, which is a phone number without its last four digits
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_SMS_LIMIT_PREFIX",
+        value_name = "BOUNDS",
+        default_value = "100/h,500/d"
+    )]
+    pub sms_limit_prefix: Bounds,
+
+    /// Most SMS asked for from a client address, of IPv6 from a /64
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_SMS_LIMIT_ADDRESS",
+        value_name = "BOUNDS",
+        default_value = "100/h,500/d"
+    )]
+    pub sms_limit_address: Bounds,
+
+    /// Most SMS asked for by a calling service
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_SMS_LIMIT_SERVICE",
+        value_name = "BOUNDS",
+        default_value = "none"
+    )]
+    pub sms_limit_service: Bounds,
+
+    /// Most SMS to a country
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_SMS_LIMIT_COUNTRY",
+        value_name = "BOUNDS",
+        default_value = "none"
+    )]
+    pub sms_limit_country: Bounds,
+
+    /// What all SMS of a day of UTC may cost, such as 250.00, by --sms-prices-file [default: no bound]
+    #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_BUDGET", value_name = "AMOUNT")]
+    pub sms_budget: Option<Amount>,
+
+    /// File with what an SMS costs: lines of a country or * for all others, a tab, and a price
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_SMS_PRICES_FILE",
+        value_name = "FILE"
+    )]
+    pub sms_prices_file: Option<PathBuf>,
+
+    /// After how many codes to a prefix, whose time is over, it is looked whether they were used. 0: never
+    #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_TRIPWIRE_CODES", value_name = "NUMBER", default_value = "30",
+        value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub sms_tripwire_codes: u32,
+
+    /// Of how many of a hundred codes to a prefix the right one has to be given, so that it is not paused
+    #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_TRIPWIRE_PERCENT", value_name = "NUMBER", default_value = "10",
+        value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub sms_tripwire_percent: u8,
+
+    /// How long a prefix is paused
+    #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_TRIPWIRE_PAUSE", value_name = "DURATION", default_value = "1h",
+        value_parser = positive_duration)]
+    pub sms_tripwire_pause: Duration,
+}
+
+impl Settings {
+    /// The bounds on messages.
+    ///
+    /// # Errors
+    /// When there is a budget and no prices, or the other way round; or prices cannot be read.
+    pub fn sms_limits(&self) -> Result<SmsLimits, ConfigError> {
+        let settings = &self.sms_limits;
+        let budget = match (settings.sms_budget, &settings.sms_prices_file) {
+            (None, None) => None,
+            (Some(budget), Some(file)) => {
+                let text = fs::read_to_string(file).map_err(ConfigError::PricesFile)?;
+                Some((budget, Prices::parse(&text)?))
+            }
+            (Some(_), None) | (None, Some(_)) => return Err(ConfigError::BudgetWithoutPrices),
+        };
+        let tripwire = Tripwire {
+            asked: settings.sms_tripwire_codes,
+            verified_percent: settings.sms_tripwire_percent,
+            pause: settings.sms_tripwire_pause,
+        };
+        Ok(SmsLimits {
+            countries: settings.sms_countries.clone(),
+            line_types: settings.sms_line_types.iter().copied().collect::<LineTypes>(),
+            number: settings.sms_limit_number,
+            prefix: settings.sms_limit_prefix,
+            address: settings.sms_limit_address,
+            service: settings.sms_limit_service,
+            country: settings.sms_limit_country,
+            budget,
+            tripwire: Some(tripwire).filter(|tripwire| tripwire.asked > 0),
+        })
+    }
+}

@@ -1,0 +1,391 @@
+//! Bounds on messages, against those who have them sent for money: numbers of premium rate and networks share what a message
+//! costs with whoever brings them traffic.
+//!
+//! Messages are counted by the hour and by the day, of UTC. A *tripwire* pauses a prefix, which is a number without its last
+//! four digits, when its codes are asked for and hardly ever used: who has thousands of numbers has neighbouring ones.
+
+mod money;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{DurationRound as _, TimeDelta};
+use thiserror::Error;
+use uuid::Uuid;
+
+pub use money::{Amount, AmountError, PriceError, Prices};
+
+use super::device::DeviceId;
+use super::phone::{LineTypes, NumberRegion, PhoneNumber, Region};
+use super::throttle::{digest, network};
+use super::user::UserId;
+use crate::clock::Timestamp;
+
+/// How many digits at the end of a number do not belong to its prefix.
+const DIGITS_OF_SUBSCRIBERS: usize = 4;
+
+/// When a prefix was not asked about for so long, what was seen of it counts no more.
+pub const FORGOTTEN_AFTER: TimeDelta = TimeDelta::days(7);
+
+/// How many times as many codes as the tripwire wants to see are looked back on. What is older counts half, a quarter and so on:
+/// a prefix that was good for years is paused as soon as another one.
+const LOOKED_BACK: u32 = 4;
+
+/// What messages are counted for.
+#[derive(Clone, Copy, Debug)]
+pub enum Counted<'a> {
+    /// A phone number.
+    Number(&'a PhoneNumber),
+    /// A device on which the person has signed in before, in the place of their number.
+    Device(DeviceId),
+    /// A person, for their own number, in the place of it.
+    Person(UserId),
+    /// The prefix of a number.
+    Prefix(&'a PhoneNumber),
+    /// A client address; of IPv6, its /64.
+    Address(IpAddr),
+    /// A calling service, or those that do not say who they are.
+    Service(Option<&'a str>),
+    /// The country of a number.
+    Country(&'a str),
+    /// What all messages cost.
+    Budget,
+}
+
+impl Counted<'_> {
+    /// The name under which it is stored: see [`super::throttle::Subject::id`].
+    #[must_use]
+    pub fn id(&self) -> CounterId {
+        CounterId(match self {
+            Self::Number(number) => digest("sms number", number.as_str().as_bytes()),
+            Self::Device(device) => digest("sms device", device.0.as_bytes()),
+            Self::Person(person) => digest("sms person", person.0.as_bytes()),
+            Self::Prefix(number) => digest("sms prefix", prefix(number).as_bytes()),
+            Self::Address(address) => match network(*address) {
+                IpAddr::V4(address) => digest("sms address", &address.octets()),
+                IpAddr::V6(address) => digest("sms address", &address.octets()),
+            },
+            Self::Service(None) => digest("sms services without a name", b""),
+            Self::Service(Some(name)) => digest("sms service", name.as_bytes()),
+            Self::Country(code) => digest("sms country", code.as_bytes()),
+            Self::Budget => digest("sms budget", b""),
+        })
+    }
+}
+
+fn prefix(number: &PhoneNumber) -> &str {
+    let number = number.as_str();
+    number
+        .len()
+        .checked_sub(DIGITS_OF_SUBSCRIBERS)
+        .and_then(|length| number.get(..length))
+        .unwrap_or(number)
+}
+
+/// The name under which messages are counted.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct CounterId(pub Uuid);
+
+/// Why no message may be sent, for those who count refusals.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SmsRefusal {
+    /// Nothing is sent to this country.
+    CountryNotAllowed,
+    /// Too many to this number, on this device or by this person.
+    Number,
+    /// Too many to this prefix.
+    Prefix,
+    /// Too many from this address.
+    Address,
+    /// Too many by this service.
+    Service,
+    /// Too many to this country.
+    Country,
+    /// All of the day's money is spent.
+    Budget,
+    /// The prefix is paused.
+    Paused,
+}
+
+impl SmsRefusal {
+    /// What it is called.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CountryNotAllowed => "country_not_allowed",
+            Self::Number => "number",
+            Self::Prefix => "prefix",
+            Self::Address => "address",
+            Self::Service => "service",
+            Self::Country => "country",
+            Self::Budget => "budget",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+/// How many there may be in an hour and in a day.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Bounds {
+    /// `None`: no bound.
+    pub hour: Option<u64>,
+    /// `None`: no bound.
+    pub day: Option<u64>,
+}
+
+impl Bounds {
+    /// Whether there is no bound at all.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.hour.is_none() && self.day.is_none()
+    }
+}
+
+/// The text is not such bounds.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("not bounds such as 5/h,20/d, 20/d or none, of at least 1")]
+pub struct BoundsError;
+
+impl FromStr for Bounds {
+    type Err = BoundsError;
+
+    fn from_str(text: &str) -> Result<Self, BoundsError> {
+        let mut bounds = Self::default();
+        if text == "none" {
+            return Ok(bounds);
+        }
+        for part in text.split(',') {
+            let (count, unit) = part.trim().split_once('/').ok_or(BoundsError)?;
+            let bound = match unit {
+                "h" => &mut bounds.hour,
+                "d" => &mut bounds.day,
+                _ => return Err(BoundsError),
+            };
+            let count: u32 = count.parse().map_err(|_| BoundsError)?;
+            if count == 0 || bound.replace(count.into()).is_some() {
+                return Err(BoundsError);
+            }
+        }
+        Ok(bounds)
+    }
+}
+
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.hour, self.day) {
+            (None, None) => f.write_str("none"),
+            (Some(hour), None) => write!(f, "{hour}/h"),
+            (None, Some(day)) => write!(f, "{day}/d"),
+            (Some(hour), Some(day)) => write!(f, "{hour}/h,{day}/d"),
+        }
+    }
+}
+
+/// When a prefix is paused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Tripwire {
+    /// How many codes have to have been asked for, whose time is over. At least one.
+    pub asked: u32,
+    /// Of so many of a hundred at least the code has to have been right.
+    pub verified_percent: u8,
+    /// For how long.
+    pub pause: Duration,
+}
+
+/// What is stored of something that messages are counted for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Counter {
+    /// The hour that is counted, and how many there were.
+    pub hour: Window,
+    /// The day that is counted, and how many there were.
+    pub day: Window,
+    /// What is seen of a prefix.
+    pub usage: Usage,
+}
+
+/// A count since a time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Window {
+    /// When it begins.
+    pub since: Timestamp,
+    /// How many there were.
+    pub count: u64,
+}
+
+impl Window {
+    /// Adds to the window of this length in which `now` is. An `amount` of 0 says whether there is room for `probe`.
+    fn add(
+        self,
+        length: TimeDelta,
+        bound: Option<u64>,
+        amount: u64,
+        probe: u64,
+        now: Timestamp,
+    ) -> Result<Self, Duration> {
+        let since = now.duration_trunc(length).unwrap_or(now);
+        let next = since + length;
+        let window = match self.since {
+            of_this if (since..next).contains(&of_this) => Self { since, ..self },
+            // A replica whose clock is a little ahead has begun it. One whose clock is wrong must not keep it.
+            of_next if of_next == next => self,
+            _ => Self { since, count: 0 },
+        };
+        if bound.is_some_and(|bound| window.count.saturating_add(amount.max(probe)) > bound) {
+            return Err((window.since + length - now).to_std().unwrap_or_default());
+        }
+        Ok(Self {
+            count: window.count.saturating_add(amount),
+            ..window
+        })
+    }
+}
+
+/// How the codes of a prefix are used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Usage {
+    /// How many were asked for whose time is over.
+    pub asked: u32,
+    /// How many were asked for since [`Self::lately_since`].
+    pub asked_lately: u32,
+    /// Since when.
+    pub lately_since: Timestamp,
+    /// How many were right.
+    pub verified: u32,
+    /// Until when it is paused.
+    pub paused_until: Option<Timestamp>,
+}
+
+impl Counter {
+    /// Of what nothing was counted before.
+    #[must_use]
+    pub const fn new(now: Timestamp) -> Self {
+        let window = Window { since: now, count: 0 };
+        Self {
+            hour: window,
+            day: window,
+            usage: Usage::new(now),
+        }
+    }
+
+    /// Counts `amount` more. If that is 0, it is refused as `probe` would be, and not counted.
+    ///
+    /// # Errors
+    /// How long there are too many.
+    pub fn add(self, bounds: &Bounds, amount: u64, probe: u64, now: Timestamp) -> Result<Self, Duration> {
+        let hour = self
+            .hour
+            .add(TimeDelta::hours(1), bounds.hour, amount, probe, now);
+        let day = self.day.add(TimeDelta::days(1), bounds.day, amount, probe, now);
+        match (hour, day) {
+            (Ok(hour), Ok(day)) => Ok(Self { hour, day, ..self }),
+            (hour, day) => Err(hour.err().max(day.err()).unwrap_or_default()),
+        }
+    }
+}
+
+/// What the tripwire says to one more code.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Tripped {
+    /// Nothing; it is counted.
+    No(Usage),
+    /// The prefix is paused by this one, for so long.
+    Now(Usage, Duration),
+    /// It was paused before, and is for so long.
+    Before(Duration),
+}
+
+impl Usage {
+    const fn new(now: Timestamp) -> Self {
+        Self {
+            asked: 0,
+            asked_lately: 0,
+            lately_since: now,
+            verified: 0,
+            paused_until: None,
+        }
+    }
+
+    /// One more code is asked for. Those of the last `lifetime` may still be used, and are not held against the prefix.
+    #[must_use]
+    pub fn ask(self, tripwire: &Tripwire, lifetime: Duration, now: Timestamp) -> Tripped {
+        let rest = self.paused_until.and_then(|until| (until - now).to_std().ok());
+        if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
+            return Tripped::Before(rest.min(tripwire.pause));
+        }
+        let mut usage = self;
+        if now - usage.lately_since >= FORGOTTEN_AFTER {
+            usage = Self::new(now);
+        } else if now >= usage.lately_since + lifetime {
+            usage.asked = usage.asked.saturating_add(usage.asked_lately);
+            (usage.asked_lately, usage.lately_since) = (0, now);
+        }
+        while usage.asked >= tripwire.asked.saturating_mul(LOOKED_BACK) {
+            (usage.asked, usage.verified) = (usage.asked / 2, usage.verified / 2);
+        }
+        let wanted = u64::from(usage.asked) * u64::from(tripwire.verified_percent);
+        if usage.asked >= tripwire.asked && u64::from(usage.verified) * 100 < wanted {
+            let paused = Self {
+                paused_until: Some(now + tripwire.pause),
+                ..Self::new(now)
+            };
+            return Tripped::Now(paused, tripwire.pause);
+        }
+        usage.asked_lately = usage.asked_lately.saturating_add(1);
+        Tripped::No(usage)
+    }
+}
+
+/// The rules of messages.
+#[derive(Clone, Debug)]
+pub struct SmsLimits {
+    /// The countries that messages go to. Empty: all.
+    pub countries: Vec<Region>,
+    /// The line types that messages go to.
+    pub line_types: LineTypes,
+    /// Of a number, or of who has it.
+    pub number: Bounds,
+    /// Of a prefix.
+    pub prefix: Bounds,
+    /// Of a client address.
+    pub address: Bounds,
+    /// Of a calling service.
+    pub service: Bounds,
+    /// Of a country.
+    pub country: Bounds,
+    /// What all messages of a day may cost, and what each does. `None`: no bound.
+    pub budget: Option<(Amount, Prices)>,
+    /// When a prefix is paused. `None`: never.
+    pub tripwire: Option<Tripwire>,
+}
+
+impl SmsLimits {
+    /// Whether messages go to the country of a number. A number of no country has none that could be listed.
+    #[must_use]
+    pub fn allows_country_of(&self, number: &PhoneNumber) -> bool {
+        if self.countries.is_empty() {
+            return true;
+        }
+        match number.region() {
+            Some(NumberRegion::Region(region)) => self.countries.contains(&region),
+            Some(NumberRegion::NonGeographic) | None => false,
+        }
+    }
+
+    /// Whether a message to a number is sent at all.
+    #[must_use]
+    pub fn reaches(&self, number: &PhoneNumber) -> bool {
+        self.line_types.contains(number.line_type()) && self.allows_country_of(number)
+    }
+}
+
+/// The country of a number, as metrics and prices name it.
+#[must_use]
+pub fn country(number: &PhoneNumber) -> String {
+    let region = number.region();
+    region.map_or_else(|| "unknown".to_owned(), |region| region.as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Money, in millionths, and what a message costs by country.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::domain::phone::Region;
+
+const DECIMALS: usize = 6;
+
+/// The most that can be written, so that a day's sum cannot be too large for any database.
+const MAX: u64 = 1_000_000_000 * 10_u64.pow(6);
+
+/// The most bytes and lines of prices: there are about 250 regions.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// The name of what every other country costs.
+const OTHERS: &str = "*";
+
+/// An amount of money, of any currency, in millionths.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Amount(u64);
+
+impl Amount {
+    /// In millionths.
+    #[must_use]
+    pub const fn millionths(self) -> u64 {
+        self.0
+    }
+}
+
+/// The text is not an amount.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("not an amount such as 12.50, of at most {DECIMALS} decimals and a thousand million")]
+pub struct AmountError;
+
+impl FromStr for Amount {
+    type Err = AmountError;
+
+    fn from_str(text: &str) -> Result<Self, AmountError> {
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+        let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_digits(whole) || !is_digits(decimals) || decimals.len() > DECIMALS {
+            return Err(AmountError);
+        }
+        let digits = format!("{whole}{decimals:0<DECIMALS$}");
+        let millionths: u64 = digits.parse().map_err(|_| AmountError)?;
+        (millionths <= MAX).then_some(Self(millionths)).ok_or(AmountError)
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let one = 10_u64.pow(6);
+        let decimals = format!("{:0DECIMALS$}", self.0 % one);
+        let decimals = decimals.trim_end_matches('0');
+        // As money is written, with two at least.
+        write!(f, "{}.{decimals:0<2}", self.0 / one)
+    }
+}
+
+/// What a message costs, by country.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Prices {
+    by_country: BTreeMap<String, Amount>,
+    others: Amount,
+}
+
+/// Prices cannot be read.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum PriceError {
+    /// A line is not one.
+    #[error("line {0} is not COUNTRY<TAB>PRICE, such as UZ and 0.012, with * for all other countries")]
+    Line(usize),
+    /// A country has two prices.
+    #[error("line {0} has a country that has a price already")]
+    Twice(usize),
+    /// There are countries without a price.
+    #[error("there is no line * for all other countries")]
+    NoOthers,
+    /// It is too long for prices.
+    #[error("longer than {MAX_BYTES} bytes")]
+    TooLong,
+}
+
+impl Prices {
+    /// Reads lines of a country, as two letters of ISO 3166-1 (`001` for numbers of no country) or `*` for all others, a tab and
+    /// a price. Empty lines and those that begin with `#` are passed over.
+    ///
+    /// # Errors
+    /// The first line that is none, or that there is no `*`.
+    pub fn parse(text: &str) -> Result<Self, PriceError> {
+        if text.len() > MAX_BYTES {
+            return Err(PriceError::TooLong);
+        }
+        let mut by_country = BTreeMap::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let bad = PriceError::Line(number);
+            let (country, price) = line.split_once('\t').ok_or(bad.clone())?;
+            let country = match country.trim() {
+                known @ (OTHERS | "001") => known.to_owned(),
+                code => Region::parse(code).map_err(|_| bad.clone())?.as_str().to_owned(),
+            };
+            let price = price.trim().parse().map_err(|_| bad)?;
+            if by_country.insert(country, price).is_some() {
+                return Err(PriceError::Twice(number));
+            }
+        }
+        let others = by_country.remove(OTHERS).ok_or(PriceError::NoOthers)?;
+        Ok(Self { by_country, others })
+    }
+
+    /// What a message to a country costs.
+    #[must_use]
+    pub fn of(&self, country: &str) -> Amount {
+        self.by_country.get(country).copied().unwrap_or(self.others)
+    }
+}

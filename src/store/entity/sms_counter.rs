@@ -1,0 +1,24 @@
+//! Table `sms_counters`: how many messages there were, and how the codes of prefixes are used. See `domain::sms_limits`.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, DeriveEntityModel)]
+#[sea_orm(table_name = "sms_counters")]
+pub(crate) struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub hour_since: DateTimeUtc,
+    pub hour_count: i64,
+    pub day_since: DateTimeUtc,
+    pub day_count: i64,
+    pub asked: i64,
+    pub asked_lately: i64,
+    pub lately_since: DateTimeUtc,
+    pub verified: i64,
+    pub paused_until: Option<DateTimeUtc>,
+    /// When something was last counted.
+    pub counted_at: DateTimeUtc,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

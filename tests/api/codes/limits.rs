@@ -1,0 +1,413 @@
+//! Bounds on messages, by which nobody has them sent for money.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use phone_identity::proto::v1::CodePurpose;
+use tempfile::NamedTempFile;
+use tokio::task::JoinSet;
+use tonic::{Code, Status};
+
+use super::sending::{again, left};
+use super::{Challenge, verify};
+use crate::support::codes::{CodesClient, codes, flags_of_codes, start_with_codes, wanted};
+use crate::support::place::Place;
+use crate::support::refusal::{Refusal, refusal};
+use crate::support::{PASSWORD, Person, TestServer, credentials, next_phone_number, registration};
+
+/// Only what each test is about.
+const UNBOUND: &[&str] = &[
+    "--throttle-code-attempts=0",
+    "--throttle-address-attempts=0",
+    "--sms-limit-number=none",
+    "--sms-limit-prefix=none",
+    "--sms-limit-address=none",
+    "--sms-tripwire-codes=0",
+];
+
+async fn start(flags: &[&str]) -> TestServer {
+    start_with_codes(&[UNBOUND, flags].concat()).await
+}
+
+/// The time to midnight at the beginning, which is at 00:00.
+const DAY: Duration = Duration::from_hours(24);
+const HOUR: Duration = Duration::from_hours(1);
+
+async fn ask(client: &mut CodesClient, number: &str) -> Result<(), Refusal> {
+    ask_as(client, wanted(CodePurpose::SignIn, number)).await
+}
+
+async fn ask_as(
+    client: &mut CodesClient,
+    request: impl tonic::IntoRequest<phone_identity::proto::v1::SendCodeRequest>,
+) -> Result<(), Refusal> {
+    let sent = client.send_code(request).await;
+    sent.map(drop).map_err(|status: Status| refusal(&status))
+}
+
+/// It was refused by this reason, until then.
+fn assert_waits(outcome: Result<(), Refusal>, reason: &str, wait: Duration) {
+    let refused = outcome.expect_err("was not refused");
+    assert_eq!(
+        (refused.code, refused.reason.as_str(), refused.retry_after),
+        (Code::ResourceExhausted, reason, Some(wait)),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_number_gets_so_many_in_an_hour_and_in_a_day() {
+    let server = start(&["--sms-limit-number=2/h,3/d"]).await;
+    let mut client = codes(&server).await;
+    let known = server.person().await.phone_number;
+    // It makes no difference whether somebody has it, nor whether it takes messages at all.
+    for number in [&known, &next_phone_number(), "+998712345678"] {
+        for _ in 0..2 {
+            ask(&mut client, number).await.unwrap();
+        }
+    }
+    server.clock.advance(Duration::from_secs(60));
+    for number in [&known, &next_phone_number()] {
+        for _ in 0..2 {
+            let _ = ask(&mut client, number).await;
+        }
+        assert_waits(
+            ask(&mut client, number).await,
+            "SMS_LIMIT_REACHED",
+            Duration::from_secs(3540),
+        );
+    }
+    server.clock.advance(HOUR);
+    ask(&mut client, &known).await.unwrap();
+    let rest = DAY - HOUR - Duration::from_secs(60);
+    assert_waits(ask(&mut client, &known).await, "SMS_LIMIT_REACHED", rest);
+    server.clock.advance(rest);
+    ask(&mut client, &known).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_resend_counts_as_well() {
+    let server = start(&["--sms-limit-number=2/d"]).await;
+    let mut client = codes(&server).await;
+    let person = server.person().await;
+    let challenge = Challenge::of(&mut client, CodePurpose::SignIn, &person).await;
+    server.clock.advance(Duration::from_secs(30));
+    ask_as(&mut client, again(&challenge.id)).await.unwrap();
+    server.clock.advance(Duration::from_secs(30));
+    let refused = ask_as(&mut client, again(&challenge.id)).await;
+    assert_waits(refused, "SMS_LIMIT_REACHED", DAY - Duration::from_secs(60));
+    // The code that was sent is good all the same.
+    client.verify_code(challenge.met()).await.unwrap();
+}
+
+#[tokio::test]
+async fn neighbouring_numbers_have_a_bound_together() {
+    let server = start(&["--sms-limit-prefix=3/h"]).await;
+    let mut client = codes(&server).await;
+    for number in ["+998901110001", "+998901110002", "+998901119999"] {
+        ask(&mut client, number).await.unwrap();
+    }
+    assert_waits(ask(&mut client, "+998901115555").await, "SMS_LIMIT_REACHED", HOUR);
+    ask(&mut client, "+998901120001").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_address_a_service_and_a_country_have_bounds() {
+    let server = start(&["--sms-limit-address=1/h", "--sms-limit-country=3/d"]).await;
+    let mut client = codes(&server).await;
+    let from = |address: &str| {
+        let mut request = wanted(CodePurpose::SignIn, &next_phone_number());
+        request.client = Some(phone_identity::proto::v1::ClientInfo {
+            ip_address: address.to_owned(),
+            user_agent: String::new(),
+        });
+        request
+    };
+    ask_as(&mut client, from("2001:db8::1")).await.unwrap();
+    assert_waits(
+        ask_as(&mut client, from("2001:db8::2")).await,
+        "SMS_LIMIT_REACHED",
+        HOUR,
+    );
+    ask_as(&mut client, from("2001:db8:0:1::1")).await.unwrap();
+    // Who says no address has none.
+    ask(&mut client, &next_phone_number()).await.unwrap();
+    assert_waits(
+        ask(&mut client, &next_phone_number()).await,
+        "SMS_LIMIT_REACHED",
+        DAY,
+    );
+    ask(&mut client, "+77012345678").await.unwrap();
+
+    let server = start(&["--sms-limit-service=1/h"]).await;
+    let mut client = codes(&server).await;
+    ask(&mut client, &next_phone_number()).await.unwrap();
+    assert_waits(
+        ask(&mut client, &next_phone_number()).await,
+        "SMS_LIMIT_REACHED",
+        HOUR,
+    );
+}
+
+#[tokio::test]
+async fn countries_that_are_not_listed_get_nothing() {
+    let server = start(&["--sms-countries=UZ,KZ"]).await;
+    let mut client = codes(&server).await;
+    server
+        .client()
+        .await
+        .register(registration("+14155552671", PASSWORD))
+        .await
+        .unwrap();
+    ask(&mut client, &next_phone_number()).await.unwrap();
+    ask(&mut client, "+77012345678").await.unwrap();
+    for number in ["+14155552671", "+14155552672", "+79161234567"] {
+        let refused = ask(&mut client, number).await.unwrap_err();
+        assert_eq!(
+            (refused.code, refused.reason.as_str(), refused.retry_after),
+            (Code::FailedPrecondition, "SMS_COUNTRY_NOT_ALLOWED", None)
+        );
+    }
+    assert_eq!(server.database.count("challenges").await, 2);
+}
+
+/// What gets messages is a setting; who asks is told the same.
+#[tokio::test]
+async fn line_types_that_are_not_listed_get_nothing() {
+    let server = start(&["--sms-line-types=fixed_line"]).await;
+    let mut client = codes(&server).await;
+    let landline = "+998712345678";
+    server
+        .client()
+        .await
+        .register(registration(landline, PASSWORD))
+        .await
+        .unwrap();
+    let person = server.person().await;
+    for number in [landline, &person.phone_number] {
+        ask(&mut client, number).await.unwrap();
+    }
+    left(&server, 0).await;
+    assert_eq!(super::sending::outcomes(&server).await.len(), 1);
+}
+
+/// Codes to a person on a device that they signed in on before.
+async fn on_known_device(server: &TestServer, person: &Person) -> phone_identity::proto::v1::SendCodeRequest {
+    let mut request = credentials(&person.phone_number, PASSWORD);
+    request.remember_device = true;
+    let signed_in = server.client().await.authenticate(request).await.unwrap();
+    let mut request = wanted(CodePurpose::SignIn, &person.phone_number);
+    request.device_token = signed_in.into_inner().device_token;
+    request
+}
+
+#[tokio::test]
+async fn strangers_do_not_use_up_what_the_owner_of_a_number_gets() {
+    let server = start(&["--sms-limit-number=2/d", "--sms-limit-prefix=4/d"]).await;
+    let mut client = codes(&server).await;
+    let person = server.person().await;
+    for _ in 0..2 {
+        ask(&mut client, &person.phone_number).await.unwrap();
+    }
+    assert_waits(
+        ask(&mut client, &person.phone_number).await,
+        "SMS_LIMIT_REACHED",
+        DAY,
+    );
+    // With their session.
+    let of_session = || person.asks(wanted(CodePurpose::VerifyPhone, ""));
+    ask_as(&mut client, of_session()).await.unwrap();
+    let challenge = Challenge::of(&mut client, CodePurpose::VerifyPhone, &person).await;
+    assert_waits(ask_as(&mut client, of_session()).await, "SMS_LIMIT_REACHED", DAY);
+    client.verify_code(person.asks(challenge.met())).await.unwrap();
+    // The prefix is used up, which is not the fault of a known device of somebody who has shown to hold their number.
+    assert_waits(
+        ask(&mut client, &next_phone_number()).await,
+        "SMS_LIMIT_REACHED",
+        DAY,
+    );
+    let request = on_known_device(&server, &person).await;
+    for _ in 0..2 {
+        ask_as(&mut client, request.clone()).await.unwrap();
+    }
+    assert_waits(ask_as(&mut client, request).await, "SMS_LIMIT_REACHED", DAY);
+    // But whoever registered a number may have thousands of such.
+    let other = server.person().await;
+    let request = on_known_device(&server, &other).await;
+    assert_waits(ask_as(&mut client, request).await, "SMS_LIMIT_REACHED", DAY);
+}
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn a_day_has_a_budget() {
+    let prices = file("# EUR\nUZ\t0.4\nKZ\t0.1\n*\t5\n");
+    let prices = format!("--sms-prices-file={}", prices.path().display());
+    let server = start(&["--sms-budget=1.00", &prices]).await;
+    let mut client = codes(&server).await;
+    let (one, other) = (server.person().await, server.person().await);
+    ask(&mut client, &one.phone_number).await.unwrap();
+    // Nobody is there, so nothing is spent.
+    for _ in 0..10 {
+        ask(&mut client, &next_phone_number()).await.unwrap();
+    }
+    ask(&mut client, &other.phone_number).await.unwrap();
+    // 0.80 are spent: too much for one more, whether or not somebody is there. But for another country it is enough.
+    for number in [&one.phone_number, &next_phone_number(), "+14155552671"] {
+        assert_waits(ask(&mut client, number).await, "SMS_BUDGET_EXHAUSTED", DAY);
+    }
+    server
+        .client()
+        .await
+        .register(registration("+77012345678", PASSWORD))
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        ask(&mut client, "+77012345678").await.unwrap();
+    }
+    assert_waits(
+        ask(&mut client, "+77012345678").await,
+        "SMS_BUDGET_EXHAUSTED",
+        DAY,
+    );
+    server.clock.advance(DAY);
+    ask(&mut client, &one.phone_number).await.unwrap();
+}
+
+#[tokio::test]
+async fn many_at_once_and_replicas_count_together() {
+    let server = start(&["--sms-limit-country=20/d"]).await;
+    let flags = flags_of_codes(&[UNBOUND, &["--sms-limit-country=20/d"]].concat());
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let replica = server.replica(&flags).await;
+    let clients = [codes(&server).await, codes(&replica).await];
+    let mut asking = JoinSet::new();
+    for index in 0..64 {
+        let mut client: CodesClient = clients[index % 2].clone();
+        asking.spawn(async move { ask(&mut client, &next_phone_number()).await });
+    }
+    let mut sent = 0;
+    while let Some(outcome) = asking.join_next().await {
+        match outcome.unwrap() {
+            Ok(()) => sent += 1,
+            refused => assert_waits(refused, "SMS_LIMIT_REACHED", DAY),
+        }
+    }
+    assert_eq!(sent, 20);
+    assert_eq!(server.database.count("challenges").await, 20);
+}
+
+#[tokio::test]
+async fn a_prefix_whose_codes_nobody_uses_is_paused() {
+    let server = start(&[
+        "--sms-tripwire-codes=10",
+        "--sms-tripwire-percent=20",
+        "--sms-tripwire-pause=2h",
+    ])
+    .await;
+    let mut client = codes(&server).await;
+    let person = server.person().await;
+    verify(&server, &mut client, &person).await;
+    let on_device = on_known_device(&server, &person).await;
+    // Ten of another prefix, of which two are used.
+    let used = |index: u32| format!("+99890777{index:04}");
+    for index in 0..10 {
+        let number = used(index);
+        if index < 2 {
+            server
+                .client()
+                .await
+                .register(registration(&number, PASSWORD))
+                .await
+                .unwrap();
+            let mut signed_in = server
+                .client()
+                .await
+                .authenticate(credentials(&number, PASSWORD))
+                .await
+                .unwrap();
+            let user_id = signed_in.get_mut().user.take().unwrap().user_id;
+            let sent = client
+                .send_code(wanted(CodePurpose::SignIn, &number))
+                .await
+                .unwrap();
+            let id = sent.into_inner().challenge_id;
+            let code = crate::support::codes::code_of(&id, CodePurpose::SignIn, &number, Some(&user_id));
+            let offer = crate::support::codes::offered(&id, CodePurpose::SignIn, &code);
+            client.verify_code(offer).await.unwrap();
+        } else {
+            ask(&mut client, &number).await.unwrap();
+        }
+    }
+    // Nine to the person's prefix, with that which verified it, and their own.
+    for _ in 0..30 {
+        ask(&mut client, &next_phone_number()).await.unwrap();
+    }
+    // There is still time to use them.
+    server.clock.advance(Duration::from_secs(299));
+    ask(&mut client, &next_phone_number()).await.unwrap();
+    server.clock.advance(Duration::from_secs(1));
+    for number in [&next_phone_number(), &person.phone_number] {
+        assert_waits(ask(&mut client, number).await, "SMS_PAUSED", 2 * HOUR);
+    }
+    ask(&mut client, &used(10)).await.unwrap();
+    ask_as(&mut client, on_device).await.unwrap();
+    server.clock.advance(2 * HOUR);
+    ask(&mut client, &next_phone_number()).await.unwrap();
+}
+
+#[tokio::test]
+async fn counters_that_nobody_needs_are_removed() {
+    let server = start_with_codes(&[]).await;
+    let mut client = codes(&server).await;
+    ask(&mut client, &next_phone_number()).await.unwrap();
+    assert_eq!(server.database.count("sms_counters").await, 2);
+    server.clock.advance(8 * DAY);
+    let flags = flags_of_codes(&["--cleanup-interval=50ms"]);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let server = server.restart_with(&flags).await;
+    server.clock.advance(8 * DAY);
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    while server.database.count("sms_counters").await > 0 {
+        ticks.tick().await;
+    }
+}
+
+#[tokio::test]
+async fn settings_that_say_nothing_are_told() {
+    let place = Place::new().await;
+    let prices = file("UZ\t0.4\n*\t5\n");
+    let prices = format!("--sms-prices-file={}", prices.path().display());
+    let bad = file("UZ 0.4\n");
+    let bad = format!("--sms-prices-file={}", bad.path().display());
+    for (flags, expected) in [
+        (
+            vec!["--sms-budget=10"],
+            "--sms-budget and --sms-prices-file are given together",
+        ),
+        (
+            vec![&*prices],
+            "--sms-budget and --sms-prices-file are given together",
+        ),
+        (vec!["--sms-budget=10", &bad], "line 1 is not COUNTRY<TAB>PRICE"),
+        (
+            vec!["--sms-budget=10", "--sms-prices-file=/nowhere"],
+            "--sms-prices-file cannot be read",
+        ),
+        (vec!["--sms-budget=ten", &prices], "not an amount such as 12.50"),
+        (vec!["--sms-countries=Uzbekistan"], "Uzbekistan"),
+        (vec!["--sms-line-types=carrier_pigeon"], "carrier_pigeon"),
+        (vec!["--sms-limit-number=many"], "not bounds such as 5/h,20/d"),
+    ] {
+        let mut arguments = vec!["serve", "--listen=127.0.0.1:0", "--sms-providers=log"];
+        arguments.extend(flags);
+        let output = place.run(&arguments, "");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+    }
+}
