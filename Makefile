@@ -27,7 +27,7 @@ test-tools: ## install what the tests need: grpcurl and the gRPC clients of Pyth
 bench: ## measure the release binary (ROWS=cached,login ROUNDS=5 SECONDS_A_ROUND=3); takes minutes
 	@scripts/bench.sh
 
-bench-timing: ## compare the times of failed sign-ins by Welch's t (CALLS=2000 of each kind); takes minutes
+bench-timing: ## compare the times of failed sign-ins and of codes by Welch's t (CALLS=2000 of each kind); takes minutes
 	@ROWS=timing scripts/bench.sh
 
 soak: ## kill the service and the databases under load, for about half an hour (SOAK_SECONDS=600 SOAK_ROUNDS=20 ...)

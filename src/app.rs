@@ -113,6 +113,7 @@ impl App {
             let (coder, wake) = (Arc::new(settings.coder()?), Wake::default());
             let counter = Counter {
                 coder: coder.clone(),
+                lines: settings.sms.lines(),
                 providers,
                 timeout: settings.sms.sms_timeout,
                 metrics: code_metrics.clone(),

@@ -10,6 +10,7 @@ mod operator;
 mod phone_check;
 mod serve;
 mod service_key;
+mod speech;
 mod users;
 
 use std::env;
@@ -30,7 +31,9 @@ use crate::clock::Timestamp;
 use crate::config::Settings;
 use crate::domain::phone::Region;
 use crate::domain::rules::Rules;
+use crate::i18n::Language;
 use crate::telemetry;
+use speech::Speech;
 
 /// The version and the commit of which it was built, or `unknown`: see build.rs.
 const VERSION: &str = concat!(
@@ -142,9 +145,15 @@ impl From<StartError> for Failure {
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Until the settings are known.
+    let mut speech = Speech::new(Language::default());
     let outcome = load_dotenv()
         .and_then(|()| parse(env::args_os().filter(|arg| !is_empty_flag(arg))))
-        .and_then(|cli| cli.map_or(Ok(()), run));
+        .and_then(|cli| {
+            let Some(cli) = cli else { return Ok(()) };
+            speech = Speech::new(cli.settings.default_language);
+            run(cli, speech)
+        });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -152,7 +161,8 @@ pub fn main() -> ExitCode {
                 Failure::Failed(message) => (message, FAILED),
                 Failure::Unusable(message) => (message, UNUSABLE),
             };
-            eprintln!("error: {message}");
+            let values = [("problem", message.as_str().into())];
+            eprintln!("{}", speech.say("cli-error", &values));
             ExitCode::from(code)
         }
     }
@@ -234,13 +244,13 @@ fn one_line(error: &clap::Error) -> String {
         .join("; ")
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
+fn run(cli: Cli, speech: Speech) -> Result<(), Failure> {
     let Cli { command, settings } = cli;
     match command.unwrap_or(Command::Serve) {
         Command::Serve => runtime(&settings)?.block_on(serve::serve(settings)),
-        Command::Migrate => runtime(&settings)?.block_on(operator::migrate(&settings)),
-        Command::Backup { file } => runtime(&settings)?.block_on(backup::backup(&settings, &file)),
-        Command::AfterRestore => runtime(&settings)?.block_on(backup::after_restore(&settings)),
+        Command::Migrate => runtime(&settings)?.block_on(operator::migrate(&settings, speech)),
+        Command::Backup { file } => runtime(&settings)?.block_on(backup::backup(&settings, &file, speech)),
+        Command::AfterRestore => runtime(&settings)?.block_on(backup::after_restore(&settings, speech)),
         Command::Createsuperuser {
             phone_number,
             password,
@@ -248,6 +258,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             settings,
             &phone_number,
             password.password_stdin,
+            speech,
         )),
         Command::Changepassword {
             phone_number,
@@ -256,10 +267,15 @@ fn run(cli: Cli) -> Result<(), Failure> {
             settings,
             &phone_number,
             password.password_stdin,
+            speech,
         )),
-        Command::Audit(arguments) => runtime(&settings)?.block_on(audit::audit(&settings, arguments)),
-        Command::Users { command, json } => runtime(&settings)?.block_on(users::run(settings, command, json)),
-        Command::ServiceKey { command } => runtime(&settings)?.block_on(service_key::run(&settings, command)),
+        Command::Audit(arguments) => runtime(&settings)?.block_on(audit::audit(&settings, arguments, speech)),
+        Command::Users { command, json } => {
+            runtime(&settings)?.block_on(users::run(settings, command, json, speech))
+        }
+        Command::ServiceKey { command } => {
+            runtime(&settings)?.block_on(service_key::run(&settings, command, speech))
+        }
         Command::PhoneCheck { region, numbers } => {
             let rules = Rules {
                 default_region: region.or(settings.default_region),
@@ -273,11 +289,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let runtime = runtime::Builder::new_current_thread().enable_all().build();
             runtime
                 .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?
-                .block_on(healthcheck::healthcheck(&settings, arguments, out))
+                .block_on(healthcheck::healthcheck(&settings, arguments, speech, out))
         }
         Command::Calibrate { target } => {
             begin_to_log(&settings)?;
-            calibrate::calibrate(&settings, target, io::stdout().lock())
+            calibrate::calibrate(&settings, target, speech, io::stdout().lock())
         }
     }
 }

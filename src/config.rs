@@ -27,6 +27,7 @@ use crate::domain::phone::{LineType, LineTypes, Region};
 use crate::domain::rules::Rules;
 use crate::domain::secret_keys::SecretKeys;
 use crate::domain::session::Lifetimes;
+use crate::i18n::Language;
 use crate::machine;
 use crate::service::accounts::Policy;
 use crate::service::hasher::{self, EngineChoice};
@@ -100,6 +101,16 @@ pub struct Settings {
         value_name = "REGION"
     )]
     pub default_region: Option<Region>,
+
+    /// Language of texts for people who ask for none that there is: en, uz, ru or tr
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_DEFAULT_LANGUAGE",
+        value_name = "LANGUAGE",
+        default_value = "en"
+    )]
+    pub default_language: Language,
 
     /// Line types that may register, separated by commas
     #[arg(global = true, long, env = "PHONE_IDENTITY_ALLOWED_LINE_TYPES", value_name = "TYPES", value_delimiter = ',',

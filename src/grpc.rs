@@ -37,6 +37,7 @@ pub use connections::{Limits, Stop};
 pub use gate::{Callers, GateError};
 pub use metrics::{CODES, Calls, Metrics};
 pub use status::ERROR_DOMAIN;
+pub(crate) use status::violation_text;
 pub use tls::{Tls, TlsError, TlsFiles};
 
 use crate::config::RegistrationMode;

@@ -1,9 +1,11 @@
 //! The four languages in which people may be written to. The texts are Fluent files in `locales/`.
 
+use std::str::FromStr;
 use std::sync::LazyLock;
 
 use fluent_bundle::concurrent::FluentBundle;
-use fluent_bundle::{FluentArgs, FluentResource};
+use fluent_bundle::{FluentArgs, FluentResource, FluentValue};
+use thiserror::Error;
 use unic_langid::LanguageIdentifier;
 
 /// The most bytes of an `accept-language` value that are looked at.
@@ -38,14 +40,14 @@ impl Language {
         }
     }
 
-    /// The language that an `accept-language` value (RFC 9110 section 12.5.4) wants most, of those that there are;
-    /// English if it wants none of them. A region or script is passed over: `ru-UZ` is Russian.
+    /// The language that an `accept-language` value (RFC 9110 section 12.5.4) wants most, of those that there are; `None`: it
+    /// wants none of them. A region or script is passed over: `ru-UZ` is Russian.
     #[must_use]
-    pub fn accepted(accept_language: &str) -> Self {
+    pub fn accepted(accept_language: &str) -> Option<Self> {
         if accept_language.len() > MAX_ACCEPT_LANGUAGE {
-            return Self::default();
+            return None;
         }
-        let mut best = (0.0, Self::default());
+        let (mut best, mut weight_of_best) = (None, 0.0);
         for item in accept_language.split(',') {
             let (range, weight) = item.split_once(';').unwrap_or((item, "q=1"));
             let weight = weight
@@ -56,12 +58,23 @@ impl Language {
             let primary = range.split(['-', '_']).next().unwrap_or_default().trim();
             // Of equal weights the first counts.
             if let Some(language) = Self::of_primary(primary)
-                && weight > best.0
+                && weight > weight_of_best
             {
-                best = (weight, language);
+                (best, weight_of_best) = (Some(language), weight);
             }
         }
-        best.1
+        best
+    }
+
+    /// The language of a locale as POSIX writes it, such as `uz_UZ.UTF-8`. `C` and `POSIX` are English. `None`: there are no texts
+    /// in it.
+    #[must_use]
+    pub fn of_posix(locale: &str) -> Option<Self> {
+        let name = locale.split(['.', '@']).next().unwrap_or_default();
+        match name {
+            "C" | "POSIX" => Some(Self::English),
+            name => Self::of_tag(name),
+        }
     }
 
     /// The language of a language tag (BCP 47). `None`: there are no texts in it.
@@ -75,26 +88,17 @@ impl Language {
         all.find(|language| language.tag().eq_ignore_ascii_case(primary))
     }
 
-    /// The text with this id, with numbers put in. A text that is missing comes in English, or as its id; a test sees
-    /// to it that none is missing.
+    /// The text with this id, with what is given put in: numbers, or text, as which a code keeps its leading zeros. A text that is
+    /// missing comes in English, or as its id; a test sees to it that none is missing.
     #[must_use]
-    pub fn text(self, id: &str, numbers: &[(&str, usize)]) -> String {
+    pub fn text(self, id: &str, values: &[(&str, Value<'_>)]) -> String {
         let mut args = FluentArgs::new();
-        for &(name, number) in numbers {
-            args.set(name, number);
+        for &(name, value) in values {
+            match value {
+                Value::Number(number) => args.set(name, number),
+                Value::Text(text) => args.set(name, FluentValue::from(text)),
+            }
         }
-        self.format(id, &args)
-    }
-
-    /// As [`Self::text`], with a code put in as it is: a number would lose its leading zeros.
-    #[must_use]
-    pub fn text_with_code(self, id: &str, code: &str) -> String {
-        let mut args = FluentArgs::new();
-        args.set("code", code);
-        self.format(id, &args)
-    }
-
-    fn format(self, id: &str, args: &FluentArgs<'_>) -> String {
         [self, Self::English]
             .into_iter()
             .find_map(|language| {
@@ -102,7 +106,7 @@ impl Language {
                 let pattern = bundle.get_message(id)?.value()?;
                 Some(
                     bundle
-                        .format_pattern(pattern, Some(args), &mut Vec::new())
+                        .format_pattern(pattern, Some(&args), &mut Vec::new())
                         .into_owned(),
                 )
             })
@@ -110,10 +114,46 @@ impl Language {
     }
 }
 
+/// What is put into a text.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    /// A number.
+    Number(usize),
+    /// Text, as it is.
+    Text(&'a str),
+}
+
+impl From<usize> for Value<'_> {
+    fn from(number: usize) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text)
+    }
+}
+
+/// The text is not the tag of a language that there are texts in.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("not one of en, uz, ru, tr")]
+pub struct UnknownLanguage;
+
+impl FromStr for Language {
+    type Err = UnknownLanguage;
+
+    fn from_str(tag: &str) -> Result<Self, UnknownLanguage> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|language| language.tag() == tag).ok_or(UnknownLanguage)
+    }
+}
+
 /// The files of a language.
 macro_rules! texts {
     ($tag:literal) => {
         [
+            include_str!(concat!("../locales/", $tag, "/cli.ftl")),
             include_str!(concat!("../locales/", $tag, "/errors.ftl")),
             include_str!(concat!("../locales/", $tag, "/messages.ftl")),
         ]
@@ -144,30 +184,58 @@ fn bundle(language: Language, texts: &[&str]) -> FluentBundle<FluentResource> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
 
     #[test]
     fn the_most_wanted_language_that_there_is_wins() {
         for (accept_language, expected) in [
-            ("", Language::English),
-            ("ru", Language::Russian),
-            ("RU-uz", Language::Russian),
-            ("uz-Cyrl-UZ,ru;q=0.5", Language::Uzbek),
-            ("en;q=0.1, tr;q=0.8, ru;q=0.5", Language::Turkish),
-            ("de, fr;q=0.9, tr;q=0.1", Language::Turkish),
-            ("ru;q=0, uz;q=0.1", Language::Uzbek),
-            ("uz, ru", Language::Uzbek),
-            ("*", Language::English),
-            ("ru;q=NaN", Language::English),
-            ("ru;level=1", Language::English),
-            (";;,,;q=,", Language::English),
+            ("", None),
+            ("ru", Some(Language::Russian)),
+            ("RU-uz", Some(Language::Russian)),
+            ("en-GB", Some(Language::English)),
+            ("uz-Cyrl-UZ,ru;q=0.5", Some(Language::Uzbek)),
+            ("en;q=0.1, tr;q=0.8, ru;q=0.5", Some(Language::Turkish)),
+            ("de, fr;q=0.9, tr;q=0.1", Some(Language::Turkish)),
+            ("ru;q=0, uz;q=0.1", Some(Language::Uzbek)),
+            ("uz, ru", Some(Language::Uzbek)),
+            ("de, fr;q=0.9", None),
+            ("*", None),
+            ("ru;q=0", None),
+            ("ru;q=NaN", None),
+            ("ru;level=1", None),
+            (";;,,;q=,", None),
         ] {
             assert_eq!(Language::accepted(accept_language), expected, "{accept_language}");
         }
-        assert_eq!(
-            Language::accepted(&format!("ru{}", ",ru".repeat(100))),
-            Language::English
-        );
+        assert_eq!(Language::accepted(&format!("ru{}", ",ru".repeat(100))), None);
+    }
+
+    #[test]
+    fn locales_of_posix_and_tags_are_read() {
+        for (locale, expected) in [
+            ("uz_UZ.UTF-8", Some(Language::Uzbek)),
+            ("uz_UZ@cyrillic", Some(Language::Uzbek)),
+            ("ru", Some(Language::Russian)),
+            ("tr_TR", Some(Language::Turkish)),
+            ("en_US.UTF-8", Some(Language::English)),
+            ("C", Some(Language::English)),
+            ("C.UTF-8", Some(Language::English)),
+            ("POSIX", Some(Language::English)),
+            ("de_DE.UTF-8", None),
+            ("", None),
+        ] {
+            assert_eq!(Language::of_posix(locale), expected, "{locale}");
+        }
+        for language in Language::ALL {
+            assert_eq!(language.tag().parse(), Ok(language));
+        }
+        for bad in ["", "EN", "en-GB", "de"] {
+            assert_eq!(bad.parse::<Language>(), Err(UnknownLanguage), "{bad}");
+        }
     }
 
     #[test]
@@ -179,7 +247,7 @@ mod tests {
             "Parola en az 8 karakter olmalıdır.",
         ]) {
             assert_eq!(
-                language.text("violation-password-too-short", &[("min", 8)]),
+                language.text("violation-password-too-short", &[("min", 8.into())]),
                 expected
             );
         }
@@ -188,5 +256,69 @@ mod tests {
                 FluentResource::try_new(text.to_owned()).unwrap();
             }
         }
+    }
+
+    /// What is put into each text of a language, by its id.
+    fn values(texts: &[&'static str]) -> BTreeMap<&'static str, BTreeSet<&'static str>> {
+        let mut all = BTreeMap::new();
+        for line in texts.iter().flat_map(|text| text.lines()) {
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (id, text) = line.split_once(" = ").expect("a text of one line");
+            let values = text
+                .split("{ $")
+                .skip(1)
+                .map(|rest| rest.split(" }").next().unwrap());
+            assert!(all.insert(id, values.collect()).is_none(), "{id} is there twice");
+        }
+        all
+    }
+
+    /// All sources of this program.
+    fn sources(folder: &Path, all: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, all);
+            } else {
+                all.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn no_language_lacks_a_text_and_none_is_there_for_nothing() {
+        let english = values(&texts!("en"));
+        for (language, texts) in [
+            (Language::Uzbek, texts!("uz")),
+            (Language::Russian, texts!("ru")),
+            (Language::Turkish, texts!("tr")),
+        ] {
+            assert_eq!(values(&texts), english, "{language:?}");
+            for id in english.keys().filter(|id| **id != "cli-column-id") {
+                assert_ne!(
+                    language.text(id, &[]),
+                    Language::English.text(id, &[]),
+                    "{id} in {language:?}"
+                );
+            }
+        }
+        let mut all = String::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
+        // Those of reasons are made of their names: see `grpc::status`.
+        let is_literal = |id: &str| id.starts_with("cli-") || id.starts_with("sms-");
+        let known: BTreeSet<&str> = english.keys().copied().filter(|id| is_literal(id)).collect();
+        let used: BTreeSet<&str> = all.split('"').filter(|text| known.contains(text)).collect();
+        assert_eq!(used, known, "a text is not used");
+        let is_id =
+            |text: &&str| is_literal(text) && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+        let prefixes = ["cli-", "sms-"];
+        let meant: BTreeSet<&str> = all
+            .split('"')
+            .filter(is_id)
+            .filter(|id| !prefixes.contains(id))
+            .collect();
+        assert_eq!(meant, known, "a text is missing");
     }
 }

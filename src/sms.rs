@@ -1,6 +1,7 @@
 //! SMS: what is sent, and who sends it.
 
 mod http;
+mod lines;
 mod log;
 mod message;
 mod playmobile;
@@ -13,6 +14,7 @@ use clap::ValueEnum;
 use thiserror::Error;
 
 pub use http::Http;
+pub use lines::{Domain, DomainError, Lines, RetrieverHash, RetrieverHashError};
 pub use log::Log;
 pub use message::{GSM_LENGTH, Message, UCS2_LENGTH};
 pub use playmobile::Playmobile;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use super::speech::Speech;
 use super::{Failure, exact};
 use crate::app::open_store;
 use crate::clock::{Clock as _, SystemClock, Timestamp};
@@ -74,7 +75,7 @@ impl Moment {
     }
 }
 
-pub(super) async fn audit(settings: &Settings, arguments: Arguments) -> Result<(), Failure> {
+pub(super) async fn audit(settings: &Settings, arguments: Arguments, speech: Speech) -> Result<(), Failure> {
     let store = open_store(settings).await?;
     let audit = Audit::new(store.clone(), Arc::new(SystemClock), TaskTracker::new());
     let now = SystemClock.now();
@@ -91,7 +92,7 @@ pub(super) async fn audit(settings: &Settings, arguments: Arguments) -> Result<(
     };
     let mut out = BufWriter::new(io::stdout().lock());
     if !arguments.json {
-        write_or_stop(write_header(&mut out))?;
+        write_or_stop(write_header(&mut out, speech))?;
     }
     let (mut left, mut before) = (arguments.limit, None);
     while left > 0 {
@@ -131,13 +132,19 @@ fn write_or_stop(written: io::Result<()>) -> Result<bool, Failure> {
     }
 }
 
-fn write_header(out: &mut impl Write) -> io::Result<()> {
-    write_columns(
-        out,
-        [
-            "TIME", "ACTION", "OUTCOME", "REASON", "ACTOR", "SUBJECT", "SERVICE", "ADDRESS",
-        ],
-    )
+fn write_header(out: &mut impl Write, speech: Speech) -> io::Result<()> {
+    let names = [
+        "cli-column-time",
+        "cli-column-action",
+        "cli-column-outcome",
+        "cli-column-reason",
+        "cli-column-actor",
+        "cli-column-subject",
+        "cli-column-service",
+        "cli-column-address",
+    ];
+    let names = names.map(|id| speech.say(id, &[]));
+    write_columns(out, names.each_ref().map(String::as_str))
 }
 
 fn write_row(out: &mut impl Write, entry: &Entry) -> io::Result<()> {

@@ -5,21 +5,24 @@ use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
+use super::speech::Speech;
 use crate::app::open_store;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
 use crate::domain::audit::{Action, Attempt};
 use crate::error::chain;
+use crate::i18n::Value;
 use crate::store::{self, BackupError, Store, StoreError, audit, changes};
 
-pub(super) async fn backup(settings: &Settings, file: &Path) -> Result<(), Failure> {
+pub(super) async fn backup(settings: &Settings, file: &Path, speech: Speech) -> Result<(), Failure> {
     let options = settings
         .store()
         .map_err(|error| Failure::Unusable(error.to_string()))?;
     let cannot_start = |error| Failure::Unusable(format!("cannot start: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot_start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_start)?;
-    let shown = file.display();
+    let shown = file.display().to_string();
+    let shown = Value::Text(&shown);
     // What is half made is removed when it is dropped.
     let outcome = tokio::select! {
         outcome = store::backup(&options, file) => outcome,
@@ -30,19 +33,27 @@ pub(super) async fn backup(settings: &Settings, file: &Path) -> Result<(), Failu
         BackupError::Native(..) | BackupError::InMemory | BackupError::Source(_) => {
             Failure::Unusable(chain(&error))
         }
-        _ => Failure::Failed(format!("no backup {shown}: {}", chain(&error))),
+        _ => {
+            let problem = chain(&error);
+            let values = [("file", shown), ("problem", problem.as_str().into())];
+            speech.failed("cli-no-backup", &values)
+        }
     })?;
-    println!("backup made: {shown}");
+    println!("{}", speech.say("cli-backup-made", &[("file", shown)]));
     Ok(())
 }
 
-pub(super) async fn after_restore(settings: &Settings) -> Result<(), Failure> {
+pub(super) async fn after_restore(settings: &Settings, speech: Speech) -> Result<(), Failure> {
     // What was restored may be older than this program.
     let store = open_store(settings).await?;
     let epoch = begin_history(store)
         .await
         .map_err(|error| Failure::Failed(chain(&error)))?;
-    println!("the change log has a new epoch: {epoch}");
+    let epoch = epoch.to_string();
+    println!(
+        "{}",
+        speech.say("cli-new-epoch", &[("epoch", epoch.as_str().into())])
+    );
     Ok(())
 }
 

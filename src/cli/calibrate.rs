@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::Failure;
+use super::speech::Speech;
 use crate::config::{self, Settings};
 use crate::machine;
 use crate::service::hasher::{self, Engine, HashError, MAX_MEMORY_KIB};
@@ -57,7 +58,12 @@ pub(super) fn target(text: &str) -> Result<Duration, String> {
     }
 }
 
-pub(super) fn calibrate(settings: &Settings, target: Duration, out: impl Write) -> Result<(), Failure> {
+pub(super) fn calibrate(
+    settings: &Settings,
+    target: Duration,
+    speech: Speech,
+    out: impl Write,
+) -> Result<(), Failure> {
     let failed = |error: HashError| Failure::Failed(error.to_string());
     let options = settings
         .hasher()
@@ -70,7 +76,8 @@ pub(super) fn calibrate(settings: &Settings, target: Duration, out: impl Write) 
         hasher::time_of_a_hash(engine, mib * 1024, iterations, runs)
     };
     let rows = rows(target, most, measure).map_err(failed)?;
-    write(out, &rows, engine, options.threads, target).map_err(|error| Failure::Failed(error.to_string()))
+    write(out, speech, &rows, engine, options.threads, target)
+        .map_err(|error| Failure::Failed(error.to_string()))
 }
 
 /// The most MiB for one hash: all threads together, with the one for what has waited too long, take no more than their
@@ -149,21 +156,30 @@ fn recommended(rows: &[Row], target: Duration) -> Option<Row> {
 
 fn write(
     mut out: impl Write,
+    speech: Speech,
     rows: &[Row],
     engine: Engine,
     threads: usize,
     target: Duration,
 ) -> io::Result<()> {
+    let target_text = humantime::format_duration(target).to_string();
+    let values = [
+        ("engine", engine.name().into()),
+        ("threads", threads.into()),
+        ("target", target_text.as_str().into()),
+    ];
+    writeln!(out, "# {}", speech.say("cli-calibrate", &values))?;
+    let [memory, iterations, milliseconds, logins, all] = [
+        "cli-calibrate-memory",
+        "cli-calibrate-iterations",
+        "cli-calibrate-milliseconds",
+        "cli-calibrate-logins",
+        "cli-calibrate-all",
+    ]
+    .map(|id| speech.say(id, &[]));
     writeln!(
         out,
-        "# Argon2id with p = 1 by {}, one thread at work; for {} threads at most {}:",
-        engine.name(),
-        threads,
-        humantime::format_duration(target),
-    )?;
-    writeln!(
-        out,
-        "# memory MiB  iterations  milliseconds  logins/s  MiB of all threads"
+        "# {memory:>10}  {iterations:>10}  {milliseconds:>12}  {logins:>8}  {all:>18}"
     )?;
     for row in rows {
         let seconds = row.time.as_secs_f64();
@@ -182,11 +198,11 @@ fn write(
     let fallback = || rows.iter().find(|row| row.iterations == FALLBACK_ITERATIONS);
     let row = match (recommended(rows, target), fallback()) {
         (Some(row), _) => {
-            writeln!(out, "# Of these, the most expensive for an attacker:")?;
+            writeln!(out, "# {}", speech.say("cli-calibrate-best", &[]))?;
             row
         }
         (None, Some(row)) => {
-            writeln!(out, "# Even the least that OWASP recommends takes longer here:")?;
+            writeln!(out, "# {}", speech.say("cli-calibrate-least", &[]))?;
             *row
         }
         (None, None) => return Ok(()),
@@ -249,7 +265,7 @@ mod tests {
         let found = rows(TARGET, 1024, machine(0.01)).unwrap();
         assert!(found.iter().map(|row| row.mib).eq(OWASP_MINIMUM_MIB));
         let mut out = Vec::new();
-        write(&mut out, &found, Engine::Portable, 2, TARGET).unwrap();
+        write(&mut out, Speech::english(), &found, Engine::Portable, 2, TARGET).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(
             text.contains("Even the least that OWASP recommends takes longer"),

@@ -14,6 +14,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::Failure;
+use super::speech::Speech;
 use crate::config::{Settings, positive_duration};
 use crate::error::chain;
 
@@ -93,28 +94,27 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 pub(super) async fn healthcheck(
     settings: &Settings,
     arguments: Arguments,
+    speech: Speech,
     mut out: impl Write,
 ) -> Result<(), Failure> {
     let endpoint = arguments.endpoint(settings.listen, settings.access.health_listen)?;
-    let asked = timeout(arguments.timeout, ask(&endpoint, arguments.service)).await;
-    let status = asked
-        .unwrap_or_else(|_| Err("no answer in time".to_owned()))
-        .map_err(Failure::Failed)?;
+    let asked = timeout(arguments.timeout, ask(&endpoint, arguments.service, speech)).await;
+    let status = asked.unwrap_or_else(|_| Err(speech.failed("cli-no-answer", &[])))?;
     if status != ServingStatus::Serving {
         return Err(Failure::Failed(status.as_str_name().to_owned()));
     }
     writeln!(out, "{}", status.as_str_name()).map_err(|error: io::Error| Failure::Failed(error.to_string()))
 }
 
-async fn ask(endpoint: &Endpoint, service: String) -> Result<ServingStatus, String> {
-    let channel: Channel = endpoint
-        .connect()
-        .await
-        .map_err(|error| format!("no connection: {}", chain(&error)))?;
+async fn ask(endpoint: &Endpoint, service: String, speech: Speech) -> Result<ServingStatus, Failure> {
+    let channel: Channel = endpoint.connect().await.map_err(|error| {
+        let problem = chain(&error);
+        speech.failed("cli-no-connection", &[("problem", problem.as_str().into())])
+    })?;
     let answer = HealthClient::new(channel)
         .check(HealthCheckRequest { service })
         .await
-        .map_err(|status| format!("{:?}: {}", status.code(), status.message()))?;
+        .map_err(|status| Failure::Failed(format!("{:?}: {}", status.code(), status.message())))?;
     Ok(answer.into_inner().status())
 }
 

@@ -1,12 +1,12 @@
 //! What an operator does at the command line: `migrate`, `createsuperuser`, `changepassword`.
 
-use std::fmt::Display;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Failure;
+use super::speech::Speech;
 use crate::app::{App, open_store};
 use crate::clock::SystemClock;
 use crate::config::Settings;
@@ -20,13 +20,13 @@ use crate::service::accounts::SuperuserMaker;
 /// The most bytes of a password line that are read.
 const MAX_PASSWORD_LINE: u64 = 4096;
 
-pub(super) async fn migrate(settings: &Settings) -> Result<(), Failure> {
+pub(super) async fn migrate(settings: &Settings, speech: Speech) -> Result<(), Failure> {
     let store = open_store(settings).await?;
     store
         .close()
         .await
         .map_err(|error| Failure::Failed(error::chain(&error)))?;
-    println!("the database is up to date");
+    println!("{}", speech.say("cli-migrated", &[]));
     Ok(())
 }
 
@@ -34,12 +34,13 @@ pub(super) async fn create_superuser(
     settings: Settings,
     phone_number: &str,
     from_stdin: bool,
+    speech: Speech,
 ) -> Result<(), Failure> {
     let rules = settings.rules();
     let phone = rules
         .take_phone(phone_number, "")
-        .map_err(|problem| unfit("phone number", problem))?;
-    let password = new_password(&rules, &phone, from_stdin)?;
+        .map_err(|problem| speech.phone_unfit(problem))?;
+    let password = new_password(&rules, &phone, from_stdin, speech)?;
     let app = App::build(settings, Arc::new(SystemClock)).await?;
     match app
         .accounts()
@@ -51,10 +52,12 @@ pub(super) async fn create_superuser(
         .await
     {
         Ok(user) => {
-            println!("superuser {} created: {}", user.id, phone.as_str());
+            let id = user.id.to_string();
+            let values = [("id", id.as_str().into()), ("number", phone.as_str().into())];
+            println!("{}", speech.say("cli-superuser-created", &values));
             Ok(())
         }
-        Err(Error::PhoneNumberTaken) => Err(Failure::Failed("somebody has this phone number".to_owned())),
+        Err(Error::PhoneNumberTaken) => Err(speech.failed("cli-phone-taken", &[])),
         Err(error) => Err(Failure::Failed(error::chain(&error))),
     }
 }
@@ -63,46 +66,47 @@ pub(super) async fn change_password(
     settings: Settings,
     phone_number: &str,
     from_stdin: bool,
+    speech: Speech,
 ) -> Result<(), Failure> {
     let rules = settings.rules();
     let phone = rules
         .find_phone(phone_number, "")
-        .map_err(|problem| unfit("phone number", problem))?;
-    let password = new_password(&rules, &phone, from_stdin)?;
+        .map_err(|problem| speech.phone_unfit(problem))?;
+    let password = new_password(&rules, &phone, from_stdin, speech)?;
     let app = App::build(settings, Arc::new(SystemClock)).await?;
     match app.accounts().change_password(&phone, password).await {
         Ok(true) => {
-            println!("password changed, and all sessions ended: {}", phone.as_str());
+            let values = [("number", phone.as_str().into())];
+            println!("{}", speech.say("cli-password-changed", &values));
             Ok(())
         }
-        Ok(false) => Err(Failure::Failed("nobody has this phone number".to_owned())),
+        Ok(false) => Err(speech.failed("cli-phone-unknown", &[])),
         Err(error) => Err(Failure::Failed(error::chain(&error))),
     }
-}
-
-/// What was given is not fit to be used.
-pub(super) fn unfit(what: &str, problem: impl Display) -> Failure {
-    Failure::Unusable(format!("the {what} {problem}"))
 }
 
 pub(super) fn new_password(
     rules: &Rules,
     phone: &PhoneNumber,
     from_stdin: bool,
+    speech: Speech,
 ) -> Result<Password, Failure> {
-    let input = read_password(from_stdin)?;
+    let input = read_password(from_stdin, speech)?;
     let password = rules
         .take_password(input.expose_secret(), &[phone])
-        .map_err(|problem| unfit("password", problem))?;
+        .map_err(|problem| speech.password_unfit(problem))?;
     if password.is_common() {
-        Err(unfit("password", PasswordError::TooCommon))
+        Err(speech.password_unfit(PasswordError::TooCommon))
     } else {
         Ok(password)
     }
 }
 
-fn read_password(from_stdin: bool) -> Result<SecretString, Failure> {
-    let cannot_read = |error: io::Error| Failure::Unusable(format!("the password cannot be read: {error}"));
+fn read_password(from_stdin: bool, speech: Speech) -> Result<SecretString, Failure> {
+    let cannot_read = |error: io::Error| {
+        let problem = error.to_string();
+        speech.unusable("cli-password-unreadable", &[("problem", problem.as_str().into())])
+    };
     if from_stdin {
         let mut line = String::new();
         io::stdin()
@@ -113,14 +117,17 @@ fn read_password(from_stdin: bool) -> Result<SecretString, Failure> {
         return Ok(SecretString::from(line.trim_end_matches(['\n', '\r'])));
     }
     if !io::stdin().is_terminal() {
-        return Err(Failure::Unusable(
-            "there is no terminal to ask for the password; use --password-stdin".to_owned(),
-        ));
+        return Err(speech.unusable("cli-no-terminal-for-password", &[]));
     }
-    let first = SecretString::from(rpassword::prompt_password("Password: ").map_err(cannot_read)?);
-    let second = SecretString::from(rpassword::prompt_password("Password (again): ").map_err(cannot_read)?);
+    let ask = |id| {
+        let prompt = format!("{} ", speech.say(id, &[]));
+        rpassword::prompt_password(prompt)
+            .map(SecretString::from)
+            .map_err(cannot_read)
+    };
+    let (first, second) = (ask("cli-ask-password")?, ask("cli-ask-password-again")?);
     if first.expose_secret() != second.expose_secret() {
-        return Err(Failure::Unusable("the two passwords are not the same".to_owned()));
+        return Err(speech.unusable("cli-passwords-differ", &[]));
     }
     Ok(first)
 }

@@ -8,12 +8,14 @@ use clap::Subcommand;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::speech::Speech;
 use super::{Failure, exact};
 use crate::app::open_store;
 use crate::clock::{SystemClock, Timestamp};
 use crate::config::Settings;
 use crate::domain::access::{Rights, ServiceKey, ServiceKeyId, ServiceName};
 use crate::error::{Error, chain};
+use crate::i18n::Value;
 use crate::service::service_keys::{MAX_LIVE, ServiceKeys};
 
 #[derive(Debug, Subcommand)]
@@ -41,30 +43,36 @@ pub(super) enum Command {
     },
 }
 
-pub(super) async fn run(settings: &Settings, command: Command) -> Result<(), Failure> {
+pub(super) async fn run(settings: &Settings, command: Command, speech: Speech) -> Result<(), Failure> {
     let keys = ServiceKeys::new(open_store(settings).await?, Arc::new(SystemClock));
     match command {
-        Command::Create { name, allow } => create(&keys, name, allow).await?,
-        Command::List { json } => list(&keys, json).await?,
-        Command::Revoke { key } => revoke(&keys, key).await?,
+        Command::Create { name, allow } => create(&keys, name, allow, speech).await?,
+        Command::List { json } => list(&keys, json, speech).await?,
+        Command::Revoke { key } => revoke(&keys, key, speech).await?,
     }
     keys.close().await.map_err(|error| failed(&error))
 }
 
 /// The key alone on standard output, so that it can go into a file as it is.
-async fn create(keys: &ServiceKeys, name: ServiceName, allow: Rights) -> Result<(), Failure> {
+async fn create(keys: &ServiceKeys, name: ServiceName, allow: Rights, speech: Speech) -> Result<(), Failure> {
     let Some((token, key)) = keys.create(name, allow).await.map_err(|error| failed(&error))? else {
-        let problem = format!("there are {MAX_LIVE} keys already; revoke those that nobody uses");
-        return Err(Failure::Failed(problem));
+        let most = usize::try_from(MAX_LIVE).unwrap_or(usize::MAX);
+        return Err(speech.failed("cli-too-many-keys", &[("count", most.into())]));
     };
     writeln!(io::stdout().lock(), "{}", token.expose())
         .map_err(|error| Failure::Failed(error.to_string()))?;
-    eprintln!("key {} of {}, for {}", key.id, key.name, key.rights);
+    let (id, rights) = (key.id.to_string(), key.rights.to_string());
+    let values = [
+        ("id", id.as_str().into()),
+        ("name", key.name.as_str().into()),
+        ("rights", rights.as_str().into()),
+    ];
+    eprintln!("{}", speech.say("cli-key-made", &values));
     Ok(())
 }
 
-async fn list(keys: &ServiceKeys, json: bool) -> Result<(), Failure> {
-    if !json && !print(heading())? {
+async fn list(keys: &ServiceKeys, json: bool, speech: Speech) -> Result<(), Failure> {
+    if !json && !print(heading(speech))? {
         return Ok(());
     }
     let mut after = None;
@@ -82,13 +90,17 @@ async fn list(keys: &ServiceKeys, json: bool) -> Result<(), Failure> {
     }
 }
 
-async fn revoke(keys: &ServiceKeys, id: ServiceKeyId) -> Result<(), Failure> {
-    match keys.revoke(id).await.map_err(|error| failed(&error))? {
+async fn revoke(keys: &ServiceKeys, id: ServiceKeyId, speech: Speech) -> Result<(), Failure> {
+    let revoked = keys.revoke(id).await.map_err(|error| failed(&error))?;
+    let id = id.to_string();
+    let id = ("id", Value::Text(&id));
+    match revoked {
         Some(key) => {
-            println!("key {} of {}: revoked", key.id, key.name);
+            let values = [id, ("name", key.name.as_str().into())];
+            println!("{}", speech.say("cli-key-revoked", &values));
             Ok(())
         }
-        None => Err(Failure::Failed(format!("there is no key {id}"))),
+        None => Err(speech.failed("cli-key-unknown", &[id])),
     }
 }
 
@@ -105,8 +117,16 @@ fn print(written: io::Result<()>) -> Result<bool, Failure> {
     }
 }
 
-fn heading() -> io::Result<()> {
-    columns(["ID", "NAME", "ALLOWED", "CREATED", "REVOKED"])
+fn heading(speech: Speech) -> io::Result<()> {
+    let names = [
+        "cli-column-id",
+        "cli-column-name",
+        "cli-column-allowed",
+        "cli-column-created",
+        "cli-column-revoked",
+    ];
+    let names = names.map(|id| speech.say(id, &[]));
+    columns(names.each_ref().map(String::as_str))
 }
 
 fn row(key: &ServiceKey) -> io::Result<()> {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
-use super::operator::{new_password, unfit};
+use super::operator::new_password;
+use super::speech::Speech;
 use super::{Failure, PasswordSource};
 use crate::app::App;
 use crate::clock::SystemClock;
@@ -86,20 +87,25 @@ pub(super) struct People {
     people: Vec<String>,
 }
 
-pub(super) async fn run(settings: Settings, command: Command, json: bool) -> Result<(), Failure> {
+pub(super) async fn run(
+    settings: Settings,
+    command: Command,
+    json: bool,
+    speech: Speech,
+) -> Result<(), Failure> {
     let rules = settings.rules();
-    let mut printer = Printer::new(json);
+    let mut printer = Printer::new(json, speech);
     // What is wrong with the arguments is told before the database is opened.
     match command {
         Command::List(arguments) => {
-            let wanted = arguments.read()?;
+            let wanted = arguments.read(speech)?;
             let admin = open(settings).await?;
             list::list(&admin, wanted, &mut printer).await
         }
         Command::Show(people) => {
-            let people = people.read(&rules)?;
+            let people = people.read(&rules, speech)?;
             let admin = open(settings).await?;
-            for_each(people, async |whom| {
+            for_each(speech, people, async |whom| {
                 let shown = admin.get(&OPERATOR, Action::Read, &whom).await?;
                 Ok(printer.user(&shown)?)
             })
@@ -114,11 +120,11 @@ pub(super) async fn run(settings: Settings, command: Command, json: bool) -> Res
         } => {
             let number = rules
                 .take_phone(&phone_number, "")
-                .map_err(|problem| unfit("phone number", problem))?;
+                .map_err(|problem| speech.phone_unfit(problem))?;
             let password = if no_password {
                 None
             } else {
-                Some(new_password(&rules, &number, password.password_stdin)?)
+                Some(new_password(&rules, &number, password.password_stdin, speech)?)
             };
             let new = NewUser {
                 phone_number: number,
@@ -127,22 +133,24 @@ pub(super) async fn run(settings: Settings, command: Command, json: bool) -> Res
                 is_superuser: superuser,
             };
             let admin = open(settings).await?;
-            let created = admin.create(OPERATOR, new).await.map_err(Problem::from)?;
-            Ok(printer.user(&created).map_err(Problem::from)?)
+            let created = admin.create(OPERATOR, new).await;
+            let created = created.map_err(|problem| printer.failed(problem))?;
+            let printed = printer.user(&created);
+            printed.map_err(|problem| printer.failed(problem))
         }
         Command::Update {
             people,
             staff,
             superuser,
         } => {
-            let people = people.read(&rules)?;
+            let people = people.read(&rules, speech)?;
             let admin = open(settings).await?;
             let update = UserUpdate {
                 status: None,
                 is_staff: staff,
                 is_superuser: superuser,
             };
-            for_each(people, async |whom| {
+            for_each(speech, people, async |whom| {
                 let person = admin.get(&OPERATOR, Action::Update, &whom).await?;
                 let changed = admin
                     .update(&OPERATOR, person.user.id, &person.etag, update)
@@ -152,17 +160,17 @@ pub(super) async fn run(settings: Settings, command: Command, json: bool) -> Res
             .await
         }
         Command::Verify(people) => {
-            let people = people.read(&rules)?;
+            let people = people.read(&rules, speech)?;
             let admin = open(settings).await?;
-            for_each(people, async |whom| {
+            for_each(speech, people, async |whom| {
                 Ok(printer.user(&verify(&admin, &whom).await?)?)
             })
             .await
         }
         Command::Deactivate(people) => {
-            let people = people.read(&rules)?;
+            let people = people.read(&rules, speech)?;
             let admin = open(settings).await?;
-            for_each(people, async |whom| {
+            for_each(speech, people, async |whom| {
                 let person = admin.get(&OPERATOR, Action::Deactivate, &whom).await?;
                 let changed = admin.deactivate(&OPERATOR, person.user.id).await?;
                 Ok(printer.user(&changed)?)
@@ -170,9 +178,9 @@ pub(super) async fn run(settings: Settings, command: Command, json: bool) -> Res
             .await
         }
         Command::Reactivate(people) => {
-            let people = people.read(&rules)?;
+            let people = people.read(&rules, speech)?;
             let admin = open(settings).await?;
-            for_each(people, async |whom| {
+            for_each(speech, people, async |whom| {
                 let person = admin.get(&OPERATOR, Action::Reactivate, &whom).await?;
                 let changed = admin.reactivate(&OPERATOR, person.user.id).await?;
                 Ok(printer.user(&changed)?)
@@ -180,9 +188,9 @@ pub(super) async fn run(settings: Settings, command: Command, json: bool) -> Res
             .await
         }
         Command::RevokeSessions(people) => {
-            let people = people.read(&rules)?;
+            let people = people.read(&rules, speech)?;
             let admin = open(settings).await?;
-            for_each(people, async |whom| {
+            for_each(speech, people, async |whom| {
                 let person = admin.get(&OPERATOR, Action::RevokeSessions, &whom).await?;
                 let revoked = admin.revoke_sessions(&OPERATOR, person.user.id).await?;
                 Ok(printer.revoked(&person, revoked)?)
@@ -190,16 +198,14 @@ pub(super) async fn run(settings: Settings, command: Command, json: bool) -> Res
             .await
         }
         Command::Delete { people, yes } => {
-            let people = people.read(&rules)?;
+            let people = people.read(&rules, speech)?;
             if !yes && !io::stdin().is_terminal() {
-                return Err(Failure::Unusable(
-                    "there is no terminal to ask whether to delete; use --yes".to_owned(),
-                ));
+                return Err(speech.unusable("cli-no-terminal-to-confirm", &[]));
             }
             let admin = open(settings).await?;
-            for_each(people, async |whom| {
+            for_each(speech, people, async |whom| {
                 let person = admin.get(&OPERATOR, Action::Delete, &whom).await?;
-                if !yes && !confirms(&person)? {
+                if !yes && !confirms(&person, speech)? {
                     return Err(Problem::NotConfirmed);
                 }
                 admin.delete(&OPERATOR, person.user.id).await?;
@@ -229,15 +235,15 @@ async fn verify(admin: &Admin, whom: &Whom) -> Result<ManagedUser, Problem> {
 }
 
 /// Asks at the terminal.
-fn confirms(person: &ManagedUser) -> io::Result<bool> {
+fn confirms(person: &ManagedUser, speech: Speech) -> io::Result<bool> {
     let user = &person.user;
+    let id = user.id.to_string();
+    let values = [
+        ("number", user.phone_number.as_str().into()),
+        ("id", id.as_str().into()),
+    ];
     let mut screen = io::stderr().lock();
-    write!(
-        screen,
-        "Delete {} ({}), and all that is stored about them? [y/N] ",
-        user.phone_number.as_str(),
-        user.id
-    )?;
+    write!(screen, "{} ", speech.say("cli-confirm-delete", &values))?;
     screen.flush()?;
     let mut answer = String::new();
     io::stdin().lock().take(MAX_ANSWER).read_line(&mut answer)?;
@@ -245,7 +251,7 @@ fn confirms(person: &ManagedUser) -> io::Result<bool> {
 }
 
 impl People {
-    fn read(self, rules: &Rules) -> Result<Vec<(String, Whom)>, Failure> {
+    fn read(self, rules: &Rules, speech: Speech) -> Result<Vec<(String, Whom)>, Failure> {
         let read = |text: String| {
             let id = (text.len() == uuid::fmt::Hyphenated::LENGTH)
                 .then(|| Uuid::try_parse(&text).ok())
@@ -255,7 +261,7 @@ impl People {
                 None => Whom::PhoneNumber(
                     rules
                         .find_phone(&text, "")
-                        .map_err(|problem| unfit("phone number", format_args!("{text} {problem}")))?,
+                        .map_err(|problem| speech.phone_of_many_unfit(&text, problem))?,
                 ),
             };
             Ok((text, whom))
@@ -283,30 +289,23 @@ impl From<io::Error> for Problem {
     }
 }
 
-impl From<Problem> for Failure {
-    fn from(problem: Problem) -> Self {
-        Self::Failed(problem.text())
-    }
-}
-
 impl Problem {
-    fn text(&self) -> String {
+    fn text(&self, speech: Speech) -> String {
         match self {
-            Self::Service(Error::UserNotFound) => "there is no such person".to_owned(),
-            Self::Service(Error::PhoneNumberTaken) => "somebody has this phone number".to_owned(),
-            Self::Service(Error::LastSuperuser) => {
-                "this is the last active superuser; make another one before".to_owned()
-            }
-            Self::Service(Error::EtagMismatch) => "somebody has changed them meanwhile".to_owned(),
+            Self::Service(Error::UserNotFound) => speech.say("cli-user-unknown", &[]),
+            Self::Service(Error::PhoneNumberTaken) => speech.say("cli-phone-taken", &[]),
+            Self::Service(Error::LastSuperuser) => speech.say("cli-last-superuser", &[]),
+            Self::Service(Error::EtagMismatch) => speech.say("cli-changed-meanwhile", &[]),
             Self::Service(error) => chain(error),
             Self::Output(error) => error.to_string(),
-            Self::NotConfirmed => "not deleted".to_owned(),
+            Self::NotConfirmed => speech.say("cli-not-deleted", &[]),
         }
     }
 }
 
 /// Does something to one person after another. What fails for one is told in the end, and keeps nobody from the rest.
 async fn for_each(
+    speech: Speech,
     people: Vec<(String, Whom)>,
     mut act: impl AsyncFnMut(Whom) -> Result<(), Problem>,
 ) -> Result<(), Failure> {
@@ -316,7 +315,7 @@ async fn for_each(
             Ok(()) => {}
             // Nobody reads on.
             Err(Problem::Output(error)) => return Err(Failure::Failed(error.to_string())),
-            Err(problem) => failed.push(format!("{text}: {}", problem.text())),
+            Err(problem) => failed.push(format!("{text}: {}", problem.text(speech))),
         }
     }
     if failed.is_empty() {

@@ -11,7 +11,9 @@ use super::secret::secret;
 use super::values::positive_duration;
 use super::{ConfigError, Settings};
 use crate::clock::Clock;
-use crate::sms::{Http, Log, Playmobile, Provider, ProviderName, Sender, Twilio, Webhook};
+use crate::sms::{
+    Domain, Http, Lines, Log, Playmobile, Provider, ProviderName, RetrieverHash, Sender, Twilio, Webhook,
+};
 
 const TWILIO_AUTH_TOKEN: &str = "PHONE_IDENTITY_TWILIO_AUTH_TOKEN";
 const PLAYMOBILE_PASSWORD: &str = "PHONE_IDENTITY_PLAYMOBILE_PASSWORD";
@@ -35,6 +37,25 @@ pub struct SmsSettings {
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_TIMEOUT", value_name = "DURATION", default_value = "10s",
         value_parser = positive_duration)]
     pub sms_timeout: Duration,
+
+    /// Hash of your Android app, 11 characters, by which its SMS Retriever finds messages with codes; it is a line after the text
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_SMS_RETRIEVER_HASH",
+        value_name = "HASH"
+    )]
+    pub sms_retriever_hash: Option<RetrieverHash>,
+
+    /// Domain that codes are for, by which browsers (WebOTP) and iOS offer them on that site only; `@DOMAIN #CODE` is the last
+    /// line
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_SMS_WEBOTP_DOMAIN",
+        value_name = "DOMAIN"
+    )]
+    pub sms_webotp_domain: Option<Domain>,
 
     /// Twilio: where the API is
     #[arg(
@@ -139,6 +160,15 @@ pub struct SmsSettings {
 }
 
 impl SmsSettings {
+    /// The lines that come after the text of a message with a code.
+    #[must_use]
+    pub fn lines(&self) -> Lines {
+        Lines {
+            retriever_hash: self.sms_retriever_hash.clone(),
+            domain: self.sms_webotp_domain.clone(),
+        }
+    }
+
     /// Whether messages go anywhere but into the log.
     pub(super) fn is_real(&self) -> bool {
         self.sms_providers.iter().any(|name| *name != ProviderName::Log)

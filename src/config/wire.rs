@@ -113,6 +113,7 @@ impl Settings {
             age: wire.max_connection_age,
             age_grace: wire.max_connection_age_grace,
             request_timeout: wire.request_timeout,
+            default_language: self.default_language,
         })
     }
 }

@@ -32,6 +32,7 @@ use tonic::transport::server::Connected;
 use tower::Service;
 
 use super::metrics::Metrics;
+use crate::i18n::Language;
 use calls::{Calls, InFlight, Shared};
 pub(in crate::grpc) use gauge::Gauge;
 use opening::Opening;
@@ -62,7 +63,7 @@ const TELLING_INTERVAL: Duration = Duration::from_secs(60);
 /// side of a connection on which everything was said.
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
-/// The bounds.
+/// The bounds, and in which language they are told where a caller wants none that there is.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// How many connections there may be. More are closed at once.
@@ -92,6 +93,8 @@ pub struct Limits {
     pub age_grace: Duration,
     /// How long a call may take.
     pub request_timeout: Duration,
+    /// The language of callers who want none that there is.
+    pub default_language: Language,
 }
 
 /// How serving comes to its end.
@@ -230,6 +233,7 @@ where
             calls: Gauge::new(limits.concurrent_calls),
             bytes: Gauge::new(limits.receive_bytes),
             max_message_bytes: limits.message_bytes,
+            default_language: limits.default_language,
             metrics,
         };
         Self {

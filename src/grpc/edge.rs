@@ -103,7 +103,7 @@ where
         let place = self.layer.metrics.place(path);
         let timeout = grpc_timeout(request.headers())
             .map_or(self.layer.timeout, |timeout| timeout.min(self.layer.timeout));
-        let language = metadata::language(request.headers());
+        let language = metadata::language_of(&request);
         let given_id = given_request_id(request.headers());
         let limit = self.layer.max_message_bytes;
         let tracer = self.layer.tracer.as_ref();

@@ -32,10 +32,13 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
     }
 }
 
-/// The language of `accept-language`. What cannot be read is no reason to refuse a call.
-pub(super) fn language(headers: &HeaderMap) -> Language {
-    headers
-        .get(ACCEPT_LANGUAGE)
-        .and_then(|value| value.to_str().ok())
-        .map_or_else(Language::default, Language::accepted)
+/// The language in which a call is answered, which was found out where it came in.
+pub(super) fn language_of<T>(request: &http::Request<T>) -> Language {
+    request.extensions().get().copied().unwrap_or_default()
+}
+
+/// The language of `accept-language`. `None`: it wants none that there is. What cannot be read is no reason to refuse a call.
+pub(super) fn language(headers: &HeaderMap) -> Option<Language> {
+    let value = headers.get(ACCEPT_LANGUAGE)?;
+    Language::accepted(value.to_str().ok()?)
 }

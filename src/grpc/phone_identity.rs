@@ -14,6 +14,7 @@ use crate::domain::code::Purpose;
 use crate::domain::rules::Rules;
 use crate::domain::session::Session;
 use crate::error::Error;
+use crate::i18n::Language;
 use crate::proto::v1;
 use crate::proto::v1::phone_identity_server::PhoneIdentity;
 use crate::service::accounts::{Accounts, SuperuserMaker};
@@ -38,7 +39,7 @@ pub(super) type Answer<T> = Result<Response<T>, Status>;
 pub(super) fn answer<T>(call: &Call, outcome: Result<T, Error>) -> Answer<T> {
     outcome
         .map(Response::new)
-        .map_err(|error| status::of_error(&error, metadata::language(&call.headers)))
+        .map_err(|error| status::of_error(&error, call.language))
 }
 
 /// What comes beside the message of a call.
@@ -47,6 +48,8 @@ pub(super) struct Call {
     pub(super) headers: http::HeaderMap,
     /// The calling service.
     pub(super) caller: Caller,
+    /// The language in which it is answered.
+    pub(super) language: Language,
 }
 
 /// What comes beside the message of a call, and the message.
@@ -57,6 +60,7 @@ pub(super) fn split<T>(request: Request<T>) -> (Call, T) {
     let call = Call {
         headers: metadata.into_headers(),
         caller,
+        language: extensions.remove().unwrap_or_default(),
     };
     (call, message)
 }
@@ -96,9 +100,9 @@ impl PhoneIdentityHandlers {
     /// Has a code sent by which whoever wants to register can go on, and says so by the error that this gives.
     async fn require_code(&self, call: &Call, request: v1::RegisterRequest) -> Result<Error, Error> {
         let codes = self.codes.as_ref().ok_or(Error::SmsNotConfigured)?;
-        let language = metadata::language(&call.headers);
         let (phone_number, request) =
-            parse::codes::registration(request, &call.caller, language, &self.rules, &self.accounts).await?;
+            parse::codes::registration(request, &call.caller, call.language, &self.rules, &self.accounts)
+                .await?;
         let sent = codes.send(Purpose::Register, phone_number, None, request);
         let sent = trace::span("codes.send", pin!(sent)).await?;
         Ok(Error::VerificationRequired { sent: Some(sent) })

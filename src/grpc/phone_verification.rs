@@ -54,8 +54,7 @@ impl PhoneVerificationHandlers {
         request: v1::SendCodeRequest,
     ) -> Result<v1::SendCodeResponse, Error> {
         let codes = self.codes()?;
-        let language = metadata::language(&call.headers);
-        let (wanted, request) = parse::codes::wanted(request, &call.caller, language, &self.rules)?;
+        let (wanted, request) = parse::codes::wanted(request, &call.caller, call.language, &self.rules)?;
         let (purpose, phone_number, actor) = match wanted {
             Wanted::Again(id) => {
                 let sent = trace::span("codes.send_again", pin!(codes.send_again(id, request))).await?;
@@ -96,7 +95,7 @@ impl PhoneVerificationHandlers {
                 let change = PhoneChange {
                     offer,
                     current_password,
-                    language: metadata::language(&call.headers),
+                    language: call.language,
                 };
                 let actor = self.actor(call).await?;
                 trace::span("codes.change_phone", pin!(codes.change_phone(actor, change))).await?

@@ -265,19 +265,25 @@ fn field_violation(violation: &Violation, language: Language) -> FieldViolation 
         violation_reason(violation.problem).as_str_name(),
         VIOLATION_PREFIX,
     );
-    let numbers = match violation.problem {
-        Problem::Password(PasswordError::TooShort { min_length }) => vec![("min", min_length)],
-        _ => Vec::new(),
-    };
     FieldViolation {
         field: field_path(violation),
         description: violation.problem.to_string(),
         reason: name.to_owned(),
         localized_message: Some(LocalizedMessage {
             locale: language.tag().to_owned(),
-            message: language.text(&text_id("violation", name), &numbers),
+            message: violation_text(violation.problem, language),
         }),
     }
+}
+
+/// What people are told of a field that is wrong.
+pub(crate) fn violation_text(problem: Problem, language: Language) -> String {
+    let name = wire_name(violation_reason(problem).as_str_name(), VIOLATION_PREFIX);
+    let numbers = match problem {
+        Problem::Password(PasswordError::TooShort { min_length }) => vec![("min", min_length.into())],
+        _ => Vec::new(),
+    };
+    language.text(&text_id("violation", name), &numbers)
 }
 
 fn violation_reason(problem: Problem) -> ViolationReason {
@@ -342,10 +348,10 @@ mod tests {
             .collect();
         assert_eq!((errors.len(), violations.len()), (34, 32));
         for id in errors.iter().chain(&violations) {
-            let english = Language::English.text(id, &[("min", 8)]);
+            let english = Language::English.text(id, &[("min", 8.into())]);
             assert_ne!(english, *id, "no English text");
             for language in [Language::Uzbek, Language::Russian, Language::Turkish] {
-                let text = language.text(id, &[("min", 8)]);
+                let text = language.text(id, &[("min", 8.into())]);
                 assert!(text != english && text != *id, "{id} has no text in {language:?}");
             }
         }

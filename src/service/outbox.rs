@@ -24,7 +24,7 @@ use crate::domain::message::{Content, MessageId};
 use crate::domain::session::ClientInfo;
 use crate::domain::user::UserId;
 use crate::error::{Error, chain};
-use crate::sms::{Message, Provider, SendError};
+use crate::sms::{Lines, Message, Provider, SendError};
 use crate::store::outbox::OutboxMessage;
 use crate::store::{Store, audit, challenges, outbox};
 use crate::trace::{Current, span};
@@ -90,6 +90,8 @@ impl Wake {
 pub struct Counter {
     /// Makes the codes.
     pub coder: Arc<Coder>,
+    /// What comes after the text of a message with a code.
+    pub lines: Lines,
     /// Who sends, in the order in which they are asked.
     pub providers: Vec<Arc<dyn Provider>>,
     /// How long each of them may take.
@@ -222,7 +224,7 @@ impl Outbox {
         }
         Ok(Some(Delivery {
             event: event(Action::DeliverCode, challenge.person),
-            message: code.map(|code| Message::with_code(message.id, &challenge, &code)),
+            message: code.map(|code| Message::with_code(message.id, &challenge, &code, &self.counter.lines)),
         }))
     }
 

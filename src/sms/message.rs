@@ -4,6 +4,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::Lines;
 use crate::domain::code::{Challenge, Code, Purpose};
 use crate::domain::message::{MessageId, Notice, NoticeKind};
 use crate::domain::phone::PhoneNumber;
@@ -26,7 +27,7 @@ pub struct Message {
 impl Message {
     /// The message with the code of a challenge.
     #[must_use]
-    pub fn with_code(id: MessageId, challenge: &Challenge, code: &Code) -> Self {
+    pub fn with_code(id: MessageId, challenge: &Challenge, code: &Code, lines: &Lines) -> Self {
         let text = match challenge.purpose {
             Purpose::VerifyPhone => "sms-verify-phone",
             Purpose::SignIn => "sms-sign-in",
@@ -34,10 +35,12 @@ impl Message {
             Purpose::ChangePhone => "sms-change-phone",
             Purpose::Register => "sms-register",
         };
+        let mut text = challenge.language.text(text, &[("code", code.expose().into())]);
+        text.push_str(&lines.after(code));
         Self {
             id,
             to: challenge.phone_number.clone(),
-            text: challenge.language.text_with_code(text, code.expose()).into(),
+            text: text.into(),
         }
     }
 
@@ -91,18 +94,17 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_text_fits_one_sms() {
-        let coder = Coder::new(SecretKeys::of_this_process().unwrap(), 10);
+    /// All messages with codes of so many digits, and their codes.
+    fn with_codes(digits: u8, lines: &Lines) -> Vec<(Language, String, String)> {
+        let coder = Coder::new(SecretKeys::of_this_process().unwrap(), digits);
         let now = Timestamp::UNIX_EPOCH;
-        let to = PhoneNumber::parse("+998901234567", None).unwrap();
-        let mut texts = Vec::new();
+        let mut messages = Vec::new();
         for language in Language::ALL {
             for purpose in Purpose::ALL {
                 let challenge = Challenge {
                     id: ChallengeId::generate(),
                     purpose,
-                    phone_number: to.clone(),
+                    phone_number: PhoneNumber::parse("+998901234567", None).unwrap(),
                     person: None,
                     key_id: coder.current_key().unwrap().to_owned(),
                     is_sent: true,
@@ -112,16 +114,27 @@ mod tests {
                     expires_at: now,
                 };
                 let code = coder.code(&challenge).unwrap();
-                let message = Message::with_code(MessageId::generate(now), &challenge, &code);
-                let text = message.expose_text().to_owned();
-                assert!(text.contains(code.expose()), "{language:?} {purpose:?}");
-                assert!(fits_one_sms(&text), "{text}");
-                texts.push(text.replace(code.expose(), ""));
+                let message = Message::with_code(MessageId::generate(now), &challenge, &code, lines);
+                let (text, code) = (message.expose_text().to_owned(), code.expose().to_owned());
+                messages.push((language, text, code));
             }
+        }
+        messages
+    }
+
+    #[test]
+    fn every_text_fits_one_sms() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut texts = Vec::new();
+        for (_, text, code) in with_codes(10, &Lines::default()) {
+            assert!(text.contains(&code) && fits_one_sms(&text), "{text}");
+            texts.push(text.replace(&code, ""));
+        }
+        for language in Language::ALL {
             for kind in NoticeKind::ALL {
                 let notice = Notice {
                     kind,
-                    to: to.clone(),
+                    to: PhoneNumber::parse("+998901234567", None).unwrap(),
                     person: UserId::generate(now),
                     language,
                 };
@@ -134,5 +147,32 @@ mod tests {
         texts.sort();
         texts.dedup();
         assert_eq!(texts.len(), all, "there is a text that is another one's");
+    }
+
+    /// With the hash of an app, and codes of six digits, in all languages: the SMS Retriever takes no more than 140 bytes, which is
+    /// one message. With a domain, too, where all characters are of the GSM alphabet.
+    #[test]
+    fn lines_for_phones_fit_as_well() {
+        let hash = Some("FA+9qCX9VSu".parse().unwrap());
+        let domain = Some("login.example.com".parse().unwrap());
+        let only_hash = Lines {
+            retriever_hash: hash.clone(),
+            domain: None,
+        };
+        for (_, text, _) in with_codes(6, &only_hash) {
+            assert!(fits_one_sms(&text), "{text}");
+        }
+        let both = Lines {
+            retriever_hash: hash,
+            domain,
+        };
+        for (language, text, code) in with_codes(10, &both) {
+            let is_gsm = matches!(language, Language::English | Language::Uzbek);
+            assert_eq!(fits_one_sms(&text), is_gsm, "{text}");
+            assert!(
+                text.ends_with(&format!("\nFA+9qCX9VSu\n@login.example.com #{code}")),
+                "{text}"
+            );
+        }
     }
 }

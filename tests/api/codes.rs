@@ -6,10 +6,10 @@ mod changing;
 mod exchange;
 mod histories;
 mod limits;
-mod providers;
+pub(crate) mod providers;
 mod refused;
 mod registering;
-mod sending;
+pub(crate) mod sending;
 
 use phone_identity::proto::v1;
 use phone_identity::proto::v1::CodePurpose;
@@ -20,7 +20,7 @@ use crate::support::refusal::assert_refused;
 use crate::support::{Person, TestServer};
 
 /// A challenge that somebody is to meet, and the code that does.
-struct Challenge {
+pub(crate) struct Challenge {
     id: String,
     purpose: CodePurpose,
     code: String,
@@ -28,7 +28,7 @@ struct Challenge {
 
 impl Challenge {
     /// For a number that a person has.
-    async fn of(client: &mut CodesClient, purpose: CodePurpose, person: &Person) -> Self {
+    pub(crate) async fn of(client: &mut CodesClient, purpose: CodePurpose, person: &Person) -> Self {
         let mut request = Request::new(wanted(purpose, &person.phone_number));
         if purpose == CodePurpose::VerifyPhone {
             request = person.asks(wanted(purpose, ""));
@@ -53,6 +53,10 @@ impl Challenge {
         let id = sent.into_inner().challenge_id;
         let code = code_of(&id, purpose, phone_number, None);
         Self { id, purpose, code }
+    }
+
+    pub(crate) fn code(&self) -> &str {
+        &self.code
     }
 
     /// With the right code.

@@ -1,6 +1,6 @@
 //! The service as its callers see it: the generated client over a real connection, each test on its own server and
 //! database, which is of the backend that `TEST_DATABASE` names (SQLite). One file an RPC; `access`, `hashing`, `races`, `wire`,
-//! `logs`, `metrics`, `traces`, `healthcheck`, `process`, `shutdown`, `commands`, `replicas` and `network` are about all of them.
+//! `logs`, `metrics`, `traces`, `healthcheck`, `languages`, `process`, `shutdown`, `commands`, `replicas` and `network` are about all of them.
 
 #![allow(
     clippy::expect_used,
@@ -21,6 +21,7 @@ mod deactivate_profile;
 mod delete_profile;
 mod hashing;
 mod healthcheck;
+mod languages;
 mod list_sessions;
 mod logs;
 mod metrics;

@@ -82,7 +82,7 @@ pub(crate) fn run(steps: &[Step], server: &Server, with_keys: &Server, tools: &P
         .env_clear()
         .env("PATH", format!("{binary}:{}:{path}", tools.display()))
         .env("TMPDIR", server.folder())
-        .env("LC_ALL", "C.UTF-8")
+        .env("LC_CTYPE", "C.UTF-8")
         .stdin(Stdio::null())
         .output()
         .unwrap();

@@ -3,9 +3,10 @@
 use chrono::{DateTime, NaiveDate};
 use clap::{Args, ValueEnum};
 
+use super::OPERATOR;
 use super::show::Printer;
-use super::{OPERATOR, Problem, unfit};
 use crate::cli::Failure;
+use crate::cli::speech::Speech;
 use crate::clock::Timestamp;
 use crate::domain::phone::NumberPrefix;
 use crate::domain::user::UserStatus;
@@ -90,11 +91,11 @@ fn time(text: &str) -> Result<Timestamp, String> {
 
 impl Arguments {
     /// Which people, and in all how many of them.
-    pub(super) fn read(self) -> Result<(List, u64), Failure> {
+    pub(super) fn read(self, speech: Speech) -> Result<(List, u64), Failure> {
         let prefix = self.prefix.as_deref().map(NumberPrefix::parse).transpose();
         let list = List {
             filter: Filter {
-                prefix: prefix.map_err(|problem| unfit("prefix", problem))?,
+                prefix: prefix.map_err(|problem| speech.prefix_unfit(problem))?,
                 status: self.status.map(|status| match status {
                     Status::Active => UserStatus::Active,
                     Status::Deactivated => UserStatus::Deactivated,
@@ -129,12 +130,15 @@ pub(super) async fn list(
     (mut list, mut missing): (List, u64),
     printer: &mut Printer,
 ) -> Result<(), Failure> {
-    printer.heading().map_err(Problem::from)?;
+    printer.heading().map_err(|problem| printer.failed(problem))?;
     while missing > 0 {
         list.limit = missing.min(PAGE_SIZE);
-        let page = admin.list(&OPERATOR, list.clone()).await.map_err(Problem::from)?;
+        let page = admin
+            .list(&OPERATOR, list.clone())
+            .await
+            .map_err(|problem| printer.failed(problem))?;
         for user in &page.users {
-            printer.user(user).map_err(Problem::from)?;
+            printer.user(user).map_err(|problem| printer.failed(problem))?;
         }
         missing = missing.saturating_sub(list.limit);
         list.after = page.end;
@@ -142,6 +146,6 @@ pub(super) async fn list(
             return Ok(());
         }
     }
-    eprintln!("there are more people: --limit");
+    eprintln!("{}", printer.speech.say("cli-more-people", &[]));
     Ok(())
 }

@@ -5,20 +5,24 @@ use std::io::{self, Write as _};
 use chrono::SecondsFormat;
 use serde::Serialize;
 
-use crate::cli::exact;
+use super::Problem;
+use crate::cli::speech::Speech;
+use crate::cli::{Failure, exact};
 use crate::clock::Timestamp;
 use crate::domain::user::{Locale, UserStatus};
 use crate::service::admin::ManagedUser;
 
 /// Prints people on standard output, each as soon as it is known.
 pub(super) struct Printer {
+    pub(super) speech: Speech,
     json: bool,
     has_heading: bool,
 }
 
 impl Printer {
-    pub(super) fn new(json: bool) -> Self {
+    pub(super) fn new(json: bool, speech: Speech) -> Self {
         Self {
+            speech,
             json,
             has_heading: false,
         }
@@ -30,15 +34,22 @@ impl Printer {
             return Ok(());
         }
         self.has_heading = true;
-        row([
-            "ID",
-            "NUMBER",
-            "STATUS",
-            "FLAGS",
-            "VERIFIED",
-            "JOINED",
-            "LAST LOGIN",
-        ])
+        let names = [
+            "cli-column-id",
+            "cli-column-number",
+            "cli-column-status",
+            "cli-column-flags",
+            "cli-column-verified",
+            "cli-column-joined",
+            "cli-column-last-login",
+        ];
+        let names = names.map(|id| self.speech.say(id, &[]));
+        row(names.each_ref().map(String::as_str))
+    }
+
+    /// What did not go well, for whoever reads it.
+    pub(super) fn failed(&self, problem: impl Into<Problem>) -> Failure {
+        Failure::Failed(problem.into().text(self.speech))
     }
 
     pub(super) fn user(&mut self, managed: &ManagedUser) -> io::Result<()> {
@@ -66,23 +77,24 @@ impl Printer {
         }
         self.heading()?;
         let flags = [
-            (user.is_staff, "staff"),
-            (user.is_superuser, "superuser"),
-            (!user.has_password, "no-password"),
+            (user.is_staff, "cli-flag-staff"),
+            (user.is_superuser, "cli-flag-superuser"),
+            (!user.has_password, "cli-flag-no-password"),
         ];
-        let flags: Vec<&str> = flags
+        let flags: Vec<String> = flags
             .into_iter()
             .filter(|flag| flag.0)
-            .map(|flag| flag.1)
+            .map(|flag| self.speech.say(flag.1, &[]))
             .collect();
+        let status = match user.status {
+            UserStatus::Active => "cli-status-active",
+            UserStatus::Deactivated if managed.deactivated_by_admin => "cli-status-deactivated-by-admin",
+            UserStatus::Deactivated => "cli-status-deactivated",
+        };
         row([
             &user.id.to_string(),
             user.phone_number.as_str(),
-            if managed.deactivated_by_admin {
-                "deactivated by admin"
-            } else {
-                status
-            },
+            &self.speech.say(status, &[]),
             &if flags.is_empty() {
                 "-".to_owned()
             } else {
@@ -104,10 +116,10 @@ impl Printer {
                 revoked_count,
             });
         }
-        writeln!(
-            io::stdout().lock(),
-            "{phone_number}: sessions ended: {revoked_count}"
-        )
+        let count = usize::try_from(revoked_count).unwrap_or(usize::MAX);
+        let values = [("number", phone_number.into()), ("count", count.into())];
+        let said = self.speech.say("cli-sessions-ended", &values);
+        writeln!(io::stdout().lock(), "{said}")
     }
 
     pub(super) fn deleted(&self, person: &ManagedUser) -> io::Result<()> {
@@ -120,7 +132,8 @@ impl Printer {
                 deleted: true,
             });
         }
-        writeln!(io::stdout().lock(), "{phone_number}: deleted")
+        let said = self.speech.say("cli-deleted", &[("number", phone_number.into())]);
+        writeln!(io::stdout().lock(), "{said}")
     }
 }
 

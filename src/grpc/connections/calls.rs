@@ -22,6 +22,7 @@ use super::super::{metadata, status};
 use super::body::{Answer, Received};
 use super::gauge::{Gauge, Taken};
 use crate::grpc::status::WireError;
+use crate::i18n::Language;
 
 /// The calls that every connection may have in flight, whatever the others do.
 const OWN_CALLS: u32 = 8;
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub(super) bytes: Gauge,
     /// The most bytes of a message.
     pub(super) max_message_bytes: usize,
+    /// The language of callers who want none that there is.
+    pub(super) default_language: Language,
     /// What is refused here is counted here: the edge does not see it.
     pub(super) metrics: Arc<Metrics>,
 }
@@ -165,7 +168,7 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let is_stream = is_stream(request.uri().path());
-        let language = metadata::language(request.headers());
+        let language = metadata::language(request.headers()).unwrap_or(self.shared.default_language);
         let bytes = header_bytes(request.headers());
         let Some(place) = self.in_flight.begin(&self.shared, is_stream, bytes) else {
             tracing::debug!("call refused: there are too many");
@@ -177,6 +180,7 @@ where
         };
         let mut request = request.map(|body| Body::new(Received::new(body, self.shared.clone(), language)));
         request.extensions_mut().insert(self.connect_info.clone());
+        request.extensions_mut().insert(language);
         Answering::Taken {
             // Routes and layers are always ready.
             answer: self.service.clone().call(request),
@@ -243,6 +247,7 @@ mod tests {
             calls: Gauge::new(calls),
             bytes: Gauge::new(bytes),
             max_message_bytes: 64 * 1024,
+            default_language: Language::English,
             metrics: Arc::new(Metrics::of_nothing()),
         }
     }

@@ -35,6 +35,7 @@ async fn clients_are_told_to_go_when_nobody_can_come_any_more() {
         age: minute,
         age_grace: minute,
         request_timeout: minute,
+        default_language: Language::English,
     };
     let stop = Stop::default();
     let (accept, incoming) = tokio::sync::mpsc::channel(1);

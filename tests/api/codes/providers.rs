@@ -18,11 +18,11 @@ use crate::support::stub::{Answer, Stub};
 use crate::support::{Person, TestServer, eventually};
 
 const ACCOUNT: &str = "AC0123456789abcdef0123456789abcdef";
-pub(super) const TAKEN: &[Answer] = &[Answer::Status(201, "{}")];
-pub(super) const SECRET: &str = "a secret of thirty-two characters";
+pub(crate) const TAKEN: &[Answer] = &[Answer::Status(201, "{}")];
+pub(crate) const SECRET: &str = "a secret of thirty-two characters";
 
 /// A file with a secret, and an end of line.
-pub(super) fn secret(text: &str) -> NamedTempFile {
+pub(crate) fn secret(text: &str) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     writeln!(file, "{text}").unwrap();
     file
@@ -46,7 +46,7 @@ fn playmobile(url: &str, password: &NamedTempFile) -> Vec<String> {
     ]
 }
 
-pub(super) fn webhook(url: &str, secret: &NamedTempFile) -> Vec<String> {
+pub(crate) fn webhook(url: &str, secret: &NamedTempFile) -> Vec<String> {
     vec![
         format!("--webhook-url={url}/sms?from=identity"),
         format!("--webhook-secret-file={}", secret.path().display()),
@@ -54,7 +54,7 @@ pub(super) fn webhook(url: &str, secret: &NamedTempFile) -> Vec<String> {
 }
 
 /// A server with these providers, the first one asked first.
-pub(super) async fn start(providers: &str, flags: &[Vec<String>]) -> TestServer {
+pub(crate) async fn start(providers: &str, flags: &[Vec<String>]) -> TestServer {
     let mut all = flags.concat();
     all.push(format!("--sms-providers={providers}"));
     all.extend([flag_of_keys(), "--sms-timeout=3s".to_owned()]);

@@ -13,7 +13,7 @@ use crate::support::refusal::{assert_refused, assert_violations, refusal};
 use crate::support::{PASSWORD, TestServer, credentials, next_phone_number, with_bearer};
 
 /// Waits until there are no more messages in the outbox than so many.
-pub(super) async fn left(server: &TestServer, count: i64) {
+pub(crate) async fn left(server: &TestServer, count: i64) {
     let mut ticks = tokio::time::interval(Duration::from_millis(5));
     let waiting = async {
         while server.database.count("outbox_messages").await > count {
@@ -26,7 +26,7 @@ pub(super) async fn left(server: &TestServer, count: i64) {
 }
 
 /// What is in the audit log of messages: outcome and reason.
-pub(super) async fn outcomes(server: &TestServer) -> Vec<(String, Option<String>)> {
+pub(crate) async fn outcomes(server: &TestServer) -> Vec<(String, Option<String>)> {
     let sql = "SELECT outcome, reason FROM audit_events WHERE action = 'deliver_code' ORDER BY outcome";
     let rows = server.database.rows(sql).await;
     rows.iter()
@@ -50,7 +50,7 @@ async fn delivered(server: &TestServer) -> usize {
     outcomes.len()
 }
 
-pub(super) fn again(challenge_id: &str) -> v1::SendCodeRequest {
+pub(crate) fn again(challenge_id: &str) -> v1::SendCodeRequest {
     v1::SendCodeRequest {
         challenge_id: challenge_id.to_owned(),
         ..v1::SendCodeRequest::default()

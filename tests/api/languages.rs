@@ -1,0 +1,268 @@
+//! In which language people are spoken to: callers, those who get an SMS, and whoever is at the command line.
+
+use std::process::Output;
+
+use phone_identity::proto::v1;
+use phone_identity::proto::v1::CodePurpose;
+use tonic::Request;
+use tonic::codegen::http;
+
+use crate::codes::providers::{SECRET, TAKEN, secret, start, webhook};
+use crate::codes::sending::left;
+use crate::support::binary;
+use crate::support::codes::{codes, wanted};
+use crate::support::place::Place;
+use crate::support::refusal::refusal;
+use crate::support::stub::Stub;
+use crate::support::{PASSWORD, TestServer, channel, credentials};
+
+fn accepting<T>(accepted: Option<&str>, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    if let Some(accepted) = accepted {
+        let metadata = request.metadata_mut();
+        metadata.insert("accept-language", accepted.parse().unwrap());
+    }
+    request
+}
+
+#[tokio::test]
+async fn who_asks_for_none_that_there_is_gets_the_default_language() {
+    let server = TestServer::start_with(&["--default-language=ru"]).await;
+    let mut client = server.client().await;
+    for (accepted, language) in [
+        (None, "ru"),
+        (Some("fr, de;q=0.5"), "ru"),
+        (Some("*"), "ru"),
+        (Some("fr, tr;q=0.1"), "tr"),
+        (Some("en"), "en"),
+    ] {
+        let request = accepting(accepted, credentials("+998901234567", PASSWORD));
+        let refused = client.authenticate(request).await.unwrap_err();
+        assert_eq!(refusal(&refused).localized.0, language, "{accepted:?}");
+        let request = accepting(accepted, crate::support::validation("nonsense"));
+        let refused = client.validate_session(request).await.unwrap_err();
+        assert_eq!(refusal(&refused).localized.0, language, "{accepted:?}");
+        // What no handler sees.
+        let mut other = tonic::client::Grpc::new(channel(server.address).await);
+        other.ready().await.unwrap();
+        let path = http::uri::PathAndQuery::from_static("/phone_identity.v1.PhoneIdentity/Fly");
+        let codec = tonic_prost::ProstCodec::<v1::ListSessionsRequest, v1::ListSessionsResponse>::default();
+        let request = accepting(accepted, v1::ListSessionsRequest {});
+        let refused = other.unary(request, path, codec).await.unwrap_err();
+        assert_eq!(refusal(&refused).localized.0, language, "{accepted:?}");
+    }
+}
+
+/// First what the person has chosen, then what the call says, then the setting.
+#[tokio::test]
+async fn messages_are_in_the_language_of_the_person_or_of_the_call_or_in_the_default_one() {
+    let stub = Stub::start(TAKEN).await;
+    let key = secret(SECRET);
+    let mut flags = webhook(&stub.url(), &key);
+    flags.push("--default-language=uz".to_owned());
+    let server = start("webhook", &[flags]).await;
+    let mut client = codes(&server).await;
+    for (locale, accepted, text) in [
+        (Some("tr-TR"), Some("ru"), "oturum açma kodunuz"),
+        // There are no texts in it.
+        (Some("fr"), Some("ru"), "код для входа"),
+        (None, Some("ru"), "код для входа"),
+        (None, Some("fr"), "kirish uchun kod"),
+        (Some("fr"), None, "kirish uchun kod"),
+        (None, None, "kirish uchun kod"),
+    ] {
+        let person = server.person().await;
+        if let Some(locale) = locale {
+            let update = v1::UpdateProfileRequest {
+                locale: Some(locale.to_owned()),
+                ..v1::UpdateProfileRequest::default()
+            };
+            server
+                .client()
+                .await
+                .update_profile(person.asks(update))
+                .await
+                .unwrap();
+        }
+        let request = accepting(accepted, wanted(CodePurpose::SignIn, &person.phone_number));
+        client.send_code(request).await.unwrap();
+        left(&server, 0).await;
+        let last = stub.requests().pop().unwrap();
+        assert!(last.contains(text), "{locale:?} {accepted:?}: {last}");
+    }
+}
+
+#[tokio::test]
+async fn phones_are_told_whose_code_it_is() {
+    let stub = Stub::start(TAKEN).await;
+    let key = secret(SECRET);
+    let mut flags = webhook(&stub.url(), &key);
+    flags.push("--sms-retriever-hash=FA+9qCX9VSu".to_owned());
+    flags.push("--sms-webotp-domain=example.com".to_owned());
+    let server = start("webhook", &[flags]).await;
+    let person = server.person().await;
+    let challenge =
+        crate::codes::Challenge::of(&mut codes(&server).await, CodePurpose::SignIn, &person).await;
+    left(&server, 0).await;
+    let code = challenge.code();
+    let expected = format!(
+        "\"text\":\"{code} is your code to sign in. Do not tell it to anybody.\\nFA+9qCX9VSu\\n@example.com #{code}\"}}"
+    );
+    let requests = stub.requests();
+    assert!(requests[0].ends_with(&expected), "{requests:?}");
+}
+
+/// Runs a command in an environment with these variables.
+fn run(place: &Place, environment: &[(&str, &str)], arguments: &[&str], input: &str) -> Output {
+    let mut command = place.command();
+    command.args(arguments).envs(environment.iter().copied());
+    binary::run(&mut command, input)
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap()
+}
+
+const NUMBER: &str = "+998931112233";
+
+#[tokio::test]
+async fn commands_speak_the_language_of_the_environment() {
+    for (locale, migrated, bad_number, short_password, made, taken, heading, status) in [
+        (
+            "en_US.UTF-8",
+            "the database is up to date\n",
+            "error: the phone number is not a phone number\n",
+            "error: the password is shorter than 8 characters\n",
+            "superuser ",
+            "error: somebody has this phone number\n",
+            "LAST LOGIN",
+            "active",
+        ),
+        (
+            "uz_UZ.UTF-8",
+            "maʼlumotlar bazasi yangilangan\n",
+            "xato: telefon raqami yaroqsiz: Bu telefon raqami emas.\n",
+            "xato: parol yaroqsiz: Parol kamida 8 ta belgidan iborat boʻlishi kerak.\n",
+            "superfoydalanuvchi ",
+            "xato: bu telefon raqami band\n",
+            "OXIRGI KIRISH",
+            "faol",
+        ),
+        (
+            "ru_RU.UTF-8",
+            "база данных обновлена\n",
+            "ошибка: номер телефона не подходит: Это не номер телефона.\n",
+            "ошибка: пароль не подходит: Минимальная длина пароля (символов): 8.\n",
+            "суперпользователь ",
+            "ошибка: этот номер телефона занят\n",
+            "ПОСЛЕДНИЙ ВХОД",
+            "активен",
+        ),
+        (
+            "tr_TR.UTF-8",
+            "veritabanı güncel\n",
+            "hata: telefon numarası uygun değil: Bu bir telefon numarası değil.\n",
+            "hata: parola uygun değil: Parola en az 8 karakter olmalıdır.\n",
+            "süper kullanıcı ",
+            "hata: bu telefon numarası kullanılıyor\n",
+            "SON GİRİŞ",
+            "etkin",
+        ),
+    ] {
+        let place = Place::new().await;
+        let environment = [("LANG", locale)];
+        let run = |arguments: &[&str], input| {
+            let output = run(&place, &environment, arguments, input);
+            (output.status.code(), text(output.stdout), text(output.stderr))
+        };
+        assert_eq!(run(&["migrate"], "").1, migrated);
+        let create = ["createsuperuser", "--password-stdin", "--phone-number"];
+        let refused = run(&[&create[..], &["()"]].concat(), PASSWORD);
+        assert_eq!((refused.0, refused.2.as_str()), (Some(2), bad_number));
+        let create = [&create[..], &[NUMBER]].concat();
+        let refused = run(&create, "short");
+        assert_eq!((refused.0, refused.2.as_str()), (Some(2), short_password));
+        let created = run(&create, PASSWORD).1;
+        assert!(created.starts_with(made) && created.contains(NUMBER), "{created}");
+        let refused = run(&create, PASSWORD);
+        assert_eq!((refused.0, refused.2.as_str()), (Some(1), taken));
+        let listed = run(&["users", "list"], "").1;
+        let lines: Vec<&str> = listed.lines().collect();
+        assert!(
+            lines[0].ends_with(heading) && lines[1].contains(&format!("  {status}  ")),
+            "{listed}"
+        );
+        // Columns are under their names, whatever the script.
+        let column = |line: &str, text: &str| line[..line.find(text).unwrap()].chars().count();
+        let number = column(lines[1], NUMBER);
+        assert_eq!(
+            lines[0]
+                .chars()
+                .take(number)
+                .filter(|c| *c != ' ')
+                .collect::<String>(),
+            "ID"
+        );
+        // What machines read is the same everywhere.
+        let json = run(&["users", "list", "--json"], "").1;
+        assert!(json.contains("\"status\":\"active\""), "{json}");
+        let refused = run(&["--staleness-bound=1ms", "serve"], "");
+        assert!(
+            refused.2.contains("--change-log-interval is not less than"),
+            "{}",
+            refused.2
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_first_variable_that_is_set_says_the_language_and_else_the_setting() {
+    let place = Place::new().await;
+    for (environment, default, expected) in [
+        (&[][..], "en", "the database is up to date"),
+        (&[], "tr", "veritabanı güncel"),
+        (&[("LANG", "ru_RU.UTF-8")], "tr", "база данных обновлена"),
+        (&[("LANG", "de_DE.UTF-8")], "tr", "veritabanı güncel"),
+        (
+            &[("LANG", "ru_RU.UTF-8"), ("LC_MESSAGES", "uz_UZ.UTF-8")],
+            "tr",
+            "maʼlumotlar bazasi yangilangan",
+        ),
+        (
+            &[("LANG", "ru_RU.UTF-8"), ("LC_MESSAGES", "uz"), ("LC_ALL", "C")],
+            "tr",
+            "the database is up to date",
+        ),
+        (&[("LANG", "ru"), ("LC_ALL", "")], "tr", "база данных обновлена"),
+    ] {
+        let default = format!("--default-language={default}");
+        let output = run(&place, environment, &[&default, "migrate"], "");
+        assert_eq!(text(output.stdout).trim_end(), expected, "{environment:?}");
+    }
+    let output = run(&place, &[], &["--default-language=de", "migrate"], "");
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(output.stderr);
+    assert!(said.contains("not one of en, uz, ru, tr"), "{said}");
+}
+
+#[tokio::test]
+async fn lines_for_phones_that_are_none_are_told() {
+    let place = Place::new().await;
+    for (flag, expected) in [
+        ("--sms-retriever-hash=short", "not the 11 characters of base64"),
+        (
+            "--sms-webotp-domain=https://example.com",
+            "not a domain such as example.com",
+        ),
+    ] {
+        let output = run(
+            &place,
+            &[],
+            &["serve", "--listen=127.0.0.1:0", "--sms-providers=log", flag],
+            "",
+        );
+        assert_eq!(output.status.code(), Some(2));
+        let said = text(output.stderr);
+        assert!(said.contains(expected), "{said}");
+    }
+}
