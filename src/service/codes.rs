@@ -8,6 +8,7 @@ mod limits;
 mod metrics;
 mod register;
 mod send;
+mod sign_in;
 mod verify;
 
 use std::sync::Arc;
@@ -17,7 +18,8 @@ pub use change_phone::PhoneChange;
 pub use metrics::Metrics;
 pub use register::CodeRegistration;
 pub use send::CodeRequest;
-pub use verify::{CodeSignIn, Offer, Reset};
+pub use sign_in::CodeSignIn;
+pub use verify::{Offer, Reset};
 
 use super::accounts::Accounts;
 use super::outbox::Wake;

@@ -1,4 +1,5 @@
-//! What a code is exchanged for: a verified number, a session, or a new password; and how it is checked for all purposes.
+//! How a code is checked, whatever it is for; and what it gives where that is a verified number, or a new password. The rest is in
+//! the files beside this.
 //!
 //! That a code is tried is counted before it is looked at, and whoever meets a challenge takes it away in the transaction of
 //! what it gives: of many who have the right code at the same time, one gets it.
@@ -6,21 +7,20 @@
 use super::Codes;
 use super::metrics::Fate;
 use super::register::refuse_number;
-use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt, EventActor, Field};
 use crate::domain::caller::Caller;
 use crate::domain::code::{Challenge, ChallengeId, Code, Purpose};
 use crate::domain::password::Password;
-use crate::domain::session::{AuthMethod, ClientInfo};
-use crate::domain::user::{User, UserId, UserStatus};
+use crate::domain::session::ClientInfo;
+use crate::domain::user::{User, UserId};
 use crate::error::Error;
-use crate::service::accounts::{Accounts, SignedIn, new_user};
+use crate::service::accounts::Accounts;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
 use crate::service::throttle::Reservation;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
-use crate::store::{StoreError, Transaction, audit, challenges, changes, sessions, users};
+use crate::store::{StoreError, Transaction, audit, challenges, sessions, users};
 
 /// A code that somebody offers.
 #[derive(Debug)]
@@ -35,17 +35,6 @@ pub struct Offer {
     pub caller: Caller,
 }
 
-/// Signing in by a code.
-#[derive(Debug)]
-pub struct CodeSignIn {
-    /// The code.
-    pub offer: Offer,
-    /// Whether to bring an account back that the person has deactivated.
-    pub reactivate: bool,
-    /// Whether to give the device a token.
-    pub remember_device: bool,
-}
-
 /// Resetting a password by a code.
 #[derive(Debug)]
 pub struct Reset {
@@ -53,15 +42,6 @@ pub struct Reset {
     pub offer: Offer,
     /// The new password, fit to be chosen.
     pub password: Password,
-}
-
-/// What came of somebody who was there already.
-struct Returned {
-    user: User,
-    /// What of them has changed.
-    fields: Vec<Field>,
-    ended_sessions: u64,
-    changes: Vec<changes::Change>,
 }
 
 impl Codes {
@@ -98,64 +78,6 @@ impl Codes {
                     })
                 });
                 accounts.audit.refused(&attempt, outcome.await).await
-            })
-            .await
-    }
-
-    /// Signs a person in, or creates them where that is allowed. If nobody had verified the number before, whoever registered
-    /// it may be somebody else: all their sessions, their password and their known devices are gone then.
-    ///
-    /// # Errors
-    /// [`Error::CodeInvalid`]; [`Error::AccountDeactivated`], only with the right code and unless `reactivate` is set and it was
-    /// not administration that did it; [`Error::TooManyAttempts`].
-    pub async fn sign_in(&self, sign_in: CodeSignIn) -> Result<SignedIn, Error> {
-        let CodeSignIn {
-            offer,
-            reactivate,
-            remember_device,
-        } = sign_in;
-        let (challenge, reservation, attempt) = self
-            .check_of_nobody(Purpose::SignIn, Action::SignInByCode, &offer)
-            .await?;
-        self.accounts
-            .finish(move |accounts| async move {
-                let now = accounts.clock.now();
-                let newcomer = challenge.person.is_none().then(|| newcomer(&challenge, now));
-                let id = newcomer.as_ref().map(|user| user.id).or(challenge.person);
-                let id = id.ok_or(Error::CodeInvalid)?;
-                let (session, token) =
-                    accounts.new_session(id, vec![AuthMethod::SmsCode], offer.client, now)?;
-                let device = accounts.device(None, remember_device, now)?;
-                let outcome = retry(|| async {
-                    let tx = accounts.store.begin().await?;
-                    let mut attempt = attempt.clone().as_user(id, session.id);
-                    let returned = match &newcomer {
-                        Some(user) => create(&tx, &challenge, user, None)
-                            .await
-                            .map(|()| returned_new(user))?,
-                        None => accounts.returns(&tx, &challenge, id, reactivate, now).await?,
-                    };
-                    attempt.fields = returned.fields;
-                    attempt.ended_sessions = Some(returned.ended_sessions);
-                    sessions::insert(&tx, &session, &token.hash()).await?;
-                    let version = users::find(&tx, id)
-                        .await?
-                        .map(|account| account.credential_version);
-                    let version = version.ok_or(Error::CodeInvalid)?;
-                    accounts.remember(&tx, &device, id, version, now).await?;
-                    audit::insert(&tx, &attempt.done(now)).await?;
-                    accounts.throttle.give_back_in(&tx, &reservation).await?;
-                    accounts.changes.commit(tx, &returned.changes).await?;
-                    Ok(returned.user)
-                });
-                let outcome = accounts.unless_code_was_right(outcome.await, &reservation).await;
-                let user = accounts.audit.refused(&attempt, outcome).await?;
-                Ok(SignedIn {
-                    user,
-                    session,
-                    token,
-                    device_token: device.into_token(),
-                })
             })
             .await
     }
@@ -291,76 +213,15 @@ impl Accounts {
         }
         outcome
     }
-
-    /// Meets a challenge by which somebody signs in who was there already.
-    async fn returns(
-        &self,
-        tx: &Transaction,
-        challenge: &Challenge,
-        id: UserId,
-        reactivate: bool,
-        now: Timestamp,
-    ) -> Result<Returned, Error> {
-        let account = lock(tx, id).await?;
-        let may_return = reactivate && !account.deactivated_by_admin;
-        if !account.user.is_active() && !may_return {
-            return Err(Error::AccountDeactivated);
-        }
-        take(tx, challenge, &account).await?;
-        let count = users::sign_in(tx, &account, now)
-            .await?
-            .ok_or(Error::CodeInvalid)?;
-        let mut returned = Returned {
-            user: User {
-                last_login_at: Some(now),
-                ..account.user
-            },
-            fields: Vec::new(),
-            ended_sessions: 0,
-            changes: Vec::new(),
-        };
-        let user = &mut returned.user;
-        if !user.is_active() {
-            user.status = UserStatus::Active;
-            user.updated_at = now;
-            let change = Change {
-                status: Some(user.status),
-                ..Change::default()
-            };
-            users::update(tx, id, &change, now).await?;
-            returned.fields.push(Field::Status);
-        }
-        if user.phone_verified_at.is_none() {
-            if user.has_password {
-                returned.fields.push(Field::Password);
-            }
-            user.has_password = false;
-            user.phone_verified_at = Some(now);
-            user.updated_at = now;
-            users::take_over(tx, id, now).await?;
-            returned.ended_sessions = sessions::delete(tx, id, &Selection::All).await?;
-            returned.changes.push(changes::Change::UserChanged { user: id });
-        } else {
-            if !returned.fields.is_empty() {
-                returned.changes.push(changes::Change::UserChanged { user: id });
-            }
-            let max = self.policy.max_sessions;
-            let pushed_out = sessions::make_room(tx, id, count, max, &self.policy.lifetimes, now).await?;
-            returned.ended_sessions = u64::try_from(pushed_out.len()).unwrap_or(u64::MAX);
-            let revoked = |session| changes::Change::SessionRevoked { user: id, session };
-            returned.changes.extend(pushed_out.into_iter().map(revoked));
-        }
-        Ok(returned)
-    }
 }
 
 /// Locks the row of whoever had the number when the code was asked for. Somebody who was deleted has no code.
-async fn lock(tx: &Transaction, id: UserId) -> Result<Account, Error> {
+pub(super) async fn lock(tx: &Transaction, id: UserId) -> Result<Account, Error> {
     users::lock(tx, id).await?.ok_or(Error::CodeInvalid)
 }
 
 /// Takes a challenge away that was met, if the person still has the number. To be called under the lock of their row.
-async fn take(tx: &Transaction, challenge: &Challenge, account: &Account) -> Result<(), Error> {
+pub(super) async fn take(tx: &Transaction, challenge: &Challenge, account: &Account) -> Result<(), Error> {
     let has_number = account.user.phone_number == challenge.phone_number;
     if has_number && challenges::take(tx, challenge.id).await? {
         Ok(())
@@ -383,25 +244,5 @@ pub(super) async fn create(
         // Somebody has registered it meanwhile. The code was for nobody, and is not theirs.
         Err(StoreError::PhoneNumberTaken) => Err(Error::CodeInvalid),
         inserted => Ok(inserted?),
-    }
-}
-
-/// Somebody who is new.
-fn returned_new(user: &User) -> Returned {
-    Returned {
-        user: user.clone(),
-        fields: vec![Field::PhoneNumber],
-        ended_sessions: 0,
-        changes: Vec::new(),
-    }
-}
-
-/// Somebody who has shown that they hold a number that nobody has.
-fn newcomer(challenge: &Challenge, now: Timestamp) -> User {
-    User {
-        has_password: false,
-        phone_verified_at: Some(now),
-        last_login_at: Some(now),
-        ..new_user(challenge.phone_number.clone(), now)
     }
 }
