@@ -1,11 +1,13 @@
 //! The wiring: what is started in which order, health, and an orderly end.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::task::JoinError;
 use tokio::time::{Instant, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -27,7 +29,7 @@ use crate::service::admin::Admin;
 use crate::service::change_log::ChangeLog;
 use crate::service::codes::{self, Codes};
 use crate::service::hasher::{HashError, Hasher};
-use crate::service::outbox::{Counter, Outbox, Wake};
+use crate::service::outbox::{Breakers, Counter, Outbox, Wake};
 use crate::service::service_keys::Keyring;
 use crate::service::sessions::Sessions;
 use crate::service::throttle::Throttle;
@@ -114,6 +116,7 @@ impl App {
             let counter = Counter {
                 coder: coder.clone(),
                 lines: settings.sms.lines(),
+                breakers: Breakers::new(providers.len()),
                 providers,
                 timeout: settings.sms.sms_timeout,
                 metrics: code_metrics.clone(),
@@ -232,7 +235,9 @@ impl App {
         let bound = self.settings.wire.shutdown_timeout;
         let sessions = self.sessions.clone();
         let (codes, outbox) = self.codes.unzip();
-        let _outbox = outbox.map(|outbox| AbortOnDropHandle::new(tokio::spawn(outbox.run())));
+        let stop_outbox = CancellationToken::new();
+        let outbox = outbox.map(|outbox| tokio::spawn(outbox.run(stop_outbox.clone())));
+        let mut outbox = outbox.map(AbortOnDropHandle::new);
         let services = Services {
             admin: Admin::new(self.accounts.clone()),
             accounts: self.accounts,
@@ -276,6 +281,8 @@ impl App {
             ended = &mut server => return Ok(ended??),
             // Without it no session would be known to be used, and so all would end: better to be started again.
             ended = &mut background => return Ok(ended?),
+            // Nor would anybody get a code.
+            ended = end_of(outbox.as_mut()) => return Ok(ended?),
             never = tell_readiness(&health, &sessions, patience) => match never {},
         }
         tracing::info!("shutting down");
@@ -287,6 +294,7 @@ impl App {
             ended = &mut server => return Ok(ended??),
         }
         stop.orderly.cancel();
+        let end = Instant::now() + bound;
         let calls = async {
             let ended = (&mut server).await;
             // What follows a hash finishes even if its caller has gone.
@@ -301,6 +309,12 @@ impl App {
                 stop.at_once.cancel();
             }
         }
+        stop_outbox.cancel();
+        let rest = end.saturating_duration_since(Instant::now()).max(CLOSE_TIMEOUT);
+        if outbox.is_some() && timeout(rest, end_of(outbox.as_mut())).await.is_err() {
+            tracing::warn!("messages that are being sent did not finish in time, and may be sent again");
+        }
+        drop(outbox);
         stop_background.cancel();
         let close = async {
             // What sessions were used is written before the database is closed.
@@ -319,6 +333,14 @@ impl App {
         }
         tracing::info!("shut down");
         Ok(())
+    }
+}
+
+/// Waits for a task to end, if there is one, and else for ever.
+async fn end_of(task: Option<&mut AbortOnDropHandle<()>>) -> Result<(), JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => pending().await,
     }
 }
 
@@ -428,7 +450,7 @@ pub enum ServeError {
     Contract(#[from] prost::DecodeError),
     /// The server's task ended.
     #[error("the server failed: {0}")]
-    Task(#[from] tokio::task::JoinError),
+    Task(#[from] JoinError),
     /// The database failed.
     #[error("the database failed: {}", chain(.0))]
     Store(#[from] StoreError),

@@ -31,6 +31,8 @@ pub enum Subject<'a> {
     Code(&'a PhoneNumber),
     /// Codes that are asked for on a device on which the person has signed in before.
     DeviceCode(DeviceId),
+    /// Codes that a person asks for with their session, for the number that they have.
+    PersonCode(UserId),
     /// What comes from this address; of IPv6, from its /64.
     Address(IpAddr),
     /// What comes by this service, or by those that do not say who they are.
@@ -52,6 +54,8 @@ pub enum SubjectKind {
     Code,
     /// [`Subject::DeviceCode`].
     DeviceCode,
+    /// [`Subject::PersonCode`].
+    PersonCode,
     /// [`Subject::Address`].
     Address,
     /// [`Subject::Service`].
@@ -60,13 +64,14 @@ pub enum SubjectKind {
 
 impl SubjectKind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Number,
         Self::Taking,
         Self::Person,
         Self::Device,
         Self::Code,
         Self::DeviceCode,
+        Self::PersonCode,
         Self::Address,
         Self::Service,
     ];
@@ -81,6 +86,7 @@ impl SubjectKind {
             Self::Device => "device",
             Self::Code => "code",
             Self::DeviceCode => "device_code",
+            Self::PersonCode => "person_code",
             Self::Address => "address",
             Self::Service => "service",
         }
@@ -98,6 +104,7 @@ impl Subject<'_> {
             Self::Device(_) => SubjectKind::Device,
             Self::Code(_) => SubjectKind::Code,
             Self::DeviceCode(_) => SubjectKind::DeviceCode,
+            Self::PersonCode(_) => SubjectKind::PersonCode,
             Self::Address(_) => SubjectKind::Address,
             Self::Service(_) => SubjectKind::Service,
         }
@@ -114,6 +121,7 @@ impl Subject<'_> {
             Self::Device(device) => digest("device", device.0.as_bytes()),
             Self::Code(number) => digest("code", number.as_str().as_bytes()),
             Self::DeviceCode(device) => digest("device code", device.0.as_bytes()),
+            Self::PersonCode(person) => digest("person code", person.0.as_bytes()),
             Self::Address(address) => match network(*address) {
                 IpAddr::V4(address) => digest("address", &address.octets()),
                 IpAddr::V6(address) => digest("address", &address.octets()),

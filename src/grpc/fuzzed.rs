@@ -165,7 +165,13 @@ pub(crate) fn update_profile(bytes: &[u8]) {
     let (Some(request), Some(desk)) = (decoded(bytes), Desk::get()) else {
         return;
     };
-    let parsed = parse::profile_update(request, &desk.rules, &desk.accounts, &desk.user);
+    let parsed = parse::profile_update(
+        request,
+        &desk.rules,
+        &desk.accounts,
+        &desk.user,
+        Language::default(),
+    );
     refused(desk.runtime.block_on(parsed));
 }
 

@@ -15,6 +15,7 @@ use crate::domain::rules::Rules;
 use crate::domain::session::{ClientInfo, SessionId};
 use crate::domain::user::{Locale, User};
 use crate::error::{Error, Problem, Violation};
+use crate::i18n::Language;
 use crate::proto::v1;
 use crate::service::accounts::{Accounts, Credentials, ProfileUpdate, Registration};
 use crate::service::sessions::Consistency;
@@ -205,6 +206,7 @@ pub(super) async fn profile_update(
     rules: &Rules,
     accounts: &Accounts,
     user: &User,
+    language: Language,
 ) -> Result<(Option<Password>, ProfileUpdate), Error> {
     let mut fields = Fields::default();
     let current_password = request
@@ -239,6 +241,7 @@ pub(super) async fn profile_update(
         phone_number,
         password,
         locale,
+        language,
     };
     Ok((current_password, update))
 }

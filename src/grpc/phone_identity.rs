@@ -179,7 +179,7 @@ impl PhoneIdentityHandlers {
     ) -> Result<v1::UpdateProfileResponse, Error> {
         let actor = self.actor(call).await?;
         let (current_password, update) =
-            parse::profile_update(request, &self.rules, &self.accounts, &actor.user).await?;
+            parse::profile_update(request, &self.rules, &self.accounts, &actor.user, call.language).await?;
         let updated = self.accounts.update_profile(actor, current_password, update);
         let user = trace::span("accounts.update_profile", pin!(updated)).await?;
         Ok(v1::UpdateProfileResponse {

@@ -28,7 +28,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::domain::audit::{Action, Attempt, Field};
 use crate::domain::caller::Caller;
 use crate::domain::password::Password;
-use crate::domain::phone::PhoneNumber;
+use crate::domain::phone::{LineTypes, PhoneNumber};
 use crate::domain::session::{AuthMethod, ClientInfo, Lifetimes, Session, SessionId};
 use crate::domain::throttle::Subject;
 use crate::domain::token::PlainToken;
@@ -55,6 +55,8 @@ pub struct Policy {
     pub device_lifetime: Duration,
     /// The most known devices of a person; the one that was not used for the longest time gives way.
     pub max_devices: u32,
+    /// The line types that are told by SMS when they are the number of an account no more. `None`: there are no messages.
+    pub sms_line_types: Option<LineTypes>,
     /// Whether people may take a number that they have not shown to hold, by UpdateProfile.
     pub unverified_phone_change: bool,
     /// How long after a change of the number a code to it sets no password.

@@ -4,6 +4,9 @@
 //! Every process sends. Whoever takes a message moves the time on at which it is due, for longer than sending it may take; so
 //! one whose sender was killed is sent by another. A message may be sent twice by that, with the same code.
 
+mod breakers;
+
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,19 +15,24 @@ use quick_cache::sync::Cache;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+pub use breakers::Breakers;
 
 use super::codes::Metrics;
 use super::retry::retry;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::domain::audit::{Action, Attempt, Outcome, Refusal};
 use crate::domain::caller::Caller;
 use crate::domain::code::Coder;
-use crate::domain::message::{Content, MessageId};
+use crate::domain::message::{Content, MessageId, Notice, NoticeKind};
 use crate::domain::session::ClientInfo;
-use crate::domain::user::UserId;
+use crate::domain::user::{User, UserId};
 use crate::error::{Error, chain};
+use crate::i18n::Language;
 use crate::sms::{Lines, Message, Provider, SendError};
+use crate::store::challenges::Found;
 use crate::store::outbox::OutboxMessage;
 use crate::store::{Store, audit, challenges, outbox};
 use crate::trace::{Current, span};
@@ -41,11 +49,12 @@ const LEASE: Duration = Duration::from_secs(20);
 /// How often it is looked for messages that nobody has told of: those of other processes.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long to wait before a message is sent again for the first time. It doubles with each further time.
+/// How long to wait before a message is sent again for the first time. It doubles with each further time, up to the longest one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 
-/// How often a message is begun to be sent, at most.
-const MAX_TRIES: u32 = 6;
+/// How often a message is begun to be sent, at most: it is the code's lifetime that ends it.
+const MAX_TRIES: u32 = 60;
 
 /// How many messages are remembered whose trace goes on when they are sent.
 const TRACED: usize = 1000;
@@ -94,6 +103,8 @@ pub struct Counter {
     pub lines: Lines,
     /// Who sends, in the order in which they are asked.
     pub providers: Vec<Arc<dyn Provider>>,
+    /// Which of them are not asked for now.
+    pub breakers: Breakers,
     /// How long each of them may take.
     pub timeout: Duration,
     /// Counts what they say.
@@ -129,23 +140,28 @@ impl Outbox {
         }
     }
 
-    /// Sends what is due, for as long as it is polled.
-    pub async fn run(self) {
+    /// Sends what is due until `stop` says so, and then finishes what is being sent.
+    pub async fn run(self, stop: CancellationToken) {
         let places = Arc::new(Semaphore::new(AT_ONCE));
         let mut sending = JoinSet::new();
-        loop {
-            match self.send_due(&places, &mut sending).await {
-                // There may be more.
-                Ok(PAGE) => {}
-                Ok(_) => {
-                    let _ = timeout(INTERVAL, self.wake.notify.notified()).await;
-                }
-                Err(error) => {
-                    tracing::warn!(error = chain(&error), "messages not sent");
-                    sleep(INTERVAL).await;
+        let sends = async {
+            loop {
+                match self.send_due(&places, &mut sending).await {
+                    // There may be more.
+                    Ok(PAGE) => {}
+                    Ok(_) => {
+                        let _ = timeout(INTERVAL, self.wake.notify.notified()).await;
+                    }
+                    Err(error) => {
+                        tracing::warn!(error = chain(&error), "messages not sent");
+                        sleep(INTERVAL).await;
+                    }
                 }
             }
-        }
+        };
+        // What was taken and not begun in that moment is sent when its lease is over.
+        let _: Option<Infallible> = stop.run_until_cancelled(sends).await;
+        while sending.join_next().await.is_some() {}
     }
 
     /// Begins to send what is due, as much at a time as there are places, and says how many messages were looked at.
@@ -190,7 +206,10 @@ impl Outbox {
             Err(error) => {
                 // This time has not been counted in what was read.
                 let tries = message.tries + 1;
-                let due_at = self.clock.now() + FIRST_PAUSE * 2_u32.saturating_pow(message.tries);
+                let due_at = self.clock.now()
+                    + FIRST_PAUSE
+                        .saturating_mul(2_u32.saturating_pow(message.tries))
+                        .min(LONGEST_PAUSE);
                 if error.may_pass() && tries < MAX_TRIES && due_at < message.expires_at {
                     return Ok(outbox::postpone(self.store.writer(), message.id, due_at).await?);
                 }
@@ -208,7 +227,17 @@ impl Outbox {
                     message: Some(Message::of_notice(message.id, notice)),
                 }));
             }
-            Content::Code(challenge) => challenges::find(self.store.reader(), *challenge).await?,
+            Content::Code(challenge) => match challenges::look_up(self.store.reader(), *challenge).await? {
+                Found::Nothing => None,
+                // A newer version made it, and sends it.
+                Found::Unknown => {
+                    return Ok(Some(Delivery {
+                        event: event(Action::DeliverCode, None),
+                        message: None,
+                    }));
+                }
+                Found::Challenge(challenge) => Some(challenge),
+            },
         };
         // What was met already is not sent.
         let Some(challenge) = challenge.filter(|challenge| challenge.is_sent) else {
@@ -234,9 +263,12 @@ impl Outbox {
     /// Why nobody has taken it: if one of them may take it later, that.
     async fn ask_providers(&self, message: &Message) -> Result<(), SendError> {
         let mut why = SendError::NotTheirs;
-        for provider in &self.counter.providers {
+        for index in self.counter.breakers.asked(self.clock.now()) {
+            let provider = &self.counter.providers[index];
             let name = provider.name();
             let outcome = provider.send(message).await;
+            let failed = outcome.err().is_some_and(SendError::may_pass);
+            self.counter.breakers.note(index, failed, self.clock.now());
             self.counter.metrics.message(name, outcome, &message.to);
             match outcome {
                 Ok(()) => {
@@ -272,4 +304,31 @@ fn event(action: Action, subject: Option<UserId>) -> Attempt {
         subject,
         ..Attempt::by_nobody(action, ClientInfo::default(), Caller::default())
     }
+}
+
+/// How long it is tried to tell a number that it was changed.
+const NOTICE_LIFETIME: Duration = Duration::from_mins(30);
+
+/// What tells the number that somebody has now that they will not have it any more.
+pub(super) fn phone_changed(user: &User, of_call: Language, now: Timestamp) -> OutboxMessage {
+    OutboxMessage {
+        id: MessageId::generate(now),
+        content: Content::Notice(Notice {
+            kind: NoticeKind::PhoneChanged,
+            to: user.phone_number.clone(),
+            person: user.id,
+            language: language(Some(user), of_call),
+        }),
+        tries: 0,
+        due_at: now,
+        expires_at: now + NOTICE_LIFETIME,
+    }
+}
+
+/// The language that a person wants to be written to in, or else that of the call.
+pub(super) fn language(person: Option<&User>, of_call: Language) -> Language {
+    let chosen = person.and_then(|person| person.locale.as_ref());
+    chosen
+        .and_then(|locale| Language::of_tag(locale.as_str()))
+        .unwrap_or(of_call)
 }

@@ -59,11 +59,35 @@ pub async fn insert(db: &impl ConnectionTrait, challenge: &Challenge) -> Result<
     Ok(())
 }
 
+/// What there is of a challenge.
+#[derive(Debug)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// One that a newer version made, for what this one does not know.
+    Unknown,
+    /// A challenge.
+    Challenge(Challenge),
+}
+
+/// Looks for a challenge, whether or not its code may still be tried.
+///
+/// # Errors
+/// When the database fails.
+pub async fn look_up(db: &impl ConnectionTrait, id: ChallengeId) -> Result<Found, StoreError> {
+    let rows = Entity::find_by_id(id.0).all(db).await?;
+    Ok(match only(rows).map(challenge).transpose()? {
+        None => Found::Nothing,
+        Some(None) => Found::Unknown,
+        Some(Some(challenge)) => Found::Challenge(challenge),
+    })
+}
+
 /// Finds a challenge, whether or not its code may still be tried.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn find(db: &impl ConnectionTrait, id: ChallengeId) -> Result<Option<Challenge>, StoreError> {
+async fn find(db: &impl ConnectionTrait, id: ChallengeId) -> Result<Option<Challenge>, StoreError> {
     let rows = Entity::find_by_id(id.0).all(db).await?;
     Ok(only(rows).map(challenge).transpose()?.flatten())
 }

@@ -108,10 +108,14 @@ pub async fn find_due(
         .limit(limit)
         .all(db)
         .await?;
-    Ok(rows
-        .into_iter()
-        .map(OutboxMessage::try_from)
-        .collect::<Result<_, _>>()?)
+    let messages = rows.into_iter().map(OutboxMessage::try_from);
+    // One that cannot be read must not keep the others back.
+    let readable = messages.filter_map(|message| {
+        message
+            .inspect_err(|error| tracing::error!(%error, "a message cannot be read"))
+            .ok()
+    });
+    Ok(readable.collect())
 }
 
 /// Takes a message to be sent: for as long as `lease` says, nobody else does. Says whether nobody else had been faster.

@@ -9,13 +9,15 @@ use crate::domain::session::AuthMethod;
 use crate::domain::throttle::Subject;
 use crate::domain::user::{Locale, User, UserId, UserStatus};
 use crate::error::Error;
+use crate::i18n::Language;
 use crate::service::audit::{erase, fields_of};
+use crate::service::outbox::phone_changed;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
 use crate::service::throttle::Reservation;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
-use crate::store::{Transaction, audit, changes, sessions, users};
+use crate::store::{Transaction, audit, changes, outbox, sessions, users};
 
 /// What to change about a person; `None` stays as it is.
 #[derive(Debug, Default)]
@@ -26,6 +28,8 @@ pub struct ProfileUpdate {
     pub password: Option<Password>,
     /// The new locale, or none.
     pub locale: Option<Option<Locale>>,
+    /// The language in which the old number is told that there is a new one, if the person has not chosen one.
+    pub language: Language,
 }
 
 impl ProfileUpdate {
@@ -34,6 +38,7 @@ impl ProfileUpdate {
             phone_number,
             password,
             locale,
+            language: _,
         } = self;
         let fields = [
             phone_number.as_ref().map(|_| Field::PhoneNumber),
@@ -78,6 +83,7 @@ impl Accounts {
             phone_number,
             password,
             locale,
+            language,
         } = update;
         let reservation = match &phone_number {
             Some(phone_number) => self.reserve_taking(&actor, phone_number).await?,
@@ -107,6 +113,17 @@ impl Accounts {
                     return Err(Error::ReauthenticationRequired);
                 }
                 let user = account.user;
+                let is_told = change
+                    .phone_number
+                    .as_ref()
+                    .is_some_and(|new| *new != user.phone_number)
+                    && this
+                        .policy
+                        .sms_line_types
+                        .is_some_and(|types| types.contains(user.phone_number.line_type()));
+                if is_told {
+                    outbox::insert_with_commit(&tx, &phone_changed(&user, language, now)).await?;
+                }
                 change.phone_number.take_if(|number| *number == user.phone_number);
                 change.locale.take_if(|locale| *locale == user.locale);
                 if change.is_empty() {

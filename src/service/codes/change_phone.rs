@@ -1,26 +1,19 @@
 //! Changing the phone number of an account to one that the person shows to hold.
 
-use std::time::Duration;
-
 use super::Codes;
-use super::send::language;
 use super::verify::Offer;
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Field};
 use crate::domain::code::{Challenge, Purpose};
-use crate::domain::message::{Content, MessageId, Notice, NoticeKind};
 use crate::domain::password::Password;
 use crate::domain::user::User;
 use crate::error::Error;
 use crate::i18n::Language;
+use crate::service::outbox::phone_changed;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
-use crate::store::outbox::OutboxMessage;
 use crate::store::users::Change;
 use crate::store::{audit, challenges, outbox, users};
-
-/// How long it is tried to tell the old number that it was changed.
-const NOTICE_LIFETIME: Duration = Duration::from_mins(30);
 
 /// Changing a number by a code.
 #[derive(Debug)]
@@ -77,7 +70,7 @@ impl Codes {
                         users::update(&tx, user.id, &change, now).await?;
                     }
                     users::verify_phones(&tx, &[user.id], now).await?;
-                    let notice = Some(notice(&user, of_call, now))
+                    let notice = Some(phone_changed(&user, of_call, now))
                         .filter(|_| is_new && limits.reaches(&user.phone_number));
                     if let Some(notice) = &notice {
                         outbox::insert_with_commit(&tx, notice).await?;
@@ -104,21 +97,5 @@ fn with_number(user: User, challenge: &Challenge, now: Timestamp) -> User {
         phone_verified_at: Some(now),
         updated_at: now,
         ..user
-    }
-}
-
-/// What tells the number that somebody has now that they will not have it any more.
-fn notice(user: &User, of_call: Language, now: Timestamp) -> OutboxMessage {
-    OutboxMessage {
-        id: MessageId::generate(now),
-        content: Content::Notice(Notice {
-            kind: NoticeKind::PhoneChanged,
-            to: user.phone_number.clone(),
-            person: user.id,
-            language: language(Some(user), of_call),
-        }),
-        tries: 0,
-        due_at: now,
-        expires_at: now + NOTICE_LIFETIME,
     }
 }

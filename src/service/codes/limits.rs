@@ -26,7 +26,11 @@ pub(super) enum Asker {
     /// Nobody who is known.
     Stranger,
     /// Somebody with a session, for the number that they have.
-    Person(UserId),
+    Person {
+        id: UserId,
+        /// Whether they have shown that they hold it.
+        is_verified: bool,
+    },
     /// A device on which the person has signed in before.
     Device {
         id: DeviceId,
@@ -95,9 +99,9 @@ impl Codes {
         let limits = &self.limits;
         let (counted, is_exempt) = match wanted.asker {
             Asker::Stranger => (Counted::Number(wanted.to), false),
-            // What strangers do to a number is not its owner's fault.
-            Asker::Person(person) => (Counted::Person(person), false),
-            // Nor is it what they do to its neighbours. But whoever has registered a number has not shown yet to hold it.
+            // What strangers do to a number is not its owner's fault, nor what they do to its neighbours. But whoever has
+            // registered a number has not shown yet to hold it.
+            Asker::Person { id, is_verified } => (Counted::Person(id), is_verified),
             Asker::Device { id, is_verified } => (Counted::Device(id), is_verified),
         };
         let count = |counted: &Counted<'_>, bounds: Bounds, refusal| Count {

@@ -15,6 +15,7 @@ use crate::domain::throttle::{Subject, SubjectKind};
 use crate::domain::user::User;
 use crate::error::Error;
 use crate::i18n::Language;
+use crate::service::outbox::language;
 use crate::service::retry::retry;
 use crate::service::throttle::Reservation;
 use crate::store::outbox::OutboxMessage;
@@ -48,7 +49,10 @@ impl Codes {
     ) -> Result<Sent, Error> {
         self.check_country(&phone_number)?;
         let asker = match (purpose, &actor) {
-            (Purpose::VerifyPhone, Some(actor)) => Some(Asker::Person(actor.id)),
+            (Purpose::VerifyPhone, Some(actor)) => Some(Asker::Person {
+                id: actor.id,
+                is_verified: actor.phone_verified_at.is_some(),
+            }),
             _ => None,
         };
         let asker = self.reserve(asker, &phone_number, &request).await?;
@@ -122,7 +126,15 @@ impl Codes {
             });
         }
         self.check_country(&challenge.phone_number)?;
-        let asker = self.reserve(None, &challenge.phone_number, &request).await?;
+        let asker = match (challenge.purpose, challenge.person) {
+            // Only their session could ask for it.
+            (Purpose::VerifyPhone, Some(id)) => Some(Asker::Person {
+                id,
+                is_verified: false,
+            }),
+            _ => None,
+        };
+        let asker = self.reserve(asker, &challenge.phone_number, &request).await?;
         let again = Challenge {
             sent_at: now,
             ..challenge.clone()
@@ -150,7 +162,8 @@ impl Codes {
     }
 
     /// Counts a code that is asked for, and never gives it back: it costs money, whether or not it is used. What strangers do to
-    /// a number is not the fault of a device that is known. Says who asks; `asker` is what is known of that.
+    /// a number is not the fault of a device that is known, or of somebody with a session. Says who asks; `asker` is what is
+    /// known of that.
     async fn reserve(
         &self,
         asker: Option<Asker>,
@@ -166,6 +179,10 @@ impl Codes {
                 is_verified: known.is_verified(),
             };
             return Ok(asker.unwrap_or(device));
+        }
+        if let Some(person @ Asker::Person { id, .. }) = asker {
+            let _counted: Reservation = throttle.reserve_only(Subject::PersonCode(id)).await?;
+            return Ok(person);
         }
         let subjects = [Subject::Code(phone_number)];
         let address = request.client.ip_address;
@@ -212,14 +229,6 @@ impl Codes {
             expires_at: challenge.expires_at,
         }
     }
-}
-
-/// The language that a person wants to be written to in, or else that of the call.
-pub(super) fn language(person: Option<&User>, of_call: Language) -> Language {
-    let chosen = person.and_then(|person| person.locale.as_ref());
-    chosen
-        .and_then(|locale| Language::of_tag(locale.as_str()))
-        .unwrap_or(of_call)
 }
 
 fn attempt(challenge: &Challenge, request: CodeRequest) -> Attempt {

@@ -40,7 +40,8 @@ impl Codes {
     ///
     /// # Errors
     /// [`Error::CodeInvalid`]; [`Error::AccountDeactivated`], only with the right code and unless `reactivate` is set and it was
-    /// not administration that did it; [`Error::TooManyAttempts`].
+    /// not administration that did it; [`Error::PhoneChangedRecently`], only with the right code, if nobody has shown to hold the
+    /// number yet; [`Error::TooManyAttempts`].
     pub async fn sign_in(&self, sign_in: CodeSignIn) -> Result<SignedIn, Error> {
         let CodeSignIn {
             offer,
@@ -110,6 +111,12 @@ impl Accounts {
             return Err(Error::AccountDeactivated);
         }
         take(tx, challenge, &account).await?;
+        // Else whoever has changed the number without showing to hold it would get by a code what a reset is refused.
+        if let Some(retry_after) = self.held(&account, now)
+            && account.user.phone_verified_at.is_none()
+        {
+            return Err(Error::PhoneChangedRecently { retry_after });
+        }
         let count = users::sign_in(tx, &account, now)
             .await?
             .ok_or(Error::CodeInvalid)?;

@@ -291,11 +291,28 @@ async fn where_it_is_allowed_a_number_is_taken_without_a_code() {
         .unwrap();
     let user = updated.into_inner().user.unwrap();
     assert_eq!(user.phone_verified_at, None);
+    // The old number is told all the same.
+    left(&server, 0).await;
+    let told =
+        "SELECT 1 FROM audit_events WHERE action = 'deliver_notice' AND outcome = 'done' AND subject_id = ?";
+    assert!(server.database.knows(told, &person).await);
     person.phone_number = user.phone_number;
     let mut client = codes(&server).await;
-    let challenge = Challenge::of(&mut client, CodePurpose::ResetPassword, &person).await;
-    let refused = client.verify_code(challenge.met()).await;
-    assert_refused(refused, Code::FailedPrecondition, "PHONE_CHANGED_RECENTLY");
+    // Neither by a reset nor by signing in does whoever holds the new number get the account.
+    for purpose in [CodePurpose::ResetPassword, CodePurpose::SignIn] {
+        let challenge = Challenge::of(&mut client, purpose, &person).await;
+        let refused = client.verify_code(challenge.met()).await;
+        assert_refused(refused, Code::FailedPrecondition, "PHONE_CHANGED_RECENTLY");
+    }
+    let has_password = "SELECT 1 FROM users WHERE id = ? AND password_hash IS NOT NULL";
+    assert!(server.database.knows(has_password, &person).await);
+    assert_eq!(
+        seen(&server, &person.token).await.phone_number,
+        person.phone_number
+    );
+    server.clock.advance(Duration::from_hours(24));
+    let challenge = Challenge::of(&mut client, CodePurpose::SignIn, &person).await;
+    client.verify_code(challenge.met()).await.unwrap();
 }
 
 #[tokio::test]

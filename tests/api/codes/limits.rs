@@ -237,6 +237,33 @@ async fn strangers_do_not_use_up_what_the_owner_of_a_number_gets() {
     assert_waits(ask_as(&mut client, request).await, "SMS_LIMIT_REACHED", DAY);
 }
 
+/// With all bounds as they are: strangers ask as often as they can, and the owner still gets a code with their session.
+#[tokio::test]
+async fn strangers_keep_nobody_with_a_session_from_verifying_their_number() {
+    let server = start_with_codes(&[]).await;
+    let mut client = codes(&server).await;
+    let person = server.person().await;
+    for _ in 0..20 {
+        let _ = ask(&mut client, &person.phone_number).await;
+    }
+    let refused = ask(&mut client, &person.phone_number).await.unwrap_err();
+    assert_eq!(refused.reason, "TOO_MANY_ATTEMPTS");
+    let challenge = Challenge::of(&mut client, CodePurpose::VerifyPhone, &person).await;
+    server.clock.advance(Duration::from_secs(30));
+    ask_as(&mut client, again(&challenge.id)).await.unwrap();
+    client.verify_code(person.asks(challenge.met())).await.unwrap();
+    // But neither do they have more of them than anybody else.
+    let mut refused = 0;
+    for _ in 0..10 {
+        refused += usize::from(
+            ask_as(&mut client, person.asks(wanted(CodePurpose::VerifyPhone, "")))
+                .await
+                .is_err(),
+        );
+    }
+    assert!(refused >= 5, "{refused}");
+}
+
 fn file(text: &str) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
@@ -356,6 +383,8 @@ async fn a_prefix_whose_codes_nobody_uses_is_paused() {
     }
     ask(&mut client, &used(10)).await.unwrap();
     ask_as(&mut client, on_device).await.unwrap();
+    let of_session = person.asks(wanted(CodePurpose::VerifyPhone, ""));
+    ask_as(&mut client, of_session).await.unwrap();
     server.clock.advance(2 * HOUR);
     ask(&mut client, &next_phone_number()).await.unwrap();
 }

@@ -308,6 +308,89 @@ async fn what_is_refused_is_not_tried_again_and_noted() {
     assert_eq!(stub.requests().len(), 1);
 }
 
+/// Who is silent is asked for the first few messages, and holds up none of the others.
+#[tokio::test]
+async fn a_provider_that_hangs_is_left_out() {
+    let (silent, other) = (
+        Stub::start(&[Answer::Silence]).await,
+        Stub::start(&[Answer::Status(204, "")]).await,
+    );
+    let (token, key) = (secret("the auth token"), secret(SECRET));
+    let mut flags = vec![twilio(&silent.url(), "Shop", &token), webhook(&other.url(), &key)];
+    flags.push(vec!["--sms-limit-prefix=none".to_owned()]);
+    let server = start("twilio,webhook", &flags).await;
+    let mut client = codes(&server).await;
+    for _ in 0..50 {
+        let person = server.person().await;
+        Challenge::of(&mut client, CodePurpose::SignIn, &person).await;
+    }
+    left(&server, 0).await;
+    assert_eq!(outcomes(&server).await.len(), 50);
+    assert_eq!(other.requests().len(), 50);
+    // As many as are sent at a time, and those that came into the places of the first four that failed.
+    assert!(silent.requests().len() <= 20, "{}", silent.requests().len());
+}
+
+/// What a provider has been given is noted before the process ends, so that nobody gets it twice.
+#[tokio::test]
+async fn what_is_being_sent_is_finished_before_the_end() {
+    const LATE: &[Answer] = &[Answer::Late(Duration::from_millis(300))];
+    let stub = Stub::start(LATE).await;
+    let key = secret(SECRET);
+    let flags = webhook(&stub.url(), &key);
+    let server = start("webhook", std::slice::from_ref(&flags)).await;
+    let person = server.person().await;
+    send(&server, &person).await;
+    eventually(|| stub.requests().len() == 1).await;
+    let server = server.restart_with(&[]).await;
+    assert_eq!(server.database.count("outbox_messages").await, 0);
+    assert_eq!(outcomes(&server).await, [("done".to_owned(), None)]);
+    assert_eq!(stub.requests().len(), 1);
+}
+
+/// A purpose that only a newer version knows is left to it, in an upgrade one by one.
+#[tokio::test]
+async fn the_code_of_a_newer_version_is_left_to_it() {
+    let stub = Stub::start(&[Answer::Status(503, ""), Answer::Status(204, "")]).await;
+    let key = secret(SECRET);
+    let server = start("webhook", &[webhook(&stub.url(), &key)]).await;
+    let (person, other) = (server.person().await, server.person().await);
+    send(&server, &person).await;
+    eventually(|| stub.requests().len() == 1).await;
+    is_due_at(&server, server.clock.now() + Duration::from_secs(1)).await;
+    let newer = "UPDATE challenges SET purpose = 'something_new' WHERE user_id = ?";
+    server.database.execute(newer, &person).await;
+    server.clock.advance(Duration::from_secs(1));
+    // It is taken before the one that comes after it.
+    send(&server, &other).await;
+    eventually(|| stub.requests().len() == 2).await;
+    left(&server, 1).await;
+    assert_eq!(server.database.count("outbox_messages").await, 1);
+    assert!(stub.requests()[1].contains(&other.phone_number));
+}
+
+/// Whoever takes a message, nobody else does.
+#[tokio::test]
+async fn of_two_replicas_one_sends_a_message() {
+    let stub = Stub::start(&[Answer::Status(204, "")]).await;
+    let key = secret(SECRET);
+    let mut flags = webhook(&stub.url(), &key);
+    flags.extend(["--sms-providers=webhook".to_owned(), flag_of_keys()]);
+    flags.push("--sms-limit-prefix=none".to_owned());
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let server = TestServer::start_with(&flags).await;
+    let replica = server.replica(&flags).await;
+    let clients = [codes(&server).await, codes(&replica).await];
+    for index in 0..40 {
+        let person = server.person().await;
+        let mut client = clients[index % 2].clone();
+        Challenge::of(&mut client, CodePurpose::SignIn, &person).await;
+    }
+    left(&server, 0).await;
+    assert_eq!(stub.requests().len(), 40);
+    assert_eq!(outcomes(&server).await.len(), 40);
+}
+
 #[tokio::test]
 async fn a_provider_that_lacks_something_is_said_at_the_start() {
     let place = Place::new().await;

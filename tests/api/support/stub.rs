@@ -22,6 +22,8 @@ pub(crate) enum Answer {
     Nothing,
     /// Does not answer.
     Silence,
+    /// Answers 200, so much later.
+    Late(Duration),
 }
 
 /// The server. It ends when it is dropped.
@@ -85,6 +87,10 @@ async fn serve(mut socket: TcpStream, requests: Arc<Mutex<Vec<String>>>, answers
             }
             Answer::Garbage => b"220 smtp.example.com ready\r\n".to_vec(),
             Answer::Nothing => return,
+            Answer::Late(delay) => {
+                sleep(delay).await;
+                b"HTTP/1.1 200 X\r\ncontent-length: 0\r\n\r\n".to_vec()
+            }
             Answer::Silence => return sleep(Duration::from_secs(60)).await,
         };
         // Nobody has to read all of it.
