@@ -311,18 +311,13 @@ const NOTICE_LIFETIME: Duration = Duration::from_mins(30);
 
 /// What tells the number that somebody has now that they will not have it any more.
 pub(super) fn phone_changed(user: &User, of_call: Language, now: Timestamp) -> OutboxMessage {
-    OutboxMessage {
-        id: MessageId::generate(now),
-        content: Content::Notice(Notice {
-            kind: NoticeKind::PhoneChanged,
-            to: user.phone_number.clone(),
-            person: user.id,
-            language: language(Some(user), of_call),
-        }),
-        tries: 0,
-        due_at: now,
-        expires_at: now + NOTICE_LIFETIME,
-    }
+    let notice = Notice {
+        kind: NoticeKind::PhoneChanged,
+        to: user.phone_number.clone(),
+        person: user.id,
+        language: language(Some(user), of_call),
+    };
+    OutboxMessage::new(Content::Notice(notice), now, now + NOTICE_LIFETIME)
 }
 
 /// The language that a person wants to be written to in, or else that of the call.

@@ -83,15 +83,6 @@ pub async fn look_up(db: &impl ConnectionTrait, id: ChallengeId) -> Result<Found
     })
 }
 
-/// Finds a challenge, whether or not its code may still be tried.
-///
-/// # Errors
-/// When the database fails.
-async fn find(db: &impl ConnectionTrait, id: ChallengeId) -> Result<Option<Challenge>, StoreError> {
-    let rows = Entity::find_by_id(id.0).all(db).await?;
-    Ok(only(rows).map(challenge).transpose()?.flatten())
-}
-
 /// Finds a challenge whose code has not expired and may still be tried, if fewer than `max_attempts` were made.
 ///
 /// # Errors
@@ -133,8 +124,11 @@ pub async fn attempt(
     if counted.rows_affected == 0 {
         return Ok(None);
     }
-    // Whoever has met it meanwhile has taken it away.
-    find(db, id).await
+    Ok(match look_up(db, id).await? {
+        Found::Challenge(challenge) => Some(challenge),
+        // Whoever has met it meanwhile has taken it away.
+        Found::Nothing | Found::Unknown => None,
+    })
 }
 
 /// Notes that a code is sent once more, unless that was done since the challenge was read. Says whether it was noted.

@@ -36,6 +36,20 @@ pub struct OutboxMessage {
     pub expires_at: Timestamp,
 }
 
+impl OutboxMessage {
+    /// One that is to be sent now, and that nobody has begun to send.
+    #[must_use]
+    pub fn new(content: Content, now: Timestamp, expires_at: Timestamp) -> Self {
+        Self {
+            id: MessageId::generate(now),
+            content,
+            tries: 0,
+            due_at: now,
+            expires_at,
+        }
+    }
+}
+
 impl TryFrom<Model> for OutboxMessage {
     type Error = DbErr;
 

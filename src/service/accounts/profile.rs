@@ -4,7 +4,7 @@ use super::{Accounts, keep_a_superuser};
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt, Field};
 use crate::domain::password::Password;
-use crate::domain::phone::PhoneNumber;
+use crate::domain::phone::{LineTypes, PhoneNumber};
 use crate::domain::session::AuthMethod;
 use crate::domain::throttle::Subject;
 use crate::domain::user::{Locale, User, UserId, UserStatus};
@@ -113,23 +113,16 @@ impl Accounts {
                     return Err(Error::ReauthenticationRequired);
                 }
                 let user = account.user;
-                let is_told = change
-                    .phone_number
-                    .as_ref()
-                    .is_some_and(|new| *new != user.phone_number)
-                    && this
-                        .policy
-                        .sms_line_types
-                        .is_some_and(|types| types.contains(user.phone_number.line_type()));
-                if is_told {
-                    outbox::insert_with_commit(&tx, &phone_changed(&user, language, now)).await?;
-                }
                 change.phone_number.take_if(|number| *number == user.phone_number);
                 change.locale.take_if(|locale| *locale == user.locale);
                 if change.is_empty() {
                     this.throttle.give_back_in(&tx, &reservation).await?;
                     tx.commit().await?;
                     return Ok(user);
+                }
+                let reaches = |types: LineTypes| types.contains(user.phone_number.line_type());
+                if change.phone_number.is_some() && this.policy.sms_line_types.is_some_and(reaches) {
+                    outbox::insert_with_commit(&tx, &phone_changed(&user, language, now)).await?;
                 }
                 if change.password_hash.is_some() {
                     let others = Selection::AllBut(actor.session.id);

@@ -43,14 +43,9 @@ impl Codes {
         let mut attempt = actor.attempt(Action::ChangePhone);
         attempt.fields = vec![Field::PhoneNumber];
         let proof = self.accounts.prove(&actor, current_password, &attempt).await?;
-        let checked = self.check(Purpose::ChangePhone, &offer, &mut attempt).await;
-        let checked = checked.and_then(|(challenge, reservation)| {
-            let is_theirs = challenge.person == Some(actor.user.id);
-            is_theirs
-                .then_some((challenge, reservation))
-                .ok_or(Error::CodeInvalid)
-        });
-        let (challenge, reservation) = self.accounts.audit.refused(&attempt, checked).await?;
+        let (challenge, reservation) = self
+            .check_of_actor(Purpose::ChangePhone, &actor, &offer, &mut attempt)
+            .await?;
         let (wake, limits) = (self.wake.clone(), self.limits.clone());
         self.accounts
             .finish(move |accounts| async move {

@@ -164,19 +164,15 @@ impl Codes {
         let mut refused: Option<(Duration, SmsRefusal)> = None;
         let mut paused = None;
         for (count, (id, counter)) in counts.iter().zip(found) {
-            let added = self.added(count, counter, now);
-            if let Added::Paused(counter) = &added {
-                paused = Some((id, *counter));
-            }
-            let (wait, why) = match added {
+            let (wait, why) = match self.added(count, counter, now) {
                 Added::Counted(counter) => {
                     counted.push((id, counter));
                     continue;
                 }
                 Added::Refused(wait, why) => (wait, why),
-                Added::Paused(counter) => {
-                    let until = counter.usage.paused_until.unwrap_or(now);
-                    ((until - now).to_std().unwrap_or_default(), SmsRefusal::Paused)
+                Added::Paused(counter, wait) => {
+                    paused = Some((id, counter));
+                    (wait, SmsRefusal::Paused)
                 }
             };
             if refused.is_none_or(|(longest, _)| wait > longest) {
@@ -206,7 +202,7 @@ impl Codes {
             None => counter,
             Some(tripwire) => match counter.usage.ask(tripwire, self.options.lifetime, now) {
                 Tripped::No(usage) => Counter { usage, ..counter },
-                Tripped::Now(usage, _) => return Added::Paused(Counter { usage, ..counter }),
+                Tripped::Now(usage, wait) => return Added::Paused(Counter { usage, ..counter }, wait),
                 Tripped::Before(wait) => return Added::Refused(wait, SmsRefusal::Paused),
             },
         };
@@ -242,6 +238,6 @@ impl Codes {
 enum Added {
     Counted(Counter),
     Refused(Duration, SmsRefusal),
-    /// A prefix is paused from now on.
-    Paused(Counter),
+    /// A prefix is paused from now on, for so long.
+    Paused(Counter, Duration),
 }

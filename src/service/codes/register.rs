@@ -6,10 +6,9 @@ use super::verify::{Offer, create};
 use crate::domain::audit::Action;
 use crate::domain::code::Purpose;
 use crate::domain::password::Password;
-use crate::domain::phone::PhoneNumber;
 use crate::domain::session::AuthMethod;
 use crate::domain::user::User;
-use crate::error::{Error, Problem, Violation};
+use crate::error::Error;
 use crate::service::accounts::{SignedIn, new_user};
 use crate::service::retry::retry;
 use crate::store::{audit, sessions};
@@ -41,11 +40,7 @@ impl Codes {
         let (challenge, reservation, attempt) = self
             .check_of_nobody(Purpose::Register, Action::Register, &offer)
             .await?;
-        let hash = match refuse_number(&password, &challenge.phone_number) {
-            Ok(()) => self.accounts.hasher.hash(password).await,
-            Err(error) => Err(error),
-        };
-        let hash = self.accounts.unless_code_was_right(hash, &reservation).await?;
+        let hash = self.hash_for(&challenge, password, &reservation).await?;
         self.accounts
             .finish(move |accounts| async move {
                 let now = accounts.clock.now();
@@ -77,11 +72,4 @@ impl Codes {
             })
             .await
     }
-}
-
-/// A new password must not be the number, which is not known before the challenge is.
-pub(super) fn refuse_number(password: &Password, phone_number: &PhoneNumber) -> Result<(), Error> {
-    password
-        .refuse_phones(&[phone_number])
-        .map_err(|problem| Error::InvalidInput(vec![Violation::new("new_password", Problem::from(problem))]))
 }

@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt};
 use crate::domain::caller::Caller;
 use crate::domain::code::{Challenge, ChallengeId, Purpose, Sent};
-use crate::domain::message::{Content, MessageId, Notice, NoticeKind};
+use crate::domain::message::{Content, Notice, NoticeKind};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::ClientInfo;
 use crate::domain::throttle::{Subject, SubjectKind};
@@ -187,7 +187,7 @@ impl Codes {
         let subjects = [Subject::Code(phone_number)];
         let address = request.client.ip_address;
         let _counted: Reservation = throttle.reserve(&subjects, address, &request.caller).await?;
-        Ok(asker.unwrap_or(Asker::Stranger))
+        Ok(Asker::Stranger)
     }
 
     async fn count_message(
@@ -221,13 +221,7 @@ impl Codes {
             }
             _ => Content::Code(challenge.id),
         };
-        OutboxMessage {
-            id: MessageId::generate(now),
-            content,
-            tries: 0,
-            due_at: now,
-            expires_at: challenge.expires_at,
-        }
+        OutboxMessage::new(content, now, challenge.expires_at)
     }
 }
 

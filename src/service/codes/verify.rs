@@ -6,14 +6,13 @@
 
 use super::Codes;
 use super::metrics::Fate;
-use super::register::refuse_number;
 use crate::domain::audit::{Action, Attempt, EventActor, Field};
 use crate::domain::caller::Caller;
 use crate::domain::code::{Challenge, ChallengeId, Code, Purpose};
 use crate::domain::password::Password;
 use crate::domain::session::ClientInfo;
 use crate::domain::user::{User, UserId};
-use crate::error::Error;
+use crate::error::{Error, Violation};
 use crate::service::accounts::Accounts;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
@@ -51,14 +50,9 @@ impl Codes {
     /// [`Error::CodeInvalid`]; [`Error::SessionInvalid`] when the session ended meanwhile; [`Error::TooManyAttempts`].
     pub async fn verify_phone(&self, actor: Actor, offer: Offer) -> Result<User, Error> {
         let mut attempt = actor.attempt(Action::VerifyPhone);
-        let checked = self.check(Purpose::VerifyPhone, &offer, &mut attempt).await;
-        let checked = checked.and_then(|(challenge, reservation)| {
-            let is_theirs = challenge.person == Some(actor.user.id);
-            is_theirs
-                .then_some((challenge, reservation))
-                .ok_or(Error::CodeInvalid)
-        });
-        let (challenge, reservation) = self.accounts.audit.refused(&attempt, checked).await?;
+        let (challenge, reservation) = self
+            .check_of_actor(Purpose::VerifyPhone, &actor, &offer, &mut attempt)
+            .await?;
         self.accounts
             .finish(move |accounts| async move {
                 let now = accounts.clock.now();
@@ -93,11 +87,7 @@ impl Codes {
         let (challenge, reservation, mut attempt) = self
             .check_of_nobody(Purpose::ResetPassword, Action::ResetPassword, &offer)
             .await?;
-        let hash = match refuse_number(&password, &challenge.phone_number) {
-            Ok(()) => self.accounts.hasher.hash(password).await,
-            Err(error) => Err(error),
-        };
-        let hash = self.accounts.unless_code_was_right(hash, &reservation).await?;
+        let hash = self.hash_for(&challenge, password, &reservation).await?;
         self.accounts
             .finish(move |accounts| async move {
                 let now = accounts.clock.now();
@@ -154,9 +144,44 @@ impl Codes {
         Ok((challenge, reservation, attempt))
     }
 
+    /// As [`Self::check`], for a code that only the actor's person may use. A refusal is noted in the audit log.
+    pub(super) async fn check_of_actor(
+        &self,
+        purpose: Purpose,
+        actor: &Actor,
+        offer: &Offer,
+        attempt: &mut Attempt,
+    ) -> Result<(Challenge, Reservation), Error> {
+        let checked = self.check(purpose, offer, attempt).await;
+        let checked = checked.and_then(|(challenge, reservation)| {
+            let is_theirs = challenge.person == Some(actor.user.id);
+            is_theirs
+                .then_some((challenge, reservation))
+                .ok_or(Error::CodeInvalid)
+        });
+        self.accounts.audit.refused(attempt, checked).await
+    }
+
+    /// Hashes a new password, which must not be the number: that is not known before the challenge is.
+    pub(super) async fn hash_for(
+        &self,
+        challenge: &Challenge,
+        password: Password,
+        reserved: &Reservation,
+    ) -> Result<String, Error> {
+        let hash = match password.refuse_phones(&[&challenge.phone_number]) {
+            Ok(()) => self.accounts.hasher.hash(password).await,
+            Err(problem) => Err(Error::InvalidInput(vec![Violation::new(
+                "new_password",
+                problem.into(),
+            )])),
+        };
+        self.accounts.unless_code_was_right(hash, reserved).await
+    }
+
     /// Looks whether a code is right. It counts as an attempt on the challenge, and until it is given back as one from the
     /// address and by the service. If nobody is the subject of what is attempted, whoever had the number is.
-    pub(super) async fn check(
+    async fn check(
         &self,
         purpose: Purpose,
         offer: &Offer,
