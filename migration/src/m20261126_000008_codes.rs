@@ -16,6 +16,7 @@ enum Challenges {
     UserId,
     KeyId,
     IsSent,
+    IsWatched,
     Language,
     Attempts,
     CreatedAt,
@@ -66,6 +67,7 @@ impl MigrationTrait for Migration {
                     .col(ColumnDef::new(Challenges::UserId).uuid())
                     .col(ColumnDef::new(Challenges::KeyId).string_len(8).not_null())
                     .col(ColumnDef::new(Challenges::IsSent).boolean().not_null())
+                    .col(ColumnDef::new(Challenges::IsWatched).boolean().not_null())
                     .col(ColumnDef::new(Challenges::Language).string_len(8).not_null())
                     .col(ColumnDef::new(Challenges::Attempts).integer().not_null())
                     .col(timestamp(Challenges::CreatedAt.into_iden()).not_null())

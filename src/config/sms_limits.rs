@@ -1,7 +1,8 @@
 //! The settings by which nobody has messages sent for money.
 
-use std::fs;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -108,6 +109,16 @@ pub struct SmsLimitSettings {
     pub sms_tripwire_pause: Duration,
 }
 
+/// Reads one byte more than prices may have, at most: somebody may have named a device.
+fn read_bounded(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let most = u64::try_from(Prices::MAX_BYTES).unwrap_or(u64::MAX);
+    File::open(file)?
+        .take(most.saturating_add(1))
+        .read_to_string(&mut text)?;
+    Ok(text)
+}
+
 impl Settings {
     /// The bounds on messages.
     ///
@@ -118,7 +129,7 @@ impl Settings {
         let budget = match (settings.sms_budget, &settings.sms_prices_file) {
             (None, None) => None,
             (Some(budget), Some(file)) => {
-                let text = fs::read_to_string(file).map_err(ConfigError::PricesFile)?;
+                let text = read_bounded(file).map_err(ConfigError::PricesFile)?;
                 Some((budget, Prices::parse(&text)?))
             }
             (Some(_), None) | (None, Some(_)) => return Err(ConfigError::BudgetWithoutPrices),

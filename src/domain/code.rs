@@ -103,6 +103,8 @@ pub struct Challenge {
     pub key_id: String,
     /// Whether the code is sent at all. It is not where nobody has the number, or it takes no SMS.
     pub is_sent: bool,
+    /// Whether it counts for its prefix that the code was used, as it did that it was asked for.
+    pub is_watched: bool,
     /// The language of the message.
     pub language: Language,
     /// When it was made.
@@ -245,6 +247,7 @@ mod tests {
             person: Some(UserId(Uuid::from_u128(1))),
             key_id: "k1".to_owned(),
             is_sent: true,
+            is_watched: true,
             language: Language::English,
             created_at: now,
             sent_at: now,

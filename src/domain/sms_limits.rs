@@ -3,8 +3,12 @@
 //!
 //! Messages are counted by the hour and by the day, of UTC. A *tripwire* pauses a prefix, which is a number without its last
 //! four digits, when its codes are asked for and hardly ever used: who has thousands of numbers has neighbouring ones.
+//!
+//! Bounds must not become a weapon: whoever uses one up keeps others out. So one client address can use up only a part of what a
+//! number or a prefix may get, and strangers only a part of what a service, a country and the budget may.
 
 mod money;
+mod usage;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -16,22 +20,22 @@ use thiserror::Error;
 use uuid::Uuid;
 
 pub use money::{Amount, AmountError, PriceError, Prices};
+pub use usage::{FORGOTTEN_AFTER, Tripped, Tripwire, Usage};
 
 use super::device::DeviceId;
 use super::phone::{LineTypes, NumberRegion, PhoneNumber, Region};
-use super::throttle::{digest, network};
+use super::throttle::{digest, digits_from, octets};
 use super::user::UserId;
 use crate::clock::Timestamp;
 
 /// How many digits at the end of a number do not belong to its prefix.
 const DIGITS_OF_SUBSCRIBERS: usize = 4;
 
-/// When a prefix was not asked about for so long, what was seen of it counts no more.
-pub const FORGOTTEN_AFTER: TimeDelta = TimeDelta::days(7);
+/// So many client addresses at least are needed to use up what a number or a prefix may get, or to have a prefix paused.
+const FEWEST_ADDRESSES: u64 = 3;
 
-/// How many times as many codes as the tripwire wants to see are looked back on. What is older counts half, a quarter and so on:
-/// a prefix that was good for years is paused as soon as another one.
-const LOOKED_BACK: u32 = 4;
+/// One of so many messages of a service, a country and the budget is for those who have shown to hold their number.
+const ONE_RESERVED_OF: u64 = 5;
 
 /// What messages are counted for.
 #[derive(Clone, Copy, Debug)]
@@ -42,8 +46,12 @@ pub enum Counted<'a> {
     Device(DeviceId),
     /// A person, for their own number, in the place of it.
     Person(UserId),
+    /// A phone number, asked for from a client address.
+    NumberFrom(&'a PhoneNumber, IpAddr),
     /// The prefix of a number.
     Prefix(&'a PhoneNumber),
+    /// The prefix of a number, asked for from a client address.
+    PrefixFrom(&'a PhoneNumber, IpAddr),
     /// A client address; of IPv6, its /64.
     Address(IpAddr),
     /// A calling service, or those that do not say who they are.
@@ -62,11 +70,14 @@ impl Counted<'_> {
             Self::Number(number) => digest("sms number", number.as_str().as_bytes()),
             Self::Device(device) => digest("sms device", device.0.as_bytes()),
             Self::Person(person) => digest("sms person", person.0.as_bytes()),
+            Self::NumberFrom(number, address) => {
+                digest("sms number from address", &digits_from(number.as_str(), *address))
+            }
             Self::Prefix(number) => digest("sms prefix", prefix(number).as_bytes()),
-            Self::Address(address) => match network(*address) {
-                IpAddr::V4(address) => digest("sms address", &address.octets()),
-                IpAddr::V6(address) => digest("sms address", &address.octets()),
-            },
+            Self::PrefixFrom(number, address) => {
+                digest("sms prefix from address", &digits_from(prefix(number), *address))
+            }
+            Self::Address(address) => digest("sms address", &octets(*address)),
             Self::Service(None) => digest("sms services without a name", b""),
             Self::Service(Some(name)) => digest("sms service", name.as_bytes()),
             Self::Country(code) => digest("sms country", code.as_bytes()),
@@ -141,6 +152,25 @@ impl Bounds {
     pub const fn is_none(&self) -> bool {
         self.hour.is_none() && self.day.is_none()
     }
+
+    fn each(self, part: impl Fn(u64) -> u64) -> Self {
+        Self {
+            hour: self.hour.map(&part),
+            day: self.day.map(&part),
+        }
+    }
+
+    /// How much of it may be asked for from one client address: a third, and one at least.
+    #[must_use]
+    pub fn of_an_address(self) -> Self {
+        self.each(|bound| bound.div_ceil(FEWEST_ADDRESSES))
+    }
+
+    /// How much of it those may have who have not shown to hold their number: all but a fifth.
+    #[must_use]
+    pub fn of_strangers(self) -> Self {
+        self.each(|bound| bound - bound / ONE_RESERVED_OF)
+    }
 }
 
 /// The text is not such bounds.
@@ -183,17 +213,6 @@ impl fmt::Display for Bounds {
     }
 }
 
-/// When a prefix is paused.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Tripwire {
-    /// How many codes have to have been asked for, whose time is over. At least one.
-    pub asked: u32,
-    /// Of so many of a hundred at least the code has to have been right.
-    pub verified_percent: u8,
-    /// For how long.
-    pub pause: Duration,
-}
-
 /// What is stored of something that messages are counted for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Counter {
@@ -215,13 +234,12 @@ pub struct Window {
 }
 
 impl Window {
-    /// Adds to the window of this length in which `now` is. An `amount` of 0 says whether there is room for `probe`.
+    /// Adds to the window of this length in which `now` is.
     fn add(
         self,
         length: TimeDelta,
         bound: Option<u64>,
         amount: u64,
-        probe: u64,
         now: Timestamp,
     ) -> Result<Self, Duration> {
         let since = now.duration_trunc(length).unwrap_or(now);
@@ -232,29 +250,12 @@ impl Window {
             of_next if of_next == next => self,
             _ => Self { since, count: 0 },
         };
-        if bound.is_some_and(|bound| window.count.saturating_add(amount.max(probe)) > bound) {
+        let count = window.count.saturating_add(amount);
+        if bound.is_some_and(|bound| count > bound) {
             return Err((window.since + length - now).to_std().unwrap_or_default());
         }
-        Ok(Self {
-            count: window.count.saturating_add(amount),
-            ..window
-        })
+        Ok(Self { count, ..window })
     }
-}
-
-/// How the codes of a prefix are used.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Usage {
-    /// How many were asked for whose time is over.
-    pub asked: u32,
-    /// How many were asked for since [`Self::lately_since`].
-    pub asked_lately: u32,
-    /// Since when.
-    pub lately_since: Timestamp,
-    /// How many were right.
-    pub verified: u32,
-    /// Until when it is paused.
-    pub paused_until: Option<Timestamp>,
 }
 
 impl Counter {
@@ -269,71 +270,17 @@ impl Counter {
         }
     }
 
-    /// Counts `amount` more. If that is 0, it is refused as `probe` would be, and not counted.
+    /// Counts `amount` more.
     ///
     /// # Errors
     /// How long there are too many.
-    pub fn add(self, bounds: &Bounds, amount: u64, probe: u64, now: Timestamp) -> Result<Self, Duration> {
-        let hour = self
-            .hour
-            .add(TimeDelta::hours(1), bounds.hour, amount, probe, now);
-        let day = self.day.add(TimeDelta::days(1), bounds.day, amount, probe, now);
+    pub fn add(self, bounds: &Bounds, amount: u64, now: Timestamp) -> Result<Self, Duration> {
+        let hour = self.hour.add(TimeDelta::hours(1), bounds.hour, amount, now);
+        let day = self.day.add(TimeDelta::days(1), bounds.day, amount, now);
         match (hour, day) {
             (Ok(hour), Ok(day)) => Ok(Self { hour, day, ..self }),
             (hour, day) => Err(hour.err().max(day.err()).unwrap_or_default()),
         }
-    }
-}
-
-/// What the tripwire says to one more code.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Tripped {
-    /// Nothing; it is counted.
-    No(Usage),
-    /// The prefix is paused by this one, for so long.
-    Now(Usage, Duration),
-    /// It was paused before, and is for so long.
-    Before(Duration),
-}
-
-impl Usage {
-    const fn new(now: Timestamp) -> Self {
-        Self {
-            asked: 0,
-            asked_lately: 0,
-            lately_since: now,
-            verified: 0,
-            paused_until: None,
-        }
-    }
-
-    /// One more code is asked for. Those of the last `lifetime` may still be used, and are not held against the prefix.
-    #[must_use]
-    pub fn ask(self, tripwire: &Tripwire, lifetime: Duration, now: Timestamp) -> Tripped {
-        let rest = self.paused_until.and_then(|until| (until - now).to_std().ok());
-        if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
-            return Tripped::Before(rest.min(tripwire.pause));
-        }
-        let mut usage = self;
-        if now - usage.lately_since >= FORGOTTEN_AFTER {
-            usage = Self::new(now);
-        } else if now >= usage.lately_since + lifetime {
-            usage.asked = usage.asked.saturating_add(usage.asked_lately);
-            (usage.asked_lately, usage.lately_since) = (0, now);
-        }
-        while usage.asked >= tripwire.asked.saturating_mul(LOOKED_BACK) {
-            (usage.asked, usage.verified) = (usage.asked / 2, usage.verified / 2);
-        }
-        let wanted = u64::from(usage.asked) * u64::from(tripwire.verified_percent);
-        if usage.asked >= tripwire.asked && u64::from(usage.verified) * 100 < wanted {
-            let paused = Self {
-                paused_until: Some(now + tripwire.pause),
-                ..Self::new(now)
-            };
-            return Tripped::Now(paused, tripwire.pause);
-        }
-        usage.asked_lately = usage.asked_lately.saturating_add(1);
-        Tripped::No(usage)
     }
 }
 

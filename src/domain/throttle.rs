@@ -27,8 +27,10 @@ pub enum Subject<'a> {
     Person(UserId),
     /// Passwords tried on a device on which the person has signed in before.
     Device(DeviceId),
-    /// Codes that are sent to a phone number, whether or not somebody has it.
+    /// Codes that are sent to a phone number, whether or not somebody has it, asked for from where nobody says.
     Code(&'a PhoneNumber),
+    /// Codes that are sent to a phone number, asked for from an address. Another address is not kept waiting by it.
+    CodeFrom(&'a PhoneNumber, IpAddr),
     /// Codes that are asked for on a device on which the person has signed in before.
     DeviceCode(DeviceId),
     /// Codes that a person asks for with their session, for the number that they have.
@@ -50,7 +52,7 @@ pub enum SubjectKind {
     Person,
     /// [`Subject::Device`].
     Device,
-    /// [`Subject::Code`].
+    /// [`Subject::Code`] and [`Subject::CodeFrom`].
     Code,
     /// [`Subject::DeviceCode`].
     DeviceCode,
@@ -102,7 +104,7 @@ impl Subject<'_> {
             Self::Taking(_) => SubjectKind::Taking,
             Self::Person(_) => SubjectKind::Person,
             Self::Device(_) => SubjectKind::Device,
-            Self::Code(_) => SubjectKind::Code,
+            Self::Code(_) | Self::CodeFrom(..) => SubjectKind::Code,
             Self::DeviceCode(_) => SubjectKind::DeviceCode,
             Self::PersonCode(_) => SubjectKind::PersonCode,
             Self::Address(_) => SubjectKind::Address,
@@ -120,12 +122,12 @@ impl Subject<'_> {
             Self::Person(user) => digest("person", user.0.as_bytes()),
             Self::Device(device) => digest("device", device.0.as_bytes()),
             Self::Code(number) => digest("code", number.as_str().as_bytes()),
+            Self::CodeFrom(number, address) => {
+                digest("code from address", &digits_from(number.as_str(), *address))
+            }
             Self::DeviceCode(device) => digest("device code", device.0.as_bytes()),
             Self::PersonCode(person) => digest("person code", person.0.as_bytes()),
-            Self::Address(address) => match network(*address) {
-                IpAddr::V4(address) => digest("address", &address.octets()),
-                IpAddr::V6(address) => digest("address", &address.octets()),
-            },
+            Self::Address(address) => digest("address", &octets(*address)),
             Self::Service(None) => digest("services without a name", b""),
             Self::Service(Some(name)) => digest("service", name.as_bytes()),
         })
@@ -147,15 +149,21 @@ pub(super) fn digest(kind: &str, value: &[u8]) -> Uuid {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SubjectId(pub Uuid);
 
-/// Whoever has one address of IPv6 has at least 2^64 of them. One of IPv4 that is written as one of IPv6 is the same.
-pub(super) fn network(address: IpAddr) -> IpAddr {
+/// An address, or the network that counts as one: whoever has one address of IPv6 has at least 2^64 of them. One of IPv4 that is
+/// written as one of IPv6 is the same.
+pub(super) fn octets(address: IpAddr) -> Vec<u8> {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let prefix = u128::from(address) & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from(prefix))
+            Ipv6Addr::from(prefix).octets().to_vec()
         }
-        address @ IpAddr::V4(_) => address,
+        IpAddr::V4(address) => address.octets().to_vec(),
     }
+}
+
+/// Some digits, and from where they were given. Digits never contain what is between them.
+pub(super) fn digits_from(digits: &str, address: IpAddr) -> Vec<u8> {
+    [digits.as_bytes(), &[0], &octets(address)].concat()
 }
 
 /// How much is tolerated of a subject.
@@ -304,6 +312,13 @@ mod tests {
         assert_eq!(Subject::SignIn(&number).id().0.simple().to_string(), expected);
         assert_ne!(Subject::SignIn(&number).id(), Subject::Taking(&number).id());
         assert_ne!(Subject::Service(None).id(), Subject::Service(Some("")).id());
+        // By `printf 'code from address\0+998901234567\0\300\000\002\007' | sha256sum`.
+        let address = "192.0.2.7".parse().unwrap();
+        let expected = "ed55ec53b48f03b0832b9787d7f97d02";
+        assert_eq!(
+            Subject::CodeFrom(&number, address).id().0.simple().to_string(),
+            expected
+        );
     }
 
     /// Somebody who tries as soon as they may.

@@ -30,6 +30,7 @@ fn challenge(row: Model) -> Result<Option<Challenge>, DbErr> {
         person: row.user_id.map(UserId),
         key_id: row.key_id,
         is_sent: row.is_sent,
+        is_watched: row.is_watched,
         language: Language::of_tag(&row.language).unwrap_or_default(),
         created_at: row.created_at,
         sent_at: row.sent_at,
@@ -49,6 +50,7 @@ pub async fn insert(db: &impl ConnectionTrait, challenge: &Challenge) -> Result<
         user_id: Set(challenge.person.map(|person| person.0)),
         key_id: Set(challenge.key_id.clone()),
         is_sent: Set(challenge.is_sent),
+        is_watched: Set(challenge.is_watched),
         language: Set(challenge.language.tag().to_owned()),
         attempts: Set(0),
         created_at: Set(challenge.created_at),
@@ -135,11 +137,12 @@ pub async fn attempt(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn send_again(tx: &Transaction, read: &Challenge, now: Timestamp) -> Result<bool, StoreError> {
+pub async fn send_again(tx: &Transaction, read: &Challenge, again: &Challenge) -> Result<bool, StoreError> {
     let noted = Entity::update_many()
         .filter(Column::Id.eq(read.id.0))
         .filter(Column::SentAt.eq(read.sent_at))
-        .col_expr(Column::SentAt, Expr::value(now))
+        .col_expr(Column::SentAt, Expr::value(again.sent_at))
+        .col_expr(Column::IsWatched, Expr::value(again.is_watched))
         .exec(tx)
         .await?;
     Ok(noted.rows_affected > 0)

@@ -114,16 +114,18 @@ pub async fn update(
     Ok(())
 }
 
-/// Notes that a code of a prefix was right.
+/// Notes that a code was right, of all of these that are there. They are locked in the order in which [`lock`] does it.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn verified(db: &impl ConnectionTrait, prefix: CounterId) -> Result<(), StoreError> {
-    Entity::update_many()
-        .filter(Column::Id.eq(prefix.0))
-        .col_expr(Column::Verified, Expr::col(Column::Verified).add(1))
-        .exec(db)
-        .await?;
+pub async fn verified(tx: &Transaction, ids: &[CounterId]) -> Result<(), StoreError> {
+    for (id, _) in lock(tx, ids).await? {
+        Entity::update_many()
+            .filter(Column::Id.eq(id.0))
+            .col_expr(Column::Verified, Expr::col(Column::Verified).add(1))
+            .exec(tx)
+            .await?;
+    }
     Ok(())
 }
 

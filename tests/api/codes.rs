@@ -1,11 +1,12 @@
 //! PhoneVerification: one-time codes by SMS. `sending` is about SendCode and what is sent, `providers` about who sends it, `limits`
-//! about how many there may be, `exchange` about what a code gives, `changing` about a number that it changes, `registering`
+//! about how many there may be, `owners` about whom that does not keep out, `exchange` about what a code gives, `changing` about a number that it changes, `registering`
 //! about accounts that need one, `histories` about what may happen in any order, and `refused` about codes that give nothing.
 
 mod changing;
 mod exchange;
 mod histories;
 mod limits;
+mod owners;
 pub(crate) mod providers;
 mod refused;
 mod registering;
@@ -34,6 +35,11 @@ impl Challenge {
             request = person.asks(wanted(purpose, ""));
         }
         let id = client.send_code(request).await.unwrap().into_inner().challenge_id;
+        Self::known(id, purpose, person)
+    }
+
+    /// One with this id, for a number that a person has.
+    fn known(id: String, purpose: CodePurpose, person: &Person) -> Self {
         let code = code_of(&id, purpose, &person.phone_number, Some(&person.user.user_id));
         Self { id, purpose, code }
     }

@@ -13,9 +13,6 @@ const DECIMALS: usize = 6;
 /// The most that can be written, so that a day's sum cannot be too large for any database.
 const MAX: u64 = 1_000_000_000 * 10_u64.pow(6);
 
-/// The most bytes and lines of prices: there are about 250 regions.
-const MAX_BYTES: usize = 64 * 1024;
-
 /// The name of what every other country costs.
 const OTHERS: &str = "*";
 
@@ -81,18 +78,21 @@ pub enum PriceError {
     #[error("there is no line * for all other countries")]
     NoOthers,
     /// It is too long for prices.
-    #[error("longer than {MAX_BYTES} bytes")]
+    #[error("longer than {} bytes", Prices::MAX_BYTES)]
     TooLong,
 }
 
 impl Prices {
+    /// The most bytes of prices: there are about 250 regions.
+    pub const MAX_BYTES: usize = 64 * 1024;
+
     /// Reads lines of a country, as two letters of ISO 3166-1 (`001` for numbers of no country) or `*` for all others, a tab and
     /// a price. Empty lines and those that begin with `#` are passed over.
     ///
     /// # Errors
     /// The first line that is none, or that there is no `*`.
     pub fn parse(text: &str) -> Result<Self, PriceError> {
-        if text.len() > MAX_BYTES {
+        if text.len() > Self::MAX_BYTES {
             return Err(PriceError::TooLong);
         }
         let mut by_country = BTreeMap::new();

@@ -59,6 +59,21 @@ fn an_address_of_ipv6_counts_by_its_network() {
     assert_eq!(id("2001:db8::1"), id("2001:db8::ffff:1"));
     assert_ne!(id("2001:db8::1"), id("2001:db8:0:1::1"));
     assert_eq!(id("::ffff:192.0.2.1"), id("192.0.2.1"));
+    let (one, neighbour) = (number("+998901234567"), number("+998901239999"));
+    let pairs = |number, text: &str| {
+        let address = text.parse().unwrap();
+        [
+            Counted::NumberFrom(number, address).id(),
+            Counted::PrefixFrom(number, address).id(),
+        ]
+    };
+    let of_one = pairs(&one, "2001:db8::1");
+    assert_eq!(of_one, pairs(&one, "2001:db8::2"));
+    assert_ne!(of_one[0], pairs(&neighbour, "2001:db8::1")[0]);
+    assert_eq!(of_one[1], pairs(&neighbour, "2001:db8::1")[1]);
+    for (here, there) in of_one.iter().zip(pairs(&one, "192.0.2.1")) {
+        assert_ne!(*here, there);
+    }
 }
 
 #[test]
@@ -66,7 +81,7 @@ fn an_hour_and_a_day_have_their_bounds() {
     let bounds: Bounds = "2/h,3/d".parse().unwrap();
     let mut counter = Counter::new(at(0));
     let mut add = |seconds| {
-        let added = counter.add(&bounds, 1, 1, at(seconds));
+        let added = counter.add(&bounds, 1, at(seconds));
         if let Ok(added) = added {
             counter = added;
         }
@@ -84,30 +99,16 @@ fn an_hour_and_a_day_have_their_bounds() {
     assert_eq!(add(12 * 3600), None);
 }
 
-/// What is not sent is refused as what is, and takes nothing away from it.
-#[test]
-fn what_costs_nothing_is_refused_as_the_rest() {
-    let bounds = Bounds {
-        hour: None,
-        day: Some(100),
-    };
-    let counter = Counter::new(at(0)).add(&bounds, 60, 60, at(0)).unwrap();
-    assert_eq!(counter.add(&bounds, 0, 40, at(1)).unwrap(), counter);
-    assert!(counter.add(&bounds, 0, 41, at(1)).is_err());
-    assert!(counter.add(&bounds, 41, 41, at(1)).is_err());
-    assert_eq!(counter.add(&bounds, 40, 40, at(1)).unwrap().day.count, 100);
-}
-
 /// Clocks of replicas differ a little, and sometimes much.
 #[test]
 fn a_window_of_the_future_is_kept_only_if_it_is_the_next() {
     let bounds: Bounds = "1/h".parse().unwrap();
-    let next = Counter::new(at(3600)).add(&bounds, 1, 1, at(3600)).unwrap();
-    assert_eq!(next.add(&bounds, 1, 1, at(3599)).unwrap_err().as_secs(), 3601);
+    let next = Counter::new(at(3600)).add(&bounds, 1, at(3600)).unwrap();
+    assert_eq!(next.add(&bounds, 1, at(3599)).unwrap_err().as_secs(), 3601);
     let wrong = Counter::new(at(365 * 86_400))
-        .add(&bounds, 1, 1, at(365 * 86_400))
+        .add(&bounds, 1, at(365 * 86_400))
         .unwrap();
-    assert!(wrong.add(&bounds, 1, 1, at(0)).is_ok());
+    assert!(wrong.add(&bounds, 1, at(0)).is_ok());
 }
 
 const TRIPWIRE: Tripwire = Tripwire {
@@ -121,11 +122,11 @@ const LIFETIME: Duration = Duration::from_mins(5);
 fn asked(mut usage: Usage, count: u32, now: Timestamp) -> Tripped {
     let mut tripped = Tripped::No(usage);
     for _ in 0..count {
-        tripped = usage.ask(&TRIPWIRE, LIFETIME, now);
-        match tripped {
-            Tripped::No(next) => usage = next,
-            Tripped::Now(..) | Tripped::Before(_) => return tripped,
+        match usage.look(&TRIPWIRE, LIFETIME, now) {
+            Tripped::No(looked) => usage = looked.counted(),
+            paused @ (Tripped::Now(..) | Tripped::Before(_)) => return paused,
         }
+        tripped = Tripped::No(usage);
     }
     tripped
 }
@@ -142,30 +143,78 @@ fn codes_that_nobody_uses_pause_a_prefix_when_their_time_is_over() {
     let start = Usage::new(at(0));
     // There was no time to use them.
     let many = usage(asked(start, 1000, at(299)));
-    assert!(matches!(many.ask(&TRIPWIRE, LIFETIME, at(299)), Tripped::No(_)));
-    let Tripped::Now(paused, pause) = many.ask(&TRIPWIRE, LIFETIME, at(300)) else {
+    assert!(matches!(many.look(&TRIPWIRE, LIFETIME, at(299)), Tripped::No(_)));
+    let Tripped::Now(paused, pause) = many.look(&TRIPWIRE, LIFETIME, at(300)) else {
         panic!("not paused");
     };
     assert_eq!(pause, TRIPWIRE.pause);
     assert_eq!(
-        paused.ask(&TRIPWIRE, LIFETIME, at(301)),
+        paused.look(&TRIPWIRE, LIFETIME, at(301)),
         Tripped::Before(pause - Duration::from_secs(1))
     );
     // And then it begins anew.
-    let Tripped::No(anew) = paused.ask(&TRIPWIRE, LIFETIME, at(300 + 3600)) else {
+    let Tripped::No(anew) = paused.look(&TRIPWIRE, LIFETIME, at(300 + 3600)) else {
         panic!("still paused");
     };
-    assert_eq!((anew.asked, anew.asked_lately, anew.verified), (0, 1, 0));
+    assert_eq!((anew.asked, anew.asked_lately, anew.verified), (0, 0, 0));
 }
 
 #[test]
 fn few_codes_say_nothing_and_used_ones_pause_nobody() {
     let nine = usage(asked(Usage::new(at(0)), 9, at(0)));
-    assert!(matches!(nine.ask(&TRIPWIRE, LIFETIME, at(300)), Tripped::No(_)));
+    assert!(matches!(nine.look(&TRIPWIRE, LIFETIME, at(300)), Tripped::No(_)));
     let ten = usage(asked(Usage::new(at(0)), 10, at(0)));
     for (verified, is_paused) in [(0, true), (1, true), (2, false), (10, false)] {
-        let tripped = Usage { verified, ..ten }.ask(&TRIPWIRE, LIFETIME, at(300));
+        let tripped = Usage { verified, ..ten }.look(&TRIPWIRE, LIFETIME, at(300));
         assert_eq!(matches!(tripped, Tripped::Now(..)), is_paused, "{verified}");
+    }
+}
+
+/// Before their time is over nobody knows whether they are used.
+#[test]
+fn so_many_codes_that_are_not_used_yet_are_in_doubt() {
+    for (asked_before, asked_lately, verified, is_in_doubt) in [
+        (0, 9, 0, false),
+        (0, 10, 0, true),
+        (0, 10, 1, true),
+        (0, 10, 2, false),
+        (9, 1, 1, true),
+        (9, 1, 2, false),
+    ] {
+        let usage = Usage {
+            asked: asked_before,
+            asked_lately,
+            verified,
+            ..Usage::new(at(0))
+        };
+        assert_eq!(usage.is_in_doubt(&TRIPWIRE), is_in_doubt, "{usage:?}");
+    }
+}
+
+/// One address has a third of what there is for all, and strangers four fifths; none of it is nothing.
+#[test]
+fn nobody_alone_can_use_up_a_bound() {
+    let parts = |text: &str| {
+        let bounds: Bounds = text.parse().unwrap();
+        (
+            bounds.of_an_address().to_string(),
+            bounds.of_strangers().to_string(),
+        )
+    };
+    for (all, of_an_address, of_strangers) in [
+        ("none", "none", "none"),
+        ("10/h,20/d", "4/h,7/d", "8/h,16/d"),
+        ("100/h", "34/h", "80/h"),
+        ("1/d", "1/d", "1/d"),
+        ("4/d", "2/d", "4/d"),
+        ("5/d", "2/d", "4/d"),
+    ] {
+        let expected = (of_an_address.to_owned(), of_strangers.to_owned());
+        assert_eq!(parts(all), expected, "{all}");
+    }
+    for (asked, of_an_address) in [(30, 10), (10, 4), (1, 1)] {
+        let tripwire = Tripwire { asked, ..TRIPWIRE };
+        assert_eq!(tripwire.of_an_address().asked, of_an_address);
     }
 }
 
@@ -179,7 +228,7 @@ fn what_was_long_ago_counts_less_and_less() {
         good.verified += 5;
         now += 300;
     }
-    assert!(good.asked <= TRIPWIRE.asked * LOOKED_BACK, "{good:?}");
+    assert!(good.asked <= TRIPWIRE.asked * 4, "{good:?}");
     let mut bad = 0;
     loop {
         now += 300;
@@ -197,7 +246,7 @@ fn what_was_long_ago_counts_less_and_less() {
         ..Usage::new(at(0))
     };
     assert!(matches!(
-        old.ask(&TRIPWIRE, LIFETIME, at(7 * 86_400)),
+        old.look(&TRIPWIRE, LIFETIME, at(7 * 86_400)),
         Tripped::No(_)
     ));
 }

@@ -13,7 +13,7 @@ use crate::service::outbox::phone_changed;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
 use crate::store::users::Change;
-use crate::store::{audit, challenges, outbox, users};
+use crate::store::{audit, outbox, users};
 
 /// Changing a number by a code.
 #[derive(Debug)]
@@ -43,13 +43,14 @@ impl Codes {
         let mut attempt = actor.attempt(Action::ChangePhone);
         attempt.fields = vec![Field::PhoneNumber];
         let proof = self.accounts.prove(&actor, current_password, &attempt).await?;
-        let (challenge, reservation) = self
+        let met = self
             .check_of_actor(Purpose::ChangePhone, &actor, &offer, &mut attempt)
             .await?;
         let (wake, limits) = (self.wake.clone(), self.limits.clone());
         self.accounts
             .finish(move |accounts| async move {
                 let now = accounts.clock.now();
+                let challenge = &met.challenge;
                 let change = Change {
                     phone_number: Some(challenge.phone_number.clone()),
                     ..Change::default()
@@ -57,9 +58,7 @@ impl Codes {
                 let outcome = retry(|| async {
                     let tx = accounts.store.begin().await?;
                     let user = accounts.lock_proved_actor(&tx, &actor, &proof).await?.user;
-                    if !challenges::take(&tx, challenge.id).await? {
-                        return Err(Error::CodeInvalid);
-                    }
+                    met.take(&tx).await?;
                     let is_new = user.phone_number != challenge.phone_number;
                     if is_new {
                         users::update(&tx, user.id, &change, now).await?;
@@ -71,11 +70,11 @@ impl Codes {
                         outbox::insert_with_commit(&tx, notice).await?;
                     }
                     audit::insert(&tx, &attempt.done(now)).await?;
-                    accounts.throttle.give_back_in(&tx, &reservation).await?;
+                    accounts.throttle.give_back_in(&tx, &met.reservation).await?;
                     accounts.commit_change_of(tx, user.id).await?;
-                    Ok((with_number(user, &challenge, now), notice))
+                    Ok((with_number(user, challenge, now), notice))
                 });
-                let outcome = accounts.unless_code_was_right(outcome.await, &reservation).await;
+                let outcome = accounts.unless_code_was_right(outcome.await, &met).await;
                 let (user, notice) = accounts.audit.refused(&attempt, outcome).await?;
                 if let Some(notice) = notice {
                     wake.send(notice.id);

@@ -37,17 +37,17 @@ impl Codes {
             remember_device,
         } = registration;
         self.accounts.hasher.check_room()?;
-        let (challenge, reservation, attempt) = self
+        let (met, attempt) = self
             .check_of_nobody(Purpose::Register, Action::Register, &offer)
             .await?;
-        let hash = self.hash_for(&challenge, password, &reservation).await?;
+        let hash = self.hash_for(&met, password).await?;
         self.accounts
             .finish(move |accounts| async move {
                 let now = accounts.clock.now();
                 let user = User {
                     phone_verified_at: Some(now),
                     last_login_at: Some(now),
-                    ..new_user(challenge.phone_number.clone(), now)
+                    ..new_user(met.challenge.phone_number.clone(), now)
                 };
                 let methods = vec![AuthMethod::Password, AuthMethod::SmsCode];
                 let (session, token) = accounts.new_session(user.id, methods, offer.client, now)?;
@@ -55,11 +55,11 @@ impl Codes {
                 let event = attempt.clone().as_user(user.id, session.id).done(now);
                 let outcome = retry(|| async {
                     let tx = accounts.store.begin().await?;
-                    create(&tx, &challenge, &user, Some(&hash)).await?;
+                    create(&tx, &met, &user, Some(&hash)).await?;
                     sessions::insert(&tx, &session, &token.hash()).await?;
                     accounts.remember(&tx, &device, user.id, 0, now).await?;
                     audit::insert(&tx, &event).await?;
-                    accounts.throttle.give_back_in(&tx, &reservation).await?;
+                    accounts.throttle.give_back_in(&tx, &met.reservation).await?;
                     Ok(tx.commit().await?)
                 });
                 accounts.audit.refused(&attempt, outcome.await).await?;

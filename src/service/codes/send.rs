@@ -74,6 +74,7 @@ impl Codes {
             id: ChallengeId::generate(),
             purpose,
             is_sent: is_for_number && self.limits.reaches(&phone_number),
+            is_watched: self.is_watched(&asker),
             phone_number,
             language: language(person.as_ref(), request.language),
             person: person.map(|person| person.id),
@@ -87,7 +88,7 @@ impl Codes {
             expires_at: self.expiry(now),
         };
         let message = self.message(&challenge, now);
-        self.count_message(&challenge, &message, asker, &request).await?;
+        self.count_message(&challenge, asker, &request).await?;
         let attempt = attempt(&challenge, request);
         retry(|| async {
             let tx = self.accounts.store.begin().await?;
@@ -137,14 +138,15 @@ impl Codes {
         let asker = self.reserve(asker, &challenge.phone_number, &request).await?;
         let again = Challenge {
             sent_at: now,
+            is_watched: challenge.is_watched || self.is_watched(&asker),
             ..challenge.clone()
         };
         let message = self.message(&again, now);
-        self.count_message(&again, &message, asker, &request).await?;
+        self.count_message(&again, asker, &request).await?;
         let attempt = attempt(&again, request);
         retry(|| async {
             let tx = store.begin().await?;
-            if !challenges::send_again(&tx, &challenge, now).await? {
+            if !challenges::send_again(&tx, &challenge, &again).await? {
                 // Somebody else had it sent meanwhile, or it was met.
                 return Err(Error::TooManyAttempts {
                     retry_after: self.options.resend_interval,
@@ -184,16 +186,17 @@ impl Codes {
             let _counted: Reservation = throttle.reserve_only(Subject::PersonCode(id)).await?;
             return Ok(person);
         }
-        let subjects = [Subject::Code(phone_number)];
         let address = request.client.ip_address;
-        let _counted: Reservation = throttle.reserve(&subjects, address, &request.caller).await?;
+        let subject = address.map_or(Subject::Code(phone_number), |address| {
+            Subject::CodeFrom(phone_number, address)
+        });
+        let _counted: Reservation = throttle.reserve(&[subject], address, &request.caller).await?;
         Ok(Asker::Stranger)
     }
 
     async fn count_message(
         &self,
         challenge: &Challenge,
-        message: &OutboxMessage,
         asker: Asker,
         request: &CodeRequest,
     ) -> Result<(), Error> {
@@ -202,7 +205,6 @@ impl Codes {
             asker,
             address: request.client.ip_address,
             caller: &request.caller,
-            is_sent: challenge.is_sent || matches!(message.content, Content::Notice(_)),
         })
         .await
     }

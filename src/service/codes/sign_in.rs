@@ -1,7 +1,7 @@
 //! Signing in by a code, without a password.
 
 use super::Codes;
-use super::verify::{Offer, create, lock, take};
+use super::verify::{Met, Offer, create, lock, take};
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Field};
 use crate::domain::code::{Challenge, Purpose};
@@ -48,14 +48,18 @@ impl Codes {
             reactivate,
             remember_device,
         } = sign_in;
-        let (challenge, reservation, attempt) = self
+        let (met, attempt) = self
             .check_of_nobody(Purpose::SignIn, Action::SignInByCode, &offer)
             .await?;
         self.accounts
             .finish(move |accounts| async move {
                 let now = accounts.clock.now();
-                let newcomer = challenge.person.is_none().then(|| newcomer(&challenge, now));
-                let id = newcomer.as_ref().map(|user| user.id).or(challenge.person);
+                let newcomer = met
+                    .challenge
+                    .person
+                    .is_none()
+                    .then(|| newcomer(&met.challenge, now));
+                let id = newcomer.as_ref().map(|user| user.id).or(met.challenge.person);
                 let id = id.ok_or(Error::CodeInvalid)?;
                 let (session, token) =
                     accounts.new_session(id, vec![AuthMethod::SmsCode], offer.client, now)?;
@@ -64,10 +68,8 @@ impl Codes {
                     let tx = accounts.store.begin().await?;
                     let mut attempt = attempt.clone().as_user(id, session.id);
                     let returned = match &newcomer {
-                        Some(user) => create(&tx, &challenge, user, None)
-                            .await
-                            .map(|()| returned_new(user))?,
-                        None => accounts.returns(&tx, &challenge, id, reactivate, now).await?,
+                        Some(user) => create(&tx, &met, user, None).await.map(|()| returned_new(user))?,
+                        None => accounts.returns(&tx, &met, id, reactivate, now).await?,
                     };
                     attempt.fields = returned.fields;
                     attempt.ended_sessions = Some(returned.ended_sessions);
@@ -78,11 +80,11 @@ impl Codes {
                     let version = version.ok_or(Error::CodeInvalid)?;
                     accounts.remember(&tx, &device, id, version, now).await?;
                     audit::insert(&tx, &attempt.done(now)).await?;
-                    accounts.throttle.give_back_in(&tx, &reservation).await?;
+                    accounts.throttle.give_back_in(&tx, &met.reservation).await?;
                     accounts.changes.commit(tx, &returned.changes).await?;
                     Ok(returned.user)
                 });
-                let outcome = accounts.unless_code_was_right(outcome.await, &reservation).await;
+                let outcome = accounts.unless_code_was_right(outcome.await, &met).await;
                 let user = accounts.audit.refused(&attempt, outcome).await?;
                 Ok(SignedIn {
                     user,
@@ -100,7 +102,7 @@ impl Accounts {
     async fn returns(
         &self,
         tx: &Transaction,
-        challenge: &Challenge,
+        met: &Met,
         id: UserId,
         reactivate: bool,
         now: Timestamp,
@@ -110,7 +112,7 @@ impl Accounts {
         if !account.user.is_active() && !may_return {
             return Err(Error::AccountDeactivated);
         }
-        take(tx, challenge, &account).await?;
+        take(tx, met, &account).await?;
         // Else whoever has changed the number without showing to hold it would get by a code what a reset is refused.
         if let Some(retry_after) = self.held(&account, now)
             && account.user.phone_verified_at.is_none()

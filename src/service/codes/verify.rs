@@ -4,7 +4,10 @@
 //! That a code is tried is counted before it is looked at, and whoever meets a challenge takes it away in the transaction of
 //! what it gives: of many who have the right code at the same time, one gets it.
 
+use std::net::IpAddr;
+
 use super::Codes;
+use super::limits::note_used;
 use super::metrics::Fate;
 use crate::domain::audit::{Action, Attempt, EventActor, Field};
 use crate::domain::caller::Caller;
@@ -20,6 +23,15 @@ use crate::service::throttle::Reservation;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
 use crate::store::{StoreError, Transaction, audit, challenges, sessions, users};
+
+/// A challenge whose code was right.
+pub(super) struct Met {
+    pub(super) challenge: Challenge,
+    /// That the code was tried.
+    pub(super) reservation: Reservation,
+    /// Where it was given.
+    address: Option<IpAddr>,
+}
 
 /// A code that somebody offers.
 #[derive(Debug)]
@@ -50,7 +62,7 @@ impl Codes {
     /// [`Error::CodeInvalid`]; [`Error::SessionInvalid`] when the session ended meanwhile; [`Error::TooManyAttempts`].
     pub async fn verify_phone(&self, actor: Actor, offer: Offer) -> Result<User, Error> {
         let mut attempt = actor.attempt(Action::VerifyPhone);
-        let (challenge, reservation) = self
+        let met = self
             .check_of_actor(Purpose::VerifyPhone, &actor, &offer, &mut attempt)
             .await?;
         self.accounts
@@ -59,11 +71,11 @@ impl Codes {
                 let outcome = retry(|| async {
                     let tx = accounts.store.begin().await?;
                     let account = accounts.lock_actor(&tx, &actor).await?;
-                    take(&tx, &challenge, &account).await?;
+                    take(&tx, &met, &account).await?;
                     let id = account.user.id;
                     users::verify_phones(&tx, &[id], now).await?;
                     audit::insert(&tx, &attempt.done(now)).await?;
-                    accounts.throttle.give_back_in(&tx, &reservation).await?;
+                    accounts.throttle.give_back_in(&tx, &met.reservation).await?;
                     accounts.commit_change_of(tx, id).await?;
                     Ok(User {
                         phone_verified_at: Some(now),
@@ -84,14 +96,14 @@ impl Codes {
     pub async fn reset_password(&self, reset: Reset) -> Result<User, Error> {
         let Reset { offer, password } = reset;
         self.accounts.hasher.check_room()?;
-        let (challenge, reservation, mut attempt) = self
+        let (met, mut attempt) = self
             .check_of_nobody(Purpose::ResetPassword, Action::ResetPassword, &offer)
             .await?;
-        let hash = self.hash_for(&challenge, password, &reservation).await?;
+        let hash = self.hash_for(&met, password).await?;
         self.accounts
             .finish(move |accounts| async move {
                 let now = accounts.clock.now();
-                let id = challenge.person.ok_or(Error::CodeInvalid)?;
+                let id = met.challenge.person.ok_or(Error::CodeInvalid)?;
                 attempt.fields = vec![Field::Password];
                 let change = Change {
                     password_hash: Some(hash),
@@ -103,7 +115,7 @@ impl Codes {
                     if !account.user.is_active() {
                         return Err(Error::AccountDeactivated);
                     }
-                    take(&tx, &challenge, &account).await?;
+                    take(&tx, &met, &account).await?;
                     if let Some(retry_after) = accounts.held(&account, now) {
                         return Err(Error::PhoneChangedRecently { retry_after });
                     }
@@ -115,7 +127,7 @@ impl Codes {
                     attempt.actor = EventActor::User(id);
                     attempt.ended_sessions = Some(sessions::delete(&tx, id, &Selection::All).await?);
                     audit::insert(&tx, &attempt.done(now)).await?;
-                    accounts.throttle.give_back_in(&tx, &reservation).await?;
+                    accounts.throttle.give_back_in(&tx, &met.reservation).await?;
                     accounts.commit_change_of(tx, id).await?;
                     Ok(User {
                         has_password: true,
@@ -124,7 +136,7 @@ impl Codes {
                         ..account.user
                     })
                 });
-                let outcome = accounts.unless_code_was_right(outcome.await, &reservation).await;
+                let outcome = accounts.unless_code_was_right(outcome.await, &met).await;
                 accounts.audit.refused(&attempt, outcome).await
             })
             .await
@@ -137,11 +149,11 @@ impl Codes {
         purpose: Purpose,
         action: Action,
         offer: &Offer,
-    ) -> Result<(Challenge, Reservation, Attempt), Error> {
+    ) -> Result<(Met, Attempt), Error> {
         let mut attempt = Attempt::by_nobody(action, offer.client.clone(), offer.caller.clone());
         let checked = self.check(purpose, offer, &mut attempt).await;
-        let (challenge, reservation) = self.accounts.audit.refused(&attempt, checked).await?;
-        Ok((challenge, reservation, attempt))
+        let met = self.accounts.audit.refused(&attempt, checked).await?;
+        Ok((met, attempt))
     }
 
     /// As [`Self::check`], for a code that only the actor's person may use. A refusal is noted in the audit log.
@@ -151,47 +163,33 @@ impl Codes {
         actor: &Actor,
         offer: &Offer,
         attempt: &mut Attempt,
-    ) -> Result<(Challenge, Reservation), Error> {
+    ) -> Result<Met, Error> {
         let checked = self.check(purpose, offer, attempt).await;
-        let checked = checked.and_then(|(challenge, reservation)| {
-            let is_theirs = challenge.person == Some(actor.user.id);
-            is_theirs
-                .then_some((challenge, reservation))
-                .ok_or(Error::CodeInvalid)
+        let checked = checked.and_then(|met| {
+            let is_theirs = met.challenge.person == Some(actor.user.id);
+            is_theirs.then_some(met).ok_or(Error::CodeInvalid)
         });
         self.accounts.audit.refused(attempt, checked).await
     }
 
     /// Hashes a new password, which must not be the number: that is not known before the challenge is.
-    pub(super) async fn hash_for(
-        &self,
-        challenge: &Challenge,
-        password: Password,
-        reserved: &Reservation,
-    ) -> Result<String, Error> {
-        let hash = match password.refuse_phones(&[&challenge.phone_number]) {
+    pub(super) async fn hash_for(&self, met: &Met, password: Password) -> Result<String, Error> {
+        let hash = match password.refuse_phones(&[&met.challenge.phone_number]) {
             Ok(()) => self.accounts.hasher.hash(password).await,
             Err(problem) => Err(Error::InvalidInput(vec![Violation::new(
                 "new_password",
                 problem.into(),
             )])),
         };
-        self.accounts.unless_code_was_right(hash, reserved).await
+        self.accounts.unless_code_was_right(hash, met).await
     }
 
     /// Looks whether a code is right. It counts as an attempt on the challenge, and until it is given back as one from the
     /// address and by the service. If nobody is the subject of what is attempted, whoever had the number is.
-    async fn check(
-        &self,
-        purpose: Purpose,
-        offer: &Offer,
-        attempt: &mut Attempt,
-    ) -> Result<(Challenge, Reservation), Error> {
+    async fn check(&self, purpose: Purpose, offer: &Offer, attempt: &mut Attempt) -> Result<Met, Error> {
         let accounts = &self.accounts;
-        let reservation = accounts
-            .throttle
-            .reserve(&[], offer.client.ip_address, &offer.caller)
-            .await?;
+        let address = offer.client.ip_address;
+        let reservation = accounts.throttle.reserve(&[], address, &offer.caller).await?;
         let refused = |number| {
             self.metrics.code(purpose, Fate::Refused, number);
             Error::CodeInvalid
@@ -210,8 +208,11 @@ impl Codes {
         if challenge.is_sent && right.is_some_and(|right| right.is(code)) {
             self.metrics
                 .code(purpose, Fate::Verified, Some(&challenge.phone_number));
-            self.note_verified(&challenge.phone_number).await;
-            Ok((challenge, reservation))
+            Ok(Met {
+                challenge,
+                reservation,
+                address,
+            })
         } else {
             Err(refused(Some(&challenge.phone_number)))
         }
@@ -224,7 +225,7 @@ impl Accounts {
     pub(super) async fn unless_code_was_right<T>(
         &self,
         outcome: Result<T, Error>,
-        reserved: &Reservation,
+        met: &Met,
     ) -> Result<T, Error> {
         if let Err(
             Error::AccountDeactivated
@@ -234,7 +235,7 @@ impl Accounts {
             | Error::Overloaded { .. },
         ) = outcome
         {
-            self.throttle.give_back(reserved).await;
+            self.throttle.give_back(&met.reservation).await;
         }
         outcome
     }
@@ -245,11 +246,20 @@ pub(super) async fn lock(tx: &Transaction, id: UserId) -> Result<Account, Error>
     users::lock(tx, id).await?.ok_or(Error::CodeInvalid)
 }
 
+impl Met {
+    /// Takes the challenge away, or somebody else has done so.
+    pub(super) async fn take(&self, tx: &Transaction) -> Result<(), Error> {
+        if !challenges::take(tx, self.challenge.id).await? {
+            return Err(Error::CodeInvalid);
+        }
+        note_used(tx, &self.challenge, self.address).await
+    }
+}
+
 /// Takes a challenge away that was met, if the person still has the number. To be called under the lock of their row.
-pub(super) async fn take(tx: &Transaction, challenge: &Challenge, account: &Account) -> Result<(), Error> {
-    let has_number = account.user.phone_number == challenge.phone_number;
-    if has_number && challenges::take(tx, challenge.id).await? {
-        Ok(())
+pub(super) async fn take(tx: &Transaction, met: &Met, account: &Account) -> Result<(), Error> {
+    if account.user.phone_number == met.challenge.phone_number {
+        met.take(tx).await
     } else {
         Err(Error::CodeInvalid)
     }
@@ -258,13 +268,11 @@ pub(super) async fn take(tx: &Transaction, challenge: &Challenge, account: &Acco
 /// Meets a challenge by which somebody gets an account.
 pub(super) async fn create(
     tx: &Transaction,
-    challenge: &Challenge,
+    met: &Met,
     user: &User,
     password_hash: Option<&str>,
 ) -> Result<(), Error> {
-    if !challenges::take(tx, challenge.id).await? {
-        return Err(Error::CodeInvalid);
-    }
+    met.take(tx).await?;
     match users::insert(tx, user, password_hash).await {
         // Somebody has registered it meanwhile. The code was for nobody, and is not theirs.
         Err(StoreError::PhoneNumberTaken) => Err(Error::CodeInvalid),

@@ -17,6 +17,8 @@ pub(crate) struct Model {
     pub key_id: String,
     /// Whether the code is sent at all.
     pub is_sent: bool,
+    /// Whether the tripwire watches if the code is used.
+    pub is_watched: bool,
     pub language: String,
     /// How many codes were tried.
     pub attempts: i32,
