@@ -30,7 +30,8 @@ pub struct SmsLimitSettings {
         default_values_t = [LineType::Mobile, LineType::FixedLineOrMobile])]
     pub sms_line_types: Vec<LineType>,
 
-    /// Most SMS to a phone number, or for a known device, in an hour and in a day of UTC, such as 5/h,20/d, 20/d or none
+    /// Most SMS to a phone number (a third of them asked for from one client address), or for a known device, in an hour and in a day of
+    /// UTC, such as 5/h,20/d, 20/d or none
     #[arg(
         global = true,
         long,
@@ -40,7 +41,7 @@ pub struct SmsLimitSettings {
     )]
     pub sms_limit_number: Bounds,
 
-    /// Most SMS to a prefix, which is a phone number without its last four digits
+    /// Most SMS to a prefix, which is a phone number without its last four digits; a third of them asked for from one client address
     #[arg(
         global = true,
         long,
@@ -80,7 +81,7 @@ pub struct SmsLimitSettings {
     )]
     pub sms_limit_country: Bounds,
 
-    /// What all SMS of a day of UTC may cost, such as 250.00, by --sms-prices-file [default: no bound]
+    /// What all SMS that are asked for in a day of UTC may cost, such as 250.00, by --sms-prices-file [default: no bound]
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_BUDGET", value_name = "AMOUNT")]
     pub sms_budget: Option<Amount>,
 

@@ -36,12 +36,12 @@ pub struct ThrottleSettings {
         default_value = "1m", value_parser = positive_duration)]
     pub throttle_taking_recovery: Duration,
 
-    /// Codes sent to a phone number, or asked for on a known device, that have no delay. 0: no limit
+    /// Codes to a phone number asked for from a client address, or on a known device, that have no delay. 0: no limit
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_CODE_ATTEMPTS", value_name = "NUMBER",
         default_value = "5", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
     pub throttle_code_attempts: u32,
 
-    /// In how long a code that was sent to a phone number, or asked for on a known device, is forgotten
+    /// In how long a code to a phone number asked for from a client address, or on a known device, is forgotten
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_CODE_RECOVERY", value_name = "DURATION",
         default_value = "1h", value_parser = positive_duration)]
     pub throttle_code_recovery: Duration,
