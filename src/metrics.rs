@@ -151,6 +151,7 @@ struct Scrape<'a> {
     codes: Vec<([String; 3], u64)>,
     messages: Vec<([String; 3], u64)>,
     sms_refusals: Vec<([String; 2], u64)>,
+    backlog: Option<codes::Backlog>,
     pools: Vec<(&'static str, store::Snapshot)>,
     database_is_up: bool,
     process: Process,
@@ -170,6 +171,7 @@ impl Sources {
             codes: self.codes.codes(),
             messages: self.codes.messages(),
             sms_refusals: self.codes.refusals(),
+            backlog: self.codes.backlog(),
             pools: self.store.pools(),
             process: Process::read(),
         }

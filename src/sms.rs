@@ -1,5 +1,6 @@
 //! SMS: what is sent, and who sends it.
 
+mod endpoint;
 mod http;
 mod lines;
 mod log;
@@ -13,6 +14,7 @@ use std::pin::Pin;
 use clap::ValueEnum;
 use thiserror::Error;
 
+pub use endpoint::{Endpoint, EndpointError};
 pub use http::Http;
 pub use lines::{Domain, DomainError, Lines, RetrieverHash, RetrieverHashError};
 pub use log::Log;

@@ -21,6 +21,8 @@ pub mod service_keys;
 pub mod sessions;
 pub mod sms_counters;
 mod sqlite;
+#[cfg(test)]
+pub(crate) mod testing;
 mod times;
 pub mod users;
 

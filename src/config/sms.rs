@@ -12,7 +12,8 @@ use super::values::positive_duration;
 use super::{ConfigError, Settings};
 use crate::clock::Clock;
 use crate::sms::{
-    Domain, Http, Lines, Log, Playmobile, Provider, ProviderName, RetrieverHash, Sender, Twilio, Webhook,
+    Domain, Endpoint, Http, Lines, Log, Playmobile, Provider, ProviderName, RetrieverHash, Sender, Twilio,
+    Webhook,
 };
 
 const TWILIO_AUTH_TOKEN: &str = "PHONE_IDENTITY_TWILIO_AUTH_TOKEN";
@@ -65,7 +66,7 @@ pub struct SmsSettings {
         value_name = "URL",
         default_value = "https://api.twilio.com"
     )]
-    pub twilio_url: String,
+    pub twilio_url: Endpoint,
 
     /// Twilio: id of the account, AC...
     #[arg(
@@ -106,7 +107,7 @@ pub struct SmsSettings {
         env = "PHONE_IDENTITY_PLAYMOBILE_URL",
         value_name = "URL"
     )]
-    pub playmobile_url: Option<String>,
+    pub playmobile_url: Option<Endpoint>,
 
     /// Playmobile: name of the account
     #[arg(
@@ -142,7 +143,7 @@ pub struct SmsSettings {
 
     /// Webhook: where your gateway is
     #[arg(global = true, long, env = "PHONE_IDENTITY_WEBHOOK_URL", value_name = "URL")]
-    pub webhook_url: Option<String>,
+    pub webhook_url: Option<Endpoint>,
 
     /// Webhook: the secret of signatures as the environment has it, in `PHONE_IDENTITY_WEBHOOK_SECRET`. No flag: all users of the
     /// machine see flags.
@@ -172,6 +173,25 @@ impl SmsSettings {
     /// Whether messages go anywhere but into the log.
     pub(super) fn is_real(&self) -> bool {
         self.sms_providers.iter().any(|name| *name != ProviderName::Log)
+    }
+
+    /// Says whose messages, and whose passwords, all can read who are on the way. That may be what somebody wants, in a network of
+    /// their own.
+    fn warn_of_open(&self) {
+        let of = |name| match name {
+            ProviderName::Log => None,
+            ProviderName::Twilio => Some(&self.twilio_url),
+            ProviderName::Playmobile => self.playmobile_url.as_ref(),
+            ProviderName::Webhook => self.webhook_url.as_ref(),
+        };
+        for name in &self.sms_providers {
+            if of(*name).is_some_and(Endpoint::is_open) {
+                tracing::warn!(
+                    provider = name.as_str(),
+                    "messages and what they are sent by are not encrypted: the URL is http://"
+                );
+            }
+        }
     }
 
     fn twilio(&self, http: Http) -> Result<Twilio, ConfigError> {
@@ -223,8 +243,7 @@ impl SmsSettings {
         if key.expose_secret().chars().count() < Webhook::MIN_SECRET_LENGTH {
             return Err(ConfigError::WebhookSecretShort);
         }
-        Webhook::new(http, clock, url, key.clone())
-            .map_err(|error| ConfigError::ProviderUrl("webhook", error))
+        Ok(Webhook::new(http, clock, url.clone(), key.clone()))
     }
 }
 
@@ -238,6 +257,7 @@ impl Settings {
         if sms.sms_providers.is_empty() {
             return Ok(Vec::new());
         }
+        sms.warn_of_open();
         let http = Http::new(sms.sms_timeout)?;
         let provider = |name: &ProviderName| -> Result<Arc<dyn Provider>, ConfigError> {
             Ok(match name {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chrono::DateTime;
 use uuid::Uuid;
 
 use super::code::ChallengeId;
@@ -19,6 +20,13 @@ impl MessageId {
     #[must_use]
     pub fn generate(now: Timestamp) -> Self {
         Self(clock::new_id(now))
+    }
+
+    /// When the message was written. `None`: it is none of our ids.
+    #[must_use]
+    pub fn written_at(self) -> Option<Timestamp> {
+        let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
+        DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)
     }
 }
 

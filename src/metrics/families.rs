@@ -106,9 +106,29 @@ pub const FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         labels: &["reason", "country"],
         help: "Messages that were asked for and refused, by country, and by reason: country_not_allowed; number, prefix, address, \
-               service or country (of which there were too many); budget (what a day may cost is spent); or paused (codes to the \
+               service or country (of which there were too many); budget (what a day may cost is used up); or paused (codes to the \
                prefix are hardly ever used)",
         read: |scrape| counted(&scrape.sms_refusals),
+    },
+    Family {
+        name: "phone_identity_outbox_messages",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "SMS in the database that were neither taken by a provider nor given up, by all replicas, when it was last looked \
+               (every ten seconds)",
+        read: |scrape| {
+            scrape
+                .backlog
+                .map(|backlog| one(backlog.messages))
+                .unwrap_or_default()
+        },
+    },
+    Family {
+        name: "phone_identity_outbox_age_seconds",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "How long the oldest of these SMS had been there then; 0 if there were none",
+        read: |scrape| scrape.backlog.map(|backlog| one(backlog.age)).unwrap_or_default(),
     },
     Family {
         name: "phone_identity_sessions_alive",

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 pub use breakers::Breakers;
 
-use super::codes::Metrics;
+use super::codes::{Backlog, Metrics};
 use super::retry::retry;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::audit::{Action, Attempt, Outcome, Refusal};
@@ -48,6 +48,9 @@ const LEASE: Duration = Duration::from_secs(20);
 
 /// How often it is looked for messages that nobody has told of: those of other processes.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is looked how much there is to send.
+const BACKLOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long to wait before a message is sent again for the first time. It doubles with each further time, up to the longest one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -159,9 +162,35 @@ impl Outbox {
                 }
             }
         };
+        let looks = async {
+            loop {
+                if let Err(error) = self.look().await {
+                    tracing::warn!(
+                        error = chain(&error),
+                        "it is not known how many messages there are to send"
+                    );
+                }
+                sleep(BACKLOG_INTERVAL).await;
+            }
+        };
         // What was taken and not begun in that moment is sent when its lease is over.
-        let _: Option<Infallible> = stop.run_until_cancelled(sends).await;
+        let _: Option<(Infallible, Infallible)> = stop
+            .run_until_cancelled(async { tokio::join!(sends, looks) })
+            .await;
         while sending.join_next().await.is_some() {}
+    }
+
+    /// Notes how much there is to send.
+    async fn look(&self) -> Result<(), Error> {
+        let backlog = outbox::backlog(self.store.reader()).await?;
+        let now = self.clock.now();
+        let written_at = backlog.oldest.and_then(MessageId::written_at);
+        let age = written_at.and_then(|time| (now - time).to_std().ok());
+        self.counter.metrics.set_backlog(Backlog {
+            messages: backlog.messages,
+            age: age.unwrap_or_default(),
+        });
+        Ok(())
     }
 
     /// Begins to send what is due, as much at a time as there are places, and says how many messages were looked at.
@@ -175,8 +204,8 @@ impl Outbox {
             // Before it is taken: its time must not pass while it waits for a place.
             let place = places.clone().acquire_owned().await.map_err(Error::internal)?;
             let (writer, now) = (self.store.writer(), self.clock.now());
-            let taken = retry(|| async { Ok(outbox::take(writer, &message, lease, now).await?) });
-            if taken.await? {
+            let taken = retry(|| async { Ok(outbox::take(writer, message.clone(), lease, now).await?) });
+            if let Some(message) = taken.await? {
                 let (outbox, trace) = (self.clone(), self.wake.trace_of(message.id));
                 sending.spawn(async move {
                     let sent = trace.around(async { span("outbox.send", pin!(outbox.send(&message))).await });
@@ -204,14 +233,11 @@ impl Outbox {
         match self.ask_providers(&text).await {
             Ok(()) => self.end(message, &delivery.event, Outcome::Done).await,
             Err(error) => {
-                // This time has not been counted in what was read.
-                let tries = message.tries + 1;
-                let due_at = self.clock.now()
-                    + FIRST_PAUSE
-                        .saturating_mul(2_u32.saturating_pow(message.tries))
-                        .min(LONGEST_PAUSE);
-                if error.may_pass() && tries < MAX_TRIES && due_at < message.expires_at {
-                    return Ok(outbox::postpone(self.store.writer(), message.id, due_at).await?);
+                let before = message.tries.saturating_sub(1);
+                let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(before));
+                let due_at = self.clock.now() + pause.min(LONGEST_PAUSE);
+                if error.may_pass() && message.tries < MAX_TRIES && due_at < message.expires_at {
+                    return Ok(outbox::postpone(self.store.writer(), message, due_at).await?);
                 }
                 self.end(message, &delivery.event, failed).await
             }

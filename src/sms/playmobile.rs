@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::twilio::basic;
-use super::{Http, Message, Provider, ProviderName, SendError, Sending};
+use super::{Endpoint, Http, Message, Provider, ProviderName, SendError, Sending};
 
 /// An account of Playmobile.
 #[derive(Debug)]
@@ -66,21 +66,20 @@ impl Said {
 }
 
 impl Playmobile {
-    /// The account of this name. `url` is where their API is, without a path.
+    /// The account of this name. `url` is where their API is, without the path of it.
     ///
     /// # Errors
     /// When the URL makes no URI, or the password no header.
     pub fn new(
         http: Http,
-        url: &str,
+        url: &Endpoint,
         login: &str,
         password: &SecretString,
         originator: String,
     ) -> Result<Self, http::Error> {
-        let url = url.trim_end_matches('/');
         Ok(Self {
             http,
-            uri: format!("{url}/broker-api/send").parse()?,
+            uri: url.join("/broker-api/send")?,
             authorization: basic(login, password)?,
             originator,
         })

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Uri};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::{Http, Message, Provider, ProviderName, SendError, Sending};
+use super::{Endpoint, Http, Message, Provider, ProviderName, SendError, Sending};
 
 /// Who messages come from.
 #[derive(Clone, Debug)]
@@ -34,21 +34,20 @@ struct Said {
 }
 
 impl Twilio {
-    /// The account of this id, `AC...`. `url` is where their API is, without a path.
+    /// The account of this id, `AC...`. `url` is where their API is, without the path of it.
     ///
     /// # Errors
     /// When id and URL make no URI, or the token no header.
     pub fn new(
         http: Http,
-        url: &str,
+        url: &Endpoint,
         account_sid: &str,
         auth_token: &SecretString,
         sender: Sender,
     ) -> Result<Self, http::Error> {
-        let url = url.trim_end_matches('/');
         Ok(Self {
             http,
-            uri: format!("{url}/2010-04-01/Accounts/{account_sid}/Messages.json").parse()?,
+            uri: url.join(&format!("/2010-04-01/Accounts/{account_sid}/Messages.json"))?,
             authorization: basic(account_sid, auth_token)?,
             sender,
         })

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 use sha2::Sha256;
 
-use super::{Http, Message, Provider, ProviderName, SendError, Sending};
+use super::{Endpoint, Http, Message, Provider, ProviderName, SendError, Sending};
 use crate::clock::Clock;
 use crate::trace::Current;
 
@@ -43,21 +43,14 @@ impl Webhook {
     pub const MIN_SECRET_LENGTH: usize = 32;
 
     /// The gateway at this URL.
-    ///
-    /// # Errors
-    /// When the URL is no URI.
-    pub fn new(
-        http: Http,
-        clock: Arc<dyn Clock>,
-        url: &str,
-        secret: SecretString,
-    ) -> Result<Self, http::Error> {
-        Ok(Self {
+    #[must_use]
+    pub fn new(http: Http, clock: Arc<dyn Clock>, url: Endpoint, secret: SecretString) -> Self {
+        Self {
             http,
             clock,
-            uri: url.parse()?,
+            uri: url.into_uri(),
             secret,
-        })
+        }
     }
 
     async fn try_send(&self, message: &Message) -> Result<(), SendError> {

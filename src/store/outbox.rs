@@ -5,9 +5,10 @@ use std::time::Duration;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _, QueryTrait as _,
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, PaginatorTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _,
 };
+use uuid::Uuid;
 
 use super::entity::outbox_message::{ActiveModel, Column, Entity, Model};
 use super::{StoreError, Transaction};
@@ -132,16 +133,16 @@ pub async fn find_due(
     Ok(readable.collect())
 }
 
-/// Takes a message to be sent: for as long as `lease` says, nobody else does. Says whether nobody else had been faster.
+/// Takes a message to be sent: for as long as `lease` says, nobody else does. `None`: somebody else had been faster.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn take(
     db: &impl ConnectionTrait,
-    read: &OutboxMessage,
+    read: OutboxMessage,
     lease: Duration,
     now: Timestamp,
-) -> Result<bool, StoreError> {
+) -> Result<Option<OutboxMessage>, StoreError> {
     let taken = Entity::update_many()
         .filter(Column::Id.eq(read.id.0))
         .filter(Column::DueAt.eq(read.due_at))
@@ -149,16 +150,52 @@ pub async fn take(
         .col_expr(Column::Tries, Expr::col(Column::Tries).add(1))
         .exec(db)
         .await?;
-    Ok(taken.rows_affected > 0)
+    Ok((taken.rows_affected > 0).then(|| OutboxMessage {
+        tries: read.tries.saturating_add(1),
+        ..read
+    }))
 }
 
-/// Has a message that was taken sent again at another time.
+/// What has not been sent, nor been given up.
+#[derive(Clone, Copy, Debug)]
+pub struct Backlog {
+    /// How many messages.
+    pub messages: u64,
+    /// The one that was written first.
+    pub oldest: Option<MessageId>,
+}
+
+/// Looks at what is to be sent.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn postpone(db: &impl ConnectionTrait, id: MessageId, due_at: Timestamp) -> Result<(), StoreError> {
+pub async fn backlog(db: &impl ConnectionTrait) -> Result<Backlog, StoreError> {
+    // Ids begin with the time.
+    let oldest: Option<Uuid> = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .order_by_asc(Column::Id)
+        .into_tuple()
+        .one(db)
+        .await?;
+    Ok(Backlog {
+        messages: Entity::find().count(db).await?,
+        oldest: oldest.map(MessageId),
+    })
+}
+
+/// Has a message that was taken sent again at another time, unless somebody else has taken it meanwhile.
+///
+/// # Errors
+/// When the database fails.
+pub async fn postpone(
+    db: &impl ConnectionTrait,
+    taken: &OutboxMessage,
+    due_at: Timestamp,
+) -> Result<(), StoreError> {
     Entity::update_many()
-        .filter(Column::Id.eq(id.0))
+        .filter(Column::Id.eq(taken.id.0))
+        .filter(Column::Tries.eq(taken.tries))
         .col_expr(Column::DueAt, Expr::value(due_at))
         .exec(db)
         .await?;
@@ -172,4 +209,43 @@ pub async fn postpone(db: &impl ConnectionTrait, id: MessageId, due_at: Timestam
 pub async fn delete(db: &impl ConnectionTrait, id: MessageId) -> Result<(), StoreError> {
     Entity::delete_by_id(id.0).exec(db).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, TimeDelta};
+
+    use super::*;
+    use crate::store::testing;
+
+    /// The one who took it first is slow, and says later than its lease that it failed.
+    #[tokio::test]
+    async fn whoever_was_too_slow_does_not_put_off_what_another_is_sending() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = testing::in_folder(folder.path()).await;
+        let start = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+        let at = |seconds| start + TimeDelta::seconds(seconds);
+        let content = Content::Code(ChallengeId::generate());
+        let message = OutboxMessage::new(content, start, at(300));
+        let tx = store.begin().await.unwrap();
+        insert_with_commit(&tx, &message).await.unwrap();
+        tx.commit().await.unwrap();
+        let (reader, writer) = (store.reader(), store.writer());
+        let due = async |seconds| find_due(reader, 10, at(seconds)).await.unwrap().pop();
+        let lease = Duration::from_secs(30);
+
+        let slow = take(writer, message.clone(), lease, at(0))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(take(writer, message, lease, at(0)).await.unwrap().is_none());
+        assert!(due(29).await.is_none());
+        let read = due(30).await.unwrap();
+        let other = take(writer, read, lease, at(30)).await.unwrap().unwrap();
+        assert_eq!((slow.tries, other.tries), (1, 2));
+        postpone(writer, &slow, at(31)).await.unwrap();
+        assert!(due(59).await.is_none());
+        postpone(writer, &other, at(40)).await.unwrap();
+        assert_eq!(due(40).await.unwrap().tries, 2);
+    }
 }

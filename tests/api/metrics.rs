@@ -48,6 +48,10 @@ impl Scraped {
         Self { text, values }
     }
 
+    pub(crate) fn has(&self, name: &str, value: f64) -> bool {
+        self.values.get(name) == Some(&value)
+    }
+
     pub(crate) fn get(&self, name: &str) -> f64 {
         *self
             .values
@@ -145,8 +149,7 @@ async fn every_family_is_scraped_and_nothing_else_and_names_nobody() {
     let metrics = server.metrics.unwrap();
     let taken = "phone_identity_sms_messages_total{provider=\"log\",outcome=\"taken\",country=\"UZ\"}";
     let scraped = until(metrics, |scraped| {
-        scraped.values.get("phone_identity_sessions_alive") == Some(&1.0)
-            && scraped.values.contains_key(taken)
+        scraped.has("phone_identity_sessions_alive", 1.0) && scraped.values.contains_key(taken)
     })
     .await;
     for (labels, count) in [

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::domain::code::Purpose;
 use crate::domain::phone::PhoneNumber;
@@ -37,12 +38,22 @@ type Labels<const N: usize> = [String; N];
 
 type Counts<const N: usize> = Mutex<BTreeMap<Labels<N>, u64>>;
 
+/// What is to be sent, by all processes together.
+#[derive(Clone, Copy, Debug)]
+pub struct Backlog {
+    /// How many messages.
+    pub messages: u64,
+    /// Of the one that was written first. None: 0.
+    pub age: Duration,
+}
+
 /// Counts what becomes of codes and messages.
 #[derive(Debug, Default)]
 pub struct Metrics {
     codes: Counts<3>,
     messages: Counts<3>,
     refusals: Counts<2>,
+    backlog: Mutex<Option<Backlog>>,
 }
 
 impl Metrics {
@@ -70,6 +81,17 @@ impl Metrics {
     /// A message was refused.
     pub(super) fn refusal(&self, why: SmsRefusal, number: &PhoneNumber) {
         count(&self.refusals, [why.as_str(), &country(Some(number))]);
+    }
+
+    /// It was looked how much there is to send.
+    pub(in crate::service) fn set_backlog(&self, backlog: Backlog) {
+        *self.backlog.lock().unwrap_or_else(PoisonError::into_inner) = Some(backlog);
+    }
+
+    /// How much there was to send when it was last looked at. `None`: it was not.
+    #[must_use]
+    pub fn backlog(&self) -> Option<Backlog> {
+        *self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many codes there were, with purpose, fate and country.

@@ -180,7 +180,6 @@ fn late() -> StoreError {
 mod tests {
     use chrono::DateTime;
     use sea_orm::ConnectionTrait as _;
-    use secrecy::SecretString;
 
     use super::super::ServiceKeys;
     use super::*;
@@ -204,15 +203,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let start = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
         let clock = Arc::new(ManualClock::new(start));
-        let url = format!("sqlite://{}", folder.path().join("test.db").display());
-        let options = store::Options {
-            url: SecretString::from(url),
-            connections: 2,
-            acquire_timeout: Duration::from_secs(5),
-            statement_timeout: Duration::from_secs(5),
-        };
-        let store = Store::open(&options).await.unwrap();
-        store.migrate().await.unwrap();
+        let store = store::testing::in_folder(folder.path()).await;
         let keys = ServiceKeys::new(store.clone(), clock.clone());
         let name = "orders".parse().unwrap();
         let (key, _) = keys.create(name, Rights::ALL).await.unwrap().unwrap();

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection};
-use secrecy::SecretString;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -61,14 +60,7 @@ impl World {
     }
 
     async fn replica_with(&self, clock: Arc<dyn Clock>) -> Replica {
-        let options = store::Options {
-            url: SecretString::from(self.url()),
-            connections: 2,
-            acquire_timeout: Duration::from_secs(5),
-            statement_timeout: Duration::from_secs(5),
-        };
-        let store = Store::open(&options).await.unwrap();
-        store.migrate().await.unwrap();
+        let store = store::testing::in_folder(self.folder.path()).await;
         let options = Options {
             lifetimes: Lifetimes {
                 absolute: Duration::from_hours(24),

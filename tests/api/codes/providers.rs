@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use phone_identity::clock::{Clock as _, Timestamp};
 use phone_identity::proto::v1::CodePurpose;
 use sha2::Sha256;
 use tempfile::NamedTempFile;
@@ -15,7 +13,7 @@ use super::sending::{left, outcomes};
 use crate::support::codes::{codes, flag_of_keys};
 use crate::support::place::Place;
 use crate::support::stub::{Answer, Stub};
-use crate::support::{Person, TestServer, eventually};
+use crate::support::{Person, TestServer};
 
 const ACCOUNT: &str = "AC0123456789abcdef0123456789abcdef";
 pub(crate) const TAKEN: &[Answer] = &[Answer::Status(201, "{}")];
@@ -28,7 +26,7 @@ pub(crate) fn secret(text: &str) -> NamedTempFile {
     file
 }
 
-fn twilio(url: &str, from: &str, token: &NamedTempFile) -> Vec<String> {
+pub(crate) fn twilio(url: &str, from: &str, token: &NamedTempFile) -> Vec<String> {
     vec![
         format!("--twilio-url={url}"),
         format!("--twilio-account-sid={ACCOUNT}"),
@@ -37,7 +35,7 @@ fn twilio(url: &str, from: &str, token: &NamedTempFile) -> Vec<String> {
     ]
 }
 
-fn playmobile(url: &str, password: &NamedTempFile) -> Vec<String> {
+pub(crate) fn playmobile(url: &str, password: &NamedTempFile) -> Vec<String> {
     vec![
         format!("--playmobile-url={url}/"),
         "--playmobile-login=shop".to_owned(),
@@ -63,7 +61,7 @@ pub(crate) async fn start(providers: &str, flags: &[Vec<String>]) -> TestServer 
 }
 
 /// Sends a code to a person, and gives it.
-async fn send(server: &TestServer, person: &Person) -> Challenge {
+pub(crate) async fn send(server: &TestServer, person: &Person) -> Challenge {
     Challenge::of(&mut codes(server).await, CodePurpose::SignIn, person).await
 }
 
@@ -236,162 +234,6 @@ async fn what_the_first_does_not_take_the_second_gets() {
 
 /// A success is one, however long the answer is.
 #[tokio::test]
-async fn what_is_taken_is_not_sent_again() {
-    let stub = Stub::start(&[Answer::Huge(200, 10 * 1024 * 1024)]).await;
-    let token = secret("the auth token");
-    let server = start("twilio", &[twilio(&stub.url(), "Shop", &token)]).await;
-    let person = server.person().await;
-    send(&server, &person).await;
-    left(&server, 0).await;
-    assert_eq!(outcomes(&server).await, [("done".to_owned(), None)]);
-    assert_eq!(stub.requests().len(), 1);
-}
-
-/// Waits until the only message is to be sent at this time.
-async fn is_due_at(server: &TestServer, time: Timestamp) {
-    let mut ticks = tokio::time::interval(Duration::from_millis(5));
-    let waiting = async {
-        loop {
-            let rows = server.database.rows("SELECT due_at FROM outbox_messages").await;
-            if rows[0].try_get::<Timestamp>("", "due_at").unwrap() == time {
-                return;
-            }
-            ticks.tick().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), waiting)
-        .await
-        .expect("the message is not put off");
-}
-
-#[tokio::test]
-async fn what_may_pass_is_tried_again_later_with_the_same_code() {
-    let stub = Stub::start(&[
-        Answer::Status(503, ""),
-        Answer::Nothing,
-        Answer::Status(201, "{}"),
-    ])
-    .await;
-    let token = secret("the auth token");
-    let server = start("twilio", &[twilio(&stub.url(), "Shop", &token)]).await;
-    let person = server.person().await;
-    let challenge = send(&server, &person).await;
-    // A second, then two.
-    for (count, pause) in [(1, 1), (2, 2)] {
-        eventually(|| stub.requests().len() == count).await;
-        let due_at = server.clock.now() + Duration::from_secs(pause);
-        is_due_at(&server, due_at).await;
-        // Not before its time: nothing is due until the clock is set on.
-        server.clock.advance(Duration::from_secs(pause));
-    }
-    left(&server, 0).await;
-    assert_eq!(outcomes(&server).await, [("done".to_owned(), None)]);
-    let requests = stub.requests();
-    assert_eq!(requests.len(), 3);
-    assert!(requests.iter().all(|request| request.contains(&challenge.code)));
-}
-
-#[tokio::test]
-async fn what_is_refused_is_not_tried_again_and_noted() {
-    let stub = Stub::start(&[Answer::Status(
-        400,
-        r#"{"error-code": "202", "error-description": "?"}"#,
-    )])
-    .await;
-    let password = secret("password");
-    let server = start("playmobile", &[playmobile(&stub.url(), &password)]).await;
-    let person = server.person().await;
-    send(&server, &person).await;
-    left(&server, 0).await;
-    let refused = ("refused".to_owned(), Some("SMS_NOT_DELIVERED".to_owned()));
-    assert_eq!(outcomes(&server).await, [refused]);
-    assert_eq!(stub.requests().len(), 1);
-}
-
-/// Who is silent is asked for the first few messages, and holds up none of the others.
-#[tokio::test]
-async fn a_provider_that_hangs_is_left_out() {
-    let (silent, other) = (
-        Stub::start(&[Answer::Silence]).await,
-        Stub::start(&[Answer::Status(204, "")]).await,
-    );
-    let (token, key) = (secret("the auth token"), secret(SECRET));
-    let mut flags = vec![twilio(&silent.url(), "Shop", &token), webhook(&other.url(), &key)];
-    flags.push(vec!["--sms-limit-prefix=none".to_owned()]);
-    let server = start("twilio,webhook", &flags).await;
-    let mut client = codes(&server).await;
-    for _ in 0..50 {
-        let person = server.person().await;
-        Challenge::of(&mut client, CodePurpose::SignIn, &person).await;
-    }
-    left(&server, 0).await;
-    assert_eq!(outcomes(&server).await.len(), 50);
-    assert_eq!(other.requests().len(), 50);
-    // As many as are sent at a time, and those that came into the places of the first four that failed.
-    assert!(silent.requests().len() <= 20, "{}", silent.requests().len());
-}
-
-/// What a provider has been given is noted before the process ends, so that nobody gets it twice.
-#[tokio::test]
-async fn what_is_being_sent_is_finished_before_the_end() {
-    const LATE: &[Answer] = &[Answer::Late(Duration::from_millis(300))];
-    let stub = Stub::start(LATE).await;
-    let key = secret(SECRET);
-    let flags = webhook(&stub.url(), &key);
-    let server = start("webhook", std::slice::from_ref(&flags)).await;
-    let person = server.person().await;
-    send(&server, &person).await;
-    eventually(|| stub.requests().len() == 1).await;
-    let server = server.restart_with(&[]).await;
-    assert_eq!(server.database.count("outbox_messages").await, 0);
-    assert_eq!(outcomes(&server).await, [("done".to_owned(), None)]);
-    assert_eq!(stub.requests().len(), 1);
-}
-
-/// A purpose that only a newer version knows is left to it, in an upgrade one by one.
-#[tokio::test]
-async fn the_code_of_a_newer_version_is_left_to_it() {
-    let stub = Stub::start(&[Answer::Status(503, ""), Answer::Status(204, "")]).await;
-    let key = secret(SECRET);
-    let server = start("webhook", &[webhook(&stub.url(), &key)]).await;
-    let (person, other) = (server.person().await, server.person().await);
-    send(&server, &person).await;
-    eventually(|| stub.requests().len() == 1).await;
-    is_due_at(&server, server.clock.now() + Duration::from_secs(1)).await;
-    let newer = "UPDATE challenges SET purpose = 'something_new' WHERE user_id = ?";
-    server.database.execute(newer, &person).await;
-    server.clock.advance(Duration::from_secs(1));
-    // It is taken before the one that comes after it.
-    send(&server, &other).await;
-    eventually(|| stub.requests().len() == 2).await;
-    left(&server, 1).await;
-    assert_eq!(server.database.count("outbox_messages").await, 1);
-    assert!(stub.requests()[1].contains(&other.phone_number));
-}
-
-/// Whoever takes a message, nobody else does.
-#[tokio::test]
-async fn of_two_replicas_one_sends_a_message() {
-    let stub = Stub::start(&[Answer::Status(204, "")]).await;
-    let key = secret(SECRET);
-    let mut flags = webhook(&stub.url(), &key);
-    flags.extend(["--sms-providers=webhook".to_owned(), flag_of_keys()]);
-    flags.push("--sms-limit-prefix=none".to_owned());
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let server = TestServer::start_with(&flags).await;
-    let replica = server.replica(&flags).await;
-    let clients = [codes(&server).await, codes(&replica).await];
-    for index in 0..40 {
-        let person = server.person().await;
-        let mut client = clients[index % 2].clone();
-        Challenge::of(&mut client, CodePurpose::SignIn, &person).await;
-    }
-    left(&server, 0).await;
-    assert_eq!(stub.requests().len(), 40);
-    assert_eq!(outcomes(&server).await.len(), 40);
-}
-
-#[tokio::test]
 async fn a_provider_that_lacks_something_is_said_at_the_start() {
     let place = Place::new().await;
     let (token, short) = (secret("token"), secret("too short"));
@@ -432,6 +274,10 @@ async fn a_provider_that_lacks_something_is_said_at_the_start() {
         (
             vec!["--sms-providers=playmobile"],
             "--sms-providers playmobile needs --playmobile-url",
+        ),
+        (
+            vec!["--sms-providers=playmobile", "--playmobile-url=sms.example.com"],
+            "not a URL such as https://sms.example.com",
         ),
         (
             vec![

@@ -1,0 +1,107 @@
+//! Where a provider is.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use http::Uri;
+use http::uri::Scheme;
+use thiserror::Error;
+
+/// A URL with `http` or `https`, a host, and perhaps a port, a path and a query.
+#[derive(Clone, Debug)]
+pub struct Endpoint(Uri);
+
+/// The text is no such URL.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("not a URL such as https://sms.example.com")]
+pub struct EndpointError;
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let uri: Uri = text.parse().map_err(|_| EndpointError)?;
+        let is_ours = [Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&uri.scheme());
+        let has_host = uri.host().is_some_and(|host| !host.is_empty());
+        // What is before an @ would not be sent.
+        let has_user = uri
+            .authority()
+            .is_some_and(|authority| authority.as_str().contains('@'));
+        if !is_ours || !has_host || has_user {
+            return Err(EndpointError);
+        }
+        Ok(Self(uri))
+    }
+}
+
+impl Endpoint {
+    /// The URL itself.
+    pub(super) fn into_uri(self) -> Uri {
+        self.0
+    }
+
+    /// A path below it, which begins with `/`.
+    ///
+    /// # Errors
+    /// When that makes no URI.
+    pub(super) fn join(&self, path: &str) -> Result<Uri, http::Error> {
+        let base = self.0.to_string();
+        Ok(format!("{}{path}", base.trim_end_matches('/')).parse()?)
+    }
+
+    /// Whether all who are on the way can read what is sent: there is no TLS, and it leaves this machine.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        let host = self.0.host().unwrap_or_default();
+        let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+        let is_here = host.eq_ignore_ascii_case("localhost") || address.is_some_and(|ip| ip.is_loopback());
+        self.0.scheme() == Some(&Scheme::HTTP) && !is_here
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_has_a_scheme_that_we_speak_and_a_host() {
+        for (text, is_open) in [
+            ("https://api.twilio.com", false),
+            ("http://127.0.0.1:8080/", false),
+            ("http://[::1]:8080/sms?from=identity", false),
+            ("http://LOCALHOST", false),
+            ("HTTP://192.0.2.1/", true),
+            ("http://sms.example.com/", true),
+            ("http://localhost.example.com", true),
+            ("https://sms.example.com:8443/a/b", false),
+        ] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().is_open(), is_open, "{text}");
+        }
+        for text in [
+            "",
+            "/",
+            "api.twilio.com",
+            "api.twilio.com:443",
+            "//api.twilio.com",
+            "ftp://api.twilio.com",
+            "https://",
+            "https:///sms",
+            "https://me:secret@sms.example.com/",
+            "https://sms example.com",
+        ] {
+            assert_eq!(text.parse::<Endpoint>().unwrap_err(), EndpointError, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_put_below_it() {
+        for (base, joined) in [
+            ("https://sms.example.com", "https://sms.example.com/send"),
+            ("https://sms.example.com/", "https://sms.example.com/send"),
+            ("http://proxy:8080/sms/", "http://proxy:8080/sms/send"),
+        ] {
+            let base: Endpoint = base.parse().unwrap();
+            assert_eq!(base.join("/send").unwrap().to_string(), joined);
+        }
+    }
+}

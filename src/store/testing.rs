@@ -1,0 +1,22 @@
+//! A store for tests that look behind the front door.
+
+use std::path::Path;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::{Options, Store};
+
+/// A store on `test.db` in a folder, which is made if it is not there, with the newest schema.
+pub(crate) async fn in_folder(folder: &Path) -> Store {
+    let url = format!("sqlite://{}", folder.join("test.db").display());
+    let options = Options {
+        url: SecretString::from(url),
+        connections: 2,
+        acquire_timeout: Duration::from_secs(5),
+        statement_timeout: Duration::from_secs(5),
+    };
+    let store = Store::open(&options).await.unwrap();
+    store.migrate().await.unwrap();
+    store
+}
