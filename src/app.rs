@@ -1,6 +1,7 @@
-//! The wiring: what is started in which order, health, and an orderly end.
+//! The wiring: what is started in which order, and an orderly end.
 
-use std::convert::Infallible;
+mod health;
+
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,22 +9,17 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinError;
-use tokio::time::{Instant, interval_at, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 
 use crate::clock::Clock;
 use crate::config::{ConfigError, RegistrationMode, Settings};
 use crate::domain::access::OperatorKey;
 use crate::error::chain;
-use crate::grpc::{
-    self, Callers, Limits, Listeners, PHONE_IDENTITY, PHONE_IDENTITY_ADMIN, PHONE_VERIFICATION, Services,
-    Stop,
-};
+use crate::grpc::{self, Callers, Limits, Listeners, Services, Stop};
 use crate::machine;
-use crate::metrics::{self, Readiness};
+use crate::metrics;
 use crate::service::accounts::Accounts;
 use crate::service::admin::Admin;
 use crate::service::change_log::ChangeLog;
@@ -35,25 +31,7 @@ use crate::service::sessions::Sessions;
 use crate::service::throttle::Throttle;
 use crate::store::{Store, StoreError};
 use crate::trace::{Export, ExportError};
-
-/// The names under which health says whether calls can be served.
-const READINESS: [&str; 5] = [
-    "",
-    PHONE_IDENTITY,
-    PHONE_IDENTITY_ADMIN,
-    PHONE_VERIFICATION,
-    "readiness",
-];
-
-/// The name under which health says whether the process lives.
-const LIVENESS: &str = "liveness";
-
-/// How often it is looked at whether the database answers.
-const READINESS_INTERVAL: Duration = Duration::from_millis(250);
-
-/// How long the reader of the change log may be late before the database is said not to answer: longer than a moment in
-/// which a disk or a network hesitates, since all replicas are told of it at once, and none would be asked any more.
-const SLOW: Duration = Duration::from_secs(2);
+use health::{Health, SLOW};
 
 /// How long closing the database may take, after the calls in flight have had their time; and sending the last spans.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -199,10 +177,7 @@ impl App {
         hurry: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
-        let health = Health {
-            reporter,
-            readiness: Readiness::default(),
-        };
+        let health = Health::new(reporter);
         let patience = self.settings.change_log_interval + SLOW;
         let counted = Arc::new(grpc::Metrics::new()?);
         // It answers until the process ends, so that probes are not told that there is nobody.
@@ -216,15 +191,10 @@ impl App {
                 store: self.store.clone(),
                 patience,
             };
-            let serving = metrics::serve(listener, sources, health.readiness.clone());
+            let serving = metrics::serve(listener, sources, health.readiness());
             AbortOnDropHandle::new(tokio::spawn(serving))
         });
-        // tonic-health says SERVING from the start. Connections wait in line until the database has answered.
-        health.set_ready(false).await;
-        health
-            .reporter
-            .set_service_status(LIVENESS, ServingStatus::Serving)
-            .await;
+        health.begin().await;
         self.store.ping().await?;
         health.set_ready(true).await;
 
@@ -283,7 +253,7 @@ impl App {
             ended = &mut background => return Ok(ended?),
             // Nor would anybody get a code.
             ended = end_of(outbox.as_mut()) => return Ok(ended?),
-            never = tell_readiness(&health, &sessions, patience) => match never {},
+            never = health.tell(&sessions, patience) => match never {},
         }
         tracing::info!("shutting down");
         health.set_ready(false).await;
@@ -376,50 +346,6 @@ pub async fn open_store(settings: &Settings) -> Result<Store, StartError> {
     let store = Store::open(&settings.store()?).await?;
     store.migrate().await?;
     Ok(store)
-}
-
-/// Tells by health whether the database answers, for as long as it is polled. What says so is the reader of the change log,
-/// which asks it all the time: it does not answer when that has got nowhere for longer than `patience`.
-async fn tell_readiness(health: &Health, sessions: &Sessions, patience: Duration) -> Infallible {
-    let mut is_serving = true;
-    // Until then the reader may be about to begin.
-    let mut ticks = interval_at(Instant::now() + patience, READINESS_INTERVAL);
-    loop {
-        ticks.tick().await;
-        let answers = sessions.metrics().change_log_lag <= patience;
-        if answers == is_serving {
-            continue;
-        }
-        is_serving = answers;
-        if answers {
-            tracing::info!("serving: the database answers again");
-            health.set_ready(true).await;
-        } else {
-            tracing::warn!("not serving: the database does not answer");
-            health.set_ready(false).await;
-        }
-    }
-}
-
-/// Whoever asks for health is told the same, by gRPC and by HTTP.
-struct Health {
-    reporter: HealthReporter,
-    readiness: Readiness,
-}
-
-impl Health {
-    /// Says whether calls can be served.
-    async fn set_ready(&self, is_ready: bool) {
-        self.readiness.set(is_ready);
-        let status = if is_ready {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        };
-        for name in READINESS {
-            self.reporter.set_service_status(name, status).await;
-        }
-    }
 }
 
 /// Why the program cannot start.

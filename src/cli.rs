@@ -196,7 +196,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failur
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     match parsed {
         Ok(mut cli) => {
-            cli.settings.peppers = secret_of_environment("PHONE_IDENTITY_PEPPERS")?;
+            cli.settings.hashing.peppers = secret_of_environment("PHONE_IDENTITY_PEPPERS")?;
             cli.settings.codes.code_keys = secret_of_environment("PHONE_IDENTITY_CODE_KEYS")?;
             let sms = &mut cli.settings.sms;
             sms.twilio_auth_token = secret_of_environment("PHONE_IDENTITY_TWILIO_AUTH_TOKEN")?;

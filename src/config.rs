@@ -6,6 +6,7 @@
 mod access;
 mod codes;
 mod error;
+mod hashing;
 mod operations;
 mod registration;
 mod secret;
@@ -25,17 +26,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::domain::phone::{LineType, LineTypes, Region};
 use crate::domain::rules::Rules;
-use crate::domain::secret_keys::SecretKeys;
 use crate::domain::session::Lifetimes;
 use crate::i18n::Language;
-use crate::machine;
 use crate::service::accounts::Policy;
-use crate::service::hasher::{self, EngineChoice};
 use crate::service::sessions;
 use crate::store;
 pub use access::AccessSettings;
 pub use codes::CodeSettings;
 pub use error::ConfigError;
+pub use hashing::HashingSettings;
 pub use operations::OperationsSettings;
 pub use registration::{RegistrationMode, RegistrationSettings};
 pub use sms::SmsSettings;
@@ -178,48 +177,9 @@ pub struct Settings {
     #[command(flatten)]
     pub throttle: ThrottleSettings,
 
-    /// Argon2id memory size m, in KiB
-    #[arg(global = true, long, env = "PHONE_IDENTITY_ARGON2_MEMORY_KIB", value_name = "NUMBER", default_value = "19456",
-        value_parser = clap::value_parser!(u32).range(8..=i64::from(hasher::MAX_MEMORY_KIB)))]
-    pub argon2_memory_kib: u32,
-
-    /// Argon2id number of passes t
-    #[arg(global = true, long, env = "PHONE_IDENTITY_ARGON2_ITERATIONS", value_name = "NUMBER", default_value = "2",
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(hasher::MAX_ITERATIONS)))]
-    pub argon2_iterations: u32,
-
-    /// Argon2id degree of parallelism p
-    #[arg(global = true, long, env = "PHONE_IDENTITY_ARGON2_PARALLELISM", value_name = "NUMBER", default_value = "1",
-        value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub argon2_parallelism: u32,
-
-    /// Most passwords that are hashed at a time; never more than there are cores [default: one a core, of a CPU quota three quarters]
-    #[arg(global = true, long, env = "PHONE_IDENTITY_HASH_THREADS", value_name = "NUMBER",
-        value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub hash_threads: Option<u16>,
-
-    /// Most passwords that wait to be hashed; more are refused at once [default: about a second of work]
-    #[arg(global = true, long, env = "PHONE_IDENTITY_HASH_QUEUE", value_name = "NUMBER",
-        value_parser = clap::value_parser!(u16).range(1..))]
-    pub hash_queue: Option<u16>,
-
-    /// What computes the hashes
-    #[arg(
-        global = true,
-        long,
-        env = "PHONE_IDENTITY_HASH_ENGINE",
-        value_name = "ENGINE",
-        default_value = "auto"
-    )]
-    pub hash_engine: EngineChoice,
-
-    /// Peppers as the environment has them, in `PHONE_IDENTITY_PEPPERS`. No flag: all users of the machine see flags.
-    #[arg(skip)]
-    pub peppers: Option<SecretString>,
-
-    /// File with the peppers, in the place of PHONE_IDENTITY_PEPPERS [default: no peppers]
-    #[arg(global = true, long, env = "PHONE_IDENTITY_PEPPERS_FILE", value_name = "FILE")]
-    pub peppers_file: Option<PathBuf>,
+    /// How passwords are hashed.
+    #[command(flatten)]
+    pub hashing: HashingSettings,
 
     /// Registering and changing a phone number.
     #[command(flatten)]
@@ -369,71 +329,5 @@ impl Settings {
             cleanup_interval: self.cleanup_interval,
             audit_retention: self.audit_retention,
         })
-    }
-
-    /// The secrets that go into every hash.
-    ///
-    /// # Errors
-    /// When they are given twice, cannot be read, or are not `KEY-ID:SECRET` entries.
-    pub fn peppers(&self) -> Result<SecretKeys, ConfigError> {
-        let text = secret(
-            "PHONE_IDENTITY_PEPPERS",
-            self.peppers.as_ref(),
-            self.peppers_file.as_deref(),
-        )?;
-        SecretKeys::parse(text.unwrap_or_default().expose_secret())
-            .map_err(|error| ConfigError::SecretKeys("PHONE_IDENTITY_PEPPERS", error))
-    }
-
-    /// How passwords are hashed.
-    ///
-    /// # Errors
-    /// As [`Self::peppers`].
-    pub fn hasher(&self) -> Result<hasher::Options, ConfigError> {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let quota = machine::cpu_quota();
-        let threads = self
-            .hash_threads
-            .map_or_else(|| default_threads(cores, quota), usize::from);
-        Ok(hasher::Options {
-            memory_kib: self.argon2_memory_kib,
-            iterations: self.argon2_iterations,
-            parallelism: self.argon2_parallelism,
-            threads: threads.min(cores),
-            queue: self.hash_queue.map(usize::from),
-            rescue_after: None,
-            quota,
-            engine: self.hash_engine,
-            peppers: self.peppers()?,
-        })
-    }
-}
-
-/// One hashing thread a core; under a quota of processor time three quarters of it, so that other calls have theirs.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "such a cast saturates, and the quota is above 0"
-)]
-fn default_threads(cores: usize, quota: Option<f64>) -> usize {
-    quota.map_or(cores, |quota| ((quota * 0.75) as usize).clamp(1, cores.max(1)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hashing_threads_leave_a_quarter_of_a_quota() {
-        for (cores, quota, threads) in [
-            (4, None, 4),
-            (4, Some(4.0), 3),
-            (3, Some(3.5), 2),
-            (1, Some(1.9), 1),
-            (1, Some(0.2), 1),
-            (2, Some(64.0), 2),
-        ] {
-            assert_eq!(default_threads(cores, quota), threads, "{cores} {quota:?}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! The life of an account: registering, signing in, changing, leaving, and superusers.
+//! The life of an account: registering, signing in, changing, and leaving; and superusers.
 //!
 //! A password is hashed before a transaction begins, since that takes long. What was read before the hashing is read
 //! again in the transaction, under a lock of the person's row, so that a sign-in with the old password cannot outlive
@@ -8,6 +8,7 @@ mod device;
 mod metrics;
 mod profile;
 mod sign_in;
+mod superusers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,8 @@ use tracing::Instrument as _;
 
 pub use profile::ProfileUpdate;
 pub use sign_in::Credentials;
+pub use superusers::SuperuserMaker;
+pub(super) use superusers::keep_a_superuser;
 
 use super::audit::Audit;
 use super::change_log::ChangeLog;
@@ -36,7 +39,7 @@ use crate::domain::user::{User, UserId, UserStatus};
 use crate::error::Error;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
-use crate::store::{Store, Transaction, audit, changes, locks, sessions, users};
+use crate::store::{Store, Transaction, audit, changes, sessions, users};
 use crate::trace::Current;
 use metrics::SignIns;
 
@@ -90,35 +93,6 @@ pub struct Registration {
     pub caller: Caller,
     /// Whether to give the device a token.
     pub remember_device: bool,
-}
-
-/// Who makes a superuser.
-#[derive(Clone, Debug)]
-pub enum SuperuserMaker {
-    /// A superuser.
-    Person(Box<Actor>),
-    /// The operator, by this call, or at the command line.
-    Operator(Caller),
-}
-
-impl SuperuserMaker {
-    fn actor(&self) -> Option<&Actor> {
-        match self {
-            Self::Person(actor) => Some(actor),
-            Self::Operator(_) => None,
-        }
-    }
-
-    /// That somebody is made a superuser who is not there yet.
-    fn attempt(&self) -> Attempt {
-        match self {
-            Self::Person(actor) => superuser_attempt(actor),
-            Self::Operator(caller) => Attempt {
-                caller: caller.clone(),
-                ..Attempt::by_operator(Action::CreateSuperuser)
-            },
-        }
-    }
 }
 
 /// Somebody who has just signed in.
@@ -220,65 +194,6 @@ impl Accounts {
                 token,
                 device_token: device.into_token(),
             })
-        })
-        .await
-    }
-
-    /// Whether the actor may create superusers: before anything else that they say is looked at.
-    ///
-    /// # Errors
-    /// [`Error::NotSuperuser`].
-    pub async fn may_create_superuser(&self, actor: &Actor) -> Result<(), Error> {
-        if actor.user.is_superuser {
-            return Ok(());
-        }
-        let attempt = superuser_attempt(actor);
-        self.audit.refused(&attempt, Err(Error::NotSuperuser)).await
-    }
-
-    /// Creates a superuser.
-    ///
-    /// # Errors
-    /// [`Error::NotSuperuser`] when the actor is not one; [`Error::SessionInvalid`] when the actor's session ended
-    /// meanwhile; [`Error::PhoneNumberTaken`]; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
-    pub async fn create_superuser(
-        &self,
-        maker: SuperuserMaker,
-        phone_number: PhoneNumber,
-        password: Password,
-    ) -> Result<User, Error> {
-        let reservation = match maker.actor() {
-            Some(actor) => self.reserve_taking(actor, &phone_number).await?,
-            None => Reservation::default(),
-        };
-        let hash = self.hasher.hash(password).await;
-        let hash = self.unless_overloaded(hash, &reservation).await?;
-        self.finish(move |this| async move {
-            let now = this.clock.now();
-            let user = User {
-                is_staff: true,
-                is_superuser: true,
-                ..new_user(phone_number, now)
-            };
-            let attempt = maker.attempt();
-            let mut done = attempt.clone();
-            done.subject = Some(user.id);
-            let event = done.done(now);
-            let outcome = retry(|| async {
-                let tx = this.store.begin().await?;
-                if let Some(actor) = maker.actor() {
-                    let account = this.lock_actor(&tx, actor).await?;
-                    if !account.user.is_superuser {
-                        return Err(Error::NotSuperuser);
-                    }
-                }
-                users::insert(&tx, &user, Some(&hash)).await?;
-                audit::insert(&tx, &event).await?;
-                this.throttle.give_back_in(&tx, &reservation).await?;
-                Ok(tx.commit().await?)
-            });
-            this.audit.refused(&attempt, outcome.await).await?;
-            Ok(user)
         })
         .await
     }
@@ -394,28 +309,6 @@ impl Accounts {
             client,
         };
         Ok((session, PlainToken::generate()?))
-    }
-}
-
-/// That an actor makes somebody a superuser who is not there yet.
-fn superuser_attempt(actor: &Actor) -> Attempt {
-    Attempt {
-        subject: None,
-        ..actor.attempt(Action::CreateSuperuser)
-    }
-}
-
-/// Somebody who is about to be a superuser no more, or not active, must not be the last one. To be called under the lock of
-/// their row; the superusers' lock is taken after it by everybody, and only for superusers.
-pub(super) async fn keep_a_superuser(tx: &Transaction, leaving: &User) -> Result<(), Error> {
-    if !leaving.is_superuser || !leaving.is_active() {
-        return Ok(());
-    }
-    locks::lock_superusers(tx).await?;
-    if users::other_superuser_exists(tx, leaving.id).await? {
-        Ok(())
-    } else {
-        Err(Error::LastSuperuser)
     }
 }
 

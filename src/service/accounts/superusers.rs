@@ -1,0 +1,125 @@
+//! Superusers: who makes them, and that the last one stays.
+
+use super::{Accounts, new_user};
+use crate::domain::audit::{Action, Attempt};
+use crate::domain::caller::Caller;
+use crate::domain::password::Password;
+use crate::domain::phone::PhoneNumber;
+use crate::domain::user::User;
+use crate::error::Error;
+use crate::service::retry::retry;
+use crate::service::sessions::Actor;
+use crate::service::throttle::Reservation;
+use crate::store::{Transaction, audit, locks, users};
+
+/// Who makes a superuser.
+#[derive(Clone, Debug)]
+pub enum SuperuserMaker {
+    /// A superuser.
+    Person(Box<Actor>),
+    /// The operator, by this call, or at the command line.
+    Operator(Caller),
+}
+
+impl SuperuserMaker {
+    fn actor(&self) -> Option<&Actor> {
+        match self {
+            Self::Person(actor) => Some(actor),
+            Self::Operator(_) => None,
+        }
+    }
+
+    /// That somebody is made a superuser who is not there yet.
+    fn attempt(&self) -> Attempt {
+        match self {
+            Self::Person(actor) => superuser_attempt(actor),
+            Self::Operator(caller) => Attempt {
+                caller: caller.clone(),
+                ..Attempt::by_operator(Action::CreateSuperuser)
+            },
+        }
+    }
+}
+
+impl Accounts {
+    /// Whether the actor may create superusers: before anything else that they say is looked at.
+    ///
+    /// # Errors
+    /// [`Error::NotSuperuser`].
+    pub async fn may_create_superuser(&self, actor: &Actor) -> Result<(), Error> {
+        if actor.user.is_superuser {
+            return Ok(());
+        }
+        let attempt = superuser_attempt(actor);
+        self.audit.refused(&attempt, Err(Error::NotSuperuser)).await
+    }
+
+    /// Creates a superuser.
+    ///
+    /// # Errors
+    /// [`Error::NotSuperuser`] when the actor is not one; [`Error::SessionInvalid`] when the actor's session ended
+    /// meanwhile; [`Error::PhoneNumberTaken`]; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
+    pub async fn create_superuser(
+        &self,
+        maker: SuperuserMaker,
+        phone_number: PhoneNumber,
+        password: Password,
+    ) -> Result<User, Error> {
+        let reservation = match maker.actor() {
+            Some(actor) => self.reserve_taking(actor, &phone_number).await?,
+            None => Reservation::default(),
+        };
+        let hash = self.hasher.hash(password).await;
+        let hash = self.unless_overloaded(hash, &reservation).await?;
+        self.finish(move |this| async move {
+            let now = this.clock.now();
+            let user = User {
+                is_staff: true,
+                is_superuser: true,
+                ..new_user(phone_number, now)
+            };
+            let attempt = maker.attempt();
+            let mut done = attempt.clone();
+            done.subject = Some(user.id);
+            let event = done.done(now);
+            let outcome = retry(|| async {
+                let tx = this.store.begin().await?;
+                if let Some(actor) = maker.actor() {
+                    let account = this.lock_actor(&tx, actor).await?;
+                    if !account.user.is_superuser {
+                        return Err(Error::NotSuperuser);
+                    }
+                }
+                users::insert(&tx, &user, Some(&hash)).await?;
+                audit::insert(&tx, &event).await?;
+                this.throttle.give_back_in(&tx, &reservation).await?;
+                Ok(tx.commit().await?)
+            });
+            this.audit.refused(&attempt, outcome.await).await?;
+            Ok(user)
+        })
+        .await
+    }
+}
+
+/// That an actor makes somebody a superuser who is not there yet.
+fn superuser_attempt(actor: &Actor) -> Attempt {
+    Attempt {
+        subject: None,
+        ..actor.attempt(Action::CreateSuperuser)
+    }
+}
+
+/// Somebody who is about to be a superuser no more, or not active, must not be the last one. To be called under the lock of
+/// their row; the superusers' lock is taken after it by everybody, and only for superusers.
+pub(in crate::service) async fn keep_a_superuser(tx: &Transaction, leaving: &User) -> Result<(), Error> {
+    if !leaving.is_superuser || !leaving.is_active() {
+        return Ok(());
+    }
+    locks::lock_superusers(tx).await?;
+    if users::other_superuser_exists(tx, leaving.id).await? {
+        Ok(())
+    } else {
+        Err(Error::LastSuperuser)
+    }
+}
