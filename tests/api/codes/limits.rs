@@ -8,7 +8,7 @@ use tempfile::NamedTempFile;
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
-use super::owners::on_known_device;
+use super::owners::{from, on_known_device};
 use super::sending::{again, left};
 use super::{Challenge, verify};
 use crate::support::codes::{CodesClient, codes, flags_of_codes, start_with_codes, wanted};
@@ -116,14 +116,7 @@ async fn neighbouring_numbers_have_a_bound_together() {
 async fn an_address_a_service_and_a_country_have_bounds() {
     let server = start(&["--sms-limit-address=1/h", "--sms-limit-country=3/d"]).await;
     let mut client = codes(&server).await;
-    let from = |address: &str| {
-        let mut request = wanted(CodePurpose::SignIn, &next_phone_number());
-        request.client = Some(phone_identity::proto::v1::ClientInfo {
-            ip_address: address.to_owned(),
-            user_agent: String::new(),
-        });
-        request
-    };
+    let from = |address: &str| from(address, &next_phone_number());
     ask_as(&mut client, from("2001:db8::1")).await.unwrap();
     assert_waits(
         ask_as(&mut client, from("2001:db8::2")).await,
@@ -192,7 +185,7 @@ async fn line_types_that_are_not_listed_get_nothing() {
     assert_eq!(super::sending::outcomes(&server).await.len(), 1);
 }
 
-fn file(text: &str) -> NamedTempFile {
+pub(super) fn file(text: &str) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     file

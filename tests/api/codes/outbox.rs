@@ -6,6 +6,7 @@ use phone_identity::clock::{Clock as _, SystemClock, Timestamp};
 use phone_identity::proto::v1::CodePurpose;
 use phone_identity::proto::v1::phone_verification_client::PhoneVerificationClient;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+use tempfile::NamedTempFile;
 
 use super::Challenge;
 use super::providers::{SECRET, playmobile, secret, send, start, twilio, webhook};
@@ -17,6 +18,7 @@ use crate::support::place::Place;
 use crate::support::stub::{Answer, Stub};
 use crate::support::{PASSWORD, TestServer, channel, connect, eventually, next_phone_number, registration};
 
+/// A success is one, however long the answer is.
 #[tokio::test]
 async fn what_is_taken_is_not_sent_again() {
     let stub = Stub::start(&[Answer::Huge(200, 10 * 1024 * 1024)]).await;
@@ -27,6 +29,17 @@ async fn what_is_taken_is_not_sent_again() {
     left(&server, 0).await;
     assert_eq!(outcomes(&server).await, [("done".to_owned(), None)]);
     assert_eq!(stub.requests().len(), 1);
+}
+
+/// The flags of a server that sends by a stub of a gateway, and one more.
+fn by_webhook(stub: &Stub, key: &NamedTempFile, flag: &str) -> Vec<String> {
+    let mut flags = webhook(&stub.url(), key);
+    flags.extend([
+        flag_of_keys(),
+        "--sms-providers=webhook".to_owned(),
+        flag.to_owned(),
+    ]);
+    flags
 }
 
 /// Waits until the only message is to be sent at this time.
@@ -156,9 +169,7 @@ async fn the_code_of_a_newer_version_is_left_to_it() {
 async fn of_two_replicas_one_sends_a_message() {
     let stub = Stub::start(&[Answer::Status(204, "")]).await;
     let key = secret(SECRET);
-    let mut flags = webhook(&stub.url(), &key);
-    flags.extend(["--sms-providers=webhook".to_owned(), flag_of_keys()]);
-    flags.push("--sms-limit-prefix=none".to_owned());
+    let flags = by_webhook(&stub, &key, "--sms-limit-prefix=none");
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let server = TestServer::start_with(&flags).await;
     let replica = server.replica(&flags).await;
@@ -181,12 +192,7 @@ async fn what_a_killed_process_was_sending_is_sent_by_another() {
     let stub = Stub::start(SILENT_ONCE).await;
     let key = secret(SECRET);
     let place = Place::new().await;
-    let mut flags = webhook(&stub.url(), &key);
-    flags.extend([
-        flag_of_keys(),
-        "--sms-providers=webhook".to_owned(),
-        "--sms-timeout=60s".to_owned(),
-    ]);
+    let flags = by_webhook(&stub, &key, "--sms-timeout=60s");
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let server = ServerProcess::start(&place, &flags).await;
     let number = next_phone_number();
@@ -212,7 +218,7 @@ async fn what_a_killed_process_was_sending_is_sent_by_another() {
     let row = database
         .query_one_raw(Statement::from_string(
             backend,
-            "SELECT tries, due_at, expires_at FROM outbox_messages",
+            "SELECT tries, due_at FROM outbox_messages",
         ))
         .await
         .unwrap()
@@ -260,12 +266,7 @@ async fn what_is_left_to_send_is_in_the_metrics() {
     let stub = Stub::start(&[Answer::Status(503, "")]).await;
     let key = secret(SECRET);
     let place = Place::new().await;
-    let mut flags = webhook(&stub.url(), &key);
-    flags.extend([
-        flag_of_keys(),
-        "--sms-providers=webhook".to_owned(),
-        "--metrics-listen=127.0.0.1:0".to_owned(),
-    ]);
+    let flags = by_webhook(&stub, &key, "--metrics-listen=127.0.0.1:0");
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let server = ServerProcess::start(&place, &flags).await;
     let mut client = connect(server.address).await;

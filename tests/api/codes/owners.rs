@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use phone_identity::proto::v1::{ClientInfo, CodePurpose, SendCodeRequest};
 
-use super::limits::{DAY, HOUR, ask, ask_as, assert_waits, start};
+use super::limits::{DAY, HOUR, ask, ask_as, assert_waits, file, start};
 use super::sending::again;
 use super::{Challenge, verify};
-use crate::support::codes::{codes, start_with_codes, wanted};
+use crate::support::codes::{CodesClient, codes, start_with_codes, wanted};
 use crate::support::refusal::assert_refused;
 use crate::support::{PASSWORD, Person, TestServer, credentials, next_phone_number};
 
@@ -85,7 +85,8 @@ async fn strangers_keep_nobody_with_a_session_from_verifying_their_number() {
     assert!(refused >= 5, "{refused}");
 }
 
-fn from(address: &str, number: &str) -> SendCodeRequest {
+/// A code to a number, asked for from an address.
+pub(super) fn from(address: &str, number: &str) -> SendCodeRequest {
     let mut request = wanted(CodePurpose::SignIn, number);
     request.client = Some(ClientInfo {
         ip_address: address.to_owned(),
@@ -201,6 +202,15 @@ async fn an_address_whose_codes_are_used_is_not_paused() {
         .unwrap();
 }
 
+/// Nine strangers ask for codes to the prefix and use none; when their time is over, it is paused.
+async fn assert_nine_more_pause_the_prefix(server: &TestServer, client: &mut CodesClient) {
+    for _ in 0..9 {
+        ask(client, &next_phone_number()).await.unwrap();
+    }
+    server.clock.advance(Duration::from_mins(5));
+    assert_waits(ask(client, &next_phone_number()).await, "SMS_PAUSED", HOUR);
+}
+
 /// A right code that gives nothing, for another reason, is used once, when it gives something.
 #[tokio::test]
 async fn a_code_counts_as_used_once() {
@@ -218,13 +228,8 @@ async fn a_code_counts_as_used_once() {
         );
     }
     client.verify_code(challenge.met()).await.unwrap();
-    for _ in 0..9 {
-        ask(&mut client, &next_phone_number()).await.unwrap();
-    }
-    server.clock.advance(Duration::from_mins(5));
     // One of ten.
-    let refused = ask(&mut client, &next_phone_number()).await;
-    assert_waits(refused, "SMS_PAUSED", HOUR);
+    assert_nine_more_pause_the_prefix(&server, &mut client).await;
 }
 
 /// What is not held against a prefix does not speak for it either.
@@ -241,12 +246,7 @@ async fn codes_on_known_devices_say_nothing_of_a_prefix() {
         client.verify_code(challenge.met()).await.unwrap();
     }
     // With the one by which the person verified their number.
-    for _ in 0..9 {
-        ask(&mut client, &next_phone_number()).await.unwrap();
-    }
-    server.clock.advance(Duration::from_mins(5));
-    let refused = ask(&mut client, &next_phone_number()).await;
-    assert_waits(refused, "SMS_PAUSED", HOUR);
+    assert_nine_more_pause_the_prefix(&server, &mut client).await;
 }
 
 /// Of what all share, strangers cannot use up the last fifth.
@@ -257,8 +257,7 @@ async fn something_is_left_for_those_who_have_shown_to_hold_their_number() {
         ("--sms-limit-service=5/d", "SMS_LIMIT_REACHED"),
         ("--sms-budget=0.50", "SMS_BUDGET_EXHAUSTED"),
     ] {
-        let prices = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(prices.path(), "*\t0.10\n").unwrap();
+        let prices = file("*\t0.10\n");
         let prices = format!("--sms-prices-file={}", prices.path().display());
         let mut flags = vec![flag];
         if flag.starts_with("--sms-budget") {

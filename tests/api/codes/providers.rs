@@ -232,7 +232,6 @@ async fn what_the_first_does_not_take_the_second_gets() {
     }
 }
 
-/// A success is one, however long the answer is.
 #[tokio::test]
 async fn a_provider_that_lacks_something_is_said_at_the_start() {
     let place = Place::new().await;
