@@ -31,7 +31,7 @@ use crate::clock::Timestamp;
 /// How many digits at the end of a number do not belong to its prefix.
 const DIGITS_OF_SUBSCRIBERS: usize = 4;
 
-/// So many client addresses at least are needed to use up what a number or a prefix may get, or to have a prefix paused.
+/// So many client addresses use up what a number or a prefix may get, or have a prefix paused at once.
 const FEWEST_ADDRESSES: u64 = 3;
 
 /// One of so many messages of a service, a country and the budget is for those who have shown to hold their number.
