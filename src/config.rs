@@ -301,8 +301,7 @@ impl Settings {
             failed_sign_in_time: self.failed_sign_in_time,
             device_lifetime: self.throttle.device_lifetime,
             max_devices: self.throttle.max_devices,
-            sms_line_types: (!self.sms.sms_providers.is_empty())
-                .then(|| self.sms_limits.sms_line_types.iter().copied().collect()),
+            notices: (!self.sms.sms_providers.is_empty()).then(|| self.sms_limits.reach()),
             // Without codes there is no other way to change a number.
             unverified_phone_change: self.sms.sms_providers.is_empty()
                 || self.registration.unverified_phone_change,

@@ -14,7 +14,7 @@ use std::pin::Pin;
 use clap::ValueEnum;
 use thiserror::Error;
 
-pub use endpoint::{Endpoint, EndpointError};
+pub use endpoint::{BaseUrl, BaseUrlError, Endpoint, EndpointError};
 pub use http::Http;
 pub use lines::{Domain, DomainError, Lines, RetrieverHash, RetrieverHashError};
 pub use log::Log;

@@ -12,8 +12,8 @@ use super::values::positive_duration;
 use super::{ConfigError, Settings};
 use crate::clock::Clock;
 use crate::sms::{
-    Domain, Endpoint, Http, Lines, Log, Playmobile, Provider, ProviderName, RetrieverHash, Sender, Twilio,
-    Webhook,
+    BaseUrl, Domain, Endpoint, Http, Lines, Log, Playmobile, Provider, ProviderName, RetrieverHash, Sender,
+    Twilio, Webhook,
 };
 
 const TWILIO_AUTH_TOKEN: &str = "PHONE_IDENTITY_TWILIO_AUTH_TOKEN";
@@ -66,7 +66,7 @@ pub struct SmsSettings {
         value_name = "URL",
         default_value = "https://api.twilio.com"
     )]
-    pub twilio_url: Endpoint,
+    pub twilio_url: BaseUrl,
 
     /// Twilio: id of the account, AC...
     #[arg(
@@ -107,7 +107,7 @@ pub struct SmsSettings {
         env = "PHONE_IDENTITY_PLAYMOBILE_URL",
         value_name = "URL"
     )]
-    pub playmobile_url: Option<Endpoint>,
+    pub playmobile_url: Option<BaseUrl>,
 
     /// Playmobile: name of the account
     #[arg(
@@ -180,8 +180,8 @@ impl SmsSettings {
     fn warn_of_open(&self) {
         let of = |name| match name {
             ProviderName::Log => None,
-            ProviderName::Twilio => Some(&self.twilio_url),
-            ProviderName::Playmobile => self.playmobile_url.as_ref(),
+            ProviderName::Twilio => Some(self.twilio_url.endpoint()),
+            ProviderName::Playmobile => self.playmobile_url.as_ref().map(BaseUrl::endpoint),
             ProviderName::Webhook => self.webhook_url.as_ref(),
         };
         for name in &self.sms_providers {

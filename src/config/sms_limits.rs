@@ -9,8 +9,8 @@ use clap::Args;
 
 use super::values::positive_duration;
 use super::{ConfigError, Settings};
-use crate::domain::phone::{LineType, LineTypes, Region};
-use crate::domain::sms_limits::{Amount, Bounds, Prices, SmsLimits, Tripwire};
+use crate::domain::phone::{LineType, Region};
+use crate::domain::sms_limits::{Amount, Bounds, FORGOTTEN_AFTER, Prices, Reach, SmsLimits, Tripwire};
 
 /// Bounds on messages.
 #[derive(Args, Clone, Debug)]
@@ -30,8 +30,8 @@ pub struct SmsLimitSettings {
         default_values_t = [LineType::Mobile, LineType::FixedLineOrMobile])]
     pub sms_line_types: Vec<LineType>,
 
-    /// Most SMS to a phone number (a third of them asked for from one client address), or for a known device, in an hour and in a day of
-    /// UTC, such as 5/h,20/d, 20/d or none
+    /// Most SMS to a phone number in an hour and in a day of UTC, such as 5/h,20/d, 20/d or none; a third of them asked for from one client
+    /// address, and as many again on known devices and with a session
     #[arg(
         global = true,
         long,
@@ -94,20 +94,37 @@ pub struct SmsLimitSettings {
     )]
     pub sms_prices_file: Option<PathBuf>,
 
-    /// After how many codes to a prefix, whose time is over, it is looked whether they were used. 0: never
+    /// After how many codes to a prefix, whose time is over, it is looked whether they were used: at least 3, or 0 for never
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_TRIPWIRE_CODES", value_name = "NUMBER", default_value = "30",
-        value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+        value_parser = tripwire_codes)]
     pub sms_tripwire_codes: u32,
 
     /// Of how many of a hundred codes to a prefix the right one has to be given, so that it is not paused
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_TRIPWIRE_PERCENT", value_name = "NUMBER", default_value = "10",
-        value_parser = clap::value_parser!(u8).range(1..=100))]
+        value_parser = clap::value_parser!(u8).range(1..=50))]
     pub sms_tripwire_percent: u8,
 
-    /// How long a prefix is paused
+    /// How long a prefix is paused, for a week at most
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_TRIPWIRE_PAUSE", value_name = "DURATION", default_value = "1h",
-        value_parser = positive_duration)]
+        value_parser = pause)]
     pub sms_tripwire_pause: Duration,
+}
+
+/// With one code or two, one address could have a prefix paused.
+fn tripwire_codes(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(codes @ (0 | 3..=1_000_000)) => Ok(codes),
+        _ => Err("not 0 or in 3..=1000000".to_owned()),
+    }
+}
+
+/// What is seen of a prefix is not kept for longer.
+fn pause(text: &str) -> Result<Duration, String> {
+    let pause = positive_duration(text)?;
+    match FORGOTTEN_AFTER.to_std() {
+        Ok(longest) if pause <= longest => Ok(pause),
+        _ => Err("longer than a week".to_owned()),
+    }
 }
 
 /// Reads one byte more than prices may have, at most: somebody may have named a device.
@@ -118,6 +135,16 @@ fn read_bounded(file: &Path) -> io::Result<String> {
         .take(most.saturating_add(1))
         .read_to_string(&mut text)?;
     Ok(text)
+}
+
+impl SmsLimitSettings {
+    /// The numbers that messages go to.
+    pub(super) fn reach(&self) -> Reach {
+        Reach {
+            countries: self.sms_countries.clone(),
+            line_types: self.sms_line_types.iter().copied().collect(),
+        }
+    }
 }
 
 impl Settings {
@@ -141,8 +168,7 @@ impl Settings {
             pause: settings.sms_tripwire_pause,
         };
         Ok(SmsLimits {
-            countries: settings.sms_countries.clone(),
-            line_types: settings.sms_line_types.iter().copied().collect::<LineTypes>(),
+            reach: settings.reach(),
             number: settings.sms_limit_number,
             prefix: settings.sms_limit_prefix,
             address: settings.sms_limit_address,

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::phone::{PhoneNumber, fold};
 use super::secret_keys::SecretKeys;
+use super::sms_limits::CounterId;
 use super::user::UserId;
 use crate::clock::Timestamp;
 use crate::i18n::Language;
@@ -103,8 +104,8 @@ pub struct Challenge {
     pub key_id: String,
     /// Whether the code is sent at all. It is not where nobody has the number, or it takes no SMS.
     pub is_sent: bool,
-    /// Whether it counts for its prefix that the code was used, as it did that it was asked for.
-    pub is_watched: bool,
+    /// What the tripwire watches of its code. `None`: nothing.
+    pub watched: Option<Watched>,
     /// The language of the message.
     pub language: Language,
     /// When it was made.
@@ -113,6 +114,15 @@ pub struct Challenge {
     pub sent_at: Timestamp,
     /// When its code expires.
     pub expires_at: Timestamp,
+}
+
+/// By what it is watched whether a code is used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Watched {
+    /// The counter of the prefix and of the source that asked for the code.
+    pub source: CounterId,
+    /// Whether its asking counts for the prefix, too.
+    pub is_shared: bool,
 }
 
 /// A challenge whose code may be on its way.
@@ -247,7 +257,7 @@ mod tests {
             person: Some(UserId(Uuid::from_u128(1))),
             key_id: "k1".to_owned(),
             is_sent: true,
-            is_watched: true,
+            watched: None,
             language: Language::English,
             created_at: now,
             sent_at: now,

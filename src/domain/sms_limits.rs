@@ -4,107 +4,40 @@
 //! Messages are counted by the hour and by the day, of UTC. A *tripwire* pauses a prefix, which is a number without its last
 //! four digits, when its codes are asked for and hardly ever used: who has thousands of numbers has neighbouring ones.
 //!
-//! Bounds must not become a weapon: whoever uses one up keeps others out. So one client address can use up only a part of what a
-//! number or a prefix may get, and strangers only a part of what a service, a country and the budget may.
+//! Bounds must not become a weapon: whoever uses one up keeps others out. So one *source*, which is a client address or its
+//! network, can use up only a part of what strangers may get, and strangers only a part of what a service, a country and the budget
+//! may.
 
+mod counted;
 mod money;
 mod usage;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DurationRound as _, TimeDelta};
 use thiserror::Error;
-use uuid::Uuid;
 
+pub use counted::{Counted, CounterId, Source};
 pub use money::{Amount, AmountError, PriceError, Prices};
-pub use usage::{FORGOTTEN_AFTER, Tripped, Tripwire, Usage};
+pub use usage::{Asked, FORGOTTEN_AFTER, Seen, Tripwire, Usage};
 
-use super::device::DeviceId;
 use super::phone::{LineTypes, NumberRegion, PhoneNumber, Region};
-use super::throttle::{digest, digits_from, octets};
-use super::user::UserId;
 use crate::clock::Timestamp;
 
-/// How many digits at the end of a number do not belong to its prefix.
-const DIGITS_OF_SUBSCRIBERS: usize = 4;
-
-/// So many client addresses use up what a number or a prefix may get, or have a prefix paused at once.
-const FEWEST_ADDRESSES: u64 = 3;
+/// It takes so many sources to use up what a number or a prefix may get, or to have a prefix paused for all.
+const FEWEST_SOURCES: u32 = 3;
 
 /// One of so many messages of a service, a country and the budget is for those who have shown to hold their number.
 const ONE_RESERVED_OF: u64 = 5;
-
-/// What messages are counted for.
-#[derive(Clone, Copy, Debug)]
-pub enum Counted<'a> {
-    /// A phone number.
-    Number(&'a PhoneNumber),
-    /// A device on which the person has signed in before, in the place of their number.
-    Device(DeviceId),
-    /// A person, for their own number, in the place of it.
-    Person(UserId),
-    /// A phone number, asked for from a client address.
-    NumberFrom(&'a PhoneNumber, IpAddr),
-    /// The prefix of a number.
-    Prefix(&'a PhoneNumber),
-    /// The prefix of a number, asked for from a client address.
-    PrefixFrom(&'a PhoneNumber, IpAddr),
-    /// A client address; of IPv6, its /64.
-    Address(IpAddr),
-    /// A calling service, or those that do not say who they are.
-    Service(Option<&'a str>),
-    /// The country of a number.
-    Country(&'a str),
-    /// What all messages cost.
-    Budget,
-}
-
-impl Counted<'_> {
-    /// The name under which it is stored: see [`super::throttle::Subject::id`].
-    #[must_use]
-    pub fn id(&self) -> CounterId {
-        CounterId(match self {
-            Self::Number(number) => digest("sms number", number.as_str().as_bytes()),
-            Self::Device(device) => digest("sms device", device.0.as_bytes()),
-            Self::Person(person) => digest("sms person", person.0.as_bytes()),
-            Self::NumberFrom(number, address) => {
-                digest("sms number from address", &digits_from(number.as_str(), *address))
-            }
-            Self::Prefix(number) => digest("sms prefix", prefix(number).as_bytes()),
-            Self::PrefixFrom(number, address) => {
-                digest("sms prefix from address", &digits_from(prefix(number), *address))
-            }
-            Self::Address(address) => digest("sms address", &octets(*address)),
-            Self::Service(None) => digest("sms services without a name", b""),
-            Self::Service(Some(name)) => digest("sms service", name.as_bytes()),
-            Self::Country(code) => digest("sms country", code.as_bytes()),
-            Self::Budget => digest("sms budget", b""),
-        })
-    }
-}
-
-fn prefix(number: &PhoneNumber) -> &str {
-    let number = number.as_str();
-    number
-        .len()
-        .checked_sub(DIGITS_OF_SUBSCRIBERS)
-        .and_then(|length| number.get(..length))
-        .unwrap_or(number)
-}
-
-/// The name under which messages are counted.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct CounterId(pub Uuid);
 
 /// Why no message may be sent, for those who count refusals.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SmsRefusal {
     /// Nothing is sent to this country.
     CountryNotAllowed,
-    /// Too many to this number, on this device or by this person.
+    /// Too many to this number.
     Number,
     /// Too many to this prefix.
     Prefix,
@@ -160,10 +93,14 @@ impl Bounds {
         }
     }
 
-    /// How much of it may be asked for from one client address: a third, and one at least.
+    /// How much of it may be asked for from one network: a third, and so little that two of them leave something, where that is not
+    /// nothing.
     #[must_use]
-    pub fn of_an_address(self) -> Self {
-        self.each(|bound| bound.div_ceil(FEWEST_ADDRESSES))
+    pub fn of_a_network(self) -> Self {
+        self.each(|bound| {
+            let third = bound.div_ceil(FEWEST_SOURCES.into());
+            third.min(bound.saturating_sub(1) / 2).max(1)
+        })
     }
 
     /// How much of it those may have who have not shown to hold their number: all but a fifth.
@@ -284,14 +221,41 @@ impl Counter {
     }
 }
 
+/// The numbers that messages go to at all.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// Of these countries. Empty: of all.
+    pub countries: Vec<Region>,
+    /// Of these line types.
+    pub line_types: LineTypes,
+}
+
+impl Reach {
+    /// Whether messages go to the country of a number. A number of no country has none that could be listed.
+    #[must_use]
+    pub fn has_country_of(&self, number: &PhoneNumber) -> bool {
+        if self.countries.is_empty() {
+            return true;
+        }
+        match number.region() {
+            Some(NumberRegion::Region(region)) => self.countries.contains(&region),
+            Some(NumberRegion::NonGeographic) | None => false,
+        }
+    }
+
+    /// Whether a message to a number is sent at all.
+    #[must_use]
+    pub fn has(&self, number: &PhoneNumber) -> bool {
+        self.line_types.contains(number.line_type()) && self.has_country_of(number)
+    }
+}
+
 /// The rules of messages.
 #[derive(Clone, Debug)]
 pub struct SmsLimits {
-    /// The countries that messages go to. Empty: all.
-    pub countries: Vec<Region>,
-    /// The line types that messages go to.
-    pub line_types: LineTypes,
-    /// Of a number, or of who has it.
+    /// The numbers that they go to.
+    pub reach: Reach,
+    /// Of a number; once more for those who are known there.
     pub number: Bounds,
     /// Of a prefix.
     pub prefix: Bounds,
@@ -305,26 +269,6 @@ pub struct SmsLimits {
     pub budget: Option<(Amount, Prices)>,
     /// When a prefix is paused. `None`: never.
     pub tripwire: Option<Tripwire>,
-}
-
-impl SmsLimits {
-    /// Whether messages go to the country of a number. A number of no country has none that could be listed.
-    #[must_use]
-    pub fn allows_country_of(&self, number: &PhoneNumber) -> bool {
-        if self.countries.is_empty() {
-            return true;
-        }
-        match number.region() {
-            Some(NumberRegion::Region(region)) => self.countries.contains(&region),
-            Some(NumberRegion::NonGeographic) | None => false,
-        }
-    }
-
-    /// Whether a message to a number is sent at all.
-    #[must_use]
-    pub fn reaches(&self, number: &PhoneNumber) -> bool {
-        self.line_types.contains(number.line_type()) && self.allows_country_of(number)
-    }
 }
 
 /// The country of a number, as metrics and prices name it.

@@ -10,7 +10,7 @@ mod subject;
 use std::time::Duration;
 
 pub use subject::{Subject, SubjectId, SubjectKind};
-pub(super) use subject::{digest, digits_from, octets};
+pub(super) use subject::{digest, network};
 
 use crate::clock::Timestamp;
 

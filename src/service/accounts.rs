@@ -31,8 +31,9 @@ use crate::clock::{Clock, Timestamp};
 use crate::domain::audit::{Action, Attempt, Field};
 use crate::domain::caller::Caller;
 use crate::domain::password::Password;
-use crate::domain::phone::{LineTypes, PhoneNumber};
+use crate::domain::phone::PhoneNumber;
 use crate::domain::session::{AuthMethod, ClientInfo, Lifetimes, Session, SessionId};
+use crate::domain::sms_limits::Reach;
 use crate::domain::throttle::Subject;
 use crate::domain::token::PlainToken;
 use crate::domain::user::{User, UserId, UserStatus};
@@ -44,7 +45,7 @@ use crate::trace::Current;
 use metrics::SignIns;
 
 /// The settings that decide how accounts are dealt with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     /// How long sessions live.
     pub lifetimes: Lifetimes,
@@ -58,8 +59,8 @@ pub struct Policy {
     pub device_lifetime: Duration,
     /// The most known devices of a person; the one that was not used for the longest time gives way.
     pub max_devices: u32,
-    /// The line types that are told by SMS when they are the number of an account no more. `None`: there are no messages.
-    pub sms_line_types: Option<LineTypes>,
+    /// The numbers that are told by SMS when they are those of an account no more. `None`: there are no messages.
+    pub notices: Option<Reach>,
     /// Whether people may take a number that they have not shown to hold, by UpdateProfile.
     pub unverified_phone_change: bool,
     /// How long after a change of the number a code to it sets no password.

@@ -4,6 +4,7 @@
 //! message is sent afterwards, from the [`outbox`](super::outbox). What differs is only whether there is one to send.
 
 mod change_phone;
+mod counters;
 mod limits;
 mod metrics;
 mod register;

@@ -223,15 +223,14 @@ impl Outbox {
         let Some(delivery) = self.delivery(message).await? else {
             return Ok(outbox::delete(self.store.writer(), message.id).await?);
         };
-        let failed = Outcome::Refused(Refusal::SmsNotDelivered);
         if self.clock.now() >= message.expires_at {
-            return self.end(message, &delivery.event, failed).await;
+            return self.give_up(message, &delivery.event).await;
         }
         let Some(text) = delivery.message else {
             return Ok(());
         };
         match self.ask_providers(&text).await {
-            Ok(()) => self.end(message, &delivery.event, Outcome::Done).await,
+            Ok(()) => self.end(message, &delivery.event).await,
             Err(error) => {
                 let before = message.tries.saturating_sub(1);
                 let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(before));
@@ -239,7 +238,7 @@ impl Outbox {
                 if error.may_pass() && message.tries < MAX_TRIES && due_at < message.expires_at {
                     return Ok(outbox::postpone(self.store.writer(), message, due_at).await?);
                 }
-                self.end(message, &delivery.event, failed).await
+                self.give_up(message, &delivery.event).await
             }
         }
     }
@@ -312,13 +311,26 @@ impl Outbox {
         Err(why)
     }
 
-    /// Takes a message out of the outbox, and notes how it ended.
-    async fn end(&self, message: &OutboxMessage, attempt: &Attempt, outcome: Outcome) -> Result<(), Error> {
-        let event = attempt.ended(outcome, self.clock.now());
+    /// Takes a message that was sent out of the outbox, and notes that. If another has taken it meanwhile, it goes out twice.
+    async fn end(&self, message: &OutboxMessage, attempt: &Attempt) -> Result<(), Error> {
+        let event = attempt.ended(Outcome::Done, self.clock.now());
         retry(|| async {
             let tx = self.store.begin().await?;
             outbox::delete(&tx, message.id).await?;
             audit::insert_with_commit(&tx, &event).await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    /// Takes a message out of the outbox that nobody takes, and notes that. One that another has taken meanwhile is left to them.
+    async fn give_up(&self, message: &OutboxMessage, attempt: &Attempt) -> Result<(), Error> {
+        let event = attempt.ended(Outcome::Refused(Refusal::SmsNotDelivered), self.clock.now());
+        retry(|| async {
+            let tx = self.store.begin().await?;
+            if outbox::give_up(&tx, message).await? {
+                audit::insert_with_commit(&tx, &event).await?;
+            }
             Ok(tx.commit().await?)
         })
         .await

@@ -135,9 +135,7 @@ impl Throttle {
         let limit = match subject {
             Subject::SignIn(_) | Subject::Person(_) | Subject::Device(_) => self.limits.number,
             Subject::Taking(_) => self.limits.taking,
-            Subject::Code(_) | Subject::CodeFrom(..) | Subject::DeviceCode(_) | Subject::PersonCode(_) => {
-                self.limits.code
-            }
+            Subject::Code(_) | Subject::CodeFrom(..) | Subject::KnownCode(_) => self.limits.code,
             Subject::Address(_) => self.limits.address,
             Subject::Service(_) => self.limits.service,
         };

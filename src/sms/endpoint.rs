@@ -1,4 +1,6 @@
 //! Where a provider is.
+//!
+//! An [`Endpoint`] is the URL itself; below a [`BaseUrl`] there are the paths of an API.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -34,10 +36,38 @@ impl FromStr for Endpoint {
     }
 }
 
-impl Endpoint {
-    /// The URL itself.
-    pub(super) fn into_uri(self) -> Uri {
-        self.0
+/// An [`Endpoint`] without a query, which a path could not be put behind.
+#[derive(Clone, Debug)]
+pub struct BaseUrl(Endpoint);
+
+/// The text is no such URL.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum BaseUrlError {
+    /// It is none at all.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// It has a query.
+    #[error("has a query, and paths come behind it")]
+    Query,
+}
+
+impl FromStr for BaseUrl {
+    type Err = BaseUrlError;
+
+    fn from_str(text: &str) -> Result<Self, BaseUrlError> {
+        let endpoint: Endpoint = text.parse()?;
+        match endpoint.0.query() {
+            None => Ok(Self(endpoint)),
+            Some(_) => Err(BaseUrlError::Query),
+        }
+    }
+}
+
+impl BaseUrl {
+    /// The URL.
+    #[must_use]
+    pub const fn endpoint(&self) -> &Endpoint {
+        &self.0
     }
 
     /// A path below it, which begins with `/`.
@@ -45,8 +75,15 @@ impl Endpoint {
     /// # Errors
     /// When that makes no URI.
     pub(super) fn join(&self, path: &str) -> Result<Uri, http::Error> {
-        let base = self.0.to_string();
+        let base = self.0.0.to_string();
         Ok(format!("{}{path}", base.trim_end_matches('/')).parse()?)
+    }
+}
+
+impl Endpoint {
+    /// The URL itself.
+    pub(super) fn into_uri(self) -> Uri {
+        self.0
     }
 
     /// Whether all who are on the way can read what is sent: there is no TLS, and it leaves this machine.
@@ -100,8 +137,15 @@ mod tests {
             ("https://sms.example.com/", "https://sms.example.com/send"),
             ("http://proxy:8080/sms/", "http://proxy:8080/sms/send"),
         ] {
-            let base: Endpoint = base.parse().unwrap();
+            let base: BaseUrl = base.parse().unwrap();
             assert_eq!(base.join("/send").unwrap().to_string(), joined);
+        }
+        for (text, error) in [
+            ("https://sms.example.com/?", BaseUrlError::Query),
+            ("https://sms.example.com?key=1", BaseUrlError::Query),
+            ("sms.example.com", BaseUrlError::Endpoint(EndpointError)),
+        ] {
+            assert_eq!(text.parse::<BaseUrl>().unwrap_err(), error, "{text}");
         }
     }
 }

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::twilio::basic;
-use super::{Endpoint, Http, Message, Provider, ProviderName, SendError, Sending};
+use super::{BaseUrl, Http, Message, Provider, ProviderName, SendError, Sending};
 
 /// An account of Playmobile.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Playmobile {
     /// When the URL makes no URI, or the password no header.
     pub fn new(
         http: Http,
-        url: &Endpoint,
+        url: &BaseUrl,
         login: &str,
         password: &SecretString,
         originator: String,

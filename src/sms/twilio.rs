@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Uri};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::{Endpoint, Http, Message, Provider, ProviderName, SendError, Sending};
+use super::{BaseUrl, Http, Message, Provider, ProviderName, SendError, Sending};
 
 /// Who messages come from.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ impl Twilio {
     /// When id and URL make no URI, or the token no header.
     pub fn new(
         http: Http,
-        url: &Endpoint,
+        url: &BaseUrl,
         account_sid: &str,
         auth_token: &SecretString,
         sender: Sender,

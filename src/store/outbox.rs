@@ -202,7 +202,20 @@ pub async fn postpone(
     Ok(())
 }
 
-/// Removes a message.
+/// Removes a message that was taken, unless somebody else has taken it meanwhile. Says whether it did.
+///
+/// # Errors
+/// When the database fails.
+pub async fn give_up(tx: &Transaction, taken: &OutboxMessage) -> Result<bool, StoreError> {
+    let removed = Entity::delete_many()
+        .filter(Column::Id.eq(taken.id.0))
+        .filter(Column::Tries.eq(taken.tries))
+        .exec(tx)
+        .await?;
+    Ok(removed.rows_affected > 0)
+}
+
+/// Removes a message, whoever has taken it.
 ///
 /// # Errors
 /// When the database fails.
@@ -220,7 +233,7 @@ mod tests {
 
     /// The one who took it first is slow, and says later than its lease that it failed.
     #[tokio::test]
-    async fn whoever_was_too_slow_does_not_put_off_what_another_is_sending() {
+    async fn whoever_was_too_slow_neither_puts_off_nor_gives_up_what_another_is_sending() {
         let folder = tempfile::tempdir().unwrap();
         let store = testing::in_folder(folder.path()).await;
         let start = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
@@ -245,7 +258,16 @@ mod tests {
         assert_eq!((slow.tries, other.tries), (1, 2));
         postpone(writer, &slow, at(31)).await.unwrap();
         assert!(due(59).await.is_none());
+        let gives_up = async |taken: &OutboxMessage| {
+            let tx = store.begin().await.unwrap();
+            let gave_up = give_up(&tx, taken).await.unwrap();
+            tx.commit().await.unwrap();
+            gave_up
+        };
+        assert!(!gives_up(&slow).await);
         postpone(writer, &other, at(40)).await.unwrap();
         assert_eq!(due(40).await.unwrap().tries, 2);
+        assert!(gives_up(&other).await);
+        assert!(due(40).await.is_none());
     }
 }

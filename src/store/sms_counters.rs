@@ -3,8 +3,8 @@
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DbBackend, EntityTrait as _, ExprTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _, SqlErr,
+    ColumnTrait as _, ConnectionTrait, DbBackend, EntityTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _, SqlErr,
 };
 use uuid::Uuid;
 
@@ -28,6 +28,8 @@ impl From<Model> for Counter {
                 asked_lately: few(row.asked_lately),
                 lately_since: row.lately_since,
                 verified: few(row.verified),
+                shared_asked: few(row.shared_asked),
+                shared_verified: few(row.shared_verified),
                 paused_until: row.paused_until,
             },
         }
@@ -54,6 +56,8 @@ pub async fn insert_new(db: &impl ConnectionTrait, id: CounterId, now: Timestamp
         asked_lately: Set(0),
         lately_since: Set(usage.lately_since),
         verified: Set(0),
+        shared_asked: Set(0),
+        shared_verified: Set(0),
         paused_until: Set(None),
         counted_at: Set(now),
     };
@@ -107,25 +111,15 @@ pub async fn update(
         .col_expr(Column::AskedLately, Expr::value(i64::from(usage.asked_lately)))
         .col_expr(Column::LatelySince, Expr::value(usage.lately_since))
         .col_expr(Column::Verified, Expr::value(i64::from(usage.verified)))
+        .col_expr(Column::SharedAsked, Expr::value(i64::from(usage.shared_asked)))
+        .col_expr(
+            Column::SharedVerified,
+            Expr::value(i64::from(usage.shared_verified)),
+        )
         .col_expr(Column::PausedUntil, Expr::value(usage.paused_until))
         .col_expr(Column::CountedAt, Expr::value(now))
         .exec(tx)
         .await?;
-    Ok(())
-}
-
-/// Notes that a code was right, of all of these that are there. They are locked in the order in which [`lock`] does it.
-///
-/// # Errors
-/// When the database fails.
-pub async fn verified(tx: &Transaction, ids: &[CounterId]) -> Result<(), StoreError> {
-    for (id, _) in lock(tx, ids).await? {
-        Entity::update_many()
-            .filter(Column::Id.eq(id.0))
-            .col_expr(Column::Verified, Expr::col(Column::Verified).add(1))
-            .exec(tx)
-            .await?;
-    }
     Ok(())
 }
 

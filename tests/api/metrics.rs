@@ -13,7 +13,7 @@ use tokio::time::{interval, timeout};
 use tonic::Code;
 
 use crate::support::binary::ServerProcess;
-use crate::support::codes::{offered, wanted};
+use crate::support::codes::{code_of, flag_of_keys, offered, wanted};
 use crate::support::http;
 use crate::support::place::Place;
 use crate::support::{
@@ -235,6 +235,42 @@ async fn every_family_is_scraped_and_nothing_else_and_names_nobody() {
     for secret in [NUMBER, "998901234567", "901234567", PASSWORD, &token, &token[4..]] {
         assert!(!scraped.text.contains(secret), "{secret}");
     }
+}
+
+/// A right code is counted when it gives something, and not when it is refused for another reason.
+#[tokio::test]
+async fn a_right_code_is_counted_once() {
+    let place = Place::new().await;
+    let keys = flag_of_keys();
+    let server = ServerProcess::start(&place, &[LISTEN, "--sms-providers=log", &keys]).await;
+    let registered = connect(server.address)
+        .await
+        .register(registration(NUMBER, PASSWORD))
+        .await;
+    let user_id = registered.unwrap().into_inner().user.unwrap().user_id;
+    let purpose = v1::CodePurpose::ResetPassword;
+    let mut codes = PhoneVerificationClient::new(channel(server.address).await);
+    let sent = codes.send_code(wanted(purpose, NUMBER)).await.unwrap();
+    let challenge = sent.into_inner().challenge_id;
+    let mut offer = offered(
+        &challenge,
+        purpose,
+        &code_of(&challenge, purpose, NUMBER, Some(&user_id)),
+    );
+    for (password, is_taken) in [(NUMBER, false), (NUMBER, false), (OTHER_PASSWORD, true)] {
+        offer.new_password = password.to_owned();
+        assert_eq!(codes.verify_code(offer.clone()).await.is_ok(), is_taken);
+    }
+    let scraped = Scraped::from(server.metrics.unwrap()).await;
+    let of = |outcome| {
+        let labels = format!("purpose=\"reset_password\",outcome=\"{outcome}\"");
+        let count = |(name, count): (&String, &f64)| name.contains(&labels).then_some(*count);
+        scraped.values.iter().find_map(count)
+    };
+    assert_eq!(
+        (of("sent"), of("verified"), of("refused")),
+        (Some(1.0), Some(1.0), None)
+    );
 }
 
 /// What callers say is in no label: it would be theirs to fill the memory of Prometheus.

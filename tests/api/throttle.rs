@@ -565,7 +565,7 @@ async fn what_is_remembered_shows_no_number_and_is_removed() {
 }
 
 /// Waits until a table has so many rows.
-pub(super) async fn until_rows(server: &TestServer, table: &str, rows: i64) {
+pub(crate) async fn until_rows(server: &TestServer, table: &str, rows: i64) {
     let waiting = async {
         while server.database.count(table).await != rows {
             tokio::time::sleep(Duration::from_millis(2)).await;

@@ -59,21 +59,52 @@ fn an_address_of_ipv6_counts_by_its_network() {
     assert_eq!(id("2001:db8::1"), id("2001:db8::ffff:1"));
     assert_ne!(id("2001:db8::1"), id("2001:db8:0:1::1"));
     assert_eq!(id("::ffff:192.0.2.1"), id("192.0.2.1"));
+}
+
+/// A line has many /64.
+#[test]
+fn a_source_of_ipv6_is_a_larger_network() {
+    let number = number("+998901234567");
+    let id = |text: &str| Counted::Number(&number).id_from(Source::Network(text.parse().unwrap()));
+    assert_eq!(id("2001:db8:1::1"), id("2001:db8:1:ffff:ffff:ffff:ffff:ffff"));
+    assert_ne!(id("2001:db8:1::1"), id("2001:db8:2::1"));
+    assert_eq!(id("192.0.2.1"), id("::ffff:192.0.2.1"));
+    assert_ne!(id("192.0.2.1"), id("192.0.2.2"));
+    // By `printf 'sms number from\0\004\300\000\002\001+998901234567' | sha256sum`.
+    assert_eq!(
+        id("192.0.2.1").0.simple().to_string(),
+        "e42ab4c027cf9c5eec7fff83e50c45c8"
+    );
+}
+
+#[test]
+fn what_counts_for_different_things_has_different_names() {
     let (one, neighbour) = (number("+998901234567"), number("+998901239999"));
-    let pairs = |number, text: &str| {
-        let address = text.parse().unwrap();
-        [
-            Counted::NumberFrom(number, address).id(),
-            Counted::PrefixFrom(number, address).id(),
-        ]
-    };
-    let of_one = pairs(&one, "2001:db8::1");
-    assert_eq!(of_one, pairs(&one, "2001:db8::2"));
-    assert_ne!(of_one[0], pairs(&neighbour, "2001:db8::1")[0]);
-    assert_eq!(of_one[1], pairs(&neighbour, "2001:db8::1")[1]);
-    for (here, there) in of_one.iter().zip(pairs(&one, "192.0.2.1")) {
-        assert_ne!(*here, there);
+    let here = Source::Network("192.0.2.1".parse().unwrap());
+    let there = Source::Network("2001:db8::1".parse().unwrap());
+    let mut ids = Vec::new();
+    for counted in [
+        Counted::Number(&one),
+        Counted::Number(&neighbour),
+        Counted::KnownNumber(&one),
+        Counted::Prefix(&one),
+        Counted::Service(None),
+        Counted::Service(Some("")),
+        Counted::Service(Some("shop")),
+        Counted::Country("UZ"),
+        Counted::Budget,
+    ] {
+        ids.push(counted.id());
+        ids.extend([here, there, Source::Unknown].map(|source| counted.id_from(source)));
     }
+    let all = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), all);
+    assert_eq!(
+        Counted::Prefix(&one).id_from(here),
+        Counted::Prefix(&neighbour).id_from(here)
+    );
 }
 
 #[test]
@@ -111,144 +142,37 @@ fn a_window_of_the_future_is_kept_only_if_it_is_the_next() {
     assert!(wrong.add(&bounds, 1, at(0)).is_ok());
 }
 
-const TRIPWIRE: Tripwire = Tripwire {
-    asked: 10,
-    verified_percent: 20,
-    pause: Duration::from_hours(1),
-};
-const LIFETIME: Duration = Duration::from_mins(5);
-
-/// Asks for so many codes at once.
-fn asked(mut usage: Usage, count: u32, now: Timestamp) -> Tripped {
-    let mut tripped = Tripped::No(usage);
-    for _ in 0..count {
-        match usage.look(&TRIPWIRE, LIFETIME, now) {
-            Tripped::No(looked) => usage = looked.counted(),
-            paused @ (Tripped::Now(..) | Tripped::Before(_)) => return paused,
-        }
-        tripped = Tripped::No(usage);
-    }
-    tripped
-}
-
-fn usage(tripped: Tripped) -> Usage {
-    match tripped {
-        Tripped::No(usage) | Tripped::Now(usage, _) => usage,
-        Tripped::Before(_) => panic!("{tripped:?}"),
-    }
-}
-
-#[test]
-fn codes_that_nobody_uses_pause_a_prefix_when_their_time_is_over() {
-    let start = Usage::new(at(0));
-    // There was no time to use them.
-    let many = usage(asked(start, 1000, at(299)));
-    assert!(matches!(many.look(&TRIPWIRE, LIFETIME, at(299)), Tripped::No(_)));
-    let Tripped::Now(paused, pause) = many.look(&TRIPWIRE, LIFETIME, at(300)) else {
-        panic!("not paused");
-    };
-    assert_eq!(pause, TRIPWIRE.pause);
-    assert_eq!(
-        paused.look(&TRIPWIRE, LIFETIME, at(301)),
-        Tripped::Before(pause - Duration::from_secs(1))
-    );
-    // And then it begins anew.
-    let Tripped::No(anew) = paused.look(&TRIPWIRE, LIFETIME, at(300 + 3600)) else {
-        panic!("still paused");
-    };
-    assert_eq!((anew.asked, anew.asked_lately, anew.verified), (0, 0, 0));
-}
-
-#[test]
-fn few_codes_say_nothing_and_used_ones_pause_nobody() {
-    let nine = usage(asked(Usage::new(at(0)), 9, at(0)));
-    assert!(matches!(nine.look(&TRIPWIRE, LIFETIME, at(300)), Tripped::No(_)));
-    let ten = usage(asked(Usage::new(at(0)), 10, at(0)));
-    for (verified, is_paused) in [(0, true), (1, true), (2, false), (10, false)] {
-        let tripped = Usage { verified, ..ten }.look(&TRIPWIRE, LIFETIME, at(300));
-        assert_eq!(matches!(tripped, Tripped::Now(..)), is_paused, "{verified}");
-    }
-}
-
-/// Before their time is over nobody knows whether they are used.
-#[test]
-fn so_many_codes_that_are_not_used_yet_are_in_doubt() {
-    for (asked_before, asked_lately, verified, is_in_doubt) in [
-        (0, 9, 0, false),
-        (0, 10, 0, true),
-        (0, 10, 1, true),
-        (0, 10, 2, false),
-        (9, 1, 1, true),
-        (9, 1, 2, false),
-    ] {
-        let usage = Usage {
-            asked: asked_before,
-            asked_lately,
-            verified,
-            ..Usage::new(at(0))
-        };
-        assert_eq!(usage.is_in_doubt(&TRIPWIRE), is_in_doubt, "{usage:?}");
-    }
-}
-
-/// One address has a third of what there is for all, and strangers four fifths; none of it is nothing.
+/// One network has a third of what there is for all, and strangers four fifths; none of it is nothing.
 #[test]
 fn nobody_alone_can_use_up_a_bound() {
     let parts = |text: &str| {
         let bounds: Bounds = text.parse().unwrap();
         (
-            bounds.of_an_address().to_string(),
+            bounds.of_a_network().to_string(),
             bounds.of_strangers().to_string(),
         )
     };
-    for (all, of_an_address, of_strangers) in [
+    for (all, of_a_network, of_strangers) in [
         ("none", "none", "none"),
         ("10/h,20/d", "4/h,7/d", "8/h,16/d"),
         ("100/h", "34/h", "80/h"),
         ("1/d", "1/d", "1/d"),
-        ("4/d", "2/d", "4/d"),
+        ("2/d", "1/d", "2/d"),
+        ("3/d", "1/d", "3/d"),
+        ("4/d", "1/d", "4/d"),
         ("5/d", "2/d", "4/d"),
     ] {
-        let expected = (of_an_address.to_owned(), of_strangers.to_owned());
+        let expected = (of_a_network.to_owned(), of_strangers.to_owned());
         assert_eq!(parts(all), expected, "{all}");
     }
-    for (asked, of_an_address) in [(30, 10), (10, 4), (1, 1)] {
-        let tripwire = Tripwire { asked, ..TRIPWIRE };
-        assert_eq!(tripwire.of_an_address().asked, of_an_address);
+    for all in 3..1000 {
+        let bounds = Bounds {
+            hour: Some(all),
+            day: None,
+        };
+        let part = bounds.of_a_network().hour.unwrap();
+        assert!(2 * part < all, "{part} of {all}");
     }
-}
-
-/// However long a prefix was good, it does not take longer to see that it is not any more.
-#[test]
-fn what_was_long_ago_counts_less_and_less() {
-    let mut good = Usage::new(at(0));
-    let mut now = 0;
-    for _ in 0..1000 {
-        good = usage(asked(good, 5, at(now)));
-        good.verified += 5;
-        now += 300;
-    }
-    assert!(good.asked <= TRIPWIRE.asked * 4, "{good:?}");
-    let mut bad = 0;
-    loop {
-        now += 300;
-        match asked(good, 10, at(now)) {
-            Tripped::No(next) => good = next,
-            _ => break,
-        }
-        bad += 10;
-    }
-    assert!((20..=150).contains(&bad), "{bad}");
-    // After a week without any, nothing is held against it.
-    let old = Usage {
-        asked: 39,
-        verified: 0,
-        ..Usage::new(at(0))
-    };
-    assert!(matches!(
-        old.look(&TRIPWIRE, LIFETIME, at(7 * 86_400)),
-        Tripped::No(_)
-    ));
 }
 
 #[test]
@@ -314,20 +238,13 @@ fn prices_are_by_country_and_say_what_is_wrong_with_them() {
 
 const MAX_LENGTH: usize = 64 * 1024;
 
-fn limits(countries: &str, line_types: &str) -> SmsLimits {
-    SmsLimits {
+fn reach(countries: &str, line_types: &str) -> Reach {
+    Reach {
         countries: countries
             .split_terminator(',')
             .map(|code| code.parse().unwrap())
             .collect(),
         line_types: line_types.split(',').map(|name| name.parse().unwrap()).collect(),
-        number: Bounds::default(),
-        prefix: Bounds::default(),
-        address: Bounds::default(),
-        service: Bounds::default(),
-        country: Bounds::default(),
-        budget: None,
-        tripwire: None,
     }
 }
 
@@ -355,9 +272,8 @@ fn messages_reach_the_line_types_and_countries_that_are_listed() {
         // Of no country.
         ("UZ", "voip", "+883510000000092", false),
     ] {
-        let limits = limits(countries, line_types);
         assert_eq!(
-            limits.reaches(&number(text)),
+            reach(countries, line_types).has(&number(text)),
             expected,
             "{countries} {line_types} {text}"
         );

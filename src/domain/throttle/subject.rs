@@ -24,10 +24,9 @@ pub enum Subject<'a> {
     Code(&'a PhoneNumber),
     /// Codes that are sent to a phone number, asked for from an address. Another address is not kept waiting by it.
     CodeFrom(&'a PhoneNumber, IpAddr),
-    /// Codes that are asked for on a device on which the person has signed in before.
-    DeviceCode(DeviceId),
-    /// Codes that a person asks for with their session, for the number that they have.
-    PersonCode(UserId),
+    /// Codes that are sent to a phone number, asked for by who is known there: with a session of its person, or on a device on
+    /// which they have signed in before.
+    KnownCode(&'a PhoneNumber),
     /// What comes from this address; of IPv6, from its /64.
     Address(IpAddr),
     /// What comes by this service, or by those that do not say who they are.
@@ -47,10 +46,8 @@ pub enum SubjectKind {
     Device,
     /// [`Subject::Code`] and [`Subject::CodeFrom`].
     Code,
-    /// [`Subject::DeviceCode`].
-    DeviceCode,
-    /// [`Subject::PersonCode`].
-    PersonCode,
+    /// [`Subject::KnownCode`].
+    KnownCode,
     /// [`Subject::Address`].
     Address,
     /// [`Subject::Service`].
@@ -59,14 +56,13 @@ pub enum SubjectKind {
 
 impl SubjectKind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::Number,
         Self::Taking,
         Self::Person,
         Self::Device,
         Self::Code,
-        Self::DeviceCode,
-        Self::PersonCode,
+        Self::KnownCode,
         Self::Address,
         Self::Service,
     ];
@@ -80,8 +76,7 @@ impl SubjectKind {
             Self::Person => "person",
             Self::Device => "device",
             Self::Code => "code",
-            Self::DeviceCode => "device_code",
-            Self::PersonCode => "person_code",
+            Self::KnownCode => "known_code",
             Self::Address => "address",
             Self::Service => "service",
         }
@@ -98,8 +93,7 @@ impl Subject<'_> {
             Self::Person(_) => SubjectKind::Person,
             Self::Device(_) => SubjectKind::Device,
             Self::Code(_) | Self::CodeFrom(..) => SubjectKind::Code,
-            Self::DeviceCode(_) => SubjectKind::DeviceCode,
-            Self::PersonCode(_) => SubjectKind::PersonCode,
+            Self::KnownCode(_) => SubjectKind::KnownCode,
             Self::Address(_) => SubjectKind::Address,
             Self::Service(_) => SubjectKind::Service,
         }
@@ -118,9 +112,8 @@ impl Subject<'_> {
             Self::CodeFrom(number, address) => {
                 digest("code from address", &digits_from(number.as_str(), *address))
             }
-            Self::DeviceCode(device) => digest("device code", device.0.as_bytes()),
-            Self::PersonCode(person) => digest("person code", person.0.as_bytes()),
-            Self::Address(address) => digest("address", &octets(*address)),
+            Self::KnownCode(number) => digest("known code", number.as_str().as_bytes()),
+            Self::Address(address) => digest("address", &network(*address, 64)),
             Self::Service(None) => digest("services without a name", b""),
             Self::Service(Some(name)) => digest("service", name.as_bytes()),
         })
@@ -142,21 +135,22 @@ pub(in crate::domain) fn digest(kind: &str, value: &[u8]) -> Uuid {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SubjectId(pub Uuid);
 
-/// An address, or the network that counts as one: whoever has one address of IPv6 has at least 2^64 of them. One of IPv4 that is
-/// written as one of IPv6 is the same.
-pub(in crate::domain) fn octets(address: IpAddr) -> Vec<u8> {
+/// The octets of an address; of one of IPv6, those of its network of so many bits: whoever has one address has at least 2^64 of
+/// them. One of IPv4 that is written as one of IPv6 is the same.
+pub(in crate::domain) fn network(address: IpAddr, bits: u32) -> Vec<u8> {
     match address.to_canonical() {
         IpAddr::V6(address) => {
-            let prefix = u128::from(address) & !u128::from(u64::MAX);
-            Ipv6Addr::from(prefix).octets().to_vec()
+            let rest = u128::MAX.checked_shr(bits).unwrap_or(0);
+            let network = u128::from(address) & !rest;
+            Ipv6Addr::from(network).octets().to_vec()
         }
         IpAddr::V4(address) => address.octets().to_vec(),
     }
 }
 
-/// Some digits, and from where they were given. Digits never contain what is between them.
-pub(in crate::domain) fn digits_from(digits: &str, address: IpAddr) -> Vec<u8> {
-    [digits.as_bytes(), &[0], &octets(address)].concat()
+/// Digits never contain what is between them and the address.
+fn digits_from(digits: &str, address: IpAddr) -> Vec<u8> {
+    [digits.as_bytes(), &[0], &network(address, 64)].concat()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::{Accounts, keep_a_superuser};
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt, Field};
 use crate::domain::password::Password;
-use crate::domain::phone::{LineTypes, PhoneNumber};
+use crate::domain::phone::PhoneNumber;
 use crate::domain::session::AuthMethod;
 use crate::domain::throttle::Subject;
 use crate::domain::user::{Locale, User, UserId, UserStatus};
@@ -120,8 +120,7 @@ impl Accounts {
                     tx.commit().await?;
                     return Ok(user);
                 }
-                let reaches = |types: LineTypes| types.contains(user.phone_number.line_type());
-                if change.phone_number.is_some() && this.policy.sms_line_types.is_some_and(reaches) {
+                if change.phone_number.is_some() && this.is_told(&user) {
                     outbox::insert_with_commit(&tx, &phone_changed(&user, language, now)).await?;
                 }
                 if change.password_hash.is_some() {
@@ -204,6 +203,13 @@ impl Accounts {
             this.audit.refused(&attempt, outcome.await).await
         })
         .await
+    }
+
+    /// Whether the number that somebody has is told by SMS that they change it without showing to hold the new one. One that nobody
+    /// has shown to hold is not, or whoever has a session could go through all numbers that they want to ring.
+    fn is_told(&self, user: &User) -> bool {
+        let reach = self.policy.notices.as_ref();
+        user.phone_verified_at.is_some() && reach.is_some_and(|reach| reach.has(&user.phone_number))
     }
 
     /// Whether all that the actor has shown is a code to a number that was changed lately, which sets no password: else one would

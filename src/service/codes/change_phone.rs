@@ -58,14 +58,14 @@ impl Codes {
                 let outcome = retry(|| async {
                     let tx = accounts.store.begin().await?;
                     let user = accounts.lock_proved_actor(&tx, &actor, &proof).await?.user;
-                    met.take(&tx).await?;
+                    met.take(&tx, now).await?;
                     let is_new = user.phone_number != challenge.phone_number;
                     if is_new {
                         users::update(&tx, user.id, &change, now).await?;
                     }
                     users::verify_phones(&tx, &[user.id], now).await?;
                     let notice = Some(phone_changed(&user, of_call, now))
-                        .filter(|_| is_new && limits.reaches(&user.phone_number));
+                        .filter(|_| is_new && limits.reach.has(&user.phone_number));
                     if let Some(notice) = &notice {
                         outbox::insert_with_commit(&tx, notice).await?;
                     }
@@ -75,7 +75,7 @@ impl Codes {
                     Ok((with_number(user, challenge, now), notice))
                 });
                 let outcome = accounts.unless_code_was_right(outcome.await, &met).await;
-                let (user, notice) = accounts.audit.refused(&attempt, outcome).await?;
+                let (user, notice) = accounts.audit.refused(&attempt, met.counted(outcome)).await?;
                 if let Some(notice) = notice {
                     wake.send(notice.id);
                 }

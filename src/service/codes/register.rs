@@ -62,7 +62,10 @@ impl Codes {
                     accounts.throttle.give_back_in(&tx, &met.reservation).await?;
                     Ok(tx.commit().await?)
                 });
-                accounts.audit.refused(&attempt, outcome.await).await?;
+                accounts
+                    .audit
+                    .refused(&attempt, met.counted(outcome.await))
+                    .await?;
                 Ok(SignedIn {
                     user,
                     session,

@@ -7,7 +7,7 @@ use super::limits::{Asker, Wanted};
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt};
 use crate::domain::caller::Caller;
-use crate::domain::code::{Challenge, ChallengeId, Purpose, Sent};
+use crate::domain::code::{Challenge, ChallengeId, Purpose, Sent, Watched};
 use crate::domain::message::{Content, Notice, NoticeKind};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::ClientInfo;
@@ -49,11 +49,10 @@ impl Codes {
     ) -> Result<Sent, Error> {
         self.check_country(&phone_number)?;
         let asker = match (purpose, &actor) {
-            (Purpose::VerifyPhone, Some(actor)) => Some(Asker::Person {
-                id: actor.id,
+            (Purpose::VerifyPhone, Some(actor)) => Asker::Known {
                 is_verified: actor.phone_verified_at.is_some(),
-            }),
-            _ => None,
+            },
+            _ => Asker::Stranger,
         };
         let asker = self.reserve(asker, &phone_number, &request).await?;
         let person = match purpose {
@@ -70,11 +69,11 @@ impl Codes {
             Purpose::Register => person.is_none(),
         };
         let now = self.accounts.clock.now();
-        let challenge = Challenge {
+        let mut challenge = Challenge {
             id: ChallengeId::generate(),
             purpose,
-            is_sent: is_for_number && self.limits.reaches(&phone_number),
-            is_watched: self.is_watched(&asker),
+            is_sent: is_for_number && self.limits.reach.has(&phone_number),
+            watched: None,
             phone_number,
             language: language(person.as_ref(), request.language),
             person: person.map(|person| person.id),
@@ -88,7 +87,7 @@ impl Codes {
             expires_at: self.expiry(now),
         };
         let message = self.message(&challenge, now);
-        self.count_message(&challenge, asker, &request).await?;
+        challenge.watched = self.count_message(&challenge, asker, &request).await?;
         let attempt = attempt(&challenge, request);
         retry(|| async {
             let tx = self.accounts.store.begin().await?;
@@ -127,22 +126,21 @@ impl Codes {
             });
         }
         self.check_country(&challenge.phone_number)?;
-        let asker = match (challenge.purpose, challenge.person) {
+        let asker = match challenge.purpose {
             // Only their session could ask for it.
-            (Purpose::VerifyPhone, Some(id)) => Some(Asker::Person {
-                id,
-                is_verified: false,
-            }),
-            _ => None,
+            Purpose::VerifyPhone => Asker::Known { is_verified: false },
+            _ => Asker::Stranger,
         };
         let asker = self.reserve(asker, &challenge.phone_number, &request).await?;
-        let again = Challenge {
+        let mut again = Challenge {
             sent_at: now,
-            is_watched: challenge.is_watched || self.is_watched(&asker),
             ..challenge.clone()
         };
         let message = self.message(&again, now);
-        self.count_message(&again, asker, &request).await?;
+        let watched = self.count_message(&again, asker, &request).await?;
+        // It is used once, for whichever of them counts for the prefix.
+        let shared = watched.filter(|watched| watched.is_shared);
+        again.watched = shared.or(challenge.watched).or(watched);
         let attempt = attempt(&again, request);
         retry(|| async {
             let tx = store.begin().await?;
@@ -164,34 +162,30 @@ impl Codes {
     }
 
     /// Counts a code that is asked for, and never gives it back: it costs money, whether or not it is used. What strangers do to
-    /// a number is not the fault of a device that is known, or of somebody with a session. Says who asks; `asker` is what is
-    /// known of that.
+    /// a number is not the fault of who is known there. Says who asks; `asker` is what the call says of that itself.
     async fn reserve(
         &self,
-        asker: Option<Asker>,
+        asker: Asker,
         phone_number: &PhoneNumber,
         request: &CodeRequest,
     ) -> Result<Asker, Error> {
         let token = request.device_token.clone();
-        let throttle = &self.accounts.throttle;
-        if let Some(known) = self.accounts.known_device(token, phone_number).await? {
-            let _counted: Reservation = throttle.reserve_only(Subject::DeviceCode(known.id())).await?;
-            let device = Asker::Device {
-                id: known.id(),
-                is_verified: known.is_verified(),
-            };
-            return Ok(asker.unwrap_or(device));
-        }
-        if let Some(person @ Asker::Person { id, .. }) = asker {
-            let _counted: Reservation = throttle.reserve_only(Subject::PersonCode(id)).await?;
-            return Ok(person);
-        }
-        let address = request.client.ip_address;
-        let subject = address.map_or(Subject::Code(phone_number), |address| {
-            Subject::CodeFrom(phone_number, address)
+        let device = self.accounts.known_device(token, phone_number).await?;
+        let asker = device.map_or(asker, |device| Asker::Known {
+            is_verified: device.is_verified() || asker.has_number(),
         });
-        let _counted: Reservation = throttle.reserve(&[subject], address, &request.caller).await?;
-        Ok(Asker::Stranger)
+        let throttle = &self.accounts.throttle;
+        let _counted: Reservation = match asker {
+            Asker::Known { .. } => throttle.reserve_only(Subject::KnownCode(phone_number)).await?,
+            Asker::Stranger => {
+                let address = request.client.ip_address;
+                let subject = address.map_or(Subject::Code(phone_number), |address| {
+                    Subject::CodeFrom(phone_number, address)
+                });
+                throttle.reserve(&[subject], address, &request.caller).await?
+            }
+        };
+        Ok(asker)
     }
 
     async fn count_message(
@@ -199,7 +193,7 @@ impl Codes {
         challenge: &Challenge,
         asker: Asker,
         request: &CodeRequest,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Watched>, Error> {
         self.count(&Wanted {
             to: &challenge.phone_number,
             asker,
@@ -213,7 +207,7 @@ impl Codes {
     fn message(&self, challenge: &Challenge, now: Timestamp) -> OutboxMessage {
         let number = &challenge.phone_number;
         let content = match challenge.person {
-            Some(person) if challenge.purpose == Purpose::Register && self.limits.reaches(number) => {
+            Some(person) if challenge.purpose == Purpose::Register && self.limits.reach.has(number) => {
                 Content::Notice(Notice {
                     kind: NoticeKind::AlreadyRegistered,
                     to: number.clone(),

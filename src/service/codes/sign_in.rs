@@ -85,7 +85,7 @@ impl Codes {
                     Ok(returned.user)
                 });
                 let outcome = accounts.unless_code_was_right(outcome.await, &met).await;
-                let user = accounts.audit.refused(&attempt, outcome).await?;
+                let user = accounts.audit.refused(&attempt, met.counted(outcome)).await?;
                 Ok(SignedIn {
                     user,
                     session,
@@ -112,7 +112,7 @@ impl Accounts {
         if !account.user.is_active() && !may_return {
             return Err(Error::AccountDeactivated);
         }
-        take(tx, met, &account).await?;
+        take(tx, met, &account, now).await?;
         // Else whoever has changed the number without showing to hold it would get by a code what a reset is refused.
         if let Some(retry_after) = self.held(&account, now)
             && account.user.phone_verified_at.is_none()

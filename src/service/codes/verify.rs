@@ -4,16 +4,18 @@
 //! That a code is tried is counted before it is looked at, and whoever meets a challenge takes it away in the transaction of
 //! what it gives: of many who have the right code at the same time, one gets it.
 
-use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::Codes;
-use super::limits::note_used;
+use super::counters::note_used;
 use super::metrics::Fate;
+use super::{Codes, Metrics};
+use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt, EventActor, Field};
 use crate::domain::caller::Caller;
 use crate::domain::code::{Challenge, ChallengeId, Code, Purpose};
 use crate::domain::password::Password;
 use crate::domain::session::ClientInfo;
+use crate::domain::sms_limits::Tripwire;
 use crate::domain::user::{User, UserId};
 use crate::error::{Error, Violation};
 use crate::service::accounts::Accounts;
@@ -29,8 +31,8 @@ pub(super) struct Met {
     pub(super) challenge: Challenge,
     /// That the code was tried.
     pub(super) reservation: Reservation,
-    /// Where it was given.
-    address: Option<IpAddr>,
+    tripwire: Option<Tripwire>,
+    metrics: Arc<Metrics>,
 }
 
 /// A code that somebody offers.
@@ -71,7 +73,7 @@ impl Codes {
                 let outcome = retry(|| async {
                     let tx = accounts.store.begin().await?;
                     let account = accounts.lock_actor(&tx, &actor).await?;
-                    take(&tx, &met, &account).await?;
+                    take(&tx, &met, &account, now).await?;
                     let id = account.user.id;
                     users::verify_phones(&tx, &[id], now).await?;
                     audit::insert(&tx, &attempt.done(now)).await?;
@@ -83,7 +85,7 @@ impl Codes {
                         ..account.user
                     })
                 });
-                accounts.audit.refused(&attempt, outcome.await).await
+                accounts.audit.refused(&attempt, met.counted(outcome.await)).await
             })
             .await
     }
@@ -115,7 +117,7 @@ impl Codes {
                     if !account.user.is_active() {
                         return Err(Error::AccountDeactivated);
                     }
-                    take(&tx, &met, &account).await?;
+                    take(&tx, &met, &account, now).await?;
                     if let Some(retry_after) = accounts.held(&account, now) {
                         return Err(Error::PhoneChangedRecently { retry_after });
                     }
@@ -137,7 +139,7 @@ impl Codes {
                     })
                 });
                 let outcome = accounts.unless_code_was_right(outcome.await, &met).await;
-                accounts.audit.refused(&attempt, outcome).await
+                accounts.audit.refused(&attempt, met.counted(outcome)).await
             })
             .await
     }
@@ -206,12 +208,11 @@ impl Codes {
         let right = self.coder.code(&challenge);
         // Nobody was told a code that was not sent.
         if challenge.is_sent && right.is_some_and(|right| right.is(code)) {
-            self.metrics
-                .code(purpose, Fate::Verified, Some(&challenge.phone_number));
             Ok(Met {
                 challenge,
                 reservation,
-                address,
+                tripwire: self.limits.tripwire,
+                metrics: self.metrics.clone(),
             })
         } else {
             Err(refused(Some(&challenge.phone_number)))
@@ -248,31 +249,49 @@ pub(super) async fn lock(tx: &Transaction, id: UserId) -> Result<Account, Error>
 
 impl Met {
     /// Takes the challenge away, or somebody else has done so.
-    pub(super) async fn take(&self, tx: &Transaction) -> Result<(), Error> {
+    pub(super) async fn take(&self, tx: &Transaction, now: Timestamp) -> Result<(), Error> {
         if !challenges::take(tx, self.challenge.id).await? {
             return Err(Error::CodeInvalid);
         }
-        note_used(tx, &self.challenge, self.address).await
+        note_used(tx, &self.challenge, self.tripwire.as_ref(), now).await
+    }
+
+    /// Counts the code as used, if that is what came of it. A right one that gives nothing, for another reason, may be given again.
+    pub(super) fn counted<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
+        if outcome.is_ok() {
+            let Challenge {
+                purpose,
+                phone_number,
+                ..
+            } = &self.challenge;
+            self.metrics.code(*purpose, Fate::Verified, Some(phone_number));
+        }
+        outcome
     }
 }
 
 /// Takes a challenge away that was met, if the person still has the number. To be called under the lock of their row.
-pub(super) async fn take(tx: &Transaction, met: &Met, account: &Account) -> Result<(), Error> {
+pub(super) async fn take(
+    tx: &Transaction,
+    met: &Met,
+    account: &Account,
+    now: Timestamp,
+) -> Result<(), Error> {
     if account.user.phone_number == met.challenge.phone_number {
-        met.take(tx).await
+        met.take(tx, now).await
     } else {
         Err(Error::CodeInvalid)
     }
 }
 
-/// Meets a challenge by which somebody gets an account.
+/// Meets a challenge by which somebody gets an account, who is new now.
 pub(super) async fn create(
     tx: &Transaction,
     met: &Met,
     user: &User,
     password_hash: Option<&str>,
 ) -> Result<(), Error> {
-    met.take(tx).await?;
+    met.take(tx, user.created_at).await?;
     match users::insert(tx, user, password_hash).await {
         // Somebody has registered it meanwhile. The code was for nobody, and is not theirs.
         Err(StoreError::PhoneNumberTaken) => Err(Error::CodeInvalid),

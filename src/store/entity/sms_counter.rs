@@ -16,6 +16,8 @@ pub(crate) struct Model {
     pub asked_lately: i64,
     pub lately_since: DateTimeUtc,
     pub verified: i64,
+    pub shared_asked: i64,
+    pub shared_verified: i64,
     pub paused_until: Option<DateTimeUtc>,
     /// When something was last counted.
     pub counted_at: DateTimeUtc,

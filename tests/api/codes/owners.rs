@@ -24,38 +24,53 @@ pub(super) async fn on_known_device(server: &TestServer, person: &Person) -> Sen
 
 #[tokio::test]
 async fn strangers_do_not_use_up_what_the_owner_of_a_number_gets() {
-    let server = start(&["--sms-limit-number=2/d", "--sms-limit-prefix=4/d"]).await;
+    let server = start(&["--sms-limit-number=3/d", "--sms-limit-prefix=6/d"]).await;
     let mut client = codes(&server).await;
     let person = server.person().await;
-    for _ in 0..2 {
+    for _ in 0..3 {
         ask(&mut client, &person.phone_number).await.unwrap();
     }
-    assert_waits(
-        ask(&mut client, &person.phone_number).await,
-        "SMS_LIMIT_REACHED",
-        DAY,
-    );
+    let refused = ask(&mut client, &person.phone_number).await;
+    assert_waits(refused, "SMS_LIMIT_REACHED", DAY);
     // With their session.
     let of_session = || person.asks(wanted(CodePurpose::VerifyPhone, ""));
     ask_as(&mut client, of_session()).await.unwrap();
     let challenge = Challenge::of(&mut client, CodePurpose::VerifyPhone, &person).await;
-    assert_waits(ask_as(&mut client, of_session()).await, "SMS_LIMIT_REACHED", DAY);
     client.verify_code(person.asks(challenge.met())).await.unwrap();
     // The prefix is used up, which is not the fault of a known device of somebody who has shown to hold their number.
-    assert_waits(
-        ask(&mut client, &next_phone_number()).await,
-        "SMS_LIMIT_REACHED",
-        DAY,
-    );
-    let request = on_known_device(&server, &person).await;
-    for _ in 0..2 {
-        ask_as(&mut client, request.clone()).await.unwrap();
+    let refused = ask(&mut client, &next_phone_number()).await;
+    assert_waits(refused, "SMS_LIMIT_REACHED", DAY);
+    let on_device = on_known_device(&server, &person).await;
+    ask_as(&mut client, on_device.clone()).await.unwrap();
+    // That was the third. Nobody has more by having more devices, or sessions.
+    let on_another = on_known_device(&server, &person).await;
+    assert_ne!(on_device.device_token, on_another.device_token);
+    for request in [on_device, on_another] {
+        assert_waits(ask_as(&mut client, request).await, "SMS_LIMIT_REACHED", DAY);
     }
-    assert_waits(ask_as(&mut client, request).await, "SMS_LIMIT_REACHED", DAY);
+    assert_waits(ask_as(&mut client, of_session()).await, "SMS_LIMIT_REACHED", DAY);
     // But whoever registered a number may have thousands of such.
     let other = server.person().await;
     let request = on_known_device(&server, &other).await;
     assert_waits(ask_as(&mut client, request).await, "SMS_LIMIT_REACHED", DAY);
+}
+
+/// Each sign-in may have a device remembered, and each device would have the delays of a new one.
+#[tokio::test]
+async fn delays_of_codes_are_those_of_all_known_devices_together() {
+    let server = start_with_codes(&["--sms-limit-number=none"]).await;
+    let mut client = codes(&server).await;
+    let person = server.person().await;
+    let mut got = 0;
+    for _ in 0..12 {
+        let request = on_known_device(&server, &person).await;
+        match ask_as(&mut client, request).await {
+            Ok(()) => got += 1,
+            Err(refused) => assert_eq!(refused.reason, "TOO_MANY_ATTEMPTS"),
+        }
+    }
+    // By default.
+    assert_eq!(got, 5);
 }
 
 /// With all bounds as they are: strangers ask as often as they can, and the owner still gets a code with their session.
@@ -131,6 +146,12 @@ async fn an_address_gets_a_third_of_what_a_number_and_its_neighbours_get() {
         assert_waits(refused, "SMS_LIMIT_REACHED", HOUR);
         ask_as(&mut client, from(address, "+998901120001")).await.unwrap();
     }
+    // A line has many networks of IPv6.
+    for address in ["2001:db8::1", "2001:db8:0:1::1"] {
+        ask_as(&mut client, from(address, "+998901130001")).await.unwrap();
+    }
+    let refused = ask_as(&mut client, from("2001:db8:0:ffff::1", "+998901130001")).await;
+    assert_waits(refused, "SMS_LIMIT_REACHED", HOUR);
     // The fifth to the number, from a third address, and the last.
     ask_as(&mut client, from("192.0.2.3", one)).await.unwrap();
     let refused = ask_as(&mut client, from("192.0.2.3", one)).await;
@@ -143,22 +164,26 @@ async fn one_address_does_not_have_a_prefix_paused() {
     let server = start_with_codes(&["--throttle-address-attempts=0"]).await;
     let mut client = codes(&server).await;
     let invented = |index: u32| format!("+99890111{index:04}");
-    for index in 0..34 {
-        ask_as(&mut client, from("192.0.2.1", &invented(index)))
+    // Again after each of its own pauses.
+    for round in 0..8 {
+        for index in 0..12 {
+            ask_as(&mut client, from("192.0.2.1", &invented(100 * round + index)))
+                .await
+                .unwrap();
+        }
+        server.clock.advance(Duration::from_mins(5));
+        let refused = ask_as(&mut client, from("192.0.2.1", &invented(100 * round + 40))).await;
+        assert_waits(refused, "SMS_PAUSED", HOUR);
+        ask_as(&mut client, from("192.0.2.2", &invented(100 * round + 41)))
             .await
             .unwrap();
+        // For one of a number that is not of this prefix it is not paused.
+        ask_as(&mut client, from("192.0.2.1", &format!("+99890112{round:04}")))
+            .await
+            .unwrap();
+        server.clock.advance(HOUR);
     }
-    server.clock.advance(Duration::from_mins(5));
-    let refused = ask_as(&mut client, from("192.0.2.1", &invented(40))).await;
-    assert_waits(refused, "SMS_PAUSED", HOUR);
-    ask_as(&mut client, from("192.0.2.2", &invented(41)))
-        .await
-        .unwrap();
-    // For one of a number that is not of this prefix it is not paused.
-    ask_as(&mut client, from("192.0.2.1", "+998901120001"))
-        .await
-        .unwrap();
-    // Three addresses do: each has ten that count, and the one of the owner was the 31st.
+    // Three addresses do: each has ten that count, and the one of the owner had eight.
     for address in ["192.0.2.3", "192.0.2.4"] {
         for index in 0..10 {
             ask_as(&mut client, from(address, &invented(index)))
@@ -169,6 +194,63 @@ async fn one_address_does_not_have_a_prefix_paused() {
     server.clock.advance(Duration::from_mins(5));
     let refused = ask_as(&mut client, from("192.0.2.5", &invented(42))).await;
     assert_waits(refused, "SMS_PAUSED", HOUR);
+}
+
+/// Use counts for the address that asked for a code, wherever that is given.
+#[tokio::test]
+async fn a_code_counts_as_used_for_whoever_asked_for_it() {
+    let server = start(&["--sms-tripwire-codes=12", "--sms-tripwire-percent=25"]).await;
+    let mut client = codes(&server).await;
+    let person = server.person().await;
+    let mobile = "192.0.2.1";
+    for _ in 0..3 {
+        ask_as(&mut client, from(mobile, &next_phone_number()))
+            .await
+            .unwrap();
+    }
+    let sent = client
+        .send_code(from(mobile, &person.phone_number))
+        .await
+        .unwrap();
+    let challenge = Challenge::known(sent.into_inner().challenge_id, CodePurpose::SignIn, &person);
+    let mut offer = challenge.met();
+    offer.client = from("198.51.100.1", "").client;
+    client.verify_code(offer).await.unwrap();
+    // One of four, which pause it if none is used.
+    server.clock.advance(Duration::from_mins(5));
+    ask_as(&mut client, from(mobile, &next_phone_number()))
+        .await
+        .unwrap();
+}
+
+/// Those that nobody tells apart leave something to those that are told apart.
+#[tokio::test]
+async fn who_says_no_address_does_not_use_up_what_a_number_gets() {
+    let server = start(&["--sms-limit-number=5/d"]).await;
+    let mut client = codes(&server).await;
+    let number = next_phone_number();
+    for _ in 0..4 {
+        ask(&mut client, &number).await.unwrap();
+    }
+    assert_waits(ask(&mut client, &number).await, "SMS_LIMIT_REACHED", DAY);
+    ask_as(&mut client, from("192.0.2.1", &number)).await.unwrap();
+}
+
+/// Who is refused from ever new addresses does not fill the database.
+#[tokio::test]
+async fn what_is_refused_is_not_counted() {
+    let server = start(&["--sms-limit-number=1/d", "--sms-limit-address=5/d"]).await;
+    let mut client = codes(&server).await;
+    let number = next_phone_number();
+    ask_as(&mut client, from("192.0.2.1", &number)).await.unwrap();
+    let counters = server.database.count("sms_counters").await;
+    // The number, also from here, and the address.
+    assert_eq!(counters, 3);
+    for host in 2..10 {
+        let refused = ask_as(&mut client, from(&format!("192.0.2.{host}"), &number)).await;
+        assert_waits(refused, "SMS_LIMIT_REACHED", DAY);
+    }
+    assert_eq!(server.database.count("sms_counters").await, counters);
 }
 
 /// An address that many people share is not paused by those of them who use their codes.
@@ -247,6 +329,37 @@ async fn codes_on_known_devices_say_nothing_of_a_prefix() {
     }
     // With the one by which the person verified their number.
     assert_nine_more_pause_the_prefix(&server, &mut client).await;
+}
+
+/// Of what all share, one address cannot use up what there is for strangers.
+#[tokio::test]
+async fn one_address_does_not_use_up_what_all_share() {
+    for (flag, reason) in [
+        ("--sms-limit-country=15/d", "SMS_LIMIT_REACHED"),
+        ("--sms-limit-service=15/d", "SMS_LIMIT_REACHED"),
+        ("--sms-budget=1.50", "SMS_BUDGET_EXHAUSTED"),
+    ] {
+        let prices = file("*\t0.10\n");
+        let prices = format!("--sms-prices-file={}", prices.path().display());
+        let mut flags = vec![flag];
+        if flag.starts_with("--sms-budget") {
+            flags.push(&prices);
+        }
+        let server = start(&flags).await;
+        let mut client = codes(&server).await;
+        // A third of twelve each.
+        for address in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
+            for _ in 0..4 {
+                ask_as(&mut client, from(address, &next_phone_number()))
+                    .await
+                    .unwrap();
+            }
+            let refused = ask_as(&mut client, from(address, &next_phone_number())).await;
+            assert_waits(refused, reason, DAY);
+        }
+        let refused = ask_as(&mut client, from("192.0.2.4", &next_phone_number())).await;
+        assert_waits(refused, reason, DAY);
+    }
 }
 
 /// Of what all share, strangers cannot use up the last fifth.

@@ -1,0 +1,65 @@
+//! What is seen of the sources that ask for codes to a prefix. And a column that databases lack which were made while the
+//! migration of codes was being written.
+
+use sea_orm_migration::prelude::*;
+
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+const CHALLENGES: &str = "challenges";
+const IS_WATCHED: &str = "is_watched";
+const WATCHED_SOURCE: &str = "watched_source";
+const SMS_COUNTERS: &str = "sms_counters";
+const SHARED_ASKED: &str = "shared_asked";
+const SHARED_VERIFIED: &str = "shared_verified";
+
+/// The columns that are new. The version before does not fill them.
+fn columns() -> [(&'static str, ColumnDef); 4] {
+    let new = |name: &'static str| ColumnDef::new(name);
+    [
+        (
+            CHALLENGES,
+            new(IS_WATCHED).boolean().not_null().default(false).to_owned(),
+        ),
+        (CHALLENGES, new(WATCHED_SOURCE).uuid().to_owned()),
+        (
+            SMS_COUNTERS,
+            new(SHARED_ASKED).big_integer().not_null().default(0).to_owned(),
+        ),
+        (
+            SMS_COUNTERS,
+            new(SHARED_VERIFIED)
+                .big_integer()
+                .not_null()
+                .default(0)
+                .to_owned(),
+        ),
+    ]
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for (table, mut column) in columns() {
+            if !manager.has_column(table, &column.get_column_name()).await? {
+                let add = Table::alter().table(table).add_column(&mut column).to_owned();
+                manager.alter_table(add).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for (table, name) in [
+            (CHALLENGES, WATCHED_SOURCE),
+            (SMS_COUNTERS, SHARED_ASKED),
+            (SMS_COUNTERS, SHARED_VERIFIED),
+        ] {
+            if manager.has_column(table, name).await? {
+                let drop = Table::alter().table(table).drop_column(name).to_owned();
+                manager.alter_table(drop).await?;
+            }
+        }
+        Ok(())
+    }
+}

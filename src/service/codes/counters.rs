@@ -1,0 +1,102 @@
+//! Counters of messages while they are locked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::clock::Timestamp;
+use crate::domain::code::Challenge;
+use crate::domain::sms_limits::{Counted, Counter, CounterId, Seen, Tripwire};
+use crate::error::Error;
+use crate::store::{Transaction, sms_counters};
+
+/// The counters by which the tripwire watches a prefix.
+#[derive(Clone, Copy)]
+pub(super) struct Pair {
+    /// Of the prefix and a source.
+    pub(super) source: CounterId,
+    /// Of the prefix.
+    pub(super) prefix: CounterId,
+}
+
+impl Pair {
+    pub(super) const fn ids(&self) -> [CounterId; 2] {
+        [self.source, self.prefix]
+    }
+}
+
+/// Counters that a transaction has locked.
+pub(super) struct Locked {
+    counters: BTreeMap<CounterId, Counter>,
+    changed: BTreeSet<CounterId>,
+    now: Timestamp,
+}
+
+impl Locked {
+    /// Locks those of these counters that are there.
+    pub(super) async fn lock(tx: &Transaction, ids: &[CounterId], now: Timestamp) -> Result<Self, Error> {
+        Ok(Self {
+            counters: sms_counters::lock(tx, ids).await?.into_iter().collect(),
+            changed: BTreeSet::new(),
+            now,
+        })
+    }
+
+    pub(super) fn has_all(&self, ids: &[CounterId]) -> bool {
+        ids.iter().all(|id| self.counters.contains_key(id))
+    }
+
+    /// A counter. Of what is not there nothing was counted.
+    pub(super) fn of(&self, id: CounterId) -> Counter {
+        let counter = self.counters.get(&id).copied();
+        counter.unwrap_or_else(|| Counter::new(self.now))
+    }
+
+    /// Changes a counter, if it is there.
+    pub(super) fn set(&mut self, id: CounterId, counter: Counter) {
+        if let Some(old) = self.counters.get_mut(&id) {
+            *old = counter;
+            self.changed.insert(id);
+        }
+    }
+
+    /// What is seen of a prefix.
+    pub(super) fn seen(&self, by: &Pair) -> Seen {
+        let [source, prefix] = by.ids().map(|id| self.of(id).usage);
+        Seen { source, prefix }
+    }
+
+    /// Changes that.
+    pub(super) fn see(&mut self, by: &Pair, seen: Seen) {
+        for (id, usage) in [(by.source, seen.source), (by.prefix, seen.prefix)] {
+            let counter = self.of(id);
+            self.set(id, Counter { usage, ..counter });
+        }
+    }
+
+    /// Writes what was changed.
+    pub(super) async fn write(&self, tx: &Transaction) -> Result<(), Error> {
+        for id in &self.changed {
+            sms_counters::update(tx, *id, &self.of(*id), self.now).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Notes in the transaction which takes a challenge away that its code was used, if the tripwire watches that.
+pub(super) async fn note_used(
+    tx: &Transaction,
+    challenge: &Challenge,
+    tripwire: Option<&Tripwire>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let (Some(watched), Some(tripwire)) = (challenge.watched, tripwire) else {
+        return Ok(());
+    };
+    let by = Pair {
+        source: watched.source,
+        prefix: Counted::Prefix(&challenge.phone_number).id(),
+    };
+    let mut counters = Locked::lock(tx, &by.ids(), now).await?;
+    let seen = tripwire.used(counters.seen(&by), watched.is_shared);
+    counters.see(&by, seen);
+    counters.write(tx).await
+}
