@@ -3,6 +3,7 @@
 //! A check is answered from memory where that is as good as asking the database: see `freshness`. Everything else asks
 //! the database, many with one query.
 
+mod background;
 mod cache;
 mod cleanup;
 pub(in crate::service) mod freshness;
@@ -16,13 +17,9 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
-
 pub use cache::KnownSession;
 pub use metrics::{Metrics, Snapshot};
 
-use super::audit;
 use super::change_log::ChangeLog;
 use super::retry::retry;
 use crate::clock::{Clock, Timestamp};
@@ -31,7 +28,7 @@ use crate::domain::caller::Caller;
 use crate::domain::session::{Lifetimes, Session};
 use crate::domain::token::TokenHash;
 use crate::domain::user::User;
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::store::changes::Change;
 use crate::store::sessions::Selection;
 use crate::store::{self, Store, sessions, users};
@@ -39,16 +36,9 @@ use cache::Cache;
 use freshness::Freshness;
 use last_seen::LastSeen;
 use lookup::Lookups;
-use tail::Tail;
 
 /// How far `last_seen_at` may lag behind, so that a busy session costs a write a minute and not one a call.
 const LAST_SEEN_GRANULARITY: Duration = Duration::from_secs(60);
-
-/// How long the use of a session may wait to be written.
-const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How often the number of checks is logged.
-const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How much older than the newest an answer may be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -317,100 +307,5 @@ impl Sessions {
             Ok(revoked)
         })
         .await
-    }
-
-    /// A reader of the change log that has read nothing yet.
-    fn tail(&self) -> Tail {
-        Tail::new(
-            self.0.store.clone(),
-            self.0.clock.clone(),
-            self.0.freshness.clone(),
-            self.0.metrics.seldom().clone(),
-            self.0.options.change_log_patience,
-        )
-    }
-
-    /// Reads the change log, writes what was used and removes what has ended, until it is told to stop. What was used
-    /// is written then for the last time.
-    pub async fn run_background(self, stop: CancellationToken) {
-        let options = &self.0.options;
-        let work = async {
-            tokio::join!(
-                self.tail().run(options.change_log_interval),
-                every(FLUSH_INTERVAL, || self.flush()),
-                every(options.cleanup_interval, || self.clean_up()),
-                self.report(),
-            )
-        };
-        stop.run_until_cancelled(work).await;
-        self.flush().await;
-    }
-
-    /// Logs how many checks there were: the good ones have no line of their own.
-    async fn report(&self) {
-        let mut before = self.metrics();
-        let mut ticks = interval(REPORT_INTERVAL);
-        ticks.tick().await;
-        loop {
-            ticks.tick().await;
-            let now = self.metrics();
-            let (cached, lag) = (now.cached, now.change_log_lag);
-            let (hits, misses, strong) = now.since(&before);
-            if hits + misses + strong > 0 {
-                tracing::info!(hits, misses, strong, cached, ?lag, "session checks");
-            }
-            before = now;
-        }
-    }
-
-    async fn flush(&self) {
-        let Shared {
-            store,
-            last_seen,
-            options,
-            ..
-        } = self.0.as_ref();
-        if let Err(error) = last_seen.flush(store, &options.lifetimes).await {
-            tracing::warn!(error = chain(&error), "last_seen_at not written");
-        }
-    }
-
-    async fn clean_up(&self) {
-        let Shared {
-            store,
-            options,
-            metrics,
-            ..
-        } = self.0.as_ref();
-        let now = self.0.clock.now();
-        let cleaned = async {
-            let alive = cleanup::remove_ended_sessions(store, &options.lifetimes, now).await?;
-            metrics.seldom().set_alive(alive);
-            cleanup::prune_changes(store, now).await?;
-            cleanup::remove_forgotten_attempts(store, now).await?;
-            cleanup::remove_expired_challenges(store, now).await?;
-            cleanup::remove_unused_sms_counters(store, now).await?;
-            cleanup::remove_expired_devices(store, now).await
-        };
-        if let Err(error) = cleaned.await {
-            tracing::warn!(error = chain(&error), "what has ended was not removed");
-        }
-        let cleaned = async {
-            audit::erase_deleted(store, now).await?;
-            audit::remove_old(store, options.audit_retention, now).await
-        };
-        if let Err(error) = cleaned.await {
-            tracing::warn!(error = chain(&error), "the audit log was not cleaned up");
-        }
-    }
-}
-
-/// Does something again and again, with a pause between.
-async fn every<F: Future<Output = ()>>(period: Duration, mut work: impl FnMut() -> F) {
-    let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        work().await;
     }
 }

@@ -1,5 +1,6 @@
 //! The check engine on a real database, with readers of the change log that read when they are told to.
 
+mod cleanup;
 mod pause;
 mod races;
 
@@ -12,14 +13,14 @@ use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::tail::{PAGE, TailError};
+use super::tail::{PAGE, Tail, TailError};
 use super::*;
 use crate::clock::ManualClock;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::{AuthMethod, ClientInfo, SessionId};
 use crate::domain::token::PlainToken;
 use crate::domain::user::{UserId, UserStatus};
-use crate::store::{self, changes, users};
+use crate::store::{self, users};
 
 const BOUND: Duration = Duration::from_secs(1);
 
@@ -445,64 +446,4 @@ async fn an_idle_end_in_memory_is_confirmed_in_the_database() {
     world.clock.advance(Duration::from_hours(1));
     here.tail.read().await.unwrap();
     assert!(matches!(here.check(&person).await, Err(Error::SessionExpired)));
-}
-
-#[tokio::test]
-async fn what_ended_is_removed_and_what_was_used_meanwhile_is_not() {
-    let world = World::new();
-    let replica = world.replica().await;
-    let (used, unused) = (replica.sign_in().await, replica.sign_in().await);
-    world.clock.advance(Duration::from_mins(59));
-    replica.check(&used).await.unwrap();
-    world.clock.advance(Duration::from_secs(60 + 59));
-    // The use of one is not written yet, and the other one's grace is not over.
-    replica.sessions.clean_up().await;
-    assert!(
-        sessions::exists(replica.store.reader(), unused.session)
-            .await
-            .unwrap()
-    );
-    replica.sessions.flush().await;
-    world.clock.advance(Duration::from_secs(1));
-    replica.sessions.clean_up().await;
-    assert!(
-        sessions::exists(replica.store.reader(), used.session)
-            .await
-            .unwrap()
-    );
-    assert!(
-        !sessions::exists(replica.store.reader(), unused.session)
-            .await
-            .unwrap()
-    );
-}
-
-#[tokio::test]
-async fn the_change_log_is_kept_for_a_day() {
-    let world = World::new();
-    let mut replica = world.replica().await;
-    let gone = replica.sign_in().await;
-    replica
-        .sessions
-        .revoke(gone.token.expose(), Caller::default())
-        .await
-        .unwrap();
-    world.clock.advance(Duration::from_hours(24));
-    let later = replica.sign_in().await;
-    replica
-        .sessions
-        .revoke(later.token.expose(), Caller::default())
-        .await
-        .unwrap();
-    let seqs = async || -> Vec<i64> {
-        let page = changes::page(replica.store.reader(), 0, 10).await.unwrap();
-        page.iter().map(|entry| entry.seq).collect()
-    };
-    replica.sessions.clean_up().await;
-    assert_eq!(seqs().await, [1, 2]);
-    world.clock.advance(Duration::from_micros(1));
-    replica.sessions.clean_up().await;
-    assert_eq!(seqs().await, [2]);
-    // Whoever has read it all misses nothing.
-    replica.tail.read().await.unwrap();
 }

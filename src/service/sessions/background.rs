@@ -1,0 +1,114 @@
+//! What goes on beside the checks of sessions: the change log is read, uses are written, and what has ended is removed.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::tail::Tail;
+use super::{Sessions, Shared, cleanup};
+use crate::error::chain;
+use crate::service::audit;
+
+/// How long the use of a session may wait to be written.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the number of checks is logged.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+impl Sessions {
+    /// A reader of the change log that has read nothing yet.
+    pub(super) fn tail(&self) -> Tail {
+        Tail::new(
+            self.0.store.clone(),
+            self.0.clock.clone(),
+            self.0.freshness.clone(),
+            self.0.metrics.seldom().clone(),
+            self.0.options.change_log_patience,
+        )
+    }
+
+    /// Reads the change log, writes what was used and removes what has ended, until it is told to stop. What was used
+    /// is written then for the last time.
+    pub async fn run_background(self, stop: CancellationToken) {
+        let options = &self.0.options;
+        let work = async {
+            tokio::join!(
+                self.tail().run(options.change_log_interval),
+                every(FLUSH_INTERVAL, || self.flush()),
+                every(options.cleanup_interval, || self.clean_up()),
+                self.report(),
+            )
+        };
+        stop.run_until_cancelled(work).await;
+        self.flush().await;
+    }
+
+    /// Logs how many checks there were: the good ones have no line of their own.
+    async fn report(&self) {
+        let mut before = self.metrics();
+        let mut ticks = interval(REPORT_INTERVAL);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            let now = self.metrics();
+            let (cached, lag) = (now.cached, now.change_log_lag);
+            let (hits, misses, strong) = now.since(&before);
+            if hits + misses + strong > 0 {
+                tracing::info!(hits, misses, strong, cached, ?lag, "session checks");
+            }
+            before = now;
+        }
+    }
+
+    pub(super) async fn flush(&self) {
+        let Shared {
+            store,
+            last_seen,
+            options,
+            ..
+        } = self.0.as_ref();
+        if let Err(error) = last_seen.flush(store, &options.lifetimes).await {
+            tracing::warn!(error = chain(&error), "last_seen_at not written");
+        }
+    }
+
+    pub(super) async fn clean_up(&self) {
+        let Shared {
+            store,
+            options,
+            metrics,
+            ..
+        } = self.0.as_ref();
+        let now = self.0.clock.now();
+        let cleaned = async {
+            let alive = cleanup::remove_ended_sessions(store, &options.lifetimes, now).await?;
+            metrics.seldom().set_alive(alive);
+            cleanup::prune_changes(store, now).await?;
+            cleanup::remove_forgotten_attempts(store, now).await?;
+            cleanup::remove_expired_challenges(store, now).await?;
+            cleanup::remove_unused_sms_counters(store, now).await?;
+            cleanup::remove_expired_devices(store, now).await
+        };
+        if let Err(error) = cleaned.await {
+            tracing::warn!(error = chain(&error), "what has ended was not removed");
+        }
+        let cleaned = async {
+            audit::erase_deleted(store, now).await?;
+            audit::remove_old(store, options.audit_retention, now).await
+        };
+        if let Err(error) = cleaned.await {
+            tracing::warn!(error = chain(&error), "the audit log was not cleaned up");
+        }
+    }
+}
+
+/// Does something again and again, with a pause between.
+async fn every<F: Future<Output = ()>>(period: Duration, mut work: impl FnMut() -> F) {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        work().await;
+    }
+}
