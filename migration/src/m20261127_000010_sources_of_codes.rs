@@ -12,28 +12,29 @@ const WATCHED_SOURCE: &str = "watched_source";
 const SMS_COUNTERS: &str = "sms_counters";
 const SHARED_ASKED: &str = "shared_asked";
 const SHARED_VERIFIED: &str = "shared_verified";
+const UNSHARED: &str = "unshared";
+const HALVINGS: &str = "halvings";
 
-/// The columns that are new. The version before does not fill them.
-fn columns() -> [(&'static str, ColumnDef); 4] {
-    let new = |name: &'static str| ColumnDef::new(name);
+/// The columns that are new. The version before does not fill them; that a code is used which it was asked for counts for nothing.
+fn columns() -> [(&'static str, ColumnDef); 6] {
+    let count = |name: &'static str| {
+        let mut column = ColumnDef::new(name);
+        (
+            SMS_COUNTERS,
+            column.big_integer().not_null().default(0).to_owned(),
+        )
+    };
+    let mut is_watched = ColumnDef::new(IS_WATCHED);
     [
         (
             CHALLENGES,
-            new(IS_WATCHED).boolean().not_null().default(false).to_owned(),
+            is_watched.boolean().not_null().default(false).to_owned(),
         ),
-        (CHALLENGES, new(WATCHED_SOURCE).uuid().to_owned()),
-        (
-            SMS_COUNTERS,
-            new(SHARED_ASKED).big_integer().not_null().default(0).to_owned(),
-        ),
-        (
-            SMS_COUNTERS,
-            new(SHARED_VERIFIED)
-                .big_integer()
-                .not_null()
-                .default(0)
-                .to_owned(),
-        ),
+        (CHALLENGES, ColumnDef::new(WATCHED_SOURCE).uuid().to_owned()),
+        count(SHARED_ASKED),
+        count(SHARED_VERIFIED),
+        count(UNSHARED),
+        count(HALVINGS),
     ]
 }
 
@@ -54,6 +55,8 @@ impl MigrationTrait for Migration {
             (CHALLENGES, WATCHED_SOURCE),
             (SMS_COUNTERS, SHARED_ASKED),
             (SMS_COUNTERS, SHARED_VERIFIED),
+            (SMS_COUNTERS, UNSHARED),
+            (SMS_COUNTERS, HALVINGS),
         ] {
             if manager.has_column(table, name).await? {
                 let drop = Table::alter().table(table).drop_column(name).to_owned();

@@ -94,7 +94,7 @@ pub struct SmsLimitSettings {
     )]
     pub sms_prices_file: Option<PathBuf>,
 
-    /// After how many codes to a prefix, whose time is over, it is looked whether they were used: at least 3, or 0 for never
+    /// After how many codes to a prefix, whose time is over, it is looked whether they were used: at least 10, or 0 for never
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_TRIPWIRE_CODES", value_name = "NUMBER", default_value = "30",
         value_parser = tripwire_codes)]
     pub sms_tripwire_codes: u32,
@@ -110,11 +110,11 @@ pub struct SmsLimitSettings {
     pub sms_tripwire_pause: Duration,
 }
 
-/// With one code or two, one address could have a prefix paused.
+/// With fewer codes, what thirds and halves of them are rounded to would let one address have a prefix paused.
 fn tripwire_codes(text: &str) -> Result<u32, String> {
     match text.parse() {
-        Ok(codes @ (0 | 3..=1_000_000)) => Ok(codes),
-        _ => Err("not 0 or in 3..=1000000".to_owned()),
+        Ok(codes @ (0 | 10..=1_000_000)) => Ok(codes),
+        _ => Err("not 0 or in 10..=1000000".to_owned()),
     }
 }
 

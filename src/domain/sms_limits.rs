@@ -4,9 +4,9 @@
 //! Messages are counted by the hour and by the day, of UTC. A *tripwire* pauses a prefix, which is a number without its last
 //! four digits, when its codes are asked for and hardly ever used: who has thousands of numbers has neighbouring ones.
 //!
-//! Bounds must not become a weapon: whoever uses one up keeps others out. So one *source*, which is a client address or its
-//! network, can use up only a part of what strangers may get, and strangers only a part of what a service, a country and the budget
-//! may.
+//! Bounds must not become a weapon: whoever uses one up keeps others out. So one *source*, which is the network of a client address,
+//! or that nobody says one, gets only a part of what strangers may get, and strangers only a part of what a service, a country and
+//! the budget may.
 
 mod counted;
 mod money;
@@ -21,13 +21,19 @@ use thiserror::Error;
 
 pub use counted::{Counted, CounterId, Source};
 pub use money::{Amount, AmountError, PriceError, Prices};
-pub use usage::{Asked, FORGOTTEN_AFTER, Seen, Tripwire, Usage};
+pub use usage::{Asked, FORGOTTEN_AFTER, Paused, Seen, Tripwire, Usage};
 
 use super::phone::{LineTypes, NumberRegion, PhoneNumber, Region};
 use crate::clock::Timestamp;
 
-/// It takes so many sources to use up what a number or a prefix may get, or to have a prefix paused for all.
-const FEWEST_SOURCES: u32 = 3;
+/// So many networks at least have to ask to use up what strangers may get, or to have a prefix paused for all.
+const FEWEST_NETWORKS: u64 = 3;
+
+/// How much of so many there is for one network: a third, and so little that two of them leave something. Where that is nothing, one.
+fn part(all: u64) -> u64 {
+    let third = all.div_ceil(FEWEST_NETWORKS);
+    third.min(all.saturating_sub(1) / 2).max(1)
+}
 
 /// One of so many messages of a service, a country and the budget is for those who have shown to hold their number.
 const ONE_RESERVED_OF: u64 = 5;
@@ -49,8 +55,10 @@ pub enum SmsRefusal {
     Country,
     /// All of the day's money is spent.
     Budget,
-    /// The prefix is paused.
+    /// The prefix is paused for all.
     Paused,
+    /// The prefix is paused for the source that asks.
+    PausedForSource,
 }
 
 impl SmsRefusal {
@@ -66,6 +74,7 @@ impl SmsRefusal {
             Self::Country => "country",
             Self::Budget => "budget",
             Self::Paused => "paused",
+            Self::PausedForSource => "paused_for_source",
         }
     }
 }
@@ -93,14 +102,22 @@ impl Bounds {
         }
     }
 
-    /// How much of it may be asked for from one network: a third, and so little that two of them leave something, where that is not
-    /// nothing.
+    /// How much of it may be asked for from one network: a third.
     #[must_use]
     pub fn of_a_network(self) -> Self {
-        self.each(|bound| {
-            let third = bound.div_ceil(FEWEST_SOURCES.into());
-            third.min(bound.saturating_sub(1) / 2).max(1)
-        })
+        self.each(part)
+    }
+
+    /// As much as this at least, but no more than `all`.
+    #[must_use]
+    pub fn at_least(self, amount: u64, all: &Self) -> Self {
+        let raised = |bound: Option<u64>, all: Option<u64>| {
+            bound.map(|bound| bound.max(amount.min(all.unwrap_or(amount))))
+        };
+        Self {
+            hour: raised(self.hour, all.hour),
+            day: raised(self.day, all.day),
+        }
     }
 
     /// How much of it those may have who have not shown to hold their number: all but a fifth.

@@ -134,7 +134,9 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
             | SmsRefusal::Service
             | SmsRefusal::Country => (Code::ResourceExhausted, ErrorReason::SmsLimitReached),
             SmsRefusal::Budget => (Code::ResourceExhausted, ErrorReason::SmsBudgetExhausted),
-            SmsRefusal::Paused => (Code::ResourceExhausted, ErrorReason::SmsPaused),
+            SmsRefusal::Paused | SmsRefusal::PausedForSource => {
+                (Code::ResourceExhausted, ErrorReason::SmsPaused)
+            }
         },
         Error::SmsNotConfigured => (Code::FailedPrecondition, ErrorReason::SmsNotConfigured),
         Error::TooManyAttempts { .. } => (Code::ResourceExhausted, ErrorReason::TooManyAttempts),

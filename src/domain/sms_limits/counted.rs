@@ -97,8 +97,8 @@ impl From<Option<IpAddr>> for Source {
 }
 
 impl Source {
-    /// How much of what a number or a prefix may get there is for this source. Those that nobody tells apart leave something to
-    /// those that are told apart.
+    /// How much there is for this source of what strangers may get. Those that nobody tells apart leave something to those that are
+    /// told apart.
     #[must_use]
     pub fn part_of(self, bounds: Bounds) -> Bounds {
         match self {

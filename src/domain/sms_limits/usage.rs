@@ -2,28 +2,34 @@
 //!
 //! What is seen of a prefix is the sum of what is seen of the sources that ask for its codes, of which none may be enough to have
 //! it paused for all the others. So a source is watched for itself, too, and pauses the prefix for itself alone; and of its codes
-//! only so many count for the prefix as are no more than a third of what pauses it, or used well.
+//! only so many are *shared*, which is to count for the prefix, as are no more than a third of what pauses it, or used well. That
+//! holds for what is seen of the prefix now: when it forgets half of that, or all, so does what the source has shared of it.
 
 use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use super::{FEWEST_SOURCES, Source};
+use super::{Source, part};
 use crate::clock::Timestamp;
 
-/// When a prefix was not asked about for so long, what was seen of it counts no more.
+/// A week. Prefixes and sources are forgotten together, at the end of each: a source that was forgotten before the prefix could hold
+/// the same against it once more.
 pub const FORGOTTEN_AFTER: TimeDelta = TimeDelta::days(7);
 
 /// How many times as many codes as the tripwire wants to see are looked back on. What is older counts half, a quarter and so on:
 /// a prefix that was good for years is paused as soon as another one.
 const LOOKED_BACK: u32 = 4;
 
+/// So many halvings leave nothing of any count.
+const ALL_HALVINGS: u32 = u32::BITS;
+
 /// When a prefix is paused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Tripwire {
-    /// How many codes have to have been asked for, whose time is over. At least three.
+    /// How many codes have to have been asked for, whose time is over. At least ten: of fewer a third and a half are rounded to too much.
     pub asked: u32,
-    /// Of so many of a hundred at least the code has to have been right. At most 50: see [`Tripwire::lets_count`].
+    /// Of so many of a hundred at least the code has to have been right. At most 50: above that, it could not be said of
+    /// a source that twice as many are used as have to be.
     pub verified_percent: u8,
     /// For how long. At most [`FORGOTTEN_AFTER`].
     pub pause: Duration,
@@ -32,9 +38,9 @@ pub struct Tripwire {
 impl Tripwire {
     /// When a prefix is paused for one source that is told apart from the others: after a third of the codes.
     #[must_use]
-    pub const fn of_a_source(self) -> Self {
+    pub fn of_a_source(self) -> Self {
         Self {
-            asked: self.asked.div_ceil(FEWEST_SOURCES),
+            asked: u32::try_from(part(self.asked.into())).unwrap_or(self.asked),
             ..self
         }
     }
@@ -49,12 +55,12 @@ impl Tripwire {
         asked >= self.asked && Self::is_below(asked, verified, self.verified_percent)
     }
 
-    /// Whether one more code of a source counts for the prefix, of whose so many do and so many of those were right: up to a third
-    /// of what pauses it, and then as long as twice as many are used as have to be. With what is above a third so good, a third
-    /// of which nothing is used does not make it bad.
-    fn lets_count(&self, asked: u32, verified: u32) -> bool {
+    /// Whether one more code of a source is shared, of which so many are and so many of those were right: up to a third of what pauses
+    /// the prefix, and then as long as twice as many are used as have to be. With what is above a third so good, a third of which
+    /// nothing is used does not make it bad.
+    fn lets_share(&self, asked: u32, verified: u32) -> bool {
         let percent = self.verified_percent.saturating_mul(2);
-        asked < self.of_a_source().asked || !Self::is_below(asked.saturating_add(1), verified, percent)
+        asked < self.of_a_source().asked || !Self::is_below(asked, verified, percent)
     }
 
     /// Looks whether a source may ask for one more code, and counts it if so. The codes of the last `lifetime` may still be used,
@@ -63,39 +69,50 @@ impl Tripwire {
     pub fn ask(&self, from: Source, seen: Seen, lifetime: Duration, now: Timestamp) -> Asked {
         let of_source = seen.source.look(&from.tripwire(*self), lifetime, now);
         let of_prefix = seen.prefix.look(self, lifetime, now);
-        let (Looked::Good(source), Looked::Good(prefix)) = (of_source, of_prefix) else {
-            return Asked::Paused {
-                rest: of_source.rest().max(of_prefix.rest()),
-                by_this: match (of_source.paused(), of_prefix.paused()) {
-                    (None, None) => None,
-                    (source, prefix) => Some(Seen {
-                        source: source.unwrap_or(seen.source),
-                        prefix: prefix.unwrap_or(seen.prefix),
-                    }),
-                },
+        let (Looked::Good(source, _), Looked::Good(prefix, halvings)) = (of_source, of_prefix) else {
+            let (rest, whose) = match (of_source.rest(), of_prefix.rest()) {
+                (Some(rest), None) => (rest, Paused::ForSource),
+                (source, prefix) => (source.max(prefix).unwrap_or_default(), Paused::ForAll),
             };
+            let by_this = match (of_source.paused(), of_prefix.paused()) {
+                (None, None) => None,
+                (source, prefix) => Some(Seen {
+                    source: source.unwrap_or(seen.source),
+                    prefix: prefix.map_or(seen.prefix, |prefix| prefix.halved(ALL_HALVINGS)),
+                }),
+            };
+            return Asked::Paused { rest, whose, by_this };
         };
+        let prefix = prefix.halved(halvings);
         let mut seen = Seen { source, prefix };
-        let is_shared = self.lets_count(source.shared_asked, source.shared_verified);
+        seen.forget_together();
+        let is_shared = self.lets_share(seen.source.shared_asked, seen.source.shared_verified);
         if is_shared {
-            seen.source.share(self.of_a_source().asked);
+            seen.source.shared_asked = seen.source.shared_asked.saturating_add(1);
             seen.prefix.asked_lately = prefix.asked_lately.saturating_add(1);
-        } else if source.is_below(self.verified_percent) {
-            seen.take_back(self.of_a_source().asked);
+        } else {
+            seen.prefix.unshared = prefix.unshared.saturating_add(1);
+            if source.is_below(self.verified_percent) {
+                seen.take_back(self.of_a_source().asked);
+            }
         }
         seen.source.asked_lately = source.asked_lately.saturating_add(1);
         Asked::Counted { seen, is_shared }
     }
 
-    /// A code was right that a source had asked for. `is_shared`: its asking counted for the prefix. So does its use, unless too few
-    /// of all that the source has asked for are used.
+    /// A code was right that a source had asked for. `is_shared`: its asking was. So is its use, unless too few of all that the source
+    /// has asked for are used.
     #[must_use]
     pub fn used(&self, mut seen: Seen, is_shared: bool) -> Seen {
-        let (source, prefix) = (&mut seen.source, &mut seen.prefix);
-        source.verified = source.verified.saturating_add(1);
-        if is_shared && !source.is_below(self.verified_percent) {
-            source.shared_verified = source.shared_verified.saturating_add(1);
-            prefix.verified = prefix.verified.saturating_add(1);
+        seen.source.verified = seen.source.verified.saturating_add(1);
+        if is_shared && !seen.source.is_below(self.verified_percent) {
+            seen.forget_together();
+            // What it was asked for may be forgotten.
+            let shared = seen.source.shared_verified.saturating_add(1);
+            if shared <= seen.source.shared_asked {
+                seen.source.shared_verified = shared;
+                seen.prefix.verified = seen.prefix.verified.saturating_add(1);
+            }
         }
         seen
     }
@@ -112,10 +129,15 @@ pub struct Usage {
     pub lately_since: Timestamp,
     /// How many were right.
     pub verified: u32,
-    /// Of a source: how many count for the prefix, too. They outlive a pause of the source.
+    /// Of a source: how many of what is seen of the prefix now it has asked for. They outlive a pause of the source.
     pub shared_asked: u32,
-    /// Of a source: how many of those were right, so that that counts for the prefix, too.
+    /// Of a source: how many of those were right.
     pub shared_verified: u32,
+    /// Of a prefix: how many were asked for that are not shared, of all that is looked back on.
+    pub unshared: u32,
+    /// Of a prefix: how often what was seen of it was halved; all of it is as many halvings as there can be. Of a source: which of
+    /// these its share is of.
+    pub halvings: u32,
     /// Until when it is paused.
     pub paused_until: Option<Timestamp>,
 }
@@ -139,34 +161,46 @@ pub enum Asked {
         /// Whether it counts for the prefix, too.
         is_shared: bool,
     },
-    /// The prefix is paused, for this source or for all.
+    /// The prefix is paused.
     Paused {
         /// For how long.
         rest: Duration,
+        /// For whom.
+        whose: Paused,
         /// What is seen now, if this one has paused it.
         by_this: Option<Seen>,
     },
 }
 
+/// For whom a prefix is paused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Paused {
+    /// For all.
+    ForAll,
+    /// For the source that asks.
+    ForSource,
+}
+
 #[derive(Clone, Copy)]
 enum Looked {
-    Good(Usage),
+    /// With how often it was halved.
+    Good(Usage, u32),
     PausedNow(Usage, Duration),
     PausedBefore(Duration),
 }
 
 impl Looked {
-    const fn rest(&self) -> Duration {
+    const fn rest(&self) -> Option<Duration> {
         match self {
-            Self::Good(_) => Duration::ZERO,
-            Self::PausedNow(_, rest) | Self::PausedBefore(rest) => *rest,
+            Self::Good(..) => None,
+            Self::PausedNow(_, rest) | Self::PausedBefore(rest) => Some(*rest),
         }
     }
 
     const fn paused(&self) -> Option<Usage> {
         match self {
             Self::PausedNow(usage, _) => Some(*usage),
-            Self::Good(_) | Self::PausedBefore(_) => None,
+            Self::Good(..) | Self::PausedBefore(_) => None,
         }
     }
 }
@@ -180,36 +214,69 @@ impl Usage {
             verified: 0,
             shared_asked: 0,
             shared_verified: 0,
+            unshared: 0,
+            halvings: 0,
             paused_until: None,
         }
     }
 
     fn look(self, tripwire: &Tripwire, lifetime: Duration, now: Timestamp) -> Looked {
         let rest = self.paused_until.and_then(|until| (until - now).to_std().ok());
-        if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
+        // A clock that was far ahead must not have paused it for longer.
+        let longest = tripwire.pause.saturating_add(lifetime);
+        if let Some(rest) = rest.filter(|rest| !rest.is_zero() && *rest <= longest) {
             return Looked::PausedBefore(rest.min(tripwire.pause));
         }
         let mut usage = self;
-        if now - usage.lately_since >= FORGOTTEN_AFTER {
+        usage.lately_since = usage.lately_since.min(now);
+        if week(usage.lately_since) != week(now) {
             usage = Self::new(now);
-        } else if now >= usage.lately_since + lifetime {
-            usage.asked = usage.asked.saturating_add(usage.asked_lately);
-            (usage.asked_lately, usage.lately_since) = (0, now);
         }
-        while usage.asked >= tripwire.asked.saturating_mul(LOOKED_BACK) {
-            // Not rounded down, which alone could pause it.
-            (usage.asked, usage.verified) = (usage.asked / 2, usage.verified.div_ceil(2));
+        let since = (now - usage.lately_since).to_std().unwrap_or_default();
+        if since < lifetime {
+            return Looked::Good(usage, 0);
+        }
+        // Those that were counted since then are all of the first `lifetime`: a later one would have come here.
+        let are_over = since >= lifetime.saturating_mul(2);
+        if are_over {
+            usage.roll(now);
         }
         if tripwire.is_met(usage.asked, usage.verified) {
             let paused = Self {
                 shared_asked: usage.shared_asked,
                 shared_verified: usage.shared_verified,
+                halvings: usage.halvings,
                 paused_until: Some(now + tripwire.pause),
                 ..Self::new(now)
             };
             return Looked::PausedNow(paused, tripwire.pause);
         }
-        Looked::Good(usage)
+        let mut halvings = 0;
+        // Those that are not shared, too: else who shares no more would leave it as it was when it was good.
+        while usage.asked.saturating_add(usage.unshared) >= tripwire.asked.saturating_mul(LOOKED_BACK) {
+            // Not rounded down, which alone could pause it.
+            (usage.asked, usage.verified) = (usage.asked / 2, usage.verified.div_ceil(2));
+            usage.unshared /= 2;
+            halvings += 1;
+        }
+        if !are_over {
+            usage.roll(now);
+        }
+        Looked::Good(usage, halvings)
+    }
+
+    /// So many more halvings of a prefix.
+    const fn halved(self, halvings: u32) -> Self {
+        Self {
+            halvings: self.halvings.saturating_add(halvings),
+            ..self
+        }
+    }
+
+    /// What was asked for lately is not lately any more.
+    const fn roll(&mut self, now: Timestamp) {
+        self.asked = self.asked.saturating_add(self.asked_lately);
+        (self.asked_lately, self.lately_since) = (0, now);
     }
 
     /// Whether with one more code fewer than so many of a hundred are right, of all: those, too, whose time is not over.
@@ -217,19 +284,26 @@ impl Usage {
         let all = self.asked.saturating_add(self.asked_lately);
         Tripwire::is_below(all.saturating_add(1), self.verified, percent)
     }
-
-    /// One more counts for the prefix. `part`: how many are enough to say something of the source.
-    fn share(&mut self, part: u32) {
-        self.shared_asked = self.shared_asked.saturating_add(1);
-        if self.shared_asked >= part.saturating_mul(LOOKED_BACK) {
-            // What of the past stays with the prefix is not worse for it than what may be taken back.
-            (self.shared_asked, self.shared_verified) = (self.shared_asked / 2, self.shared_verified / 2);
-        }
-    }
 }
 
 impl Seen {
-    /// Takes back what the source has shown of the prefix, but for as much as any source may hold against it: who had used some
+    /// Of what the source has shared of the prefix, forgets what is not seen of the prefix any more. What is left of it may be one more,
+    /// and one less that was right, but never the other way round.
+    fn forget_together(&mut self) {
+        let (source, prefix) = (&mut self.source, &self.prefix);
+        let is_of_now = week(source.lately_since) == week(prefix.lately_since);
+        let halvings = prefix.halvings.checked_sub(source.halvings).filter(|_| is_of_now);
+        match halvings.filter(|halvings| *halvings < ALL_HALVINGS) {
+            Some(halvings) => {
+                source.shared_asked = source.shared_asked.div_ceil(1 << halvings);
+                source.shared_verified >>= halvings;
+            }
+            None => (source.shared_asked, source.shared_verified) = (0, 0),
+        }
+        source.halvings = prefix.halvings;
+    }
+
+    /// Takes back what the source has shared of the prefix, but for as much as any source may hold against it: who had used some
     /// codes at first could otherwise leave as many as it likes unused.
     fn take_back(&mut self, part: u32) {
         let (source, prefix) = (&mut self.source, &mut self.prefix);
@@ -241,6 +315,11 @@ impl Seen {
         source.shared_asked -= taken;
         source.shared_verified = 0;
     }
+}
+
+/// Which week it is. All replicas have the same.
+fn week(time: Timestamp) -> i64 {
+    time.timestamp().div_euclid(FORGOTTEN_AFTER.num_seconds())
 }
 
 #[cfg(test)]

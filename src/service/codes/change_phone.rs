@@ -1,6 +1,9 @@
 //! Changing the phone number of an account to one that the person shows to hold.
 
+use std::net::IpAddr;
+
 use super::Codes;
+use super::limits::{Asker, Wanted};
 use super::verify::Offer;
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Field};
@@ -40,13 +43,15 @@ impl Codes {
             current_password,
             language: of_call,
         } = change;
+        let client_address = offer.client.ip_address;
         let mut attempt = actor.attempt(Action::ChangePhone);
         attempt.fields = vec![Field::PhoneNumber];
         let proof = self.accounts.prove(&actor, current_password, &attempt).await?;
         let met = self
             .check_of_actor(Purpose::ChangePhone, &actor, &offer, &mut attempt)
             .await?;
-        let (wake, limits) = (self.wake.clone(), self.limits.clone());
+        let is_told = self.may_tell(&actor, &met.challenge, client_address).await?;
+        let wake = self.wake.clone();
         self.accounts
             .finish(move |accounts| async move {
                 let now = accounts.clock.now();
@@ -64,8 +69,7 @@ impl Codes {
                         users::update(&tx, user.id, &change, now).await?;
                     }
                     users::verify_phones(&tx, &[user.id], now).await?;
-                    let notice = Some(phone_changed(&user, of_call, now))
-                        .filter(|_| is_new && limits.reach.has(&user.phone_number));
+                    let notice = Some(phone_changed(&user, of_call, now)).filter(|_| is_new && is_told);
                     if let Some(notice) = &notice {
                         outbox::insert_with_commit(&tx, notice).await?;
                     }
@@ -82,6 +86,35 @@ impl Codes {
                 Ok(user)
             })
             .await
+    }
+
+    /// Whether the number that the actor's person has is told that they change it. One that somebody has shown to hold is, whatever
+    /// was sent before, or whoever changes it could use up the bounds first. To any other this is a message as each that is asked for:
+    /// somebody may have registered it to have it ring.
+    async fn may_tell(
+        &self,
+        actor: &Actor,
+        challenge: &Challenge,
+        address: Option<IpAddr>,
+    ) -> Result<bool, Error> {
+        let to = &actor.user.phone_number;
+        if *to == challenge.phone_number || !self.limits.reach.has(to) {
+            return Ok(false);
+        }
+        if actor.user.phone_verified_at.is_some() {
+            return Ok(true);
+        }
+        let wanted = Wanted {
+            to,
+            asker: Asker::Known { is_verified: false },
+            address,
+            caller: &actor.caller,
+        };
+        match self.count(&wanted).await {
+            Ok(_) => Ok(true),
+            Err(Error::SmsRefused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -12,7 +12,9 @@ use super::counters::{Locked, Pair};
 use crate::domain::caller::Caller;
 use crate::domain::code::Watched;
 use crate::domain::phone::PhoneNumber;
-use crate::domain::sms_limits::{Asked, Bounds, Counted, CounterId, SmsRefusal, Source, Tripwire, country};
+use crate::domain::sms_limits::{
+    Asked, Bounds, Counted, CounterId, Paused, SmsRefusal, Source, Tripwire, country,
+};
 use crate::error::Error;
 use crate::service::retry::retry;
 use crate::store::sms_counters;
@@ -163,17 +165,21 @@ impl Codes {
             shared.push((Counted::Budget, bounds, price, SmsRefusal::Budget));
         }
         for (counted, bounds, amount, refusal) in shared {
-            let all = if has_number { bounds } else { bounds.of_strangers() };
-            if let (false, Source::Network(_)) = (has_number, from) {
+            let mut push = |id, bounds| {
                 counts.push(Count {
                     amount,
-                    ..count(counted.id_from(from), all.of_a_network(), refusal)
+                    ..count(id, bounds, refusal)
                 });
+            };
+            if has_number {
+                push(counted.id(), bounds);
+            } else {
+                // A part of little money may not be the price of one.
+                let of_strangers = bounds.of_strangers().at_least(amount, &bounds);
+                let of_source = from.part_of(of_strangers).at_least(amount, &of_strangers);
+                push(counted.id_from(from), of_source);
+                push(counted.id(), of_strangers);
             }
-            counts.push(Count {
-                amount,
-                ..count(counted.id(), all, refusal)
-            });
         }
         counts.retain(|count| !count.bounds.is_none());
         Counts { counts, watch }
@@ -191,7 +197,7 @@ impl Codes {
                 Err(wait) => refused.push((wait, count.refusal)),
             }
         }
-        let (mut watched, mut seen, mut is_paused) = (None, None, false);
+        let (mut watched, mut seen, mut paused) = (None, None, None);
         if let Some(Watch { tripwire, from, by }) = &counts.watch {
             let asked = tripwire.ask(*from, counters.seen(by), self.options.lifetime, now);
             let after = match asked {
@@ -200,9 +206,13 @@ impl Codes {
                     watched = Some(Watched { source, is_shared });
                     Some(seen)
                 }
-                Asked::Paused { rest, by_this } => {
-                    refused.push((rest, SmsRefusal::Paused));
-                    is_paused = by_this.is_some();
+                Asked::Paused { rest, whose, by_this } => {
+                    let why = match whose {
+                        Paused::ForAll => SmsRefusal::Paused,
+                        Paused::ForSource => SmsRefusal::PausedForSource,
+                    };
+                    refused.push((rest, why));
+                    paused = by_this.map(|_| why);
                     by_this
                 }
             };
@@ -220,7 +230,7 @@ impl Codes {
             }
         }
         // A pause is noted, though nothing is sent.
-        if let Some((by, seen)) = seen.filter(|_| longest.is_none() || is_paused) {
+        if let Some((by, seen)) = seen.filter(|_| longest.is_none() || paused.is_some()) {
             counters.see(by, seen);
         }
         counters.write(&tx).await?;
@@ -228,10 +238,11 @@ impl Codes {
         match longest {
             None => Ok(Tried::Counted(watched)),
             Some((wait, why)) => {
-                if is_paused {
+                if let Some(whose) = paused {
                     tracing::warn!(
                         country = country(to),
-                        "codes to a prefix are asked for and hardly ever used: it is paused, for all or for one source"
+                        reason = whose.as_str(),
+                        "a prefix is paused: its codes are asked for and hardly ever used"
                     );
                 }
                 Err(self.refused(why, Some(wait), to))

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::clock::Timestamp;
 use crate::domain::session::Lifetimes;
@@ -13,8 +13,13 @@ use crate::store::{Store, StoreError, attempts, challenges, changes, devices, se
 /// How many rows are looked at, and at most removed, at a time.
 const PAGE: u64 = 1000;
 
-/// The pause between two pieces.
+/// The pause between two pieces, at least and at most.
 const PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Going through a whole table takes no more of the time than one part of so many: it is done again and again, and whoever checks
+/// sessions waits for the same database.
+const PARTS: u32 = 20;
 
 /// How long the change log goes back.
 const CHANGES_KEPT: Duration = Duration::from_hours(24);
@@ -32,6 +37,7 @@ pub(super) async fn remove_ended_sessions(
     let mut after = None;
     let (mut removed, mut alive) = (0, 0);
     loop {
+        let began = Instant::now();
         let page = sessions::find_ended(store.reader(), after, PAGE, lifetimes, time).await?;
         if !page.ended.is_empty() {
             let tx = store.begin().await?;
@@ -43,7 +49,7 @@ pub(super) async fn remove_ended_sessions(
             break;
         }
         after = page.last;
-        sleep(PAUSE).await;
+        pause(began).await;
     }
     if removed > 0 {
         tracing::info!(removed, "ended sessions removed");
@@ -67,6 +73,7 @@ pub(super) async fn prune_changes(store: &Store, now: Timestamp) -> Result<(), S
 pub(super) async fn remove_forgotten_attempts(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     let mut after = None;
     loop {
+        let began = Instant::now();
         let page = attempts::find_forgotten(store.reader(), after, PAGE, now).await?;
         if !page.forgotten.is_empty() {
             let tx = store.begin().await?;
@@ -77,8 +84,14 @@ pub(super) async fn remove_forgotten_attempts(store: &Store, now: Timestamp) -> 
             return Ok(());
         }
         after = page.last;
-        sleep(PAUSE).await;
+        pause(began).await;
     }
+}
+
+/// Waits after a piece of a table that was begun then.
+async fn pause(began: Instant) {
+    let rest = began.elapsed().saturating_mul(PARTS - 1);
+    sleep(rest.clamp(PAUSE, LONGEST_PAUSE)).await;
 }
 
 /// Removes the challenges of one-time codes that have expired, when the outbox has told of what it did not send.

@@ -335,11 +335,33 @@ async fn where_it_is_allowed_the_old_number_is_told_if_it_was_verified() {
         let mut client = server.client().await;
         client.update_profile(person.asks(update)).await.unwrap();
         left(&server, 0).await;
-        let told = "SELECT 1 FROM audit_events \
-                    WHERE action = 'deliver_notice' AND outcome = 'done' AND subject_id = ?";
-        let was_told = server.database.knows(told, &person).await;
-        assert_eq!(was_told, is_told, "{flag} {is_verified}");
+        assert_eq!(was_told(&server, &person).await, is_told, "{flag} {is_verified}");
     }
+}
+
+/// One that was verified is told whatever was sent before.
+#[tokio::test]
+async fn an_old_number_that_nobody_has_verified_is_told_within_the_bounds() {
+    for (is_verified, limit, is_told) in [(false, 1, false), (false, 2, true), (true, 1, true)] {
+        let server = start_with_codes(&[&format!("--sms-limit-number={limit}/d")]).await;
+        let mut client = codes(&server).await;
+        let person = server.person().await;
+        let challenge = Challenge::of(&mut client, CodePurpose::VerifyPhone, &person).await;
+        if is_verified {
+            client.verify_code(person.asks(challenge.met())).await.unwrap();
+        }
+        let change = Challenge::of_new_number(&mut client, &person, &next_phone_number()).await;
+        client.verify_code(person.asks(change.met())).await.unwrap();
+        left(&server, 0).await;
+        assert_eq!(was_told(&server, &person).await, is_told, "{is_verified} {limit}");
+    }
+}
+
+/// Whether the number that a person had was told that they have another one.
+async fn was_told(server: &TestServer, person: &Person) -> bool {
+    let told =
+        "SELECT 1 FROM audit_events WHERE action = 'deliver_notice' AND outcome = 'done' AND subject_id = ?";
+    server.database.knows(told, person).await
 }
 
 #[tokio::test]

@@ -21,66 +21,89 @@ const TRIPWIRE: Tripwire = Tripwire {
 };
 const LIFETIME: Duration = Duration::from_mins(5);
 
+const WEEK: i64 = 7 * 86_400;
+
 /// A prefix, and the sources that ask for its codes.
 struct World {
     tripwire: Tripwire,
     prefix: Usage,
-    sources: Vec<(Source, Usage)>,
+    sources: Vec<SourceSeen>,
     now: i64,
+}
+
+struct SourceSeen {
+    from: Source,
+    usage: Usage,
+    /// Of the codes that were asked for and are not used, whether they are shared.
+    codes: Vec<bool>,
 }
 
 /// What came of asking.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Answer {
     Counted { is_shared: bool },
-    Paused { seconds: u64 },
+    Paused { whose: Paused, seconds: u64 },
 }
 
+const PAUSED: Answer = Answer::Paused {
+    whose: Paused::ForAll,
+    seconds: 3600,
+};
+
+const PAUSED_FOR_SOURCE: Answer = Answer::Paused {
+    whose: Paused::ForSource,
+    seconds: 3600,
+};
+
 impl World {
+    /// With so many networks, and after them those that nobody tells apart.
     fn new(tripwire: Tripwire, networks: u8) -> Self {
         let network = |index| IpAddr::V4(Ipv4Addr::new(192, 0, 2, index));
         let sources = (0..networks).map(|index| Source::Network(network(index)));
+        let seen = |from| SourceSeen {
+            from,
+            usage: Usage::new(at(0)),
+            codes: Vec::new(),
+        };
         Self {
             tripwire,
             prefix: Usage::new(at(0)),
-            sources: sources
-                .chain([Source::Unknown])
-                .map(|source| (source, Usage::new(at(0))))
-                .collect(),
+            sources: sources.chain([Source::Unknown]).map(seen).collect(),
             now: 0,
         }
     }
 
     fn seen(&self, source: usize) -> Seen {
         Seen {
-            source: self.sources[source].1,
+            source: self.sources[source].usage,
             prefix: self.prefix,
         }
     }
 
     fn set(&mut self, source: usize, seen: Seen) {
-        self.sources[source].1 = seen.source;
+        self.sources[source].usage = seen.source;
         self.prefix = seen.prefix;
     }
 
     fn ask(&mut self, source: usize) -> Answer {
-        let (from, seen, now) = (self.sources[source].0, self.seen(source), at(self.now));
+        let (from, seen, now) = (self.sources[source].from, self.seen(source), at(self.now));
         match self.tripwire.ask(from, seen, LIFETIME, now) {
             Asked::Counted { seen, is_shared } => {
                 self.set(source, seen);
+                self.sources[source].codes.push(is_shared);
                 Answer::Counted { is_shared }
             }
-            Asked::Paused { rest, by_this } => {
+            Asked::Paused { rest, whose, by_this } => {
                 if let Some(seen) = by_this {
                     self.set(source, seen);
                 }
                 let seconds = rest.as_secs();
-                Answer::Paused { seconds }
+                Answer::Paused { whose, seconds }
             }
         }
     }
 
-    /// Asks for so many codes, none of which is paused, and says how many count for the prefix.
+    /// Asks for so many codes, none of which is paused, and says how many are shared.
     fn ask_times(&mut self, source: usize, times: u32) -> u32 {
         let mut shared = 0;
         for index in 0..times {
@@ -92,12 +115,17 @@ impl World {
         shared
     }
 
-    /// Uses codes that count for the prefix.
-    fn use_times(&mut self, source: usize, times: u32) {
-        for _ in 0..times {
-            let seen = self.tripwire.used(self.seen(source), true);
+    /// Uses the code that was asked for last, if there is one.
+    fn use_one(&mut self, source: usize) {
+        if let Some(is_shared) = self.sources[source].codes.pop() {
+            let seen = self.tripwire.used(self.seen(source), is_shared);
             self.set(source, seen);
         }
+    }
+
+    fn ask_and_use(&mut self, source: usize) {
+        self.ask_times(source, 1);
+        self.use_one(source);
     }
 
     fn is_paused_for_all(&self) -> bool {
@@ -111,19 +139,39 @@ fn codes_that_nobody_uses_pause_a_prefix_when_their_time_is_over() {
     for source in 0..3 {
         assert_eq!(world.ask_times(source, 10), 10);
     }
-    // There is time to use them.
     world.now = 299;
     world.ask_times(3, 1);
+    // There is still time to use that one, and it is not looked at them one by one.
     world.now = 300;
-    assert_eq!(world.ask(4), Answer::Paused { seconds: 3600 });
-    world.now = 301;
+    world.ask_times(3, 1);
+    world.now = 599;
+    world.ask_times(3, 1);
+    world.now = 600;
+    assert_eq!(world.ask(4), PAUSED);
+    world.now = 601;
     for source in [3, 4, 5] {
-        assert_eq!(world.ask(source), Answer::Paused { seconds: 3599 });
+        let (whose, seconds) = (Paused::ForAll, 3599);
+        assert_eq!(world.ask(source), Answer::Paused { whose, seconds });
     }
     // And then it begins anew: nothing is held against the prefix.
-    world.now = 300 + 3600;
+    world.now = 600 + 3600;
     world.ask_times(4, 1);
     assert_eq!((world.prefix.asked, world.prefix.verified), (0, 0));
+}
+
+/// However many ask at once: who has just been sent a code has not left it unused.
+#[test]
+fn codes_whose_time_is_not_over_pause_nobody() {
+    let mut world = World::new(TRIPWIRE, 60);
+    world.ask_times(0, 1);
+    world.now = 299;
+    for source in 1..60 {
+        world.ask_times(source, 1);
+    }
+    for now in [300, 301, 598] {
+        world.now = now;
+        world.ask_times(0, 1);
+    }
 }
 
 #[test]
@@ -134,9 +182,8 @@ fn few_codes_say_nothing_and_used_ones_pause_nobody() {
             world.ask_times(index % 3, 1);
         }
         world.prefix.verified = verified;
-        world.now = 300;
-        let paused = Answer::Paused { seconds: 3600 };
-        assert_eq!(world.ask(3) == paused, is_paused, "{asked} {verified}");
+        world.now = 600;
+        assert_eq!(world.ask(3) == PAUSED, is_paused, "{asked} {verified}");
     }
 }
 
@@ -146,16 +193,60 @@ fn a_source_of_which_nothing_is_used_is_paused_for_itself() {
     // Those that nobody tells apart are not paused before the prefix would be.
     for (source, needed) in [(0, 10), (1, 30)] {
         let mut world = World::new(TRIPWIRE, 1);
-        let mut shared = 0;
         for round in 0..20 {
-            shared += world.ask_times(source, needed);
-            world.now += 300;
-            assert_eq!(world.ask(source), Answer::Paused { seconds: 3600 }, "{round}");
+            world.ask_times(source, needed);
+            world.now += 600;
+            assert_eq!(world.ask(source), PAUSED_FOR_SOURCE, "{round}");
             assert!(!world.is_paused_for_all());
+            let Usage {
+                asked, asked_lately, ..
+            } = world.prefix;
+            assert!(asked + asked_lately <= 10, "{:?}", world.prefix);
             world.now += 3600;
         }
-        assert_eq!(shared, 10);
     }
+}
+
+/// Asks for ten codes from each of so many networks every five minutes, as far as it can, and uses none. Says for how many of so many
+/// days the prefix was paused for all.
+fn attack(world: &mut World, networks: usize, days: i64) -> f64 {
+    let (end, mut paused) = (world.now + days * 86_400, 0);
+    while world.now < end {
+        for source in 0..networks {
+            for _ in 0..10 {
+                world.ask(source);
+            }
+        }
+        paused += i32::from(world.is_paused_for_all());
+        world.now += 300;
+    }
+    f64::from(paused) * 300.0 / 86_400.0
+}
+
+/// What was held against a prefix is forgotten with its pause, and may be held against it once more: those who go on have it paused
+/// again and again. Each of them is paused for itself, too, in turns with the prefix.
+#[test]
+fn those_who_go_on_have_a_prefix_paused_again() {
+    for networks in [3, 4, 30] {
+        let mut world = World::new(TRIPWIRE, 30);
+        let paused = attack(&mut world, networks, 20);
+        assert!(paused > 9.0, "{networks}: {paused}");
+    }
+    // Two do not.
+    let mut world = World::new(TRIPWIRE, 30);
+    assert_eq!(attack(&mut world, 2, 20), 0.0);
+}
+
+/// So it is when the codes of others had been used.
+#[test]
+fn those_who_go_on_have_a_prefix_paused_that_was_good() {
+    let mut world = World::new(TRIPWIRE, 3);
+    for _ in 0..1000 {
+        world.ask_and_use(3);
+        world.now += 60;
+    }
+    let paused = attack(&mut world, 3, 2);
+    assert!(paused > 0.5, "{paused}");
 }
 
 #[test]
@@ -163,8 +254,10 @@ fn an_address_whose_codes_are_used_speaks_for_the_prefix() {
     let mut world = World::new(TRIPWIRE, 4);
     // Many people behind one address, half of whom use their codes.
     for _ in 0..20 {
-        world.ask_times(0, 10);
-        world.use_times(0, 5);
+        for _ in 0..5 {
+            world.ask_and_use(0);
+            world.ask_times(0, 1);
+        }
         world.now += 300;
     }
     assert!(world.prefix.verified >= 12, "{:?}", world.prefix);
@@ -172,7 +265,7 @@ fn an_address_whose_codes_are_used_speaks_for_the_prefix() {
     for source in 1..4 {
         world.ask_times(source, 10);
     }
-    world.now += 300;
+    world.now += 600;
     world.ask_times(0, 1);
 }
 
@@ -183,72 +276,101 @@ fn one_code_that_is_used_does_not_hide_many_that_are_not() {
         let mut world = World::new(TRIPWIRE, 5);
         for source in 0..4 {
             if is_used_first {
-                world.ask_times(source, 1);
-                world.use_times(source, 1);
+                world.ask_and_use(source);
                 world.ask_times(source, 33);
             } else {
                 world.ask_times(source, 34);
-                world.use_times(source, 1);
+                world.use_one(source);
             }
         }
-        world.now = 300;
-        assert_eq!(world.ask(4), Answer::Paused { seconds: 3600 }, "{is_used_first}");
+        world.now = 600;
+        assert_eq!(world.ask(4), PAUSED, "{is_used_first}");
     }
 }
 
 /// However long a prefix was good, it does not take longer to see that it is not any more.
 #[test]
 fn what_was_long_ago_counts_less_and_less() {
-    let mut world = World::new(TRIPWIRE, 200);
-    for _ in 0..1000 {
-        world.ask_times(0, 5);
-        world.use_times(0, 5);
-        world.now += 300;
-    }
-    assert!(world.prefix.asked <= TRIPWIRE.asked * 4, "{:?}", world.prefix);
-    let mut bad = 0;
-    for source in 1..200 {
-        if let Answer::Paused { .. } = world.ask(source) {
-            break;
+    let bad_until_paused = |good: u32| {
+        let mut world = World::new(TRIPWIRE, 200);
+        for _ in 0..good {
+            world.ask_and_use(0);
+            world.now += 60;
         }
-        bad += 1 + world.ask_times(source, 9);
-        world.now += 300;
-    }
-    assert!((60..=450).contains(&bad), "{bad}");
+        assert!(world.prefix.asked <= TRIPWIRE.asked * 4, "{:?}", world.prefix);
+        let mut bad = 0;
+        for source in 1..200 {
+            if world.ask(source) == PAUSED {
+                return bad;
+            }
+            bad += 1 + world.ask_times(source, 9);
+            world.now += 300;
+        }
+        panic!("not paused after {bad}");
+    };
+    let (after_hours, after_days) = (bad_until_paused(200), bad_until_paused(5000));
+    assert!(after_days <= after_hours + 20, "{after_hours} {after_days}");
 }
 
 #[test]
-fn after_a_week_without_any_nothing_is_held_against_a_prefix() {
+fn at_the_end_of_a_week_all_is_forgotten() {
+    // The week that the time of the beginning is in ends then.
+    let end = WEEK - START.rem_euclid(WEEK);
+    for (now, asked) in [(end - 1, 30), (end, 0)] {
+        let mut world = World::new(TRIPWIRE, 4);
+        world.now = end - 1000;
+        world.ask_times(3, 1);
+        for source in 0..3 {
+            world.ask_times(source, 10);
+        }
+        world.now = now;
+        assert_eq!(world.ask(3) == PAUSED, asked > 0, "{now}");
+    }
+}
+
+/// Clocks of replicas differ a little, and sometimes much.
+#[test]
+fn a_clock_that_is_far_ahead_pauses_nobody_for_longer() {
     let mut world = World::new(TRIPWIRE, 3);
+    world.now = 365 * 86_400;
     for source in 0..3 {
         world.ask_times(source, 10);
     }
-    world.now = 7 * 86_400;
-    assert_eq!(world.ask_times(0, 1), 1);
-    assert_eq!((world.prefix.asked, world.prefix.asked_lately), (0, 1));
+    world.now += 600;
+    assert_eq!(world.ask(3), PAUSED);
+    let until = world.now;
+    // One that is behind by less than a code lives.
+    world.now = until - 299;
+    assert_eq!(world.ask(3), PAUSED);
+    world.now = 0;
+    world.ask_times(3, 1);
 }
 
-/// What one source does.
+/// What somebody does.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Ask,
     /// Uses one of the codes that were asked for.
     Use,
+    /// Somebody else asks for a code, and uses it if too few of the others' codes are used.
+    Other,
     /// Waits so long, in seconds.
     Wait(i64),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        6 => Just(Step::Ask),
-        2 => Just(Step::Use),
-        1 => (1_i64..7200).prop_map(Step::Wait),
+        12 => Just(Step::Ask),
+        4 => Just(Step::Use),
+        6 => Just(Step::Other),
+        2 => (1_i64..7200).prop_map(Step::Wait),
+        1 => (1..2 * WEEK).prop_map(Step::Wait),
     ];
     collection::vec(step, 1..600)
 }
 
 fn tripwires() -> impl Strategy<Value = Tripwire> {
-    (3_u32..60, 1_u8..=50).prop_map(|(asked, verified_percent)| Tripwire {
+    (10_u32..60, 1_u8..=50).prop_map(|(asked, verified_percent)| Tripwire {
         asked,
         verified_percent,
         ..TRIPWIRE
@@ -256,28 +378,38 @@ fn tripwires() -> impl Strategy<Value = Tripwire> {
 }
 
 proptest! {
-    /// Whatever it does, and however many of its own codes it uses.
+    /// Whatever it does, however long, and however many of its own codes it uses; as long as others use three times as many of theirs as
+    /// have to be used.
     #[test]
     fn no_source_alone_has_a_prefix_paused_for_all(
         tripwire in tripwires(),
         steps in steps(),
         is_told_apart: bool,
     ) {
-        let mut world = World::new(tripwire, 1);
-        let source = usize::from(!is_told_apart);
-        let mut codes = Vec::new();
+        let mut world = World::new(tripwire, 4);
+        let source = if is_told_apart { 0 } else { 4 };
+        let (mut asked, mut used) = (0, 0);
         for step in steps {
             match step {
-                Step::Wait(seconds) => world.now += seconds,
-                Step::Ask => {
-                    if let Answer::Counted { is_shared } = world.ask(source) {
-                        codes.push(is_shared);
+                Step::Wait(seconds) => {
+                    let before = week(at(world.now));
+                    world.now += seconds;
+                    if week(at(world.now)) != before {
+                        (asked, used) = (0, 0);
                     }
                 }
-                Step::Use => {
-                    if let Some(is_shared) = codes.pop() {
-                        let seen = tripwire.used(world.seen(source), is_shared);
-                        world.set(source, seen);
+                Step::Ask => {
+                    world.ask(source);
+                }
+                Step::Use => world.use_one(source),
+                Step::Other => {
+                    let other = 1 + asked % 3;
+                    if let Answer::Counted { .. } = world.ask(other) {
+                        asked += 1;
+                        if used * 100 < asked * usize::from(tripwire.verified_percent) * 3 {
+                            world.use_one(other);
+                            used += 1;
+                        }
                     }
                 }
             }
