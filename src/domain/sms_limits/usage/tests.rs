@@ -280,11 +280,67 @@ fn one_code_that_is_used_does_not_hide_many_that_are_not() {
                 world.ask_times(source, 33);
             } else {
                 world.ask_times(source, 34);
+                // The first one, which is shared.
+                world.sources[source].codes.reverse();
                 world.use_one(source);
             }
         }
         world.now = 600;
         assert_eq!(world.ask(4), PAUSED, "{is_used_first}");
+    }
+}
+
+/// Who uses as few as have to be used could else have it paused by the next code of anybody that is not.
+#[test]
+fn whoever_uses_just_enough_leaves_room_for_others() {
+    let mut world = World::new(TRIPWIRE, 20);
+    for _ in 0..10 {
+        world.ask_and_use(0);
+        world.ask_times(0, 8);
+    }
+    for other in 1..19 {
+        world.ask_times(other, 1);
+    }
+    world.now = 600;
+    world.ask_times(19, 1);
+}
+
+/// A code of before a pause may be used after it, when nothing is seen any more of its having been asked for.
+#[test]
+fn what_is_forgotten_is_not_used() {
+    let tripwire = Tripwire {
+        pause: Duration::from_secs(1),
+        ..TRIPWIRE
+    };
+    let mut world = World::new(tripwire, 4);
+    for source in 0..3 {
+        world.ask_times(source, 10);
+    }
+    world.now = 300;
+    world.ask_times(3, 1);
+    world.now = 600;
+    let (whose, seconds) = (Paused::ForAll, 1);
+    assert_eq!(world.ask(4), Answer::Paused { whose, seconds });
+    world.now = 601;
+    world.use_one(3);
+    world.ask_times(4, 1);
+    assert_eq!((world.prefix.asked_lately, world.prefix.verified), (1, 0));
+}
+
+#[test]
+fn what_halves_are_rounded_to_pauses_nobody() {
+    let mut world = World::new(
+        Tripwire {
+            asked: 10,
+            verified_percent: 50,
+            ..TRIPWIRE
+        },
+        1,
+    );
+    (world.prefix.asked, world.prefix.verified) = (42, 21);
+    for now in [600, 1200] {
+        world.now = now;
+        world.ask_times(0, 1);
     }
 }
 
