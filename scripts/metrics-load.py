@@ -56,9 +56,13 @@ with grpc.insecure_channel(sys.argv[1]) as channel, ThreadPoolExecutor(BURST) as
                 pb.ValidateSessionRequest(session_token=token, consistency=consistency),
             )
         attempt(identity.ValidateSession, pb.ValidateSessionRequest(session_token="pid_garbage"))
+        # From ever other addresses, since one alone has a prefix paused for itself only.
+        address = session_pb2.ClientInfo(ip_address=f"192.0.2.{person % 256}")
         attempt(
             codes.SendCode,
-            codes_pb.SendCodeRequest(purpose=codes_pb.CODE_PURPOSE_SIGN_IN, phone_number=number(person)),
+            codes_pb.SendCodeRequest(
+                purpose=codes_pb.CODE_PURPOSE_SIGN_IN, phone_number=number(person), client=address
+            ),
         )
         attempt(
             codes.SendCode,
