@@ -51,15 +51,17 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for (table, name) in [
-            (CHALLENGES, WATCHED_SOURCE),
-            (SMS_COUNTERS, SHARED_ASKED),
-            (SMS_COUNTERS, SHARED_VERIFIED),
-            (SMS_COUNTERS, UNSHARED),
-            (SMS_COUNTERS, HALVINGS),
-        ] {
-            if manager.has_column(table, name).await? {
-                let drop = Table::alter().table(table).drop_column(name).to_owned();
+        for (table, column) in columns() {
+            let name = column.get_column_name();
+            // That one is of the migration of codes.
+            if name == IS_WATCHED {
+                continue;
+            }
+            if manager.has_column(table, &name).await? {
+                let drop = Table::alter()
+                    .table(table)
+                    .drop_column(Alias::new(name))
+                    .to_owned();
                 manager.alter_table(drop).await?;
             }
         }

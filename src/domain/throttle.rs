@@ -9,8 +9,8 @@ mod subject;
 
 use std::time::Duration;
 
+pub(super) use subject::{ADDRESS_BITS, digest, network};
 pub use subject::{Subject, SubjectId, SubjectKind};
-pub(super) use subject::{digest, network};
 
 use crate::clock::Timestamp;
 

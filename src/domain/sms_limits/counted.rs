@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Bounds, Tripwire};
 use crate::domain::phone::PhoneNumber;
-use crate::domain::throttle::{digest, network};
+use crate::domain::throttle::{ADDRESS_BITS, digest, network};
 
 /// How many digits at the end of a number do not belong to its prefix.
 const DIGITS_OF_SUBSCRIBERS: usize = 4;
@@ -59,7 +59,7 @@ impl Counted<'_> {
             Self::Number(number) => ("sms number", number.as_str().into()),
             Self::KnownNumber(number) => ("sms known number", number.as_str().into()),
             Self::Prefix(number) => ("sms prefix", prefix(number).into()),
-            Self::Address(address) => ("sms address", network(*address, 64)),
+            Self::Address(address) => ("sms address", network(*address, ADDRESS_BITS)),
             Self::Service(None) => ("sms services without a name", Vec::new()),
             Self::Service(Some(name)) => ("sms service", (*name).into()),
             Self::Country(code) => ("sms country", (*code).into()),

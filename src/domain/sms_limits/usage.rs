@@ -252,7 +252,8 @@ impl Usage {
             return Looked::PausedNow(paused, tripwire.pause);
         }
         let mut halvings = 0;
-        // Those that are not shared, too: else who shares no more would leave it as it was when it was good.
+        // Those that are not shared, too: else who shares no more would leave it as it was when it was good. What is used of those that
+        // are not rolled yet is halved without them, which hundreds of codes at once can make bad: ARCHITECTURE.md says so.
         while usage.asked.saturating_add(usage.unshared) >= tripwire.asked.saturating_mul(LOOKED_BACK) {
             // Not rounded down, which alone could pause it.
             (usage.asked, usage.verified) = (usage.asked / 2, usage.verified.div_ceil(2));

@@ -113,7 +113,7 @@ impl Subject<'_> {
                 digest("code from address", &digits_from(number.as_str(), *address))
             }
             Self::KnownCode(number) => digest("known code", number.as_str().as_bytes()),
-            Self::Address(address) => digest("address", &network(*address, 64)),
+            Self::Address(address) => digest("address", &network(*address, ADDRESS_BITS)),
             Self::Service(None) => digest("services without a name", b""),
             Self::Service(Some(name)) => digest("service", name.as_bytes()),
         })
@@ -135,8 +135,10 @@ pub(in crate::domain) fn digest(kind: &str, value: &[u8]) -> Uuid {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SubjectId(pub Uuid);
 
-/// The octets of an address; of one of IPv6, those of its network of so many bits: whoever has one address has at least 2^64 of
-/// them. One of IPv4 that is written as one of IPv6 is the same.
+/// How many bits of an address of IPv6 count: whoever has one address has at least 2^64 of them.
+pub(in crate::domain) const ADDRESS_BITS: u32 = 64;
+
+/// The octets of an address; of one of IPv6, those of its network of so many bits. One of IPv4 that is written as one of IPv6 is the same.
 pub(in crate::domain) fn network(address: IpAddr, bits: u32) -> Vec<u8> {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -150,7 +152,7 @@ pub(in crate::domain) fn network(address: IpAddr, bits: u32) -> Vec<u8> {
 
 /// Digits never contain what is between them and the address.
 fn digits_from(digits: &str, address: IpAddr) -> Vec<u8> {
-    [digits.as_bytes(), &[0], &network(address, 64)].concat()
+    [digits.as_bytes(), &[0], &network(address, ADDRESS_BITS)].concat()
 }
 
 #[cfg(test)]

@@ -191,7 +191,7 @@ impl Accounts {
             max_sessions,
             lifetimes,
             ..
-        } = &self.policy;
+        } = self.policy.as_ref();
         let pushed_out = sessions::make_room(&tx, id, count, *max_sessions, lifetimes, now).await?;
         attempt.ended_sessions = u64::try_from(pushed_out.len()).ok();
         let revoked = |session| changes::Change::SessionRevoked { user: id, session };

@@ -349,6 +349,16 @@ async fn codes_on_known_devices_say_nothing_of_a_prefix() {
     assert_nine_more_pause_the_prefix(&server, &mut client).await;
 }
 
+/// A server with one bound on what all share. Each message costs 0.10.
+async fn start_with_bound(flag: &str) -> TestServer {
+    let prices = file("*\t0.10\n");
+    let prices = format!("--sms-prices-file={}", prices.path().display());
+    // They are given with a budget only.
+    let prices = flag.starts_with("--sms-budget").then_some(&*prices);
+    let flags: Vec<&str> = [flag].into_iter().chain(prices).collect();
+    start(&flags).await
+}
+
 /// Of what all share, one address cannot use up what there is for strangers.
 #[tokio::test]
 async fn one_address_does_not_use_up_what_all_share() {
@@ -357,13 +367,7 @@ async fn one_address_does_not_use_up_what_all_share() {
         ("--sms-limit-service=15/d", "SMS_LIMIT_REACHED"),
         ("--sms-budget=1.50", "SMS_BUDGET_EXHAUSTED"),
     ] {
-        let prices = file("*\t0.10\n");
-        let prices = format!("--sms-prices-file={}", prices.path().display());
-        let mut flags = vec![flag];
-        if flag.starts_with("--sms-budget") {
-            flags.push(&prices);
-        }
-        let server = start(&flags).await;
+        let server = start_with_bound(flag).await;
         let mut client = codes(&server).await;
         // A third of twelve each.
         for address in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
@@ -388,13 +392,7 @@ async fn something_is_left_for_those_who_have_shown_to_hold_their_number() {
         ("--sms-limit-service=5/d", "SMS_LIMIT_REACHED"),
         ("--sms-budget=0.50", "SMS_BUDGET_EXHAUSTED"),
     ] {
-        let prices = file("*\t0.10\n");
-        let prices = format!("--sms-prices-file={}", prices.path().display());
-        let mut flags = vec![flag];
-        if flag.starts_with("--sms-budget") {
-            flags.push(&prices);
-        }
-        let server = start(&flags).await;
+        let server = start_with_bound(flag).await;
         let mut client = codes(&server).await;
         let person = server.person().await;
         // By a code, of those of today.
