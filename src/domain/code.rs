@@ -104,8 +104,9 @@ pub struct Challenge {
     pub key_id: String,
     /// Whether the code is sent at all. It is not where nobody has the number, or it takes no SMS.
     pub is_sent: bool,
-    /// What the tripwire watches of its code. `None`: nothing.
-    pub watched: Option<Watched>,
+    /// By which counter the tripwire watches whether its code is used: that of the prefix and of the source that asked for it.
+    /// `None`: it does not.
+    pub watched: Option<CounterId>,
     /// The language of the message.
     pub language: Language,
     /// When it was made.
@@ -114,15 +115,6 @@ pub struct Challenge {
     pub sent_at: Timestamp,
     /// When its code expires.
     pub expires_at: Timestamp,
-}
-
-/// By what it is watched whether a code is used.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Watched {
-    /// The counter of the prefix and of the source that asked for the code.
-    pub source: CounterId,
-    /// Whether its asking counts for the prefix, too.
-    pub is_shared: bool,
 }
 
 /// A challenge whose code may be on its way.

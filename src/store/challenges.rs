@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::entity::challenge::{ActiveModel, Column, Entity, Model};
 use super::{StoreError, Transaction, only};
 use crate::clock::Timestamp;
-use crate::domain::code::{Challenge, ChallengeId, Purpose, Watched};
+use crate::domain::code::{Challenge, ChallengeId, Purpose};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::sms_limits::CounterId;
 use crate::domain::user::UserId;
@@ -31,10 +31,7 @@ fn challenge(row: Model) -> Result<Option<Challenge>, DbErr> {
         person: row.user_id.map(UserId),
         key_id: row.key_id,
         is_sent: row.is_sent,
-        watched: row.watched_source.map(|source| Watched {
-            source: CounterId(source),
-            is_shared: row.is_watched,
-        }),
+        watched: row.watched_source.map(CounterId),
         language: Language::of_tag(&row.language).unwrap_or_default(),
         created_at: row.created_at,
         sent_at: row.sent_at,
@@ -54,8 +51,7 @@ pub async fn insert(db: &impl ConnectionTrait, challenge: &Challenge) -> Result<
         user_id: Set(challenge.person.map(|person| person.0)),
         key_id: Set(challenge.key_id.clone()),
         is_sent: Set(challenge.is_sent),
-        is_watched: Set(is_shared(challenge)),
-        watched_source: Set(challenge.watched.map(|watched| watched.source.0)),
+        watched_source: Set(challenge.watched.map(|source| source.0)),
         language: Set(challenge.language.tag().to_owned()),
         attempts: Set(0),
         created_at: Set(challenge.created_at),
@@ -147,10 +143,9 @@ pub async fn send_again(tx: &Transaction, read: &Challenge, again: &Challenge) -
         .filter(Column::Id.eq(read.id.0))
         .filter(Column::SentAt.eq(read.sent_at))
         .col_expr(Column::SentAt, Expr::value(again.sent_at))
-        .col_expr(Column::IsWatched, Expr::value(is_shared(again)))
         .col_expr(
             Column::WatchedSource,
-            Expr::value(again.watched.map(|watched| watched.source.0)),
+            Expr::value(again.watched.map(|source| source.0)),
         )
         .exec(tx)
         .await?;
@@ -191,10 +186,6 @@ pub async fn remove_expired(
         .exec(db)
         .await?;
     Ok(removed.rows_affected)
-}
-
-fn is_shared(challenge: &Challenge) -> bool {
-    challenge.watched.is_some_and(|watched| watched.is_shared)
 }
 
 fn count(max_attempts: u32) -> i32 {

@@ -2,8 +2,9 @@
 //!
 //! What is seen of a prefix is the sum of what is seen of the sources that ask for its codes, of which none may be enough to have
 //! it paused for all the others. So a source is watched for itself, too, and pauses the prefix for itself alone; and of its codes
-//! only so many are *shared*, which is to count for the prefix, as are no more than a third of what pauses it, or used well. That
-//! holds for what is seen of the prefix now: when it forgets half of that, or all, so does what the source has shared of it.
+//! only so many are *shared*, which is to count for the prefix, as are less than half of what pauses it, or used well: two that use
+//! none do not have it paused, and three cannot but have it paused. That holds for what is seen of the prefix now: when it forgets
+//! half of that, or all, so does what the source has shared of it.
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ const ALL_HALVINGS: u32 = u32::BITS;
 /// When a prefix is paused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Tripwire {
-    /// How many codes have to have been asked for, whose time is over. At least ten: of fewer a third and a half are rounded to too much.
+    /// How many codes have to have been asked for, whose time is over. At least ten: of fewer a half is rounded to too much.
     pub asked: u32,
     /// Of so many of a hundred at least the code has to have been right. At most 50: above that, it could not be said of
     /// a source that twice as many are used as have to be.
@@ -45,6 +46,14 @@ impl Tripwire {
         }
     }
 
+    /// How many codes of which none is right a source may hold against the prefix: one less than half, so that neither two do so, nor
+    /// one beside another whose next code is not used yet. Above the third after which the source is paused for itself, so that three that go
+    /// on come to more than pauses it, and not to just as much, which one that was missing when the prefix was halved would have kept
+    /// them below.
+    const fn held_against(&self) -> u32 {
+        (self.asked / 2).saturating_sub(1)
+    }
+
     /// Whether fewer than so many of a hundred codes were right.
     fn is_below(asked: u32, verified: u32, percent: u8) -> bool {
         u64::from(verified) * 100 < u64::from(asked) * u64::from(percent)
@@ -55,12 +64,12 @@ impl Tripwire {
         asked >= self.asked && Self::is_below(asked, verified, self.verified_percent)
     }
 
-    /// Whether one more code of a source is shared, of which so many are and so many of those were right: up to a third of what pauses
-    /// the prefix, and then as long as twice as many are used as have to be. With what is above a third so good, a third of which
-    /// nothing is used does not make it bad.
+    /// Whether one more code of a source is shared, of which so many are and so many of those were right: as many as it may hold against
+    /// the prefix, and then as long as twice as many are used as have to be. With what is above that so good, what is below it does not
+    /// make it bad.
     fn lets_share(&self, asked: u32, verified: u32) -> bool {
         let percent = self.verified_percent.saturating_mul(2);
-        asked < self.of_a_source().asked || !Self::is_below(asked, verified, percent)
+        asked < self.held_against() || !Self::is_below(asked, verified, percent)
     }
 
     /// Looks whether a source may ask for one more code, and counts it if so. The codes of the last `lifetime` may still be used,
@@ -86,28 +95,27 @@ impl Tripwire {
         let prefix = prefix.halved(halvings);
         let mut seen = Seen { source, prefix };
         seen.forget_together();
-        let is_shared = self.lets_share(seen.source.shared_asked, seen.source.shared_verified);
-        if is_shared {
+        if self.lets_share(seen.source.shared_asked, seen.source.shared_verified) {
             seen.source.shared_asked = seen.source.shared_asked.saturating_add(1);
             seen.prefix.asked_lately = prefix.asked_lately.saturating_add(1);
         } else {
             seen.prefix.unshared = prefix.unshared.saturating_add(1);
             if source.is_below(self.verified_percent) {
-                seen.take_back(self.of_a_source().asked);
+                seen.take_back(self.held_against());
             }
         }
         seen.source.asked_lately = source.asked_lately.saturating_add(1);
-        Asked::Counted { seen, is_shared }
+        Asked::Counted(seen)
     }
 
-    /// A code was right that a source had asked for. `is_shared`: its asking was. So is its use, unless too few of all that the source
-    /// has asked for are used.
+    /// A code was right that a source had asked for. Its use is shared, whether or not its asking was, unless too few of all that the
+    /// source has asked for are used: who begins badly would else never be seen to go on well.
     #[must_use]
-    pub fn used(&self, mut seen: Seen, is_shared: bool) -> Seen {
+    pub fn used(&self, mut seen: Seen) -> Seen {
         seen.source.verified = seen.source.verified.saturating_add(1);
-        if is_shared && !seen.source.is_below(self.verified_percent) {
+        if !seen.source.is_below(self.verified_percent) {
             seen.forget_together();
-            // What it was asked for may be forgotten.
+            // No more than are shared, some of which may be forgotten.
             let shared = seen.source.shared_verified.saturating_add(1);
             if shared <= seen.source.shared_asked {
                 seen.source.shared_verified = shared;
@@ -154,13 +162,8 @@ pub struct Seen {
 /// What the tripwire says to one more code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Asked {
-    /// Nothing.
-    Counted {
-        /// What is seen now.
-        seen: Seen,
-        /// Whether it counts for the prefix, too.
-        is_shared: bool,
-    },
+    /// Nothing. This is seen now.
+    Counted(Seen),
     /// The prefix is paused.
     Paused {
         /// For how long.
@@ -251,17 +254,17 @@ impl Usage {
             };
             return Looked::PausedNow(paused, tripwire.pause);
         }
+        // Before it is halved, since what is used of these is halved, too.
+        if !are_over {
+            usage.roll(now);
+        }
         let mut halvings = 0;
-        // Those that are not shared, too: else who shares no more would leave it as it was when it was good. What is used of those that
-        // are not rolled yet is halved without them, which hundreds of codes at once can make bad: ARCHITECTURE.md says so.
+        // Those that are not shared, too: else who shares no more would leave it as it was when it was good.
         while usage.asked.saturating_add(usage.unshared) >= tripwire.asked.saturating_mul(LOOKED_BACK) {
             // Not rounded down, which alone could pause it.
             (usage.asked, usage.verified) = (usage.asked / 2, usage.verified.div_ceil(2));
             usage.unshared /= 2;
             halvings += 1;
-        }
-        if !are_over {
-            usage.roll(now);
         }
         Looked::Good(usage, halvings)
     }

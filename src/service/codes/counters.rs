@@ -88,15 +88,15 @@ pub(super) async fn note_used(
     tripwire: Option<&Tripwire>,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let (Some(watched), Some(tripwire)) = (challenge.watched, tripwire) else {
+    let (Some(source), Some(tripwire)) = (challenge.watched, tripwire) else {
         return Ok(());
     };
     let by = Pair {
-        source: watched.source,
+        source,
         prefix: Counted::Prefix(&challenge.phone_number).id(),
     };
     let mut counters = Locked::lock(tx, &by.ids(), now).await?;
-    let seen = tripwire.used(counters.seen(&by), watched.is_shared);
+    let seen = tripwire.used(counters.seen(&by));
     counters.see(&by, seen);
     counters.write(tx).await
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use super::Codes;
 use super::counters::{Locked, Pair};
 use crate::domain::caller::Caller;
-use crate::domain::code::Watched;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::sms_limits::{
     Asked, Bounds, Counted, CounterId, Paused, SmsRefusal, Source, Tripwire, country,
@@ -72,7 +71,7 @@ struct Counts {
 /// What comes of counting.
 enum Tried {
     /// It is counted, and that is watched.
-    Counted(Option<Watched>),
+    Counted(Option<CounterId>),
     /// Nothing is against it, and not all counters are there.
     NotThere,
 }
@@ -90,7 +89,7 @@ impl Codes {
     ///
     /// # Errors
     /// [`Error::SmsRefused`], where there were too many.
-    pub(super) async fn count(&self, wanted: &Wanted<'_>) -> Result<Option<Watched>, Error> {
+    pub(super) async fn count(&self, wanted: &Wanted<'_>) -> Result<Option<CounterId>, Error> {
         let counts = self.counts(wanted);
         let ids = counts.ids();
         if ids.is_empty() {
@@ -201,9 +200,8 @@ impl Codes {
         if let Some(Watch { tripwire, from, by }) = &counts.watch {
             let asked = tripwire.ask(*from, counters.seen(by), self.options.lifetime, now);
             let after = match asked {
-                Asked::Counted { seen, is_shared } => {
-                    let source = by.source;
-                    watched = Some(Watched { source, is_shared });
+                Asked::Counted(seen) => {
+                    watched = Some(by.source);
                     Some(seen)
                 }
                 Asked::Paused { rest, whose, by_this } => {

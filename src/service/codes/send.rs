@@ -7,10 +7,11 @@ use super::limits::{Asker, Wanted};
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt};
 use crate::domain::caller::Caller;
-use crate::domain::code::{Challenge, ChallengeId, Purpose, Sent, Watched};
+use crate::domain::code::{Challenge, ChallengeId, Purpose, Sent};
 use crate::domain::message::{Content, Notice, NoticeKind};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::ClientInfo;
+use crate::domain::sms_limits::CounterId;
 use crate::domain::throttle::{Subject, SubjectKind};
 use crate::domain::user::User;
 use crate::error::Error;
@@ -138,9 +139,8 @@ impl Codes {
         };
         let message = self.message(&again, now);
         let watched = self.count_message(&again, asker, &request).await?;
-        // It is used once, for whichever of them counts for the prefix.
-        let shared = watched.filter(|watched| watched.is_shared);
-        again.watched = shared.or(challenge.watched).or(watched);
+        // It is used once, for who asked first.
+        again.watched = challenge.watched.or(watched);
         let attempt = attempt(&again, request);
         retry(|| async {
             let tx = store.begin().await?;
@@ -193,7 +193,7 @@ impl Codes {
         challenge: &Challenge,
         asker: Asker,
         request: &CodeRequest,
-    ) -> Result<Option<Watched>, Error> {
+    ) -> Result<Option<CounterId>, Error> {
         self.count(&Wanted {
             to: &challenge.phone_number,
             asker,

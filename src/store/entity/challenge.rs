@@ -17,8 +17,6 @@ pub(crate) struct Model {
     pub key_id: String,
     /// Whether the code is sent at all.
     pub is_sent: bool,
-    /// Whether it counts for the prefix if the code is used.
-    pub is_watched: bool,
     /// The counter of the prefix and of the source that asked for the code. NULL: the tripwire watches nothing.
     pub watched_source: Option<Uuid>,
     pub language: String,

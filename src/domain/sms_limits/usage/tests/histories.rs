@@ -1,4 +1,4 @@
-//! Random histories of one source, beside others who use their codes.
+//! Random histories of those who may not have a prefix paused for all: of one source beside others who use their codes, and of two.
 
 use proptest::collection;
 use proptest::prelude::*;
@@ -8,20 +8,27 @@ use super::*;
 /// What somebody does.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Ask,
-    /// Uses one of the codes that were asked for.
-    Use,
-    /// Somebody else asks for a code, and uses it if too few of the others' codes are used.
-    Other,
+    /// This one of the two asks for so many codes at once.
+    Ask(usize, u32),
+    /// Uses so many of the codes that it has asked for.
+    Use(usize, u32),
+    /// Others ask for so many codes at once, and use those of them without which too few of the others' codes are used.
+    Others(u32),
     /// Waits so long, in seconds.
     Wait(i64),
 }
 
+/// Mostly one by one, and sometimes hundreds, as it can be where a prefix has no bound.
+fn at_once() -> impl Strategy<Value = u32> {
+    prop_oneof![8 => Just(1_u32), 1 => 2..50_u32, 1 => 50..400_u32]
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let of_both = || (0_usize..2, at_once());
     let step = prop_oneof![
-        12 => Just(Step::Ask),
-        4 => Just(Step::Use),
-        6 => Just(Step::Other),
+        12 => of_both().prop_map(|(source, times)| Step::Ask(source, times)),
+        4 => of_both().prop_map(|(source, times)| Step::Use(source, times)),
+        6 => at_once().prop_map(Step::Others),
         2 => (1_i64..7200).prop_map(Step::Wait),
         1 => (1..2 * WEEK).prop_map(Step::Wait),
     ];
@@ -36,43 +43,85 @@ fn tripwires() -> impl Strategy<Value = Tripwire> {
     })
 }
 
+/// Others use three times as many of their codes as have to be used.
+struct Others {
+    asked: usize,
+    used: usize,
+}
+
+impl Others {
+    fn ask(&mut self, world: &mut World, times: u32) {
+        for other in (2..5).cycle().take(times as usize) {
+            if world.ask(other) == Answer::Counted {
+                self.asked += 1;
+                if self.used * 100 < self.asked * usize::from(world.tripwire.verified_percent) * 3 {
+                    world.use_one(other);
+                    self.used += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Plays a history with these for the two. Says whether the prefix is never paused for all.
+fn is_good(tripwire: Tripwire, steps: &[Step], two: [usize; 2], mut others: Option<Others>) -> bool {
+    let mut world = World::new(tripwire, 5);
+    for step in steps {
+        match *step {
+            Step::Ask(source, times) => {
+                for _ in 0..times {
+                    world.ask(two[source]);
+                }
+            }
+            Step::Use(source, times) => {
+                for _ in 0..times {
+                    world.use_one(two[source]);
+                }
+            }
+            Step::Others(times) => {
+                if let Some(others) = &mut others {
+                    others.ask(&mut world, times);
+                }
+            }
+            Step::Wait(seconds) => {
+                let before = week(at(world.now));
+                world.now += seconds;
+                if week(at(world.now)) != before {
+                    others = others.map(|_| Others { asked: 0, used: 0 });
+                }
+            }
+        }
+        if world.is_paused_for_all() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Those that nobody tells apart: after five networks.
+const UNKNOWN: usize = 5;
+
 proptest! {
-    /// Whatever it does, a few codes at a time, however long, and however many of its own codes it uses; as long as others use three times as many of theirs as
-    /// have to be used.
+    /// Whatever it does, however long, and however many of its own codes it uses.
     #[test]
     fn no_source_alone_has_a_prefix_paused_for_all(
         tripwire in tripwires(),
         steps in steps(),
         is_told_apart: bool,
     ) {
-        let mut world = World::new(tripwire, 4);
-        let source = if is_told_apart { 0 } else { 4 };
-        let (mut asked, mut used) = (0, 0);
-        for step in steps {
-            match step {
-                Step::Wait(seconds) => {
-                    let before = week(at(world.now));
-                    world.now += seconds;
-                    if week(at(world.now)) != before {
-                        (asked, used) = (0, 0);
-                    }
-                }
-                Step::Ask => {
-                    world.ask(source);
-                }
-                Step::Use => world.use_one(source),
-                Step::Other => {
-                    let other = 1 + asked % 3;
-                    if let Answer::Counted { .. } = world.ask(other) {
-                        asked += 1;
-                        if used * 100 < asked * usize::from(tripwire.verified_percent) * 3 {
-                            world.use_one(other);
-                            used += 1;
-                        }
-                    }
-                }
-            }
-            prop_assert!(!world.is_paused_for_all(), "{:?}", world.prefix);
-        }
+        let source = if is_told_apart { 0 } else { UNKNOWN };
+        let others = Others { asked: 0, used: 0 };
+        prop_assert!(is_good(tripwire, &steps, [source; 2], Some(others)));
+    }
+
+    /// Where nobody else asks.
+    #[test]
+    fn no_two_sources_have_a_prefix_paused_for_all(
+        tripwire in tripwires(),
+        steps in steps(),
+        are_told_apart: bool,
+    ) {
+        let second = if are_told_apart { 1 } else { UNKNOWN };
+        prop_assert!(is_good(tripwire, &steps, [0, second], None));
     }
 }

@@ -1,0 +1,111 @@
+//! A prefix as the tripwire sees it, with the sources that ask for its codes, on a clock of its own.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::*;
+
+/// A prefix, and the sources that ask for its codes.
+pub(super) struct World {
+    pub(super) tripwire: Tripwire,
+    pub(super) prefix: Usage,
+    pub(super) sources: Vec<SourceSeen>,
+    pub(super) now: i64,
+}
+
+pub(super) struct SourceSeen {
+    from: Source,
+    usage: Usage,
+    /// How many codes it was sent and has not used.
+    codes: u32,
+}
+
+/// What came of asking.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Answer {
+    Counted,
+    Paused { whose: Paused, seconds: u64 },
+}
+
+pub(super) const PAUSED: Answer = Answer::Paused {
+    whose: Paused::ForAll,
+    seconds: 3600,
+};
+
+pub(super) const PAUSED_FOR_SOURCE: Answer = Answer::Paused {
+    whose: Paused::ForSource,
+    seconds: 3600,
+};
+
+impl World {
+    /// With so many networks, and after them those that nobody tells apart.
+    pub(super) fn new(tripwire: Tripwire, networks: u8) -> Self {
+        let network = |index| IpAddr::V4(Ipv4Addr::new(192, 0, 2, index));
+        let sources = (0..networks).map(|index| Source::Network(network(index)));
+        let seen = |from| SourceSeen {
+            from,
+            usage: Usage::new(at(0)),
+            codes: 0,
+        };
+        Self {
+            tripwire,
+            prefix: Usage::new(at(0)),
+            sources: sources.chain([Source::Unknown]).map(seen).collect(),
+            now: 0,
+        }
+    }
+
+    pub(super) fn seen(&self, source: usize) -> Seen {
+        Seen {
+            source: self.sources[source].usage,
+            prefix: self.prefix,
+        }
+    }
+
+    pub(super) fn set(&mut self, source: usize, seen: Seen) {
+        self.sources[source].usage = seen.source;
+        self.prefix = seen.prefix;
+    }
+
+    pub(super) fn ask(&mut self, source: usize) -> Answer {
+        let (from, seen, now) = (self.sources[source].from, self.seen(source), at(self.now));
+        match self.tripwire.ask(from, seen, LIFETIME, now) {
+            Asked::Counted(seen) => {
+                self.set(source, seen);
+                self.sources[source].codes += 1;
+                Answer::Counted
+            }
+            Asked::Paused { rest, whose, by_this } => {
+                if let Some(seen) = by_this {
+                    self.set(source, seen);
+                }
+                let seconds = rest.as_secs();
+                Answer::Paused { whose, seconds }
+            }
+        }
+    }
+
+    /// Asks for so many codes, none of which is paused.
+    pub(super) fn ask_times(&mut self, source: usize, times: u32) {
+        for index in 0..times {
+            assert_eq!(self.ask(source), Answer::Counted, "{index}");
+        }
+    }
+
+    /// Uses one of its codes, if there is one.
+    pub(super) fn use_one(&mut self, source: usize) {
+        if let Some(left) = self.sources[source].codes.checked_sub(1) {
+            self.sources[source].codes = left;
+            let seen = self.tripwire.used(self.seen(source));
+            self.set(source, seen);
+        }
+    }
+
+    pub(super) fn ask_and_use(&mut self, source: usize) {
+        self.ask_times(source, 1);
+        self.use_one(source);
+    }
+
+    pub(super) fn is_paused_for_all(&self) -> bool {
+        self.prefix.paused_until.is_some_and(|until| until > at(self.now))
+    }
+}
