@@ -128,22 +128,21 @@ impl Worker {
     }
 
     fn work(&mut self, Task { job, trace }: Task) {
-        let _span = trace.child("hash", What::Work);
         let common = self.common.clone();
         let (completed, scheme) = (&common.metrics.completed, &common.scheme);
         match job {
             Job::Hash { password, reply } => {
-                self.answer(reply, Some(completed), |arena| {
+                self.answer(reply, &trace, Some(completed), |arena| {
                     arena.hash(password.expose_bytes(), scheme)
                 });
             }
-            Job::Judge { password, reply } => self.answer(reply, None, |_| Ok(password.is_common())),
+            Job::Judge { password, reply } => self.answer(reply, &trace, None, |_| Ok(password.is_common())),
             Job::Verify {
                 password,
                 stored,
                 upgrade,
                 reply,
-            } => self.answer(reply, Some(completed), |arena| {
+            } => self.answer(reply, &trace, Some(completed), |arena| {
                 verify(arena, &common, &password, stored.as_deref(), upgrade)
             }),
         }
@@ -152,6 +151,7 @@ impl Worker {
     fn answer<T>(
         &mut self,
         reply: Reply<T>,
+        trace: &Current,
         counter: Option<&AtomicU64>,
         work: impl FnOnce(&mut Arena) -> Result<T, HashError>,
     ) {
@@ -159,7 +159,10 @@ impl Worker {
             return Metrics::add(&self.common.metrics.dropped);
         }
         let begun = Instant::now();
+        let span = trace.child("hash", What::Work);
         let result = work(&mut self.arena);
+        // Before the answer: others go on with it, and may send the trace, while this thread has to wait for the processor.
+        drop(span);
         if let Some(counter) = counter {
             let took = begun.elapsed();
             self.common.metrics.hashed(took);
