@@ -20,7 +20,7 @@ mod m20261126_000007_service_keys;
 mod m20261126_000008_codes;
 mod m20261126_000009_sms_counters;
 mod m20261127_000010_sources_of_codes;
-mod m20261127_000011_use_of_all_codes;
+mod m20261127_000011_fewer_columns_of_codes;
 
 /// All migrations, the oldest first.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000008_codes::Migration),
             Box::new(m20261126_000009_sms_counters::Migration),
             Box::new(m20261127_000010_sources_of_codes::Migration),
-            Box::new(m20261127_000011_use_of_all_codes::Migration),
+            Box::new(m20261127_000011_fewer_columns_of_codes::Migration),
         ]
     }
 

@@ -1,4 +1,5 @@
-//! Of a source, all codes that are used count for the prefix, and not only those whose asking does: nothing has to be stored of that.
+//! What the tripwire does not look at any more: whether the asking for a code counts for the prefix, since its use does in any case, and
+//! how many of a prefix do not.
 
 use sea_orm_migration::prelude::*;
 
@@ -7,28 +8,45 @@ pub(crate) struct Migration;
 
 const CHALLENGES: &str = "challenges";
 const IS_WATCHED: &str = "is_watched";
+const SMS_COUNTERS: &str = "sms_counters";
+const UNSHARED: &str = "unshared";
+
+fn columns() -> [(&'static str, ColumnDef); 2] {
+    let (mut is_watched, mut unshared) = (ColumnDef::new(IS_WATCHED), ColumnDef::new(UNSHARED));
+    [
+        (
+            CHALLENGES,
+            is_watched.boolean().not_null().default(false).to_owned(),
+        ),
+        (
+            SMS_COUNTERS,
+            unshared.big_integer().not_null().default(0).to_owned(),
+        ),
+    ]
+}
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        if manager.has_column(CHALLENGES, IS_WATCHED).await? {
-            let drop = Table::alter()
-                .table(CHALLENGES)
-                .drop_column(IS_WATCHED)
-                .to_owned();
-            manager.alter_table(drop).await?;
+        for (table, column) in columns() {
+            let name = column.get_column_name();
+            if manager.has_column(table, &name).await? {
+                let drop = Table::alter()
+                    .table(table)
+                    .drop_column(Alias::new(name))
+                    .to_owned();
+                manager.alter_table(drop).await?;
+            }
         }
         Ok(())
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        if !manager.has_column(CHALLENGES, IS_WATCHED).await? {
-            let mut is_watched = ColumnDef::new(IS_WATCHED);
-            let add = Table::alter()
-                .table(CHALLENGES)
-                .add_column(is_watched.boolean().not_null().default(false))
-                .to_owned();
-            manager.alter_table(add).await?;
+        for (table, mut column) in columns() {
+            if !manager.has_column(table, &column.get_column_name()).await? {
+                let add = Table::alter().table(table).add_column(&mut column).to_owned();
+                manager.alter_table(add).await?;
+            }
         }
         Ok(())
     }

@@ -30,7 +30,6 @@ impl From<Model> for Counter {
                 verified: few(row.verified),
                 shared_asked: few(row.shared_asked),
                 shared_verified: few(row.shared_verified),
-                unshared: few(row.unshared),
                 halvings: few(row.halvings),
                 paused_until: row.paused_until,
             },
@@ -60,7 +59,6 @@ pub async fn insert_new(db: &impl ConnectionTrait, id: CounterId, now: Timestamp
         verified: Set(0),
         shared_asked: Set(0),
         shared_verified: Set(0),
-        unshared: Set(0),
         halvings: Set(0),
         paused_until: Set(None),
         counted_at: Set(now),
@@ -120,7 +118,6 @@ pub async fn update(
             Column::SharedVerified,
             Expr::value(i64::from(usage.shared_verified)),
         )
-        .col_expr(Column::Unshared, Expr::value(i64::from(usage.unshared)))
         .col_expr(Column::Halvings, Expr::value(i64::from(usage.halvings)))
         .col_expr(Column::PausedUntil, Expr::value(usage.paused_until))
         .col_expr(Column::CountedAt, Expr::value(now))

@@ -3,8 +3,11 @@
 //! What is seen of a prefix is the sum of what is seen of the sources that ask for its codes, of which none may be enough to have
 //! it paused for all the others. So a source is watched for itself, too, and pauses the prefix for itself alone; and of its codes
 //! only so many are *shared*, which is to count for the prefix, as are less than half of what pauses it, or used well: two that use
-//! none do not have it paused, and three cannot but have it paused. That holds for what is seen of the prefix now: when it forgets
+//! none do not have it paused, and a third that does so, too, has. That holds for what is seen of the prefix now: when it forgets
 //! half of that, or all, so does what the source has shared of it.
+//!
+//! What makes a prefix forget must not be what is left unused, or two at a time could have it forgotten what they hold against it, and
+//! ever new ones take their place. So it is midnight, and codes that are shared.
 
 use std::time::Duration;
 
@@ -13,8 +16,8 @@ use chrono::TimeDelta;
 use super::{Source, part};
 use crate::clock::Timestamp;
 
-/// A week. Prefixes and sources are forgotten together, at the end of each: a source that was forgotten before the prefix could hold
-/// the same against it once more.
+/// A week. So long after the last code all is forgotten. What a source has shared is as good as nothing by then, since it is halved at each
+/// midnight: it cannot hold the same against a prefix that is still seen.
 pub const FORGOTTEN_AFTER: TimeDelta = TimeDelta::days(7);
 
 /// How many times as many codes as the tripwire wants to see are looked back on. What is older counts half, a quarter and so on:
@@ -98,11 +101,8 @@ impl Tripwire {
         if self.lets_share(seen.source.shared_asked, seen.source.shared_verified) {
             seen.source.shared_asked = seen.source.shared_asked.saturating_add(1);
             seen.prefix.asked_lately = prefix.asked_lately.saturating_add(1);
-        } else {
-            seen.prefix.unshared = prefix.unshared.saturating_add(1);
-            if source.is_below(self.verified_percent) {
-                seen.take_back(self.held_against());
-            }
+        } else if source.is_below(self.verified_percent) {
+            seen.take_back(self.held_against());
         }
         seen.source.asked_lately = source.asked_lately.saturating_add(1);
         Asked::Counted(seen)
@@ -141,8 +141,6 @@ pub struct Usage {
     pub shared_asked: u32,
     /// Of a source: how many of those were right.
     pub shared_verified: u32,
-    /// Of a prefix: how many were asked for that are not shared, of all that is looked back on.
-    pub unshared: u32,
     /// Of a prefix: how often what was seen of it was halved; all of it is as many halvings as there can be. Of a source: which of
     /// these its share is of.
     pub halvings: u32,
@@ -217,7 +215,6 @@ impl Usage {
             verified: 0,
             shared_asked: 0,
             shared_verified: 0,
-            unshared: 0,
             halvings: 0,
             paused_until: None,
         }
@@ -230,10 +227,15 @@ impl Usage {
         if let Some(rest) = rest.filter(|rest| !rest.is_zero() && *rest <= longest) {
             return Looked::PausedBefore(rest.min(tripwire.pause));
         }
-        let mut usage = self;
-        usage.lately_since = usage.lately_since.min(now);
-        if week(usage.lately_since) != week(now) {
-            usage = Self::new(now);
+        let mut usage = Self {
+            lately_since: self.lately_since.min(now),
+            // Nor pause it later, when that time comes.
+            paused_until: None,
+            ..self
+        };
+        let days = day(now) - day(usage.lately_since);
+        if days >= FORGOTTEN_AFTER.num_days() {
+            return Looked::Good(usage.anew(now), ALL_HALVINGS);
         }
         let since = (now - usage.lately_since).to_std().unwrap_or_default();
         if since < lifetime {
@@ -246,11 +248,8 @@ impl Usage {
         }
         if tripwire.is_met(usage.asked, usage.verified) {
             let paused = Self {
-                shared_asked: usage.shared_asked,
-                shared_verified: usage.shared_verified,
-                halvings: usage.halvings,
                 paused_until: Some(now + tripwire.pause),
-                ..Self::new(now)
+                ..usage.anew(now)
             };
             return Looked::PausedNow(paused, tripwire.pause);
         }
@@ -259,14 +258,26 @@ impl Usage {
             usage.roll(now);
         }
         let mut halvings = 0;
-        // Those that are not shared, too: else who shares no more would leave it as it was when it was good.
-        while usage.asked.saturating_add(usage.unshared) >= tripwire.asked.saturating_mul(LOOKED_BACK) {
+        let looked_back = tripwire.asked.saturating_mul(LOOKED_BACK);
+        // Nor what pauses it, if it stays as it is, before it could be looked at.
+        while !tripwire.is_met(usage.asked, usage.verified)
+            && (i64::from(halvings) < days || usage.asked >= looked_back)
+        {
             // Not rounded down, which alone could pause it.
             (usage.asked, usage.verified) = (usage.asked / 2, usage.verified.div_ceil(2));
-            usage.unshared /= 2;
             halvings += 1;
         }
         Looked::Good(usage, halvings)
+    }
+
+    /// Nothing is seen any more. What a source has shared is forgotten with what is seen of the prefix.
+    const fn anew(self, now: Timestamp) -> Self {
+        Self {
+            shared_asked: self.shared_asked,
+            shared_verified: self.shared_verified,
+            halvings: self.halvings,
+            ..Self::new(now)
+        }
     }
 
     /// So many more halvings of a prefix.
@@ -295,8 +306,7 @@ impl Seen {
     /// and one less that was right, but never the other way round.
     fn forget_together(&mut self) {
         let (source, prefix) = (&mut self.source, &self.prefix);
-        let is_of_now = week(source.lately_since) == week(prefix.lately_since);
-        let halvings = prefix.halvings.checked_sub(source.halvings).filter(|_| is_of_now);
+        let halvings = prefix.halvings.checked_sub(source.halvings);
         match halvings.filter(|halvings| *halvings < ALL_HALVINGS) {
             Some(halvings) => {
                 source.shared_asked = source.shared_asked.div_ceil(1 << halvings);
@@ -321,9 +331,9 @@ impl Seen {
     }
 }
 
-/// Which week it is. All replicas have the same.
-fn week(time: Timestamp) -> i64 {
-    time.timestamp().div_euclid(FORGOTTEN_AFTER.num_seconds())
+/// Which day it is, of UTC: all replicas have the same, and bounds do.
+fn day(time: Timestamp) -> i64 {
+    time.timestamp().div_euclid(TimeDelta::days(1).num_seconds())
 }
 
 #[cfg(test)]

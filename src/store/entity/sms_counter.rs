@@ -18,7 +18,6 @@ pub(crate) struct Model {
     pub verified: i64,
     pub shared_asked: i64,
     pub shared_verified: i64,
-    pub unshared: i64,
     pub halvings: i64,
     pub paused_until: Option<DateTimeUtc>,
     /// When something was last counted.

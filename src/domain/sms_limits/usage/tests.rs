@@ -1,3 +1,4 @@
+mod attacks;
 mod histories;
 mod world;
 
@@ -21,7 +22,7 @@ const TRIPWIRE: Tripwire = Tripwire {
 };
 const LIFETIME: Duration = Duration::from_mins(5);
 
-const WEEK: i64 = 7 * 86_400;
+const DAY: i64 = 86_400;
 
 #[test]
 fn codes_that_nobody_uses_pause_a_prefix_when_their_time_is_over() {
@@ -62,6 +63,18 @@ fn codes_whose_time_is_not_over_pause_nobody() {
         world.now = now;
         world.ask_times(0, 1);
     }
+    // Nor are they judged with older ones.
+    let mut world = World::new(TRIPWIRE, 60);
+    for now in [0, 300] {
+        world.now = now;
+        world.ask_times(0, 1);
+    }
+    world.now = 599;
+    for source in 0..60 {
+        world.ask_times(source, 1);
+    }
+    world.now = 601;
+    world.ask_times(0, 1);
 }
 
 #[test]
@@ -95,63 +108,6 @@ fn a_source_of_which_nothing_is_used_is_paused_for_itself() {
             world.now += 3600;
         }
     }
-}
-
-/// Asks for ten codes from each of so many networks every five minutes, as far as it can, and uses none; from the first of them for so
-/// many only, until the prefix is halved for the first time. Says for how many of so many days the prefix was paused for all.
-fn attack(world: &mut World, networks: usize, first: usize, days: i64) -> f64 {
-    let (end, mut paused) = (world.now + days * 86_400, 0);
-    let mut left = first;
-    while world.now < end {
-        for source in 0..networks {
-            let is_held_back = source == 0 && world.prefix.halvings == 0;
-            for _ in 0..if is_held_back { left.min(10) } else { 10 } {
-                world.ask(source);
-                left -= usize::from(is_held_back);
-            }
-        }
-        paused += i32::from(world.is_paused_for_all());
-        world.now += 300;
-    }
-    f64::from(paused) * 300.0 / 86_400.0
-}
-
-/// What was held against a prefix is forgotten with its pause, and may be held against it once more: those who go on have it paused
-/// again and again. Each of them is paused for itself, too, in turns with the prefix.
-#[test]
-fn those_who_go_on_have_a_prefix_paused_again() {
-    for networks in [3, 4, 30] {
-        let mut world = World::new(TRIPWIRE, 30);
-        let paused = attack(&mut world, networks, usize::MAX, 20);
-        assert!(paused > 9.0, "{networks}: {paused}");
-    }
-    // Two do not.
-    let mut world = World::new(TRIPWIRE, 30);
-    assert_eq!(attack(&mut world, 2, usize::MAX, 20), 0.0);
-}
-
-/// Halves are rounded: what three hold against a prefix must not be just enough, or one that holds back at first leaves them below it
-/// for good.
-#[test]
-fn who_holds_back_until_counts_are_halved_is_not_passed_over() {
-    for first in 0..14 {
-        let mut world = World::new(TRIPWIRE, 3);
-        // Less than what is left of the week, after which all begin anew.
-        let paused = attack(&mut world, 3, first, 6);
-        assert!(paused > 2.0, "{first}: {paused}");
-    }
-}
-
-/// So it is when the codes of others had been used.
-#[test]
-fn those_who_go_on_have_a_prefix_paused_that_was_good() {
-    let mut world = World::new(TRIPWIRE, 3);
-    for _ in 0..1000 {
-        world.ask_and_use(3);
-        world.now += 60;
-    }
-    let paused = attack(&mut world, 3, usize::MAX, 2);
-    assert!(paused > 0.5, "{paused}");
 }
 
 #[test]
@@ -320,19 +276,34 @@ fn what_was_long_ago_counts_less_and_less() {
     assert!(after_days <= after_hours + 20, "{after_hours} {after_days}");
 }
 
+/// Half of what is seen, which is too little to pause it then; but codes that are over are judged before.
 #[test]
-fn at_the_end_of_a_week_all_is_forgotten() {
-    // The week that the time of the beginning is in ends then.
-    let end = WEEK - START.rem_euclid(WEEK);
-    for (now, asked) in [(end - 1, 30), (end, 0)] {
-        let mut world = World::new(TRIPWIRE, 4);
-        world.now = end - 1000;
-        world.ask_times(3, 1);
-        for source in 0..3 {
-            world.ask_times(source, 10);
+fn at_midnight_half_is_forgotten_and_after_a_week_all() {
+    for (asked, days, again, is_paused) in [
+        (30, 0, 0, true),
+        (30, 1, 0, true),
+        (30, 6, 0, true),
+        (30, 7, 0, false),
+        (29, 0, 1, true),
+        // 14 are left of them, and three of 14 after another night.
+        (29, 1, 15, false),
+        (29, 1, 16, true),
+        (29, 3, 26, false),
+        (29, 3, 27, true),
+    ] {
+        let mut world = World::new(TRIPWIRE, 10);
+        for index in 0..asked {
+            world.ask_times(index % 3, 1);
         }
-        world.now = now;
-        assert_eq!(world.ask(3) == PAUSED, asked > 0, "{now}");
+        world.now = days * DAY;
+        if again > 0 {
+            world.now += 600;
+            for index in 0..again {
+                world.ask_times(3 + index % 3, 1);
+            }
+        }
+        world.now += 600;
+        assert_eq!(world.ask(9) == PAUSED, is_paused, "{asked} {days} {again}");
     }
 }
 
@@ -351,5 +322,8 @@ fn a_clock_that_is_far_ahead_pauses_nobody_for_longer() {
     world.now = until - 299;
     assert_eq!(world.ask(3), PAUSED);
     world.now = 0;
+    world.ask_times(3, 1);
+    // Nor is anybody when that time comes.
+    world.now = until + 60;
     world.ask_times(3, 1);
 }

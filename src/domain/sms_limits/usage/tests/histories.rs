@@ -30,7 +30,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => of_both().prop_map(|(source, times)| Step::Use(source, times)),
         6 => at_once().prop_map(Step::Others),
         2 => (1_i64..7200).prop_map(Step::Wait),
-        1 => (1..2 * WEEK).prop_map(Step::Wait),
+        1 => (1..14 * DAY).prop_map(Step::Wait),
     ];
     collection::vec(step, 1..600)
 }
@@ -84,9 +84,9 @@ fn is_good(tripwire: Tripwire, steps: &[Step], two: [usize; 2], mut others: Opti
                 }
             }
             Step::Wait(seconds) => {
-                let before = week(at(world.now));
+                let before = day(at(world.now));
                 world.now += seconds;
-                if week(at(world.now)) != before {
+                if day(at(world.now)) != before {
                     others = others.map(|_| Others { asked: 0, used: 0 });
                 }
             }

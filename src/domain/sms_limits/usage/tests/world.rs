@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::*;
 
 /// A prefix, and the sources that ask for its codes.
+#[derive(Clone)]
 pub(super) struct World {
     pub(super) tripwire: Tripwire,
     pub(super) prefix: Usage,
@@ -12,6 +13,7 @@ pub(super) struct World {
     pub(super) now: i64,
 }
 
+#[derive(Clone)]
 pub(super) struct SourceSeen {
     from: Source,
     usage: Usage,
