@@ -55,9 +55,9 @@ pub enum SmsRefusal {
     Country,
     /// All of the day's money is spent.
     Budget,
-    /// The prefix is paused for all.
+    /// The prefix is paused for all, or for all that nobody tells apart.
     Paused,
-    /// The prefix is paused for the source that asks.
+    /// The prefix is paused for the network that asks.
     PausedForSource,
 }
 

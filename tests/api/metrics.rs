@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use chrono::TimeDelta;
+use phone_identity::clock::{Clock as _, SystemClock};
 use phone_identity::metrics::FAMILIES;
 use phone_identity::proto::v1;
 use phone_identity::proto::v1::phone_verification_client::PhoneVerificationClient;
@@ -14,10 +16,12 @@ use tonic::Code;
 
 use crate::support::binary::ServerProcess;
 use crate::support::codes::{code_of, flag_of_keys, offered, wanted};
+use crate::support::database::TestDatabase;
 use crate::support::http;
 use crate::support::place::Place;
 use crate::support::{
-    OTHER_PASSWORD, PASSWORD, channel, connect, credentials, registration, validation, with_bearer,
+    OTHER_PASSWORD, PASSWORD, channel, connect, credentials, next_phone_number, registration, validation,
+    with_bearer,
 };
 
 const LISTEN: &str = "--metrics-listen=127.0.0.1:0";
@@ -271,6 +275,47 @@ async fn a_right_code_is_counted_once() {
         (of("sent"), of("verified"), of("refused")),
         (Some(1.0), Some(1.0), None)
     );
+}
+
+/// An alert is for whoever keeps everybody out: where no caller says addresses, those that nobody tells apart are everybody.
+#[tokio::test]
+async fn a_pause_for_all_is_told_from_one_for_an_address() {
+    let place = Place::new().await;
+    let keys = flag_of_keys();
+    let flags = [LISTEN, "--sms-providers=log", "--sms-tripwire-codes=12", &keys];
+    let server = ServerProcess::start(&place, &flags).await;
+    let mut codes = PhoneVerificationClient::new(channel(server.address).await);
+    let mut ask = async |address: &str| {
+        let mut request = wanted(v1::CodePurpose::SignIn, &next_phone_number());
+        request.client = Some(v1::ClientInfo {
+            ip_address: address.to_owned(),
+            ..v1::ClientInfo::default()
+        });
+        codes
+            .send_code(request)
+            .await
+            .map(|_| ())
+            .map_err(|status| status.code())
+    };
+    for (address, needed) in [("192.0.2.1", 4), ("", 12)] {
+        for _ in 0..needed {
+            ask(address).await.unwrap();
+        }
+    }
+    // So that their time is over.
+    let database = TestDatabase::open(&place).await;
+    let an_hour_ago = SystemClock.now() - TimeDelta::hours(1);
+    let age = "UPDATE sms_counters SET lately_since = ?";
+    database.execute_with(age, vec![an_hour_ago.into()]).await;
+    for (address, reasons) in [("192.0.2.1", (None, Some(1.0))), ("", (Some(1.0), Some(1.0)))] {
+        assert_eq!(ask(address).await, Err(Code::ResourceExhausted), "{address}");
+        let scraped = Scraped::from(server.metrics.unwrap()).await;
+        let of = |reason| {
+            let name = format!("phone_identity_sms_refusals_total{{reason=\"{reason}\",country=\"UZ\"}}");
+            scraped.values.get(&name).copied()
+        };
+        assert_eq!((of("paused"), of("paused_for_source")), reasons, "{address}");
+    }
 }
 
 /// What callers say is in no label: it would be theirs to fill the memory of Prometheus.

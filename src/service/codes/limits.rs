@@ -205,9 +205,10 @@ impl Codes {
                     Some(seen)
                 }
                 Asked::Paused { rest, whose, by_this } => {
-                    let why = match whose {
-                        Paused::ForAll => SmsRefusal::Paused,
-                        Paused::ForSource => SmsRefusal::PausedForSource,
+                    let why = match (whose, from) {
+                        (Paused::ForSource, Source::Network(_)) => SmsRefusal::PausedForSource,
+                        // Those that nobody tells apart are everybody, where no calling service says addresses.
+                        (Paused::ForSource, Source::Unknown) | (Paused::ForAll, _) => SmsRefusal::Paused,
                     };
                     refused.push((rest, why));
                     paused = by_this.map(|_| why);
