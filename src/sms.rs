@@ -14,6 +14,8 @@ use std::pin::Pin;
 use clap::ValueEnum;
 use thiserror::Error;
 
+use crate::domain::phone::PhoneNumber;
+
 pub use endpoint::{BaseUrl, BaseUrlError, Endpoint, EndpointError};
 pub use http::Http;
 pub use lines::{Domain, DomainError, Lines, RetrieverHash, RetrieverHashError};
@@ -54,6 +56,11 @@ pub trait Provider: Send + Sync {
     /// Who it is, for the log.
     fn name(&self) -> ProviderName;
 
+    /// Whether they send to such numbers at all. Who does not is not asked, as long as there is another who does.
+    fn serves(&self, _number: &PhoneNumber) -> bool {
+        true
+    }
+
     /// Gives them a message. OK: they have taken it.
     fn send<'a>(&'a self, message: &'a Message) -> Sending<'a>;
 }
@@ -75,6 +82,9 @@ pub enum SendError {
     /// They do not send to such numbers.
     #[error("the provider does not send to such numbers")]
     NotTheirs,
+    /// They were not asked, since they have failed several times in a row.
+    #[error("left out for now")]
+    LeftOut,
     /// They may take it later.
     #[error("failed: status {0}")]
     Failed(u16),
@@ -92,7 +102,7 @@ impl SendError {
     pub const fn may_pass(self) -> bool {
         match self {
             Self::Refused { .. } | Self::NotTheirs => false,
-            Self::Failed(_) | Self::Timeout | Self::NotReached => true,
+            Self::LeftOut | Self::Failed(_) | Self::Timeout | Self::NotReached => true,
         }
     }
 }

@@ -7,7 +7,7 @@ use clap::{ArgAction, Args};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::secret::secret;
-use super::values::positive_duration;
+use super::values::{code_lifetime, positive_duration};
 use super::{ConfigError, Settings};
 use crate::domain::code::{self, Coder};
 use crate::domain::secret_keys::SecretKeys;
@@ -21,9 +21,9 @@ pub struct CodeSettings {
         value_parser = clap::value_parser!(u8).range(i64::from(*code::LENGTHS.start())..=i64::from(*code::LENGTHS.end())))]
     pub code_length: u8,
 
-    /// How long a one-time code is good
+    /// How long a one-time code is good, 30 minutes at most
     #[arg(global = true, long, env = "PHONE_IDENTITY_CODE_LIFETIME", value_name = "DURATION", default_value = "5m",
-        value_parser = positive_duration)]
+        value_parser = code_lifetime)]
     pub code_lifetime: Duration,
 
     /// How many codes may be tried for one challenge

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::domain::code::MAX_LIFETIME;
 use crate::domain::password;
 
 /// The longest that any duration may be set to: ten years.
@@ -20,6 +21,16 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("must be longer than nothing".to_owned()),
         duration => Ok(duration),
+    }
+}
+
+/// What a one-time code's lifetime may be, [`MAX_LIFETIME`] at most.
+pub(super) fn code_lifetime(text: &str) -> Result<Duration, String> {
+    let lifetime = positive_duration(text)?;
+    if lifetime <= MAX_LIFETIME {
+        Ok(lifetime)
+    } else {
+        Err("longer than 30m".to_owned())
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -23,6 +24,10 @@ use crate::i18n::Language;
 /// How many digits a code may have. NIST 800-63B section 3.1.3.2 asks for six at least; fewer are for those who bound attempts
 /// elsewhere.
 pub const LENGTHS: RangeInclusive<u8> = 4..=10;
+
+/// The longest that a code may be set to be good. NIST 800-63B section 3.1.3.2 allows ten minutes; longer is for those whose
+/// messages take longer.
+pub const MAX_LIFETIME: Duration = Duration::from_mins(30);
 
 /// The most bytes of what somebody typed as a code that are looked at.
 const MAX_INPUT_BYTES: usize = 64;

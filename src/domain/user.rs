@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::phone::PhoneNumber;
 use crate::clock::{self, Timestamp};
+use crate::i18n::Language;
 
 /// A person's id, a UUIDv7. It never changes and is never given to anybody else.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -64,6 +65,15 @@ pub struct User {
 }
 
 impl User {
+    /// The language that the person wants to be written to in, or else another one: that of the call.
+    #[must_use]
+    pub fn language_or(&self, other: Language) -> Language {
+        let locale = self.locale.as_ref();
+        locale
+            .and_then(|locale| Language::of_tag(locale.as_str()))
+            .unwrap_or(other)
+    }
+
     /// Whether the account is in use.
     #[must_use]
     pub fn is_active(&self) -> bool {

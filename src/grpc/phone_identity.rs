@@ -1,6 +1,7 @@
 //! Service `PhoneIdentity`: each RPC parses its message, calls the service once, and converts the answer.
 
 use std::pin::pin;
+use std::sync::OnceLock;
 
 use tonic::{Request, Response, Status};
 
@@ -35,11 +36,11 @@ pub(super) struct PhoneIdentityHandlers {
 
 pub(super) type Answer<T> = Result<Response<T>, Status>;
 
-/// Turns the outcome of an RPC into its answer, in the language of the caller.
+/// Turns the outcome of an RPC into its answer.
 pub(super) fn answer<T>(call: &Call, outcome: Result<T, Error>) -> Answer<T> {
     outcome
         .map(Response::new)
-        .map_err(|error| status::of_error(&error, call.language))
+        .map_err(|error| status::of_error(&error, call.language_of_answer()))
 }
 
 /// What comes beside the message of a call.
@@ -48,8 +49,26 @@ pub(super) struct Call {
     pub(super) headers: http::HeaderMap,
     /// The calling service.
     pub(super) caller: Caller,
-    /// The language in which it is answered.
+    /// The language that it asks for.
     pub(super) language: Language,
+    /// That of the bearer's person, once it is known who they are.
+    language_of_actor: OnceLock<Language>,
+}
+
+impl Call {
+    /// The bearer's person and session.
+    pub(super) async fn actor(&self, sessions: &Sessions) -> Result<Actor, Error> {
+        let actor = sessions.actor(metadata::bearer(&self.headers)?, self.caller.clone());
+        let actor = trace::span("sessions.actor", pin!(actor)).await?;
+        self.language_of_actor
+            .get_or_init(|| actor.user.language_or(self.language));
+        Ok(actor)
+    }
+
+    /// The language in which it is answered: that of the bearer's person, or else that which it asks for.
+    fn language_of_answer(&self) -> Language {
+        *self.language_of_actor.get().unwrap_or(&self.language)
+    }
 }
 
 /// What comes beside the message of a call, and the message.
@@ -61,18 +80,12 @@ pub(super) fn split<T>(request: Request<T>) -> (Call, T) {
         headers: metadata.into_headers(),
         caller,
         language: extensions.remove().unwrap_or_default(),
+        language_of_actor: OnceLock::new(),
     };
     (call, message)
 }
 
 impl PhoneIdentityHandlers {
-    async fn actor(&self, call: &Call) -> Result<Actor, Error> {
-        let actor = self
-            .sessions
-            .actor(metadata::bearer(&call.headers)?, call.caller.clone());
-        trace::span("sessions.actor", pin!(actor)).await
-    }
-
     fn session(&self, session: &Session) -> v1::Session {
         convert::session(session, session.last_seen_at, self.sessions.lifetimes())
     }
@@ -147,7 +160,7 @@ impl PhoneIdentityHandlers {
     }
 
     async fn try_list_sessions(&self, call: &Call) -> Result<v1::ListSessionsResponse, Error> {
-        let actor = self.actor(call).await?;
+        let actor = call.actor(&self.sessions).await?;
         let sessions = trace::span("sessions.list", pin!(self.sessions.list(&actor))).await?;
         Ok(v1::ListSessionsResponse {
             sessions: sessions.iter().map(|session| self.session(session)).collect(),
@@ -160,7 +173,7 @@ impl PhoneIdentityHandlers {
         call: &Call,
         request: v1::RevokeSessionsRequest,
     ) -> Result<v1::RevokeSessionsResponse, Error> {
-        let actor = self.actor(call).await?;
+        let actor = call.actor(&self.sessions).await?;
         let selection = parse::selection(&request, actor.session.id)?;
         let revoked = trace::span(
             "sessions.revoke_selected",
@@ -177,7 +190,7 @@ impl PhoneIdentityHandlers {
         call: &Call,
         request: v1::UpdateProfileRequest,
     ) -> Result<v1::UpdateProfileResponse, Error> {
-        let actor = self.actor(call).await?;
+        let actor = call.actor(&self.sessions).await?;
         let (current_password, update) =
             parse::profile_update(request, &self.rules, &self.accounts, &actor.user, call.language).await?;
         let updated = self.accounts.update_profile(actor, current_password, update);
@@ -192,7 +205,7 @@ impl PhoneIdentityHandlers {
         call: &Call,
         request: v1::DeactivateProfileRequest,
     ) -> Result<v1::DeactivateProfileResponse, Error> {
-        let actor = self.actor(call).await?;
+        let actor = call.actor(&self.sessions).await?;
         let current_password = parse::current_password(request.current_password)?;
         trace::span(
             "accounts.deactivate_profile",
@@ -207,7 +220,7 @@ impl PhoneIdentityHandlers {
         call: &Call,
         request: v1::DeleteProfileRequest,
     ) -> Result<v1::DeleteProfileResponse, Error> {
-        let actor = self.actor(call).await?;
+        let actor = call.actor(&self.sessions).await?;
         let current_password = parse::current_password(request.current_password)?;
         trace::span(
             "accounts.delete_profile",
@@ -227,7 +240,7 @@ impl PhoneIdentityHandlers {
                 false => Err(Error::OperatorKeyWrong),
             };
         }
-        let actor = self.actor(call).await?;
+        let actor = call.actor(&self.sessions).await?;
         self.accounts.may_create_superuser(&actor).await?;
         Ok(SuperuserMaker::Person(Box::new(actor)))
     }

@@ -6,7 +6,7 @@ use std::pin::pin;
 use tonic::Request;
 
 use super::phone_identity::{Answer, Call, answer, split};
-use super::{convert, metadata, page_token, parse};
+use super::{convert, page_token, parse};
 use crate::domain::rights::Action;
 use crate::domain::rules::Rules;
 use crate::error::Error;
@@ -28,10 +28,7 @@ pub(super) struct PhoneIdentityAdminHandlers {
 impl PhoneIdentityAdminHandlers {
     /// Who asks, if there are people to whom they may do this.
     async fn administrator(&self, call: &Call, action: Action) -> Result<Administrator, Error> {
-        let actor = self
-            .sessions
-            .actor(metadata::bearer(&call.headers)?, call.caller.clone());
-        let actor = trace::span("sessions.actor", pin!(actor)).await?;
+        let actor = call.actor(&self.sessions).await?;
         let administrator = Administrator::Person(Box::new(actor));
         trace::span("admin.may", pin!(self.admin.may(&administrator, action))).await?;
         Ok(administrator)

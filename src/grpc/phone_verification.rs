@@ -5,7 +5,7 @@ use std::pin::pin;
 use tonic::Request;
 
 use super::phone_identity::{Answer, Call, answer, split};
-use super::{convert, metadata, parse};
+use super::{convert, parse};
 use crate::domain::code::Purpose;
 use crate::domain::rules::Rules;
 use crate::error::Error;
@@ -13,7 +13,7 @@ use crate::proto::v1;
 use crate::proto::v1::phone_verification_server::PhoneVerification;
 use crate::service::accounts::{Accounts, SignedIn};
 use crate::service::codes::{CodeRegistration, CodeSignIn, Codes, PhoneChange, Reset};
-use crate::service::sessions::{Actor, Sessions};
+use crate::service::sessions::Sessions;
 use crate::trace;
 use parse::codes::{Exchange, Wanted};
 
@@ -29,13 +29,6 @@ pub(super) struct PhoneVerificationHandlers {
 impl PhoneVerificationHandlers {
     fn codes(&self) -> Result<&Codes, Error> {
         self.codes.as_ref().ok_or(Error::SmsNotConfigured)
-    }
-
-    async fn actor(&self, call: &Call) -> Result<Actor, Error> {
-        let actor = self
-            .sessions
-            .actor(metadata::bearer(&call.headers)?, call.caller.clone());
-        trace::span("sessions.actor", pin!(actor)).await
     }
 
     fn signed_in(&self, signed_in: &SignedIn) -> v1::VerifyCodeResponse {
@@ -61,11 +54,11 @@ impl PhoneVerificationHandlers {
                 return Ok(convert::sent(&sent));
             }
             Wanted::OfActor => {
-                let user = self.actor(call).await?.user;
+                let user = call.actor(&self.sessions).await?.user;
                 (Purpose::VerifyPhone, user.phone_number.clone(), Some(user))
             }
             Wanted::ForActor(phone_number) => {
-                let user = self.actor(call).await?.user;
+                let user = call.actor(&self.sessions).await?.user;
                 (Purpose::ChangePhone, phone_number, Some(user))
             }
             Wanted::Of(purpose, phone_number) => (purpose, phone_number, None),
@@ -84,7 +77,7 @@ impl PhoneVerificationHandlers {
             parse::codes::offer(request, &call.caller, &self.rules, &self.accounts).await?;
         let user = match exchange {
             Exchange::VerifyPhone => {
-                let actor = self.actor(call).await?;
+                let actor = call.actor(&self.sessions).await?;
                 trace::span("codes.verify_phone", pin!(codes.verify_phone(actor, offer))).await?
             }
             Exchange::ResetPassword(password) => {
@@ -97,7 +90,7 @@ impl PhoneVerificationHandlers {
                     current_password,
                     language: call.language,
                 };
-                let actor = self.actor(call).await?;
+                let actor = call.actor(&self.sessions).await?;
                 trace::span("codes.change_phone", pin!(codes.change_phone(actor, change))).await?
             }
             Exchange::SignIn {

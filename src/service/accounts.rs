@@ -293,6 +293,12 @@ impl Accounts {
         (end - now).to_std().ok().filter(|rest| !rest.is_zero())
     }
 
+    /// Whether all that was shown in a session is a code to a number that was changed lately, which sets no password: else one
+    /// would sign in by it instead of resetting the password.
+    pub(super) fn sets_no_password(&self, account: &Account, session: &Session, now: Timestamp) -> bool {
+        session.auth_methods == [AuthMethod::SmsCode] && self.held(account, now).is_some()
+    }
+
     pub(super) fn new_session(
         &self,
         user_id: UserId,

@@ -180,14 +180,15 @@ impl Admin {
             Whom::PhoneNumber(number) => users::find_by_phone(reader, number).await?,
         };
         let account = account.ok_or(Error::UserNotFound)?;
-        let checked = self.check(by, by.role(), action, &account.user);
+        let checked = self.check(by, by.role(), action, &account);
         self.noted(by, action, Some(account.user.id), checked).await?;
         Ok(account.into())
     }
 
     /// Whether this may be done to this person. Superusers who change themselves have to have signed in just now, as people
     /// who give no password to change their own account.
-    fn check(&self, by: &Administrator, role: Role, action: Action, person: &User) -> Result<(), Error> {
+    fn check(&self, by: &Administrator, role: Role, action: Action, account: &Account) -> Result<(), Error> {
+        let person = &account.user;
         may(role, action, Some(person))?;
         let needs_proof = match action {
             Action::Deactivate | Action::Update | Action::SetPassword | Action::Delete => true,
@@ -199,11 +200,16 @@ impl Admin {
             | Action::Create => false,
         };
         let oneself = by.actor().filter(|actor| actor.user.id == person.id);
-        match oneself {
-            Some(actor) if needs_proof && !self.accounts.is_fresh(&actor.session) => {
-                Err(Error::ReauthenticationRequired)
-            }
-            _ => Ok(()),
+        let Some(Actor { session, .. }) = oneself.filter(|_| needs_proof) else {
+            return Ok(());
+        };
+        let now = self.accounts.clock.now();
+        let sets_none =
+            action == Action::SetPassword && self.accounts.sets_no_password(account, session, now);
+        if self.accounts.is_fresh(session) && !sets_none {
+            Ok(())
+        } else {
+            Err(Error::ReauthenticationRequired)
         }
     }
 
@@ -246,7 +252,7 @@ impl Admin {
         let (role, accounts) = self.lock(tx, by, action, [id]).await?;
         let account = accounts.into_iter().find(|account| account.user.id == id);
         let account = account.ok_or(Error::UserNotFound)?;
-        self.check(by, role, action, &account.user)?;
+        self.check(by, role, action, &account)?;
         Ok(account)
     }
 

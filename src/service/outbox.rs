@@ -52,12 +52,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked how much there is to send.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long to wait before a message is sent again for the first time. It doubles with each further time, up to the longest one.
+/// How long to wait before a message is sent again for the first time. It doubles with each further time, up to the longest one,
+/// until the message expires.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(16);
-
-/// How often a message is begun to be sent, at most: it is the code's lifetime that ends it.
-const MAX_TRIES: u32 = 60;
 
 /// How many messages are remembered whose trace goes on when they are sent.
 const TRACED: usize = 1000;
@@ -235,7 +233,7 @@ impl Outbox {
                 let before = message.tries.saturating_sub(1);
                 let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(before));
                 let due_at = self.clock.now() + pause.min(LONGEST_PAUSE);
-                if error.may_pass() && message.tries < MAX_TRIES && due_at < message.expires_at {
+                if error.may_pass() && due_at < message.expires_at {
                     return Ok(outbox::postpone(self.store.writer(), message, due_at).await?);
                 }
                 self.give_up(message, &delivery.event).await
@@ -282,33 +280,76 @@ impl Outbox {
         }))
     }
 
-    /// Asks one provider after another to take a message.
+    /// Asks one provider after another to take a message, of those that send to such numbers. If all of them are left out, they are
+    /// asked all the same: a message is not given up for what became of others.
     ///
     /// # Errors
     /// Why nobody has taken it: if one of them may take it later, that.
     async fn ask_providers(&self, message: &Message) -> Result<(), SendError> {
+        let providers = &self.counter.providers;
+        let all = 0..providers.len();
+        let mut serving: Vec<usize> = all
+            .clone()
+            .filter(|index| providers[*index].serves(&message.to))
+            .collect();
+        if serving.is_empty() {
+            // So that each of them says so.
+            serving.extend(all);
+        }
+        let mut left_out = Vec::new();
+        let open = serving.iter().copied().filter(|index| {
+            let may_ask = self.counter.breakers.may_ask(*index, self.clock.now());
+            if !may_ask {
+                left_out.push(*index);
+            }
+            may_ask
+        });
+        match self.ask_in_turn(open, message).await {
+            Err(_) if left_out.len() == serving.len() => {
+                self.ask_in_turn(left_out.into_iter(), message).await
+            }
+            // They may take what others have refused.
+            Err(error) if !left_out.is_empty() && !error.may_pass() => Err(SendError::LeftOut),
+            outcome => outcome,
+        }
+    }
+
+    /// Asks these providers, until one takes the message.
+    async fn ask_in_turn(
+        &self,
+        providers: impl Iterator<Item = usize>,
+        message: &Message,
+    ) -> Result<(), SendError> {
         let mut why = SendError::NotTheirs;
-        for index in self.counter.breakers.asked(self.clock.now()) {
-            let provider = &self.counter.providers[index];
-            let name = provider.name();
-            let outcome = provider.send(message).await;
-            let failed = outcome.err().is_some_and(SendError::may_pass);
-            self.counter.breakers.note(index, failed, self.clock.now());
-            self.counter.metrics.message(name, outcome, &message.to);
-            match outcome {
-                Ok(()) => {
-                    tracing::info!(message_id = %message.id, provider = name.as_str(), "message taken");
-                    return Ok(());
-                }
-                Err(error) => {
-                    tracing::warn!(message_id = %message.id, provider = name.as_str(), %error, "message not taken");
-                    if !why.may_pass() {
-                        why = error;
-                    }
-                }
+        for index in providers {
+            match self.ask(index, message).await {
+                Ok(()) => return Ok(()),
+                Err(error) if !why.may_pass() => why = error,
+                Err(_) => {}
             }
         }
         Err(why)
+    }
+
+    async fn ask(&self, index: usize, message: &Message) -> Result<(), SendError> {
+        let provider = &self.counter.providers[index];
+        let name = provider.name();
+        let outcome = provider.send(message).await;
+        // Who does not send to such numbers has not been asked.
+        if outcome != Err(SendError::NotTheirs) {
+            let failed = outcome.err().is_some_and(SendError::may_pass);
+            self.counter.breakers.note(index, failed, self.clock.now());
+        }
+        self.counter.metrics.message(name, outcome, &message.to);
+        match outcome {
+            Ok(()) => {
+                tracing::info!(message_id = %message.id, provider = name.as_str(), "message taken");
+            }
+            Err(error) => {
+                tracing::warn!(message_id = %message.id, provider = name.as_str(), %error, "message not taken");
+            }
+        }
+        outcome
     }
 
     /// Takes a message that was sent out of the outbox, and notes that. If another has taken it meanwhile, it goes out twice.
@@ -353,15 +394,7 @@ pub(super) fn phone_changed(user: &User, of_call: Language, now: Timestamp) -> O
         kind: NoticeKind::PhoneChanged,
         to: user.phone_number.clone(),
         person: user.id,
-        language: language(Some(user), of_call),
+        language: user.language_or(of_call),
     };
     OutboxMessage::new(Content::Notice(notice), now, now + NOTICE_LIFETIME)
-}
-
-/// The language that a person wants to be written to in, or else that of the call.
-pub(super) fn language(person: Option<&User>, of_call: Language) -> Language {
-    let chosen = person.and_then(|person| person.locale.as_ref());
-    chosen
-        .and_then(|locale| Language::of_tag(locale.as_str()))
-        .unwrap_or(of_call)
 }

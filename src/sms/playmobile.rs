@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::twilio::basic;
 use super::{BaseUrl, Http, Message, Provider, ProviderName, SendError, Sending};
+use crate::domain::phone::PhoneNumber;
 
 /// An account of Playmobile.
 #[derive(Debug)]
@@ -111,6 +112,10 @@ impl Playmobile {
 impl Provider for Playmobile {
     fn name(&self) -> ProviderName {
         ProviderName::Playmobile
+    }
+
+    fn serves(&self, number: &PhoneNumber) -> bool {
+        recipient(number.as_str()).is_some()
     }
 
     fn send<'a>(&'a self, message: &'a Message) -> Sending<'a> {

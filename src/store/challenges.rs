@@ -160,6 +160,28 @@ pub async fn take(tx: &Transaction, id: ChallengeId) -> Result<bool, StoreError>
     Ok(Entity::delete_by_id(id.0).exec(tx).await?.rows_affected > 0)
 }
 
+/// Removes the challenges of a person who is deleted.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete_of(tx: &Transaction, user: UserId) -> Result<(), StoreError> {
+    // There is no index, which each code would have to be written into; and MySQL would lock what it passes over.
+    let theirs: Vec<Uuid> = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::UserId.eq(user.0))
+        .into_tuple()
+        .all(tx)
+        .await?;
+    if !theirs.is_empty() {
+        Entity::delete_many()
+            .filter(Column::Id.is_in(theirs))
+            .exec(tx)
+            .await?;
+    }
+    Ok(())
+}
+
 /// Removes some challenges that have expired before a time, `limit` at most, and says how many it were.
 ///
 /// # Errors

@@ -224,6 +224,28 @@ pub async fn delete(db: &impl ConnectionTrait, id: MessageId) -> Result<(), Stor
     Ok(())
 }
 
+/// Removes the notices to a person who is deleted. A code is not sent when its challenge is gone.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete_of(tx: &Transaction, user: UserId) -> Result<(), StoreError> {
+    // There is no index, for the same reason as with challenges.
+    let theirs: Vec<Uuid> = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::UserId.eq(user.0))
+        .into_tuple()
+        .all(tx)
+        .await?;
+    if !theirs.is_empty() {
+        Entity::delete_many()
+            .filter(Column::Id.is_in(theirs))
+            .exec(tx)
+            .await?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, TimeDelta};

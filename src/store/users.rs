@@ -13,7 +13,7 @@ pub use list::{Filter, List, Order, Position, TimeRange, list};
 
 use super::entity::session;
 use super::entity::user::{ActiveModel, Column, Entity, Model, Status};
-use super::{StoreError, Transaction, only};
+use super::{StoreError, Transaction, challenges, only, outbox};
 use crate::clock::Timestamp;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::user::{Locale, User, UserId, UserStatus};
@@ -316,13 +316,15 @@ pub async fn rehash(
     Ok(())
 }
 
-/// Deletes a person, and their sessions with them (a foreign key).
+/// Deletes a person, and their sessions and known devices with them (foreign keys), and the codes and notices that are on their
+/// way to them.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn delete(db: &impl ConnectionTrait, id: UserId) -> Result<(), StoreError> {
-    Entity::delete_by_id(id.0).exec(db).await?;
-    Ok(())
+pub async fn delete(tx: &Transaction, id: UserId) -> Result<(), StoreError> {
+    Entity::delete_by_id(id.0).exec(tx).await?;
+    challenges::delete_of(tx, id).await?;
+    outbox::delete_of(tx, id).await
 }
 
 /// Whether there is an active superuser besides this person. Call [`super::locks::lock_superusers`] first.

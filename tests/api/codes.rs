@@ -1,11 +1,13 @@
 //! PhoneVerification: one-time codes by SMS. `sending` is about SendCode and what is sent, `providers` about who sends it, `outbox`
-//! about a message until somebody has taken it, `limits` about how many there may be, `owners` about whom that does not keep out,
-//! `exchange` about what a code gives, `changing` about a number that it changes, `registering` about accounts that need one,
+//! about a message until somebody has taken it, `failover` about several of them, `limits` about how many there may be, `owners` about whom that does not keep out,
+//! `exchange` about what a code gives, `changing` about a number that it changes, `holding` about numbers that nobody has shown to hold, `registering` about accounts that need one,
 //! `histories` about what may happen in any order, and `refused` about codes that give nothing.
 
 mod changing;
 mod exchange;
+mod failover;
 mod histories;
+mod holding;
 mod limits;
 mod outbox;
 mod owners;

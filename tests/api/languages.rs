@@ -92,6 +92,52 @@ async fn messages_are_in_the_language_of_the_person_or_of_the_call_or_in_the_def
     }
 }
 
+/// As messages: what is answered to somebody who has shown who they are is in their language.
+#[tokio::test]
+async fn errors_are_in_the_language_of_the_person_or_of_the_call() {
+    let server = TestServer::start_with(&["--default-language=uz"]).await;
+    let (person, root) = (server.person().await, server.superuser().await);
+    for (locale, accepted, language) in [
+        ("tr-TR", Some("ru"), "tr"),
+        // There are no texts in it.
+        ("fr", Some("ru"), "ru"),
+        ("fr", None, "uz"),
+    ] {
+        for person in [&person, &root] {
+            let sql = format!("UPDATE users SET locale = '{locale}' WHERE id = ?");
+            server.database.execute(&sql, person).await;
+        }
+        let asking = |token: &str| {
+            let mut request = accepting(accepted, ());
+            let value = format!("Bearer {token}").parse().unwrap();
+            request.metadata_mut().insert("authorization", value);
+            request
+        };
+        // After it was looked at who they are.
+        let wrong = v1::DeleteProfileRequest {
+            current_password: Some("not the password".to_owned()),
+        };
+        let mut client = server.client().await;
+        let refused = client.delete_profile(asking(&person.token).map(|()| wrong)).await;
+        let localized = refusal(&refused.unwrap_err()).localized.0;
+        assert_eq!(localized, language, "{locale} {accepted:?}");
+        let unknown = v1::GetUserRequest {
+            user_id: "0199b4d0-0000-7000-8000-000000000000".to_owned(),
+            ..v1::GetUserRequest::default()
+        };
+        let mut admin = server.admin().await;
+        let refused = admin.get_user(asking(&root.token).map(|()| unknown)).await;
+        let localized = refusal(&refused.unwrap_err()).localized.0;
+        assert_eq!(localized, language, "{locale} {accepted:?}");
+        // Nobody knows who it is.
+        let nobody = client
+            .list_sessions(asking("nonsense").map(|()| v1::ListSessionsRequest {}))
+            .await;
+        let localized = refusal(&nobody.unwrap_err()).localized.0;
+        assert_eq!(localized, accepted.unwrap_or("uz"));
+    }
+}
+
 #[tokio::test]
 async fn phones_are_told_whose_code_it_is() {
     let stub = Stub::start(TAKEN).await;

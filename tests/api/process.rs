@@ -50,6 +50,8 @@ fn a_bad_setting_is_one_clear_line() {
             "must be longer than nothing",
         ),
         (vec!["--session-lifetime=11y"], vec![], "longer than ten years"),
+        (vec!["--code-lifetime=31m"], vec![], "longer than 30m"),
+        (vec!["--code-lifetime=0s"], vec![], "must be longer than nothing"),
         (
             vec!["--database-statement-timeout=100us"],
             vec![],

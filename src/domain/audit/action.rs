@@ -160,7 +160,9 @@ impl Action {
             }
             Self::VerifyPhone => {
                 "Administration noted that a person holds their number, an event for each of them, and none if it was noted \
-                 before; or the person showed it by a code; refused: the actor may not, or not to this person, or the code \
+                 before; or the person showed it by a code; or, with another actor, somebody showed by a code to hold the \
+                 number of this account, which nobody had verified: its sessions ended, and with `password` in `fields` \
+                 its password is gone; refused: the actor may not, or not to this person, or the code \
                  is not right"
             }
             Self::RevokeUserSessions => {

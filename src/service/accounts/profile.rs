@@ -1,11 +1,9 @@
 //! What people do with their own account: change it, deactivate it, delete it.
 
 use super::{Accounts, keep_a_superuser};
-use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt, Field};
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
-use crate::domain::session::AuthMethod;
 use crate::domain::throttle::Subject;
 use crate::domain::user::{Locale, User, UserId, UserStatus};
 use crate::error::Error;
@@ -62,8 +60,9 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::CurrentPasswordWrong`], [`Error::ReauthenticationRequired`], [`Error::PhoneNumberTaken`],
-    /// [`Error::VerificationRequired`] when a new number takes a code, [`Error::SessionInvalid`] when the session ended meanwhile,
-    /// [`Error::TooManyAttempts`], [`Error::Overloaded`].
+    /// [`Error::VerificationRequired`] when a new number takes a code, [`Error::PhoneChangedRecently`] when it takes one since the
+    /// last change was lately, [`Error::SessionInvalid`] when the session ended meanwhile, [`Error::TooManyAttempts`],
+    /// [`Error::Overloaded`].
     pub async fn update_profile(
         &self,
         actor: Actor,
@@ -109,9 +108,15 @@ impl Accounts {
                 let mut attempt = attempt.clone();
                 let account = this.lock_proved_actor(&tx, &actor, &proof).await?;
                 let mut change = wanted.clone();
-                if change.password_hash.is_some() && this.is_held(&account, &actor, &proof, now) {
+                let sets_none = matches!(proof, Proof::FreshSignIn)
+                    && this.sets_no_password(&account, &actor.session, now);
+                if change.password_hash.is_some() && sets_none {
                     return Err(Error::ReauthenticationRequired);
                 }
+                // Else whoever goes from number to number would keep those who hold them from ever having them by a code. Where
+                // there are codes, one changes it all the same.
+                let has_codes = this.policy.notices.is_some();
+                let moved = this.held(&account, now).filter(|_| has_codes);
                 let user = account.user;
                 change.phone_number.take_if(|number| *number == user.phone_number);
                 change.locale.take_if(|locale| *locale == user.locale);
@@ -119,6 +124,9 @@ impl Accounts {
                     this.throttle.give_back_in(&tx, &reservation).await?;
                     tx.commit().await?;
                     return Ok(user);
+                }
+                if let (Some(_), Some(retry_after)) = (&change.phone_number, moved) {
+                    return Err(Error::PhoneChangedRecently { retry_after });
                 }
                 if change.phone_number.is_some() && this.is_told(&user) {
                     outbox::insert_with_commit(&tx, &phone_changed(&user, language, now)).await?;
@@ -210,14 +218,6 @@ impl Accounts {
     fn is_told(&self, user: &User) -> bool {
         let reach = self.policy.notices.as_ref();
         user.phone_verified_at.is_some() && reach.is_some_and(|reach| reach.has(&user.phone_number))
-    }
-
-    /// Whether all that the actor has shown is a code to a number that was changed lately, which sets no password: else one would
-    /// sign in by it instead of resetting the password.
-    fn is_held(&self, account: &Account, actor: &Actor, proof: &Proof, now: Timestamp) -> bool {
-        matches!(proof, Proof::FreshSignIn)
-            && actor.session.auth_methods == [AuthMethod::SmsCode]
-            && self.held(account, now).is_some()
     }
 
     /// Has the actor show that it is really they: by the password, or by a fresh sign-in.

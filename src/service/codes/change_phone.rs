@@ -6,17 +6,20 @@ use super::Codes;
 use super::limits::{Asker, Wanted};
 use super::verify::Offer;
 use crate::clock::Timestamp;
-use crate::domain::audit::{Action, Field};
+use crate::domain::audit::{Action, Attempt, Field};
 use crate::domain::code::{Challenge, Purpose};
 use crate::domain::password::Password;
+use crate::domain::phone::PhoneNumber;
 use crate::domain::user::User;
 use crate::error::Error;
 use crate::i18n::Language;
+use crate::service::accounts::Accounts;
 use crate::service::outbox::phone_changed;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
+use crate::store::sessions::Selection;
 use crate::store::users::Change;
-use crate::store::{audit, outbox, users};
+use crate::store::{audit, outbox, sessions, users};
 
 /// Changing a number by a code.
 #[derive(Debug)]
@@ -35,7 +38,8 @@ impl Codes {
     ///
     /// # Errors
     /// [`Error::CurrentPasswordWrong`]; [`Error::ReauthenticationRequired`]; [`Error::CodeInvalid`];
-    /// [`Error::PhoneNumberTaken`], only with the right code, which stays good; [`Error::SessionInvalid`] when the session ended
+    /// [`Error::PhoneNumberTaken`], only with the right code, which stays good, and by which whoever had registered the number
+    /// without showing to hold it has lost the account; [`Error::SessionInvalid`] when the session ended
     /// meanwhile; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
     pub async fn change_phone(&self, actor: Actor, change: PhoneChange) -> Result<User, Error> {
         let PhoneChange {
@@ -78,7 +82,13 @@ impl Codes {
                     accounts.commit_change_of(tx, user.id).await?;
                     Ok((with_number(user, challenge, now), notice))
                 });
-                let outcome = accounts.unless_code_was_right(outcome.await, &met).await;
+                let outcome = outcome.await;
+                if let Err(Error::PhoneNumberTaken) = outcome {
+                    accounts
+                        .take_over_from_a_stranger(&challenge.phone_number, &attempt, now)
+                        .await?;
+                }
+                let outcome = accounts.unless_code_was_right(outcome, &met).await;
                 let (user, notice) = accounts.audit.refused(&attempt, met.counted(outcome)).await?;
                 if let Some(notice) = notice {
                     wake.send(notice.id);
@@ -115,6 +125,47 @@ impl Codes {
             Err(Error::SmsRefused { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+}
+
+impl Accounts {
+    /// Somebody has shown to hold a number that another account has. If nobody had shown that before, whoever registered it may be
+    /// anybody: all sessions, known devices and the password of that account are gone, as if one had signed in to it by the code.
+    /// Not while that would be refused, since it was given the number lately: then it may be the account of somebody whose session
+    /// was stolen.
+    async fn take_over_from_a_stranger(
+        &self,
+        phone_number: &PhoneNumber,
+        by: &Attempt,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        retry(|| async {
+            let tx = self.store.begin().await?;
+            let Some(found) = users::find_by_phone(&tx, phone_number).await? else {
+                return Ok(());
+            };
+            let id = found.user.id;
+            let account = users::lock(&tx, id).await?;
+            let account = account.filter(|account| account.user.phone_number == *phone_number);
+            let Some(account) = account.filter(|account| account.user.phone_verified_at.is_none()) else {
+                return Ok(());
+            };
+            if self.held(&account, now).is_some() {
+                return Ok(());
+            }
+            users::take_over(&tx, id, now).await?;
+            let has_password = account.user.has_password;
+            let attempt = Attempt {
+                action: Action::VerifyPhone,
+                subject: Some(id),
+                fields: has_password.then_some(Field::Password).into_iter().collect(),
+                ended_sessions: Some(sessions::delete(&tx, id, &Selection::All).await?),
+                ..by.clone()
+            };
+            audit::insert(&tx, &attempt.done(now)).await?;
+            self.commit_change_of(tx, id).await
+        })
+        .await
     }
 }
 

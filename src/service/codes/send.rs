@@ -16,7 +16,6 @@ use crate::domain::throttle::{Subject, SubjectKind};
 use crate::domain::user::User;
 use crate::error::Error;
 use crate::i18n::Language;
-use crate::service::outbox::language;
 use crate::service::retry::retry;
 use crate::service::throttle::Reservation;
 use crate::store::outbox::OutboxMessage;
@@ -76,7 +75,9 @@ impl Codes {
             is_sent: is_for_number && self.limits.reach.has(&phone_number),
             watched: None,
             phone_number,
-            language: language(person.as_ref(), request.language),
+            language: person
+                .as_ref()
+                .map_or(request.language, |person| person.language_or(request.language)),
             person: person.map(|person| person.id),
             key_id: self
                 .coder

@@ -29,26 +29,22 @@ impl Breakers {
         Self(Mutex::new(vec![Breaker::default(); providers]))
     }
 
-    /// Which providers to ask for a message, in their order. If none is left, all of them: a message is not given up for what became
-    /// of others.
-    pub(super) fn asked(&self, now: Timestamp) -> Vec<usize> {
+    /// Whether a provider may be asked now. To be called right before it is: of those that are left out, it is this message that
+    /// tries it.
+    pub(super) fn may_ask(&self, provider: usize, now: Timestamp) -> bool {
         let mut breakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut asked = Vec::with_capacity(breakers.len());
-        for (index, breaker) in breakers.iter_mut().enumerate() {
-            match breaker.open_until {
-                // A clock that was set back must not keep it closed.
-                Some(until) if now < until && until <= now + PAUSE => {}
-                Some(_) => {
-                    breaker.open_until = Some(now + PAUSE);
-                    asked.push(index);
-                }
-                None => asked.push(index),
+        let Some(breaker) = breakers.get_mut(provider) else {
+            return true;
+        };
+        match breaker.open_until {
+            // A clock that was set back must not keep it closed.
+            Some(until) if now < until && until <= now + PAUSE => false,
+            Some(_) => {
+                breaker.open_until = Some(now + PAUSE);
+                true
             }
+            None => true,
         }
-        if asked.is_empty() {
-            asked.extend(0..breakers.len());
-        }
-        asked
     }
 
     /// Notes how a provider has answered: whether it has failed in a way that may pass.
@@ -76,50 +72,58 @@ mod tests {
         Timestamp::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
+    /// Which of two providers may be asked.
+    fn asked(breakers: &Breakers, now: Timestamp) -> Vec<usize> {
+        [0, 1]
+            .into_iter()
+            .filter(|provider| breakers.may_ask(*provider, now))
+            .collect()
+    }
+
     #[test]
     fn who_fails_is_left_out_and_tried_now_and_then() {
         let breakers = Breakers::new(2);
         for _ in 0..4 {
             breakers.note(0, true, at(0));
         }
-        assert_eq!(breakers.asked(at(0)), [0, 1]);
+        assert_eq!(asked(&breakers, at(0)), [0, 1]);
         breakers.note(0, true, at(0));
-        assert_eq!(breakers.asked(at(1)), [1]);
-        assert_eq!(breakers.asked(at(29)), [1]);
+        assert_eq!(asked(&breakers, at(1)), [1]);
+        assert_eq!(asked(&breakers, at(29)), [1]);
         // One message tries it.
-        assert_eq!(breakers.asked(at(30)), [0, 1]);
-        assert_eq!(breakers.asked(at(30)), [1]);
+        assert_eq!(asked(&breakers, at(30)), [0, 1]);
+        assert_eq!(asked(&breakers, at(30)), [1]);
         breakers.note(0, true, at(31));
-        assert_eq!(breakers.asked(at(59)), [1]);
-        assert_eq!(breakers.asked(at(60)), [0, 1]);
+        assert_eq!(asked(&breakers, at(59)), [1]);
+        assert_eq!(asked(&breakers, at(60)), [0, 1]);
         breakers.note(0, false, at(61));
-        assert_eq!(breakers.asked(at(61)), [0, 1]);
-        assert_eq!(breakers.asked(at(61)), [0, 1]);
+        assert_eq!(asked(&breakers, at(61)), [0, 1]);
+        assert_eq!(asked(&breakers, at(61)), [0, 1]);
     }
 
     #[test]
-    fn if_all_have_failed_all_are_asked() {
+    fn a_message_that_does_not_come_to_a_provider_does_not_try_it() {
         let breakers = Breakers::new(2);
-        for provider in [0, 1] {
-            for _ in 0..5 {
-                breakers.note(provider, true, at(0));
-            }
+        for _ in 0..5 {
+            breakers.note(1, true, at(0));
         }
-        assert_eq!(breakers.asked(at(1)), [0, 1]);
+        for _ in 0..3 {
+            assert!(breakers.may_ask(0, at(30)), "it takes the message");
+        }
+        assert!(breakers.may_ask(1, at(30)));
+        assert!(!breakers.may_ask(1, at(30)));
     }
 
     #[test]
     fn a_success_in_between_begins_anew() {
-        let breakers = Breakers::new(1);
+        let breakers = Breakers::new(2);
         for _ in 0..10 {
             for _ in 0..4 {
                 breakers.note(0, true, at(0));
             }
             breakers.note(0, false, at(0));
         }
-        let other = Breakers::new(2);
-        other.note(0, true, at(0));
-        assert_eq!(other.asked(at(0)), [0, 1]);
-        assert_eq!(breakers.asked(at(0)), [0]);
+        breakers.note(1, true, at(0));
+        assert_eq!(asked(&breakers, at(0)), [0, 1]);
     }
 }

@@ -10,7 +10,7 @@ use super::providers::{SECRET, TAKEN, secret, start, webhook};
 use super::sending::left;
 use super::{Challenge, NEW_PASSWORD, verify};
 use crate::support::codes::{codes, flags_of_codes, offered, start_with_codes, wanted};
-use crate::support::refusal::{assert_refused, assert_violations, refusal};
+use crate::support::refusal::{assert_refused, assert_violations};
 use crate::support::stub::Stub;
 use crate::support::{PASSWORD, Person, TestServer, credentials, next_phone_number, validation};
 
@@ -21,7 +21,7 @@ fn time(seconds: i64) -> Option<prost_types::Timestamp> {
 }
 
 /// Gives a person another number, shortly after they have signed in.
-async fn change(server: &TestServer, person: &Person, phone_number: &str) -> v1::User {
+pub(super) async fn change(server: &TestServer, person: &Person, phone_number: &str) -> v1::User {
     let mut client = codes(server).await;
     let challenge = Challenge::of_new_number(&mut client, person, phone_number).await;
     let changed = client.verify_code(person.asks(challenge.met())).await.unwrap();
@@ -29,7 +29,7 @@ async fn change(server: &TestServer, person: &Person, phone_number: &str) -> v1:
 }
 
 /// Whose session it is, as backends see it.
-async fn seen(server: &TestServer, token: &str) -> v1::User {
+pub(super) async fn seen(server: &TestServer, token: &str) -> v1::User {
     let validated = server.client().await.validate_session(validation(token)).await;
     validated.unwrap().into_inner().user.unwrap()
 }
@@ -196,6 +196,7 @@ async fn a_number_that_somebody_has_is_told_only_to_who_holds_it() {
     let server = start_with_codes(&[]).await;
     let mut client = codes(&server).await;
     let (person, owner) = (server.person().await, server.person().await);
+    verify(&server, &mut client, &owner).await;
     let challenge = Challenge::of_new_number(&mut client, &person, &owner.phone_number).await;
     let refused = client.verify_code(person.asks(challenge.with("000000"))).await;
     assert_refused(refused, Code::InvalidArgument, "CODE_INVALID");
@@ -229,85 +230,6 @@ async fn the_own_number_is_verified_and_nobody_is_told() {
     assert!(server.database.rows(notices).await.is_empty());
     let held = "SELECT 1 FROM users WHERE id = ? AND phone_changed_at IS NOT NULL";
     assert!(!server.database.knows(held, &person).await);
-}
-
-#[tokio::test]
-async fn a_number_that_was_changed_lately_resets_no_password() {
-    let server = start_with_codes(&["--phone-change-hold=2h"]).await;
-    let mut client = codes(&server).await;
-    let mut person = server.person().await;
-    person.phone_number = change(&server, &person, &next_phone_number()).await.phone_number;
-    server.clock.advance(Duration::from_hours(1));
-    let challenge = Challenge::of(&mut client, CodePurpose::ResetPassword, &person).await;
-    let refused = client.verify_code(challenge.with("000000")).await;
-    assert_refused(refused, Code::InvalidArgument, "CODE_INVALID");
-    let refused = refusal(&client.verify_code(challenge.met()).await.unwrap_err());
-    assert_eq!(
-        (refused.code, refused.reason.as_str(), refused.retry_after),
-        (
-            Code::FailedPrecondition,
-            "PHONE_CHANGED_RECENTLY",
-            Some(Duration::from_hours(1))
-        )
-    );
-    // Nor by signing in with a code, which would do the same.
-    let sign_in = Challenge::of(&mut client, CodePurpose::SignIn, &person).await;
-    let signed_in = client.verify_code(sign_in.met()).await.unwrap().into_inner();
-    let update = v1::UpdateProfileRequest {
-        new_password: Some(NEW_PASSWORD.to_owned()),
-        ..v1::UpdateProfileRequest::default()
-    };
-    let by_code = crate::support::with_bearer(&signed_in.session_token, update.clone());
-    let refused = server.client().await.update_profile(by_code).await;
-    assert_refused(refused, Code::FailedPrecondition, "REAUTHENTICATION_REQUIRED");
-    // Who knows the password has shown more than that.
-    let by_password = person.sign_in_again(&server).await;
-    server
-        .client()
-        .await
-        .update_profile(by_password.asks(update))
-        .await
-        .unwrap();
-
-    server.clock.advance(Duration::from_hours(1));
-    let challenge = Challenge::of(&mut client, CodePurpose::ResetPassword, &person).await;
-    client.verify_code(challenge.met()).await.unwrap();
-}
-
-/// A number that is changed without a code is held back as well.
-#[tokio::test]
-async fn where_it_is_allowed_a_number_is_taken_without_a_code() {
-    let server = start_with_codes(&["--unverified-phone-change"]).await;
-    let mut person = server.person().await;
-    let update = v1::UpdateProfileRequest {
-        new_phone_number: Some(next_phone_number()),
-        ..v1::UpdateProfileRequest::default()
-    };
-    let updated = server
-        .client()
-        .await
-        .update_profile(person.asks(update))
-        .await
-        .unwrap();
-    let user = updated.into_inner().user.unwrap();
-    assert_eq!(user.phone_verified_at, None);
-    person.phone_number = user.phone_number;
-    let mut client = codes(&server).await;
-    // Neither by a reset nor by signing in does whoever holds the new number get the account.
-    for purpose in [CodePurpose::ResetPassword, CodePurpose::SignIn] {
-        let challenge = Challenge::of(&mut client, purpose, &person).await;
-        let refused = client.verify_code(challenge.met()).await;
-        assert_refused(refused, Code::FailedPrecondition, "PHONE_CHANGED_RECENTLY");
-    }
-    let has_password = "SELECT 1 FROM users WHERE id = ? AND password_hash IS NOT NULL";
-    assert!(server.database.knows(has_password, &person).await);
-    assert_eq!(
-        seen(&server, &person.token).await.phone_number,
-        person.phone_number
-    );
-    server.clock.advance(Duration::from_hours(24));
-    let challenge = Challenge::of(&mut client, CodePurpose::SignIn, &person).await;
-    client.verify_code(challenge.met()).await.unwrap();
 }
 
 /// Of a change without a code a number is told if somebody has shown to hold it, and it is one that messages go to: else whoever

@@ -138,6 +138,13 @@ impl Model {
         self.ended.drain(..self.ended.len().saturating_sub(MAX_ENDED));
     }
 
+    /// Somebody has shown to hold the number of a person who never did.
+    fn lost(&mut self, person: usize) {
+        self.end_sessions(person);
+        let known = self.person_mut(person);
+        (known.password, known.is_verified) = (None, true);
+    }
+
     pub(super) fn left(&mut self, person: usize) {
         self.end_sessions(person);
         self.people[person] = None;
@@ -230,10 +237,16 @@ impl Model {
             return Err("CODE_INVALID");
         }
         if purpose == CodePurpose::ChangePhone {
-            if self
-                .holder(challenge.number)
-                .is_some_and(|holder| holder != owner)
-            {
+            if let Some(holder) = self.holder(challenge.number).filter(|holder| *holder != owner) {
+                let Known {
+                    is_verified,
+                    changed_at,
+                    ..
+                } = *self.person(holder);
+                let is_held = changed_at.is_some_and(|changed_at| now < changed_at + PHONE_CHANGE_HOLD);
+                if !is_verified && !is_held {
+                    self.lost(holder);
+                }
                 return Err("PHONE_NUMBER_TAKEN");
             }
             let person = self.person_mut(owner);
@@ -252,8 +265,7 @@ impl Model {
             self.person_mut(owner).password = Some(PASSWORDS[1]);
         }
         if purpose == CodePurpose::SignIn && !self.person(owner).is_verified {
-            self.end_sessions(owner);
-            self.person_mut(owner).password = None;
+            self.lost(owner);
         }
         self.person_mut(owner).is_verified = true;
         self.challenges[index].is_met = true;
