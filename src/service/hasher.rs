@@ -18,6 +18,7 @@ mod queue;
 mod self_test;
 #[cfg(test)]
 mod tests;
+mod together;
 mod worker;
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub use metrics::{Snapshot, WAIT_BOUNDS_MICROSECONDS};
 use pace::Pacer;
 use queue::{Queue, Ticket};
 pub use self_test::{checked_engine, time_of_a_hash};
+use together::Together;
 use worker::{Common, Duty, Job, Reply, Task, Worker};
 
 /// The least time after which to try again when the queue was full.
@@ -195,6 +197,7 @@ impl Hasher {
                 .is_none()
                 .then(|| Bound::new(setup.threads, setup.hash_time)),
             pacer: options.quota.map(Pacer::new),
+            together: Together::default(),
         });
         let start = |name: String, duty| {
             let worker = Worker::new(common.clone());

@@ -110,8 +110,10 @@ impl<T> Queue<T> {
         removed.map(|waiting| waiting.job)
     }
 
-    /// Waits for a job and takes the oldest. `None`: the queue is closed and empty.
-    pub(super) fn take(&self) -> Option<Taken<T>> {
+    /// Waits for a job and takes the oldest. `None`: the queue is closed and empty. If there is none to take at once,
+    /// `before_waiting` is called first.
+    pub(super) fn take(&self, before_waiting: impl FnOnce()) -> Option<Taken<T>> {
+        let mut before_waiting = Some(before_waiting);
         let mut state = self.lock();
         loop {
             if state.held == 0 {
@@ -121,6 +123,13 @@ impl<T> Queue<T> {
                 if state.is_closed {
                     return None;
                 }
+            }
+            if let Some(before_waiting) = before_waiting.take() {
+                drop(state);
+                before_waiting();
+                // Meanwhile a job may have come.
+                state = self.lock();
+                continue;
             }
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -219,9 +228,12 @@ mod tests {
         queue.push('a').unwrap();
         queue.push('b').unwrap();
         assert_eq!((queue.push('c'), queue.depth()), (Err(Full), 2));
-        assert_eq!(job(queue.take()), Some('a'));
+        assert_eq!(job(queue.take(|| ())), Some('a'));
         queue.push('d').unwrap();
-        assert_eq!((job(queue.take()), job(queue.take())), (Some('b'), Some('d')));
+        assert_eq!(
+            (job(queue.take(|| ())), job(queue.take(|| ()))),
+            (Some('b'), Some('d'))
+        );
         assert_eq!(queue.depth(), 0);
     }
 
@@ -233,9 +245,12 @@ mod tests {
         assert_eq!(queue.remove(tickets[1]), None);
         assert_eq!(queue.depth(), 2);
         queue.push('d').unwrap();
-        assert_eq!(job(queue.take()), Some('a'));
+        assert_eq!(job(queue.take(|| ())), Some('a'));
         assert_eq!(queue.remove(tickets[0]), None, "it was taken");
-        assert_eq!((job(queue.take()), job(queue.take())), (Some('c'), Some('d')));
+        assert_eq!(
+            (job(queue.take(|| ())), job(queue.take(|| ()))),
+            (Some('c'), Some('d'))
+        );
     }
 
     #[test]
@@ -246,7 +261,7 @@ mod tests {
         queue.push('b').unwrap();
         thread::scope(|scope| {
             let rescue = scope.spawn(|| queue.take_aged(NEVER));
-            assert_eq!(job(queue.take()), Some('b'));
+            assert_eq!(job(queue.take(|| ())), Some('b'));
             queue.close();
             assert!(rescue.join().unwrap().is_none());
         });
@@ -256,14 +271,14 @@ mod tests {
     fn who_waits_is_woken_by_a_job_and_by_the_end() {
         let queue = Queue::new(1);
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| job(queue.take()));
+            let waiting = scope.spawn(|| job(queue.take(|| ())));
             queue.push('a').unwrap();
             assert_eq!(waiting.join().unwrap(), Some('a'));
             let waiting = scope.spawn(|| job(queue.take_aged(Duration::ZERO)));
             queue.push('b').unwrap();
             assert_eq!(waiting.join().unwrap(), Some('b'));
             let waiting = [
-                scope.spawn(|| job(queue.take())),
+                scope.spawn(|| job(queue.take(|| ()))),
                 scope.spawn(|| job(queue.take_aged(Duration::ZERO))),
             ];
             queue.close();
@@ -274,13 +289,27 @@ mod tests {
     }
 
     #[test]
+    fn whoever_has_to_wait_is_told_before() {
+        let queue = Queue::new(2);
+        queue.push('a').unwrap();
+        assert_eq!(job(queue.take(|| unreachable!("there is one"))), Some('a'));
+        // What comes at the last moment is not slept through.
+        let taken = queue.take(|| assert!(queue.push('b').is_ok()));
+        assert_eq!(job(taken), Some('b'));
+        let mut told = 0;
+        queue.close();
+        assert!(queue.take(|| told += 1).is_none());
+        assert_eq!(told, 0, "it does not wait");
+    }
+
+    #[test]
     fn while_it_is_held_nobody_takes_a_job() {
         let queue = Queue::new(1);
         queue.hold();
         let ticket = queue.push('a').unwrap();
         thread::scope(|scope| {
             let takers = [
-                scope.spawn(|| job(queue.take())),
+                scope.spawn(|| job(queue.take(|| ()))),
                 scope.spawn(|| job(queue.take_aged(Duration::ZERO))),
             ];
             assert_eq!(queue.remove(ticket), Some('a'), "both wait");

@@ -172,6 +172,7 @@ fn a_job_whose_caller_has_gone_is_not_hashed() {
         dummy: String::new(),
         bound: None,
         pacer: None,
+        together: Together::default(),
     });
     let (reply, answer) = oneshot::channel();
     let password = password("correct horse");
@@ -185,6 +186,43 @@ fn a_job_whose_caller_has_gone_is_not_hashed() {
     Worker::new(common.clone()).run(Duty::InTurn);
     let counted = common.metrics.snapshot(0, 0);
     assert_eq!((counted.completed, counted.dropped), (0, 1));
+}
+
+/// Answers are held back where many wait, and nobody is forgotten: neither when those who are expected next have gone, nor when the
+/// queue ends.
+#[tokio::test]
+async fn everybody_who_stays_is_answered() {
+    for threads in [1, 2] {
+        let hasher = Hasher::start(&Options {
+            threads,
+            queue: Some(100),
+            ..options()
+        })
+        .unwrap();
+        for round in 0..20 {
+            let held = hasher.hold();
+            let calls = (0..40).map(|_| {
+                let hasher = hasher.clone();
+                tokio::spawn(async move { hasher.hash(password("correct horse")).await })
+            });
+            let mut calls: Vec<_> = calls.collect();
+            while hasher.snapshot().depth < 40 {
+                tokio::task::yield_now().await;
+            }
+            drop(held);
+            // Some of them go while others are hashed, at the end of the queue most of all.
+            let going = calls.split_off(40 - round);
+            for call in &going {
+                call.abort();
+            }
+            for call in calls {
+                call.await.unwrap().unwrap();
+            }
+            for call in going {
+                let _ = call.await;
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use super::engine::Engine;
 use super::metrics::Metrics;
 use super::pace::Pacer;
 use super::queue::{Queue, Taken};
+use super::together::Together;
 use super::{HashError, Verdict};
 use crate::domain::password::Password;
 use crate::trace::{Current, What};
@@ -74,6 +75,8 @@ pub(super) struct Common {
     pub(super) bound: Option<Bound>,
     /// There is one under a quota.
     pub(super) pacer: Option<Pacer>,
+    /// The answers of those who work in turn.
+    pub(super) together: Together,
 }
 
 pub(super) struct Worker {
@@ -96,7 +99,12 @@ impl Worker {
             // A fault in one job must not cost the others their thread. The caller of this one sees that its end of the
             // channel is gone; the panic itself is on standard error.
             let common = self.common.clone();
-            let work = || catch_unwind(AssertUnwindSafe(|| self.work(taken.job)));
+            let waited = match duty {
+                Duty::InTurn => taken.waited,
+                // Nobody holds that back.
+                Duty::Rescue(_) => Duration::ZERO,
+            };
+            let work = || catch_unwind(AssertUnwindSafe(|| self.work(taken.job, waited)));
             let outcome = match &common.pacer {
                 Some(pacer) => pacer.charge(work),
                 None => work(),
@@ -105,6 +113,7 @@ impl Worker {
                 self.arena = Arena::new(self.common.engine);
             }
         }
+        self.common.together.give_all();
     }
 
     fn take(&self, duty: Duty) -> Option<Taken<Task>> {
@@ -112,14 +121,16 @@ impl Worker {
             queue,
             metrics,
             pacer,
+            together,
             ..
         } = self.common.as_ref();
         // Before a job is taken, so that it can still leave, and be refused, while it waits.
         if let Some(pacer) = pacer {
+            together.give_all();
             pacer.wait();
         }
         let taken = match duty {
-            Duty::InTurn => queue.take(),
+            Duty::InTurn => queue.take(|| together.give_all()),
             Duty::Rescue(age) => queue.take_aged(age).inspect(|_| Metrics::add(&metrics.rescued)),
         }?;
         metrics.waited(taken.waited);
@@ -127,12 +138,12 @@ impl Worker {
         Some(taken)
     }
 
-    fn work(&mut self, Task { job, trace }: Task) {
+    fn work(&mut self, Task { job, trace }: Task, waited: Duration) {
         let common = self.common.clone();
         let (completed, scheme) = (&common.metrics.completed, &common.scheme);
         match job {
             Job::Hash { password, reply } => {
-                self.answer(reply, &trace, Some(completed), |arena| {
+                self.answer(reply, &trace, Some((completed, waited)), |arena| {
                     arena.hash(password.expose_bytes(), scheme)
                 });
             }
@@ -142,17 +153,18 @@ impl Worker {
                 stored,
                 upgrade,
                 reply,
-            } => self.answer(reply, &trace, Some(completed), |arena| {
+            } => self.answer(reply, &trace, Some((completed, waited)), |arena| {
                 verify(arena, &common, &password, stored.as_deref(), upgrade)
             }),
         }
     }
 
-    fn answer<T>(
+    /// `hashes`: what counts this job as one that hashes, and how long it had waited.
+    fn answer<T: Send + 'static>(
         &mut self,
         reply: Reply<T>,
         trace: &Current,
-        counter: Option<&AtomicU64>,
+        hashes: Option<(&AtomicU64, Duration)>,
         work: impl FnOnce(&mut Arena) -> Result<T, HashError>,
     ) {
         if reply.is_closed() {
@@ -163,17 +175,20 @@ impl Worker {
         let result = work(&mut self.arena);
         // Before the answer: others go on with it, and may send the trace, while this thread has to wait for the processor.
         drop(span);
-        if let Some(counter) = counter {
-            let took = begun.elapsed();
+        // A caller that has gone meanwhile does not want the answer.
+        let answer = move || drop(reply.send(result));
+        if let Some((counter, waited)) = hashes {
+            let (now, took) = (Instant::now(), begun.elapsed());
             self.common.metrics.hashed(took);
             Metrics::add(counter);
             if let Some(bound) = &self.common.bound {
                 bound.took(took);
                 self.common.queue.set_bound(bound.jobs());
             }
+            self.common.together.give(answer, waited, took, now);
+        } else {
+            answer();
         }
-        // A caller that has gone meanwhile does not want the answer.
-        let _ = reply.send(result);
     }
 }
 
