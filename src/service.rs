@@ -5,6 +5,7 @@ pub mod admin;
 pub mod audit;
 pub mod change_log;
 pub mod codes;
+mod gather;
 pub mod hasher;
 pub mod outbox;
 mod retry;

@@ -65,6 +65,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// Whether all transactions come one after another, whoever's they are: on SQLite.
+    pub(crate) fn has_one_writer(&self) -> bool {
+        self.writer.get_database_backend() == DbBackend::Sqlite
+    }
+
     /// Opens the database. An SQLite file is made if it is missing.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ const CHECKSUM_START: usize = PREFIX.len() + 2 * HALF_LENGTH;
 pub const TOKEN_LENGTH: usize = CHECKSUM_START + CHECKSUM_LENGTH;
 
 /// A token in plain text, as it is handed to the person once. It cannot be printed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PlainToken(SecretString);
 
 impl PlainToken {

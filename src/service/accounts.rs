@@ -23,6 +23,7 @@ pub(super) use superusers::keep_a_superuser;
 
 use super::audit::Audit;
 use super::change_log::ChangeLog;
+use super::gather::Gather;
 use super::hasher::Hasher;
 use super::retry::retry;
 use super::sessions::Actor;
@@ -43,6 +44,7 @@ use crate::store::users::{Account, Change};
 use crate::store::{Store, Transaction, audit, changes, sessions, users};
 use crate::trace::Current;
 use metrics::SignIns;
+use sign_in::{MOST_TOGETHER, SignInsTogether};
 
 /// The settings that decide how accounts are dealt with.
 #[derive(Clone, Debug)]
@@ -79,6 +81,7 @@ pub struct Accounts {
     pub(super) throttle: Throttle,
     tasks: TaskTracker,
     sign_ins: Arc<SignIns>,
+    together: Arc<SignInsTogether>,
 }
 
 /// A new account to be.
@@ -132,6 +135,7 @@ impl Accounts {
             throttle,
             tasks,
             sign_ins: Arc::default(),
+            together: Arc::new(Gather::new(MOST_TOGETHER)),
         }
     }
 
@@ -193,7 +197,7 @@ impl Accounts {
                 user,
                 session,
                 token,
-                device_token: device.into_token(),
+                device_token: device.token(),
             })
         })
         .await
@@ -265,9 +269,8 @@ impl Accounts {
     }
 
     pub(super) async fn commit_change_of(&self, tx: Transaction, user: UserId) -> Result<(), Error> {
-        self.changes
-            .commit(tx, &[changes::Change::UserChanged { user }])
-            .await
+        let changed = changes::Change::UserChanged { user };
+        Ok(self.changes.commit(tx, &[changed]).await?)
     }
 
     /// Runs what must not stop half way, even if the caller goes away.

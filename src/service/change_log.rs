@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use super::sessions::freshness::Freshness;
 use crate::clock::Clock;
-use crate::error::Error;
-use crate::store::Transaction;
 use crate::store::changes::{self, Change};
+use crate::store::{StoreError, Transaction};
 
 /// Commits transactions that take something back. Cheap to clone.
 #[derive(Clone)]
@@ -31,13 +30,13 @@ impl ChangeLog {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn commit(&self, tx: Transaction, changes: &[Change]) -> Result<(), Error> {
+    pub async fn commit(&self, tx: Transaction, changes: &[Change]) -> Result<(), StoreError> {
         // Whatever the outcome, and even if nobody waits for it any more: a commit may have happened.
         let _forgets = Forgets {
             freshness: &self.freshness,
             changes,
         };
-        Ok(changes::commit(tx, changes, self.clock.now()).await?)
+        changes::commit(tx, changes, self.clock.now()).await
     }
 
     pub(super) fn freshness(&self) -> &Arc<Freshness> {

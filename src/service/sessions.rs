@@ -278,7 +278,7 @@ impl Sessions {
             }
             store::audit::insert(&tx, &attempt.done(self.0.clock.now())).await?;
             let change = Change::SessionRevoked { user, session };
-            self.0.changes.commit(tx, &[change]).await
+            Ok(self.0.changes.commit(tx, &[change]).await?)
         })
         .await
     }

@@ -2,12 +2,16 @@
 
 mod list;
 
+use std::collections::HashMap;
+
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DbBackend, DbErr, EntityTrait as _, ExprTrait as _,
-    PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait, SqlErr,
+    ColumnTrait as _, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait as _, ExprTrait as _,
+    PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _, QueryTrait,
+    SqlErr, UpdateMany,
 };
+use uuid::Uuid;
 
 pub use list::{Filter, List, Order, Position, TimeRange, list};
 
@@ -269,31 +273,65 @@ pub async fn take_over(tx: &Transaction, id: UserId, now: Timestamp) -> Result<(
 /// # Errors
 /// When the database fails.
 pub async fn sign_in(tx: &Transaction, read: &Account, now: Timestamp) -> Result<Option<u64>, StoreError> {
-    let mut update = Entity::update_many()
-        .filter(Column::Id.eq(read.user.id.0))
-        .filter(Column::PhoneNumber.eq(read.user.phone_number.as_str()))
-        .filter(Column::CredentialVersion.eq(read.credential_version))
-        .filter(Column::Status.eq(Status::from(read.user.status)))
-        .filter(Column::DeactivatedByAdmin.eq(read.deactivated_by_admin))
-        .col_expr(Column::LastLoginAt, Expr::value(now));
-    let sessions = session::Entity::find()
-        .select_only()
-        .expr(session::Column::Id.count())
-        .filter(session::Column::UserId.eq(read.user.id.0));
-    // Servers would count what was there when the statement began, and not when it got the lock.
-    let counted = if tx.get_database_backend() == DbBackend::Sqlite {
-        let count = Expr::SubQuery(None, Box::new(sessions.into_query().into()));
-        QueryTrait::query(&mut update).returning(Query::returning().expr(count));
-        tx.query_all_raw(update.build(DbBackend::Sqlite)).await?
-    } else {
-        if update.exec(tx).await?.rows_affected == 0 {
-            return Ok(None);
+    Ok(sign_in_all(tx, &[read], now).await?.remove(&read.user.id))
+}
+
+/// As [`sign_in`], of several people. Those of whom it is not so are left out.
+///
+/// # Errors
+/// When the database fails.
+pub async fn sign_in_all(
+    tx: &Transaction,
+    read: &[&Account],
+    now: Timestamp,
+) -> Result<HashMap<UserId, u64>, StoreError> {
+    if tx.get_database_backend() == DbBackend::Sqlite {
+        let count = session::Entity::find()
+            .select_only()
+            .expr(session::Column::Id.count())
+            .filter(Expr::col(session::Column::UserId).equals((Entity, Column::Id)));
+        let count = Expr::SubQuery(None, Box::new(count.into_query().into()));
+        let mut update = signing_in(read, now);
+        let returning = Query::returning().exprs([Expr::col(Column::Id), count]);
+        QueryTrait::query(&mut update).returning(returning);
+        let rows = tx.query_all_raw(update.build(DbBackend::Sqlite)).await?;
+        return rows.iter().map(session_count).collect();
+    }
+    let mut counts = HashMap::new();
+    for account in read {
+        if signing_in(&[account], now).exec(tx).await?.rows_affected == 0 {
+            continue;
         }
-        tx.query_all_raw(sessions.build(tx.get_database_backend()))
-            .await?
-    };
-    let count: Option<i64> = only(counted).map(|row| row.try_get_by_index(0)).transpose()?;
-    Ok(count.map(|count| u64::try_from(count).unwrap_or_default()))
+        // In a statement of its own: servers would count what was there when the one before began, and not when it got the lock.
+        let count = session::Entity::find()
+            .filter(session::Column::UserId.eq(account.user.id.0))
+            .count(tx)
+            .await?;
+        counts.insert(account.user.id, count);
+    }
+    Ok(counts)
+}
+
+/// Sets when people have signed in, if all is as it was read.
+fn signing_in(read: &[&Account], now: Timestamp) -> UpdateMany<Entity> {
+    let unchanged = read.iter().fold(Condition::any(), |any, read| {
+        any.add(
+            Condition::all()
+                .add(Column::Id.eq(read.user.id.0))
+                .add(Column::PhoneNumber.eq(read.user.phone_number.as_str()))
+                .add(Column::CredentialVersion.eq(read.credential_version))
+                .add(Column::Status.eq(Status::from(read.user.status)))
+                .add(Column::DeactivatedByAdmin.eq(read.deactivated_by_admin)),
+        )
+    });
+    Entity::update_many()
+        .filter(unchanged)
+        .col_expr(Column::LastLoginAt, Expr::value(now))
+}
+
+fn session_count(row: &QueryResult) -> Result<(UserId, u64), StoreError> {
+    let (id, count): (Uuid, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+    Ok((UserId(id), u64::try_from(count).unwrap_or_default()))
 }
 
 /// Replaces the hash of a password by a stronger hash of the same password, unless the password has changed since

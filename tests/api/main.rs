@@ -36,6 +36,7 @@ mod revocation;
 mod revoke_session;
 mod revoke_sessions;
 mod shutdown;
+mod sign_ins;
 mod sqlite;
 mod support;
 mod throttle;

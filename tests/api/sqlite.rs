@@ -3,6 +3,7 @@
 mod abuse;
 mod backup;
 mod limits;
+mod together;
 
 use std::os::unix::fs::PermissionsExt as _;
 

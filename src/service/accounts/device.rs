@@ -50,10 +50,10 @@ pub(in crate::service) enum Device {
 
 impl Device {
     /// What it is told.
-    pub(in crate::service) fn into_token(self) -> Option<PlainToken> {
+    pub(in crate::service) fn token(&self) -> Option<PlainToken> {
         match self {
             Self::Unknown => None,
-            Self::Known(KnownDevice { token, .. }) | Self::New { token, .. } => Some(token),
+            Self::Known(KnownDevice { token, .. }) | Self::New { token, .. } => Some(token.clone()),
         }
     }
 }

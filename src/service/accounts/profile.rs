@@ -204,9 +204,8 @@ impl Accounts {
                 users::delete(&tx, id).await?;
                 erase(&tx, id, substitute, now).await?;
                 audit::insert(&tx, &event).await?;
-                this.changes
-                    .commit(tx, &[changes::Change::UserDeleted { user: id }])
-                    .await
+                let deleted = changes::Change::UserDeleted { user: id };
+                Ok(this.changes.commit(tx, &[deleted]).await?)
             });
             this.audit.refused(&attempt, outcome.await).await
         })

@@ -1,6 +1,8 @@
 //! Signing in by phone number and password.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use secrecy::SecretString;
 use tokio::time::{Instant, sleep_until};
@@ -14,14 +16,15 @@ use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::{AuthMethod, ClientInfo, Session};
 use crate::domain::throttle::Subject;
-use crate::domain::token::PlainToken;
+use crate::domain::token::TokenHash;
 use crate::domain::user::{User, UserStatus};
 use crate::error::Error;
+use crate::service::gather::Gather;
 use crate::service::hasher::Verdict;
 use crate::service::retry::retry;
-use crate::service::throttle::Reservation;
+use crate::service::throttle::{GivenBack, Reservation};
 use crate::store::users::{Account, Change};
-use crate::store::{audit, changes, sessions, users};
+use crate::store::{StoreError, Transaction, audit, changes, sessions, users};
 
 /// What a person signs in with.
 #[derive(Debug)]
@@ -43,18 +46,24 @@ pub struct Credentials {
 }
 
 /// A sign-in that is to be committed.
-struct SignIn<'a> {
+pub(super) struct SignIn {
     /// The person, as they were read before the hash.
-    account: &'a Account,
+    account: Account,
     /// What the hash has shown.
-    verdict: &'a Verdict,
-    session: &'a Session,
-    token: &'a PlainToken,
-    attempt: &'a Attempt,
+    verdict: Verdict,
+    session: Session,
+    token_hash: TokenHash,
+    attempt: Attempt,
     /// What was reserved of the attempt, to be given back.
-    reservation: &'a Reservation,
-    device: &'a Device,
+    reservation: Reservation,
+    device: Device,
 }
+
+/// Those who are committed together.
+pub(super) type SignInsTogether = Gather<Arc<SignIn>, Result<User, Error>>;
+
+/// How many sign-ins are committed together at most.
+pub(super) const MOST_TOGETHER: usize = 16;
 
 impl Accounts {
     /// Signs a person in. An unknown number takes as long as a wrong password: it is checked against a dummy hash. And
@@ -113,22 +122,23 @@ impl Accounts {
             let (session, token) =
                 this.new_session(account.user.id, vec![AuthMethod::Password], client, now)?;
             let device = this.device(known, remember_device, now)?;
-            let sign_in = SignIn {
-                account: &account,
-                verdict: &verdict,
-                session: &session,
-                token: &token,
-                attempt: &attempt,
-                reservation: &reservation,
-                device: &device,
-            };
-            let outcome = retry(|| this.commit_sign_in(&sign_in, now)).await;
+            let device_token = device.token();
+            let sign_in = Arc::new(SignIn {
+                account,
+                verdict,
+                session: session.clone(),
+                token_hash: token.hash(),
+                attempt: attempt.clone(),
+                reservation,
+                device,
+            });
+            let outcome = this.commit_sign_in(sign_in).await;
             let user = this.audit.refused(&attempt, outcome).await?;
             Ok(SignedIn {
                 user,
                 session,
                 token,
-                device_token: device.into_token(),
+                device_token,
             })
         })
         .await
@@ -152,29 +162,98 @@ impl Accounts {
         }
     }
 
-    /// Signs in a person whose password was right when `account` was read.
-    async fn commit_sign_in(&self, sign_in: &SignIn<'_>, now: Timestamp) -> Result<User, Error> {
+    /// Signs in a person whose password was right when `account` was read: on SQLite together with others, since a commit that is on
+    /// the disk takes as long for many as for one.
+    async fn commit_sign_in(&self, sign_in: Arc<SignIn>) -> Result<User, Error> {
+        if !self.store.has_one_writer() {
+            return self.commit_alone(&sign_in).await;
+        }
+        let committed = self
+            .together
+            .ask(sign_in, |sign_ins| self.commit_sign_ins(sign_ins))
+            .await;
+        committed.unwrap_or_else(|| Err(Error::internal(NotDone)))
+    }
+
+    async fn commit_alone(&self, sign_in: &SignIn) -> Result<User, Error> {
+        let committed = retry(|| async {
+            let (tx, written) = self.write(&[sign_in]).await?;
+            self.changes.commit(tx, &written.changes).await?;
+            Ok(self.settle(written).await)
+        });
+        only(committed.await?)
+    }
+
+    /// The outcome of each. If that of one keeps all from being committed, each is committed alone.
+    async fn commit_sign_ins(&self, sign_ins: Vec<Arc<SignIn>>) -> Vec<Result<User, Error>> {
+        let mut users = HashSet::new();
+        let are_different = sign_ins
+            .iter()
+            .all(|sign_in| users.insert(sign_in.account.user.id));
+        if sign_ins.len() > 1 && are_different {
+            let all: Vec<&SignIn> = sign_ins.iter().map(Arc::as_ref).collect();
+            if let Ok((tx, written)) = self.write(&all).await {
+                match self.changes.commit(tx, &written.changes).await {
+                    Ok(()) => return self.settle(written).await,
+                    // Each would wait as long.
+                    Err(error @ StoreError::Unavailable(_)) => {
+                        return sign_ins.iter().map(|_| Err(error.clone().into())).collect();
+                    }
+                    // Even if it was committed, nothing is by that done twice: a session is there once.
+                    Err(_) => {}
+                }
+            }
+        }
+        let mut outcomes = Vec::with_capacity(sign_ins.len());
+        for sign_in in &sign_ins {
+            outcomes.push(self.commit_alone(sign_in).await);
+        }
+        outcomes
+    }
+
+    /// Writes what sign-ins of different people change, all but the commit.
+    async fn write<'a>(&self, sign_ins: &[&'a SignIn]) -> Result<(Transaction, Written<'a>), Error> {
+        let times = sign_ins.iter().map(|sign_in| sign_in.session.created_at);
+        let now = times.max().unwrap_or_else(|| self.clock.now());
+        let tx = self.store.begin().await?;
+        let accounts: Vec<&Account> = sign_ins.iter().map(|sign_in| &sign_in.account).collect();
+        let counts = users::sign_in_all(&tx, &accounts, now).await?;
+        let mut written = Written::default();
+        for sign_in in sign_ins {
+            let outcome = match counts.get(&sign_in.account.user.id) {
+                Some(count) => Ok(self.write_one(&tx, sign_in, *count, &mut written, now).await?),
+                None => Err(Error::InvalidCredentials),
+            };
+            written.outcomes.push(outcome);
+        }
+        Ok((tx, written))
+    }
+
+    /// Writes what one sign-in changes, of somebody who had `count` sessions before.
+    async fn write_one<'a>(
+        &self,
+        tx: &Transaction,
+        sign_in: &'a SignIn,
+        count: u64,
+        written: &mut Written<'a>,
+        now: Timestamp,
+    ) -> Result<User, Error> {
         let SignIn {
             account,
             verdict,
             session,
-            token,
+            token_hash,
             attempt,
             reservation,
             device,
-        } = *sign_in;
+        } = sign_in;
         let id = account.user.id;
         let mut attempt = attempt.clone().as_user(id, session.id);
-        let tx = self.store.begin().await?;
-        let Some(count) = users::sign_in(&tx, account, now).await? else {
-            return Err(Error::InvalidCredentials);
-        };
         if let (Verdict::RightButWeak { stronger }, Some(verified)) = (verdict, &account.password_hash) {
-            users::rehash(&tx, id, verified, stronger).await?;
+            users::rehash(tx, id, verified, stronger).await?;
         }
         // As they were when the call came; what was looked at again is what the sign-in depends on.
         let mut user = account.user.clone();
-        let mut changes = Vec::new();
         if !user.is_active() {
             user.status = UserStatus::Active;
             user.updated_at = now;
@@ -182,9 +261,9 @@ impl Accounts {
                 status: Some(user.status),
                 ..Change::default()
             };
-            users::update(&tx, id, &change, now).await?;
+            users::update(tx, id, &change, now).await?;
             attempt.fields = vec![Field::Status];
-            changes.push(changes::Change::UserChanged { user: id });
+            written.changes.push(changes::Change::UserChanged { user: id });
         }
         user.last_login_at = Some(now);
         let Policy {
@@ -192,17 +271,42 @@ impl Accounts {
             lifetimes,
             ..
         } = self.policy.as_ref();
-        let pushed_out = sessions::make_room(&tx, id, count, *max_sessions, lifetimes, now).await?;
+        let pushed_out = sessions::make_room(tx, id, count, *max_sessions, lifetimes, now).await?;
         attempt.ended_sessions = u64::try_from(pushed_out.len()).ok();
         let revoked = |session| changes::Change::SessionRevoked { user: id, session };
-        changes.extend(pushed_out.into_iter().map(revoked));
-        sessions::insert_with_commit(&tx, session, &token.hash()).await?;
-        audit::insert_with_commit(&tx, &attempt.done(now)).await?;
-        self.remember(&tx, device, id, account.credential_version, now)
+        written.changes.extend(pushed_out.into_iter().map(revoked));
+        sessions::insert_with_commit(tx, session, token_hash).await?;
+        audit::insert_with_commit(tx, &attempt.done(now)).await?;
+        self.remember(tx, device, id, account.credential_version, now)
             .await?;
-        let given_back = self.throttle.give_back_with_commit(&tx, reservation).await?;
-        self.changes.commit(tx, &changes).await?;
-        self.throttle.settle(given_back).await;
+        let given_back = self.throttle.give_back_with_commit(tx, reservation).await?;
+        written.given_back.push(given_back);
         Ok(user)
     }
+
+    /// Does what is left after the commit.
+    async fn settle(&self, written: Written<'_>) -> Vec<Result<User, Error>> {
+        for given_back in written.given_back {
+            self.throttle.settle(given_back).await;
+        }
+        written.outcomes
+    }
 }
+
+/// What a transaction of sign-ins has written.
+#[derive(Default)]
+struct Written<'a> {
+    outcomes: Vec<Result<User, Error>>,
+    changes: Vec<changes::Change>,
+    given_back: Vec<GivenBack<'a>>,
+}
+
+/// The outcome of the only sign-in.
+fn only(mut outcomes: Vec<Result<User, Error>>) -> Result<User, Error> {
+    outcomes.pop().unwrap_or_else(|| Err(Error::internal(NotDone)))
+}
+
+/// Whoever was to commit a sign-in did not come to an end.
+#[derive(Debug, thiserror::Error)]
+#[error("a sign-in was not committed, or nobody knows")]
+struct NotDone;

@@ -273,7 +273,7 @@ impl Admin {
                 audit::insert(&tx, &attempt.done(now)).await?;
             }
             let change = changes::Change::UserDeleted { user: id };
-            self.accounts.changes.commit(tx, &[change]).await
+            Ok(self.accounts.changes.commit(tx, &[change]).await?)
         });
         self.noted(by, Action::Delete, Some(id), outcome.await).await
     }

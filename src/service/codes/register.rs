@@ -70,7 +70,7 @@ impl Codes {
                     user,
                     session,
                     token,
-                    device_token: device.into_token(),
+                    device_token: device.token(),
                 })
             })
             .await

@@ -90,7 +90,7 @@ impl Codes {
                     user,
                     session,
                     token,
-                    device_token: device.into_token(),
+                    device_token: device.token(),
                 })
             })
             .await
