@@ -10,7 +10,7 @@ use super::changing::{change, seen};
 use super::{Challenge, NEW_PASSWORD, verify};
 use crate::support::codes::{codes, start_with_codes};
 use crate::support::refusal::{assert_refused, refusal};
-use crate::support::{PASSWORD, credentials, next_phone_number, validation, with_bearer};
+use crate::support::{PASSWORD, TestServer, credentials, next_phone_number, validation, with_bearer};
 
 /// What UpdateProfile takes a number by, without a code.
 fn to(phone_number: &str) -> v1::UpdateProfileRequest {
@@ -135,6 +135,18 @@ async fn a_number_that_was_changed_lately_is_changed_again_only_by_a_code() {
     codes.verify_code(challenge.met()).await.unwrap();
     let dead = client.validate_session(validation(&owner.token)).await;
     assert_refused(dead, Code::Unauthenticated, "SESSION_INVALID");
+}
+
+/// There would be no other way.
+#[tokio::test]
+async fn where_no_codes_are_sent_a_number_is_changed_as_often_as_one_likes() {
+    let server = TestServer::start().await;
+    let person = server.person().await;
+    for _ in 0..3 {
+        let (mut client, number) = (server.client().await, next_phone_number());
+        client.update_profile(person.asks(to(&number))).await.unwrap();
+        assert_eq!(seen(&server, &person.token).await.phone_number, number);
+    }
 }
 
 /// Somebody registered the number of another, who wants to have it for an account that they have already.
