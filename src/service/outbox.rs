@@ -335,11 +335,8 @@ impl Outbox {
         let provider = &self.counter.providers[index];
         let name = provider.name();
         let outcome = provider.send(message).await;
-        // Who does not send to such numbers has not been asked.
-        if outcome != Err(SendError::NotTheirs) {
-            let failed = outcome.err().is_some_and(SendError::may_pass);
-            self.counter.breakers.note(index, failed, self.clock.now());
-        }
+        let failed = outcome.err().is_some_and(SendError::may_pass);
+        self.counter.breakers.note(index, failed, self.clock.now());
         self.counter.metrics.message(name, outcome, &message.to);
         match outcome {
             Ok(()) => {

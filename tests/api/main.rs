@@ -36,7 +36,6 @@ mod revocation;
 mod revoke_session;
 mod revoke_sessions;
 mod shutdown;
-mod sign_ins;
 mod sqlite;
 mod support;
 mod throttle;
