@@ -29,8 +29,12 @@ pub mod users;
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait as _};
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr};
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    EntityTrait, QueryFilter as _, QuerySelect as _, Select,
+};
 use secrecy::{ExposeSecret as _, SecretString};
+use uuid::Uuid;
 
 pub use backup::{BackupError, backup};
 pub use error::StoreError;
@@ -178,6 +182,21 @@ impl Store {
 /// longer than to run it.
 fn only<T>(rows: Vec<T>) -> Option<T> {
     rows.into_iter().next()
+}
+
+/// Removes the rows that a query finds, and says how many it were. They are looked for first: MySQL would lock what a removal passes
+/// over, and not all databases know a removal with an order and a bound.
+async fn delete_found<E: EntityTrait>(
+    db: &impl ConnectionTrait,
+    found: Select<E>,
+    id: E::Column,
+) -> Result<u64, StoreError> {
+    let ids: Vec<Uuid> = found.select_only().column(id).into_tuple().all(db).await?;
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let removed = E::delete_many().filter(id.is_in(ids)).exec(db).await?;
+    Ok(removed.rows_affected)
 }
 
 /// Applies the migrations that are missing. To be called under a lock, so it looks whether somebody else has done it.

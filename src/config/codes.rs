@@ -7,7 +7,7 @@ use clap::{ArgAction, Args};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::secret::secret;
-use super::values::{code_lifetime, positive_duration};
+use super::values::{positive_duration, positive_duration_up_to};
 use super::{ConfigError, Settings};
 use crate::domain::code::{self, Coder};
 use crate::domain::secret_keys::SecretKeys;
@@ -23,7 +23,7 @@ pub struct CodeSettings {
 
     /// How long a one-time code is good, 30 minutes at most
     #[arg(global = true, long, env = "PHONE_IDENTITY_CODE_LIFETIME", value_name = "DURATION", default_value = "5m",
-        value_parser = code_lifetime)]
+        value_parser = lifetime)]
     pub code_lifetime: Duration,
 
     /// How many codes may be tried for one challenge
@@ -56,6 +56,10 @@ pub struct CodeSettings {
         value_name = "FILE"
     )]
     pub code_keys_file: Option<PathBuf>,
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    positive_duration_up_to(text, code::MAX_LIFETIME, "30m")
 }
 
 impl Settings {

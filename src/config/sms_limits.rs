@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::positive_duration;
+use super::values::positive_duration_up_to;
 use super::{ConfigError, Settings};
 use crate::domain::phone::{LineType, Region};
 use crate::domain::sms_limits::{Amount, Bounds, FORGOTTEN_AFTER, Prices, Reach, SmsLimits, Tripwire};
@@ -120,11 +120,7 @@ fn tripwire_codes(text: &str) -> Result<u32, String> {
 
 /// What is seen of a prefix is not kept for longer.
 fn pause(text: &str) -> Result<Duration, String> {
-    let pause = positive_duration(text)?;
-    match FORGOTTEN_AFTER.to_std() {
-        Ok(longest) if pause <= longest => Ok(pause),
-        _ => Err("longer than a week".to_owned()),
-    }
+    positive_duration_up_to(text, FORGOTTEN_AFTER.to_std().unwrap_or_default(), "a week")
 }
 
 /// Reads one byte more than prices may have, at most: somebody may have named a device.

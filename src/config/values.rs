@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::domain::code::MAX_LIFETIME;
 use crate::domain::password;
 
 /// The longest that any duration may be set to: ten years.
@@ -24,13 +23,13 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// What a one-time code's lifetime may be, [`MAX_LIFETIME`] at most.
-pub(super) fn code_lifetime(text: &str) -> Result<Duration, String> {
-    let lifetime = positive_duration(text)?;
-    if lifetime <= MAX_LIFETIME {
-        Ok(lifetime)
+/// A duration of `longest` at most, which is called so.
+pub(super) fn positive_duration_up_to(text: &str, longest: Duration, name: &str) -> Result<Duration, String> {
+    let duration = positive_duration(text)?;
+    if duration <= longest {
+        Ok(duration)
     } else {
-        Err("longer than 30m".to_owned())
+        Err(format!("longer than {name}"))
     }
 }
 

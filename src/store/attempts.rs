@@ -10,7 +10,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::entity::attempt::{ActiveModel, Column, Entity, Model};
-use super::{Affected, StoreError, Transaction};
+use super::{Affected, StoreError, Transaction, delete_found};
 use crate::clock::Timestamp;
 use crate::domain::throttle::{Memory, SubjectId};
 
@@ -183,22 +183,10 @@ pub async fn delete_forgotten(
     subjects: &[SubjectId],
     time: Timestamp,
 ) -> Result<u64, StoreError> {
-    let locked: Vec<Uuid> = Entity::find()
-        .select_only()
-        .column(Column::Id)
+    let forgotten = Entity::find()
         .filter(Column::Id.is_in(subjects.iter().map(|subject| subject.0)))
         .filter(Column::ForgottenAt.lte(time))
         .order_by_asc(Column::Id)
-        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
-        .into_tuple()
-        .all(tx)
-        .await?;
-    if locked.is_empty() {
-        return Ok(0);
-    }
-    let deleted = Entity::delete_many()
-        .filter(Column::Id.is_in(locked))
-        .exec(tx)
-        .await?;
-    Ok(deleted.rows_affected)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+    delete_found(tx, forgotten, Column::Id).await
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::entity::audit_erasure;
 use super::entity::audit_event::{ActiveModel, Column, Entity};
 use super::times::comparable;
-use super::{StoreError, Transaction};
+use super::{StoreError, Transaction, delete_found};
 use crate::clock::{Timestamp, first_id};
 use crate::domain::audit::{Entry, Event, EventId, Field, Filter, MAX_SERVICE_LENGTH, Outcome};
 use crate::domain::user::UserId;
@@ -137,24 +137,12 @@ pub async fn list(
 /// # Errors
 /// When the database fails.
 pub async fn remove_before(tx: &Transaction, time: Timestamp, limit: u64) -> Result<u64, StoreError> {
-    let ids: Vec<Uuid> = Entity::find()
-        .select_only()
-        .column(Column::Id)
+    let old = Entity::find()
         .filter(Column::Id.lt(first_id(time)))
         .order_by_asc(Column::Id)
         .limit(limit)
-        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
-        .into_tuple()
-        .all(tx)
-        .await?;
-    if ids.is_empty() {
-        return Ok(0);
-    }
-    let removed = Entity::delete_many()
-        .filter(Column::Id.is_in(ids))
-        .exec(tx)
-        .await?;
-    Ok(removed.rows_affected)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+    delete_found(tx, old, Column::Id).await
 }
 
 /// Takes a person out of at most `limit` of the events that are about them, and of as many of those that they did: an id

@@ -6,10 +6,9 @@ use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, QueryFilter as _,
     QueryOrder as _, QuerySelect as _,
 };
-use uuid::Uuid;
 
 use super::entity::challenge::{ActiveModel, Column, Entity, Model};
-use super::{StoreError, Transaction, only};
+use super::{StoreError, Transaction, delete_found, only};
 use crate::clock::Timestamp;
 use crate::domain::code::{Challenge, ChallengeId, Purpose};
 use crate::domain::phone::PhoneNumber;
@@ -165,20 +164,9 @@ pub async fn take(tx: &Transaction, id: ChallengeId) -> Result<bool, StoreError>
 /// # Errors
 /// When the database fails.
 pub async fn delete_of(tx: &Transaction, user: UserId) -> Result<(), StoreError> {
-    // There is no index, which each code would have to be written into; and MySQL would lock what it passes over.
-    let theirs: Vec<Uuid> = Entity::find()
-        .select_only()
-        .column(Column::Id)
-        .filter(Column::UserId.eq(user.0))
-        .into_tuple()
-        .all(tx)
-        .await?;
-    if !theirs.is_empty() {
-        Entity::delete_many()
-            .filter(Column::Id.is_in(theirs))
-            .exec(tx)
-            .await?;
-    }
+    // There is no index, which each code would have to be written into.
+    let theirs = Entity::find().filter(Column::UserId.eq(user.0));
+    delete_found(tx, theirs, Column::Id).await?;
     Ok(())
 }
 
@@ -191,23 +179,11 @@ pub async fn remove_expired(
     limit: u64,
     time: Timestamp,
 ) -> Result<u64, StoreError> {
-    let expired: Vec<Uuid> = Entity::find()
-        .select_only()
-        .column(Column::Id)
+    let expired = Entity::find()
         .filter(Column::ExpiresAt.lt(time))
         .order_by_asc(Column::ExpiresAt)
-        .limit(limit)
-        .into_tuple()
-        .all(db)
-        .await?;
-    if expired.is_empty() {
-        return Ok(0);
-    }
-    let removed = Entity::delete_many()
-        .filter(Column::Id.is_in(expired))
-        .exec(db)
-        .await?;
-    Ok(removed.rows_affected)
+        .limit(limit);
+    delete_found(db, expired, Column::Id).await
 }
 
 fn count(max_attempts: u32) -> i32 {

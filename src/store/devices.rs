@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::entity::device::{ActiveModel, Column, Entity};
 use super::entity::user;
-use super::{StoreError, only};
+use super::{StoreError, delete_found, only};
 use crate::clock::Timestamp;
 use crate::domain::device::DeviceId;
 use crate::domain::phone::PhoneNumber;
@@ -91,24 +91,14 @@ pub async fn insert(
 /// # Errors
 /// When the database fails.
 pub async fn make_room(db: &impl ConnectionTrait, user: UserId, max: u32) -> Result<(), StoreError> {
-    let surplus: Vec<Uuid> = Entity::find()
-        .select_only()
-        .column(Column::Id)
+    let surplus = Entity::find()
         .filter(Column::UserId.eq(user.0))
         .order_by_desc(Column::ExpiresAt)
         .order_by_desc(Column::Id)
         .offset(u64::from(max.saturating_sub(1)))
         // SQLite and MySQL know no OFFSET without LIMIT; more than one is there only after `max` was lowered.
-        .limit(1000)
-        .into_tuple()
-        .all(db)
-        .await?;
-    if !surplus.is_empty() {
-        Entity::delete_many()
-            .filter(Column::Id.is_in(surplus))
-            .exec(db)
-            .await?;
-    }
+        .limit(1000);
+    delete_found(db, surplus, Column::Id).await?;
     Ok(())
 }
 

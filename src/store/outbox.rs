@@ -11,7 +11,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::entity::outbox_message::{ActiveModel, Column, Entity, Model};
-use super::{StoreError, Transaction};
+use super::{StoreError, Transaction, delete_found};
 use crate::clock::Timestamp;
 use crate::domain::code::ChallengeId;
 use crate::domain::message::{Content, MessageId, Notice, NoticeKind};
@@ -230,19 +230,8 @@ pub async fn delete(db: &impl ConnectionTrait, id: MessageId) -> Result<(), Stor
 /// When the database fails.
 pub async fn delete_of(tx: &Transaction, user: UserId) -> Result<(), StoreError> {
     // There is no index, for the same reason as with challenges.
-    let theirs: Vec<Uuid> = Entity::find()
-        .select_only()
-        .column(Column::Id)
-        .filter(Column::UserId.eq(user.0))
-        .into_tuple()
-        .all(tx)
-        .await?;
-    if !theirs.is_empty() {
-        Entity::delete_many()
-            .filter(Column::Id.is_in(theirs))
-            .exec(tx)
-            .await?;
-    }
+    let theirs = Entity::find().filter(Column::UserId.eq(user.0));
+    delete_found(tx, theirs, Column::Id).await?;
     Ok(())
 }
 

@@ -17,6 +17,7 @@ pub use list::{Filter, List, Order, Position, TimeRange, list};
 
 use super::entity::session;
 use super::entity::user::{ActiveModel, Column, Entity, Model, Status};
+use super::sessions::{self, Selection};
 use super::{StoreError, Transaction, challenges, only, outbox};
 use crate::clock::Timestamp;
 use crate::domain::phone::PhoneNumber;
@@ -247,11 +248,11 @@ pub async fn verify_phones(
 }
 
 /// Notes that somebody holds the number of a person whom nobody had verified: the password, whoever set it, is gone, and so are
-/// known devices. To be called under the lock of their row.
+/// known devices and sessions. Says how many sessions it were. To be called under the lock of their row.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn take_over(tx: &Transaction, id: UserId, now: Timestamp) -> Result<(), StoreError> {
+pub async fn take_over(tx: &Transaction, id: UserId, now: Timestamp) -> Result<u64, StoreError> {
     Entity::update_many()
         .filter(Column::Id.eq(id.0))
         .col_expr(Column::PasswordHash, Expr::value(None::<String>))
@@ -263,7 +264,7 @@ pub async fn take_over(tx: &Transaction, id: UserId, now: Timestamp) -> Result<(
         .col_expr(Column::UpdatedAt, Expr::value(now))
         .exec(tx)
         .await?;
-    Ok(())
+    sessions::delete(tx, id, &Selection::All).await
 }
 
 /// Notes that a person has signed in, and locks the row until the transaction ends, if the person still has the phone

@@ -17,9 +17,8 @@ use crate::service::accounts::Accounts;
 use crate::service::outbox::phone_changed;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
-use crate::store::sessions::Selection;
 use crate::store::users::Change;
-use crate::store::{audit, outbox, sessions, users};
+use crate::store::{audit, outbox, users};
 
 /// Changing a number by a code.
 #[derive(Debug)]
@@ -153,13 +152,13 @@ impl Accounts {
             if self.held(&account, now).is_some() {
                 return Ok(());
             }
-            users::take_over(&tx, id, now).await?;
+            let ended = users::take_over(&tx, id, now).await?;
             let has_password = account.user.has_password;
             let attempt = Attempt {
                 action: Action::VerifyPhone,
                 subject: Some(id),
                 fields: has_password.then_some(Field::Password).into_iter().collect(),
-                ended_sessions: Some(sessions::delete(&tx, id, &Selection::All).await?),
+                ended_sessions: Some(ended),
                 ..by.clone()
             };
             audit::insert(&tx, &attempt.done(now)).await?;

@@ -10,7 +10,6 @@ use crate::domain::user::{User, UserId, UserStatus};
 use crate::error::Error;
 use crate::service::accounts::{Accounts, SignedIn, new_user};
 use crate::service::retry::retry;
-use crate::store::sessions::Selection;
 use crate::store::users::Change;
 use crate::store::{Transaction, audit, changes, sessions, users};
 
@@ -149,8 +148,7 @@ impl Accounts {
             user.has_password = false;
             user.phone_verified_at = Some(now);
             user.updated_at = now;
-            users::take_over(tx, id, now).await?;
-            returned.ended_sessions = sessions::delete(tx, id, &Selection::All).await?;
+            returned.ended_sessions = users::take_over(tx, id, now).await?;
             returned.changes.push(changes::Change::UserChanged { user: id });
         } else {
             if !returned.fields.is_empty() {

@@ -1,5 +1,7 @@
 //! Tests of the hashing threads.
 
+mod waiting;
+
 use super::*;
 
 /// Longer than any test.
@@ -118,126 +120,6 @@ async fn a_stored_hash_that_cannot_be_read_is_a_fault_and_not_a_wrong_password()
             "{stored:?}: {result:?}"
         );
     }
-}
-
-fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
-    future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
-}
-
-#[tokio::test]
-async fn a_full_queue_refuses_at_once_and_a_caller_that_goes_makes_room() {
-    let hasher = Hasher::start(&Options {
-        queue: Some(1),
-        ..options()
-    })
-    .unwrap();
-    let held = hasher.hold();
-    let mut waiting = Box::pin(hasher.hash(password("correct horse")));
-    assert!(poll(waiting.as_mut()).is_pending());
-    let refused = hasher.hash(password("correct horse")).await;
-    assert!(
-        matches!(refused, Err(Error::Overloaded { retry_after }) if retry_after >= Duration::from_secs(1)),
-        "{refused:?}"
-    );
-    let counted = hasher.snapshot();
-    assert_eq!((counted.depth, counted.refused, counted.dropped), (1, 1, 0));
-    drop(waiting);
-    let mut next = Box::pin(hasher.hash(password("correct horse")));
-    assert!(poll(next.as_mut()).is_pending());
-    let counted = hasher.snapshot();
-    assert_eq!((counted.depth, counted.refused, counted.dropped), (1, 1, 1));
-    drop(held);
-    next.await.unwrap();
-    let counted = hasher.snapshot();
-    assert_eq!((counted.depth, counted.completed, counted.rescued), (0, 1, 0));
-    assert_eq!(
-        counted.waits.counts.iter().sum::<u64>(),
-        1,
-        "the other was not taken"
-    );
-}
-
-/// What a thread does when its caller goes between the taking and the hashing.
-#[test]
-fn a_job_whose_caller_has_gone_is_not_hashed() {
-    let scheme = Scheme {
-        params: options().params().unwrap(),
-        peppers: SecretKeys::default(),
-    };
-    let common = Arc::new(Common {
-        queue: Arc::new(Queue::new(1)),
-        metrics: Arc::default(),
-        engine: Engine::Fast,
-        scheme,
-        dummy: String::new(),
-        bound: None,
-        pacer: None,
-        together: Together::default(),
-    });
-    let (reply, answer) = oneshot::channel();
-    let password = password("correct horse");
-    let task = Task {
-        job: Job::Hash { password, reply },
-        trace: Current::default(),
-    };
-    assert!(common.queue.push(task).is_ok());
-    drop(answer);
-    common.queue.close();
-    Worker::new(common.clone()).run(Duty::InTurn);
-    let counted = common.metrics.snapshot(0, 0);
-    assert_eq!((counted.completed, counted.dropped), (0, 1));
-}
-
-/// Answers are held back where many wait, and nobody is forgotten: neither when those who are expected next have gone, nor when the
-/// queue ends.
-#[tokio::test]
-async fn everybody_who_stays_is_answered() {
-    for threads in [1, 2] {
-        let hasher = Hasher::start(&Options {
-            threads,
-            queue: Some(100),
-            ..options()
-        })
-        .unwrap();
-        for round in 0..20 {
-            let held = hasher.hold();
-            let calls = (0..40).map(|_| {
-                let hasher = hasher.clone();
-                tokio::spawn(async move { hasher.hash(password("correct horse")).await })
-            });
-            let mut calls: Vec<_> = calls.collect();
-            while hasher.snapshot().depth < 40 {
-                tokio::task::yield_now().await;
-            }
-            drop(held);
-            // Some of them go while others are hashed, at the end of the queue most of all.
-            let going = calls.split_off(40 - round);
-            for call in &going {
-                call.abort();
-            }
-            for call in calls {
-                call.await.unwrap().unwrap();
-            }
-            for call in going {
-                let _ = call.await;
-            }
-        }
-    }
-}
-
-#[tokio::test]
-async fn what_waits_for_too_long_is_taken_by_the_thread_of_ordinary_priority() {
-    let hasher = Hasher::start(&Options {
-        threads: 0,
-        rescue_after: Some(Duration::ZERO),
-        ..options()
-    })
-    .unwrap();
-    for _ in 0..3 {
-        hasher.hash(password("correct horse")).await.unwrap();
-    }
-    let counted = hasher.snapshot();
-    assert_eq!((counted.completed, counted.rescued), (3, 3));
 }
 
 /// However small the quota is, and however much else the process does.

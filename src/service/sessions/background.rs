@@ -40,7 +40,8 @@ impl Sessions {
                 self.report(),
             )
         };
-        stop.run_until_cancelled(work).await;
+        // In a box: it is large, and there is one of it.
+        Box::pin(stop.run_until_cancelled(work)).await;
         self.flush().await;
     }
 

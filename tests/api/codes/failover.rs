@@ -14,15 +14,12 @@ use crate::support::codes::{codes, wanted};
 use crate::support::stub::{Answer, Stub};
 use crate::support::{Person, eventually};
 
-/// After these a provider is left out.
-const FAILS_FIVE_TIMES: &[Answer] = &[
-    Answer::Status(503, ""),
-    Answer::Status(503, ""),
-    Answer::Status(503, ""),
-    Answer::Status(503, ""),
-    Answer::Status(503, ""),
-    Answer::Status(201, "{}"),
-];
+/// One answer five times, after which a provider that fails is left out, and then another for ever.
+const fn five_times(first: Answer, then: Answer) -> [Answer; 6] {
+    [first, first, first, first, first, then]
+}
+
+const FAILS_FIVE_TIMES: &[Answer] = &five_times(Answer::Status(503, ""), Answer::Status(201, "{}"));
 
 /// Somebody whose number is of Kazakhstan.
 async fn person_abroad(server: &TestServer) -> Person {
@@ -82,14 +79,7 @@ async fn a_message_waits_for_the_only_provider_that_sends_to_its_number() {
 /// What the other one has refused, the one that is left out may take.
 #[tokio::test]
 async fn a_message_that_is_refused_waits_for_who_is_left_out() {
-    const REFUSES_THE_SIXTH: &[Answer] = &[
-        Answer::Status(204, ""),
-        Answer::Status(204, ""),
-        Answer::Status(204, ""),
-        Answer::Status(204, ""),
-        Answer::Status(204, ""),
-        Answer::Status(400, ""),
-    ];
+    const REFUSES_THE_SIXTH: &[Answer] = &five_times(Answer::Status(204, ""), Answer::Status(400, ""));
     let (first, second) = (
         Stub::start(FAILS_FIVE_TIMES).await,
         Stub::start(REFUSES_THE_SIXTH).await,
