@@ -46,7 +46,7 @@ const DIGITS: std::ops::RangeInclusive<usize> = 4..=20;
 /// Two are equal, and order, as their text does. It is personal data: there is no `Display`, and `Debug` is
 /// masked.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PhoneNumber(String);
+pub struct PhoneNumber(Box<str>);
 
 impl PhoneNumber {
     /// Reads a number to **look up**, whether or not a person has it.
@@ -99,7 +99,7 @@ impl PhoneNumber {
                 && digits.bytes().all(|byte| byte.is_ascii_digit())
         });
         if well_formed {
-            Ok(Self(key))
+            Ok(Self(key.into()))
         } else {
             Err(PhoneError::NotANumber)
         }
@@ -212,7 +212,7 @@ impl Reading {
         Ok(Self {
             number,
             length,
-            key: PhoneNumber(key),
+            key: PhoneNumber(key.into()),
         })
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use uuid::Uuid;
 
 use super::user::UserId;
@@ -50,6 +51,9 @@ impl AuthMethod {
     }
 }
 
+/// All by which a person proved who they are in one sign-in, each once. Sessions in memory have it in themselves.
+pub type AuthMethods = ArrayVec<AuthMethod, { AuthMethod::ALL.len() }>;
+
 /// How long sessions live.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetimes {
@@ -73,7 +77,7 @@ pub struct Session {
     /// When the session ends at the latest.
     pub expires_at: Timestamp,
     /// How the person proved who they are.
-    pub auth_methods: Vec<AuthMethod>,
+    pub auth_methods: AuthMethods,
     /// The device that signed in.
     pub client: ClientInfo,
 }
@@ -104,7 +108,7 @@ pub struct ClientInfo {
     /// The IP address.
     pub ip_address: Option<IpAddr>,
     /// The user agent, without control characters, of at most [`ClientInfo::MAX_USER_AGENT_LENGTH`] characters.
-    pub user_agent: Option<String>,
+    pub user_agent: Option<Box<str>>,
 }
 
 impl ClientInfo {
@@ -122,7 +126,7 @@ impl ClientInfo {
             .collect();
         Self {
             ip_address,
-            user_agent: Some(user_agent).filter(|text| !text.is_empty()),
+            user_agent: Some(user_agent.into_boxed_str()).filter(|text| !text.is_empty()),
         }
     }
 }
@@ -134,10 +138,10 @@ mod tests {
     #[test]
     fn a_user_agent_is_cleaned_and_cut() {
         assert_eq!(ClientInfo::new(None, "\n\0").user_agent, None);
-        assert_eq!(ClientInfo::new(None, "a\r\nb").user_agent.unwrap(), "ab");
+        assert_eq!(ClientInfo::new(None, "a\r\nb").user_agent.as_deref(), Some("ab"));
         assert_eq!(
-            ClientInfo::new(None, &"й".repeat(600)).user_agent.unwrap(),
-            "й".repeat(512)
+            ClientInfo::new(None, &"й".repeat(600)).user_agent.as_deref(),
+            Some("й".repeat(512).as_str())
         );
     }
 }

@@ -83,7 +83,7 @@ impl User {
 
 /// A language tag (BCP 47) in canonical form, of at most [`Locale::MAX_LENGTH`] characters.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Locale(String);
+pub struct Locale(Box<str>);
 
 impl Locale {
     /// The most characters of a tag: what RFC 5646 section 4.4.1 recommends as the least a buffer has to hold.
@@ -98,12 +98,12 @@ impl Locale {
             return Err(LocaleError);
         }
         let tag: LanguageIdentifier = input.parse().map_err(|_| LocaleError)?;
-        Ok(Self(tag.to_string()))
+        Ok(Self(tag.to_string().into()))
     }
 
     /// A tag that was read from the database, where only parsed ones are put.
     pub(crate) fn from_stored(tag: String) -> Self {
-        Self(tag)
+        Self(tag.into())
     }
 
     /// The tag.

@@ -117,7 +117,7 @@ fn client(client: &ClientInfo) -> Option<v1::ClientInfo> {
             .ip_address
             .map(|address| address.to_string())
             .unwrap_or_default(),
-        user_agent: client.user_agent.clone().unwrap_or_default(),
+        user_agent: client.user_agent.as_deref().unwrap_or_default().to_owned(),
     })
 }
 

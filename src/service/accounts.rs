@@ -33,7 +33,7 @@ use crate::domain::audit::{Action, Attempt, Field};
 use crate::domain::caller::Caller;
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
-use crate::domain::session::{AuthMethod, ClientInfo, Lifetimes, Session, SessionId};
+use crate::domain::session::{AuthMethod, AuthMethods, ClientInfo, Lifetimes, Session, SessionId};
 use crate::domain::sms_limits::Reach;
 use crate::domain::throttle::Subject;
 use crate::domain::token::PlainToken;
@@ -178,7 +178,12 @@ impl Accounts {
             let mut user = new_user(phone_number, now);
             user.last_login_at = Some(now);
             let attempt = Attempt::by_nobody(Action::Register, client.clone(), caller);
-            let (session, token) = this.new_session(user.id, vec![AuthMethod::Password], client, now)?;
+            let (session, token) = this.new_session(
+                user.id,
+                AuthMethods::from_iter([AuthMethod::Password]),
+                client,
+                now,
+            )?;
             let device = this.device(None, remember_device, now)?;
             let event = attempt.clone().as_user(user.id, session.id).done(now);
             let outcome = retry(|| async {
@@ -299,13 +304,13 @@ impl Accounts {
     /// Whether all that was shown in a session is a code to a number that was changed lately, which sets no password: else one
     /// would sign in by it instead of resetting the password.
     pub(super) fn sets_no_password(&self, account: &Account, session: &Session, now: Timestamp) -> bool {
-        session.auth_methods == [AuthMethod::SmsCode] && self.held(account, now).is_some()
+        session.auth_methods.as_slice() == [AuthMethod::SmsCode] && self.held(account, now).is_some()
     }
 
     pub(super) fn new_session(
         &self,
         user_id: UserId,
-        auth_methods: Vec<AuthMethod>,
+        auth_methods: AuthMethods,
         client: ClientInfo,
         now: Timestamp,
     ) -> Result<(Session, PlainToken), Error> {

@@ -62,7 +62,7 @@ fn insertion(backend: DbBackend, event: &Event) -> Statement {
             .map(|count| i64::try_from(count).unwrap_or(i64::MAX))),
         service: Set(service.map(|name| name.chars().take(MAX_SERVICE_LENGTH).collect())),
         client_ip_address: Set(attempt.client.ip_address.map(|address| address.to_string())),
-        client_user_agent: Set(attempt.client.user_agent.clone()),
+        client_user_agent: Set(attempt.client.user_agent.as_deref().map(str::to_owned)),
         request_id: Set(attempt.caller.request_id.as_deref().map(str::to_owned)),
     };
     Entity::insert(row).build(backend)

@@ -58,7 +58,7 @@ fn insertion(backend: DbBackend, session: &Session, token: &TokenHash) -> Statem
         expires_at: Set(session.expires_at),
         auth_methods: Set(format_auth_methods(&session.auth_methods)),
         client_ip_address: Set(session.client.ip_address.map(|address| address.to_string())),
-        client_user_agent: Set(session.client.user_agent.clone()),
+        client_user_agent: Set(session.client.user_agent.as_deref().map(str::to_owned)),
     };
     Entity::insert(row).build(backend)
 }

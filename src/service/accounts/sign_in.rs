@@ -14,7 +14,7 @@ use crate::domain::audit::{Action, Attempt, EventActor, Field};
 use crate::domain::caller::Caller;
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
-use crate::domain::session::{AuthMethod, ClientInfo, Session};
+use crate::domain::session::{AuthMethod, AuthMethods, ClientInfo, Session};
 use crate::domain::throttle::Subject;
 use crate::domain::token::TokenHash;
 use crate::domain::user::{User, UserStatus};
@@ -119,8 +119,12 @@ impl Accounts {
         }
         self.finish(move |this| async move {
             let now = this.clock.now();
-            let (session, token) =
-                this.new_session(account.user.id, vec![AuthMethod::Password], client, now)?;
+            let (session, token) = this.new_session(
+                account.user.id,
+                AuthMethods::from_iter([AuthMethod::Password]),
+                client,
+                now,
+            )?;
             let device = this.device(known, remember_device, now)?;
             let device_token = device.token();
             let sign_in = Arc::new(SignIn {

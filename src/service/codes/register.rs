@@ -6,7 +6,7 @@ use super::verify::{Offer, create};
 use crate::domain::audit::Action;
 use crate::domain::code::Purpose;
 use crate::domain::password::Password;
-use crate::domain::session::AuthMethod;
+use crate::domain::session::{AuthMethod, AuthMethods};
 use crate::domain::user::User;
 use crate::error::Error;
 use crate::service::accounts::{SignedIn, new_user};
@@ -49,7 +49,7 @@ impl Codes {
                     last_login_at: Some(now),
                     ..new_user(met.challenge.phone_number.clone(), now)
                 };
-                let methods = vec![AuthMethod::Password, AuthMethod::SmsCode];
+                let methods = AuthMethods::from_iter([AuthMethod::Password, AuthMethod::SmsCode]);
                 let (session, token) = accounts.new_session(user.id, methods, offer.client, now)?;
                 let device = accounts.device(None, remember_device, now)?;
                 let event = attempt.clone().as_user(user.id, session.id).done(now);

@@ -5,7 +5,7 @@ use super::verify::{Met, Offer, create, lock, take};
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Field};
 use crate::domain::code::{Challenge, Purpose};
-use crate::domain::session::AuthMethod;
+use crate::domain::session::{AuthMethod, AuthMethods};
 use crate::domain::user::{User, UserId, UserStatus};
 use crate::error::Error;
 use crate::service::accounts::{Accounts, SignedIn, new_user};
@@ -60,8 +60,12 @@ impl Codes {
                     .then(|| newcomer(&met.challenge, now));
                 let id = newcomer.as_ref().map(|user| user.id).or(met.challenge.person);
                 let id = id.ok_or(Error::CodeInvalid)?;
-                let (session, token) =
-                    accounts.new_session(id, vec![AuthMethod::SmsCode], offer.client, now)?;
+                let (session, token) = accounts.new_session(
+                    id,
+                    AuthMethods::from_iter([AuthMethod::SmsCode]),
+                    offer.client,
+                    now,
+                )?;
                 let device = accounts.device(None, remember_device, now)?;
                 let outcome = retry(|| async {
                     let tx = accounts.store.begin().await?;

@@ -135,3 +135,16 @@ impl Hasher for Sha256Hasher {
     /// The length of the array, which is always the same.
     fn write_usize(&mut self, _: usize) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of what the allocator gives, 256 bytes are followed by 320.
+    #[test]
+    fn a_session_in_memory_is_small() {
+        let counters = 2 * size_of::<usize>();
+        let size = size_of::<KnownSession>() + counters;
+        assert!(size <= 256, "{size}");
+    }
+}

@@ -17,7 +17,7 @@ use super::tail::{PAGE, Tail, TailError};
 use super::*;
 use crate::clock::ManualClock;
 use crate::domain::phone::PhoneNumber;
-use crate::domain::session::{AuthMethod, ClientInfo, SessionId};
+use crate::domain::session::{AuthMethod, AuthMethods, ClientInfo, SessionId};
 use crate::domain::token::PlainToken;
 use crate::domain::user::{UserId, UserStatus};
 use crate::store::{self, users};
@@ -152,7 +152,7 @@ fn someone(number: u32, now: Timestamp) -> (User, Session) {
         created_at: now,
         last_seen_at: now,
         expires_at: now + Duration::from_hours(24),
-        auth_methods: vec![AuthMethod::Password],
+        auth_methods: AuthMethods::from_iter([AuthMethod::Password]),
         client: ClientInfo::default(),
     };
     (user, session)

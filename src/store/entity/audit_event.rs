@@ -55,7 +55,7 @@ impl From<Model> for Entry {
             service: row.service,
             client: ClientInfo {
                 ip_address: row.client_ip_address.and_then(|address| address.parse().ok()),
-                user_agent: row.client_user_agent,
+                user_agent: row.client_user_agent.map(String::into_boxed_str),
             },
             request_id: row.request_id,
         }

@@ -3,7 +3,7 @@
 use sea_orm::entity::prelude::*;
 
 use super::Columns;
-use crate::domain::session::{AuthMethod, ClientInfo, Session, SessionId};
+use crate::domain::session::{AuthMethod, AuthMethods, ClientInfo, Session, SessionId};
 use crate::domain::user::UserId;
 
 #[sea_orm::model]
@@ -52,11 +52,11 @@ pub(crate) fn format_auth_methods(methods: &[AuthMethod]) -> String {
     names.join(",")
 }
 
-fn parse_auth_methods(names: &str) -> Vec<AuthMethod> {
+fn parse_auth_methods(names: &str) -> AuthMethods {
     // A name that a newer version wrote is passed over: this one has no word for it.
-    names
-        .split(',')
-        .filter_map(|name| AuthMethod::ALL.into_iter().find(|method| method.as_str() == name))
+    AuthMethod::ALL
+        .into_iter()
+        .filter(|method| names.split(',').any(|name| name == method.as_str()))
         .collect()
 }
 
@@ -71,7 +71,7 @@ impl From<Model> for Session {
             auth_methods: parse_auth_methods(&row.auth_methods),
             client: ClientInfo {
                 ip_address: row.client_ip_address.and_then(|address| address.parse().ok()),
-                user_agent: row.client_user_agent,
+                user_agent: row.client_user_agent.map(String::into_boxed_str),
             },
         }
     }

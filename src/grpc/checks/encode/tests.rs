@@ -1,9 +1,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use chrono::DateTime;
-use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use proptest::sample::subsequence;
 use prost::Message as _;
 
 use super::*;
@@ -78,7 +78,7 @@ fn clients() -> impl Strategy<Value = ClientInfo> {
     let user_agents = prop_oneof![Just(String::new()), any::<String>(), Just("й".repeat(512))];
     (option::of(addresses()), option::of(user_agents)).prop_map(|(ip_address, user_agent)| ClientInfo {
         ip_address,
-        user_agent,
+        user_agent: user_agent.map(String::into_boxed_str),
     })
 }
 
@@ -86,11 +86,7 @@ fn sessions() -> impl Strategy<Value = Session> {
     (
         (ids(), ids()),
         (times(), times(), times()),
-        // One has at most one method today. 200 need a length of two bytes.
-        prop_oneof![
-            vec(Just(AuthMethod::Password), 0..3),
-            vec(Just(AuthMethod::Password), 200)
-        ],
+        subsequence(AuthMethod::ALL.to_vec(), 0..=AuthMethod::ALL.len()),
         clients(),
     )
         .prop_map(
@@ -100,7 +96,7 @@ fn sessions() -> impl Strategy<Value = Session> {
                 created_at,
                 last_seen_at,
                 expires_at,
-                auth_methods,
+                auth_methods: auth_methods.into_iter().collect(),
                 client,
             },
         )
