@@ -74,6 +74,11 @@ impl Store {
         self.writer.get_database_backend() == DbBackend::Sqlite
     }
 
+    /// How long to wait for a connection, and for what another transaction has locked.
+    pub(crate) fn acquire_timeout(&self) -> Duration {
+        self.writer.acquire_timeout()
+    }
+
     /// Opens the database. An SQLite file is made if it is missing.
     ///
     /// # Errors

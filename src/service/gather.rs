@@ -5,10 +5,12 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
-/// Where those who ask gather. Their line is as long as there are calls under way, which are bounded.
+/// Where those who ask gather. Their line is as long as there are some who have patience, of whom each is a call that is under way.
 pub(super) struct Gather<T, R> {
     line: Mutex<Line<T, R>>,
     most: usize,
@@ -16,10 +18,13 @@ pub(super) struct Gather<T, R> {
 
 struct Line<T, R> {
     is_busy: bool,
+    /// In the order of their tickets.
     waiting: VecDeque<Waiting<T, R>>,
+    next_ticket: u64,
 }
 
 struct Waiting<T, R> {
+    ticket: u64,
     asked: T,
     answer: oneshot::Sender<Turn<T, R>>,
 }
@@ -32,8 +37,20 @@ enum Turn<T, R> {
     Lead(T, Lead<T, R>),
 }
 
-/// Tells somebody who waits what becomes of them.
-type Answered<T, R> = oneshot::Receiver<Turn<T, R>>;
+/// Why somebody has no answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum NoAnswer {
+    /// They stood in the line for too long: nothing was done.
+    TooLong,
+    /// Somebody else was at work on it and did not come to an end: nobody knows what was done.
+    Unknown,
+}
+
+/// A place in the line, and what tells somebody there what becomes of them.
+struct Place<T, R> {
+    ticket: u64,
+    answered: oneshot::Receiver<Turn<T, R>>,
+}
 
 /// That somebody is at work. When it is dropped, whatever became of the work, the next one is.
 struct Lead<T, R>(Arc<Gather<T, R>>);
@@ -44,6 +61,7 @@ impl<T, R> Gather<T, R> {
         let line = Line {
             is_busy: false,
             waiting: VecDeque::new(),
+            next_ticket: 0,
         };
         Self {
             line: Mutex::new(line),
@@ -51,24 +69,33 @@ impl<T, R> Gather<T, R> {
         }
     }
 
-    /// Has `work` done with what is asked, and with what others ask, which gives an answer for each. `None`: somebody else was at
-    /// work on it and did not come to an end, so that nobody knows what was done.
-    pub(super) async fn ask<F>(self: &Arc<Self>, asked: T, work: impl FnOnce(Vec<T>) -> F) -> Option<R>
+    /// Has `work` done with what is asked, and with what others ask, which gives an answer for each. Nobody stands in the line for
+    /// longer than `patience`; work that has begun is waited for.
+    ///
+    /// # Errors
+    /// [`NoAnswer`].
+    pub(super) async fn ask<F>(
+        self: &Arc<Self>,
+        asked: T,
+        patience: Duration,
+        work: impl FnOnce(Vec<T>) -> F,
+    ) -> Result<R, NoAnswer>
     where
         F: Future<Output = Vec<R>>,
     {
         let (asked, lead) = match self.join(asked) {
             Ok(turn) => turn,
-            Err(answer) => match answer.await.ok()? {
-                Turn::Done(answer) => return Some(answer),
+            Err(place) => match self.wait(place, patience).await? {
+                Turn::Done(answer) => return Ok(answer),
                 Turn::Lead(asked, lead) => (asked, lead),
             },
         };
         let (mut all, mut others) = (vec![asked], Vec::new());
         {
             let mut line = self.line();
-            let count = line.waiting.len().min(self.most.saturating_sub(1));
-            for Waiting { asked, answer } in line.waiting.drain(..count) {
+            while all.len() < self.most
+                && let Some(Waiting { asked, answer, .. }) = line.next()
+            {
                 all.push(asked);
                 others.push(answer);
             }
@@ -80,20 +107,37 @@ impl<T, R> Gather<T, R> {
             let _ = other.send(Turn::Done(answer));
         }
         drop(lead);
-        own
+        own.ok_or(NoAnswer::Unknown)
     }
 
     /// Begins, if nobody is at work, or else stands in the line.
-    fn join(self: &Arc<Self>, asked: T) -> Result<(T, Lead<T, R>), Answered<T, R>> {
+    fn join(self: &Arc<Self>, asked: T) -> Result<(T, Lead<T, R>), Place<T, R>> {
         let mut line = self.line();
         if line.is_busy {
             let (answer, answered) = oneshot::channel();
-            line.waiting.push_back(Waiting { asked, answer });
-            Err(answered)
+            let ticket = line.next_ticket;
+            line.next_ticket += 1;
+            line.waiting.push_back(Waiting {
+                ticket,
+                asked,
+                answer,
+            });
+            Err(Place { ticket, answered })
         } else {
             line.is_busy = true;
             Ok((asked, Lead(self.clone())))
         }
+    }
+
+    async fn wait(&self, place: Place<T, R>, patience: Duration) -> Result<Turn<T, R>, NoAnswer> {
+        let Place { ticket, mut answered } = place;
+        let turn = match timeout(patience, &mut answered).await {
+            Ok(turn) => turn,
+            Err(_) if self.line().leave(ticket) => return Err(NoAnswer::TooLong),
+            // Somebody has begun.
+            Err(_) => answered.await,
+        };
+        turn.map_err(|_| NoAnswer::Unknown)
     }
 
     /// No code that can panic runs under the lock, so what it guards is whole even if it is poisoned.
@@ -102,19 +146,33 @@ impl<T, R> Gather<T, R> {
     }
 }
 
+impl<T, R> Line<T, R> {
+    /// Takes the first out. Those who have gone are passed over.
+    fn next(&mut self) -> Option<Waiting<T, R>> {
+        loop {
+            match self.waiting.pop_front() {
+                Some(next) if next.answer.is_closed() => {}
+                next => return next,
+            }
+        }
+    }
+
+    /// Takes somebody out who has no patience left, and says whether they were still there.
+    fn leave(&mut self, ticket: u64) -> bool {
+        let place = self
+            .waiting
+            .binary_search_by_key(&ticket, |waiting| waiting.ticket);
+        place.is_ok_and(|place| self.waiting.remove(place).is_some())
+    }
+}
+
 impl<T, R> Drop for Lead<T, R> {
     fn drop(&mut self) {
         let mut line = self.0.line();
-        // Those who have gone are passed over.
-        let next = loop {
-            match line.waiting.pop_front() {
-                Some(next) if next.answer.is_closed() => {}
-                next => break next,
-            }
-        };
+        let next = line.next();
         line.is_busy = next.is_some();
         drop(line);
-        if let Some(Waiting { asked, answer }) = next {
+        if let Some(Waiting { asked, answer, .. }) = next {
             // If they have gone in this moment, what comes back is dropped, and the next one is asked.
             let _ = answer.send(Turn::Lead(asked, Lead(self.0.clone())));
         }
@@ -126,9 +184,13 @@ mod tests {
     use std::pin::{Pin, pin};
     use std::task::{Context, Poll, Waker};
 
+    use tokio::time::advance;
+
     use super::*;
 
     type Numbers = Gather<u32, Vec<u32>>;
+
+    const PATIENCE: Duration = Duration::from_secs(2);
 
     fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
         future.poll(&mut Context::from_waker(Waker::noop()))
@@ -149,7 +211,10 @@ mod tests {
     async fn who_is_alone_does_not_wait() {
         let gather = Arc::new(Numbers::new(3));
         for number in 0..3 {
-            assert_eq!(gather.ask(number, at_once).await, Some(vec![number, number]));
+            assert_eq!(
+                gather.ask(number, PATIENCE, at_once).await,
+                Ok(vec![number, number])
+            );
         }
     }
 
@@ -157,16 +222,16 @@ mod tests {
     async fn those_who_come_meanwhile_share_and_each_gets_their_answer() {
         let gather = Arc::new(Numbers::new(3));
         let (tell, told) = oneshot::channel();
-        let mut first = pin!(gather.ask(0, |all| work(all, told)));
+        let mut first = pin!(gather.ask(0, PATIENCE, |all| work(all, told)));
         assert!(poll(first.as_mut()).is_pending());
         let mut others: Vec<_> = (1..=5)
-            .map(|number| Box::pin(gather.ask(number, at_once)))
+            .map(|number| Box::pin(gather.ask(number, PATIENCE, at_once)))
             .collect();
         for other in &mut others {
             assert!(poll(other.as_mut()).is_pending());
         }
         tell.send(()).unwrap();
-        assert_eq!(first.await, Some(vec![0]), "it had begun alone");
+        assert_eq!(first.await, Ok(vec![0]), "it had begun alone");
         let mut answers = Vec::new();
         for other in others {
             answers.push(other.await.unwrap());
@@ -179,18 +244,18 @@ mod tests {
             &[5, 4, 5],
         ];
         assert_eq!(answers, expected);
-        assert_eq!(gather.ask(6, at_once).await, Some(vec![6, 6]));
+        assert_eq!(gather.ask(6, PATIENCE, at_once).await, Ok(vec![6, 6]));
     }
 
     #[tokio::test]
     async fn who_goes_while_waiting_is_passed_over() {
         let gather = Arc::new(Numbers::new(3));
         let (tell, told) = oneshot::channel();
-        let mut first = pin!(gather.ask(0, |all| work(all, told)));
+        let mut first = pin!(gather.ask(0, PATIENCE, |all| work(all, told)));
         assert!(poll(first.as_mut()).is_pending());
-        let mut goes = Box::pin(gather.ask(1, at_once));
-        let mut is_told_and_goes = Box::pin(gather.ask(2, at_once));
-        let mut stays = pin!(gather.ask(3, at_once));
+        let mut goes = Box::pin(gather.ask(1, PATIENCE, at_once));
+        let mut is_told_and_goes = Box::pin(gather.ask(2, PATIENCE, at_once));
+        let mut stays = pin!(gather.ask(3, PATIENCE, at_once));
         assert!(poll(goes.as_mut()).is_pending());
         assert!(poll(is_told_and_goes.as_mut()).is_pending());
         assert!(poll(stays.as_mut()).is_pending());
@@ -199,19 +264,19 @@ mod tests {
         first.await.unwrap();
         // It is for the second to go on, who goes without knowing it.
         drop(is_told_and_goes);
-        assert_eq!(stays.await, Some(vec![3, 3]));
+        assert_eq!(stays.await, Ok(vec![3, 3]));
     }
 
     #[tokio::test]
     async fn who_is_stopped_at_work_leaves_it_to_the_next() {
         let gather = Arc::new(Numbers::new(2));
         let (tell, told) = oneshot::channel();
-        let mut first = Box::pin(gather.ask(0, |all| work(all, told)));
+        let mut first = Box::pin(gather.ask(0, PATIENCE, |all| work(all, told)));
         assert!(poll(first.as_mut()).is_pending());
         let (_tell, never) = oneshot::channel();
-        let mut leader = Box::pin(gather.ask(1, |all| work(all, never)));
-        let mut shares = pin!(gather.ask(2, at_once));
-        let mut waits = pin!(gather.ask(3, at_once));
+        let mut leader = Box::pin(gather.ask(1, PATIENCE, |all| work(all, never)));
+        let mut shares = pin!(gather.ask(2, PATIENCE, at_once));
+        let mut waits = pin!(gather.ask(3, PATIENCE, at_once));
         assert!(poll(leader.as_mut()).is_pending());
         assert!(poll(shares.as_mut()).is_pending());
         assert!(poll(waits.as_mut()).is_pending());
@@ -222,7 +287,70 @@ mod tests {
             "at work for itself and the second"
         );
         drop(leader);
-        assert_eq!(shares.await, None, "nobody knows what was done");
-        assert_eq!(waits.await, Some(vec![3, 3]));
+        assert_eq!(shares.await, Err(NoAnswer::Unknown), "nobody knows what was done");
+        assert_eq!(waits.await, Ok(vec![3, 3]));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_done_for_who_has_gone() {
+        let gather = Arc::new(Numbers::new(3));
+        let (tell, told) = oneshot::channel();
+        let mut first = pin!(gather.ask(0, PATIENCE, |all| work(all, told)));
+        assert!(poll(first.as_mut()).is_pending());
+        let mut leads = pin!(gather.ask(1, PATIENCE, at_once));
+        let mut goes = Box::pin(gather.ask(2, PATIENCE, at_once));
+        let mut stays = pin!(gather.ask(3, PATIENCE, at_once));
+        let mut too = pin!(gather.ask(4, PATIENCE, at_once));
+        assert!(poll(leads.as_mut()).is_pending());
+        assert!(poll(goes.as_mut()).is_pending());
+        assert!(poll(stays.as_mut()).is_pending());
+        assert!(poll(too.as_mut()).is_pending());
+        drop(goes);
+        tell.send(()).unwrap();
+        first.await.unwrap();
+        assert_eq!(leads.await, Ok(vec![1, 1, 3, 4]));
+        assert_eq!(stays.await, Ok(vec![3, 1, 3, 4]));
+        assert_eq!(too.await, Ok(vec![4, 1, 3, 4]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_stands_in_the_line_for_ever() {
+        let gather = Arc::new(Numbers::new(3));
+        let (tell, told) = oneshot::channel();
+        let mut first = pin!(gather.ask(0, PATIENCE, |all| work(all, told)));
+        assert!(poll(first.as_mut()).is_pending());
+        let mut early = pin!(gather.ask(1, PATIENCE, at_once));
+        assert!(poll(early.as_mut()).is_pending());
+        advance(PATIENCE / 2).await;
+        let mut late = pin!(gather.ask(2, PATIENCE, at_once));
+        assert!(poll(late.as_mut()).is_pending());
+        advance(PATIENCE / 2).await;
+        assert_eq!(early.await, Err(NoAnswer::TooLong));
+        assert!(poll(late.as_mut()).is_pending());
+        tell.send(()).unwrap();
+        assert_eq!(first.await, Ok(vec![0]));
+        assert_eq!(late.await, Ok(vec![2, 2]), "nothing is done for the other");
+    }
+
+    /// Else they would be told that nothing was done when it may have been.
+    #[tokio::test(start_paused = true)]
+    async fn work_that_has_begun_is_waited_for() {
+        let gather = Arc::new(Numbers::new(3));
+        let (tell, told) = oneshot::channel();
+        let mut first = pin!(gather.ask(0, PATIENCE, |all| work(all, told)));
+        assert!(poll(first.as_mut()).is_pending());
+        let (tell_leader, told_leader) = oneshot::channel();
+        let mut leads = pin!(gather.ask(1, PATIENCE, |all| work(all, told_leader)));
+        let mut shares = pin!(gather.ask(2, PATIENCE, at_once));
+        assert!(poll(leads.as_mut()).is_pending());
+        assert!(poll(shares.as_mut()).is_pending());
+        tell.send(()).unwrap();
+        first.await.unwrap();
+        assert!(poll(leads.as_mut()).is_pending());
+        advance(PATIENCE * 10).await;
+        assert!(poll(shares.as_mut()).is_pending());
+        tell_leader.send(()).unwrap();
+        assert_eq!(leads.await, Ok(vec![1, 2]));
+        assert_eq!(shares.await, Ok(vec![1, 2]));
     }
 }

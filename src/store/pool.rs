@@ -103,6 +103,10 @@ impl Pool {
         Ok(pool)
     }
 
+    pub(super) fn acquire_timeout(&self) -> Duration {
+        self.0.acquire_timeout
+    }
+
     /// Begins a transaction that writes.
     pub(super) async fn begin(&self) -> Result<Transaction, DbErr> {
         Transaction::begin(self.get_database_backend(), self.lease().await?).await

@@ -19,7 +19,7 @@ use crate::domain::throttle::Subject;
 use crate::domain::token::TokenHash;
 use crate::domain::user::{User, UserStatus};
 use crate::error::Error;
-use crate::service::gather::Gather;
+use crate::service::gather::{Gather, NoAnswer};
 use crate::service::hasher::Verdict;
 use crate::service::retry::retry;
 use crate::service::throttle::{GivenBack, Reservation};
@@ -59,8 +59,8 @@ pub(super) struct SignIn {
     device: Device,
 }
 
-/// Those who are committed together.
-pub(super) type SignInsTogether = Gather<Arc<SignIn>, Result<User, Error>>;
+/// Those who are committed together. `None`: nothing was done, and it is for each to commit theirs alone.
+pub(super) type SignInsTogether = Gather<Arc<SignIn>, Option<Result<User, Error>>>;
 
 /// How many sign-ins are committed together at most.
 pub(super) const MOST_TOGETHER: usize = 16;
@@ -172,47 +172,64 @@ impl Accounts {
         if !self.store.has_one_writer() {
             return self.commit_alone(&sign_in).await;
         }
-        let committed = self
-            .together
-            .ask(sign_in, |sign_ins| self.commit_sign_ins(sign_ins))
-            .await;
-        committed.unwrap_or_else(|| Err(Error::internal(NotDone)))
+        let work = |sign_ins| self.commit_sign_ins(sign_ins);
+        // As long as for a connection that writes.
+        let patience = self.store.acquire_timeout();
+        match self.together.ask(sign_in.clone(), patience, work).await {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => self.commit_alone(&sign_in).await,
+            Err(NoAnswer::TooLong) => {
+                Err(StoreError::unavailable("others were committed for too long").into())
+            }
+            Err(NoAnswer::Unknown) => Err(Error::internal(NotDone)),
+        }
     }
 
     async fn commit_alone(&self, sign_in: &SignIn) -> Result<User, Error> {
-        let committed = retry(|| async {
-            let (tx, written) = self.write(&[sign_in]).await?;
-            self.changes.commit(tx, &written.changes).await?;
-            Ok(self.settle(written).await)
-        });
-        only(committed.await?)
+        let outcome = self.commit_all(&[sign_in]).await?.pop();
+        outcome.unwrap_or_else(|| Err(Error::internal(NotDone)))
     }
 
-    /// The outcome of each. If that of one keeps all from being committed, each is committed alone.
-    async fn commit_sign_ins(&self, sign_ins: Vec<Arc<SignIn>>) -> Vec<Result<User, Error>> {
-        let mut users = HashSet::new();
-        let are_different = sign_ins
+    /// The outcome of each, or `None` if it is for whoever asked to commit it alone: of each person but the first, and of all if
+    /// that of one keeps all from being committed.
+    async fn commit_sign_ins(&self, sign_ins: Vec<Arc<SignIn>>) -> Vec<Option<Result<User, Error>>> {
+        if let [only] = sign_ins.as_slice() {
+            return vec![Some(self.commit_alone(only).await)];
+        }
+        let mut people = HashSet::new();
+        let are_first: Vec<bool> = sign_ins
             .iter()
-            .all(|sign_in| users.insert(sign_in.account.user.id));
-        if sign_ins.len() > 1 && are_different {
-            let all: Vec<&SignIn> = sign_ins.iter().map(Arc::as_ref).collect();
-            if let Ok((tx, written)) = self.write(&all).await {
-                match self.changes.commit(tx, &written.changes).await {
-                    Ok(()) => return self.settle(written).await,
-                    // Each would wait as long.
-                    Err(error @ StoreError::Unavailable(_)) => {
-                        return sign_ins.iter().map(|_| Err(error.clone().into())).collect();
-                    }
-                    // Even if it was committed, nothing is by that done twice: a session is there once.
-                    Err(_) => {}
-                }
+            .map(|sign_in| people.insert(sign_in.account.user.id))
+            .collect();
+        let different: Vec<&SignIn> = sign_ins
+            .iter()
+            .zip(&are_first)
+            .filter_map(|(sign_in, is_first)| is_first.then_some(sign_in.as_ref()))
+            .collect();
+        let mut outcomes = match self.commit_all(&different).await {
+            Ok(outcomes) => outcomes,
+            // Each would wait as long.
+            Err(Error::DatabaseUnavailable(error)) => {
+                different.iter().map(|_| Err(error.clone().into())).collect()
             }
+            // Even if it was committed, nothing is by that done twice: a session is there once.
+            Err(_) => Vec::new(),
         }
-        let mut outcomes = Vec::with_capacity(sign_ins.len());
-        for sign_in in &sign_ins {
-            outcomes.push(self.commit_alone(sign_in).await);
-        }
-        outcomes
+        .into_iter();
+        are_first
+            .into_iter()
+            .map(|is_first| if is_first { outcomes.next() } else { None })
+            .collect()
+    }
+
+    /// Commits sign-ins of different people, all or none. The outcome of each.
+    async fn commit_all(&self, sign_ins: &[&SignIn]) -> Result<Vec<Result<User, Error>>, Error> {
+        retry(|| async {
+            let (tx, written) = self.write(sign_ins).await?;
+            self.changes.commit(tx, &written.changes).await?;
+            Ok(self.settle(written).await)
+        })
+        .await
     }
 
     /// Writes what sign-ins of different people change, all but the commit.
@@ -303,11 +320,6 @@ struct Written<'a> {
     outcomes: Vec<Result<User, Error>>,
     changes: Vec<changes::Change>,
     given_back: Vec<GivenBack<'a>>,
-}
-
-/// The outcome of the only sign-in.
-fn only(mut outcomes: Vec<Result<User, Error>>) -> Result<User, Error> {
-    outcomes.pop().unwrap_or_else(|| Err(Error::internal(NotDone)))
 }
 
 /// Whoever was to commit a sign-in did not come to an end.

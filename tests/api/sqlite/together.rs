@@ -1,9 +1,11 @@
 //! Many who sign in at the same time, which SQLite commits together.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use phone_identity::proto::v1;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tonic::{Code, Response, Status};
 
 use crate::support::database::HeldWrites;
@@ -12,20 +14,32 @@ use crate::support::{PASSWORD, Person, TestServer, UNTHROTTLED, credentials, val
 
 type SignedIn = Result<Response<v1::AuthenticateResponse>, Status>;
 
-/// Has people sign in, all of whom are hashed and none committed when `meanwhile` is done, and gives what became of each.
+/// As [`ask_at_once`], with nothing but their passwords.
 async fn sign_in_at_once(
     server: &TestServer,
     people: &[&Person],
     meanwhile: impl AsyncFnOnce(&HeldWrites),
 ) -> Vec<SignedIn> {
+    let requests = people
+        .iter()
+        .map(|person| credentials(&person.phone_number, PASSWORD));
+    ask_at_once(server, requests.collect(), meanwhile).await
+}
+
+/// Has people sign in, all of whom are hashed and none committed when `meanwhile` is done, and gives what became of each.
+async fn ask_at_once(
+    server: &TestServer,
+    requests: Vec<v1::AuthenticateRequest>,
+    meanwhile: impl AsyncFnOnce(&HeldWrites),
+) -> Vec<SignedIn> {
     let held = server.database.hold_writes().await;
-    let hashed = server.hasher.completed();
+    let hashed = server.hasher.completed() + u64::try_from(requests.len()).unwrap();
     let mut calls = JoinSet::new();
-    for (number, person) in people.iter().enumerate() {
-        let (mut client, request) = (server.client().await, credentials(&person.phone_number, PASSWORD));
+    for (number, request) in requests.into_iter().enumerate() {
+        let mut client = server.client().await;
         calls.spawn(async move { (number, client.authenticate(request).await) });
     }
-    server.hashed(hashed + u64::try_from(people.len()).unwrap()).await;
+    server.hashed(hashed).await;
     meanwhile(&held).await;
     held.release().await;
     let mut outcomes = calls.join_all().await;
@@ -150,5 +164,112 @@ async fn one_that_cannot_be_written_keeps_none_of_the_others_back() {
             assert_theirs(&server, &outcome.unwrap().into_inner(), person).await;
             assert_eq!(server.database.sessions_of(person).await, 2);
         }
+    }
+}
+
+/// Room is made, accounts come back, hashes are replaced and devices remembered for each as for who comes alone.
+#[tokio::test]
+async fn all_that_a_sign_in_does_is_done_for_each() {
+    let server = TestServer::start().await;
+    let (mut people, mut newer) = (Vec::new(), Vec::new());
+    for _ in 0..12 {
+        people.push(server.person().await);
+    }
+    server.clock.advance(Duration::from_secs(1));
+    for person in &people {
+        newer.push(person.sign_in_again(&server).await);
+    }
+    let flags = ["--max-sessions=2", "--argon2-iterations=2"];
+    let server = server
+        .restart_with(&[UNTHROTTLED.as_slice(), &flags].concat())
+        .await;
+    server.clock.advance(Duration::from_secs(2));
+    let comes_back = |number: usize| number.is_multiple_of(2);
+    let is_remembered = |number: usize| number.is_multiple_of(3);
+    let mut requests = Vec::new();
+    for (number, person) in people.iter().enumerate() {
+        let hash = server.database.password_hash(person).await;
+        assert!(hash.contains(",t=1,"), "{hash}");
+        // Its session is in memory.
+        let mut client = server.client().await;
+        client.validate_session(validation(&person.token)).await.unwrap();
+        if comes_back(number) {
+            let gone = "UPDATE users SET status = 'deactivated' WHERE id = ?";
+            server.database.execute(gone, person).await;
+        }
+        requests.push(v1::AuthenticateRequest {
+            reactivate: comes_back(number),
+            remember_device: is_remembered(number),
+            ..credentials(&person.phone_number, PASSWORD)
+        });
+    }
+    let outcomes = ask_at_once(&server, requests, async |_| ()).await;
+    for (number, (outcome, person)) in outcomes.into_iter().zip(&people).enumerate() {
+        let signed_in = outcome.unwrap().into_inner();
+        assert_theirs(&server, &signed_in, person).await;
+        let status = signed_in.user.unwrap().status;
+        assert_eq!(status, i32::from(v1::UserStatus::Active));
+        assert_eq!(signed_in.device_token.is_empty(), !is_remembered(number));
+        let hash = server.database.password_hash(person).await;
+        assert!(hash.contains(",t=2,"), "{hash}");
+        let mut client = server.client().await;
+        let oldest = client.validate_session(validation(&person.token)).await;
+        assert_refused(oldest, Code::Unauthenticated, "SESSION_INVALID");
+        client
+            .validate_session(validation(&newer[number].token))
+            .await
+            .unwrap();
+        for (expected, query) in [
+            (is_remembered(number), "SELECT 1 FROM devices WHERE user_id = ?"),
+            (true, "SELECT 1 FROM users WHERE id = ? AND status = 'active'"),
+            (
+                comes_back(number),
+                "SELECT 1 FROM audit_events WHERE subject_id = ? AND ended_sessions = 1 AND fields = 'status'",
+            ),
+            (
+                !comes_back(number),
+                "SELECT 1 FROM audit_events WHERE subject_id = ? AND ended_sessions = 1 AND fields IS NULL",
+            ),
+        ] {
+            assert_eq!(server.database.knows(query, person).await, expected, "{query}");
+        }
+    }
+    // One for each that was pushed out, and one for each that came back, in a row.
+    let rows = server
+        .database
+        .rows("SELECT seq FROM identity_changes ORDER BY seq DESC LIMIT 18")
+        .await;
+    let numbers: Vec<i64> = rows.iter().map(|row| row.try_get("", "seq").unwrap()).collect();
+    let last = numbers[0];
+    assert_eq!(numbers, (last - 17..=last).rev().collect::<Vec<_>>());
+}
+
+/// While nobody can write all are refused before long, whoever they were to be committed with, and nothing is done later.
+#[tokio::test]
+async fn while_nothing_can_be_written_all_are_refused() {
+    let flags = [UNTHROTTLED.as_slice(), &["--database-acquire-timeout=300ms"]].concat();
+    let server = TestServer::start_with(&flags).await;
+    let mut people = Vec::new();
+    for _ in 0..30 {
+        people.push(server.person().await);
+    }
+    let held = server.database.hold_writes().await;
+    let mut calls = JoinSet::new();
+    for person in &people {
+        let (mut client, request) = (server.client().await, credentials(&person.phone_number, PASSWORD));
+        calls.spawn(async move { client.authenticate(request).await });
+        // So that some come when the writer is given up for others.
+        sleep(Duration::from_millis(50)).await;
+    }
+    for outcome in calls.join_all().await {
+        assert_refused(outcome, Code::Unavailable, "DATABASE_UNAVAILABLE");
+    }
+    held.release().await;
+    let all: Vec<&Person> = people.iter().collect();
+    for outcome in sign_in_at_once(&server, &all, async |_| ()).await {
+        outcome.unwrap();
+    }
+    for person in &people {
+        assert_eq!(server.database.sessions_of(person).await, 2);
     }
 }
