@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::together::Together;
+
 /// Why a job was not taken in.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Full;
@@ -28,7 +30,7 @@ pub(super) struct Queue<T> {
     depth: AtomicUsize,
     /// Rung for those who take in turn.
     arrived: Condvar,
-    /// Rung for those who take what is old, when there is a new oldest job in an empty queue.
+    /// Rung for who takes what is old, when there is a new oldest job in an empty queue, or the clock is set.
     began: Condvar,
 }
 
@@ -110,10 +112,10 @@ impl<T> Queue<T> {
         removed.map(|waiting| waiting.job)
     }
 
-    /// Waits for a job and takes the oldest. `None`: the queue is closed and empty. If there is none to take at once,
-    /// `before_waiting` is called first.
-    pub(super) fn take(&self, before_waiting: impl FnOnce()) -> Option<Taken<T>> {
-        let mut before_waiting = Some(before_waiting);
+    /// Waits for a job and takes the oldest. `None`: the queue is closed and empty. While there is none to take,
+    /// `before_waiting` is called each time before it waits.
+    pub(super) fn take(&self, mut before_waiting: impl FnMut()) -> Option<Taken<T>> {
+        let mut is_told = false;
         let mut state = self.lock();
         loop {
             if state.held == 0 {
@@ -124,36 +126,56 @@ impl<T> Queue<T> {
                     return None;
                 }
             }
-            if let Some(before_waiting) = before_waiting.take() {
+            state = if is_told {
+                self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner)
+            } else {
                 drop(state);
                 before_waiting();
                 // Meanwhile a job may have come.
-                state = self.lock();
-                continue;
-            }
-            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+                self.lock()
+            };
+            is_told = !is_told;
         }
     }
 
-    /// Waits until the oldest job has waited for `age`, and takes it. `None`: the queue is closed.
-    pub(super) fn take_aged(&self, age: Duration) -> Option<Taken<T>> {
+    /// Waits until the oldest job has waited for `age`, and takes it. `None`: the queue is closed. Meanwhile it gives the answers that
+    /// are held back for too long: see [`Self::set_clock`].
+    pub(super) fn take_aged(&self, age: Duration, together: &Together) -> Option<Taken<T>> {
         let mut state = self.lock();
         loop {
             if state.is_closed {
                 return None;
             }
+            let due_in = together
+                .due()
+                .map(|due| due.saturating_duration_since(Instant::now()));
+            if due_in == Some(Duration::ZERO) {
+                drop(state);
+                together.give_all();
+                state = self.lock();
+                continue;
+            }
             let oldest = state.waiting.front().filter(|_| state.held == 0);
             let missing = oldest.map(|oldest| age.saturating_sub(oldest.since.elapsed()));
-            state = match missing {
-                Some(Duration::ZERO) => return self.take_oldest(&mut state),
+            if missing == Some(Duration::ZERO) {
+                return self.take_oldest(&mut state);
+            }
+            state = match [missing, due_in].into_iter().flatten().min() {
                 // By then it may have been taken in turn, and another may be the oldest.
-                Some(missing) => {
-                    let waited = self.began.wait_timeout(state, missing);
+                Some(rest) => {
+                    let waited = self.began.wait_timeout(state, rest);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
                 None => self.began.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
+    }
+
+    /// Tells who waits in [`Self::take_aged`] that answers are due sooner than before.
+    pub(super) fn set_clock(&self) {
+        // Whoever has looked at them before they were held back waits by now, and hears it.
+        drop(self.lock());
+        self.began.notify_one();
     }
 
     /// How many jobs may wait.
@@ -257,10 +279,13 @@ mod tests {
     fn only_what_has_waited_long_enough_is_taken_out_of_turn() {
         let queue = Queue::new(2);
         queue.push('a').unwrap();
-        assert_eq!(job(queue.take_aged(Duration::ZERO)), Some('a'));
+        assert_eq!(
+            job(queue.take_aged(Duration::ZERO, &Together::default())),
+            Some('a')
+        );
         queue.push('b').unwrap();
         thread::scope(|scope| {
-            let rescue = scope.spawn(|| queue.take_aged(NEVER));
+            let rescue = scope.spawn(|| queue.take_aged(NEVER, &Together::default()));
             assert_eq!(job(queue.take(|| ())), Some('b'));
             queue.close();
             assert!(rescue.join().unwrap().is_none());
@@ -274,12 +299,12 @@ mod tests {
             let waiting = scope.spawn(|| job(queue.take(|| ())));
             queue.push('a').unwrap();
             assert_eq!(waiting.join().unwrap(), Some('a'));
-            let waiting = scope.spawn(|| job(queue.take_aged(Duration::ZERO)));
+            let waiting = scope.spawn(|| job(queue.take_aged(Duration::ZERO, &Together::default())));
             queue.push('b').unwrap();
             assert_eq!(waiting.join().unwrap(), Some('b'));
             let waiting = [
                 scope.spawn(|| job(queue.take(|| ()))),
-                scope.spawn(|| job(queue.take_aged(Duration::ZERO))),
+                scope.spawn(|| job(queue.take_aged(Duration::ZERO, &Together::default()))),
             ];
             queue.close();
             for ended in waiting {
@@ -303,6 +328,44 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_woken_for_nothing_is_told_again() {
+        let queue = Queue::<char>::new(1);
+        let told = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                queue.take(|| {
+                    told.fetch_add(1, Ordering::Relaxed);
+                })
+            });
+            while told.load(Ordering::Relaxed) < 3 {
+                queue.wake_all();
+                thread::yield_now();
+            }
+            queue.close();
+        });
+    }
+
+    #[test]
+    fn answers_that_are_due_are_given_by_who_waits_for_old_jobs() {
+        let (queue, together) = (Queue::<char>::new(1), Together::default());
+        let (answers, given) = std::sync::mpsc::sync_channel(2);
+        thread::scope(|scope| {
+            scope.spawn(|| queue.take_aged(NEVER, &together));
+            for answer in [1, 2] {
+                let answers = answers.clone();
+                let give = move || answers.send(answer).unwrap();
+                let waited = Duration::from_millis(200);
+                if together.give(give, waited, Duration::ZERO, Instant::now()) {
+                    queue.set_clock();
+                }
+            }
+            assert_eq!([given.recv(), given.recv()], [Ok(1), Ok(2)]);
+            assert_eq!(together.due(), None);
+            queue.close();
+        });
+    }
+
+    #[test]
     fn while_it_is_held_nobody_takes_a_job() {
         let queue = Queue::new(1);
         queue.hold();
@@ -310,7 +373,7 @@ mod tests {
         thread::scope(|scope| {
             let takers = [
                 scope.spawn(|| job(queue.take(|| ()))),
-                scope.spawn(|| job(queue.take_aged(Duration::ZERO))),
+                scope.spawn(|| job(queue.take_aged(Duration::ZERO, &Together::default()))),
             ];
             assert_eq!(queue.remove(ticket), Some('a'), "both wait");
             queue.push('b').unwrap();

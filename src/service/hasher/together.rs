@@ -17,8 +17,8 @@ const MOST: usize = 16;
 /// An answer, to be given by calling it.
 type Answer = Box<dyn FnOnce() + Send>;
 
-/// The answers of all threads that are held back. Whoever holds one back works on, or calls [`Together::give_all`]: there is no other
-/// clock that gives them.
+/// The answers of all threads that are held back. Nobody of them has a clock: the next answer gives those that are due, whoever is about
+/// to wait gives all, and so does whoever waits for [`Together::due`] if neither comes in time.
 #[derive(Default)]
 pub(super) struct Together(Mutex<Held>);
 
@@ -31,22 +31,32 @@ struct Held {
 
 impl Together {
     /// Holds an answer back whose job had waited for so long, or gives it with all others if that is due before another is to be
-    /// expected, which takes `next`.
+    /// expected, which takes `next`. Says whether [`Self::due`] is sooner than before.
+    #[must_use]
     pub(super) fn give(
         &self,
         answer: impl FnOnce() + Send + 'static,
         waited: Duration,
         next: Duration,
         now: Instant,
-    ) {
+    ) -> bool {
         let mut held = self.lock();
         held.answers.push(Box::new(answer));
         let until = now + waited / PART_OF_WAIT;
-        let until = held.until.map_or(until, |earlier| earlier.min(until));
-        held.until = Some(until);
-        if held.answers.len() >= MOST || now + next > until {
+        let is_sooner = held.until.is_none_or(|other| until < other);
+        if is_sooner {
+            held.until = Some(until);
+        }
+        let is_enough = held.answers.len() >= MOST || held.until.is_some_and(|until| now + next > until);
+        if is_enough {
             give_all(held);
         }
+        is_sooner && !is_enough
+    }
+
+    /// When those that are held back are to be given. `None`: there are none.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.lock().until
     }
 
     /// Gives all that are held back. To be called by whoever is about to wait.
@@ -104,7 +114,10 @@ mod tests {
         fn by(&self, answer: u32, at: Duration, waited: Duration) -> Vec<u32> {
             let answers = self.answers.clone();
             let give = move || answers.send(answer).unwrap();
-            self.together.give(give, waited, HASH, self.start + at);
+            let due = self.together.due();
+            let is_sooner = self.together.give(give, waited, HASH, self.start + at);
+            let now_due = self.together.due();
+            assert_eq!(is_sooner, now_due.is_some() && now_due != due);
             self.given.try_iter().collect()
         }
     }

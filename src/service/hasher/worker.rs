@@ -131,7 +131,9 @@ impl Worker {
         }
         let taken = match duty {
             Duty::InTurn => queue.take(|| together.give_all()),
-            Duty::Rescue(age) => queue.take_aged(age).inspect(|_| Metrics::add(&metrics.rescued)),
+            Duty::Rescue(age) => queue
+                .take_aged(age, together)
+                .inspect(|_| Metrics::add(&metrics.rescued)),
         }?;
         metrics.waited(taken.waited);
         taken.job.trace.ended("hash queue", taken.waited);
@@ -185,7 +187,9 @@ impl Worker {
                 bound.took(took);
                 self.common.queue.set_bound(bound.jobs());
             }
-            self.common.together.give(answer, waited, took, now);
+            if self.common.together.give(answer, waited, took, now) {
+                self.common.queue.set_clock();
+            }
         } else {
             answer();
         }

@@ -107,6 +107,34 @@ async fn everybody_who_stays_is_answered() {
     }
 }
 
+/// Also if what comes next takes far longer than what came before.
+#[tokio::test]
+async fn an_answer_that_is_held_back_is_given_in_time() {
+    // Seconds, which nobody waits for.
+    const SLOW: &str =
+        "$argon2id$v=19$m=65536,t=200,p=1$c29tZXNhbHRzb21lc2FsdA$uL2hQzJmxaz0Tfm2KK6uNjA0+UvbrHBEBwVmJYrNXCE";
+    let hasher = Hasher::start(&options()).unwrap();
+    let held = hasher.hold();
+    let mut calls = Vec::new();
+    for stored in [REFERENCE, SLOW] {
+        let other = hasher.clone();
+        calls.push(tokio::spawn(async move {
+            let stored = Some(stored.to_owned());
+            other.matches(password("correct horse"), stored).await
+        }));
+        while hasher.snapshot().depth < calls.len() {
+            tokio::task::yield_now().await;
+        }
+    }
+    // Who has hardly waited is answered at once.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(held);
+    let slow = calls.pop().unwrap();
+    assert!(calls.pop().unwrap().await.unwrap().unwrap());
+    assert_eq!(hasher.completed(), 1, "the other is under way");
+    slow.abort();
+}
+
 #[tokio::test]
 async fn what_waits_for_too_long_is_taken_by_the_thread_of_ordinary_priority() {
     let hasher = Hasher::start(&Options {
