@@ -69,20 +69,20 @@ impl KnownSession {
 /// A bounded number of sessions. What is asked for least makes room (S3-FIFO).
 pub(super) struct Cache {
     sessions:
-        QuickCache<TokenHash, Arc<KnownSession>, UnitWeighter, BuildHasherDefault<Sha256Hasher>, Evictions>,
+        QuickCache<TokenHash, Arc<KnownSession>, UnitWeighter, BuildHasherDefault<Sha256Hasher>, TakenOut>,
+    metrics: Arc<Seldom>,
 }
 
-/// Counts the sessions that make room.
+/// Says who was taken out for another.
 #[derive(Clone)]
-struct Evictions(Arc<Seldom>);
+struct TakenOut;
 
-impl Lifecycle<TokenHash, Arc<KnownSession>> for Evictions {
-    /// What was evicted, so that it is freed after the cache is unlocked. Each has the same weight, so it is one at most.
-    type RequestState = Option<Arc<KnownSession>>;
+impl Lifecycle<TokenHash, Arc<KnownSession>> for TakenOut {
+    /// It is freed after the cache is unlocked. Each has the same weight, so it is one at most.
+    type RequestState = Option<(TokenHash, Arc<KnownSession>)>;
 
-    fn on_evict(&self, evicted: &mut Self::RequestState, _: TokenHash, session: Arc<KnownSession>) {
-        self.0.evictions.fetch_add(1, Ordering::Relaxed);
-        *evicted = Some(session);
+    fn on_evict(&self, taken_out: &mut Self::RequestState, token: TokenHash, session: Arc<KnownSession>) {
+        *taken_out = Some((token, session));
     }
 }
 
@@ -94,9 +94,9 @@ impl Cache {
             u64::try_from(capacity).unwrap_or(u64::MAX),
             UnitWeighter,
             BuildHasherDefault::default(),
-            Evictions(metrics),
+            TakenOut,
         );
-        Self { sessions }
+        Self { sessions, metrics }
     }
 
     pub(super) fn get(&self, token: &TokenHash) -> Option<Arc<KnownSession>> {
@@ -104,7 +104,13 @@ impl Cache {
     }
 
     pub(super) fn insert(&self, token: TokenHash, session: Arc<KnownSession>) {
-        self.sessions.insert(token, session);
+        let mut taken_out = None;
+        self.sessions
+            .insert_with_lifecycle(token, session, &mut taken_out);
+        // Who was there before as the same session has not made room.
+        if taken_out.is_some_and(|(other, _)| other != token) {
+            self.metrics.evictions.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn remove(&self, token: &TokenHash) {
@@ -134,17 +140,4 @@ impl Hasher for Sha256Hasher {
 
     /// The length of the array, which is always the same.
     fn write_usize(&mut self, _: usize) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Of what the allocator gives, 256 bytes are followed by 320.
-    #[test]
-    fn a_session_in_memory_is_small() {
-        let counters = 2 * size_of::<usize>();
-        let size = size_of::<KnownSession>() + counters;
-        assert!(size <= 256, "{size}");
-    }
 }

@@ -1,5 +1,6 @@
 //! The check engine on a real database, with readers of the change log that read when they are told to.
 
+mod cache;
 mod cleanup;
 mod pause;
 mod races;
