@@ -73,6 +73,9 @@ pub(crate) enum Pace {
     At { per_second: f64, lasting: Duration },
 }
 
+/// Longer than any run.
+pub(crate) const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What came of it.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
@@ -96,9 +99,12 @@ impl Outcome {
         f64::from(u32::try_from(self.done).unwrap()) / self.elapsed.as_secs_f64()
     }
 
-    /// The latency that this part of the answers did not exceed.
+    /// The latency that this part of the requests did not exceed. What had no answer, or a refusal, counts as [`NEVER`].
     pub(crate) fn percentile(&self, percent: usize) -> Duration {
-        percentile(&self.latencies, percent)
+        let errors = usize::try_from(self.errors).unwrap();
+        let never = std::iter::repeat_n(NEVER, errors);
+        let all: Vec<Duration> = self.latencies.iter().copied().chain(never).collect();
+        percentile(&all, percent)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::driver::NEVER;
+
 /// Says what is being done, and what was measured.
 pub(crate) fn say(words: &str) {
     eprintln!("==> {words}");
@@ -207,9 +209,12 @@ pub(crate) fn rate(per_second: f64) -> String {
     format!("{thousands},{rest}/s")
 }
 
-/// `812 µs` or `43.2 ms`.
+/// `812 µs`, `43.2 ms` or `never`.
 pub(crate) fn time(time: Duration) -> String {
-    if time < Duration::from_millis(10) {
+    // A median may be between two rounds.
+    if time >= NEVER / 2 {
+        "never".to_owned()
+    } else if time < Duration::from_millis(10) {
         format!("{:.0} µs", time.as_secs_f64() * 1e6)
     } else {
         format!("{:.1} ms", time.as_secs_f64() * 1e3)
