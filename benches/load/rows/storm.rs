@@ -9,7 +9,7 @@ use super::checks::{target, validations, warm};
 use super::sign_ins::WARM_UP;
 use super::{CHECKS_IN_FLIGHT, LOGINS_IN_FLIGHT, all_ok, busy, median, median_rate, rounds};
 use crate::cgroup::Quota;
-use crate::driver::{Outcome, Pace, Requests, drive};
+use crate::driver::{NEVER, Outcome, Pace, Requests, drive};
 use crate::logins::Logins;
 use crate::report::{self, Bar, Row, Unit};
 use crate::server::{Server, Setup};
@@ -211,7 +211,12 @@ fn add(
                 report::time(Duration::from_secs_f64(under))
             ),
             b: format!("idle {}", report::time(Duration::from_secs_f64(idle))),
-            value: under / idle,
+            // Never is no multiple of anything.
+            value: if under < NEVER.as_secs_f64() / 2.0 {
+                under / idle
+            } else {
+                f64::INFINITY
+            },
             unit: Unit::Ratio,
             bar: P99,
             is_information: is_information[1],
