@@ -78,11 +78,11 @@ pub(super) struct Cache {
 struct TakenOut;
 
 impl Lifecycle<TokenHash, Arc<KnownSession>> for TakenOut {
-    /// It is freed after the cache is unlocked. Each has the same weight, so it is one at most.
-    type RequestState = Option<(TokenHash, Arc<KnownSession>)>;
+    /// Seldom more than one. They are freed after the cache is unlocked.
+    type RequestState = Vec<(TokenHash, Arc<KnownSession>)>;
 
     fn on_evict(&self, taken_out: &mut Self::RequestState, token: TokenHash, session: Arc<KnownSession>) {
-        *taken_out = Some((token, session));
+        taken_out.push((token, session));
     }
 }
 
@@ -104,12 +104,15 @@ impl Cache {
     }
 
     pub(super) fn insert(&self, token: TokenHash, session: Arc<KnownSession>) {
-        let mut taken_out = None;
+        let inserted = session.clone();
+        let mut taken_out = Vec::new();
         self.sessions
             .insert_with_lifecycle(token, session, &mut taken_out);
-        // Who was there before as the same session has not made room.
-        if taken_out.is_some_and(|(other, _)| other != token) {
-            self.metrics.evictions.fetch_add(1, Ordering::Relaxed);
+        for (other, session) in &taken_out {
+            // Another reading of the same session has not made room, but this one may have, at once.
+            if *other != token || Arc::ptr_eq(session, &inserted) {
+                self.metrics.evictions.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
