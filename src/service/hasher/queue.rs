@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::together::Together;
-
 /// Why a job was not taken in.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Full;
@@ -41,6 +39,8 @@ struct State<T> {
     is_closed: bool,
     /// How many [`Queue::hold`] are in force.
     held: usize,
+    /// When who takes what is old has to look at answers that are held back.
+    clock: Option<Instant>,
 }
 
 struct Waiting<T> {
@@ -57,6 +57,7 @@ impl<T> Queue<T> {
             next: 0,
             is_closed: false,
             held: 0,
+            clock: None,
         };
         Self {
             bound: AtomicUsize::new(bound),
@@ -138,21 +139,26 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Waits until the oldest job has waited for `age`, and takes it. `None`: the queue is closed. Meanwhile it gives the answers that
-    /// are held back for too long: see [`Self::set_clock`].
-    pub(super) fn take_aged(&self, age: Duration, together: &Together) -> Option<Taken<T>> {
+    /// Waits until the oldest job has waited for `age`, and takes it. `None`: the queue is closed. Meanwhile `look` is called when
+    /// [`Self::set_clock`] said, and says when to call it again.
+    pub(super) fn take_aged(
+        &self,
+        age: Duration,
+        mut look: impl FnMut(Instant) -> Option<Instant>,
+    ) -> Option<Taken<T>> {
         let mut state = self.lock();
         loop {
             if state.is_closed {
                 return None;
             }
-            let due_in = together
-                .due()
-                .map(|due| due.saturating_duration_since(Instant::now()));
+            let now = Instant::now();
+            let due_in = state.clock.map(|due| due.saturating_duration_since(now));
             if due_in == Some(Duration::ZERO) {
+                state.clock = None;
                 drop(state);
-                together.give_all();
+                let next = look(now);
                 state = self.lock();
+                state.clock = earlier(state.clock, next);
                 continue;
             }
             let oldest = state.waiting.front().filter(|_| state.held == 0);
@@ -171,10 +177,11 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Tells who waits in [`Self::take_aged`] that answers are due sooner than before.
-    pub(super) fn set_clock(&self) {
-        // Whoever has looked at them before they were held back waits by now, and hears it.
-        drop(self.lock());
+    /// Tells who waits in [`Self::take_aged`] when to look.
+    pub(super) fn set_clock(&self, due: Instant) {
+        let mut state = self.lock();
+        state.clock = earlier(state.clock, Some(due));
+        drop(state);
         self.began.notify_one();
     }
 
@@ -231,6 +238,10 @@ impl<T> Queue<T> {
     }
 }
 
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    [one, other].into_iter().flatten().min()
+}
+
 #[cfg(test)]
 mod tests {
     use std::thread;
@@ -279,13 +290,10 @@ mod tests {
     fn only_what_has_waited_long_enough_is_taken_out_of_turn() {
         let queue = Queue::new(2);
         queue.push('a').unwrap();
-        assert_eq!(
-            job(queue.take_aged(Duration::ZERO, &Together::default())),
-            Some('a')
-        );
+        assert_eq!(job(queue.take_aged(Duration::ZERO, |_| None)), Some('a'));
         queue.push('b').unwrap();
         thread::scope(|scope| {
-            let rescue = scope.spawn(|| queue.take_aged(NEVER, &Together::default()));
+            let rescue = scope.spawn(|| queue.take_aged(NEVER, |_| None));
             assert_eq!(job(queue.take(|| ())), Some('b'));
             queue.close();
             assert!(rescue.join().unwrap().is_none());
@@ -299,12 +307,12 @@ mod tests {
             let waiting = scope.spawn(|| job(queue.take(|| ())));
             queue.push('a').unwrap();
             assert_eq!(waiting.join().unwrap(), Some('a'));
-            let waiting = scope.spawn(|| job(queue.take_aged(Duration::ZERO, &Together::default())));
+            let waiting = scope.spawn(|| job(queue.take_aged(Duration::ZERO, |_| None)));
             queue.push('b').unwrap();
             assert_eq!(waiting.join().unwrap(), Some('b'));
             let waiting = [
                 scope.spawn(|| job(queue.take(|| ()))),
-                scope.spawn(|| job(queue.take_aged(Duration::ZERO, &Together::default()))),
+                scope.spawn(|| job(queue.take_aged(Duration::ZERO, |_| None))),
             ];
             queue.close();
             for ended in waiting {
@@ -346,21 +354,28 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_are_due_are_given_by_who_waits_for_old_jobs() {
-        let (queue, together) = (Queue::<char>::new(1), Together::default());
-        let (answers, given) = std::sync::mpsc::sync_channel(2);
+    fn who_waits_for_old_jobs_looks_when_it_is_told_to() {
+        let queue = Queue::<char>::new(1);
+        let (looked, looks) = std::sync::mpsc::sync_channel(3);
+        let start = Instant::now();
+        let [first, second] = [10, 20].map(|ms| start + Duration::from_millis(ms));
+        let mut again = Some(second);
         thread::scope(|scope| {
-            scope.spawn(|| queue.take_aged(NEVER, &together));
-            for answer in [1, 2] {
-                let answers = answers.clone();
-                let give = move || answers.send(answer).unwrap();
-                let waited = Duration::from_millis(200);
-                if together.give(give, waited, Duration::ZERO, Instant::now()) {
-                    queue.set_clock();
-                }
+            scope.spawn(|| {
+                queue.take_aged(NEVER, |now| {
+                    looked.send(now).unwrap();
+                    again.take()
+                })
+            });
+            // The sooner one counts, in either order.
+            for due in [start + NEVER, first, start + NEVER] {
+                queue.set_clock(due);
             }
-            assert_eq!([given.recv(), given.recv()], [Ok(1), Ok(2)]);
-            assert_eq!(together.due(), None);
+            assert!(looks.recv().unwrap() >= first);
+            assert!(looks.recv().unwrap() >= second);
+            // Also when it waits by now.
+            queue.set_clock(start);
+            looks.recv().unwrap();
             queue.close();
         });
     }
@@ -373,7 +388,7 @@ mod tests {
         thread::scope(|scope| {
             let takers = [
                 scope.spawn(|| job(queue.take(|| ()))),
-                scope.spawn(|| job(queue.take_aged(Duration::ZERO, &Together::default()))),
+                scope.spawn(|| job(queue.take_aged(Duration::ZERO, |_| None))),
             ];
             assert_eq!(queue.remove(ticket), Some('a'), "both wait");
             queue.push('b').unwrap();

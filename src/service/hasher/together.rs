@@ -17,8 +17,8 @@ const MOST: usize = 16;
 /// An answer, to be given by calling it.
 type Answer = Box<dyn FnOnce() + Send>;
 
-/// The answers of all threads that are held back. Nobody of them has a clock: the next answer gives those that are due, whoever is about
-/// to wait gives all, and so does whoever waits for [`Together::due`] if neither comes in time.
+/// The answers of all threads that are held back. The next answer gives those that are due, and whoever is about to wait gives all; if
+/// neither comes in time, whoever has a clock does, by [`Together::give_due`].
 #[derive(Default)]
 pub(super) struct Together(Mutex<Held>);
 
@@ -31,7 +31,7 @@ struct Held {
 
 impl Together {
     /// Holds an answer back whose job had waited for so long, or gives it with all others if that is due before another is to be
-    /// expected, which takes `next`. Says whether [`Self::due`] is sooner than before.
+    /// expected, which takes `next`. Says when they are due, if that is sooner than before.
     #[must_use]
     pub(super) fn give(
         &self,
@@ -39,9 +39,10 @@ impl Together {
         waited: Duration,
         next: Duration,
         now: Instant,
-    ) -> bool {
+    ) -> Option<Instant> {
+        let answer = Box::new(answer);
         let mut held = self.lock();
-        held.answers.push(Box::new(answer));
+        held.answers.push(answer);
         let until = now + waited / PART_OF_WAIT;
         let is_sooner = held.until.is_none_or(|other| until < other);
         if is_sooner {
@@ -51,12 +52,17 @@ impl Together {
         if is_enough {
             give_all(held);
         }
-        is_sooner && !is_enough
+        (is_sooner && !is_enough).then_some(until)
     }
 
-    /// When those that are held back are to be given. `None`: there are none.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.lock().until
+    /// Gives all that are held back if the first of them is due, or says when it will be.
+    pub(super) fn give_due(&self, now: Instant) -> Option<Instant> {
+        let held = self.lock();
+        let later = held.until.filter(|until| now < *until);
+        if later.is_none() {
+            give_all(held);
+        }
+        later
     }
 
     /// Gives all that are held back. To be called by whoever is about to wait.
@@ -114,10 +120,10 @@ mod tests {
         fn by(&self, answer: u32, at: Duration, waited: Duration) -> Vec<u32> {
             let answers = self.answers.clone();
             let give = move || answers.send(answer).unwrap();
-            let due = self.together.due();
-            let is_sooner = self.together.give(give, waited, HASH, self.start + at);
-            let now_due = self.together.due();
-            assert_eq!(is_sooner, now_due.is_some() && now_due != due);
+            let due = self.together.lock().until;
+            let sooner = self.together.give(give, waited, HASH, self.start + at);
+            let now_due = self.together.lock().until;
+            assert_eq!(sooner, now_due.filter(|_| now_due != due));
             self.given.try_iter().collect()
         }
     }
@@ -153,6 +159,19 @@ mod tests {
             assert_eq!(given.by(answer, ms(0), ms(1000)), NONE);
         }
         assert_eq!(given.by(16, ms(0), ms(1000)), (1..=16).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn whoever_has_a_clock_gives_what_is_due() {
+        let given = Given::new();
+        let at = |at| given.start + ms(at);
+        assert_eq!(given.together.give_due(at(0)), None);
+        // Until 25.
+        assert_eq!(given.by(1, ms(0), ms(100)), NONE);
+        assert_eq!(given.together.give_due(at(24)), Some(at(25)));
+        assert_eq!(given.given.try_iter().next(), None);
+        assert_eq!(given.together.give_due(at(25)), None);
+        assert_eq!(given.given.try_iter().collect::<Vec<_>>(), [1]);
     }
 
     #[test]

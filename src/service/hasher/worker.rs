@@ -126,13 +126,12 @@ impl Worker {
         } = self.common.as_ref();
         // Before a job is taken, so that it can still leave, and be refused, while it waits.
         if let Some(pacer) = pacer {
-            together.give_all();
             pacer.wait();
         }
         let taken = match duty {
             Duty::InTurn => queue.take(|| together.give_all()),
             Duty::Rescue(age) => queue
-                .take_aged(age, together)
+                .take_aged(age, |now| together.give_due(now))
                 .inspect(|_| Metrics::add(&metrics.rescued)),
         }?;
         metrics.waited(taken.waited);
@@ -187,8 +186,11 @@ impl Worker {
                 bound.took(took);
                 self.common.queue.set_bound(bound.jobs());
             }
-            if self.common.together.give(answer, waited, took, now) {
-                self.common.queue.set_clock();
+            if self.common.pacer.is_some() {
+                // This thread may have to wait before it takes another job.
+                answer();
+            } else if let Some(due) = self.common.together.give(answer, waited, took, now) {
+                self.common.queue.set_clock(due);
             }
         } else {
             answer();
