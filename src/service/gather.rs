@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// Where those who ask gather. Their line is as long as there are some who have patience, of whom each is a call that is under way.
+/// Where those who ask gather. Their line is as long as as many come in the time for which they have patience.
 pub(super) struct Gather<T, R> {
     line: Mutex<Line<T, R>>,
     most: usize,

@@ -59,7 +59,7 @@ pub(super) struct SignIn {
     device: Device,
 }
 
-/// Those who are committed together. `None`: nothing was done, and it is for each to commit theirs alone.
+/// Those who are committed together. `None`: it is for each to commit theirs alone, which does nothing twice.
 pub(super) type SignInsTogether = Gather<Arc<SignIn>, Option<Result<User, Error>>>;
 
 /// How many sign-ins are committed together at most.
@@ -210,7 +210,7 @@ impl Accounts {
             Ok(outcomes) => outcomes,
             // Each would wait as long.
             Err(Error::DatabaseUnavailable(error)) => {
-                different.iter().map(|_| Err(error.clone().into())).collect()
+                return sign_ins.iter().map(|_| Some(Err(error.clone().into()))).collect();
             }
             // Even if it was committed, nothing is by that done twice: a session is there once.
             Err(_) => Vec::new(),
