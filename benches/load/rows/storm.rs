@@ -211,8 +211,8 @@ fn add(
                 report::time(Duration::from_secs_f64(under))
             ),
             b: format!("idle {}", report::time(Duration::from_secs_f64(idle))),
-            // Never is no multiple of anything.
-            value: if under < NEVER.as_secs_f64() / 2.0 {
+            // Never is no multiple of anything, and nothing a part of it.
+            value: if idle.max(under) < NEVER.as_secs_f64() / 2.0 {
                 under / idle
             } else {
                 f64::INFINITY
