@@ -11,4 +11,6 @@ pub mod outbox;
 mod retry;
 pub mod service_keys;
 pub mod sessions;
+#[cfg(test)]
+mod testing;
 pub mod throttle;

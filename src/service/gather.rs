@@ -181,20 +181,14 @@ impl<T, R> Drop for Lead<T, R> {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::{Pin, pin};
-    use std::task::{Context, Poll, Waker};
-
     use tokio::time::advance;
 
     use super::*;
+    use crate::service::testing::{begun, is_waiting};
 
     type Numbers = Gather<u32, Vec<u32>>;
 
     const PATIENCE: Duration = Duration::from_secs(2);
-
-    fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
-        future.poll(&mut Context::from_waker(Waker::noop()))
-    }
 
     /// Work that answers each with all who share it, when it is told to.
     async fn work(all: Vec<u32>, told: oneshot::Receiver<()>) -> Vec<Vec<u32>> {
@@ -222,14 +216,10 @@ mod tests {
     async fn those_who_come_meanwhile_share_and_each_gets_their_answer() {
         let gather = Arc::new(Numbers::new(3));
         let (tell, told) = oneshot::channel();
-        let mut first = pin!(gather.ask(0, PATIENCE, |all| work(all, told)));
-        assert!(poll(first.as_mut()).is_pending());
-        let mut others: Vec<_> = (1..=5)
-            .map(|number| Box::pin(gather.ask(number, PATIENCE, at_once)))
+        let first = begun(gather.ask(0, PATIENCE, |all| work(all, told)));
+        let others: Vec<_> = (1..=5)
+            .map(|number| begun(gather.ask(number, PATIENCE, at_once)))
             .collect();
-        for other in &mut others {
-            assert!(poll(other.as_mut()).is_pending());
-        }
         tell.send(()).unwrap();
         assert_eq!(first.await, Ok(vec![0]), "it had begun alone");
         let mut answers = Vec::new();
@@ -251,14 +241,10 @@ mod tests {
     async fn who_goes_while_waiting_is_passed_over() {
         let gather = Arc::new(Numbers::new(3));
         let (tell, told) = oneshot::channel();
-        let mut first = pin!(gather.ask(0, PATIENCE, |all| work(all, told)));
-        assert!(poll(first.as_mut()).is_pending());
-        let mut goes = Box::pin(gather.ask(1, PATIENCE, at_once));
-        let mut is_told_and_goes = Box::pin(gather.ask(2, PATIENCE, at_once));
-        let mut stays = pin!(gather.ask(3, PATIENCE, at_once));
-        assert!(poll(goes.as_mut()).is_pending());
-        assert!(poll(is_told_and_goes.as_mut()).is_pending());
-        assert!(poll(stays.as_mut()).is_pending());
+        let first = begun(gather.ask(0, PATIENCE, |all| work(all, told)));
+        let goes = begun(gather.ask(1, PATIENCE, at_once));
+        let is_told_and_goes = begun(gather.ask(2, PATIENCE, at_once));
+        let stays = begun(gather.ask(3, PATIENCE, at_once));
         drop(goes);
         tell.send(()).unwrap();
         first.await.unwrap();
@@ -271,21 +257,14 @@ mod tests {
     async fn who_is_stopped_at_work_leaves_it_to_the_next() {
         let gather = Arc::new(Numbers::new(2));
         let (tell, told) = oneshot::channel();
-        let mut first = Box::pin(gather.ask(0, PATIENCE, |all| work(all, told)));
-        assert!(poll(first.as_mut()).is_pending());
+        let first = begun(gather.ask(0, PATIENCE, |all| work(all, told)));
         let (_tell, never) = oneshot::channel();
-        let mut leader = Box::pin(gather.ask(1, PATIENCE, |all| work(all, never)));
-        let mut shares = pin!(gather.ask(2, PATIENCE, at_once));
-        let mut waits = pin!(gather.ask(3, PATIENCE, at_once));
-        assert!(poll(leader.as_mut()).is_pending());
-        assert!(poll(shares.as_mut()).is_pending());
-        assert!(poll(waits.as_mut()).is_pending());
+        let mut leader = begun(gather.ask(1, PATIENCE, |all| work(all, never)));
+        let shares = begun(gather.ask(2, PATIENCE, at_once));
+        let waits = begun(gather.ask(3, PATIENCE, at_once));
         tell.send(()).unwrap();
         first.await.unwrap();
-        assert!(
-            poll(leader.as_mut()).is_pending(),
-            "at work for itself and the second"
-        );
+        assert!(is_waiting(&mut leader), "at work for itself and the second");
         drop(leader);
         assert_eq!(shares.await, Err(NoAnswer::Unknown), "nobody knows what was done");
         assert_eq!(waits.await, Ok(vec![3, 3]));
@@ -295,16 +274,11 @@ mod tests {
     async fn nothing_is_done_for_who_has_gone() {
         let gather = Arc::new(Numbers::new(3));
         let (tell, told) = oneshot::channel();
-        let mut first = pin!(gather.ask(0, PATIENCE, |all| work(all, told)));
-        assert!(poll(first.as_mut()).is_pending());
-        let mut leads = pin!(gather.ask(1, PATIENCE, at_once));
-        let mut goes = Box::pin(gather.ask(2, PATIENCE, at_once));
-        let mut stays = pin!(gather.ask(3, PATIENCE, at_once));
-        let mut too = pin!(gather.ask(4, PATIENCE, at_once));
-        assert!(poll(leads.as_mut()).is_pending());
-        assert!(poll(goes.as_mut()).is_pending());
-        assert!(poll(stays.as_mut()).is_pending());
-        assert!(poll(too.as_mut()).is_pending());
+        let first = begun(gather.ask(0, PATIENCE, |all| work(all, told)));
+        let leads = begun(gather.ask(1, PATIENCE, at_once));
+        let goes = begun(gather.ask(2, PATIENCE, at_once));
+        let stays = begun(gather.ask(3, PATIENCE, at_once));
+        let too = begun(gather.ask(4, PATIENCE, at_once));
         drop(goes);
         tell.send(()).unwrap();
         first.await.unwrap();
@@ -317,16 +291,13 @@ mod tests {
     async fn nobody_stands_in_the_line_for_ever() {
         let gather = Arc::new(Numbers::new(3));
         let (tell, told) = oneshot::channel();
-        let mut first = pin!(gather.ask(0, PATIENCE, |all| work(all, told)));
-        assert!(poll(first.as_mut()).is_pending());
-        let mut early = pin!(gather.ask(1, PATIENCE, at_once));
-        assert!(poll(early.as_mut()).is_pending());
+        let first = begun(gather.ask(0, PATIENCE, |all| work(all, told)));
+        let early = begun(gather.ask(1, PATIENCE, at_once));
         advance(PATIENCE / 2).await;
-        let mut late = pin!(gather.ask(2, PATIENCE, at_once));
-        assert!(poll(late.as_mut()).is_pending());
+        let mut late = begun(gather.ask(2, PATIENCE, at_once));
         advance(PATIENCE / 2).await;
         assert_eq!(early.await, Err(NoAnswer::TooLong));
-        assert!(poll(late.as_mut()).is_pending());
+        assert!(is_waiting(&mut late));
         tell.send(()).unwrap();
         assert_eq!(first.await, Ok(vec![0]));
         assert_eq!(late.await, Ok(vec![2, 2]), "nothing is done for the other");
@@ -337,18 +308,15 @@ mod tests {
     async fn work_that_has_begun_is_waited_for() {
         let gather = Arc::new(Numbers::new(3));
         let (tell, told) = oneshot::channel();
-        let mut first = pin!(gather.ask(0, PATIENCE, |all| work(all, told)));
-        assert!(poll(first.as_mut()).is_pending());
+        let first = begun(gather.ask(0, PATIENCE, |all| work(all, told)));
         let (tell_leader, told_leader) = oneshot::channel();
-        let mut leads = pin!(gather.ask(1, PATIENCE, |all| work(all, told_leader)));
-        let mut shares = pin!(gather.ask(2, PATIENCE, at_once));
-        assert!(poll(leads.as_mut()).is_pending());
-        assert!(poll(shares.as_mut()).is_pending());
+        let mut leads = begun(gather.ask(1, PATIENCE, |all| work(all, told_leader)));
+        let mut shares = begun(gather.ask(2, PATIENCE, at_once));
         tell.send(()).unwrap();
         first.await.unwrap();
-        assert!(poll(leads.as_mut()).is_pending());
+        assert!(is_waiting(&mut leads));
         advance(PATIENCE * 10).await;
-        assert!(poll(shares.as_mut()).is_pending());
+        assert!(is_waiting(&mut shares));
         tell_leader.send(()).unwrap();
         assert_eq!(leads.await, Ok(vec![1, 2]));
         assert_eq!(shares.await, Ok(vec![1, 2]));

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use crate::support::{Client, PASSWORD, Person, TestServer, credentials, validation, with_bearer};
+use crate::support::{Client, PASSWORD, TestServer, credentials, validation, with_bearer};
 
 const PEOPLE: usize = 3;
 const DEVICES: usize = 6;
@@ -56,13 +56,7 @@ async fn who_meets_others_is_told_nothing_but_that_a_session_has_ended() {
         "--reauthentication-window=30d",
     ])
     .await;
-    let people: Vec<Person> = {
-        let mut people = Vec::new();
-        for _ in 0..PEOPLE {
-            people.push(server.person().await);
-        }
-        people
-    };
+    let people = server.people(PEOPLE).await;
     let mut devices = JoinSet::new();
     for person in &people {
         for device in 0..DEVICES {

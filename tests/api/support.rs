@@ -171,6 +171,15 @@ impl TestServer {
         Person::from_parts(phone_number, response.into_inner().into())
     }
 
+    /// So many of them.
+    pub(crate) async fn people(&self, count: usize) -> Vec<Person> {
+        let mut people = Vec::with_capacity(count);
+        for _ in 0..count {
+            people.push(self.person().await);
+        }
+        people
+    }
+
     /// A new superuser who has just signed in.
     pub(crate) async fn superuser(&self) -> Person {
         let person = self.person().await;

@@ -64,10 +64,7 @@ async fn assert_theirs(server: &TestServer, signed_in: &v1::AuthenticateResponse
 #[tokio::test]
 async fn each_gets_what_is_theirs_and_who_has_changed_meanwhile_nothing() {
     let server = TestServer::start_with(&UNTHROTTLED).await;
-    let mut people = Vec::new();
-    for _ in 0..20 {
-        people.push(server.person().await);
-    }
+    let people = server.people(20).await;
     let [changed, deactivated, ..] = people.as_slice() else {
         unreachable!("there are twenty");
     };
@@ -122,10 +119,7 @@ async fn of_one_person_the_oldest_sessions_give_way_all_the_same() {
 #[tokio::test]
 async fn nothing_is_remembered_of_those_who_signed_in_together() {
     let server = TestServer::start().await;
-    let mut people = Vec::new();
-    for _ in 0..20 {
-        people.push(server.person().await);
-    }
+    let people = server.people(20).await;
     let waiting = server.hasher.hold();
     let mut calls = JoinSet::new();
     for person in &people {
@@ -143,10 +137,7 @@ async fn nothing_is_remembered_of_those_who_signed_in_together() {
 #[tokio::test]
 async fn one_that_cannot_be_written_keeps_none_of_the_others_back() {
     let server = TestServer::start_with(&UNTHROTTLED).await;
-    let mut people = Vec::new();
-    for _ in 0..12 {
-        people.push(server.person().await);
-    }
+    let people = server.people(12).await;
     // The last of all that a sign-in writes but the commit.
     let id = people[5].user.user_id.replace('-', "");
     let trigger = format!(
@@ -171,10 +162,8 @@ async fn one_that_cannot_be_written_keeps_none_of_the_others_back() {
 #[tokio::test]
 async fn all_that_a_sign_in_does_is_done_for_each() {
     let server = TestServer::start().await;
-    let (mut people, mut newer) = (Vec::new(), Vec::new());
-    for _ in 0..12 {
-        people.push(server.person().await);
-    }
+    let people = server.people(12).await;
+    let mut newer = Vec::new();
     server.clock.advance(Duration::from_secs(1));
     for person in &people {
         newer.push(person.sign_in_again(&server).await);
@@ -248,10 +237,7 @@ async fn all_that_a_sign_in_does_is_done_for_each() {
 #[tokio::test]
 async fn while_nothing_can_be_written_all_are_refused() {
     let server = TestServer::start_with(&UNTHROTTLED).await;
-    let mut people = Vec::new();
-    for _ in 0..30 {
-        people.push(server.person().await);
-    }
+    let people = server.people(30).await;
     let flags = [UNTHROTTLED.as_slice(), &["--database-acquire-timeout=300ms"]].concat();
     let server = server.restart_with(&flags).await;
     let held = server.database.hold_writes().await;

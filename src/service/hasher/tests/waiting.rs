@@ -1,10 +1,7 @@
 //! Jobs that wait: how many may, who leaves, and who is answered when.
 
 use super::*;
-
-fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
-    future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
-}
+use crate::service::testing::begun;
 
 #[tokio::test]
 async fn a_full_queue_refuses_at_once_and_a_caller_that_goes_makes_room() {
@@ -14,8 +11,7 @@ async fn a_full_queue_refuses_at_once_and_a_caller_that_goes_makes_room() {
     })
     .unwrap();
     let held = hasher.hold();
-    let mut waiting = Box::pin(hasher.hash(password("correct horse")));
-    assert!(poll(waiting.as_mut()).is_pending());
+    let waiting = begun(hasher.hash(password("correct horse")));
     let refused = hasher.hash(password("correct horse")).await;
     assert!(
         matches!(refused, Err(Error::Overloaded { retry_after }) if retry_after >= Duration::from_secs(1)),
@@ -24,8 +20,7 @@ async fn a_full_queue_refuses_at_once_and_a_caller_that_goes_makes_room() {
     let counted = hasher.snapshot();
     assert_eq!((counted.depth, counted.refused, counted.dropped), (1, 1, 0));
     drop(waiting);
-    let mut next = Box::pin(hasher.hash(password("correct horse")));
-    assert!(poll(next.as_mut()).is_pending());
+    let next = begun(hasher.hash(password("correct horse")));
     let counted = hasher.snapshot();
     assert_eq!((counted.depth, counted.refused, counted.dropped), (1, 1, 1));
     drop(held);
