@@ -30,7 +30,7 @@ use crate::domain::session::Lifetimes;
 use crate::i18n::Language;
 use crate::service::accounts::Policy;
 use crate::service::sessions;
-use crate::store;
+use crate::store::{self, changes::VERSION_LEVEL};
 pub use access::AccessSettings;
 pub use codes::CodeSettings;
 pub use error::ConfigError;
@@ -272,9 +272,11 @@ impl Settings {
     pub fn store(&self) -> Result<store::Options, ConfigError> {
         Ok(store::Options {
             url: self.database_url()?,
+            url_file: self.database_url_file.clone(),
             connections: self.database_connections,
             acquire_timeout: self.database_acquire_timeout,
             statement_timeout: self.database_statement_timeout,
+            version_level: VERSION_LEVEL,
         })
     }
 

@@ -165,7 +165,7 @@ impl Sources {
             connections: (self.grpc.open_connections(), self.grpc.refused_connections()),
             hasher: self.hasher.snapshot(),
             hash_threads: self.hasher.setup().threads,
-            database_is_up: sessions.change_log_lag <= self.patience,
+            database_is_up: sessions.is_database_up(self.patience),
             sessions,
             sign_ins: self.accounts.sign_ins().into_iter().collect(),
             codes: self.codes.codes(),

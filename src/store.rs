@@ -11,12 +11,15 @@ mod connection;
 pub mod devices;
 mod entity;
 mod error;
+pub mod heartbeat;
+mod identity;
 pub mod locks;
 mod metrics;
 mod mysql;
 pub mod outbox;
 mod pool;
 mod postgres;
+mod server;
 pub mod service_keys;
 pub mod sessions;
 pub mod sms_counters;
@@ -26,26 +29,36 @@ pub(crate) mod testing;
 mod times;
 pub mod users;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait as _};
+use sea_orm::sqlx::mysql::MySqlPoolOptions;
+use sea_orm::sqlx::postgres::PgPoolOptions;
+use sea_orm::sqlx::sqlite::SqlitePoolOptions;
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    EntityTrait, QueryFilter as _, QuerySelect as _, Select,
+    EntityTrait, QueryFilter as _, QuerySelect as _, Select, SqlxMySqlConnector, SqlxPostgresConnector,
+    SqlxSqliteConnector,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
+use server::Host;
+
 pub use backup::{BackupError, backup};
 pub use error::StoreError;
+pub use identity::Incarnation;
 pub use metrics::Snapshot;
 pub use pool::{Affected, Pool, Transaction, Unsynced};
 
-/// Which database, and how patient to be with it.
+/// Where the database is, and its timeouts.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// `sqlite:`, `postgres:`, `postgresql:`, `mysql:` or `mariadb:`.
     pub url: SecretString,
+    /// The file that the URL was read from. It is read again when no connection can be made.
+    pub url_file: Option<PathBuf>,
     /// The most connections; of SQLite, the most that read, beside the one that writes. The tail of the change log has
     /// one of its own.
     pub connections: u32,
@@ -54,6 +67,8 @@ pub struct Options {
     /// How long the server may work on a statement, and how long a transaction may stand still; a little later it is given
     /// up here. SQLite has no server.
     pub statement_timeout: Duration,
+    /// The version level of this program: see [`changes::VERSION_LEVEL`].
+    pub version_level: i32,
 }
 
 /// Handles to the database. Cheap to clone.
@@ -64,11 +79,25 @@ pub struct Store {
     writer: Pool,
     /// The change log and the service keys are read on a connection of their own, which is free when it is needed.
     tail: Pool,
-    /// For migrations, which may take longer than any other statement.
-    schema: DatabaseConnection,
+    version_level: i32,
 }
 
 impl Store {
+    fn new(reader: Pool, writer: Pool, tail: Pool, options: &Options) -> Self {
+        Self {
+            reader,
+            writer,
+            tail,
+            version_level: options.version_level,
+        }
+    }
+
+    /// The version level of this program.
+    #[must_use]
+    pub fn version_level(&self) -> i32 {
+        self.version_level
+    }
+
     /// Whether all transactions come one after another, whoever's they are: on SQLite.
     pub(crate) fn has_one_writer(&self) -> bool {
         self.writer.get_database_backend() == DbBackend::Sqlite
@@ -88,8 +117,8 @@ impl Store {
         let (scheme, _) = url.split_once(':').ok_or(StoreError::InvalidUrl)?;
         match scheme {
             "sqlite" => sqlite::open(url, options).await,
-            "postgres" | "postgresql" => postgres::open(url, options).await,
-            "mysql" | "mariadb" => mysql::open(url, options).await,
+            "postgres" | "postgresql" => postgres::open(options).await,
+            "mysql" | "mariadb" => mysql::open(options).await,
             _ => Err(StoreError::InvalidUrl),
         }
     }
@@ -99,20 +128,45 @@ impl Store {
     /// # Errors
     /// When the database cannot be written.
     pub async fn migrate(&self) -> Result<(), StoreError> {
+        let schema = self.schema_connection()?;
         // Without a lock, and without the right to change the schema.
-        if !migration::is_up_to_date(&self.schema).await? {
-            match self.schema.get_database_backend() {
-                DbBackend::Postgres => postgres::migrate(&self.schema).await?,
-                DbBackend::MySql => mysql::migrate(&self.schema).await?,
-                _ => sqlite::migrate(&self.schema).await?,
+        if !migration::is_up_to_date(&schema).await? {
+            match schema.get_database_backend() {
+                DbBackend::Postgres => postgres::migrate(&schema).await?,
+                DbBackend::MySql => mysql::migrate(&schema).await?,
+                _ => sqlite::migrate(&schema).await?,
             }
         }
-        self.schema.close_by_ref().await?;
+        schema.close().await?;
         if self.writer.get_database_backend() == DbBackend::Sqlite {
             // A copy that was made by `backup` gets an epoch of its own.
             changes::replace_left_epoch(self.writer()).await?;
         }
         Ok(())
+    }
+
+    /// A connection for migrations, which may take longer than any other statement, to the host that was reached last.
+    fn schema_connection(&self) -> Result<DatabaseConnection, StoreError> {
+        let timeout = self.acquire_timeout();
+        let host = self.writer.server().reached().ok_or(StoreError::InvalidUrl)?;
+        Ok(match host {
+            Host::Sqlite(options) => {
+                let pool = SqlitePoolOptions::new()
+                    .max_connections(1)
+                    .acquire_timeout(timeout);
+                SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.connect_lazy_with(options))
+            }
+            Host::Postgres(options) => {
+                let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(timeout);
+                SqlxPostgresConnector::from_sqlx_postgres_pool(pool.connect_lazy_with(options))
+            }
+            Host::MySql(options) => {
+                let pool = MySqlPoolOptions::new()
+                    .max_connections(1)
+                    .acquire_timeout(timeout);
+                SqlxMySqlConnector::from_sqlx_mysql_pool(pool.connect_lazy_with(options))
+            }
+        })
     }
 
     /// For single queries that change nothing.
@@ -137,6 +191,34 @@ impl Store {
     #[must_use]
     pub fn tail(&self) -> &Pool {
         &self.tail
+    }
+
+    /// Opens a new connection for [`Self::tail`], so that it is to the server to which new connections lead now.
+    ///
+    /// # Errors
+    /// When no connection can be opened; then that of before stays.
+    pub async fn renew_tail(&self) -> Result<(), StoreError> {
+        Ok(self.tail.renew().await?)
+    }
+
+    /// Closes all connections that are open now, since they may be to another server than new ones.
+    pub fn end_generation(&self) {
+        self.tail.end_generation();
+        self.reader.end_generation();
+    }
+
+    /// Whether the database is a server, or a group of servers, of which another one may answer some day.
+    #[must_use]
+    pub fn has_server(&self) -> bool {
+        self.writer.get_database_backend() != DbBackend::Sqlite
+    }
+
+    /// Closes the store to all calls but those of [`Self::tail`], or opens it again: the database requires a newer version
+    /// of this program.
+    pub fn set_closed(&self, is_closed: bool) {
+        for pool in [&self.reader, &self.writer] {
+            pool.set_closed(is_closed);
+        }
     }
 
     /// Begins a transaction that writes. It is rolled back unless it is committed.
@@ -179,7 +261,7 @@ impl Store {
         self.tail.close().await?;
         self.reader.close().await?;
         self.writer.close().await?;
-        Ok(self.schema.close().await?)
+        Ok(())
     }
 }
 

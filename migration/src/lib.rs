@@ -21,6 +21,7 @@ mod m20261126_000008_codes;
 mod m20261126_000009_sms_counters;
 mod m20261127_000010_sources_of_codes;
 mod m20261127_000011_fewer_columns_of_codes;
+mod m20261130_000012_history;
 
 /// All migrations, the oldest first.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000009_sms_counters::Migration),
             Box::new(m20261127_000010_sources_of_codes::Migration),
             Box::new(m20261127_000011_fewer_columns_of_codes::Migration),
+            Box::new(m20261130_000012_history::Migration),
         ]
     }
 

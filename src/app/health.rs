@@ -71,25 +71,26 @@ impl Health {
         }
     }
 
-    /// Tells whether the database answers, for as long as it is polled. What says so is the reader of the change log, which asks
-    /// it all the time: it does not answer when that has got nowhere for longer than `patience`.
+    /// Reports whether a database that accepts writes answers, for as long as it is polled. The change-log follower, which
+    /// reads all the time, and the write probe know that. The database does not answer when the follower has completed no
+    /// reading for longer than `patience`.
     pub(super) async fn tell(&self, sessions: &Sessions, patience: Duration) -> Infallible {
         let mut is_serving = true;
         // Until then the reader may be about to begin.
         let mut ticks = interval_at(Instant::now() + patience, READINESS_INTERVAL);
         loop {
             ticks.tick().await;
-            let answers = sessions.metrics().change_log_lag <= patience;
-            if answers == is_serving {
+            let is_up = sessions.metrics().is_database_up(patience);
+            if is_up == is_serving {
                 continue;
             }
-            is_serving = answers;
-            if answers {
-                tracing::info!("serving: the database answers again");
+            is_serving = is_up;
+            if is_up {
+                tracing::info!("serving: the database answers and accepts writes again");
             } else {
-                tracing::warn!("not serving: the database does not answer");
+                tracing::warn!("not serving: no database that accepts writes answers");
             }
-            self.set_ready(answers).await;
+            self.set_ready(is_up).await;
         }
     }
 }

@@ -31,7 +31,7 @@ where
     let last_start = Instant::now() + PATIENCE;
     for pause in PAUSES {
         match transaction().await {
-            Err(Error::DatabaseUnavailable(error @ StoreError::Conflict(_)))
+            Err(Error::DatabaseUnavailable(error @ StoreError::NotCommitted(_)))
                 if Instant::now() < last_start =>
             {
                 tracing::debug!(error = chain(&error), "a transaction is done again");
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     fn conflict() -> Error {
-        StoreError::Conflict(DbErr::Custom("deadlock".to_owned())).into()
+        StoreError::NotCommitted(DbErr::Custom("deadlock".to_owned())).into()
     }
 
     fn lost_connection() -> Error {
@@ -85,7 +85,7 @@ mod tests {
         .await;
         assert!(matches!(
             outcome,
-            Err(Error::DatabaseUnavailable(StoreError::Conflict(_)))
+            Err(Error::DatabaseUnavailable(StoreError::NotCommitted(_)))
         ));
         assert_eq!(attempts.get(), 4);
     }

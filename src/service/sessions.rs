@@ -127,14 +127,10 @@ impl Sessions {
         let Shared {
             metrics,
             cache,
-            freshness,
             clock,
             ..
         } = self.0.as_ref();
-        metrics.snapshot(
-            cache.len(),
-            clock.since_boot().saturating_sub(freshness.known_until()),
-        )
+        metrics.snapshot(cache.len(), clock.since_boot())
     }
 
     /// Says whose session a token is, and notes that it was used.

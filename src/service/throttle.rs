@@ -384,5 +384,5 @@ fn count_of<T>(rows: &[T]) -> u64 {
 
 /// Another attempt has made the row in between. Done again, this one sees it.
 fn met() -> Error {
-    StoreError::conflict("attempts on one subject have met").into()
+    StoreError::not_committed("attempts on one subject have met").into()
 }

@@ -16,7 +16,7 @@ use secrecy::ExposeSecret as _;
 use tempfile::{Builder, NamedTempFile};
 use thiserror::Error;
 
-use super::connection::Server;
+use super::server::Server;
 use super::sqlite::{is_in_memory, parse_url};
 use super::{Options, Pool, StoreError, changes};
 
@@ -67,7 +67,7 @@ async fn copy_beside(
 
 /// Opens the database to be copied, and makes none. Its schema stays as it is.
 async fn open_source(url: &str, options: &Options) -> Result<Pool, StoreError> {
-    let source = Server::Sqlite(parse_url(url, options)?.create_if_missing(false));
+    let source = Server::of_file(parse_url(url, options)?.create_if_missing(false), None);
     let source = Pool::open(source, 1, options).await?;
     // Whether it is a database, and one of ours.
     if let Err(error) = changes::head(&source).await {
@@ -89,7 +89,7 @@ async fn copy_into(source: &Pool, file: &Path, options: &Options) -> Result<(), 
         .journal_mode(SqliteJournalMode::Memory)
         // It would tell of statements that take long, as the check of a large copy does.
         .disable_statement_logging();
-    let copy = Pool::open(Server::Sqlite(copy), 1, options)
+    let copy = Pool::open(Server::of_file(copy, None), 1, options)
         .await
         .map_err(BackupError::Copy)?;
     changes::leave_epoch(&copy).await.map_err(BackupError::Copy)?;

@@ -2,15 +2,16 @@
 //! read. It holds ids only, and no foreign keys: an entry outlives what it is about.
 
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, Order};
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _,
+    ColumnTrait as _, Condition, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, JoinType,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 use uuid::Uuid;
 
-use super::entity::{change_log, identity_change};
-use super::{StoreError, Transaction, only};
+use super::entity::{Columns, change_log, identity_change};
+use super::identity::{stamp, stamp_columns};
+use super::{Incarnation, Pool, StoreError, Transaction, only};
 use crate::clock::Timestamp;
 use crate::domain::session::SessionId;
 use crate::domain::user::UserId;
@@ -106,6 +107,7 @@ async fn append(tx: &Transaction, changes: &[Change], now: Timestamp) -> Result<
             user_id: Set(Some(change.user().0)),
             session_id: Set(change.session().map(|session| session.0)),
             at: Set(now),
+            entry_id: Set(Some(Uuid::new_v4())),
         });
     identity_change::Entity::insert_many(rows)
         .exec_without_returning(tx)
@@ -113,16 +115,22 @@ async fn append(tx: &Transaction, changes: &[Change], now: Timestamp) -> Result<
     Ok(())
 }
 
-/// How far the log goes.
+/// The head of the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Head {
     /// Which history the numbers belong to. A database that was restored has to get a new one.
     pub epoch: Uuid,
     /// The number of the last change that was committed; 0 before the first.
     pub last_seq: i64,
+    /// The least version level of a process that may serve on this database: see [`VERSION_LEVEL`].
+    pub version_floor: i32,
 }
 
-/// Reads how far the log goes.
+/// The version level of this program. A feature that an older replica would undo without knowing raises the floor in the
+/// database to the first level that respects the feature; a replica below the floor does not serve.
+pub const VERSION_LEVEL: i32 = 1;
+
+/// Reads the head of the log.
 ///
 /// # Errors
 /// When the database fails.
@@ -132,11 +140,26 @@ pub async fn head(db: &impl ConnectionTrait) -> Result<Head, StoreError> {
     Ok(Head {
         epoch: row.epoch,
         last_seq: row.last_seq,
+        version_floor: row.version_floor,
     })
 }
 
 fn no_head() -> DbErr {
     DbErr::RecordNotFound("change_log has no row".to_owned())
+}
+
+/// Raises the version floor, and leaves a higher one as it is. In the transaction that first uses the feature that an older
+/// replica does not respect; replicas notice it within the staleness bound.
+///
+/// # Errors
+/// When the database fails.
+pub async fn raise_version_floor(db: &impl ConnectionTrait, floor: i32) -> Result<(), StoreError> {
+    change_log::Entity::update_many()
+        .col_expr(change_log::Column::VersionFloor, Expr::value(floor))
+        .filter(change_log::Column::VersionFloor.lt(floor))
+        .exec(db)
+        .await?;
+    Ok(())
 }
 
 /// An entry of the log, as far as it has to be understood to forget what is out of date.
@@ -148,7 +171,103 @@ pub struct Entry {
     pub user: Option<UserId>,
     /// When it was written.
     pub at: Timestamp,
+    /// What tells it from the entry with this number in another history. `None`: an older version wrote it.
+    pub entry_id: Option<Uuid>,
 }
+
+impl From<identity_change::Model> for Entry {
+    fn from(row: identity_change::Model) -> Self {
+        Self {
+            seq: row.seq,
+            user: row.user_id.map(UserId),
+            at: row.at,
+            entry_id: row.entry_id,
+        }
+    }
+}
+
+/// What one statement reads of the log: everything in it is of one moment, and of one server.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The head of the log.
+    pub head: Head,
+    /// The entry at the number from which the log is read, and those after it, in order.
+    pub entries: Vec<Entry>,
+    /// The server that answered, which accepts writes.
+    pub server: Incarnation,
+    /// Whether that server commits synchronously to a standby.
+    pub is_synchronous: bool,
+}
+
+/// Reads the head, the entry with number `from`, and at most `limit` entries after it. `None`: the last entry only.
+///
+/// # Errors
+/// When the database fails, or no server that accepts writes answers.
+pub async fn read(db: &Pool, from: Option<i64>, limit: u64) -> Result<Reading, StoreError> {
+    let backend = db.get_database_backend();
+    let last = Expr::col((change_log::Entity, change_log::Column::LastSeq));
+    let seq = Expr::col((identity_change::Entity, identity_change::Column::Seq));
+    let wanted = match from {
+        Some(from) => Condition::all().add(seq.gte(from)),
+        None => Condition::all().add(seq.eq(last)),
+    };
+    let select = stamp(backend)
+        .columns(HEAD.map(|column| (change_log::Entity, column)))
+        .columns(ENTRY.map(|column| (identity_change::Entity, column)))
+        .join(
+            JoinType::LeftJoin,
+            change_log::Entity,
+            Expr::col((change_log::Entity, change_log::Column::Id)).eq(change_log::ID),
+        )
+        .join(JoinType::LeftJoin, identity_change::Entity, wanted)
+        .order_by(
+            (identity_change::Entity, identity_change::Column::Seq),
+            Order::Asc,
+        )
+        .limit(limit + 1)
+        .take();
+    let answer = db.query_stamped(backend.build(&select)).await?;
+    let mut head = None;
+    let mut entries = Vec::with_capacity(answer.rows.len());
+    for row in &answer.rows {
+        let mut columns = Columns::from(row, stamp_columns(backend));
+        let (epoch, last_seq, version_floor) = (columns.take()?, columns.take()?, columns.take()?);
+        if let (Some(epoch), Some(last_seq), Some(version_floor)) = (epoch, last_seq, version_floor) {
+            head = Some(Head {
+                epoch,
+                last_seq,
+                version_floor,
+            });
+        }
+        if let Some(seq) = columns.take()? {
+            entries.push(Entry {
+                seq,
+                entry_id: columns.take()?,
+                user: columns.take::<Option<Uuid>>()?.map(UserId),
+                at: columns.take()?,
+            });
+        }
+    }
+    Ok(Reading {
+        head: head.ok_or_else(no_head)?,
+        entries,
+        server: answer.incarnation,
+        is_synchronous: answer.is_synchronous,
+    })
+}
+
+/// The columns of the head and of an entry, in the order in which [`read`] takes them.
+const HEAD: [change_log::Column; 3] = [
+    change_log::Column::Epoch,
+    change_log::Column::LastSeq,
+    change_log::Column::VersionFloor,
+];
+const ENTRY: [identity_change::Column; 4] = [
+    identity_change::Column::Seq,
+    identity_change::Column::EntryId,
+    identity_change::Column::UserId,
+    identity_change::Column::At,
+];
 
 /// Reads at most `limit` entries after number `after`, in order. What a newer version wrote and this one has no name
 /// for is about the person that it names, as all is.
@@ -162,12 +281,7 @@ pub async fn page(db: &impl ConnectionTrait, after: i64, limit: u64) -> Result<V
         .limit(limit)
         .all(db)
         .await?;
-    let entries = rows.into_iter().map(|row| Entry {
-        seq: row.seq,
-        user: row.user_id.map(UserId),
-        at: row.at,
-    });
-    Ok(entries.collect())
+    Ok(rows.into_iter().map(Entry::from).collect())
 }
 
 /// Removes the entries up to number `last`.

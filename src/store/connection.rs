@@ -1,59 +1,16 @@
 //! One connection to a database of any kind, as SeaORM's statements need it.
 
+use std::io;
 use std::sync::Arc;
 
-use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
-use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgSeverity};
+use sea_orm::sqlx::mysql::{MySqlConnection, MySqlDatabaseError};
+use sea_orm::sqlx::postgres::{PgConnection, PgDatabaseError, PgSeverity};
 use sea_orm::sqlx::query::Query;
-use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteQueryResult, SqliteRow};
-use sea_orm::sqlx::{
-    self, AssertSqlSafe, ConnectOptions as _, Connection as _, Either, Executor as _, IntoArguments,
-};
-use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement};
+use sea_orm::sqlx::sqlite::{SqliteConnection, SqliteQueryResult, SqliteRow};
+use sea_orm::sqlx::{self, AssertSqlSafe, Connection as _, Either, Executor as _, IntoArguments};
+use sea_orm::{DbErr, ExecResult, QueryResult, RuntimeErr, Statement};
 use sea_query_sqlx::SqlxValues;
 use tokio_stream::{Stream, StreamExt as _};
-
-/// How to connect, and what each connection is told then.
-#[derive(Clone, Debug)]
-pub(super) enum Server {
-    Sqlite(SqliteConnectOptions),
-    Postgres(PgConnectOptions, Vec<String>),
-    MySql(MySqlConnectOptions, Vec<String>),
-}
-
-impl Server {
-    pub(super) fn backend(&self) -> DbBackend {
-        match self {
-            Self::Sqlite(_) => DbBackend::Sqlite,
-            Self::Postgres(..) => DbBackend::Postgres,
-            Self::MySql(..) => DbBackend::MySql,
-        }
-    }
-
-    /// Its name in the semantic conventions of OpenTelemetry. (MariaDB and MySQL are told apart by nobody here.)
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "sqlite",
-            Self::Postgres(..) => "postgresql",
-            Self::MySql(..) => "mysql",
-        }
-    }
-
-    pub(super) async fn connect(&self) -> Result<Connection, DbErr> {
-        let (connected, session) = match self {
-            Self::Sqlite(options) => (options.connect().await.map(Connection::Sqlite), &[][..]),
-            Self::Postgres(options, session) => {
-                (options.connect().await.map(Connection::Postgres), &session[..])
-            }
-            Self::MySql(options, session) => (options.connect().await.map(Connection::MySql), &session[..]),
-        };
-        let mut connection = connected.map_err(|error| DbErr::Conn(from_sqlx(error)))?;
-        for statement in session {
-            connection.execute_unprepared(statement).await?;
-        }
-        Ok(connection)
-    }
-}
 
 /// An open connection. When it is dropped it is closed, and the server rolls back what was not committed.
 #[derive(Debug)]
@@ -130,6 +87,16 @@ impl Connection {
         }
     }
 
+    /// Reads by a statement that is not prepared, which saves a round trip where it is executed once.
+    pub(super) async fn query_unprepared(&mut self, sql: &str) -> Result<Vec<QueryResult>, DbErr> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        let rows = with!(self, it => {
+            let rows = it.fetch_all(sql).await;
+            rows.map(|rows| rows.into_iter().map(QueryResult::from).collect())
+        });
+        rows.map_err(|error| DbErr::Query(from_sqlx(error)))
+    }
+
     pub(super) async fn ping(&mut self) -> Result<(), DbErr> {
         with!(self, it => it.ping().await).map_err(|error| DbErr::Conn(from_sqlx(error)))
     }
@@ -163,7 +130,8 @@ pub(super) fn from_sqlx(error: sqlx::Error) -> RuntimeErr {
     RuntimeErr::SqlxError(Arc::new(error))
 }
 
-/// Whether a connection is of no use after this: it is anything but the database's answer to a statement, or the last one.
+/// Whether a connection is of no use after this: it is anything but the database's answer to a statement, or the last answer
+/// before the server closes it.
 pub(super) fn is_broken(error: &DbErr) -> bool {
     let (DbErr::Conn(RuntimeErr::SqlxError(cause))
     | DbErr::Exec(RuntimeErr::SqlxError(cause))
@@ -171,10 +139,34 @@ pub(super) fn is_broken(error: &DbErr) -> bool {
     else {
         return true;
     };
-    match cause.as_ref() {
-        sqlx::Error::Database(answer) => answer
-            .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
-            .is_some_and(|answer| matches!(answer.severity(), PgSeverity::Fatal | PgSeverity::Panic)),
-        _ => true,
+    let sqlx::Error::Database(answer) = cause.as_ref() else {
+        return true;
+    };
+    if let Some(answer) = answer.try_downcast_ref::<PgDatabaseError>() {
+        matches!(answer.severity(), PgSeverity::Fatal | PgSeverity::Panic)
+    } else if let Some(answer) = answer.try_downcast_ref::<MySqlDatabaseError>() {
+        // The server ends, its network fails, or the connection was killed or idle for too long.
+        matches!(
+            answer.number(),
+            1053 | 1077 | 1079 | 1158..=1161 | 1184 | 1927 | 3168 | 3169 | 4031
+        )
+    } else {
+        false
     }
+}
+
+/// An answer that did not come in time.
+pub(super) fn timed_out(what: &'static str) -> DbErr {
+    DbErr::Conn(from_sqlx(io::Error::new(io::ErrorKind::TimedOut, what).into()))
+}
+
+/// Whether this is [`timed_out`], or TCP's own timeout.
+pub(super) fn is_timeout(error: &DbErr) -> bool {
+    let (DbErr::Conn(RuntimeErr::SqlxError(cause))
+    | DbErr::Exec(RuntimeErr::SqlxError(cause))
+    | DbErr::Query(RuntimeErr::SqlxError(cause))) = error
+    else {
+        return false;
+    };
+    matches!(cause.as_ref(), sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
 }

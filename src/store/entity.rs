@@ -6,6 +6,7 @@ pub(super) mod audit_event;
 pub(super) mod challenge;
 pub(super) mod change_log;
 pub(super) mod device;
+pub(super) mod heartbeat;
 pub(super) mod identity_change;
 pub(super) mod lock;
 pub(super) mod outbox_message;
@@ -23,9 +24,9 @@ pub(crate) struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// From the first one on.
-    pub(crate) fn of(row: &'a QueryResult) -> Self {
-        Self { row, next: 0 }
+    /// From the column of this index on.
+    pub(crate) fn from(row: &'a QueryResult, next: usize) -> Self {
+        Self { row, next }
     }
 
     /// The next one.

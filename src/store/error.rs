@@ -1,9 +1,11 @@
 //! What can go wrong with the database.
 
+use std::sync::Arc;
+
 use sea_orm::sqlx::error::DatabaseError;
 use sea_orm::sqlx::mysql::MySqlDatabaseError;
 use sea_orm::sqlx::postgres::PgDatabaseError;
-use sea_orm::{DbErr, RuntimeErr, sqlx};
+use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
 use thiserror::Error;
 
 use crate::error::Error;
@@ -21,10 +23,11 @@ pub enum StoreError {
          mysql://USER:PASSWORD@HOST/DATABASE, or has a parameter that is not known"
     )]
     InvalidUrl,
-    /// Other transactions were in the way: a deadlock, a serialization failure, or a lock that was waited for too long. The
-    /// transaction did certainly not commit, and done again it may succeed.
-    #[error("database conflict")]
-    Conflict(#[source] DbErr),
+    /// The transaction certainly did not commit, and may succeed when it is retried: a deadlock, a serialization failure, a
+    /// lock timeout, a server that does not accept writes any more, a stale plan, or a connection that was lost before COMMIT
+    /// was sent.
+    #[error("the database did not commit")]
+    NotCommitted(#[source] DbErr),
     /// The database cannot be reached, is busy for too long, or has no room; later it may work. Whether a transaction
     /// committed is not known if it was its COMMIT that failed so.
     #[error("database unavailable")]
@@ -35,9 +38,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Another transaction was in the way of ours, which did not commit.
-    pub(crate) fn conflict(why: &str) -> Self {
-        Self::Conflict(DbErr::Custom(why.to_owned()))
+    /// The transaction did not commit, for this reason.
+    pub(crate) fn not_committed(why: &str) -> Self {
+        Self::NotCommitted(DbErr::Custom(why.to_owned()))
+    }
+
+    /// Whether other calls or transactions were in the way, which says nothing of the database itself.
+    pub(crate) fn is_contention(&self) -> bool {
+        matches!(
+            self,
+            Self::NotCommitted(_) | Self::Unavailable(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))
+        )
     }
 
     /// What should have been read was not.
@@ -49,7 +60,7 @@ impl StoreError {
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         match kind(&error) {
-            Kind::Conflict => Self::Conflict(error),
+            Kind::Conflict | Kind::Reconnect => Self::NotCommitted(error),
             Kind::Unavailable => Self::Unavailable(error),
             Kind::Fault => Self::Fault(error),
         }
@@ -60,7 +71,7 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::PhoneNumberTaken => Self::PhoneNumberTaken,
-            StoreError::Conflict(_) | StoreError::Unavailable(_) => Self::DatabaseUnavailable(error),
+            StoreError::NotCommitted(_) | StoreError::Unavailable(_) => Self::DatabaseUnavailable(error),
             StoreError::Fault(_) | StoreError::InvalidUrl => Self::internal(error),
         }
     }
@@ -72,17 +83,23 @@ impl From<DbErr> for Error {
     }
 }
 
-/// What a failure means for whoever asked.
+/// What a failure means for the caller.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
+    /// Another transaction was in the way; this one did not commit.
     Conflict,
+    /// The statement had no effect, and has none on this connection when it is retried: the server does not accept writes, is
+    /// a standby, or has forgotten a prepared statement. It may succeed on a new connection.
+    Reconnect,
+    /// The database is not reached, is busy for too long, or has no room.
     Unavailable,
+    /// The database refused, or its answer is not understood.
     Fault,
 }
 
 impl Kind {
     /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Self; 3] = [Self::Conflict, Self::Unavailable, Self::Fault];
+    pub(super) const ALL: [Self; 4] = [Self::Conflict, Self::Reconnect, Self::Unavailable, Self::Fault];
 
     /// What a failure is.
     pub(super) fn of(error: &DbErr) -> Self {
@@ -93,6 +110,7 @@ impl Kind {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Conflict => "conflict",
+            Self::Reconnect => "reconnect",
             Self::Unavailable => "unavailable",
             Self::Fault => "fault",
         }
@@ -102,25 +120,52 @@ impl Kind {
 fn kind(error: &DbErr) -> Kind {
     match error {
         DbErr::ConnectionAcquire(_) => Kind::Unavailable,
-        DbErr::Conn(RuntimeErr::SqlxError(cause))
-        | DbErr::Exec(RuntimeErr::SqlxError(cause))
-        | DbErr::Query(RuntimeErr::SqlxError(cause)) => match cause.as_ref() {
-            sqlx::Error::Io(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::WorkerCrashed => Kind::Unavailable,
-            sqlx::Error::Database(cause) => kind_of_answer(cause.as_ref()),
-            _ => Kind::Fault,
-        },
+        // Whatever a server answers to connecting may pass: a password that is rotated, too many connections, a start.
+        DbErr::Conn(RuntimeErr::SqlxError(_)) => Kind::Unavailable,
+        DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause)) => {
+            match cause.as_ref() {
+                sqlx::Error::Io(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::WorkerCrashed => Kind::Unavailable,
+                sqlx::Error::AnyDriverError(cause) if cause.is::<LostBeforeCommit>() => Kind::Conflict,
+                sqlx::Error::AnyDriverError(cause) if cause.is::<OtherServer>() => Kind::Reconnect,
+                sqlx::Error::Database(cause) => kind_of_answer(cause.as_ref()),
+                _ => Kind::Fault,
+            }
+        }
         _ => Kind::Fault,
     }
+}
+
+/// A connection that was lost in the middle of a transaction, before COMMIT was sent: the server rolls it back.
+#[derive(Debug, Error)]
+#[error("the connection was lost before COMMIT")]
+struct LostBeforeCommit(#[source] DbErr);
+
+/// Notes that the transaction, whose connection was lost by this, certainly did not commit.
+pub(super) fn lost_before_commit(error: DbErr) -> DbErr {
+    let lost = sqlx::Error::AnyDriverError(Box::new(LostBeforeCommit(error)));
+    DbErr::Query(RuntimeErr::SqlxError(Arc::new(lost)))
+}
+
+/// An answer that is not used, since another server gave it than the one that the connection was opened to, or one that does
+/// not accept writes.
+#[derive(Debug, Error)]
+#[error("another server answers, or one that does not accept writes")]
+struct OtherServer;
+
+/// See [`OtherServer`].
+pub(super) fn other_server() -> DbErr {
+    let other = sqlx::Error::AnyDriverError(Box::new(OtherServer));
+    DbErr::Query(RuntimeErr::SqlxError(Arc::new(other)))
 }
 
 /// Each database has codes of its own.
 fn kind_of_answer(error: &dyn DatabaseError) -> Kind {
     if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
-        kind_of_postgres_code(error.code())
+        kind_of_postgres_answer(error.code(), error.routine())
     } else if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
         kind_of_mysql_number(error.number())
     } else {
@@ -135,20 +180,28 @@ fn kind_of_sqlite_code(code: &str) -> Kind {
     match code.parse::<u32>().map(|code| code & 0xff) {
         // SQLITE_BUSY, SQLITE_LOCKED. A COMMIT that is answered so has not happened.
         Ok(5 | 6) => Kind::Conflict,
-        // SQLITE_IOERR, SQLITE_FULL and SQLITE_CANTOPEN.
-        Ok(10 | 13 | 14) => Kind::Unavailable,
+        // SQLITE_READONLY, SQLITE_IOERR, SQLITE_FULL and SQLITE_CANTOPEN.
+        Ok(8 | 10 | 13 | 14) => Kind::Unavailable,
         _ => Kind::Fault,
     }
 }
 
-/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
-fn kind_of_postgres_code(code: &str) -> Kind {
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>. `routine` is the function of the server's source that
+/// raises the error; unlike the message it is in no language.
+fn kind_of_postgres_answer(code: &str, routine: Option<&str>) -> Kind {
     match code {
-        // serialization_failure, deadlock_detected, lock_not_available (lock_timeout).
-        "40001" | "40P01" | "55P03" => Kind::Conflict,
-        // read_only_sql_transaction (a standby, after a failover), idle_in_transaction_session_timeout, in_failed_sql_transaction
-        // (what went before has failed), query_canceled (statement_timeout).
-        "25006" | "25P02" | "25P03" | "57014" => Kind::Unavailable,
+        // deadlock_detected. A standby says the same when a reader is in the way of recovery.
+        "40P01" if routine != Some("DeadLockReport") => Kind::Reconnect,
+        // deadlock_detected, lock_not_available (lock_timeout).
+        "40P01" | "55P03" => Kind::Conflict,
+        // read_only_sql_transaction; serialization_failure, which READ COMMITTED knows on a standby only;
+        // feature_not_supported (a cached plan of another result type, or what a standby does not do);
+        // object_not_in_prerequisite_state (recovery is in progress); invalid_sql_statement_name (a prepared statement that
+        // the server has forgotten).
+        "25006" | "40001" | "0A000" | "55000" | "26000" => Kind::Reconnect,
+        // in_failed_sql_transaction (an earlier statement has failed), idle_in_transaction_session_timeout, query_canceled
+        // (statement_timeout).
+        "25P02" | "25P03" | "57014" => Kind::Unavailable,
         // Connection exceptions, of pgbouncer too; insufficient resources; the server's end or start; errors of its system.
         _ if ["08", "53", "57P", "58"]
             .iter()
@@ -170,18 +223,21 @@ fn kind_of_mysql_number(number: u16) -> Kind {
         1021 | 1037 | 1038 | 1041 | 1114 | 1040 | 1203 | 1226
         // The server ends, or its network fails; the connection or the query was killed.
         | 1053 | 1077 | 1079 | 1158..=1161 | 1184 | 1317 | 1927 | 3168 | 3169
-        // The connection was idle for too long, or is in a transaction that nobody knows of; a node of Galera is not ready.
-        | 4031 | 1568 | 1047
-        // It is read only, as a replica is after a failover.
-        | 1290 | 1792 | 1836
-        // The bound of statements: MariaDB's and MySQL's.
+        // The connection was idle for too long, or is in a transaction that this program has not begun.
+        | 4031 | 1568
+        // The statement timeout: MariaDB's and MySQL's.
         | 1969 | 3024 => Kind::Unavailable,
+        // The server is read-only (by an option, by the transaction, by --innodb-read-only); a node of Galera is not ready; a
+        // prepared statement has to be prepared again, or is not known.
+        1290 | 1792 | 1836 | 1047 | 1615 | 1243 => Kind::Reconnect,
         _ => Kind::Fault,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[test]
@@ -189,40 +245,68 @@ mod tests {
         for code in ["5", "261", "517", "6"] {
             assert_eq!(kind_of_sqlite_code(code), Kind::Conflict, "{code}");
         }
-        for code in ["10", "266", "13", "14"] {
+        for code in ["8", "776", "10", "266", "13", "14"] {
             assert_eq!(kind_of_sqlite_code(code), Kind::Unavailable, "{code}");
         }
-        for code in ["19", "2067", "1", "8", "", "HY000"] {
+        for code in ["19", "2067", "1", "11", "", "HY000"] {
             assert_eq!(kind_of_sqlite_code(code), Kind::Fault, "{code}");
         }
     }
 
     #[test]
-    fn postgres_conflicts_pass_and_constraints_do_not() {
-        for code in ["40001", "40P01", "55P03"] {
-            assert_eq!(kind_of_postgres_code(code), Kind::Conflict, "{code}");
+    fn postgres_answers_have_the_kind_that_their_code_stands_for() {
+        let kind = |code| kind_of_postgres_answer(code, None);
+        let deadlock = kind_of_postgres_answer("40P01", Some("DeadLockReport"));
+        assert_eq!((deadlock, kind("55P03")), (Kind::Conflict, Kind::Conflict));
+        let recovery = kind_of_postgres_answer("40P01", Some("ProcessInterrupts"));
+        assert_eq!(recovery, Kind::Reconnect);
+        for code in ["25006", "40001", "0A000", "55000", "26000"] {
+            assert_eq!(kind(code), Kind::Reconnect, "{code}");
         }
         for code in [
-            "08006", "08P01", "53300", "57P01", "57P03", "57014", "58030", "25006",
+            "08006", "08P01", "53100", "53300", "57P01", "57P03", "57014", "58030",
         ] {
-            assert_eq!(kind_of_postgres_code(code), Kind::Unavailable, "{code}");
+            assert_eq!(kind(code), Kind::Unavailable, "{code}");
         }
-        // 40003, statement_completion_unknown: whether it happened is not known, so it must not be done again.
+        // 40003, statement_completion_unknown: whether it was executed is not known, so it must not be retried.
         for code in ["23505", "42P01", "40003", "28P01", ""] {
-            assert_eq!(kind_of_postgres_code(code), Kind::Fault, "{code}");
+            assert_eq!(kind(code), Kind::Fault, "{code}");
         }
     }
 
     #[test]
-    fn mysql_conflicts_pass_and_constraints_do_not() {
+    fn mysql_answers_have_the_kind_that_their_number_stands_for() {
         for number in [1205, 1213] {
             assert_eq!(kind_of_mysql_number(number), Kind::Conflict, "{number}");
         }
-        for number in [1040, 1053, 1836, 1969, 3024] {
+        for number in [1290, 1792, 1836, 1047, 1615, 1243] {
+            assert_eq!(kind_of_mysql_number(number), Kind::Reconnect, "{number}");
+        }
+        for number in [1021, 1040, 1053, 1114, 1969, 3024] {
             assert_eq!(kind_of_mysql_number(number), Kind::Unavailable, "{number}");
         }
-        for number in [1062, 1146, 1064, 1045] {
+        for number in [1062, 1146, 1064, 1045, 1665] {
             assert_eq!(kind_of_mysql_number(number), Kind::Fault, "{number}");
         }
+    }
+
+    /// A rotated password, too many connections: the same codes that are faults as answers to a statement.
+    #[test]
+    fn every_answer_to_connecting_may_pass() {
+        let refused = sqlx::Error::Configuration("anything".into());
+        let refused = DbErr::Conn(RuntimeErr::SqlxError(Arc::new(refused)));
+        assert_eq!(kind(&refused), Kind::Unavailable);
+    }
+
+    #[test]
+    fn what_is_lost_before_commit_is_not_committed() {
+        let gone = io::Error::from(io::ErrorKind::ConnectionReset);
+        let gone = DbErr::Query(RuntimeErr::SqlxError(Arc::new(gone.into())));
+        assert!(matches!(
+            StoreError::from(gone.clone()),
+            StoreError::Unavailable(_)
+        ));
+        let lost = lost_before_commit(gone);
+        assert!(matches!(StoreError::from(lost), StoreError::NotCommitted(_)));
     }
 }

@@ -3,13 +3,10 @@
 use std::str::FromStr as _;
 
 use sea_orm::sqlx::ConnectOptions as _;
-use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, SqlxMySqlConnector, Statement,
-    TransactionTrait as _,
-};
+use sea_orm::sqlx::mysql::MySqlConnectOptions;
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement, TransactionTrait as _};
 
-use super::connection::Server;
+use super::server::{Host, Server, each_host};
 use super::{Options, Pool, Store, StoreError, has_only_parameters, migrate_to_date};
 
 /// What may stand in the URL behind the question mark, as sqlx reads it.
@@ -23,24 +20,15 @@ const MIGRATION_LOCK: &str = "CONCAT('phone-identity:', SHA1(DATABASE()))";
 /// How many seconds a process waits for another one that migrates.
 const MIGRATION_PATIENCE: u32 = 3600;
 
-/// Connects to the server.
-pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreError> {
-    let server = parse_url(url)?;
-    let schema = MySqlPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(options.acquire_timeout)
-        .connect_lazy_with(server.clone());
-    let server = Server::MySql(server, session(options));
-    let shared = Pool::open(server.clone(), options.connections, options).await?;
-    Ok(Store {
-        reader: shared.clone(),
-        writer: shared,
-        tail: Pool::new(server, 1, options),
-        schema: SqlxMySqlConnector::from_sqlx_mysql_pool(schema),
-    })
+/// Connects to the server that accepts writes.
+pub(super) async fn open(options: &Options) -> Result<Store, StoreError> {
+    let server = Server::new(DbBackend::MySql, options, parse_hosts, session(options))?;
+    let shared = Pool::open(server, options.connections, options).await?;
+    let tail = shared.sibling(1, options);
+    Ok(Store::new(shared.clone(), shared, tail, options))
 }
 
-/// What every session is told.
+/// What is executed on each new connection.
 fn session(options: &Options) -> Vec<String> {
     // In whole seconds, and at least one.
     let lock = options.acquire_timeout.as_secs_f64().ceil().max(1.0);
@@ -87,19 +75,25 @@ async fn get_lock(connection: &impl ConnectionTrait) -> Result<bool, DbErr> {
     Ok(locked == Some(1))
 }
 
-fn parse_url(url: &str) -> Result<MySqlConnectOptions, StoreError> {
+/// Reads a URL with one host or several.
+fn parse_hosts(url: &str) -> Result<Vec<Host>, StoreError> {
     if !has_only_parameters(url, &PARAMETERS) {
         return Err(StoreError::InvalidUrl);
     }
+    each_host(url).iter().map(|url| parse_host(url)).collect()
+}
+
+fn parse_host(url: &str) -> Result<Host, StoreError> {
     let server = MySqlConnectOptions::from_str(url).map_err(|_| StoreError::InvalidUrl)?;
     if server.get_database().is_none() {
         return Err(StoreError::InvalidUrl);
     }
-    Ok(server
+    let server = server
         .charset("utf8mb4")
         .timezone(Some("+00:00".to_owned()))
-        // The session is told all of its modes.
+        // All modes of the session are set by `session`.
         .pipes_as_concat(false)
         .no_engine_substitution(false)
-        .disable_statement_logging())
+        .disable_statement_logging();
+    Ok(Host::MySql(server))
 }

@@ -1,77 +1,95 @@
-//! A pool of connections that is whole again as soon as the database is.
+//! A connection pool that recovers as soon as the database does.
 //!
-//! A database that is stopped, or behind a network that swallows everything, breaks no connection for a long time: TCP
-//! goes on for a quarter of an hour. The server's own bounds do not help then. So nothing is waited for without a bound: a
-//! statement is given up a little after the server should have given it up, and its connection closed. What has not been used
-//! for a while has to show a sign of life before it is used.
+//! A database that is stopped, or behind a network that drops packets, breaks no connection for a long time: TCP retries for
+//! a quarter of an hour, and the server's own timeouts do not help then. So nothing here waits without a timeout: a
+//! statement is abandoned a little after the server should have abandoned it, and its connection is closed. A connection that
+//! was idle for a while is verified before it is used.
 //!
-//! A connection goes back into the pool at once, and the database is not asked, unless it is not known how it stands with it:
-//! a caller has gone away in the middle of a statement, or of a transaction. Then it is rolled back first, by nobody who waits.
-//! (sqlx's own pool asks every connection that goes back, and waits for the answer for ever. A connection whose answer is
-//! swallowed keeps its place in that pool for as long as TCP goes on.)
+//! A connection returns to the pool at once, without a question to the database, unless its state is not known, because its
+//! caller has gone in the middle of a statement or of a transaction. Then it is rolled back first, in the background.
+//! (sqlx's own pool pings every connection that returns, and waits for the answer without a timeout. A connection whose answer
+//! is lost in the network keeps its slot in that pool for as long as TCP retries.)
+//!
+//! After a failover the pool follows the server that accepts writes. A connection is opened to such a server only, and is
+//! closed together with all of its *generation*, which are the connections that were opened before the failover was noticed,
+//! as soon as one of them answers for another server, or that its server is read-only. What had no effect is retried on a new
+//! connection; what may have been committed never is.
 
 mod lease;
 #[cfg(test)]
 mod tests;
 mod transaction;
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{fmt, mem};
+use std::{fmt, io, mem};
 
 use sea_orm::prelude::async_trait::async_trait;
 use sea_orm::{ConnAcquireErr, ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use lease::{Lease, Standing, within};
+use lease::{Idle, Lease, Pooled, operation_of, within};
 pub use transaction::{Affected, Transaction};
 
-use super::connection::{Connection, Server};
+use super::connection::{from_sqlx, is_broken, is_timeout};
+use super::error::Kind;
+use super::identity::Incarnation;
 use super::metrics::{Metrics, Snapshot};
+use super::server::Server;
 use super::{Options, StoreError};
 
-/// How long a connection may take to show that it is alive, and to be closed.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+/// How long a connection may take to be verified, and to be closed.
+const VERIFICATION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection that was idle for longer has to show that it is alive before it is used. Asking costs a round trip, so
-/// the busy ones are not asked.
+/// A connection that was idle for longer is verified before it is used. That costs a round trip, so a busy one is not.
 const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
 
-/// A connection that was idle for longer is closed: firewalls forget such without a word, and to find that out takes longer
-/// than to connect.
+/// A connection that was idle for longer is closed: firewalls drop such connections silently, and to find that out takes
+/// longer than to connect.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(5 * 60);
 
-/// A connection that is older is closed when it is free, so that a change of the server's address comes through.
+/// A connection that is older is closed when it is free.
 const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 
-/// How much longer than the server we wait for a statement.
+/// How much longer than the server's statement timeout the pool waits for a statement.
 const MARGIN: Duration = Duration::from_millis(500);
 
-/// A pool of connections. Cheap to clone.
+/// How often a statement that had no effect is retried on another connection. One connection may have been returned to the
+/// pool just before its generation ended.
+const RETRIES: u32 = 2;
+
+/// A connection pool. Cheap to clone.
 #[derive(Clone)]
 pub struct Pool(Arc<Shared>);
 
 struct Shared {
-    server: Server,
+    server: Arc<Server>,
     size: u32,
-    /// Whoever has a permit may have a connection.
+    /// One permit for each connection that is used.
     permits: Arc<Semaphore>,
-    /// The connections that nobody has. The last one was used last.
+    /// The connections that are not used. The last one was used last.
     idle: Mutex<Vec<Idle>>,
     acquire_timeout: Duration,
-    /// How long to wait for a statement. `None`: there is nothing between us and the database, and its connections live
-    /// as long as we do.
-    patience: Option<Duration>,
+    /// How long to wait for a statement. `None`: there is no network between this process and the database.
+    statement_timeout: Option<Duration>,
+    /// The generation of all pools of a store.
+    generation: Arc<AtomicU64>,
+    /// What this pool adds to that generation.
+    own_generation: AtomicU64,
+    /// Whether no connection is given out: the database requires a newer version of this program.
+    is_closed: AtomicBool,
     metrics: Metrics,
 }
 
-struct Idle {
-    connection: Connection,
-    opened: Instant,
-    is_synced: bool,
-    since: Instant,
+/// The rows of a statement with a stamp (see `store::identity`), and the server that returned them.
+pub(super) struct Answer {
+    /// At least one, on a server.
+    pub(super) rows: Vec<QueryResult>,
+    pub(super) incarnation: Incarnation,
+    /// Whether that server commits synchronously to a standby.
+    pub(super) is_synchronous: bool,
 }
 
 impl fmt::Debug for Pool {
@@ -81,9 +99,13 @@ impl fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// A pool of at most so many connections, none of which is open yet.
-    pub(super) fn new(server: Server, size: u32, options: &Options) -> Self {
-        let is_far = server.backend() != DbBackend::Sqlite;
+    /// A pool of at most `size` connections, none of which is open yet.
+    pub(super) fn new(server: Arc<Server>, size: u32, options: &Options) -> Self {
+        Self::of_generation(Arc::default(), server, size, options)
+    }
+
+    fn of_generation(generation: Arc<AtomicU64>, server: Arc<Server>, size: u32, options: &Options) -> Self {
+        let is_remote = server.backend() != DbBackend::Sqlite;
         let permits = usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS);
         Self(Arc::new(Shared {
             server,
@@ -91,52 +113,114 @@ impl Pool {
             permits: Arc::new(Semaphore::new(permits)),
             idle: Mutex::default(),
             acquire_timeout: options.acquire_timeout,
-            patience: is_far.then_some(options.statement_timeout + MARGIN),
+            statement_timeout: is_remote.then_some(options.statement_timeout + MARGIN),
+            generation,
+            own_generation: AtomicU64::new(0),
+            is_closed: AtomicBool::new(false),
             metrics: Metrics::default(),
         }))
     }
 
-    /// As [`Self::new`], with one that is open.
-    pub(super) async fn open(server: Server, size: u32, options: &Options) -> Result<Self, StoreError> {
+    /// As [`Self::new`], with one connection that is open.
+    pub(super) async fn open(server: Arc<Server>, size: u32, options: &Options) -> Result<Self, StoreError> {
         let pool = Self::new(server, size, options);
         drop(pool.lease().await?);
         Ok(pool)
+    }
+
+    /// Another pool of connections to the same server, whose generations end together with those of this one.
+    pub(super) fn sibling(&self, size: u32, options: &Options) -> Self {
+        Self::of_generation(self.0.generation.clone(), self.0.server.clone(), size, options)
+    }
+
+    pub(super) fn server(&self) -> &Arc<Server> {
+        &self.0.server
     }
 
     pub(super) fn acquire_timeout(&self) -> Duration {
         self.0.acquire_timeout
     }
 
-    /// Begins a transaction that writes.
+    /// Begins a transaction that writes. A connection that turns out to be closed at BEGIN is replaced: nothing was sent
+    /// before it.
     pub(super) async fn begin(&self) -> Result<Transaction, DbErr> {
-        Transaction::begin(self.get_database_backend(), self.lease().await?).await
+        let mut retries = self.retries(true);
+        loop {
+            let begun = Transaction::begin(self.get_database_backend(), self.lease().await?).await;
+            if !retries.allow_another(&begun) {
+                return begun;
+            }
+        }
     }
 
-    /// The same, but whatever SQLite commits by a single statement need not outlive a power cut.
+    /// The same pool, but what SQLite commits by a single statement need not survive a power cut.
     pub(super) fn unsynced(&self) -> Unsynced<'_> {
         Unsynced(self)
     }
 
+    /// Verifies that a server that accepts writes answers.
     pub(super) async fn ping(&self) -> Result<(), DbErr> {
-        self.lease()
-            .await?
-            .run("PING", async |connection| connection.ping().await)
+        let mut retries = self.retries(true);
+        loop {
+            let outcome = self.lease().await?.verify().await;
+            if !retries.allow_another(&outcome) {
+                return outcome;
+            }
+        }
+    }
+
+    /// Reads by a statement with a stamp (see `store::identity`). An answer of a server that does not accept writes, or of
+    /// another server than the one that the connection was opened to, is not returned: the connections of this generation
+    /// are closed, and the statement is executed again.
+    pub(super) async fn query_stamped(&self, statement: Statement) -> Result<Answer, DbErr> {
+        let mut retries = self.retries(true);
+        loop {
+            let answer = self.lease().await?.query_stamped(statement.clone()).await;
+            if !retries.allow_another(&answer) {
+                return answer;
+            }
+        }
+    }
+
+    /// Opens a new connection and closes those of before, except those that are used now, which follow. If no connection can
+    /// be opened, those of before stay.
+    pub(super) async fn renew(&self) -> Result<(), DbErr> {
+        let pool = &self.0;
+        let connecting = timeout(pool.acquire_timeout, Box::pin(pool.connect()));
+        let mut fresh = connecting
             .await
+            .unwrap_or(Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)))
+            .inspect_err(|error| pool.metrics.failed(error))?;
+        pool.own_generation.fetch_add(1, Ordering::SeqCst);
+        fresh.generation = pool.generation();
+        pool.close_idle();
+        pool.put_back(fresh);
+        Ok(())
+    }
+
+    /// Closes the connections of this pool and of its siblings that are open now: at once, or when they are returned.
+    pub(super) fn end_generation(&self) {
+        self.0.end_generation();
+    }
+
+    /// Closes the pool to its callers, or opens it again.
+    pub(super) fn set_closed(&self, is_closed: bool) {
+        self.0.is_closed.store(is_closed, Ordering::Relaxed);
     }
 
     /// Waits for what is under way and closes all connections.
     pub(super) async fn close(&self) -> Result<(), DbErr> {
-        // None, if it is closed already; then nothing is under way.
+        // An error: the pool is closed already, and nothing is under way.
         let all = self.0.permits.acquire_many(self.0.size).await;
         self.0.permits.close();
         drop(all);
         for idle in self.0.take_idle() {
-            idle.connection.close().await?;
+            idle.pooled.connection.close().await?;
         }
         Ok(())
     }
 
-    /// What was counted since the start, and how many connections there are now.
+    /// The counters since the start, and the number of connections now.
     pub(super) fn snapshot(&self) -> Snapshot {
         let pool = &self.0;
         let size = usize::try_from(pool.size).unwrap_or(usize::MAX);
@@ -149,48 +233,57 @@ impl Pool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Takes the place of a connection, as whoever uses one does.
+    /// Takes the slot of a connection, as its user does.
     #[cfg(test)]
     pub(crate) async fn occupy(&self) -> tokio::sync::OwnedSemaphorePermit {
         self.0.permits.clone().acquire_owned().await.unwrap()
     }
 
+    /// `is_read`: what is retried never has an effect.
+    fn retries(&self, is_read: bool) -> Retries<'_> {
+        Retries {
+            pool: &self.0,
+            is_read,
+            left: RETRIES,
+        }
+    }
+
     /// Waits for a connection, which may have to be opened.
     async fn lease(&self) -> Result<Lease, DbErr> {
         let asked = Instant::now();
-        let lease = timeout(self.0.acquire_timeout, self.lease_whenever())
+        let lease = timeout(self.0.acquire_timeout, self.lease_without_timeout())
             .await
             .unwrap_or(Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)));
         self.0.metrics.waited(asked.elapsed());
         lease.inspect_err(|error| self.0.metrics.failed(error))
     }
 
-    async fn lease_whenever(&self) -> Result<Lease, DbErr> {
+    async fn lease_without_timeout(&self) -> Result<Lease, DbErr> {
         let pool = &self.0;
+        if pool.is_closed.load(Ordering::Relaxed) {
+            let why = "the database requires a newer version of this program";
+            return Err(DbErr::Conn(from_sqlx(io::Error::other(why).into())));
+        }
+        pool.server.check_file()?;
         let permit = pool.permits.clone().acquire_owned().await;
         let permit = permit.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;
-        let lease = |connection, opened, is_synced| Lease {
-            connection: Some(connection),
-            opened,
-            is_synced,
-            standing: Standing::Good,
-            trace: None,
-            pool: pool.clone(),
-            permit: Some(permit),
-        };
-        while let Some(mut idle) = pool.pop_idle() {
-            if pool.is_alive(&mut idle).await {
-                return Ok(lease(idle.connection, idle.opened, idle.is_synced));
+        while let Some(idle) = pool.pop_idle() {
+            if let Some(pooled) = pool.verified(idle).await {
+                return Ok(Lease::new(pooled, pool.clone(), permit));
             }
-            pool.distrust();
         }
-        // In a box: it is large and seldom.
-        let connection = Box::pin(pool.server.connect()).await?;
-        Ok(lease(connection, Instant::now(), true))
+        // In a box: it is large and rare.
+        let pooled = Box::pin(pool.connect()).await?;
+        Ok(Lease::new(pooled, pool.clone(), permit))
     }
 }
 
 impl Shared {
+    /// Whether there is a network between this process and the database.
+    fn is_remote(&self) -> bool {
+        self.statement_timeout.is_some()
+    }
+
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -203,35 +296,108 @@ impl Shared {
         mem::take(&mut self.idle())
     }
 
-    /// Closes what nobody has. One that was silent, or lost, is seldom the only one, and to try them one after another would
-    /// take longer than to connect.
-    fn distrust(&self) {
+    /// The generation of connections that are opened now.
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst) + self.own_generation.load(Ordering::SeqCst)
+    }
+
+    fn end_generation(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.close_idle();
+    }
+
+    /// Drops the connections that are not used, without a farewell. One that was silent or lost is seldom the only one, and
+    /// to try them one after another would take longer than to connect.
+    fn drop_idle(&self) {
         drop(self.take_idle());
     }
 
-    async fn is_alive(&self, idle: &mut Idle) -> bool {
-        let since = idle.since.elapsed();
-        if self.patience.is_none() || since < TRUSTED_IDLE_TIME {
-            return true;
+    fn close_idle(&self) {
+        for idle in self.take_idle() {
+            idle.pooled.close();
         }
-        since < MAX_IDLE_TIME && within(Some(SIGN_OF_LIFE), idle.connection.ping()).await.is_ok()
     }
 
-    fn put_back(&self, connection: Connection, opened: Instant, is_synced: bool) {
-        if self.patience.is_some() && opened.elapsed() > MAX_AGE {
-            if let Ok(runtime) = Handle::try_current() {
-                // Whether it hears of it or not.
-                runtime.spawn(timeout(SIGN_OF_LIFE, connection.close()));
+    async fn connect(&self) -> Result<Pooled, DbErr> {
+        // Before it is opened: what is learned of meanwhile is about this connection, too.
+        let generation = self.generation();
+        let (connection, identity) = self.server.connect().await?;
+        Ok(Pooled {
+            connection,
+            identity,
+            opened: Instant::now(),
+            generation,
+            is_synced: true,
+        })
+    }
+
+    /// The connection, if it can be used.
+    async fn verified(&self, idle: Idle) -> Option<Pooled> {
+        let (mut pooled, since) = (idle.pooled, idle.since.elapsed());
+        if !self.is_remote() {
+            return Some(pooled);
+        }
+        if pooled.generation != self.generation() || since >= MAX_IDLE_TIME {
+            pooled.close();
+            return None;
+        }
+        if since < TRUSTED_IDLE_TIME {
+            return Some(pooled);
+        }
+        match within(Some(VERIFICATION_TIMEOUT), pooled.verify()).await {
+            Ok(()) => Some(pooled),
+            Err(error) => {
+                self.metrics.failed(&error);
+                self.judge(&error);
+                None
             }
-            return;
+        }
+    }
+
+    /// Ends what an error shows to be of no use: the connections that are like the one on which it occurred. Returns whether
+    /// that one is to be closed.
+    fn judge(&self, error: &DbErr) -> bool {
+        if Kind::of(error) == Kind::Reconnect {
+            self.end_generation();
+            true
+        } else if is_broken(error) {
+            self.drop_idle();
+            true
+        } else {
+            false
+        }
+    }
+
+    fn put_back(&self, pooled: Pooled) {
+        let is_outdated = pooled.generation != self.generation() || pooled.opened.elapsed() > MAX_AGE;
+        if self.is_remote() && is_outdated {
+            return pooled.close();
         }
         let since = Instant::now();
-        self.idle().push(Idle {
-            connection,
-            opened,
-            is_synced,
-            since,
-        });
+        self.idle().push(Idle { pooled, since });
+    }
+}
+
+/// Counts how often something is retried on another connection.
+struct Retries<'a> {
+    pool: &'a Shared,
+    is_read: bool,
+    left: u32,
+}
+
+impl Retries<'_> {
+    /// Whether to try once more: what failed certainly had no effect, and may succeed on another connection. What was not
+    /// answered in time is not retried: it would not be in time either.
+    fn allow_another<T>(&mut self, outcome: &Result<T, DbErr>) -> bool {
+        let Err(error) = outcome else { return false };
+        let had_no_effect = Kind::of(error) == Kind::Reconnect
+            || self.is_read && is_broken(error) && !is_timeout(error) && self.pool.is_remote();
+        if !had_no_effect || self.left == 0 {
+            return false;
+        }
+        tracing::debug!(%error, "a statement is retried on another connection");
+        self.left -= 1;
+        true
     }
 }
 
@@ -242,23 +408,47 @@ impl ConnectionTrait for Pool {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.lease().await?.execute(statement).await
+        let mut retries = self.retries(false);
+        loop {
+            let outcome = self.lease().await?.execute(statement.clone()).await;
+            if !retries.allow_another(&outcome) {
+                return outcome;
+            }
+        }
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.lease().await?.execute_unprepared(sql).await
+        let mut retries = self.retries(false);
+        loop {
+            let outcome = self.lease().await?.execute_unprepared(sql).await;
+            if !retries.allow_another(&outcome) {
+                return outcome;
+            }
+        }
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.lease().await?.query_one(statement).await
+        let mut retries = self.retries(operation_of(&statement.sql) == "SELECT");
+        loop {
+            let row = self.lease().await?.query_one(statement.clone()).await;
+            if !retries.allow_another(&row) {
+                return row;
+            }
+        }
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.lease().await?.query_all(statement).await
+        let mut retries = self.retries(operation_of(&statement.sql) == "SELECT");
+        loop {
+            let rows = self.lease().await?.query_all(statement.clone()).await;
+            if !retries.allow_another(&rows) {
+                return rows;
+            }
+        }
     }
 }
 
-/// A pool whose commits need not outlive a power cut, on SQLite. Those of a server are its own affair.
+/// A pool whose commits need not survive a power cut, on SQLite. Those of a server are its own affair.
 #[derive(Clone, Copy, Debug)]
 pub struct Unsynced<'a>(&'a Pool);
 
@@ -269,7 +459,13 @@ impl ConnectionTrait for Unsynced<'_> {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.0.lease().await?.execute_unsynced(statement).await
+        let mut retries = self.0.retries(false);
+        loop {
+            let outcome = self.0.lease().await?.execute_unsynced(statement.clone()).await;
+            if !retries.allow_another(&outcome) {
+                return outcome;
+            }
+        }
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {

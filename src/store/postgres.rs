@@ -3,16 +3,14 @@
 use std::str::FromStr as _;
 
 use sea_orm::sqlx::ConnectOptions as _;
-use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sea_orm::{
-    ConnectionTrait as _, DatabaseConnection, IsolationLevel, SqlxPostgresConnector, TransactionTrait as _,
-};
+use sea_orm::sqlx::postgres::PgConnectOptions;
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, IsolationLevel, TransactionTrait as _};
 
-use super::connection::Server;
+use super::server::{Host, Server, each_host};
 use super::{Options, Pool, Store, StoreError, has_only_parameters, migrate_to_date};
 
 /// What may stand in the URL behind the question mark, as sqlx reads it.
-const PARAMETERS: [&str; 16] = [
+const PARAMETERS: [&str; 17] = [
     "application_name",
     "dbname",
     "host",
@@ -28,36 +26,30 @@ const PARAMETERS: [&str; 16] = [
     "sslkey",
     "sslmode",
     "sslrootcert",
+    "target_session_attrs",
     "user",
 ];
 
 /// The number of the advisory lock that migrations hold: the beginning of the SHA-256 of `phone-identity`.
 const MIGRATION_LOCK: i64 = 0x4de4_3500_a5af_5462;
 
-/// Connects to the server.
-pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreError> {
-    let server = parse_url(url)?;
-    // By statements and not as start-up parameters: those are refused by pgbouncer. No warnings: a connection whose caller went
-    // away in the middle of a statement is rolled back, whether or not there is a transaction, and each time there is none,
-    // the log of this program would have a line about it.
+/// Connects to the server that accepts writes.
+pub(super) async fn open(options: &Options) -> Result<Store, StoreError> {
+    // By statements and not as start-up parameters: those are refused by pgbouncer. No warnings: a connection whose caller
+    // has gone in the middle of a statement is rolled back, whether or not there is a transaction, and each time there is
+    // none, the log of this program would have a line about it. Statements outside of transactions are READ COMMITTED, too,
+    // whatever the default of the database is.
     let session = format!(
         "SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
-         SET idle_in_transaction_session_timeout = {statement}; SET client_min_messages = error",
+         SET idle_in_transaction_session_timeout = {statement}; SET client_min_messages = error; \
+         SET default_transaction_isolation = 'read committed'",
         statement = options.statement_timeout.as_millis(),
         lock = options.acquire_timeout.as_millis(),
     );
-    let schema = PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(options.acquire_timeout)
-        .connect_lazy_with(server.clone());
-    let server = Server::Postgres(server, vec![session]);
-    let shared = Pool::open(server.clone(), options.connections, options).await?;
-    Ok(Store {
-        reader: shared.clone(),
-        writer: shared,
-        tail: Pool::new(server, 1, options),
-        schema: SqlxPostgresConnector::from_sqlx_postgres_pool(schema),
-    })
+    let server = Server::new(DbBackend::Postgres, options, parse_hosts, vec![session])?;
+    let shared = Pool::open(server, options.connections, options).await?;
+    let tail = shared.sibling(1, options);
+    Ok(Store::new(shared.clone(), shared, tail, options))
 }
 
 /// Brings the schema up to date, in one transaction under a lock that lets processes do so one after another.
@@ -72,18 +64,83 @@ pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreErro
     Ok(tx.commit().await?)
 }
 
-fn parse_url(url: &str) -> Result<PgConnectOptions, StoreError> {
+/// Reads the URL as libpq does: one host or several, and `target_session_attrs`.
+fn parse_hosts(url: &str) -> Result<Vec<Host>, StoreError> {
     if !has_only_parameters(url, &PARAMETERS) {
         return Err(StoreError::InvalidUrl);
     }
+    let url = without_target(url)?;
+    each_host(&url).iter().map(|url| parse_host(url)).collect()
+}
+
+/// Takes `target_session_attrs` out of a URL. sqlx does not know it, and every connection of this service is to a server
+/// that accepts writes, so other targets are refused.
+fn without_target(url: &str) -> Result<String, StoreError> {
+    let Some((server, query)) = url.split_once('?') else {
+        return Ok(url.to_owned());
+    };
+    let (query, fragment) = query.split_once('#').unwrap_or((query, ""));
+    let mut kept = Vec::new();
+    for parameter in query.split('&') {
+        match parameter.split_once('=') {
+            Some(("target_session_attrs", "read-write" | "primary")) => {}
+            Some(("target_session_attrs", _)) => return Err(StoreError::InvalidUrl),
+            _ => kept.push(parameter),
+        }
+    }
+    let fragment = if fragment.is_empty() {
+        String::new()
+    } else {
+        format!("#{fragment}")
+    };
+    Ok(format!("{server}?{}{fragment}", kept.join("&")))
+}
+
+fn parse_host(url: &str) -> Result<Host, StoreError> {
     let server = PgConnectOptions::from_str(url).map_err(|_| StoreError::InvalidUrl)?;
     let server = if server.get_application_name().is_none() {
         server.application_name("phone-identity")
     } else {
         server
     };
-    Ok(server
-        // We have no floats, and pgbouncer refuses this parameter.
-        .extra_float_digits(None)
-        .disable_statement_logging())
+    // There are no floats here, and pgbouncer refuses this parameter.
+    let server = server.extra_float_digits(None).disable_statement_logging();
+    Ok(Host::Postgres(server))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(url: &str) -> Option<Vec<(String, u16)>> {
+        let hosts = parse_hosts(url).ok()?.into_iter().map(|host| match host {
+            Host::Postgres(host) => (host.get_host().to_owned(), host.get_port()),
+            _ => panic!("{host:?}"),
+        });
+        Some(hosts.collect())
+    }
+
+    #[test]
+    fn hosts_and_their_target_are_read_as_libpq_reads_them() {
+        let two = Some(vec![("a".to_owned(), 5433), ("b".to_owned(), 5432)]);
+        for url in [
+            "postgres://u:p@a:5433,b/d?target_session_attrs=read-write",
+            "postgres://u:p@a:5433,b/d?sslmode=disable&target_session_attrs=primary&user=u",
+            "postgres://u:p@a:5433,b/d",
+        ] {
+            assert_eq!(hosts(url), two, "{url}");
+        }
+        assert_eq!(
+            hosts("postgres://a/d?target_session_attrs=read-write"),
+            Some(vec![("a".to_owned(), 5432)])
+        );
+        for url in [
+            "postgres://a,b/d?target_session_attrs=any",
+            "postgres://a,b/d?target_session_attrs=standby",
+            "postgres://a,b/d?load_balance_hosts=random",
+            "postgres://a:1,b:no/d",
+        ] {
+            assert_eq!(hosts(url), None, "{url}");
+        }
+    }
 }

@@ -1,15 +1,17 @@
 //! Queries on the keys of calling services.
 
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, Order};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, EntityTrait as _, PaginatorTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _,
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, ExprTrait as _, Iterable as _, JoinType,
+    PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 use uuid::Uuid;
 
-use super::StoreError;
-use super::entity::service_key::{ActiveModel, Column, Entity};
+use super::entity::Columns;
+use super::entity::service_key::{ActiveModel, Column, Entity, Model};
+use super::identity::{stamp, stamp_columns};
+use super::{Pool, StoreError};
 use crate::clock::Timestamp;
 use crate::domain::access::{ServiceKey, ServiceKeyId};
 use crate::domain::audit::EventActor;
@@ -41,20 +43,33 @@ pub async fn insert(
 /// Finds the keys that are not revoked, at most `limit`, with their hashes.
 ///
 /// # Errors
-/// When the database fails.
-pub async fn live(db: &impl ConnectionTrait, limit: u64) -> Result<Vec<(TokenHash, ServiceKey)>, StoreError> {
-    let rows = Entity::find()
-        .filter(Column::RevokedAt.is_null())
-        .order_by_asc(Column::KeyId)
+/// When the database fails, or no server that accepts writes answers.
+pub async fn live(db: &Pool, limit: u64) -> Result<Vec<(TokenHash, ServiceKey)>, StoreError> {
+    let backend = db.get_database_backend();
+    let is_live = Expr::col((Entity, Column::RevokedAt)).is_null();
+    let select = stamp(backend)
+        .columns(Column::iter().map(|column| (Entity, column)))
+        .join(JoinType::LeftJoin, Entity, is_live)
+        .order_by((Entity, Column::KeyId), Order::Asc)
         .limit(limit)
-        .all(db)
-        .await?;
-    let keys = rows.into_iter().filter_map(|row| {
+        .take();
+    let answer = db.query_stamped(backend.build(&select)).await?;
+    let mut keys = Vec::with_capacity(answer.rows.len());
+    for row in &answer.rows {
+        // Without a key there is the stamp alone.
+        if row
+            .try_get_by_index::<Option<Uuid>>(stamp_columns(backend))?
+            .is_none()
+        {
+            continue;
+        }
+        let row = Model::from_columns(&mut Columns::from(row, stamp_columns(backend)))?;
         // What is no hash is that of no key.
-        let hash = TokenHash::from_stored(&row.key_hash)?;
-        Some((hash, row.into()))
-    });
-    Ok(keys.collect())
+        if let Some(hash) = TokenHash::from_stored(&row.key_hash) {
+            keys.push((hash, row.into()));
+        }
+    }
+    Ok(keys)
 }
 
 /// Counts the keys that are not revoked.

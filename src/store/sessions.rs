@@ -4,17 +4,18 @@ use std::iter;
 use std::time::Duration;
 
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, LockBehavior, LockType};
+use sea_orm::sea_query::{Expr, LockBehavior, LockType, Query};
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait as _, FromQueryResult,
-    Iterable as _, QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _, QueryTrait as _,
-    Statement,
+    ColumnTrait as _, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait as _, ExprTrait as _,
+    Iterable as _, JoinType, QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _,
+    QueryTrait as _, Statement,
 };
 use uuid::Uuid;
 
 use super::entity::session::{self, ActiveModel, Column, Entity, format_auth_methods};
 use super::entity::{Columns, user};
-use super::{StoreError, Transaction, only};
+use super::identity::{stamp, stamp_columns};
+use super::{Incarnation, Pool, StoreError, Transaction, only};
 use crate::clock::Timestamp;
 use crate::domain::session::{Lifetimes, Session, SessionId};
 use crate::domain::token::TokenHash;
@@ -66,32 +67,56 @@ fn insertion(backend: DbBackend, session: &Session, token: &TokenHash) -> Statem
 /// The most tokens of one [`find_with_users`].
 pub const MAX_TOKENS: usize = 64;
 
-/// Finds the sessions of these tokens, ended or not, with their people. At most [`MAX_TOKENS`] are looked for.
+/// What [`find_with_users`] found.
+#[derive(Debug)]
+pub struct FoundSessions {
+    /// The sessions with their tokens and users.
+    pub sessions: Vec<(TokenHash, Session, User)>,
+    /// The server that answered, which accepts writes.
+    pub server: Incarnation,
+}
+
+/// Finds the sessions of these tokens, ended or not, with their users. At most [`MAX_TOKENS`] are looked for.
 ///
 /// # Errors
-/// When the database fails.
-pub async fn find_with_users(
-    db: &impl ConnectionTrait,
-    tokens: &[TokenHash],
-) -> Result<Vec<(TokenHash, Session, User)>, StoreError> {
+/// When the database fails, or no server that accepts writes answers.
+pub async fn find_with_users(db: &Pool, tokens: &[TokenHash]) -> Result<FoundSessions, StoreError> {
     let Some(last) = tokens.last() else {
-        return Ok(Vec::new());
+        return Err(StoreError::not_committed("there are no tokens to look for"));
     };
     // The statement has one of seven lengths, so that it is prepared seven times and not for every number of tokens.
     let length = tokens.len().next_power_of_two().min(MAX_TOKENS);
     let padded = tokens.iter().chain(iter::repeat(last)).take(length);
-    Ok(Entity::find()
-        .select_only()
-        .columns(Column::iter())
-        .columns(user::Column::iter())
-        .inner_join(user::Entity)
-        .filter(Column::TokenHash.is_in(padded.map(|token| token.as_bytes().to_vec())))
-        .into_model::<Found>()
-        .all(db)
-        .await?
-        .into_iter()
-        .map(|found| (found.token, found.session, found.user))
-        .collect())
+    let hashes = padded.map(|token| token.as_bytes().to_vec());
+    let backend = db.get_database_backend();
+    let is_wanted = Expr::col((Entity, Column::TokenHash)).is_in(hashes);
+    let is_theirs = Expr::col((user::Entity, user::Column::Id)).equals((Entity, Column::UserId));
+    let mut select = if backend == DbBackend::Sqlite {
+        // There is no server whose stamp would have to come without a session, too.
+        Query::select().from(Entity).and_where(is_wanted).take()
+    } else {
+        stamp(backend).join(JoinType::LeftJoin, Entity, is_wanted).take()
+    };
+    select
+        .columns(Column::iter().map(|column| (Entity, column)))
+        .columns(user::Column::iter().map(|column| (user::Entity, column)))
+        .join(JoinType::LeftJoin, user::Entity, is_theirs);
+    let answer = db.query_stamped(backend.build(&select)).await?;
+    let mut sessions = Vec::with_capacity(answer.rows.len());
+    for row in &answer.rows {
+        // Without a session there is the stamp alone.
+        if row
+            .try_get_by_index::<Option<Uuid>>(stamp_columns(backend))?
+            .is_some()
+        {
+            let found = Found::read(row, stamp_columns(backend))?;
+            sessions.push((found.token, found.session, found.user));
+        }
+    }
+    Ok(FoundSessions {
+        sessions,
+        server: answer.incarnation,
+    })
 }
 
 /// A row of [`find_with_users`].
@@ -101,10 +126,10 @@ struct Found {
     user: User,
 }
 
-impl FromQueryResult for Found {
-    /// By the places of the columns: by their names it takes three times as long.
-    fn from_query_result(row: &QueryResult, _: &str) -> Result<Self, DbErr> {
-        let mut columns = Columns::of(row);
+impl Found {
+    /// From the column of index `first` on. By the indexes of the columns: by their names it takes three times as long.
+    fn read(row: &QueryResult, first: usize) -> Result<Self, DbErr> {
+        let mut columns = Columns::from(row, first);
         let session = session::Model::from_columns(&mut columns)?;
         let user = user::Model::from_columns(&mut columns)?;
         let token = TokenHash::from_stored(&session.token_hash)

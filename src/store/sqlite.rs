@@ -1,16 +1,16 @@
 //! SQLite: one file, many readers, one writer.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
 use sea_orm::sqlx::ConnectOptions as _;
-use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sea_orm::{
-    DatabaseConnection, SqliteTransactionMode, SqlxSqliteConnector, TransactionOptions, TransactionTrait as _,
-};
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{DatabaseConnection, SqliteTransactionMode, TransactionOptions, TransactionTrait as _};
 
-use super::connection::Server;
+use super::server::Server;
 use super::{Options, Pool, Store, StoreError, migrate_to_date};
 
 /// What a connection keeps of the file in memory, at most: 8 MiB, as SQLite wants it written. By its default of 2 MB the inner pages
@@ -18,35 +18,59 @@ use super::{Options, Pool, Store, StoreError, migrate_to_date};
 /// the process, and not a statement.
 const CACHE_SIZE: &str = "-8192";
 
-/// Opens the file, which is made if it is missing, for the eyes of this user only.
+/// The file of the database, by its device and inode. A file that is deleted or replaced under the service would go on to
+/// accept writes that are lost.
+#[derive(Clone, Debug)]
+pub(super) struct DatabaseFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl DatabaseFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
+
+    /// Fails if another file, or none, has its name. One system call, of a local file.
+    pub(super) fn check(&self) -> io::Result<()> {
+        let is_same =
+            fs::metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == (self.device, self.inode));
+        if is_same {
+            return Ok(());
+        }
+        let why = format!("the file {} was deleted or replaced", self.path.display());
+        Err(io::Error::new(io::ErrorKind::NotFound, why))
+    }
+}
+
+/// Opens the file, which is created if it is missing, readable by this user only.
 pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreError> {
     let file = parse_url(url, options)?;
-    // One that is in memory is shared by connections that were opened by the same options.
-    let is_in_memory = is_in_memory(url);
-    if !is_in_memory {
-        make_private_file(&file);
+    // A database in memory is shared by connections that were opened by the same options.
+    if is_in_memory(url) {
+        let writer = Pool::open(Server::of_file(file, None), 1, options).await?;
+        // Its locks are those of tables, and there is no waiting for them.
+        return Ok(Store::new(writer.clone(), writer.clone(), writer, options));
     }
-    let schema = SqlitePoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(options.acquire_timeout)
-        .connect_lazy_with(file.clone());
-    // SQLite has one writer at a time. A pool of one connection lets writers of this process wait in line, where
-    // SQLite's own waiting would let them poll and starve each other.
-    let writer = Pool::open(Server::Sqlite(file.clone()), 1, options).await?;
-    let (reader, tail) = if is_in_memory {
-        // What is shared so is locked by tables, and nobody waits for the locks.
-        (writer.clone(), writer.clone())
-    } else {
-        let read_only = Server::Sqlite(file.pragma("query_only", "on"));
-        let reader = Pool::open(read_only.clone(), options.connections, options).await?;
-        (reader, Pool::new(read_only, 1, options))
-    };
-    Ok(Store {
-        reader,
-        writer,
-        tail,
-        schema: SqlxSqliteConnector::from_sqlx_sqlite_pool(schema),
-    })
+    make_private_file(&file);
+    // If there is no file, opening it fails, and says why.
+    let opened = DatabaseFile::of(file.get_filename()).ok();
+    // One that is gone later must not be created again, empty.
+    let file = file.create_if_missing(opened.is_none());
+    let server = |file| Server::of_file(file, opened.clone());
+    // SQLite has one writer at a time. In a pool of one connection the writers of this process queue, where SQLite's own
+    // waiting would let them poll and starve each other.
+    let writer = Pool::open(server(file.clone()), 1, options).await?;
+    let read_only = server(file.pragma("query_only", "on"));
+    let reader = Pool::open(read_only.clone(), options.connections, options).await?;
+    let tail = reader.sibling(1, options);
+    Ok(Store::new(reader, writer, tail, options))
 }
 
 /// Brings the schema up to date, in one transaction that keeps other processes from doing the same.

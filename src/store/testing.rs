@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::changes::VERSION_LEVEL;
 use super::{Options, Store};
 
 /// A store on `test.db` in a folder, which is made if it is not there, with the newest schema.
@@ -12,6 +13,8 @@ pub(crate) async fn in_folder(folder: &Path) -> Store {
     let url = format!("sqlite://{}", folder.join("test.db").display());
     let options = Options {
         url: SecretString::from(url),
+        url_file: None,
+        version_level: VERSION_LEVEL,
         connections: 2,
         acquire_timeout: Duration::from_secs(5),
         statement_timeout: Duration::from_secs(5),

@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::tail::Tail;
+use super::tail::{self as follower, Tail};
 use super::{Sessions, Shared, cleanup};
 use crate::error::chain;
 use crate::service::audit;
+use crate::store::heartbeat;
 
 /// How long the use of a session may wait to be written.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is probed whether the database accepts writes, and how often while it does not.
+const WRITE_PROBE_INTERVAL: Duration = Duration::from_secs(2);
+const WRITE_PROBE_RETRY: Duration = Duration::from_millis(250);
 
 /// How often the number of checks is logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
@@ -24,7 +29,11 @@ impl Sessions {
             self.0.clock.clone(),
             self.0.freshness.clone(),
             self.0.metrics.seldom().clone(),
-            self.0.options.change_log_patience,
+            follower::Options {
+                interval: self.0.options.change_log_interval,
+                timeout: self.0.options.change_log_patience,
+                bound: self.0.freshness.bound(),
+            },
         )
     }
 
@@ -34,7 +43,8 @@ impl Sessions {
         let options = &self.0.options;
         let work = async {
             tokio::join!(
-                self.tail().run(options.change_log_interval),
+                self.tail().run(),
+                self.probe_writes(),
                 every(FLUSH_INTERVAL, || self.flush()),
                 every(options.cleanup_interval, || self.clean_up()),
                 self.report(),
@@ -59,6 +69,37 @@ impl Sessions {
                 tracing::info!(hits, misses, strong, cached, ?lag, "session checks");
             }
             before = now;
+        }
+    }
+
+    /// Finds out again and again whether the database accepts writes, by a heartbeat. When it does not is logged once, and so
+    /// is when it does again.
+    async fn probe_writes(&self) {
+        let Shared { store, metrics, .. } = self.0.as_ref();
+        loop {
+            let accepted = match heartbeat::beat(&store.unsynced_writer()).await {
+                Ok(()) => Some(true),
+                // The pool is busy, or another transaction was in the way: both say nothing of the database.
+                Err(error) if error.is_contention() => None,
+                Err(error) => {
+                    if metrics.seldom().accepts_writes() {
+                        tracing::warn!(error = chain(&error), "the database does not accept writes");
+                    }
+                    Some(false)
+                }
+            };
+            if let Some(accepted) = accepted {
+                if accepted && !metrics.seldom().accepts_writes() {
+                    tracing::info!("the database accepts writes again");
+                }
+                metrics.seldom().set_accepts_writes(accepted);
+            }
+            sleep(if accepted == Some(false) {
+                WRITE_PROBE_RETRY
+            } else {
+                WRITE_PROBE_INTERVAL
+            })
+            .await;
         }
     }
 

@@ -59,10 +59,14 @@ pub(super) async fn remove_ended_sessions(
 
 /// Removes the entries of the change log that are too old for anybody to read.
 pub(super) async fn prune_changes(store: &Store, now: Timestamp) -> Result<(), StoreError> {
+    // The newest entry stays, however old it is: followers compare it at each reading.
+    let newest = changes::head(store.reader()).await?.last_seq;
     loop {
         let oldest = changes::page(store.reader(), 0, PAGE).await?;
         // The last old one, and not the first young one: an entry of a clock that was ahead must not stop it for ever.
-        let old = oldest.iter().rfind(|entry| entry.at < now - CHANGES_KEPT);
+        let old = oldest
+            .iter()
+            .rfind(|entry| entry.seq < newest && entry.at < now - CHANGES_KEPT);
         let Some(last) = old else { return Ok(()) };
         changes::prune(store.writer(), last.seq).await?;
         sleep(PAUSE).await;

@@ -1,22 +1,29 @@
-//! Whether what was read from the database may still be said: the rule that keeps the cache from saying yes for a session
+//! Version fence: whether what was read from the database may still be answered. It keeps the cache from accepting a session
 //! that was revoked.
 //!
-//! Two things have to hold for a cached answer:
+//! Three things have to hold for a cached answer:
 //!
-//! - **Nobody has taken it back here.** Everything that was forgotten has a *position*, a number that only grows. For every
-//!   person and token the position is kept at which they were last forgotten ([`Freshness::forget`]), and an answer keeps
-//!   the position that was reached *before* its query was sent. An answer is good only if that is not before the last
-//!   time its person or its token was forgotten. So a reader that loads a row, is overtaken by a revocation, and keeps the stale row
-//!   afterwards does no harm: its position is too old. There is nothing to find and remove, and no lock.
-//! - **Nobody can have taken it back elsewhere.** The change log was read to its end by a query that was sent at most a
-//!   bound ago ([`Freshness::publish`]).
+//! - **Nothing has revoked it here.** Everything that was forgotten has a *position*, a number that only grows. For every
+//!   user and token the position is kept at which they were last forgotten ([`Freshness::forget`]), and an answer keeps
+//!   the position that was reached *before* its query was sent. An answer is valid only if that is not before the last
+//!   time its user or its token was forgotten. So a reader that loads a row, is overtaken by a revocation, and keeps the stale
+//!   row afterwards does no harm: its position is too old. There is nothing to find and remove, and no lock.
+//! - **Nothing can have revoked it elsewhere.** The change log was read to its end by a query that was sent at most a
+//!   staleness bound ago, to the server to which new connections led then ([`Freshness::publish`]).
+//! - **The same server answered both.** An answer of another server than the one whose change log is followed is neither
+//!   cached nor returned ([`Freshness::follows`]). When the follower itself finds another server, or another history of the
+//!   log, everything is forgotten.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
 use crate::domain::token::TokenHash;
 use crate::domain::user::UserId;
+use crate::store::Incarnation;
 
 /// How many places there are to remember when people were forgotten, and as many for tokens, 8 bytes each. Those who
 /// share one are forgotten together, which costs a query each and is never wrong.
@@ -38,6 +45,14 @@ pub(in crate::service) struct Freshness {
     tokens_forgotten: Box<[AtomicU64]>,
     /// The time since boot, in nanoseconds, before which every change is known here.
     known_until: AtomicU64,
+    /// The number of the server whose change log is followed. 0: none yet.
+    server: AtomicU64,
+    /// How many readings of the change log have begun.
+    readings: AtomicU64,
+    /// The number of the last reading that reached the end of the log.
+    completed: watch::Sender<u64>,
+    /// Asks for a reading before its time.
+    wanted: Notify,
 }
 
 impl Freshness {
@@ -50,7 +65,16 @@ impl Freshness {
             people_forgotten: places(),
             tokens_forgotten: places(),
             known_until: AtomicU64::new(0),
+            server: AtomicU64::new(0),
+            readings: AtomicU64::new(0),
+            completed: watch::Sender::new(0),
+            wanted: Notify::new(),
         }
+    }
+
+    /// The staleness bound.
+    pub(super) fn bound(&self) -> Duration {
+        self.bound
     }
 
     /// The position that has been reached. To be asked before the query whose answer will be kept.
@@ -105,6 +129,44 @@ impl Freshness {
     /// process that was stopped in between must not say yes.
     pub(super) fn is_recent(&self, known_until: Duration, now: Duration) -> bool {
         now.saturating_sub(known_until) <= self.bound
+    }
+
+    /// Follows another server from here on. Whatever was read from the one before is forgotten, also what is kept later.
+    pub(super) fn follow(&self, server: Incarnation) {
+        self.server.store(server.number(), Ordering::SeqCst);
+        self.forget_all();
+    }
+
+    /// Whether this server is the one whose change log is followed. To be asked *after* the query whose answer it returned:
+    /// what the query found is of no use if the follower has found another server meanwhile. Before the first reading of
+    /// the log, every server is.
+    pub(super) fn follows(&self, server: Incarnation) -> bool {
+        let followed = self.server.load(Ordering::SeqCst);
+        followed == 0 || followed == server.number()
+    }
+
+    /// Notes that a reading of the change log begins, and returns its number.
+    pub(super) fn begin_reading(&self) -> u64 {
+        self.readings.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Notes that a reading has reached the end of the log.
+    pub(super) fn complete_reading(&self, number: u64) {
+        self.completed.send_replace(number);
+    }
+
+    /// Asks for a reading at once, and returns whether one that began after now was completed in this time.
+    pub(super) async fn next_reading(&self, limit: Duration) -> bool {
+        let begun = self.readings.load(Ordering::SeqCst);
+        let mut completed = self.completed.subscribe();
+        self.wanted.notify_one();
+        let newer = completed.wait_for(|number| *number > begun);
+        timeout(limit, newer).await.is_ok_and(|waited| waited.is_ok())
+    }
+
+    /// Waits until a reading is asked for.
+    pub(super) async fn reading_wanted(&self) {
+        self.wanted.notified().await;
     }
 
     /// The last 8 bytes of a UUIDv7 are random but for two bits at their beginning.

@@ -26,6 +26,12 @@ const LINE: usize = 16 * 1024;
 /// When to come back after the line was full.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How long to wait for the change log to be read when another server answers than the one that is followed.
+const READING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Sessions with their tokens and users.
+type Found = Vec<(TokenHash, Session, User)>;
+
 type Answer = Result<Option<Arc<KnownSession>>, StoreError>;
 
 struct Question {
@@ -105,13 +111,11 @@ impl Desk {
             }
         }
         let tokens: Vec<TokenHash> = waiting.keys().copied().collect();
-        // Before the query: what is forgotten from here on is not in its answer.
-        let position = self.freshness.position();
-        let found = sessions::find_with_users(self.store.reader(), &tokens).await;
+        let (found, position) = self.find(&tokens).await;
         if tokens.len() > 1 && matches!(found, Err(StoreError::Fault(_))) {
-            // A row that cannot be read is not the fault of those who asked for others.
+            // A row that cannot be read does not fail the look-ups of others.
             for token in tokens {
-                let alone = sessions::find_with_users(self.store.reader(), &[token]).await;
+                let (alone, position) = self.find(&[token]).await;
                 let waiting = HashMap::from([(token, waiting.remove(&token).unwrap_or_default())]);
                 tell(waiting, alone, position);
             }
@@ -119,12 +123,42 @@ impl Desk {
             tell(waiting, found, position);
         }
     }
+
+    /// Finds the sessions of these tokens, and the position before the query. If another server answers than the one whose
+    /// change log is followed, a new connection decides which of them is right.
+    async fn find(&self, tokens: &[TokenHash]) -> (Result<Found, StoreError>, Position) {
+        let outcome = self.find_once(tokens).await;
+        if !matches!(outcome, (Ok(None), _)) {
+            return required(outcome);
+        }
+        self.store.end_generation();
+        self.freshness.next_reading(READING_TIMEOUT).await;
+        required(self.find_once(tokens).await)
+    }
+
+    /// `None`: another server has answered than the one whose change log is followed.
+    async fn find_once(&self, tokens: &[TokenHash]) -> (Result<Option<Found>, StoreError>, Position) {
+        // Before the query: what is forgotten from here on is not in its answer.
+        let position = self.freshness.position();
+        let found = sessions::find_with_users(self.store.reader(), tokens).await;
+        // After it: what the follower finds meanwhile counts.
+        let found = found.map(|found| self.freshness.follows(found.server).then_some(found.sessions));
+        (found, position)
+    }
+}
+
+fn required(
+    (found, position): (Result<Option<Found>, StoreError>, Position),
+) -> (Result<Found, StoreError>, Position) {
+    let other = "another database server answers than the one whose change log is followed";
+    let found = found.and_then(|found| found.ok_or_else(|| StoreError::unavailable(other)));
+    (found, position)
 }
 
 /// Gives those who wait what was found for their tokens by a query that was sent at `position`.
 fn tell(
     mut waiting: HashMap<TokenHash, Vec<oneshot::Sender<Answer>>>,
-    found: Result<Vec<(TokenHash, Session, User)>, StoreError>,
+    found: Result<Found, StoreError>,
     position: Position,
 ) {
     match found {

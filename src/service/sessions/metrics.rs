@@ -1,7 +1,7 @@
 //! What the check engine counts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Counters. Each is one atomic addition a check.
@@ -22,6 +22,9 @@ pub(super) struct Seldom {
     pub(super) evictions: AtomicU64,
     /// [`UNKNOWN`] until they were counted.
     alive: AtomicU64,
+    /// The time since boot, in nanoseconds, at which the last complete reading of the change log began.
+    read_at: AtomicU64,
+    accepts_writes: AtomicBool,
 }
 
 const UNKNOWN: u64 = u64::MAX;
@@ -32,6 +35,8 @@ impl Default for Seldom {
             change_log_failures: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
             alive: AtomicU64::new(UNKNOWN),
+            read_at: AtomicU64::new(0),
+            accepts_writes: AtomicBool::new(true),
         }
     }
 }
@@ -40,6 +45,22 @@ impl Seldom {
     /// Notes how many sessions are alive.
     pub(super) fn set_alive(&self, sessions: u64) {
         self.alive.store(sessions, Ordering::Relaxed);
+    }
+
+    /// Notes when a complete reading of the change log began, by the time since boot.
+    pub(super) fn set_read_at(&self, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.read_at.store(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// Notes whether the database accepts writes.
+    pub(super) fn set_accepts_writes(&self, accepted: bool) {
+        self.accepts_writes.store(accepted, Ordering::Relaxed);
+    }
+
+    /// Whether the database accepted the last write that was probed.
+    pub(super) fn accepts_writes(&self) -> bool {
+        self.accepts_writes.load(Ordering::Relaxed)
     }
 }
 
@@ -60,8 +81,18 @@ pub struct Snapshot {
     pub change_log_failures: u64,
     /// Sessions in memory.
     pub cached: usize,
-    /// How long ago all changes were known.
+    /// How long ago the change log was last read to its end.
     pub change_log_lag: Duration,
+    /// Whether the database accepted the last write that was probed.
+    pub accepts_writes: bool,
+}
+
+impl Snapshot {
+    /// Whether the database answers and accepts writes. `patience`: how long ago the change log may have been read.
+    #[must_use]
+    pub fn is_database_up(&self, patience: Duration) -> bool {
+        self.change_log_lag <= patience && self.accepts_writes
+    }
 }
 
 impl Snapshot {
@@ -92,8 +123,10 @@ impl Metrics {
         &self.seldom
     }
 
-    pub(super) fn snapshot(&self, cached: usize, change_log_lag: Duration) -> Snapshot {
+    /// `now`: the time since boot.
+    pub(super) fn snapshot(&self, cached: usize, now: Duration) -> Snapshot {
         let seldom = &self.seldom;
+        let read_at = Duration::from_nanos(seldom.read_at.load(Ordering::Relaxed));
         let alive = seldom.alive.load(Ordering::Relaxed);
         Snapshot {
             evictions: seldom.evictions.load(Ordering::Relaxed),
@@ -103,7 +136,8 @@ impl Metrics {
             misses: self.misses.load(Ordering::Relaxed),
             strong: self.strong.load(Ordering::Relaxed),
             cached,
-            change_log_lag,
+            change_log_lag: now.saturating_sub(read_at),
+            accepts_writes: seldom.accepts_writes(),
         }
     }
 }

@@ -1,4 +1,11 @@
-//! Reading the change log, again and again, so that what other processes took back is forgotten here.
+//! Change-log follower: reads the log again and again, so that what other processes revoked is forgotten here.
+//!
+//! What a reading is worth depends on the server that answered it ([`Follower::take`]), and on the way to it. A connection
+//! that was opened before a failover may lead to the old server, which may go on to accept writes that nothing will ever see.
+//! So the follower opens a new connection twice in each staleness bound, and publishes no later time than that of
+//! the last one: within the bound, new connections led to the server that was read. And where the server commits synchronously
+//! to a standby, the follower has it commit a heartbeat on each new connection: a server that is cut off from its standby
+//! cannot, even if it was not demoted.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,17 +19,125 @@ use super::freshness::Freshness;
 use super::metrics::Seldom;
 use crate::clock::Clock;
 use crate::error::chain;
-use crate::store::changes::{self, Entry, Head};
-use crate::store::{Store, StoreError};
+use crate::store::changes::{self, Reading};
+use crate::store::{Incarnation, Store, StoreError, heartbeat};
 
 /// The most entries that are read at a time.
-pub(super) const PAGE: u64 = 1000;
+pub(super) const MAX_ENTRIES: usize = 1000;
+
+/// The settings of the follower.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Options {
+    /// How often the log is read.
+    pub(super) interval: Duration,
+    /// The longest that one reading may take.
+    pub(super) timeout: Duration,
+    /// The staleness bound.
+    pub(super) bound: Duration,
+}
 
 /// How far the log was read.
 #[derive(Clone, Copy, Debug)]
 struct Cursor {
     epoch: Uuid,
     seq: i64,
+    /// The entry with that number. `None`: there is none, or an older version wrote it.
+    entry_id: Option<Uuid>,
+}
+
+/// Follows the log through its readings, and forgets what they show to be out of date.
+#[derive(Debug, Default)]
+pub(super) struct Follower {
+    /// `None`: the next reading is the first one, of everything before which nothing is known.
+    cursor: Option<Cursor>,
+    server: Option<Incarnation>,
+}
+
+/// What a reading has shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Taken {
+    /// The log is known up to its head.
+    UpToHead,
+    /// There is more to be read.
+    NotYet,
+    /// Another server has answered than before, whose log is still to be read.
+    OtherServer,
+}
+
+impl Follower {
+    /// The number from which the next reading starts. `None`: it reads the last entry only.
+    pub(super) fn from(&self) -> Option<i64> {
+        self.cursor.map(|cursor| cursor.seq)
+    }
+
+    /// Forgets what a reading shows to be out of date.
+    ///
+    /// - Another server than before: it may not have what was read from the one before, and the other way round.
+    /// - Another epoch, a log that is shorter than it was, another entry with the number that was read last, or a gap: another
+    ///   history, or entries that are missing.
+    ///
+    /// In each of these cases everything is forgotten, and the log is followed from its end on, which the next reading finds.
+    pub(super) fn take(&mut self, reading: &Reading, freshness: &Freshness) -> Taken {
+        let head = reading.head;
+        if self.server != Some(reading.server) {
+            freshness.follow(reading.server);
+            if self.server.replace(reading.server).is_some() {
+                tracing::warn!("another database server answers: all cached sessions are forgotten");
+                self.cursor = None;
+                return Taken::OtherServer;
+            }
+        }
+        let Some(cursor) = self.cursor else {
+            // What was read before the first reading may be out of date, and no entry will say so.
+            freshness.forget_all();
+            self.cursor = Some(Cursor {
+                epoch: head.epoch,
+                seq: head.last_seq,
+                entry_id: reading.entries.last().and_then(|entry| entry.entry_id),
+            });
+            return Taken::UpToHead;
+        };
+        let (at_cursor, entries) = match reading.entries.split_first() {
+            Some((first, rest)) if first.seq == cursor.seq => (first.entry_id, rest),
+            _ => (None, &reading.entries[..]),
+        };
+        if cursor.epoch != head.epoch || head.last_seq < cursor.seq || at_cursor != cursor.entry_id {
+            tracing::warn!("the change log has another history: all cached sessions are forgotten");
+            return self.start_over(freshness);
+        }
+        // Without an entry at the cursor, the page has room for one more.
+        let entries = &entries[..entries.len().min(MAX_ENTRIES)];
+        let has_no_gap = (cursor.seq + 1..)
+            .zip(entries)
+            .all(|(seq, entry)| entry.seq == seq);
+        let last = entries.last();
+        let is_full = entries.len() == MAX_ENTRIES;
+        // Without a gap and with the head in it, or else full, with the rest still to be read.
+        if !has_no_gap || (last.map_or(cursor.seq, |entry| entry.seq) < head.last_seq && !is_full) {
+            tracing::warn!("the change log has a gap: all cached sessions are forgotten");
+            return self.start_over(freshness);
+        }
+        for entry in entries {
+            match entry.user {
+                Some(user) => freshness.forget(user),
+                None => freshness.forget_all(),
+            }
+        }
+        if let Some(last) = last {
+            self.cursor = Some(Cursor {
+                seq: last.seq,
+                entry_id: last.entry_id,
+                ..cursor
+            });
+        }
+        if is_full { Taken::NotYet } else { Taken::UpToHead }
+    }
+
+    fn start_over(&mut self, freshness: &Freshness) -> Taken {
+        self.cursor = None;
+        freshness.forget_all();
+        Taken::NotYet
+    }
 }
 
 /// Reads the change log.
@@ -31,10 +146,12 @@ pub(super) struct Tail {
     clock: Arc<dyn Clock>,
     freshness: Arc<Freshness>,
     metrics: Arc<Seldom>,
-    /// How long one reading may take.
-    patience: Duration,
-    /// `None` before the first reading.
-    cursor: Option<Cursor>,
+    options: Options,
+    follower: Follower,
+    /// The time since boot before the connection was opened on which the log is read. `None`: there is none yet.
+    connected_at: Option<Duration>,
+    /// Whether the server commits synchronously to a standby, as far as is known.
+    is_synchronous: bool,
 }
 
 impl Tail {
@@ -43,25 +160,31 @@ impl Tail {
         clock: Arc<dyn Clock>,
         freshness: Arc<Freshness>,
         metrics: Arc<Seldom>,
-        patience: Duration,
+        options: Options,
     ) -> Self {
         Self {
             store,
             clock,
             freshness,
             metrics,
-            patience,
-            cursor: None,
+            options,
+            follower: Follower::default(),
+            connected_at: None,
+            is_synchronous: false,
         }
     }
 
-    /// Reads the log every `period`. A failure is told when it begins and when it ends, and not at every reading.
-    pub(super) async fn run(mut self, period: Duration) {
-        let mut ticks = interval(period);
+    /// Reads the log every interval, and whenever a reading is asked for. A failure is logged when it begins and when it ends,
+    /// and not at every reading.
+    pub(super) async fn run(mut self) {
+        let mut ticks = interval(self.options.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_failing = false;
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.freshness.reading_wanted() => {}
+            }
             match self.read().await {
                 Ok(()) => {
                     if is_failing {
@@ -71,9 +194,16 @@ impl Tail {
                 }
                 Err(error) => {
                     self.metrics.change_log_failures.fetch_add(1, Ordering::Relaxed);
-                    if !is_failing {
-                        let error = chain(&error);
-                        tracing::warn!(error, "change log not read: session checks ask the database");
+                    match (&error, is_failing) {
+                        (_, true) => {}
+                        (TailError::VersionFloor { .. }, false) => tracing::error!(
+                            error = chain(&error),
+                            "a feature that this version does not respect is in use: every call is refused"
+                        ),
+                        _ => tracing::warn!(
+                            error = chain(&error),
+                            "change log not read: session checks ask the database"
+                        ),
                     }
                     is_failing = true;
                 }
@@ -81,80 +211,89 @@ impl Tail {
         }
     }
 
-    /// Reads the log to its end, forgets what is out of date, and then says so.
+    /// Reads the log to its end, forgets what is out of date, and then publishes that.
     ///
     /// # Errors
     /// When the database fails or takes too long. What was forgotten by then stays so.
     pub(super) async fn read(&mut self) -> Result<(), TailError> {
-        while !self.read_once().await? {}
+        while self.read_once().await? != Taken::UpToHead {}
         Ok(())
     }
 
-    /// Reads one page, and says whether it was the end.
-    pub(super) async fn read_once(&mut self) -> Result<bool, TailError> {
+    /// Reads one page.
+    pub(super) async fn read_once(&mut self) -> Result<Taken, TailError> {
+        let number = self.freshness.begin_reading();
+        self.renew_connection().await;
         // Not the time of the answer: the database may have looked long before it arrives.
         let asked_at = self.clock.since_boot();
-        let reading = timeout(self.patience, self.read_page());
-        let (head, page) = reading.await.map_err(|_| TailError::TooSlow)??;
-        let is_end = self.take(head, &page);
-        if is_end {
-            self.freshness.publish(asked_at);
+        let reading = changes::read(self.store.tail(), self.follower.from(), MAX_ENTRIES as u64);
+        let reading = timeout(self.options.timeout, reading).await;
+        let reading = reading.map_err(|_| TailError::TooSlow)??;
+        self.check_version(&reading)?;
+        self.is_synchronous = reading.is_synchronous;
+        let taken = self.follower.take(&reading, &self.freshness);
+        if taken == Taken::OtherServer {
+            // The other connections are to the server of before.
+            self.store.end_generation();
         }
-        Ok(is_end)
+        if taken == Taken::UpToHead {
+            let known_until = if self.store.has_server() {
+                self.connected_at.unwrap_or_default().min(asked_at)
+            } else {
+                asked_at
+            };
+            self.freshness.publish(known_until);
+            self.metrics.set_read_at(asked_at);
+            self.freshness.complete_reading(number);
+        }
+        Ok(taken)
     }
 
-    /// The head first: what is committed between the two is in the page and read again with the next head.
-    async fn read_page(&self) -> Result<(Head, Vec<Entry>), StoreError> {
-        let head = changes::head(self.store.tail()).await?;
-        let page = match self.cursor {
-            Some(cursor) if cursor.epoch == head.epoch && cursor.seq < head.last_seq => {
-                changes::page(self.store.tail(), cursor.seq, PAGE).await?
+    /// Stops all answers if the database requires a newer version of this program.
+    fn check_version(&self, reading: &Reading) -> Result<(), TailError> {
+        let required = reading.head.version_floor;
+        let is_below = required > self.store.version_level();
+        self.store.set_closed(is_below);
+        if !is_below {
+            return Ok(());
+        }
+        self.freshness.publish(Duration::ZERO);
+        Err(TailError::VersionFloor {
+            required,
+            level: self.store.version_level(),
+        })
+    }
+
+    /// Opens a new connection if the one that there is may be too old before the next reading. If that fails, the log is read
+    /// on the old one, so that it is known what was revoked there; but nothing later is published than before.
+    async fn renew_connection(&mut self) {
+        let Options { interval, bound, .. } = self.options;
+        let now = self.clock.since_boot();
+        let is_due = self
+            .connected_at
+            .is_none_or(|at| now.saturating_sub(at) + interval > bound.mul_f64(RENEWAL_AGE));
+        if !self.store.has_server() || !is_due {
+            return;
+        }
+        let renewing = async {
+            self.store.renew_tail().await?;
+            if self.is_synchronous {
+                heartbeat::beat(self.store.tail()).await?;
             }
-            _ => Vec::new(),
+            Ok::<_, StoreError>(())
         };
-        Ok((head, page))
-    }
-
-    /// Forgets what a page says, and tells whether the log is known up to its head then.
-    fn take(&mut self, head: Head, page: &[Entry]) -> bool {
-        let at_head = Cursor {
-            epoch: head.epoch,
-            seq: head.last_seq,
-        };
-        let Some(cursor) = self.cursor else {
-            // What was read before the first reading may be out of date, and nobody will tell.
-            self.start_over(at_head);
-            return true;
-        };
-        if cursor.epoch != head.epoch || head.last_seq < cursor.seq {
-            tracing::warn!("the change log is another one, or went back: all cached sessions are forgotten");
-            self.start_over(at_head);
-            return true;
-        }
-        let has_no_hole = (cursor.seq + 1..).zip(page).all(|(seq, entry)| entry.seq == seq);
-        let last = page.last().map_or(cursor.seq, |entry| entry.seq);
-        let is_full = page.len() as u64 >= PAGE;
-        // Without a hole and with the head in it, or else full, with the rest still to be read.
-        if !has_no_hole || (last < head.last_seq && !is_full) {
-            tracing::warn!("the change log has a gap: all cached sessions are forgotten");
-            self.start_over(at_head);
-            return true;
-        }
-        for entry in page {
-            match entry.user {
-                Some(user) => self.freshness.forget(user),
-                None => self.freshness.forget_all(),
+        match timeout(self.options.timeout, renewing).await {
+            Ok(Ok(())) => self.connected_at = Some(now),
+            Ok(Err(error)) => {
+                tracing::debug!(error = chain(&error), "no new connection for the change log");
             }
+            Err(_) => tracing::debug!("a new connection for the change log takes too long"),
         }
-        self.cursor = Some(Cursor { seq: last, ..cursor });
-        !is_full
-    }
-
-    fn start_over(&mut self, cursor: Cursor) {
-        self.cursor = Some(cursor);
-        self.freshness.forget_all();
     }
 }
+
+/// The age of a connection at which it is replaced, as a part of the staleness bound.
+const RENEWAL_AGE: f64 = 0.6;
 
 /// Why the change log was not read.
 #[derive(Debug, Error)]
@@ -165,4 +304,12 @@ pub(super) enum TailError {
     /// The database took too long.
     #[error("the database takes too long")]
     TooSlow,
+    /// The database requires a newer version of this program.
+    #[error("the database requires version level {required}, and this program has {level}")]
+    VersionFloor {
+        /// The version floor of the database.
+        required: i32,
+        /// The version level of this program.
+        level: i32,
+    },
 }

@@ -2,6 +2,7 @@
 
 mod cache;
 mod cleanup;
+mod failover;
 mod pause;
 mod races;
 
@@ -14,7 +15,7 @@ use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::tail::{PAGE, Tail, TailError};
+use super::tail::{MAX_ENTRIES, Tail, TailError, Taken};
 use super::*;
 use crate::clock::ManualClock;
 use crate::domain::phone::PhoneNumber;
@@ -332,7 +333,10 @@ async fn another_epoch_a_regression_and_a_gap_make_everything_forgotten() {
         "UPDATE change_log SET epoch = randomblob(16)",
         "UPDATE change_log SET last_seq = 1",
         "UPDATE change_log SET last_seq = last_seq + 1",
-        "INSERT INTO identity_changes SELECT last_seq + 2, 'user_changed', randomblob(16), NULL, '2026-01-01 00:00:00+00:00' FROM change_log; UPDATE change_log SET last_seq = last_seq + 2",
+        "UPDATE identity_changes SET entry_id = randomblob(16)",
+        "UPDATE identity_changes SET entry_id = NULL",
+        "DELETE FROM identity_changes",
+        "INSERT INTO identity_changes SELECT last_seq + 2, 'user_changed', randomblob(16), NULL, '2026-01-01 00:00:00+00:00', randomblob(16) FROM change_log; UPDATE change_log SET last_seq = last_seq + 2",
     ] {
         let world = World::new();
         let mut replica = world.replica().await;
@@ -366,7 +370,7 @@ async fn a_kind_that_is_not_known_forgets_its_person_or_everybody() {
     let append = async |user: &str| {
         let sql = format!(
             "INSERT INTO identity_changes SELECT last_seq + 1, 'from_the_future', {user}, NULL, \
-             '2026-01-01 00:00:00+00:00' FROM change_log; UPDATE change_log SET last_seq = last_seq + 1"
+             '2026-01-01 00:00:00+00:00', NULL FROM change_log; UPDATE change_log SET last_seq = last_seq + 1"
         );
         world.database().await.execute_unprepared(&sql).await.unwrap();
     };
@@ -392,16 +396,16 @@ async fn a_full_page_is_not_the_end() {
     let person = replica.sign_in().await;
     replica.check(&person).await.unwrap();
     let sql = format!(
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {PAGE}) \
-         INSERT INTO identity_changes SELECT i, 'user_changed', zeroblob(16), NULL, '2026-01-01 00:00:00+00:00' FROM n; \
-         INSERT INTO identity_changes VALUES ({PAGE} + 1, 'user_changed', x'{}', NULL, '2026-01-01 00:00:00+00:00'); \
-         UPDATE change_log SET last_seq = {PAGE} + 1",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {MAX_ENTRIES}) \
+         INSERT INTO identity_changes SELECT i, 'user_changed', zeroblob(16), NULL, '2026-01-01 00:00:00+00:00', randomblob(16) FROM n; \
+         INSERT INTO identity_changes VALUES ({MAX_ENTRIES} + 1, 'user_changed', x'{}', NULL, '2026-01-01 00:00:00+00:00', randomblob(16)); \
+         UPDATE change_log SET last_seq = {MAX_ENTRIES} + 1",
         person.user.0.simple()
     );
     world.database().await.execute_unprepared(&sql).await.unwrap();
-    assert!(!replica.tail.read_once().await.unwrap(), "a full page is the end");
+    assert_eq!(replica.tail.read_once().await.unwrap(), Taken::NotYet);
     assert!(replica.is_cached(&person).await);
-    assert!(replica.tail.read_once().await.unwrap());
+    assert_eq!(replica.tail.read_once().await.unwrap(), Taken::UpToHead);
     assert!(!replica.is_cached(&person).await);
 }
 

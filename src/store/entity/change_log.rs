@@ -15,6 +15,8 @@ pub(crate) struct Model {
     pub epoch: Uuid,
     /// The number of the last change that was committed.
     pub last_seq: i64,
+    /// The least version level of a process that may serve on this database.
+    pub version_floor: i32,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

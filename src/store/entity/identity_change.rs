@@ -13,6 +13,8 @@ pub(crate) struct Model {
     pub user_id: Option<Uuid>,
     pub session_id: Option<Uuid>,
     pub at: DateTimeUtc,
+    /// Random, so that two histories that reached the same number differ. An older version writes none.
+    pub entry_id: Option<Uuid>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

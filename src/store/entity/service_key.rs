@@ -2,6 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
+use super::Columns;
 use crate::domain::access::{Rights, ServiceKey, ServiceKeyId, ServiceName};
 
 #[sea_orm::model]
@@ -23,6 +24,21 @@ pub(crate) struct Model {
 }
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Model {
+    /// Takes all columns, in the order of [`Column`].
+    pub(crate) fn from_columns(columns: &mut Columns<'_>) -> Result<Self, DbErr> {
+        Ok(Self {
+            key_id: columns.take()?,
+            name: columns.take()?,
+            key_hash: columns.take()?,
+            rights: columns.take()?,
+            created_at: columns.take()?,
+            revoked_at: columns.take()?,
+            created_by: columns.take()?,
+        })
+    }
+}
 
 impl From<Model> for ServiceKey {
     fn from(row: Model) -> Self {

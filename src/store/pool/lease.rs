@@ -1,64 +1,122 @@
-//! A connection that somebody has of the pool, and how it goes back.
+//! A connection that is used, and how it returns to the pool.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{io, mem};
 
 use sea_orm::{DbBackend, DbErr, ExecResult, QueryResult, Statement};
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
-use super::{SIGN_OF_LIFE, Shared};
-use crate::store::connection::{Connection, from_sqlx, is_broken};
+use super::{Answer, Shared, VERIFICATION_TIMEOUT};
+use crate::store::connection::{Connection, timed_out};
+use crate::store::error::other_server;
+use crate::store::identity::{Identity, identification};
 use crate::trace::{Current, What};
 
 /// From here on SQLite answers a commit when it is on the disk, as it does when it is opened.
 const SYNCED: &str = "PRAGMA synchronous=FULL; ";
 
-/// From here on it answers when the system has it: such a commit outlives this process, and not a power cut. The file stays
-/// whole, and the next commit that is synced takes it along.
+/// From here on it answers when the system has it: such a commit survives this process, and not a power cut. The file stays
+/// consistent, and the next commit that is synced takes it along.
 const UNSYNCED: &str = "PRAGMA synchronous=NORMAL; ";
 
-/// What is known of a connection when it goes back.
+/// An open connection, and what is known of it.
+pub(super) struct Pooled {
+    pub(super) connection: Connection,
+    /// The server that it was opened to.
+    pub(super) identity: Identity,
+    pub(super) opened: Instant,
+    /// The generation of the pool in which it was opened.
+    pub(super) generation: u64,
+    /// Whether the connection is as [`SYNCED`] makes it. It is so for all statements but those that need not be.
+    pub(super) is_synced: bool,
+}
+
+impl Pooled {
+    /// Fails unless the server that the connection was opened to answers, and accepts writes.
+    pub(super) async fn verify(&mut self) -> Result<(), DbErr> {
+        let backend = self.identity.backend();
+        if backend == DbBackend::Sqlite {
+            return self.connection.ping().await;
+        }
+        let rows = self.connection.query_unprepared(&identification(backend)).await?;
+        self.check(rows.first())
+    }
+
+    /// Fails unless a row with a stamp is of the server that the connection was opened to, and that accepts writes.
+    fn check(&self, row: Option<&QueryResult>) -> Result<(), DbErr> {
+        let is_same = row.map_or(Ok(false), |row| self.identity.is_of(row))?;
+        if is_same { Ok(()) } else { Err(other_server()) }
+    }
+
+    /// Closes the connection in the background.
+    pub(super) fn close(self) {
+        // Without a runtime, the process ends, and the connection with it.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(timeout(VERIFICATION_TIMEOUT, self.connection.close()));
+        }
+    }
+}
+
+/// A connection that is not used.
+pub(super) struct Idle {
+    pub(super) pooled: Pooled,
+    pub(super) since: Instant,
+}
+
+/// The state of a connection that is returned.
 #[derive(Clone, Copy)]
 pub(super) enum Standing {
     /// It can be used again.
     Good,
-    /// It may be in a transaction, or in the middle of an answer that nobody waited for.
+    /// It may be in a transaction, or in the middle of an answer that was not read.
     Unknown,
 }
 
-/// A connection that somebody has.
+/// A connection that is used.
 pub(super) struct Lease {
     /// `None`: it is lost.
-    pub(super) connection: Option<Connection>,
-    pub(super) opened: Instant,
-    /// Whether the connection is as [`SYNCED`] makes it. It is so for all statements but those that need not be.
-    pub(super) is_synced: bool,
+    pooled: Option<Pooled>,
     pub(super) standing: Standing,
-    /// The transaction that it is for. `None`: what is done with it belongs to whoever does it.
+    /// The transaction that it is for. `None`: each statement belongs to its caller.
     pub(super) trace: Option<Current>,
-    pub(super) pool: Arc<Shared>,
+    pool: Arc<Shared>,
     /// `None`: it has gone on with the connection.
-    pub(super) permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Lease {
-    /// Does something with the connection, which is closed if it does not get over it.
+    pub(super) fn new(pooled: Pooled, pool: Arc<Shared>, permit: OwnedSemaphorePermit) -> Self {
+        Self {
+            pooled: Some(pooled),
+            standing: Standing::Good,
+            trace: None,
+            pool,
+            permit: Some(permit),
+        }
+    }
+
+    /// Whether the connection is lost.
+    pub(super) fn is_lost(&self) -> bool {
+        self.pooled.is_none()
+    }
+
+    /// Does something with the connection, which is closed if it is of no use afterwards.
     pub(super) async fn run<T>(
         &mut self,
         operation: &'static str,
-        work: impl AsyncFnOnce(&mut Connection) -> Result<T, DbErr>,
+        work: impl AsyncFnOnce(&mut Pooled) -> Result<T, DbErr>,
     ) -> Result<T, DbErr> {
         let here = self.trace.clone().unwrap_or_else(Current::here);
         let system = self.pool.server.name();
         let span = here.child(operation, What::Statement { system, operation });
-        let Some(connection) = &mut self.connection else {
-            return Err(lost("the connection to the database was lost before"));
+        let Some(pooled) = &mut self.pooled else {
+            return Err(timed_out("the connection to the database was lost before"));
         };
         let standing = mem::replace(&mut self.standing, Standing::Unknown);
-        let outcome = within(self.pool.patience, work(connection)).await;
+        let outcome = within(self.pool.statement_timeout, work(pooled)).await;
         self.standing = standing;
         if let Err(error) = &outcome {
             self.pool.metrics.failed(error);
@@ -67,11 +125,33 @@ impl Lease {
             }
         }
         drop(span);
-        if outcome.as_ref().is_err_and(is_broken) {
-            self.connection = None;
-            self.pool.distrust();
+        if let Err(error) = &outcome
+            && self.pool.judge(error)
+        {
+            self.pooled = None;
         }
         outcome
+    }
+
+    /// Verifies the connection.
+    pub(super) async fn verify(&mut self) -> Result<(), DbErr> {
+        self.run("PING", async |pooled| pooled.verify().await).await
+    }
+
+    /// Reads by a statement with a stamp.
+    pub(super) async fn query_stamped(&mut self, statement: Statement) -> Result<Answer, DbErr> {
+        self.run("SELECT", async |pooled| {
+            let rows = pooled.connection.query_all(statement).await?;
+            if pooled.identity.backend() != DbBackend::Sqlite {
+                pooled.check(rows.first())?;
+            }
+            Ok(Answer {
+                rows,
+                incarnation: pooled.identity.incarnation,
+                is_synchronous: pooled.identity.is_synchronous,
+            })
+        })
+        .await
     }
 
     /// Does something by a statement, synced.
@@ -81,14 +161,15 @@ impl Lease {
         work: impl AsyncFnOnce(&mut Connection, Statement) -> Result<T, DbErr>,
     ) -> Result<T, DbErr> {
         let operation = operation_of(&statement.sql);
-        if !self.is_synced {
-            statement.sql.insert_str(0, SYNCED);
-        }
-        let outcome = self
-            .run(operation, async |connection| work(connection, statement).await)
-            .await;
-        self.is_synced |= outcome.is_ok();
-        outcome
+        self.run(operation, async |pooled| {
+            if !pooled.is_synced {
+                statement.sql.insert_str(0, SYNCED);
+            }
+            let outcome = work(&mut pooled.connection, statement).await;
+            pooled.is_synced |= outcome.is_ok();
+            outcome
+        })
+        .await
     }
 
     pub(super) async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
@@ -101,12 +182,14 @@ impl Lease {
 
     pub(super) async fn execute_unsynced(&mut self, mut statement: Statement) -> Result<ExecResult, DbErr> {
         let operation = operation_of(&statement.sql);
-        if statement.db_backend == DbBackend::Sqlite && self.is_synced {
-            statement.sql.insert_str(0, UNSYNCED);
-            self.is_synced = false;
-        }
-        self.run(operation, async |connection| connection.execute(statement).await)
-            .await
+        self.run(operation, async |pooled| {
+            if statement.db_backend == DbBackend::Sqlite && pooled.is_synced {
+                statement.sql.insert_str(0, UNSYNCED);
+                pooled.is_synced = false;
+            }
+            pooled.connection.execute(statement).await
+        })
+        .await
     }
 
     pub(super) async fn execute_unprepared(&mut self, sql: &str) -> Result<ExecResult, DbErr> {
@@ -126,7 +209,7 @@ impl Lease {
 }
 
 /// What a statement does, by its first word. BEGIN may go before it, with which a transaction of SQLite begins.
-fn operation_of(sql: &str) -> &'static str {
+pub(super) fn operation_of(sql: &str) -> &'static str {
     const OPERATIONS: [&str; 10] = [
         "SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "BEGIN", "START", "COMMIT", "ROLLBACK", "PING",
     ];
@@ -139,22 +222,21 @@ fn operation_of(sql: &str) -> &'static str {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(mut connection) = self.connection.take() else {
+        let Some(mut pooled) = self.pooled.take() else {
             return;
         };
         if let Standing::Good = self.standing {
-            return self.pool.put_back(connection, self.opened, self.is_synced);
+            return self.pool.put_back(pooled);
         }
-        // Where no runtime is left, the process ends, and the connection with it.
+        // Without a runtime, the process ends, and the connection with it.
         if let Ok(runtime) = Handle::try_current() {
             let (pool, permit) = (self.pool.clone(), self.permit.take());
-            let (opened, is_synced) = (self.opened, self.is_synced);
             runtime.spawn(async move {
-                let bound = pool.patience.map(|_| SIGN_OF_LIFE);
-                if within(bound, connection.roll_back()).await.is_ok() {
-                    pool.put_back(connection, opened, is_synced);
+                let limit = pool.statement_timeout.map(|_| VERIFICATION_TIMEOUT);
+                if within(limit, pooled.connection.roll_back()).await.is_ok() {
+                    pool.put_back(pooled);
                 } else {
-                    pool.distrust();
+                    pool.drop_idle();
                 }
                 drop(permit);
             });
@@ -162,19 +244,15 @@ impl Drop for Lease {
     }
 }
 
-/// Waits for an answer of the database. `None`: as long as it takes.
+/// Waits for an answer of the database. `None`: without a timeout.
 pub(super) async fn within<T>(
-    bound: Option<Duration>,
+    limit: Option<Duration>,
     answer: impl Future<Output = Result<T, DbErr>>,
 ) -> Result<T, DbErr> {
-    match bound {
+    match limit {
         None => answer.await,
-        Some(bound) => timeout(bound, answer)
+        Some(limit) => timeout(limit, answer)
             .await
-            .unwrap_or_else(|_| Err(lost("the database does not answer"))),
+            .unwrap_or_else(|_| Err(timed_out("the database does not answer"))),
     }
-}
-
-fn lost(what: &'static str) -> DbErr {
-    DbErr::Conn(from_sqlx(io::Error::new(io::ErrorKind::TimedOut, what).into()))
 }

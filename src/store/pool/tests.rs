@@ -4,6 +4,7 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 
 use super::*;
+use crate::store::changes::VERSION_LEVEL;
 use crate::store::sqlite::parse_url;
 
 const COUNT: &str = "SELECT COUNT(*) FROM numbers";
@@ -13,11 +14,13 @@ async fn open(folder: &TempDir) -> Pool {
     let url = format!("sqlite://{}", folder.path().join("numbers.db").display());
     let options = Options {
         url: SecretString::from(url.as_str()),
+        url_file: None,
+        version_level: VERSION_LEVEL,
         connections: 1,
         acquire_timeout: Duration::from_secs(10),
         statement_timeout: Duration::from_secs(10),
     };
-    let file = Server::Sqlite(parse_url(&url, &options).unwrap());
+    let file = Server::of_file(parse_url(&url, &options).unwrap(), None);
     Pool::open(file, 1, &options).await.unwrap()
 }
 
@@ -117,7 +120,7 @@ async fn synchronous(pool: &Pool) -> i64 {
     let mut lease = pool.lease().await.unwrap();
     let asked = Statement::from_string(DbBackend::Sqlite, "PRAGMA synchronous");
     let row = lease
-        .run("OTHER", async |connection| connection.query_one(asked).await)
+        .run("OTHER", async |pooled| pooled.connection.query_one(asked).await)
         .await;
     row.unwrap().unwrap().try_get_by_index(0).unwrap()
 }

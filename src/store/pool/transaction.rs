@@ -7,8 +7,10 @@ use sea_orm::prelude::async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
 use tokio::sync::Mutex;
 
-use super::{Lease, Standing};
+use super::lease::{Lease, Standing};
 use crate::store::StoreError;
+use crate::store::connection::{is_broken, is_timeout};
+use crate::store::error::lost_before_commit;
 use crate::trace::{Current, Span, What};
 
 /// What begins a transaction that writes. What was locked is read in it as it is then, and not as it was when the transaction
@@ -78,6 +80,9 @@ impl Work {
 
 impl Transaction {
     /// Begins one on this connection.
+    ///
+    /// # Errors
+    /// When BEGIN fails; nothing else was sent then.
     pub(super) async fn begin(backend: DbBackend, mut lease: Lease) -> Result<Self, DbErr> {
         let trace = Current::here().child("database transaction", What::Work);
         lease.trace = trace.as_ref().map(Span::current);
@@ -119,7 +124,7 @@ impl Transaction {
     /// Commits it.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when it certainly did not commit; else nobody knows whether it did.
+    /// [`StoreError::NotCommitted`] when it certainly did not commit; else nobody knows whether it did.
     pub async fn commit(self) -> Result<(), StoreError> {
         let mut work = self.work.into_inner();
         let statements = mem::take(&mut work.with_commit);
@@ -158,24 +163,46 @@ impl ConnectionTrait for Transaction {
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         let mut work = self.work.lock().await;
         let (lease, statement) = work.next(statement);
-        lease.execute(statement).await
+        lease
+            .execute(statement)
+            .await
+            .map_err(|error| before_commit(lease, error))
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         let mut work = self.work.lock().await;
         let (lease, statement) = work.next(Statement::from_string(self.backend, sql));
-        lease.execute_unprepared(&statement.sql).await
+        lease
+            .execute_unprepared(&statement.sql)
+            .await
+            .map_err(|error| before_commit(lease, error))
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         let mut work = self.work.lock().await;
         let (lease, statement) = work.next(statement);
-        lease.query_one(statement).await
+        lease
+            .query_one(statement)
+            .await
+            .map_err(|error| before_commit(lease, error))
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let mut work = self.work.lock().await;
         let (lease, statement) = work.next(statement);
-        lease.query_all(statement).await
+        lease
+            .query_all(statement)
+            .await
+            .map_err(|error| before_commit(lease, error))
+    }
+}
+
+/// What a failure means before COMMIT: if the connection is lost, the server rolls back. A server that did not answer in time
+/// does so, too, but there is no time left to retry.
+fn before_commit(lease: &Lease, error: DbErr) -> DbErr {
+    if lease.is_lost() && is_broken(&error) && !is_timeout(&error) {
+        lost_before_commit(error)
+    } else {
+        error
     }
 }

@@ -94,6 +94,22 @@ async fn no_check_says_yes_after_a_revocation_was_acknowledged() {
     assert!(counted.hits > counted.misses, "{counted:?}");
 }
 
+/// Visits every order of the steps that keeps the order of each actor.
+pub(super) fn orders<S: Copy>(actors: &[&[S]], done: &mut Vec<S>, visit: &mut impl FnMut(&[S])) {
+    if actors.iter().all(|steps| steps.is_empty()) {
+        visit(done);
+    }
+    for (number, steps) in actors.iter().enumerate() {
+        if let Some((next, rest)) = steps.split_first() {
+            let mut actors = actors.to_vec();
+            actors[number] = rest;
+            done.push(*next);
+            orders(&actors, done, visit);
+            done.pop();
+        }
+    }
+}
+
 /// The steps of a reader who fills the cache, of one who revokes, and of one who checks, in every order in which they can
 /// come: after the revocation was answered, nothing in memory says yes.
 #[test]
@@ -106,21 +122,6 @@ fn a_stale_row_is_never_used_in_any_order_of_steps() {
         Commit,
         Answer,
         Check,
-    }
-    /// Every order of the steps that keeps the order of each actor.
-    fn orders(actors: &[&[Step]], done: &mut Vec<Step>, visit: &mut impl FnMut(&[Step])) {
-        if actors.iter().all(|steps| steps.is_empty()) {
-            visit(done);
-        }
-        for (number, steps) in actors.iter().enumerate() {
-            if let Some((next, rest)) = steps.split_first() {
-                let mut actors = actors.to_vec();
-                actors[number] = rest;
-                done.push(*next);
-                orders(&actors, done, visit);
-                done.pop();
-            }
-        }
     }
     let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
     let (user, session) = someone(1, now);

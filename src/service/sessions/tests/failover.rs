@@ -1,0 +1,246 @@
+//! The version fence in a failover, in every order of its steps: the server changes, and the history of the change log diverges
+//! and catches up in number.
+//!
+//! Server A has a session, which is cached. Then new connections lead to server B, which was a replica of A and has taken
+//! over, and which may lack the last entries of A's log. The session is revoked on B. A goes on as it was: it answers on
+//! the connections that it has, and nothing tells it that it is not the primary any more.
+//!
+//! What must hold: once a time is published that is later than the answer to the revocation, neither the cache nor an answer
+//! of the database says that the session is valid.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::DateTime;
+use uuid::Uuid;
+
+use super::races::orders;
+use super::{BOUND, someone};
+use crate::domain::session::Session;
+use crate::domain::token::{PlainToken, TokenHash};
+use crate::domain::user::{User, UserId};
+use crate::service::sessions::cache::{Cache, KnownSession};
+use crate::service::sessions::freshness::{Freshness, Position};
+use crate::service::sessions::tail::{Follower, Taken};
+use crate::store::Incarnation;
+use crate::store::changes::{Entry, Head, Reading};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Step {
+    /// A reader notes the position, and takes a connection.
+    Ask,
+    /// The database executes its query.
+    Load,
+    /// It compares the server with that of the follower, and keeps the row.
+    Keep,
+    /// New connections lead to B from here on.
+    Switch,
+    /// B commits the revocation.
+    Commit,
+    /// The caller has the answer to the revocation.
+    Answer,
+    /// The follower opens a new connection, and the database executes its query.
+    Read,
+    /// The follower takes what it has read, and publishes the time of that.
+    Take,
+    Check,
+}
+
+/// A server: whether it has the session, and the log.
+#[derive(Clone)]
+struct Server {
+    number: u64,
+    has_session: bool,
+    log: Vec<(Uuid, UserId)>,
+}
+
+impl Server {
+    /// What a follower reads from a number on.
+    fn read(&self, from: Option<i64>) -> Reading {
+        let last_seq = i64::try_from(self.log.len()).unwrap();
+        let entries = (1..).zip(&self.log).map(|(seq, (entry_id, user))| Entry {
+            seq,
+            user: Some(*user),
+            at: DateTime::UNIX_EPOCH,
+            entry_id: Some(*entry_id),
+        });
+        Reading {
+            head: Head {
+                epoch: Uuid::nil(),
+                last_seq,
+                version_floor: 0,
+            },
+            entries: entries
+                .filter(|entry| entry.seq >= from.unwrap_or(last_seq))
+                .collect(),
+            server: Incarnation::new(self.number),
+            is_synchronous: false,
+        }
+    }
+}
+
+/// A failover: the logs, and what distinguishes the servers.
+#[derive(Clone, Copy, Debug)]
+struct Failover {
+    /// How many entries A has in its log that B lacks.
+    lost: usize,
+    /// How many entries B writes before that of the revocation.
+    others: usize,
+    /// Whether B has another incarnation. If not, it is A itself, which has lost the end of its log in a crash: nothing
+    /// answers as A any more.
+    is_another_server: bool,
+    /// Whether the reader has a connection from before the failover, to A.
+    is_old_connection: bool,
+}
+
+/// What the orders have shown, so that the test is known to have met what it is about.
+#[derive(Debug, Default, PartialEq)]
+struct Seen {
+    orders: usize,
+    /// Rows that a reader had of A, and was about to keep after the answer to the revocation.
+    stale_rows: usize,
+    /// Checks that the cache answered with yes.
+    yes: usize,
+    /// Checks after the answer to the revocation had been published.
+    known: usize,
+}
+
+impl Failover {
+    fn try_all_orders(self) -> Seen {
+        let freshness = Freshness::new(BOUND);
+        let someone = someone(1, DateTime::UNIX_EPOCH);
+        let reader = [Step::Ask, Step::Load, Step::Keep];
+        let revoker = [Step::Switch, Step::Commit, Step::Answer];
+        let follower = [Step::Read, Step::Take, Step::Read, Step::Take];
+        let actors: [&[Step]; 4] = [&reader, &revoker, &follower, &[Step::Check]];
+        let mut seen = Seen::default();
+        orders(&actors, &mut Vec::new(), &mut |order| {
+            self.run(order, &someone, &freshness, &mut seen);
+        });
+        seen
+    }
+
+    fn run(self, order: &[Step], (user, session): &(User, Session), freshness: &Freshness, seen: &mut Seen) {
+        seen.orders += 1;
+        let other = UserId(Uuid::from_u128(2));
+        let token = TOKEN.with(|token| *token);
+        let entry = |number: usize, user| (Uuid::from_u128(number as u128), user);
+        let mut a = Server {
+            number: 1,
+            has_session: true,
+            log: vec![entry(10, other)],
+        };
+        let mut b = Server {
+            number: if self.is_another_server { 2 } else { 1 },
+            ..a.clone()
+        };
+        a.log
+            .extend((0..self.lost).map(|number| entry(20 + number, other)));
+        b.log
+            .extend((0..self.others).map(|number| entry(30 + number, other)));
+
+        let cache = Cache::new(10, Arc::default());
+        let mut follower = Follower::default();
+        follow(&mut follower, freshness, &a);
+        freshness.publish(Duration::ZERO);
+        let keep = |position| {
+            let known = KnownSession::new(user.clone(), session.clone(), position);
+            cache.insert(token, Arc::new(known));
+        };
+        keep(freshness.position());
+
+        let (mut is_switched, mut answered_at) = (false, None::<Duration>);
+        let mut position = None::<Position>;
+        let mut is_on_a = true;
+        let mut row = None::<(u64, bool)>;
+        let mut reading = None::<(Duration, Reading)>;
+        for (time, step) in order.iter().enumerate() {
+            // Later than that of the first reading.
+            let now = Duration::from_secs(1 + time as u64);
+            let is_known = answered_at.is_some_and(|at| freshness.known_until() >= at);
+            match step {
+                Step::Ask => {
+                    position = Some(freshness.position());
+                    is_on_a = self.is_old_connection || !is_switched;
+                }
+                Step::Load => {
+                    let server = if is_on_a { &a } else { &b };
+                    // The connections of a server that has crashed are lost.
+                    let is_lost = is_on_a && is_switched && !self.is_another_server;
+                    row = (!is_lost).then_some((server.number, server.has_session));
+                }
+                Step::Keep => {
+                    if let Some((server, true)) = row {
+                        seen.stale_rows += usize::from(answered_at.is_some());
+                        if freshness.follows(Incarnation::new(server)) {
+                            // The answer of a strong check. The reader may have asked before the answer.
+                            let position = position.unwrap();
+                            let is_valid = freshness.holds(position, user.id, &token);
+                            assert!(!(is_known && is_valid), "strong: {self:?} {order:?}");
+                            keep(position);
+                        }
+                    }
+                }
+                Step::Switch => is_switched = true,
+                Step::Commit => {
+                    b.has_session = false;
+                    b.log.push(entry(40, user.id));
+                }
+                Step::Answer => answered_at = Some(now),
+                Step::Read => {
+                    let server = if is_switched { &b } else { &a };
+                    reading = Some((now, server.read(follower.from())));
+                }
+                Step::Take => {
+                    let (asked_at, reading) = reading.take().unwrap();
+                    if follower.take(&reading, freshness) != Taken::UpToHead {
+                        let server = if is_switched { &b } else { &a };
+                        follow(&mut follower, freshness, server);
+                    }
+                    freshness.publish(asked_at);
+                }
+                Step::Check => {
+                    let says_yes = cache
+                        .get(&token)
+                        .is_some_and(|known| freshness.holds(known.position(), user.id, &token));
+                    seen.yes += usize::from(says_yes);
+                    seen.known += usize::from(is_known);
+                    assert!(!(is_known && says_yes), "{self:?} {order:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Reads a log to its end.
+fn follow(follower: &mut Follower, freshness: &Freshness, server: &Server) {
+    while follower.take(&server.read(follower.from()), freshness) != Taken::UpToHead {}
+}
+
+thread_local! {
+    static TOKEN: TokenHash = PlainToken::generate().unwrap().hash();
+}
+
+#[test]
+fn a_session_that_was_revoked_on_the_new_server_is_never_valid_in_any_order_of_steps() {
+    for lost in 0..=2 {
+        for others in 0..=1 {
+            for (is_another_server, is_old_connection) in [(true, true), (true, false), (false, true)] {
+                let failover = Failover {
+                    lost,
+                    others,
+                    is_another_server,
+                    is_old_connection,
+                };
+                let seen = failover.try_all_orders();
+                // 11 steps of 4 actors: 11! / (3! 3! 4! 1!).
+                assert_eq!(seen.orders, 46_200);
+                assert!(seen.yes > 1_000 && seen.known > 1_000, "{failover:?} {seen:?}");
+                assert!(
+                    seen.stale_rows > 1_000 || !is_old_connection,
+                    "{failover:?} {seen:?}"
+                );
+            }
+        }
+    }
+}

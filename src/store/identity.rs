@@ -1,0 +1,221 @@
+//! Server identity: which server answers on a connection, and whether it accepts writes.
+//!
+//! A failover does not always break connections: a server that is demoted keeps its sessions, and a proxy that leads new
+//! connections to the new server keeps the old ones alive. So the readings that freshness depends on return the identity of
+//! the server in the same statement, and a connection to any other server is closed.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use sea_orm::sea_query::{Alias, Expr, Query, SelectStatement};
+use sea_orm::{DbBackend, DbErr, QueryResult};
+
+use crate::clock::Timestamp;
+
+/// The alias of the subquery of [`stamp`].
+const SERVER: &str = "server";
+
+/// Whether PostgreSQL accepts writes in this transaction. The setting is on in each transaction that began during recovery,
+/// also if the server is promoted before it ends, so the answer is about the snapshot that the statement reads.
+const POSTGRES_WRITABLE: &str = "current_setting('transaction_read_only') = 'off'";
+
+const POSTGRES_NODE: &str = "pg_postmaster_start_time()";
+
+/// `read_only` is a flag, and on newer versions of MariaDB an enumeration.
+const MYSQL_WRITABLE: &str = "CAST(@@GLOBAL.read_only AS CHAR) IN ('0', 'OFF')";
+
+const MYSQL_NODE: &str = "CONCAT(@@hostname, ':', @@port, ':', @@server_id)";
+
+/// One run of one database server. Another server has another one, and so has the same server after a restart. The nodes of
+/// a Galera cluster share theirs: `wsrep_sync_wait` makes each of them answer with what the others have committed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Incarnation(u64);
+
+impl Incarnation {
+    /// That of an SQLite file, which has no server.
+    pub(super) const FILE: Self = Self(1);
+
+    /// From its number, which is never 0.
+    #[must_use]
+    pub fn new(number: u64) -> Self {
+        Self(number.max(1))
+    }
+
+    /// Its number, which is never 0.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    fn of(identity: impl AsRef<str>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        identity.as_ref().hash(&mut hasher);
+        Self::new(hasher.finish())
+    }
+}
+
+/// What a statement can tell of the server that executes it, at no cost. A proxy that distributes statements may lead two
+/// statements of one connection to two servers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Node {
+    /// SQLite has no server.
+    File,
+    /// When PostgreSQL was started. Its address is no part of it: one server may have several, and a virtual address moves.
+    Started(Timestamp),
+    /// Host name, port and server id of MySQL or MariaDB.
+    Named(String),
+}
+
+/// The server at the other end of a connection, as it was when the connection was opened.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    pub(super) node: Node,
+    pub(super) incarnation: Incarnation,
+    /// Whether a commit waits for a standby, so that a server that was cut off from its standbys cannot commit.
+    pub(super) is_synchronous: bool,
+}
+
+impl Identity {
+    pub(super) fn of_file() -> Self {
+        Self {
+            node: Node::File,
+            incarnation: Incarnation::FILE,
+            is_synchronous: false,
+        }
+    }
+
+    /// By the row of [`identification`].
+    fn of_postgres(row: &QueryResult) -> Result<Self, DbErr> {
+        let started: Timestamp = row.try_get_by_index(1)?;
+        Ok(Self {
+            node: Node::Started(started),
+            incarnation: Incarnation::new(started.timestamp_micros().cast_unsigned()),
+            is_synchronous: row.try_get_by_index(2)?,
+        })
+    }
+
+    /// By the rows of [`identification`]: the same columns, and a name and a value of the server's status in each.
+    fn of_mysql(rows: &[QueryResult], node: String) -> Result<Self, DbErr> {
+        let mut started = 0;
+        let mut cluster = None;
+        let mut is_ready = false;
+        for row in rows {
+            let (name, value): (String, String) = (row.try_get_by_index(3)?, row.try_get_by_index(4)?);
+            match name.to_ascii_lowercase().as_str() {
+                "uptime" => {
+                    // Both are in whole seconds, and of the same reading of the server's clock.
+                    let now: i64 = row.try_get_by_index(2)?;
+                    started = now - value.parse::<i64>().unwrap_or_default();
+                }
+                "wsrep_cluster_state_uuid" => cluster = Some(value),
+                "wsrep_ready" => is_ready = value == "ON",
+                _ => {}
+            }
+        }
+        let incarnation = match cluster.filter(|_| is_ready) {
+            Some(cluster) => Incarnation::of(format!("galera:{cluster}")),
+            None => Incarnation::of(format!("{node}:{started}")),
+        };
+        Ok(Self {
+            node: Node::Named(node),
+            incarnation,
+            is_synchronous: false,
+        })
+    }
+
+    /// Reads the answer to [`identification`]. `None`: the server does not accept writes.
+    ///
+    /// # Errors
+    /// When the rows are not such.
+    pub(super) fn read(rows: &[QueryResult], backend: DbBackend) -> Result<Option<Self>, DbErr> {
+        let first = rows
+            .first()
+            .ok_or_else(|| DbErr::RecordNotFound("the server has no identity".to_owned()))?;
+        let (is_writable, node) = read_stamp(first, backend)?;
+        if !is_writable {
+            return Ok(None);
+        }
+        Ok(Some(match node {
+            Node::File => Self::of_file(),
+            Node::Started(_) => Self::of_postgres(first)?,
+            Node::Named(node) => Self::of_mysql(rows, node)?,
+        }))
+    }
+
+    /// Whether a row of a statement with a [`stamp`] is from this server, and this server accepts writes.
+    ///
+    /// # Errors
+    /// When the row has no stamp.
+    pub(super) fn is_of(&self, row: &QueryResult) -> Result<bool, DbErr> {
+        let (is_writable, node) = read_stamp(row, self.backend())?;
+        Ok(is_writable && node == self.node)
+    }
+
+    pub(super) fn backend(&self) -> DbBackend {
+        match self.node {
+            Node::File => DbBackend::Sqlite,
+            Node::Started(_) => DbBackend::Postgres,
+            Node::Named(_) => DbBackend::MySql,
+        }
+    }
+}
+
+/// The statement that asks a server for its identity.
+pub(super) fn identification(backend: DbBackend) -> String {
+    match backend {
+        DbBackend::Postgres => format!(
+            "SELECT {POSTGRES_WRITABLE}, {POSTGRES_NODE}, current_setting('synchronous_standby_names') <> '' \
+             AND current_setting('synchronous_commit') NOT IN ('off', 'local')"
+        ),
+        // The first comment is MySQL's, the second MariaDB's. The clock and the uptime are read in one statement, so that
+        // their difference is always the same.
+        DbBackend::MySql => format!(
+            "SELECT {MYSQL_WRITABLE}, {MYSQL_NODE}, UNIX_TIMESTAMP(), VARIABLE_NAME, VARIABLE_VALUE \
+             FROM /*!80000 performance_schema.global_status */ /*M! information_schema.GLOBAL_STATUS */ \
+             WHERE VARIABLE_NAME IN ('Uptime', 'wsrep_cluster_state_uuid', 'wsrep_ready')"
+        ),
+        _ => "SELECT 1".to_owned(),
+    }
+}
+
+/// A SELECT whose first columns are the stamp of the server, and which has one row even if nothing is joined to it. Join
+/// tables by LEFT JOIN only. SQLite has no server, and no stamp columns: there, the row is empty.
+pub(super) fn stamp(backend: DbBackend) -> SelectStatement {
+    let mut server = Query::select();
+    let mut select = Query::select();
+    let (writable, node) = match backend {
+        DbBackend::Postgres => (POSTGRES_WRITABLE, POSTGRES_NODE),
+        DbBackend::MySql => (MYSQL_WRITABLE, MYSQL_NODE),
+        _ => {
+            server.expr_as(Expr::val(1), Alias::new("file"));
+            return select.from_subquery(server, SERVER).take();
+        }
+    };
+    server
+        .expr_as(Expr::cust(writable), Alias::new("writable"))
+        .expr_as(Expr::cust(node), Alias::new("node"));
+    select
+        .column((SERVER, Alias::new("writable")))
+        .column((SERVER, Alias::new("node")))
+        .from_subquery(server, SERVER)
+        .take()
+}
+
+/// How many columns a [`stamp`] has.
+pub(super) fn stamp_columns(backend: DbBackend) -> usize {
+    match backend {
+        DbBackend::Postgres | DbBackend::MySql => 2,
+        _ => 0,
+    }
+}
+
+/// Whether the server accepts writes, and which one it is.
+fn read_stamp(row: &QueryResult, backend: DbBackend) -> Result<(bool, Node), DbErr> {
+    Ok(match backend {
+        DbBackend::Postgres => (row.try_get_by_index(0)?, Node::Started(row.try_get_by_index(1)?)),
+        DbBackend::MySql => (
+            row.try_get_by_index::<i64>(0)? != 0,
+            Node::Named(row.try_get_by_index(1)?),
+        ),
+        _ => (true, Node::File),
+    })
+}
