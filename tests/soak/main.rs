@@ -24,6 +24,9 @@ mod binary;
 mod caller;
 mod crash;
 mod database_killed;
+#[allow(dead_code, reason = "each test crate uses its part of it")]
+#[path = "../api/support/database_server.rs"]
+mod database_server;
 mod load;
 mod mixed;
 mod model;
@@ -35,7 +38,6 @@ mod place;
 mod proxy;
 mod random;
 mod replica;
-mod server;
 
 use std::env;
 use std::net::SocketAddr;
