@@ -3,6 +3,9 @@
 //! revocation is known within the staleness bound and by STRONG checks at once, and a valid session is never refused.
 //! SQLite has no server: see scripts/test.sh.
 
+mod load;
 mod promotion;
 mod scene;
+mod split;
 mod watch;
+mod writes;

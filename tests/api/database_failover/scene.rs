@@ -1,13 +1,9 @@
 //! A cluster, a proxy in front of it, and a replica of the service behind the proxy.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use phone_identity::proto::v1;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use crate::replicas::sign_in;
@@ -16,16 +12,10 @@ use crate::support::cluster::Cluster;
 use crate::support::place::{Backend, Place};
 use crate::support::proxy::{OldConnections, Proxy};
 use crate::support::refusal::refusal;
-use crate::support::{Client, PASSWORD, connect, credentials, next_phone_number, registration};
+use crate::support::{Client, PASSWORD, connect, next_phone_number, registration};
 
 /// Writes succeed within this time of the moment at which the new primary is reachable.
 pub(super) const RECOVERY: Duration = Duration::from_secs(5);
-
-/// So many writes in a row are a service that has recovered.
-const IN_A_ROW: usize = 40;
-
-/// Callers at once: as many as the pool has connections, so that each connection is used.
-const CALLERS: usize = 4;
 
 /// The defaults, but for attempts: those that a failover interrupts are not counted against a user.
 pub(super) const FLAGS: [&str; 5] = [
@@ -40,37 +30,50 @@ pub(super) struct Scene {
     /// The replica under test.
     pub(super) here: ServerProcess,
     pub(super) client: Client,
-    pub(super) proxy: Proxy,
+    /// `None`: the replica has the addresses of both database servers.
+    pub(super) proxy: Option<Proxy>,
     pub(super) cluster: Cluster,
     pub(super) place: Place,
 }
 
 impl Scene {
-    /// `None` on SQLite.
-    pub(super) async fn start() -> Option<Self> {
-        Self::start_with(&[]).await
-    }
-
-    /// The same with more flags for the replica under test.
-    pub(super) async fn start_with(flags: &[&str]) -> Option<Self> {
+    /// A replica behind a proxy to the primary, with more flags. `None` on SQLite.
+    pub(super) async fn start(flags: &[&str]) -> Option<Self> {
         let cluster = start_cluster().await?;
         let proxy = Proxy::to(cluster.primary().address()).await;
-        let place = Place::without_database();
         let url = cluster.url(&proxy.address());
-        let here = start_service(&place, &url, flags).await;
-        Some(Self {
+        Some(Self::start_at(cluster, Some(proxy), &url, flags).await)
+    }
+
+    /// A replica that has the addresses of both database servers. `None` on SQLite.
+    pub(super) async fn start_with_hosts() -> Option<Self> {
+        let cluster = start_cluster().await?;
+        let hosts = format!("{},{}", cluster.primary().address(), cluster.other().address());
+        let mut url = cluster.url(&hosts);
+        if Backend::of_this_run() == Backend::Postgres {
+            url.push_str("&target_session_attrs=read-write");
+        }
+        Some(Self::start_at(cluster, None, &url, &[]).await)
+    }
+
+    async fn start_at(cluster: Cluster, proxy: Option<Proxy>, url: &str, flags: &[&str]) -> Self {
+        let place = Place::without_database();
+        let here = start_service(&place, url, flags).await;
+        Self {
             client: connect(here.address).await,
             here,
             proxy,
             cluster,
             place,
-        })
+        }
     }
 
     /// Another replica of the service, directly on the primary.
-    pub(super) async fn on_primary(&self) -> ServerProcess {
+    pub(super) async fn on_primary(&self) -> (ServerProcess, Client) {
         let url = self.cluster.url(&self.cluster.primary().address());
-        start_service(&self.place, &url, &[]).await
+        let service = start_service(&self.place, &url, &[]).await;
+        let client = connect(service.address).await;
+        (service, client)
     }
 
     /// A new user.
@@ -85,8 +88,19 @@ impl Scene {
 
     /// Sends new connections to the primary of the cluster. Returns when that is done.
     pub(super) fn lead_to_primary(&self, old: OldConnections) -> Instant {
-        self.proxy.lead_to(self.cluster.primary().address(), old);
+        let proxy = self.proxy.as_ref().unwrap();
+        proxy.lead_to(self.cluster.primary().address(), old);
         Instant::now()
+    }
+
+    /// New sessions of a new user.
+    pub(super) async fn sessions<const N: usize>(&self) -> [String; N] {
+        let user = self.user().await;
+        let mut tokens = [const { String::new() }; N];
+        for token in &mut tokens {
+            *token = self.session(&user).await;
+        }
+        tokens
     }
 
     /// Makes the primary read-only, and promotes its replica, which has all that was acknowledged.
@@ -136,101 +150,20 @@ pub(super) fn assert_unavailable(status: &Status) {
     );
 }
 
-/// Users for the writes of [`Writes::recover`].
-pub(super) struct Writes {
-    client: Client,
-    users: Vec<String>,
-}
-
-/// What the callers of [`Writes::recover`] have seen.
-#[derive(Default)]
-struct Progress {
-    in_a_row: AtomicUsize,
-    failures: AtomicUsize,
-    first: OnceLock<Duration>,
-    last_failure: Mutex<Option<(Duration, Status)>>,
-}
-
-impl Writes {
-    pub(super) async fn new(client: &Client) -> Self {
-        let mut users = Vec::new();
-        for _ in 0..CALLERS {
-            users.push(register(&mut client.clone()).await);
-        }
-        // Every connection of the pool is open.
-        let writes = Self {
-            client: client.clone(),
-            users,
-        };
-        writes.recover("warm-up", Instant::now()).await;
-        writes
-    }
-
-    /// Signs in by several callers at once until all of them succeed again, which has to be so within [`RECOVERY`] of the
-    /// move to the new primary.
-    pub(super) async fn recover(&self, name: &str, moved: Instant) {
-        let progress = Arc::new(Progress::default());
-        let mut callers = JoinSet::new();
-        for user in &self.users {
-            callers.spawn(keep_signing_in(
-                self.client.clone(),
-                user.clone(),
-                moved,
-                progress.clone(),
-            ));
-        }
-        let recovery = async {
-            while progress.in_a_row.load(Ordering::SeqCst) < IN_A_ROW {
-                if let Ok(Some(ended)) = timeout(Duration::from_millis(5), callers.join_next()).await {
-                    ended.unwrap();
-                }
-            }
-        };
-        let left = (moved + RECOVERY).saturating_duration_since(Instant::now());
-        let outcome = timeout(left, recovery).await;
-        let after = moved.elapsed();
-        callers.shutdown().await;
-        let failures = progress.failures.load(Ordering::SeqCst);
-        let (first, last) = (
-            progress.first.get(),
-            progress.last_failure.lock().unwrap().clone(),
-        );
-        if name != "warm-up" {
-            eprintln!(
-                "{name}: the first write after the move succeeded after {first:?}; {failures} failed, the last one after \
-                 {:?}; {IN_A_ROW} in a row after {after:?}",
-                last.as_ref().map(|(after, _)| after)
-            );
-        }
-        assert!(
-            outcome.is_ok(),
-            "no {IN_A_ROW} writes in a row within {RECOVERY:?}: first success {first:?}, {failures} failed, last {last:?}"
-        );
-    }
-}
-
-async fn keep_signing_in(mut client: Client, user: String, moved: Instant, progress: Arc<Progress>) {
-    loop {
-        match client.authenticate(credentials(&user, PASSWORD)).await {
-            Ok(_) => {
-                let _ = progress.first.set(moved.elapsed());
-                progress.in_a_row.fetch_add(1, Ordering::SeqCst);
-            }
-            Err(status) => {
-                assert_unavailable(&status);
-                progress.in_a_row.store(0, Ordering::SeqCst);
-                progress.failures.fetch_add(1, Ordering::SeqCst);
-                *progress.last_failure.lock().unwrap() = Some((moved.elapsed(), status));
-                sleep(Duration::from_millis(10)).await;
-            }
-        }
-    }
-}
-
 /// A STRONG check.
 pub(super) fn strongly(token: &str) -> v1::ValidateSessionRequest {
     v1::ValidateSessionRequest {
         session_token: token.to_owned(),
         consistency: v1::Consistency::Strong.into(),
     }
+}
+
+/// Fails with all that went wrong.
+pub(super) fn assert_all(name: &str, outcomes: &[Result<(), String>]) {
+    let wrong: Vec<_> = outcomes
+        .iter()
+        .filter_map(|outcome| outcome.as_ref().err())
+        .map(String::as_str)
+        .collect();
+    assert!(wrong.is_empty(), "{name}:\n{}", wrong.join("\n"));
 }

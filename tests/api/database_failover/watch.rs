@@ -8,6 +8,7 @@ use tokio::time::{Instant, interval, timeout};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use super::load::Load;
 use super::scene::{RECOVERY, revoke, strongly};
 use crate::support::{Client, validation};
 
@@ -50,8 +51,9 @@ struct Session {
     is_right: [bool; 2],
 }
 
-struct Shared {
+pub(super) struct Shared {
     promise: Promise,
+    kinds: Vec<Kind>,
     sessions: Mutex<Vec<Session>>,
     moved: OnceLock<Instant>,
     /// The time from the move to the end of the first STRONG check that was answered.
@@ -67,15 +69,25 @@ pub(super) struct Watch {
 impl Watch {
     /// Checks these valid sessions from now on, by both kinds of check.
     pub(super) fn start(client: &Client, promise: Promise, tokens: &[&String]) -> Self {
+        Self::start_with(client, promise, &[Kind::Cached, Kind::Strong], tokens)
+    }
+
+    /// The same with cached checks only: a STRONG check that finds a revocation is known to cached ones.
+    pub(super) fn start_cached(client: &Client, promise: Promise, tokens: &[&String]) -> Self {
+        Self::start_with(client, promise, &[Kind::Cached], tokens)
+    }
+
+    fn start_with(client: &Client, promise: Promise, kinds: &[Kind], tokens: &[&String]) -> Self {
         let shared = Arc::new(Shared {
             promise,
+            kinds: kinds.to_vec(),
             sessions: Mutex::default(),
             moved: OnceLock::new(),
             first_strong: OnceLock::new(),
             violations: Mutex::default(),
         });
         let mut checking = JoinSet::new();
-        for kind in [Kind::Cached, Kind::Strong] {
+        for kind in kinds.iter().copied() {
             checking.spawn(shared.clone().check_all_the_time(client.clone(), kind));
         }
         let watch = Self {
@@ -83,18 +95,9 @@ impl Watch {
             _checking: checking,
         };
         for token in tokens {
-            watch.add(token);
+            watch.shared.add(token);
         }
         watch
-    }
-
-    /// Checks one more valid session.
-    pub(super) fn add(&self, token: &str) {
-        self.shared.sessions.lock().unwrap().push(Session {
-            token: token.to_owned(),
-            state: State::Valid,
-            is_right: [false; 2],
-        });
     }
 
     /// Revokes a session by another replica of the service.
@@ -112,27 +115,28 @@ impl Watch {
         }
     }
 
-    /// Waits until every session was answered rightly by both kinds of check, which has to be so within [`RECOVERY`] of the
-    /// move or of the last change, and fails if any answer broke a promise.
-    pub(super) async fn settle(self, name: &str) {
+    /// Starts a load of sign-ins, checks and revocations.
+    pub(super) fn load(&self, client: &Client, users: &[String]) -> Load {
+        Load::start(self.shared.clone(), client, users)
+    }
+
+    /// Waits until every session was answered rightly by all kinds of checks, which has to be so within [`RECOVERY`]. Fails as
+    /// well if any answer since the start broke a promise.
+    pub(super) async fn settle(self, name: &str) -> Result<(), String> {
         let settled = async {
             let mut ticks = interval(Duration::from_millis(5));
             while !self.shared.is_settled() {
-                self.shared.assert_kept(name);
                 ticks.tick().await;
             }
         };
         let outcome = timeout(RECOVERY, settled).await;
-        eprintln!(
-            "{name}: the first STRONG check after the move was answered after {:?}",
-            self.shared.first_strong.get()
-        );
-        self.shared.assert_kept(name);
+        let first = self.shared.first_strong.get();
+        eprintln!("{name}: first right answer to a STRONG check {first:?} after the move");
+        self.shared.outcome()?;
+        let is_wrong = |session: &&Session| !self.shared.is_right(session);
         let sessions = self.shared.sessions.lock().unwrap();
-        assert!(
-            outcome.is_ok(),
-            "{name}: not every session was answered rightly: {sessions:?}"
-        );
+        let wrong: Vec<_> = sessions.iter().filter(is_wrong).collect();
+        outcome.map_err(|_| format!("sessions without a right answer within {RECOVERY:?}: {wrong:?}"))
     }
 }
 
@@ -221,23 +225,35 @@ impl Shared {
         session.is_right = [false; 2];
     }
 
-    fn is_settled(&self) -> bool {
-        let sessions = self.sessions.lock().unwrap();
-        sessions.iter().all(|session| session.is_right == [true; 2])
+    /// Adds a valid session to those that are checked.
+    pub(super) fn add(&self, token: &str) {
+        self.sessions.lock().unwrap().push(Session {
+            token: token.to_owned(),
+            state: State::Valid,
+            is_right: [false; 2],
+        });
     }
 
-    fn violation(&self, violation: String) {
+    fn is_right(&self, session: &Session) -> bool {
+        self.kinds.iter().all(|kind| session.is_right[*kind as usize])
+    }
+
+    fn is_settled(&self) -> bool {
+        let sessions = self.sessions.lock().unwrap();
+        sessions.iter().all(|session| self.is_right(session))
+    }
+
+    pub(super) fn violation(&self, violation: String) {
         self.violations.lock().unwrap().push(violation);
     }
 
-    fn assert_kept(&self, name: &str) {
+    fn outcome(&self) -> Result<(), String> {
         let violations = self.violations.lock().unwrap();
-        let shown = &violations[..violations.len().min(SHOWN)];
-        assert!(
-            violations.is_empty(),
-            "{name}: {} answers broke a promise:\n{}",
-            violations.len(),
-            shown.join("\n")
-        );
+        let (count, shown) = (violations.len(), violations.len().min(SHOWN));
+        let shown = violations[..shown].join("\n");
+        if count == 0 {
+            return Ok(());
+        }
+        Err(format!("{count} answers broke a promise:\n{shown}"))
     }
 }

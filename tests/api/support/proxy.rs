@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{copy, copy_bidirectional, sink};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::{interval, timeout};
 
 use super::place::Place;
 
@@ -30,6 +33,8 @@ pub(crate) enum OldConnections {
 struct Route {
     state: State,
     target: String,
+    /// Each connection has a clone, which shows whether it is still open.
+    generation: Arc<()>,
 }
 
 /// What the network does.
@@ -58,6 +63,7 @@ impl Proxy {
         let route = watch::Sender::new(Route {
             state: State::Good,
             target: target.clone(),
+            generation: Arc::new(()),
         });
         tokio::spawn(accept(listener, route.clone()));
         Self {
@@ -88,7 +94,10 @@ impl Proxy {
             OldConnections::Kept => State::Good,
             OldConnections::Dropped => State::Dropping,
         };
-        self.route.send_replace(Route { state, target });
+        self.route.send_modify(|route| {
+            route.state = state;
+            route.target = target;
+        });
     }
 
     /// Stops the transfer on the existing connections without closing them. New connections are good.
@@ -99,6 +108,22 @@ impl Proxy {
     /// Closes the existing connections. New connections are good.
     pub(crate) fn drop_connections(&self) {
         self.set(State::Dropping);
+    }
+
+    /// The same, and waits until they are closed.
+    pub(crate) async fn drop_and_wait(&self) {
+        let mut old = Arc::new(());
+        self.route.send_modify(|route| {
+            route.state = State::Dropping;
+            std::mem::swap(&mut route.generation, &mut old);
+        });
+        let mut ticks = interval(Duration::from_millis(1));
+        let closing = async {
+            while Arc::strong_count(&old) > 1 {
+                ticks.tick().await;
+            }
+        };
+        timeout(Duration::from_secs(10), closing).await.unwrap();
     }
 
     /// Closes all connections, and new ones, until [`Self::mend`] or [`Self::lead_to`].
@@ -120,16 +145,16 @@ async fn accept(listener: TcpListener, route: watch::Sender<Route>) {
     loop {
         let (client, _) = listener.accept().await.unwrap();
         let mut changes = route.subscribe();
-        let Route { state, target } = changes.borrow_and_update().clone();
-        if state != State::Cut {
-            tokio::spawn(forward(client, target, changes));
+        let route = changes.borrow_and_update().clone();
+        if route.state != State::Cut {
+            tokio::spawn(forward(client, route, changes));
         }
     }
 }
 
-async fn forward(mut client: TcpStream, target: String, mut changes: watch::Receiver<Route>) {
+async fn forward(mut client: TcpStream, route: Route, mut changes: watch::Receiver<Route>) {
     // If the target refuses the connection, dropping the client refuses it here.
-    let Ok(mut server) = TcpStream::connect(target).await else {
+    let Ok(mut server) = TcpStream::connect(&route.target).await else {
         return;
     };
     {
