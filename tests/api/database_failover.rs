@@ -3,9 +3,14 @@
 //! revocation is known within the staleness bound and by STRONG checks at once, and a valid session is never refused.
 //! SQLite has no server: see scripts/test.sh.
 
+mod closed;
+mod credentials;
+mod hosts;
 mod load;
 mod promotion;
+mod readiness;
 mod scene;
 mod split;
+mod stale_plan;
 mod watch;
 mod writes;

@@ -15,7 +15,7 @@ use crate::support::{Client, validation};
 /// The default of `--staleness-bound`.
 const STALENESS_BOUND: Duration = Duration::from_secs(1);
 
-/// Violations that are shown.
+/// Violations that are shown, beside the last one.
 const SHOWN: usize = 5;
 
 /// How old a revocation may be at the start of a check that still accepts the session.
@@ -56,7 +56,8 @@ pub(super) struct Shared {
     kinds: Vec<Kind>,
     sessions: Mutex<Vec<Session>>,
     moved: OnceLock<Instant>,
-    /// The time from the move to the end of the first STRONG check that was answered.
+    /// The time from the move, or from the revocation if that was later, to the first STRONG check that refuses a revoked
+    /// session.
     first_strong: OnceLock<Duration>,
     violations: Mutex<Vec<String>>,
 }
@@ -131,7 +132,7 @@ impl Watch {
         };
         let outcome = timeout(RECOVERY, settled).await;
         let first = self.shared.first_strong.get();
-        eprintln!("{name}: first right answer to a STRONG check {first:?} after the move");
+        eprintln!("{name}: first STRONG check that refused a revoked session {first:?} after the move");
         self.shared.outcome()?;
         let is_wrong = |session: &&Session| !self.shared.is_right(session);
         let sessions = self.shared.sessions.lock().unwrap();
@@ -190,6 +191,10 @@ impl Shared {
             State::Ending => false,
             State::Revoked(_) => !is_accepted,
         };
+        let revoked = match session.state {
+            State::Revoked(at) => Some(at),
+            _ => None,
+        };
         let was_refused_while_valid = matches!(session.state, State::Valid) && !is_accepted;
         let moved = self.moved.get().filter(|moved| asked >= **moved);
         if is_right && moved.is_some() {
@@ -199,11 +204,11 @@ impl Shared {
         if was_refused_while_valid {
             self.violation(format!("a {kind:?} check refused a valid session"));
         }
-        if let Some(moved) = moved
+        if let (Some(moved), Some(revoked)) = (moved, revoked)
             && is_right
             && kind == Kind::Strong
         {
-            let _ = self.first_strong.set(moved.elapsed());
+            let _ = self.first_strong.set((*moved).max(revoked).elapsed());
         }
     }
 
@@ -249,11 +254,13 @@ impl Shared {
 
     fn outcome(&self) -> Result<(), String> {
         let violations = self.violations.lock().unwrap();
+        let Some(last) = violations.last() else {
+            return Ok(());
+        };
         let (count, shown) = (violations.len(), violations.len().min(SHOWN));
         let shown = violations[..shown].join("\n");
-        if count == 0 {
-            return Ok(());
-        }
-        Err(format!("{count} answers broke a promise:\n{shown}"))
+        Err(format!(
+            "{count} answers broke a promise, first:\n{shown}\nand last:\n{last}"
+        ))
     }
 }

@@ -51,6 +51,10 @@ impl Writes {
         writes
     }
 
+    pub(super) fn user(&self) -> &str {
+        &self.users[0]
+    }
+
     /// As [`Self::recover`], beside a watch that settles.
     pub(super) async fn recover_and_settle(&self, watch: Watch, name: &str, moved: Instant, there: &Client) {
         let (written, settled) = tokio::join!(self.recover(name, moved, Some(there)), watch.settle(name));
