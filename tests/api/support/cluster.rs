@@ -147,17 +147,18 @@ impl Cluster {
         }
     }
 
-    /// Waits until no transaction of the service that has written is open on the primary.
+    /// Waits until the transactions that began before the primary turned read-only have ended: they may still write.
     pub(crate) async fn writes_end(&self) {
-        let query = match self.backend {
-            Backend::Postgres => format!(
-                "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM pg_stat_activity \
-                 WHERE usename = '{ROLE}' AND backend_xid IS NOT NULL)"
-            ),
+        if self.backend != Backend::Postgres {
             // `read_only` refuses COMMIT, too.
-            _ => return,
-        };
-        self.primary().finds(&query).await;
+            return;
+        }
+        let now = self.primary().text("SELECT clock_timestamp()::text").await;
+        let have_ended = format!(
+            "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM pg_stat_activity \
+             WHERE usename = '{ROLE}' AND xact_start <= '{now}' AND state <> 'idle')"
+        );
+        self.primary().finds(&have_ended).await;
     }
 
     /// Makes the replica the primary. The old primary goes on as it is.
