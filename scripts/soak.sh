@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Kills everything, for long: 20 rounds of the service on each backend, 10 rounds of PostgreSQL and of MariaDB, and 10 minutes
-# of all kinds of faults on PostgreSQL. BACKENDS="sqlite mysql" runs on these only; SOAK_ROUNDS, SOAK_DATABASE_ROUNDS and
-# SOAK_SECONDS make it shorter or longer, and SOAK_SEED repeats the choices of a run.
+# Kills everything, for long: 20 rounds of the service on each backend, 10 rounds of PostgreSQL and of MariaDB, 20 failovers
+# of each kind on both, and 10 minutes of all kinds of faults on PostgreSQL. BACKENDS="sqlite mysql" runs on these only;
+# SOAK_ROUNDS, SOAK_DATABASE_ROUNDS,
+# SOAK_FAILOVER_ROUNDS and SOAK_SECONDS make it shorter or longer, and SOAK_SEED repeats the choices of a run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . scripts/databases.sh
 
 export SOAK_ROUNDS=${SOAK_ROUNDS:-20} SOAK_DATABASE_ROUNDS=${SOAK_DATABASE_ROUNDS:-10} SOAK_SECONDS=${SOAK_SECONDS:-600}
+export SOAK_FAILOVER_ROUNDS=${SOAK_FAILOVER_ROUNDS:-20}
 backends=${BACKENDS:-sqlite postgres mysql}
 failed=()
 
@@ -28,11 +30,11 @@ for backend in $backends; do
   sqlite) soak sqlite crash:: ;;
   postgres)
     start_postgres
-    soak postgres crash:: database_killed:: mixed::
+    soak postgres crash:: database_killed:: database_failover:: mixed::
     ;;
   mysql)
     start_mysql
-    soak mysql crash:: database_killed::
+    soak mysql crash:: database_killed:: database_failover::
     ;;
   *) die "BACKENDS: there is no $backend" ;;
   esac

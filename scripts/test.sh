@@ -21,14 +21,14 @@ tests() {
   shift
   case $backend in
   # There is no network to its file, and no server that could be killed.
-  sqlite) without=(network database_killed mixed) ;;
+  sqlite) without=(network database_failover database_killed mixed) ;;
   postgres) without=(sqlite) ;;
   mysql) without=(sqlite mixed) ;;
   esac
   # Those that kill a server start one of their own.
   if [ "$backend" != sqlite ] && ! can_start "$backend"; then
-    without+=(database_killed mixed)
-    not_run+=("tests/soak: kill -9 of the server on $backend: its programs are not installed here")
+    without+=(database_failover database_killed mixed)
+    not_run+=("failover and kill -9 of the server on $backend: its programs are not installed here")
   fi
   if [ -n "${has_nextest:-}" ]; then
     command=(cargo nextest run --locked "$@" --filterset "not ($(printf 'test(/^%s::/) + ' "${without[@]}")none())")
@@ -98,12 +98,12 @@ if [[ " $backends " == *" postgres "* || " $backends " == *" mysql "* ]]; then
   not_run+=("tests/api/sqlite.rs, about its file, on other backends")
 fi
 if [[ " $backends " == *" sqlite "* ]]; then
-  not_run+=("tests/api/network.rs, about the way to a server, on SQLite")
+  not_run+=("tests/api/network.rs and database_failover.rs, about the way to a server, on SQLite")
 fi
 if [[ " $backends " == *" postgres "* ]]; then
-  not_run+=("the long forms of tests/soak: 20 rounds, 10 rounds and 10 minutes (make soak)")
+  not_run+=("the long forms of tests/soak: 20 rounds, 10 rounds, 20 failovers of each kind and 10 minutes (make soak)")
 else
-  not_run+=("the long form of tests/soak: 20 rounds and 10 rounds (make soak)")
+  not_run+=("the long form of tests/soak: 20 rounds, 10 rounds and 20 failovers of each kind (make soak)")
 fi
 for what in "${not_run[@]}"; do
   say "NOT RUN: $what"

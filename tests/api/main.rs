@@ -1,6 +1,7 @@
 //! The service as its callers see it: the generated client over a real connection, each test on its own server and
 //! database, which is of the backend that `TEST_DATABASE` names (SQLite). One file an RPC; `access`, `hashing`, `races`, `wire`,
-//! `logs`, `metrics`, `traces`, `healthcheck`, `languages`, `process`, `shutdown`, `commands`, `replicas` and `network` are about all of them.
+//! `logs`, `metrics`, `traces`, `healthcheck`, `languages`, `process`, `shutdown`, `commands`, `replicas`,
+//! `network` and `database_failover` are about all of them.
 
 #![allow(
     clippy::expect_used,
@@ -17,6 +18,7 @@ mod codes;
 mod commands;
 mod contention;
 mod create_superuser;
+mod database_failover;
 mod deactivate_profile;
 mod delete_profile;
 mod hashing;

@@ -2,9 +2,11 @@
 
 pub(crate) mod binary;
 pub(crate) mod certificates;
+pub(crate) mod cluster;
 pub(crate) mod codes;
 pub(crate) mod collector;
 pub(crate) mod database;
+pub(crate) mod database_server;
 pub(crate) mod http;
 pub(crate) mod native;
 pub(crate) mod people;

@@ -1,6 +1,7 @@
 //! What callers ask, and whether the answer is one that may be given.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use phone_identity::proto::v1;
@@ -201,9 +202,11 @@ impl Caller {
     }
 
     /// Asks whose session a token is. A session that was ended is not good: at once by the process that ended it and by
-    /// the database, and elsewhere after the staleness bound. One that nobody wanted to end is good.
-    pub(crate) async fn check(&self, session: &Arc<Session>, consistency: Consistency) {
+    /// the database, and elsewhere after the staleness bound. One that nobody wanted to end is good. Returns whether the session
+    /// was refused.
+    pub(crate) async fn check(&self, session: &Arc<Session>, consistency: Consistency) -> bool {
         let before = session.state();
+        let is_split = self.model.is_split.load(Ordering::SeqCst);
         let asked = Instant::now();
         let request = v1::ValidateSessionRequest {
             session_token: session.token.clone(),
@@ -222,7 +225,7 @@ impl Caller {
                         .violation(format!("{} is taken for {}", session.user_id, user.user_id));
                 }
                 if let State::Ended(ended) = &before
-                    && self.must_be_known(ended, asked, consistency)
+                    && self.must_be_known(ended, asked, consistency == Consistency::Strong && !is_split)
                 {
                     let id = &session.id;
                     self.model.violation(format!(
@@ -239,16 +242,18 @@ impl Caller {
                     self.model
                         .violation(format!("session {id} is not good, {consistency:?}, and is live"));
                 }
+                return true;
             }
             Answer::Refused(code, reason) => {
                 self.model.violation(format!("a check: {code:?} {reason}"));
             }
         }
+        false
     }
 
-    fn must_be_known(&self, ended: &Ended, asked: Instant, consistency: Consistency) -> bool {
+    fn must_be_known(&self, ended: &Ended, asked: Instant, is_at_once: bool) -> bool {
         let is_by_this = ended.by.as_ref().is_some_and(|by| Arc::ptr_eq(by, &self.life));
-        consistency == Consistency::Strong || is_by_this || asked > ended.at + STALENESS_BOUND
+        is_at_once || is_by_this || asked > ended.at + STALENESS_BOUND
     }
 
     /// What an answer means. What a fault may lead to is UNAVAILABLE with a time to wait, and a connection that is gone if

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::audit::audit;
+use crate::database_server::DatabaseServer;
 use crate::load::Load;
 use crate::model::Model;
 use crate::place::{Backend, Place};
 use crate::replica::{Door, Replica};
-use crate::server::DatabaseServer;
 use crate::{alone, check_all, random, setting};
 
 /// How long after its return the database may still be away for callers.
@@ -34,7 +34,7 @@ async fn no_answer_is_wrong_when_the_database_is_killed() {
     let _alone = alone().await;
     let rounds = setting("SOAK_DATABASE_ROUNDS").unwrap_or(1);
     let mut random = random();
-    let mut server = DatabaseServer::start(Backend::of_this_run(), &mut random).await;
+    let mut server = DatabaseServer::start(Backend::of_this_run(), &[]).await;
     let place = Place::on(server.url()).await;
     let model = Arc::new(Model::new());
     let mut replicas = [

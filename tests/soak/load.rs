@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -14,6 +15,9 @@ use crate::replica::{Door, Life};
 
 const WORKERS: usize = 12;
 
+/// Of a hundred calls those from here on are checks.
+const CHECKS: usize = 40;
+
 /// How long a worker waits after a call that was not answered, as callers should.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -22,22 +26,35 @@ const MAX_SESSIONS: usize = 20;
 
 pub(crate) struct Load {
     is_over: Arc<AtomicBool>,
+    /// Held for reading during a call that writes, and for writing while there are none.
+    writes: Arc<RwLock<()>>,
     workers: JoinSet<()>,
 }
 
 impl Load {
     pub(crate) fn start(model: &Arc<Model>, doors: &[Door], random: &mut Random) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
+        let writes = Arc::new(RwLock::new(()));
         let mut workers = JoinSet::new();
         for _ in 0..WORKERS {
             let worker = Worker {
                 model: model.clone(),
                 doors: doors.to_vec(),
                 random: random.fork(),
+                writes: writes.clone(),
             };
             workers.spawn(worker.run(is_over.clone()));
         }
-        Self { is_over, workers }
+        Self {
+            is_over,
+            writes,
+            workers,
+        }
+    }
+
+    /// Waits until the calls that write are answered; until the guard is dropped, sessions are checked and nothing else.
+    pub(crate) async fn pause_writes(&self) -> OwnedRwLockWriteGuard<()> {
+        self.writes.clone().write_owned().await
     }
 
     /// Waits until what is under way is answered.
@@ -57,6 +74,7 @@ struct Worker {
     model: Arc<Model>,
     doors: Vec<Door>,
     random: Random,
+    writes: Arc<RwLock<()>>,
 }
 
 impl Worker {
@@ -72,7 +90,14 @@ impl Worker {
 
     async fn ask_something(&mut self) {
         let caller = self.caller();
-        match self.random.below(100) {
+        let may_write = self.writes.clone().try_read_owned();
+        let number = self.random.below(100);
+        let number = if may_write.is_ok() {
+            number
+        } else {
+            number.max(CHECKS)
+        };
+        match number {
             0..10 => caller.register().await,
             10..20 => {
                 if let Some(person) = self.model.take(&mut self.random, has_room) {
@@ -95,6 +120,7 @@ impl Worker {
                 }
             }
             number => {
+                drop(may_write);
                 let consistency = if number < 60 {
                     Consistency::Strong
                 } else {

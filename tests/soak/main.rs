@@ -2,13 +2,14 @@
 //!
 //! - `crash`: the service, on every backend;
 //! - `database_killed`: the server of PostgreSQL or MariaDB;
+//! - `database_failover`: the primary of a cluster, whose replica is promoted;
 //! - `mixed`: both and more, at random and for long, with two replicas on PostgreSQL.
 //!
 //! Callers (`caller`, `load`) ask and note in a `model` what was acknowledged; every answer is judged by it, and `audit`
 //! compares the database with it when all is quiet. What was not acknowledged may or may not have happened, but not half.
 //!
-//! `make test` runs a short form. `make soak` sets `SOAK_ROUNDS` (of `crash`), `SOAK_DATABASE_ROUNDS` and `SOAK_SECONDS` (of
-//! `mixed`). `SOAK_SEED` makes the same choices again; which call meets which fault is still a matter of time.
+//! `make test` runs a short form. `make soak` sets `SOAK_ROUNDS` (of `crash`), `SOAK_DATABASE_ROUNDS`, `SOAK_FAILOVER_ROUNDS` and
+//! `SOAK_SECONDS` (of `mixed`). `SOAK_SEED` makes the same choices again; which call meets which fault is still a matter of time.
 
 #![allow(
     clippy::expect_used,
@@ -22,8 +23,15 @@ mod audit;
 #[path = "../api/support/binary.rs"]
 mod binary;
 mod caller;
+#[allow(dead_code, reason = "each test crate uses its part of it")]
+#[path = "../api/support/cluster.rs"]
+mod cluster;
 mod crash;
+mod database_failover;
 mod database_killed;
+#[allow(dead_code, reason = "each test crate uses its part of it")]
+#[path = "../api/support/database_server.rs"]
+mod database_server;
 mod load;
 mod mixed;
 mod model;
@@ -35,7 +43,6 @@ mod place;
 mod proxy;
 mod random;
 mod replica;
-mod server;
 
 use std::env;
 use std::net::SocketAddr;

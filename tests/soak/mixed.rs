@@ -8,13 +8,13 @@ use tokio::time::{Instant, sleep};
 
 use crate::audit::{audit, count};
 use crate::caller::{Caller, Consistency};
+use crate::database_server::DatabaseServer;
 use crate::load::Load;
 use crate::model::{Model, Person};
 use crate::place::{Backend, Place};
 use crate::proxy::Proxy;
 use crate::random::Random;
 use crate::replica::{Door, Replica, Taken};
-use crate::server::DatabaseServer;
 use crate::{alone, check_all, random, setting};
 
 /// How long after the end of a fault callers may still notice.
@@ -137,8 +137,8 @@ fn assert_flat(warm: Taken, taken: Taken, connections: usize) {
 
 impl Scene {
     async fn new() -> Self {
-        let mut random = random();
-        let server = DatabaseServer::start(Backend::of_this_run(), &mut random).await;
+        let random = random();
+        let server = DatabaseServer::start(Backend::of_this_run(), &[]).await;
         let place = Place::on(server.url()).await;
         let proxy = Proxy::start(&place).await.unwrap();
         let url = format!("--database-url={}", proxy.url(&place));

@@ -5,7 +5,7 @@
 //! what it leaves is known, or is one of two. Sessions are checked by everybody, meanwhile, too.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -145,6 +145,8 @@ pub(crate) struct Model {
     pub(crate) unavailable: AtomicU64,
     /// How many calls were answered since the last one that was not.
     pub(crate) in_a_row: AtomicU64,
+    /// Whether there are two primaries, of which one does not notice: STRONG checks have the staleness bound, too.
+    pub(crate) is_split: AtomicBool,
 }
 
 impl Model {
@@ -161,6 +163,7 @@ impl Model {
             acknowledged: AtomicU64::new(0),
             unavailable: AtomicU64::new(0),
             in_a_row: AtomicU64::new(0),
+            is_split: AtomicBool::new(false),
         }
     }
 

@@ -44,7 +44,7 @@ impl Backend {
     }
 }
 
-/// A folder and a database. Both are removed when it is dropped.
+/// A folder and a database. Both are removed when it is dropped, but for a database that existed before.
 pub(crate) struct Place {
     folder: TempDir,
     database: Option<OnServer>,
@@ -54,6 +54,8 @@ pub(crate) struct Place {
 struct OnServer {
     server: String,
     name: String,
+    /// Whether it is removed with the place.
+    is_own: bool,
 }
 
 impl Place {
@@ -74,7 +76,32 @@ impl Place {
         create_database(&server, &name).await;
         Self {
             folder,
-            database: Some(OnServer { server, name }),
+            database: Some(OnServer {
+                server,
+                name,
+                is_own: true,
+            }),
+        }
+    }
+
+    /// A place with a database that exists on this server, and stays.
+    pub(crate) fn existing(server: String, name: &str) -> Self {
+        let name = name.to_owned();
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            database: Some(OnServer {
+                server,
+                name,
+                is_own: false,
+            }),
+        }
+    }
+
+    /// A folder only: commands get the URL of their database by a flag.
+    pub(crate) fn without_database() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            database: None,
         }
     }
 
@@ -86,7 +113,7 @@ impl Place {
     pub(crate) fn url(&self) -> String {
         match &self.database {
             None => format!("sqlite://{}", self.path().join("phone-identity.db").display()),
-            Some(OnServer { server, name }) => with_database(server, name),
+            Some(OnServer { server, name, .. }) => with_database(server, name),
         }
     }
 
@@ -122,7 +149,7 @@ impl Place {
     /// What the environment has to say: SQLite goes without, as most of its users will. `TEST_DATABASE_WAY` is the URL of
     /// what the service goes by to its server, and the tests do not.
     pub(crate) fn environment(&self) -> Option<(&'static str, String)> {
-        let OnServer { server, name } = self.database.as_ref()?;
+        let OnServer { server, name, .. } = self.database.as_ref()?;
         let way = env::var("TEST_DATABASE_WAY").unwrap_or_else(|_| server.clone());
         Some(("DATABASE_URL", with_database(&way, name)))
     }
@@ -145,7 +172,12 @@ impl Place {
 impl Drop for Place {
     /// At best: what is left is on a server that is thrown away.
     fn drop(&mut self) {
-        let Some(OnServer { server, name }) = self.database.take() else {
+        let Some(OnServer {
+            server,
+            name,
+            is_own: true,
+        }) = self.database.take()
+        else {
             return;
         };
         // A thread, since one cannot wait for what is async on a thread that runs it. Meanwhile the server of the test

@@ -1,49 +1,83 @@
-//! A network between the service and its database, which can fail as networks do.
+//! A TCP proxy between the service and its database, with the faults of a network.
 
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{copy, copy_bidirectional, sink};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::{interval, timeout};
 
 use super::place::Place;
 
-/// Passes connections on to the database server of a place.
+/// Forwards connections to a database server.
 pub(crate) struct Proxy {
     address: SocketAddr,
     target: String,
-    state: watch::Sender<State>,
+    route: watch::Sender<Route>,
+}
+
+/// What happens to connections that exist when a lead is changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum OldConnections {
+    /// They stay open to the old server, as behind a virtual IP address or a DNS name that moved.
+    Kept,
+    /// They are closed, as by a load balancer.
+    Dropped,
+}
+
+/// Where new connections go, and what the network does.
+#[derive(Clone, Debug)]
+struct Route {
+    state: State,
+    target: String,
+    /// Each connection has a clone, which shows whether it is still open.
+    generation: Arc<()>,
 }
 
 /// What the network does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
-    /// It passes everything on.
+    /// All connections forward.
     Good,
-    /// Connections from before are stopped, and not closed. New ones are good.
+    /// Old connections transfer nothing and stay open. New ones are good.
     Swallowing,
-    /// Connections from before are closed. New ones are good.
+    /// Old connections are closed. New ones are good.
     Dropping,
-    /// All connections are closed, and new ones too.
+    /// Old connections and new ones are closed.
     Cut,
 }
 
 impl Proxy {
-    /// `None`: the database of the place has no server.
+    /// A proxy to the database server of a place. `None`: the place has no server.
     pub(crate) async fn start(place: &Place) -> Option<Self> {
-        let target = place.server()?;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let state = watch::Sender::new(State::Good);
-        tokio::spawn(pass_on(listener, target.clone(), state.clone()));
-        Some(Self {
-            address,
-            target,
-            state,
-        })
+        Some(Self::to(place.server()?).await)
     }
 
-    /// The URL of the database by this way.
+    /// A proxy to a host and port.
+    pub(crate) async fn to(target: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let route = watch::Sender::new(Route {
+            state: State::Good,
+            target: target.clone(),
+            generation: Arc::new(()),
+        });
+        tokio::spawn(accept(listener, route.clone()));
+        Self {
+            address,
+            target,
+            route,
+        }
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The URL of the database of a place through this proxy.
     pub(crate) fn url(&self, place: &Place) -> String {
         let (url, target) = (place.url(), &self.target);
         let host = target.split(':').next().unwrap();
@@ -54,48 +88,91 @@ impl Proxy {
         }
     }
 
-    /// From now on nothing passes through the connections that there are; and none of them is closed. New ones are good.
+    /// Sends new connections to another host and port.
+    pub(crate) fn lead_to(&self, target: String, old: OldConnections) {
+        let state = match old {
+            OldConnections::Kept => State::Good,
+            OldConnections::Dropped => State::Dropping,
+        };
+        self.route.send_modify(|route| {
+            route.state = state;
+            route.target = target;
+        });
+    }
+
+    /// Stops the transfer on the existing connections without closing them. New connections are good.
     pub(crate) fn swallow(&self) {
-        self.state.send_replace(State::Swallowing);
+        self.set(State::Swallowing);
     }
 
-    /// Closes the connections that there are. New ones are good.
+    /// Closes the existing connections. New connections are good.
     pub(crate) fn drop_connections(&self) {
-        self.state.send_replace(State::Dropping);
+        self.set(State::Dropping);
     }
 
-    /// Closes all connections, and new ones, until [`Self::mend`].
+    /// The same, and waits until they are closed.
+    pub(crate) async fn drop_and_wait(&self) {
+        let mut old = Arc::new(());
+        self.route.send_modify(|route| {
+            route.state = State::Dropping;
+            std::mem::swap(&mut route.generation, &mut old);
+        });
+        let mut ticks = interval(Duration::from_millis(1));
+        let closing = async {
+            while Arc::strong_count(&old) > 1 {
+                ticks.tick().await;
+            }
+        };
+        timeout(Duration::from_secs(10), closing).await.unwrap();
+    }
+
+    /// Closes all connections, and new ones, until [`Self::mend`] or [`Self::lead_to`].
     pub(crate) fn cut(&self) {
-        self.state.send_replace(State::Cut);
+        self.set(State::Cut);
     }
 
-    /// From now on new connections are good again.
+    /// Accepts new connections again.
     pub(crate) fn mend(&self) {
-        self.state.send_replace(State::Good);
+        self.set(State::Good);
+    }
+
+    fn set(&self, state: State) {
+        self.route.send_modify(|route| route.state = state);
     }
 }
 
-async fn pass_on(listener: TcpListener, target: String, state: watch::Sender<State>) {
+async fn accept(listener: TcpListener, route: watch::Sender<Route>) {
     loop {
-        let (mut here, _) = listener.accept().await.unwrap();
-        let (target, mut state) = (target.clone(), state.subscribe());
-        if *state.borrow_and_update() == State::Cut {
-            continue;
+        let (client, _) = listener.accept().await.unwrap();
+        let mut changes = route.subscribe();
+        let route = changes.borrow_and_update().clone();
+        if route.state != State::Cut {
+            tokio::spawn(forward(client, route, changes));
         }
-        tokio::spawn(async move {
-            // If nobody listens there, nobody does here.
-            let Ok(mut there) = TcpStream::connect(target).await else {
-                return;
-            };
-            tokio::select! {
-                _ = copy_bidirectional(&mut here, &mut there) => return,
-                _ = state.changed() => {}
-            }
-            let state = *state.borrow();
-            if state == State::Swallowing {
-                // Until it is closed here.
-                let _ = copy(&mut here, &mut sink()).await;
-            }
-        });
     }
+}
+
+async fn forward(mut client: TcpStream, route: Route, mut changes: watch::Receiver<Route>) {
+    // If the target refuses the connection, dropping the client refuses it here.
+    let Ok(mut server) = TcpStream::connect(&route.target).await else {
+        return;
+    };
+    {
+        let mut copying = pin!(copy_bidirectional(&mut client, &mut server));
+        loop {
+            tokio::select! {
+                _ = &mut copying => return,
+                changed = changes.changed() => {
+                    let state = changed.is_ok().then(|| changes.borrow_and_update().state);
+                    match state {
+                        Some(State::Good) => {}
+                        Some(State::Swallowing) => break,
+                        Some(State::Dropping | State::Cut) | None => return,
+                    }
+                }
+            }
+        }
+    }
+    // Until the client closes it.
+    let _ = copy(&mut client, &mut sink()).await;
 }
