@@ -168,7 +168,13 @@ impl Throttle {
         // Who cuts the power has not won many guesses by it.
         let writer = self.store.unsynced_writer();
         let inserted = retry(|| async { Ok(attempts::insert_new(&writer, &rows).await?) });
-        if inserted.await? == count_of(&rows) {
+        let inserted = match inserted.await {
+            Ok(inserted) => inserted,
+            // The rows may be there. Those that are have the id of this attempt, so they are not counted twice.
+            Err(Error::DatabaseUnavailable(error)) if error.is_lost_connection() => 0,
+            Err(error) => return Err(error),
+        };
+        if inserted == count_of(&rows) {
             let reserved = rows.into_iter().zip(&subjects).map(|(row, limited)| Reserved {
                 row,
                 is_new: true,

@@ -8,6 +8,7 @@ use sea_orm::sqlx::postgres::PgDatabaseError;
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
 use thiserror::Error;
 
+use super::connection::{is_broken, is_timeout};
 use crate::error::Error;
 
 /// Why a query or a transaction failed.
@@ -49,6 +50,11 @@ impl StoreError {
             self,
             Self::NotCommitted(_) | Self::Unavailable(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))
         )
+    }
+
+    /// Whether the connection was lost, and a new one may be of use: whether what was sent was committed is not known.
+    pub(crate) fn is_lost_connection(&self) -> bool {
+        matches!(self, Self::Unavailable(error @ (DbErr::Exec(_) | DbErr::Query(_))) if is_broken(error) && !is_timeout(error))
     }
 
     /// What should have been read was not.
