@@ -36,6 +36,9 @@ use health::{Health, SLOW};
 /// How long closing the database may take, after the calls in flight have had their time; and sending the last spans.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The pause before the start tries again to reach the database.
+const START_PAUSE: Duration = Duration::from_millis(250);
+
 /// Descriptors that are neither connections of clients nor of the pool: the log, the files of SQLite, the connection for the
 /// change log, one for a statement that is given up, what the runtime needs, and connections that ask for health only.
 const OTHER_DESCRIPTORS: u64 = 128;
@@ -338,14 +341,31 @@ fn room_for_connections(wanted: usize, database_connections: u32) -> usize {
     wanted.min(room.max(1))
 }
 
-/// Opens the database and brings its schema up to date.
+/// Opens the database, for which it waits up to `--database-start-timeout`, and brings its schema up to date.
 ///
 /// # Errors
-/// When the setting is bad, or the database cannot be opened or written.
+/// When the setting is invalid, or the database cannot be opened, is not suitable, or cannot be written.
 pub async fn open_store(settings: &Settings) -> Result<Store, StartError> {
-    let store = Store::open(&settings.store()?).await?;
-    store.migrate().await?;
-    Ok(store)
+    let options = settings.store()?;
+    let end = Instant::now() + settings.database_start_timeout;
+    let mut is_waiting = false;
+    loop {
+        let outcome = async {
+            let store = Store::open(&options).await?;
+            store.migrate().await?;
+            Ok::<_, StoreError>(store)
+        };
+        match outcome.await {
+            Err(error) if error.may_be_starting() && Instant::now() + START_PAUSE < end => {
+                if !is_waiting {
+                    tracing::warn!(error = chain(&error), "waiting for the database");
+                }
+                is_waiting = true;
+                sleep(START_PAUSE).await;
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
 }
 
 /// Why the program cannot start.

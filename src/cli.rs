@@ -32,6 +32,7 @@ use crate::config::Settings;
 use crate::domain::phone::Region;
 use crate::domain::rules::Rules;
 use crate::i18n::Language;
+use crate::store::changes::VERSION_LEVEL;
 use crate::telemetry;
 use speech::Speech;
 
@@ -145,12 +146,19 @@ impl From<StartError> for Failure {
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
+    main_at_level(VERSION_LEVEL)
+}
+
+/// Runs the program as one of another version level, as the tests of the version floor do.
+#[must_use]
+pub fn main_at_level(version_level: i32) -> ExitCode {
     // Until the settings are known.
     let mut speech = Speech::new(Language::default());
     let outcome = load_dotenv()
         .and_then(|()| parse(env::args_os().filter(|arg| !is_empty_flag(arg))))
         .and_then(|cli| {
-            let Some(cli) = cli else { return Ok(()) };
+            let Some(mut cli) = cli else { return Ok(()) };
+            cli.settings.version_level = version_level;
             speech = Speech::new(cli.settings.default_language);
             run(cli, speech)
         });

@@ -92,6 +92,11 @@ pub struct Settings {
         default_value = "5s", value_parser = database_timeout)]
     pub database_statement_timeout: Duration,
 
+    /// How long the start waits for a database that is not reached, or does not accept writes yet
+    #[arg(global = true, long, env = "PHONE_IDENTITY_DATABASE_START_TIMEOUT", value_name = "DURATION",
+        default_value = "30s", value_parser = duration)]
+    pub database_start_timeout: Duration,
+
     /// Region of national phone numbers that come without one, such as UZ [default: none, they are refused]
     #[arg(
         global = true,
@@ -222,6 +227,10 @@ pub struct Settings {
         default_value = "info"
     )]
     pub log_level: LogLevel,
+
+    /// The version level of the program, which is no setting: see [`VERSION_LEVEL`].
+    #[arg(skip = VERSION_LEVEL)]
+    pub version_level: i32,
 }
 
 /// The form of the log.
@@ -276,7 +285,7 @@ impl Settings {
             connections: self.database_connections,
             acquire_timeout: self.database_acquire_timeout,
             statement_timeout: self.database_statement_timeout,
-            version_level: VERSION_LEVEL,
+            version_level: self.version_level,
         })
     }
 

@@ -19,6 +19,7 @@ mod mysql;
 pub mod outbox;
 mod pool;
 mod postgres;
+mod preflight;
 mod server;
 pub mod service_keys;
 pub mod sessions;
@@ -126,8 +127,9 @@ impl Store {
     /// Brings the schema up to date, once for a `Store`. Processes that do so at once do it one after another.
     ///
     /// # Errors
-    /// When the database cannot be written.
+    /// [`StoreError::Unsuitable`], and then nothing was changed; or when the database cannot be written.
     pub async fn migrate(&self) -> Result<(), StoreError> {
+        preflight::check(self.writer()).await?;
         let schema = self.schema_connection()?;
         // Without a lock, and without the right to change the schema.
         if !migration::is_up_to_date(&schema).await? {
@@ -142,7 +144,7 @@ impl Store {
             // A copy that was made by `backup` gets an epoch of its own.
             changes::replace_left_epoch(self.writer()).await?;
         }
-        Ok(())
+        preflight::check_version(self).await
     }
 
     /// A connection for migrations, which may take longer than any other statement, to the host that was reached last.

@@ -23,6 +23,27 @@ mod m20261127_000010_sources_of_codes;
 mod m20261127_000011_fewer_columns_of_codes;
 mod m20261130_000012_history;
 
+/// The table in which the migrations are recorded that were applied.
+pub const MIGRATIONS_TABLE: &str = "seaql_migrations";
+
+/// All other tables of the newest schema.
+pub const TABLES: [&str; 14] = [
+    "users",
+    "sessions",
+    "locks",
+    "identity_changes",
+    "change_log",
+    "heartbeat",
+    "audit_events",
+    "audit_erasures",
+    "attempts",
+    "devices",
+    "service_keys",
+    "challenges",
+    "outbox_messages",
+    "sms_counters",
+];
+
 /// All migrations, the oldest first.
 #[derive(Debug)]
 pub struct Migrator;
@@ -82,7 +103,7 @@ impl MigratorTrait for Migrator {
 /// When the database cannot be read.
 pub async fn is_up_to_date<'c>(db: impl IntoSchemaManagerConnection<'c>) -> Result<bool, DbErr> {
     let schema = SchemaManager::new(db);
-    if !schema.has_table("seaql_migrations").await? {
+    if !schema.has_table(MIGRATIONS_TABLE).await? {
         return Ok(false);
     }
     let applied: Vec<String> = seaql_migrations::Entity::find()

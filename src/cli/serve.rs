@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -40,7 +40,14 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot_start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_start)?;
 
-    let mut app = App::build(settings, Arc::new(SystemClock)).await?;
+    let mut app = tokio::select! {
+        app = App::build(settings, Arc::new(SystemClock)) => app?,
+        // The start may wait for the database. What it has begun is finished by the next one.
+        () = either(&mut terminate, &mut interrupt) => {
+            tracing::info!("told to end before serving");
+            return Ok(());
+        }
+    };
     if wanted.port() == 0 {
         println!("listening on {address}");
     }
@@ -64,10 +71,7 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
     let (shutdown, hurry) = (first.clone().cancelled_owned(), second.clone().cancelled_owned());
     let _signals = AbortOnDropHandle::new(tokio::spawn(async move {
         for token in [first, second] {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            either(&mut terminate, &mut interrupt).await;
             token.cancel();
         }
         // What is asked for a third time is on its way already.
@@ -76,6 +80,14 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
     app.serve(Listeners { calls, tls, health }, shutdown, hurry)
         .await
         .map_err(|error| Failure::Failed(error.to_string()))
+}
+
+/// Waits for one of the signals.
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }
 
 async fn bind(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {

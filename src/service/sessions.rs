@@ -127,10 +127,11 @@ impl Sessions {
         let Shared {
             metrics,
             cache,
+            freshness,
             clock,
             ..
         } = self.0.as_ref();
-        metrics.snapshot(cache.len(), clock.since_boot())
+        metrics.snapshot(cache.len(), freshness.known_until(), clock.since_boot())
     }
 
     /// Says whose session a token is, and notes that it was used.

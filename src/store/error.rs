@@ -24,6 +24,9 @@ pub enum StoreError {
          mysql://USER:PASSWORD@HOST/DATABASE, or has a parameter that is not known"
     )]
     InvalidUrl,
+    /// The database lacks something that the service relies on.
+    #[error("{0}")]
+    Unsuitable(String),
     /// The transaction certainly did not commit, and may succeed when it is retried: a deadlock, a serialization failure, a
     /// lock timeout, a server that does not accept writes any more, a stale plan, or a connection that was lost before COMMIT
     /// was sent.
@@ -42,6 +45,20 @@ impl StoreError {
     /// The transaction did not commit, for this reason.
     pub(crate) fn not_committed(why: &str) -> Self {
         Self::NotCommitted(DbErr::Custom(why.to_owned()))
+    }
+
+    /// Whether the database may be about to start, so that it is worth waiting for it: it is not reached, has not started, has
+    /// too many connections now, or does not accept writes yet. A wrong password or a missing database is a mistake.
+    pub(crate) fn may_be_starting(&self) -> bool {
+        match self {
+            Self::Unavailable(DbErr::ConnectionAcquire(_)) => true,
+            Self::Unavailable(DbErr::Conn(RuntimeErr::SqlxError(cause))) => match cause.as_ref() {
+                sqlx::Error::Io(_) => true,
+                sqlx::Error::Database(answer) => kind_of_answer(answer.as_ref()) != Kind::Fault,
+                _ => false,
+            },
+            _ => false,
+        }
     }
 
     /// Whether other calls or transactions were in the way, which says nothing of the database itself.
@@ -78,7 +95,9 @@ impl From<StoreError> for Error {
         match error {
             StoreError::PhoneNumberTaken => Self::PhoneNumberTaken,
             StoreError::NotCommitted(_) | StoreError::Unavailable(_) => Self::DatabaseUnavailable(error),
-            StoreError::Fault(_) | StoreError::InvalidUrl => Self::internal(error),
+            StoreError::Fault(_) | StoreError::InvalidUrl | StoreError::Unsuitable(_) => {
+                Self::internal(error)
+            }
         }
     }
 }

@@ -72,7 +72,12 @@ pub(super) struct Identity {
     pub(super) incarnation: Incarnation,
     /// Whether a commit waits for a standby, so that a server that was cut off from its standbys cannot commit.
     pub(super) is_synchronous: bool,
+    /// What is executed on a connection to this server before it is used.
+    pub(super) session: Option<&'static str>,
 }
+
+/// A node of Galera reads what all nodes have committed, and does not read when it has left the cluster.
+const GALERA_SESSION: &str = "SET SESSION wsrep_sync_wait = 1, wsrep_dirty_reads = OFF";
 
 impl Identity {
     pub(super) fn of_file() -> Self {
@@ -80,6 +85,7 @@ impl Identity {
             node: Node::File,
             incarnation: Incarnation::FILE,
             is_synchronous: false,
+            session: None,
         }
     }
 
@@ -90,6 +96,7 @@ impl Identity {
             node: Node::Started(started),
             incarnation: Incarnation::new(started.timestamp_micros().cast_unsigned()),
             is_synchronous: row.try_get_by_index(2)?,
+            session: None,
         })
     }
 
@@ -111,14 +118,15 @@ impl Identity {
                 _ => {}
             }
         }
-        let incarnation = match cluster.filter(|_| is_ready) {
-            Some(cluster) => Incarnation::of(format!("galera:{cluster}")),
-            None => Incarnation::of(format!("{node}:{started}")),
+        let (incarnation, session) = match cluster.filter(|_| is_ready) {
+            Some(cluster) => (Incarnation::of(format!("galera:{cluster}")), Some(GALERA_SESSION)),
+            None => (Incarnation::of(format!("{node}:{started}")), None),
         };
         Ok(Self {
             node: Node::Named(node),
             incarnation,
             is_synchronous: false,
+            session,
         })
     }
 

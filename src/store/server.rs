@@ -237,6 +237,12 @@ impl Server {
             .await
             .map_err(while_connecting)?;
         let identity = Identity::read(&rows, self.backend)?.ok_or_else(no_writable_server)?;
+        if let Some(statement) = identity.session {
+            connection
+                .execute_unprepared(statement)
+                .await
+                .map_err(while_connecting)?;
+        }
         Ok((connection, identity))
     }
 }

@@ -19,6 +19,7 @@ mod commands;
 mod contention;
 mod create_superuser;
 mod database_failover;
+mod database_start;
 mod deactivate_profile;
 mod delete_profile;
 mod hashing;

@@ -149,6 +149,7 @@ fn a_server_that_is_not_there_is_one_clear_line() {
         let flags = [
             "--listen=127.0.0.1:0",
             "--database-acquire-timeout=100ms",
+            "--database-start-timeout=400ms",
             "--log-level=trace",
         ];
         let line = refusal_to_start(&flags, &[("DATABASE_URL", &url)]);

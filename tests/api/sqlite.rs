@@ -2,6 +2,7 @@
 
 mod abuse;
 mod backup;
+mod file;
 mod limits;
 mod together;
 

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait as _};
 use phone_identity::proto::v1;
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, TransactionTrait as _};
+use tokio::time::{Instant, timeout};
 use tonic::Code;
 
+use crate::metrics::until_readyz_is;
 use crate::revocation::until_invalid;
 use crate::support::binary::ServerProcess;
 use crate::support::native;
@@ -254,4 +258,57 @@ async fn a_schema_of_something_else_is_refused() {
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
     let stderr = String::from_utf8(refused.stderr).unwrap();
     assert!(stderr.contains("m20220101_000001_cakes"), "{stderr}");
+}
+
+/// The program `examples/next_version.rs`, which is built along with the tests.
+fn next_version() -> PathBuf {
+    let this = Path::new(env!("CARGO_BIN_EXE_phone-identity"));
+    this.parent().unwrap().join("examples/next_version")
+}
+
+/// Two builds on one database: this version, and the next one, which begins to use a feature that this version would undo.
+/// From then on this version answers nothing, says why in its log, and does not start; the next one goes on.
+#[tokio::test]
+async fn a_version_below_the_floor_answers_nothing_and_does_not_start() {
+    let place = Place::new().await;
+    let this = ServerProcess::start(&place, &["--metrics-listen=127.0.0.1:0"]).await;
+    let mut client = connect(this.address).await;
+    let user = "+998901000001";
+    let registered = client.register(registration(user, PASSWORD)).await.unwrap();
+    let token = registered.into_inner().session_token;
+    let next = ServerProcess::start_program(&next_version(), &place, &["--listen=127.0.0.1:0"]).await;
+    let mut newer = connect(next.address).await;
+    for _ in 0..2 {
+        client.validate_session(validation(&token)).await.unwrap();
+        newer.validate_session(validation(&token)).await.unwrap();
+    }
+
+    let mut raise = Command::new(next_version());
+    raise.arg("raise-version-floor").env("DATABASE_URL", place.url());
+    assert!(raise.status().unwrap().success());
+    let raised = Instant::now();
+    // Also a check that could be answered from memory.
+    let unavailable = async { while client.validate_session(validation(&token)).await.is_ok() {} };
+    timeout(Duration::from_secs(10), unavailable)
+        .await
+        .expect("goes on");
+    // The staleness bound, and as much for a machine that does other things, too.
+    assert!(
+        raised.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        raised.elapsed()
+    );
+    let checked = client.validate_session(validation(&token)).await;
+    assert_refused(checked, Code::Unavailable, "DATABASE_UNAVAILABLE");
+    let signed_in = client.authenticate(credentials(user, PASSWORD)).await;
+    assert_refused(signed_in, Code::Unavailable, "DATABASE_UNAVAILABLE");
+    until_readyz_is(this.metrics.unwrap(), 503).await;
+    this.has_logged("the database requires version level", 1).await;
+
+    newer.validate_session(validation(&token)).await.unwrap();
+    newer.authenticate(credentials(user, PASSWORD)).await.unwrap();
+    let started = place.run(&["serve", "--listen=127.0.0.1:0"], "");
+    let said = String::from_utf8(started.stderr).unwrap();
+    assert_eq!(started.status.code(), Some(2), "{said}");
+    assert!(said.contains("it requires version level"), "{said}");
 }

@@ -81,8 +81,10 @@ pub struct Snapshot {
     pub change_log_failures: u64,
     /// Sessions in memory.
     pub cached: usize,
-    /// How long ago the change log was last read to its end.
+    /// How long ago all changes were known.
     pub change_log_lag: Duration,
+    /// How long ago the change log was last read to its end.
+    pub change_log_read: Duration,
     /// Whether the database accepted the last write that was probed.
     pub accepts_writes: bool,
 }
@@ -91,7 +93,7 @@ impl Snapshot {
     /// Whether the database answers and accepts writes. `patience`: how long ago the change log may have been read.
     #[must_use]
     pub fn is_database_up(&self, patience: Duration) -> bool {
-        self.change_log_lag <= patience && self.accepts_writes
+        self.change_log_read <= patience && self.accepts_writes
     }
 }
 
@@ -123,8 +125,8 @@ impl Metrics {
         &self.seldom
     }
 
-    /// `now`: the time since boot.
-    pub(super) fn snapshot(&self, cached: usize, now: Duration) -> Snapshot {
+    /// `now` and `known_until` are times since boot.
+    pub(super) fn snapshot(&self, cached: usize, known_until: Duration, now: Duration) -> Snapshot {
         let seldom = &self.seldom;
         let read_at = Duration::from_nanos(seldom.read_at.load(Ordering::Relaxed));
         let alive = seldom.alive.load(Ordering::Relaxed);
@@ -136,7 +138,8 @@ impl Metrics {
             misses: self.misses.load(Ordering::Relaxed),
             strong: self.strong.load(Ordering::Relaxed),
             cached,
-            change_log_lag: now.saturating_sub(read_at),
+            change_log_lag: now.saturating_sub(known_until),
+            change_log_read: now.saturating_sub(read_at),
             accepts_writes: seldom.accepts_writes(),
         }
     }

@@ -19,7 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The command, in a folder of its own and with an environment without settings.
 pub(crate) fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_phone-identity"));
+    command_of(Path::new(env!("CARGO_BIN_EXE_phone-identity")), folder)
+}
+
+/// The same of another program.
+fn command_of(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(folder).env_clear();
     command
 }
@@ -90,11 +95,22 @@ impl ServerProcess {
 
     /// The same, on a free port of an address that is among the flags.
     pub(crate) async fn start_listening(place: &Place, flags: &[&str]) -> Self {
+        Self::spawn(place.command(), flags).await
+    }
+
+    /// The same with another program.
+    pub(crate) async fn start_program(program: &Path, place: &Place, flags: &[&str]) -> Self {
+        let mut command = command_of(program, place.path());
+        command.envs(place.environment());
+        Self::spawn(command, flags).await
+    }
+
+    async fn spawn(command: Command, flags: &[&str]) -> Self {
         let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
         let common = super::TEST_FLAGS
             .into_iter()
             .filter(|common| !flags.iter().any(|flag| name(flag) == name(common)));
-        let mut child = tokio::process::Command::from(place.command())
+        let mut child = tokio::process::Command::from(command)
             .arg("serve")
             .args(common)
             .args(flags)

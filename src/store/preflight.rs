@@ -1,0 +1,210 @@
+//! Start-up checks: what the service relies on in a database, and would otherwise find missing by a failed call.
+
+use std::collections::HashMap;
+
+use migration::{MIGRATIONS_TABLE, Migrator, MigratorTrait as _, TABLES};
+use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement};
+
+use super::{Pool, Store, StoreError, changes};
+
+/// Checks the server and the tables that are there, before anything is changed.
+///
+/// # Errors
+/// [`StoreError::Unsuitable`], with the reason.
+pub(super) async fn check(db: &Pool) -> Result<(), StoreError> {
+    match db.get_database_backend() {
+        DbBackend::Postgres => check_postgres(db).await?,
+        DbBackend::MySql => check_mysql(db).await?,
+        _ => check_sqlite(db).await?,
+    }
+    check_owner(db).await
+}
+
+/// Checks that this version may serve on the database, whose schema is up to date.
+///
+/// # Errors
+/// [`StoreError::Unsuitable`].
+pub(super) async fn check_version(store: &Store) -> Result<(), StoreError> {
+    let required = changes::head(store.reader()).await?.version_floor;
+    let level = store.version_level();
+    if required > level {
+        return unsuitable(format!(
+            "it requires version level {required}, and this program has {level}: a newer version has been in use, whose \
+             features this one does not respect"
+        ));
+    }
+    Ok(())
+}
+
+fn unsuitable(why: impl Into<String>) -> Result<(), StoreError> {
+    Err(StoreError::Unsuitable(why.into()))
+}
+
+async fn check_postgres(db: &Pool) -> Result<(), StoreError> {
+    let settings =
+        "SELECT current_setting('server_encoding'), current_setting('default_transaction_isolation')";
+    let Some(row) = db.query_one_raw(statement(db, settings)).await? else {
+        return Ok(());
+    };
+    let (encoding, isolation): (String, String) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+    if encoding != "UTF8" {
+        return unsuitable(format!("its encoding is {encoding}, and not UTF8"));
+    }
+    check_isolation(&isolation)
+}
+
+async fn check_mysql(db: &Pool) -> Result<(), StoreError> {
+    let variables = "SHOW SESSION VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 'tx_isolation', \
+                     'transaction_isolation', 'innodb_read_only', 'wsrep_dirty_reads')";
+    let rows = db.query_all_raw(statement(db, variables)).await?;
+    let mut values = HashMap::new();
+    for row in rows {
+        let (name, value): (String, String) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        values.insert(name.to_ascii_lowercase(), value);
+    }
+    let is = |name: &str, expected: &str| values.get(name).is_some_and(|value| value == expected);
+    if is("log_bin", "ON") && is("binlog_format", "STATEMENT") {
+        return unsuitable(
+            "its binlog_format is STATEMENT, with which it refuses writes at READ COMMITTED: use ROW",
+        );
+    }
+    if is("innodb_read_only", "ON") {
+        return unsuitable("its InnoDB is read-only");
+    }
+    if is("wsrep_dirty_reads", "ON") {
+        return unsuitable("its wsrep_dirty_reads is on, so that a node that left the cluster answers");
+    }
+    if let Some(isolation) = values
+        .get("transaction_isolation")
+        .or_else(|| values.get("tx_isolation"))
+    {
+        check_isolation(&isolation.replace('-', " ").to_ascii_lowercase())?;
+    }
+    let tables = format!(
+        "SELECT TABLE_NAME, ENGINE, TABLE_COLLATION FROM information_schema.TABLES \
+         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ({})",
+        names()
+    );
+    for row in db.query_all_raw(statement(db, &tables)).await? {
+        let (table, engine, collation): (String, Option<String>, Option<String>) = (
+            row.try_get_by_index(0)?,
+            row.try_get_by_index(1)?,
+            row.try_get_by_index(2)?,
+        );
+        let (engine, collation) = (engine.unwrap_or_default(), collation.unwrap_or_default());
+        if engine != "InnoDB" || collation != "utf8mb4_bin" {
+            return unsuitable(format!(
+                "its table {table} has engine {engine} and collation {collation}, and not InnoDB and utf8mb4_bin"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A connection may come without what was set on it, through a proxy that gives each transaction another one.
+fn check_isolation(isolation: &str) -> Result<(), StoreError> {
+    if isolation == "read committed" {
+        Ok(())
+    } else {
+        unsuitable(format!(
+            "its sessions are {isolation} although they were set to READ COMMITTED: is there a proxy that pools \
+             transactions, and not sessions?"
+        ))
+    }
+}
+
+/// SQLite opens a file that it cannot write.
+async fn check_sqlite(db: &Pool) -> Result<(), StoreError> {
+    let written = db.execute_unprepared("BEGIN IMMEDIATE; ROLLBACK").await;
+    match written.map_err(StoreError::from) {
+        Err(StoreError::Unavailable(error)) => unsuitable(format!("it cannot be written: {error}")),
+        written => written.map(|_| ()),
+    }
+}
+
+/// Refuses the database of another program that has tables of the same names: a migration would alter them.
+async fn check_owner(db: &Pool) -> Result<(), StoreError> {
+    let present = match db.get_database_backend() {
+        DbBackend::Postgres => format!(
+            "SELECT table_name::text FROM information_schema.tables \
+             WHERE table_schema = current_schema() AND table_name IN ({})",
+            names()
+        ),
+        DbBackend::MySql => format!(
+            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ({})",
+            names()
+        ),
+        _ => format!(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ({})",
+            names()
+        ),
+    };
+    let rows = db.query_all_raw(statement(db, &present)).await?;
+    let present: Vec<String> = rows
+        .iter()
+        .map(|row| row.try_get_by_index(0))
+        .collect::<Result<_, DbErr>>()?;
+    let Some(table) = present.iter().find(|table| *table != MIGRATIONS_TABLE) else {
+        return Ok(());
+    };
+    let is_ours = if present.iter().any(|table| table == MIGRATIONS_TABLE) {
+        let sql = format!("SELECT version FROM {MIGRATIONS_TABLE}");
+        let rows = db.query_all_raw(statement(db, &sql)).await?;
+        let applied: Vec<String> = rows
+            .iter()
+            .map(|row| row.try_get_by_index(0))
+            .collect::<Result<_, DbErr>>()?;
+        // On MySQL, a migration that was killed leaves its tables before it is recorded.
+        applied.is_empty()
+            || Migrator::migrations()
+                .iter()
+                .any(|known| applied.iter().any(|name| name == known.name()))
+    } else {
+        false
+    };
+    if is_ours {
+        return Ok(());
+    }
+    unsuitable(format!(
+        "it has a table {table} of another program: use a database or a schema of its own"
+    ))
+}
+
+fn statement(db: &Pool, sql: &str) -> Statement {
+    Statement::from_string(db.get_database_backend(), sql)
+}
+
+/// The names of all tables, as a list of SQL strings.
+fn names() -> String {
+    let names = TABLES.iter().chain([&MIGRATIONS_TABLE]);
+    names
+        .map(|name| format!("'{name}'"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::store::testing;
+
+    #[tokio::test]
+    async fn the_tables_that_are_looked_for_are_those_of_the_schema() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = testing::in_folder(folder.path()).await;
+        let sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+        let rows = store
+            .reader()
+            .query_all_raw(statement(store.reader(), sql))
+            .await
+            .unwrap();
+        let tables: BTreeSet<String> = rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+        let known = TABLES
+            .iter()
+            .chain([&MIGRATIONS_TABLE])
+            .map(|name| (*name).to_owned());
+        assert_eq!(known.collect::<BTreeSet<_>>(), tables);
+    }
+}
