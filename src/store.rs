@@ -144,7 +144,7 @@ impl Store {
             // A copy that was made by `backup` gets an epoch of its own.
             changes::replace_left_epoch(self.writer()).await?;
         }
-        preflight::check_version(self).await
+        preflight::check_schema(self).await
     }
 
     /// A connection for migrations, which may take longer than any other statement, to the host that was reached last.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use migration::{MIGRATIONS_TABLE, Migrator, MigratorTrait as _, TABLES};
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement};
 
-use super::{Pool, Store, StoreError, changes};
+use super::{Pool, Store, StoreError, changes, heartbeat};
 
 /// Checks the server and the tables that are there, before anything is changed.
 ///
@@ -15,16 +15,22 @@ pub(super) async fn check(db: &Pool) -> Result<(), StoreError> {
     match db.get_database_backend() {
         DbBackend::Postgres => check_postgres(db).await?,
         DbBackend::MySql => check_mysql(db).await?,
-        _ => check_sqlite(db).await?,
+        _ => {}
     }
     check_owner(db).await
 }
 
-/// Checks that this version may serve on the database, whose schema is up to date.
+/// Checks that the database, whose schema is up to date, accepts writes, and that this version may serve on it.
 ///
 /// # Errors
-/// [`StoreError::Unsuitable`].
-pub(super) async fn check_version(store: &Store) -> Result<(), StoreError> {
+/// [`StoreError::Unsuitable`], with the reason.
+pub(super) async fn check_schema(store: &Store) -> Result<(), StoreError> {
+    // SQLite opens a file that it cannot write.
+    if let Err(StoreError::Unavailable(error)) = heartbeat::beat(store.writer()).await
+        && !store.has_server()
+    {
+        return unsuitable(format!("it cannot be written: {error}"));
+    }
     let required = changes::head(store.reader()).await?.version_floor;
     let level = store.version_level();
     if required > level {
@@ -110,15 +116,6 @@ fn check_isolation(isolation: &str) -> Result<(), StoreError> {
             "its sessions are {isolation} although they were set to READ COMMITTED: is there a proxy that pools \
              transactions, and not sessions?"
         ))
-    }
-}
-
-/// SQLite opens a file that it cannot write.
-async fn check_sqlite(db: &Pool) -> Result<(), StoreError> {
-    let written = db.execute_unprepared("BEGIN IMMEDIATE; ROLLBACK").await;
-    match written.map_err(StoreError::from) {
-        Err(StoreError::Unavailable(error)) => unsuitable(format!("it cannot be written: {error}")),
-        written => written.map(|_| ()),
     }
 }
 
