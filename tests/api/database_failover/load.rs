@@ -31,7 +31,7 @@ pub(super) struct Load {
 
 impl Load {
     /// One caller for each user. Sessions that are not revoked are added to the watch.
-    pub(super) fn start(watch: Arc<Shared>, client: &Client, users: &[String]) -> Self {
+    pub(super) fn start(watch: &Arc<Shared>, client: &Client, users: &[String]) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicUsize::new(0));
         let mut callers = JoinSet::new();
