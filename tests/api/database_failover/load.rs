@@ -14,7 +14,7 @@ use super::scene::strongly;
 use super::watch::Shared;
 use crate::support::{Client, PASSWORD, credentials, validation};
 
-/// Of so many sessions of a caller one is not revoked.
+/// A caller keeps one in this number of its sessions, and revokes the others.
 const KEPT: usize = 5;
 
 /// Sessions of a caller that are not revoked: below the default of `--max-sessions`.

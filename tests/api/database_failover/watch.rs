@@ -34,7 +34,7 @@ enum Kind {
     Strong,
 }
 
-/// What is known of a session.
+/// The state of a session, as its checks have to answer.
 #[derive(Clone, Copy, Debug)]
 enum State {
     Valid,

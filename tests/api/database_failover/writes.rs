@@ -25,7 +25,7 @@ pub(super) struct Writes {
     users: Vec<String>,
 }
 
-/// What the callers have seen.
+/// The answers to the callers so far.
 struct Progress {
     moved: Instant,
     in_a_row: AtomicUsize,

@@ -166,7 +166,7 @@ impl Cluster {
         let replica = self.other();
         match self.backend {
             Backend::Postgres => {
-                // What it has copied of the primary's settings.
+                // pg_basebackup copied these settings from the primary.
                 replica
                     .run(&[
                         "ALTER SYSTEM RESET default_transaction_read_only",
@@ -284,7 +284,7 @@ impl Cluster {
     }
 }
 
-/// What the servers of a cluster need beside the settings of every server. Only `kill -9` happens to them and no power cut, so
+/// Settings of a cluster server, beside those of every server. Only `kill -9` happens to them and no power cut, so
 /// they write to the operating system at each commit and not to the disk.
 fn settings(backend: Backend, id: u32) -> Vec<String> {
     match backend {

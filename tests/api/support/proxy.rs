@@ -28,7 +28,7 @@ pub(crate) enum OldConnections {
     Dropped,
 }
 
-/// Where new connections go, and what the network does.
+/// The target of new connections, and the fault of the network.
 #[derive(Clone, Debug)]
 struct Route {
     state: State,
@@ -37,7 +37,7 @@ struct Route {
     generation: Arc<()>,
 }
 
-/// What the network does.
+/// A fault of the network.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     /// All connections forward.
