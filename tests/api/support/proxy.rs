@@ -19,7 +19,7 @@ pub(crate) struct Proxy {
     route: watch::Sender<Route>,
 }
 
-/// What happens to connections that exist when a lead is changed.
+/// The fate of existing connections when new ones get another target.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum OldConnections {
     /// They stay open to the old server, as behind a virtual IP address or a DNS name that moved.
