@@ -5,6 +5,7 @@
 
 mod closed;
 mod credentials;
+mod deallocation;
 mod hosts;
 mod load;
 mod promotion;

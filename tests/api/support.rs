@@ -2,10 +2,12 @@
 
 pub(crate) mod binary;
 pub(crate) mod certificates;
+#[allow(dead_code, reason = "each test crate uses its part of it")]
 pub(crate) mod cluster;
 pub(crate) mod codes;
 pub(crate) mod collector;
 pub(crate) mod database;
+#[allow(dead_code, reason = "each test crate uses its part of it")]
 pub(crate) mod database_server;
 pub(crate) mod http;
 pub(crate) mod native;

@@ -202,7 +202,7 @@ impl Caller {
     }
 
     /// Asks whose session a token is. A session that was ended is not good: at once by the process that ended it and by
-    /// the database, and elsewhere after the staleness bound. One that nobody wanted to end is good. Returns whether the session
+    /// the database, and elsewhere after the staleness bound. A valid session is accepted. Returns whether the session
     /// was refused.
     pub(crate) async fn check(&self, session: &Arc<Session>, consistency: Consistency) -> bool {
         let before = session.state();

@@ -1,5 +1,5 @@
 //! Failover of the database under load, again and again: the replica is promoted, the service follows, and the old primary
-//! becomes the replica of the new one. Whatever was acknowledged before the promotion is on the new primary.
+//! becomes the replica of the new one. The new primary has all writes that were acknowledged before the promotion.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -15,7 +15,7 @@ use crate::replica::{Door, Life};
 
 const WORKERS: usize = 12;
 
-/// Of a hundred calls those from here on are checks.
+/// Percentage of calls below which a call may write; the others are checks.
 const CHECKS: usize = 40;
 
 /// How long a worker waits after a call that was not answered, as callers should.

@@ -14,7 +14,7 @@ use super::scene::strongly;
 use super::watch::Shared;
 use crate::support::{Client, PASSWORD, credentials, validation};
 
-/// Of so many sessions of a caller one is not revoked.
+/// A caller keeps one in this number of its sessions, and revokes the others.
 const KEPT: usize = 5;
 
 /// Sessions of a caller that are not revoked: below the default of `--max-sessions`.
@@ -31,7 +31,7 @@ pub(super) struct Load {
 
 impl Load {
     /// One caller for each user. Sessions that are not revoked are added to the watch.
-    pub(super) fn start(watch: Arc<Shared>, client: &Client, users: &[String]) -> Self {
+    pub(super) fn start(watch: &Arc<Shared>, client: &Client, users: &[String]) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicUsize::new(0));
         let mut callers = JoinSet::new();

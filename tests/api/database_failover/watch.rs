@@ -34,7 +34,7 @@ enum Kind {
     Strong,
 }
 
-/// What is known of a session.
+/// The state of a session, as its checks have to answer.
 #[derive(Clone, Copy, Debug)]
 enum State {
     Valid,
@@ -118,7 +118,7 @@ impl Watch {
 
     /// Starts a load of sign-ins, checks and revocations.
     pub(super) fn load(&self, client: &Client, users: &[String]) -> Load {
-        Load::start(self.shared.clone(), client, users)
+        Load::start(&self.shared, client, users)
     }
 
     /// Waits until every session was answered rightly by all kinds of checks, which has to be so within [`RECOVERY`]. Fails as

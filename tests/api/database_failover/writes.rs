@@ -25,7 +25,7 @@ pub(super) struct Writes {
     users: Vec<String>,
 }
 
-/// What the callers have seen.
+/// The answers to the callers so far.
 struct Progress {
     moved: Instant,
     in_a_row: AtomicUsize,
@@ -47,7 +47,7 @@ impl Writes {
             client: client.clone(),
             users,
         };
-        writes.recover("before", Instant::now(), None).await.unwrap();
+        writes.measure("opening", Instant::now(), None).await.unwrap();
         writes
     }
 
@@ -69,6 +69,13 @@ impl Writes {
         moved: Instant,
         there: Option<&Client>,
     ) -> Result<(), String> {
+        let report = self.measure(name, moved, there).await?;
+        eprintln!("{report}");
+        Ok(())
+    }
+
+    /// As [`Self::recover`], and returns what was measured.
+    async fn measure(&self, name: &str, moved: Instant, there: Option<&Client>) -> Result<String, String> {
         let progress = Arc::new(Progress {
             moved,
             in_a_row: AtomicUsize::new(0),
@@ -99,11 +106,13 @@ impl Writes {
             progress.first.get(),
             outcome.is_ok().then_some(after)
         );
-        eprintln!("{report}");
         if let Some(violation) = progress.violation.get() {
             return Err(violation.clone());
         }
-        outcome.map_err(|_| format!("writes did not recover within {RECOVERY:?}: {report}"))
+        match outcome {
+            Ok(()) => Ok(report),
+            Err(_) => Err(format!("writes did not recover within {RECOVERY:?}: {report}")),
+        }
     }
 }
 

@@ -43,7 +43,7 @@ impl Cluster {
             primary: 0,
         };
         cluster.create_role().await;
-        cluster.primary().run(&cluster.create_database()).await;
+        cluster.create_database().await;
         cluster.follow().await;
         cluster.catch_up().await;
         cluster
@@ -166,7 +166,7 @@ impl Cluster {
         let replica = self.other();
         match self.backend {
             Backend::Postgres => {
-                // What it has copied of the primary's settings.
+                // pg_basebackup copied these settings from the primary.
                 replica
                     .run(&[
                         "ALTER SYSTEM RESET default_transaction_read_only",
@@ -274,18 +274,20 @@ impl Cluster {
         }
     }
 
-    fn create_database(&self) -> [&'static str; 1] {
-        match self.backend {
-            Backend::Postgres => ["CREATE DATABASE identity OWNER service"],
-            _ => ["CREATE DATABASE identity"],
-        }
+    async fn create_database(&self) {
+        let owner = match self.backend {
+            Backend::Postgres => format!(" OWNER {ROLE}"),
+            _ => String::new(),
+        };
+        let create = format!("CREATE DATABASE {DATABASE}{owner}");
+        self.primary().run(&[&create]).await;
     }
 }
 
-/// What the servers of a cluster need beside the settings of every server. Only `kill -9` happens to them and no power cut, so
+/// Settings of a cluster server, beside those of every server. Only `kill -9` happens to them and no power cut, so
 /// they write to the operating system at each commit and not to the disk.
 fn settings(backend: Backend, id: u32) -> Vec<String> {
-    let settings = match backend {
+    match backend {
         Backend::Postgres => [
             "-cfsync=off",
             "-cshared_buffers=32MB",
@@ -313,6 +315,5 @@ fn settings(backend: Backend, id: u32) -> Vec<String> {
         .into_iter()
         .chain([format!("--server-id={id}")])
         .collect(),
-    };
-    settings
+    }
 }

@@ -278,6 +278,8 @@ fn unprivileged(program: &Path, folder: &Path) -> Command {
     }
     command.args(["--pdeathsig", "KILL"]).arg(program);
     command.current_dir(folder).stdin(Stdio::null());
+    // MariaDB removes the temporary tables that it finds at its start, of other servers too.
+    command.env("TMPDIR", folder);
     command
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct Proxy {
     route: watch::Sender<Route>,
 }
 
-/// What happens to connections that exist when a lead is changed.
+/// The fate of existing connections when new ones get another target.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum OldConnections {
     /// They stay open to the old server, as behind a virtual IP address or a DNS name that moved.
@@ -28,7 +28,7 @@ pub(crate) enum OldConnections {
     Dropped,
 }
 
-/// Where new connections go, and what the network does.
+/// The target of new connections, and the fault of the network.
 #[derive(Clone, Debug)]
 struct Route {
     state: State,
@@ -37,7 +37,7 @@ struct Route {
     generation: Arc<()>,
 }
 
-/// What the network does.
+/// A fault of the network.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     /// All connections forward.
