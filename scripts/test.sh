@@ -68,6 +68,9 @@ can_start() {
   esac
 }
 
+# Cargo builds it by itself only where no target is named.
+run cargo build --locked --example next_version
+
 for backend in $backends; do
   case $backend in
   sqlite)

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, timeout};
 use tonic::Code;
 
 use crate::metrics::until_readyz_is;
@@ -14,22 +14,20 @@ use crate::support::place::Place;
 use crate::support::refusal::{assert_refused, refusal};
 use crate::support::{Client, PASSWORD, connect, credentials, next_phone_number, registration, validation};
 
-/// A server with metrics, and a user with a session.
-async fn start(place: &Place, flags: &[&str]) -> (ServerProcess, Client, String, String) {
-    let flags = [&["--metrics-listen=127.0.0.1:0"], flags].concat();
-    let server = ServerProcess::start(place, &flags).await;
-    let mut client = connect(server.address).await;
+/// A new user, and the token of their session.
+async fn register(client: &mut Client) -> (String, String) {
     let user = next_phone_number();
     let registered = client.register(registration(&user, PASSWORD)).await.unwrap();
-    let token = registered.into_inner().session_token;
-    (server, client, user, token)
+    (user, registered.into_inner().session_token)
 }
 
 /// Calls would go on to answer from a file that has no name, and lose what they write.
 #[tokio::test]
 async fn a_file_that_is_deleted_or_replaced_is_noticed() {
     let place = Place::new().await;
-    let (server, mut client, user, token) = start(&place, &[]).await;
+    let server = ServerProcess::start(&place, &["--metrics-listen=127.0.0.1:0"]).await;
+    let mut client = connect(server.address).await;
+    let (user, token) = register(&mut client).await;
     let metrics = server.metrics.unwrap();
     until_readyz_is(metrics, 200).await;
     let (file, aside) = (
@@ -62,18 +60,24 @@ async fn a_file_that_is_deleted_or_replaced_is_noticed() {
     }
 }
 
-/// A file system of its own for a process and its children.
-fn in_small_file_system(folder: &Path, script: &str) -> Option<Command> {
-    let mut command = Command::new("unshare");
+/// The command in a namespace of its own, with a small file system in this folder. `None`: the tests do not run as root.
+fn in_small_file_system(place: &Place, folder: &Path) -> Option<Command> {
+    let possible = Command::new("unshare").args(["--mount", "true"]).output();
+    if !possible.is_ok_and(|output| output.status.success()) {
+        return None;
+    }
     let mount = format!(
-        "mount -t tmpfs -o size=4m tmpfs '{}' && {script}",
+        "mount -t tmpfs -o size=4m tmpfs '{}' && exec \"$@\"",
         folder.display()
     );
-    command.args(["--mount", "sh", "-c", &mount]);
-    let possible = Command::new("unshare").args(["--mount", "true"]).output();
-    possible
-        .is_ok_and(|output| output.status.success())
-        .then_some(command)
+    let program = place.command().get_program().to_owned();
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", &mount, "sh"])
+        .arg(program)
+        .current_dir(place.path())
+        .env_clear();
+    Some(command)
 }
 
 #[tokio::test]
@@ -81,39 +85,28 @@ async fn a_full_disk_is_told_by_readiness_and_recovers() {
     let place = Place::new().await;
     let folder = place.path().join("small");
     fs::create_dir(&folder).unwrap();
-    let Some(mut namespace) = in_small_file_system(&folder, "exec sleep 1000") else {
+    let Some(command) = in_small_file_system(&place, &folder) else {
         eprintln!("NOT RUN: a file system can be mounted by root only");
         return;
     };
-    let mut holder = tokio::process::Command::from({
-        namespace.stdin(std::process::Stdio::null());
-        namespace
-    })
-    .kill_on_drop(true)
-    .spawn()
-    .unwrap();
-    // The file system, as it is seen in the namespace of that process.
-    let inside = Path::new("/proc")
-        .join(holder.id().unwrap().to_string())
-        .join("root")
-        .join(folder.strip_prefix("/").unwrap());
-    let is_mounted = async {
-        let mut ticks = interval(Duration::from_millis(10));
-        while rustix::fs::statfs(&inside).map_or(u64::MAX, |fs| fs.f_blocks * 4096) > 8 << 20 {
-            ticks.tick().await;
-        }
-    };
-    timeout(Duration::from_secs(10), is_mounted)
-        .await
-        .expect("is not mounted");
-    let url = format!("--database-url=sqlite://{}", inside.join("small.db").display());
-    let (server, mut client, user, token) = start(&place, &[&url]).await;
+    let url = format!("--database-url=sqlite://{}", folder.join("small.db").display());
+    let flags = ["--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", &url];
+    let server = ServerProcess::spawn(command, &flags).await;
+    let mut client = connect(server.address).await;
+    let (user, token) = register(&mut client).await;
     let metrics = server.metrics.unwrap();
     until_readyz_is(metrics, 200).await;
 
+    // The file system, as the process sees it.
+    let inside = Path::new("/proc")
+        .join(server.pid().to_string())
+        .join("root")
+        .join(folder.strip_prefix("/").unwrap());
     let filler = inside.join("filler");
-    let full = fs::write(&filler, vec![0; 8 << 20]);
-    assert!(full.is_err(), "the file system is full");
+    assert!(
+        fs::write(&filler, vec![0; 8 << 20]).is_err(),
+        "the file system is full"
+    );
     // What fits into pages that the log has already may still be written.
     let refused = async {
         loop {
@@ -138,5 +131,4 @@ async fn a_full_disk_is_told_by_readiness_and_recovers() {
     until_readyz_is(metrics, 200).await;
     client.authenticate(credentials(&user, PASSWORD)).await.unwrap();
     assert!(freed.elapsed() < Duration::from_secs(5), "{:?}", freed.elapsed());
-    holder.kill().await.unwrap();
 }

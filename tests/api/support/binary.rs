@@ -105,7 +105,8 @@ impl ServerProcess {
         Self::spawn(command, flags).await
     }
 
-    async fn spawn(command: Command, flags: &[&str]) -> Self {
+    /// The same by a command that executes what is appended to it.
+    pub(crate) async fn spawn(command: Command, flags: &[&str]) -> Self {
         let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
         let common = super::TEST_FLAGS
             .into_iter()
