@@ -12,12 +12,12 @@ use super::{Pool, Store, StoreError, changes, heartbeat};
 /// # Errors
 /// [`StoreError::Unsuitable`], with the reason.
 pub(super) async fn check(db: &Pool) -> Result<(), StoreError> {
+    check_owner(db).await?;
     match db.get_database_backend() {
-        DbBackend::Postgres => check_postgres(db).await?,
-        DbBackend::MySql => check_mysql(db).await?,
-        _ => {}
+        DbBackend::Postgres => check_postgres(db).await,
+        DbBackend::MySql => check_mysql(db).await,
+        _ => Ok(()),
     }
-    check_owner(db).await
 }
 
 /// Checks that the database, whose schema is up to date, accepts writes, and that this version may serve on it.
@@ -89,7 +89,7 @@ async fn check_mysql(db: &Pool) -> Result<(), StoreError> {
     let tables = format!(
         "SELECT TABLE_NAME, ENGINE, TABLE_COLLATION FROM information_schema.TABLES \
          WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ({})",
-        names()
+        names(TABLES)
     );
     for row in db.query_all_raw(statement(db, &tables)).await? {
         let (table, engine, collation): (String, Option<String>, Option<String>) = (
@@ -121,20 +121,16 @@ fn check_isolation(isolation: &str) -> Result<(), StoreError> {
 
 /// Refuses the database of another program that has tables of the same names: a migration would alter them.
 async fn check_owner(db: &Pool) -> Result<(), StoreError> {
+    let names = names(TABLES.into_iter().chain([MIGRATIONS_TABLE]));
     let present = match db.get_database_backend() {
         DbBackend::Postgres => format!(
             "SELECT table_name::text FROM information_schema.tables \
-             WHERE table_schema = current_schema() AND table_name IN ({})",
-            names()
+             WHERE table_schema = current_schema() AND table_name IN ({names})"
         ),
         DbBackend::MySql => format!(
-            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ({})",
-            names()
+            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ({names})"
         ),
-        _ => format!(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ({})",
-            names()
-        ),
+        _ => format!("SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ({names})"),
     };
     let rows = db.query_all_raw(statement(db, &present)).await?;
     let present: Vec<String> = rows
@@ -171,10 +167,10 @@ fn statement(db: &Pool, sql: &str) -> Statement {
     Statement::from_string(db.get_database_backend(), sql)
 }
 
-/// The names of all tables, as a list of SQL strings.
-fn names() -> String {
-    let names = TABLES.iter().chain([&MIGRATIONS_TABLE]);
-    names
+/// Names as a list of SQL strings.
+fn names(tables: impl IntoIterator<Item = &'static str>) -> String {
+    tables
+        .into_iter()
         .map(|name| format!("'{name}'"))
         .collect::<Vec<_>>()
         .join(", ")

@@ -133,13 +133,13 @@ impl ServerProcess {
             }
         });
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let address = address_after("listening on ", "", &mut stdout).await;
+        let address = address_after("listening on ", "", &mut stdout, &log).await;
         let health_address = match flags.contains(&"--health-listen=127.0.0.1:0") {
-            true => Some(address_after("listening on ", " for health", &mut stdout).await),
+            true => Some(address_after("listening on ", " for health", &mut stdout, &log).await),
             false => None,
         };
         let metrics = match flags.iter().any(|flag| flag.starts_with("--metrics-listen=")) {
-            true => Some(address_after("metrics on ", "", &mut stdout).await),
+            true => Some(address_after("metrics on ", "", &mut stdout, &log).await),
             false => None,
         };
         Self {
@@ -197,8 +197,13 @@ impl ServerProcess {
     }
 }
 
-/// The address in the next line that the process prints.
-async fn address_after(prefix: &str, suffix: &str, stdout: &mut BufReader<ChildStdout>) -> SocketAddr {
+/// The address in the next line that the process prints. `log`: what to show if it prints none.
+async fn address_after(
+    prefix: &str,
+    suffix: &str,
+    stdout: &mut BufReader<ChildStdout>,
+    log: &Mutex<String>,
+) -> SocketAddr {
     let mut line = String::new();
     timeout(PATIENCE, stdout.read_line(&mut line))
         .await
@@ -208,5 +213,8 @@ async fn address_after(prefix: &str, suffix: &str, stdout: &mut BufReader<ChildS
         .trim()
         .strip_prefix(prefix)
         .and_then(|rest| rest.strip_suffix(suffix));
-    address.expect(&line).parse().unwrap()
+    let Some(address) = address else {
+        panic!("{line}{}", log.lock().unwrap())
+    };
+    address.parse().unwrap()
 }
