@@ -195,11 +195,12 @@ impl Store {
         &self.tail
     }
 
-    /// Opens a new connection for [`Self::tail`], so that it is to the server to which new connections lead now.
+    /// Opens a new connection for [`Self::tail`], so that it is to the server to which new connections lead now. Returns
+    /// whether that server commits synchronously to a standby.
     ///
     /// # Errors
     /// When no connection can be opened; then that of before stays.
-    pub async fn renew_tail(&self) -> Result<(), StoreError> {
+    pub async fn renew_tail(&self) -> Result<bool, StoreError> {
         Ok(self.tail.renew().await?)
     }
 

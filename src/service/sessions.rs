@@ -100,7 +100,12 @@ impl Sessions {
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>, options: Options, changes: ChangeLog) -> Self {
         let freshness = changes.freshness().clone();
-        let lookups = Lookups::start(store.clone(), freshness.clone(), options.lookup_queries);
+        let lookups = Lookups::start(
+            store.clone(),
+            clock.clone(),
+            freshness.clone(),
+            options.lookup_queries,
+        );
         let metrics = Metrics::default();
         Self(Arc::new(Shared {
             store,

@@ -195,8 +195,6 @@ pub struct Reading {
     pub entries: Vec<Entry>,
     /// The server that answered, which accepts writes.
     pub server: Incarnation,
-    /// Whether that server commits synchronously to a standby.
-    pub is_synchronous: bool,
 }
 
 /// Reads the head, the entry with number `from`, and at most `limit` entries after it. `None`: the last entry only.
@@ -252,7 +250,6 @@ pub async fn read(db: &Pool, from: Option<i64>, limit: u64) -> Result<Reading, S
         head: head.ok_or_else(no_head)?,
         entries,
         server: answer.incarnation,
-        is_synchronous: answer.is_synchronous,
     })
 }
 

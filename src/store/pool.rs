@@ -88,8 +88,6 @@ pub(super) struct Answer {
     /// At least one, on a server.
     pub(super) rows: Vec<QueryResult>,
     pub(super) incarnation: Incarnation,
-    /// Whether that server commits synchronously to a standby.
-    pub(super) is_synchronous: bool,
 }
 
 impl fmt::Debug for Pool {
@@ -183,8 +181,8 @@ impl Pool {
     }
 
     /// Opens a new connection and closes those of before, except those that are used now, which follow. If no connection can
-    /// be opened, those of before stay.
-    pub(super) async fn renew(&self) -> Result<(), DbErr> {
+    /// be opened, those of before stay. Returns whether the server commits synchronously to a standby.
+    pub(super) async fn renew(&self) -> Result<bool, DbErr> {
         let pool = &self.0;
         let connecting = timeout(pool.acquire_timeout, Box::pin(pool.connect()));
         let mut fresh = connecting
@@ -194,8 +192,9 @@ impl Pool {
         pool.own_generation.fetch_add(1, Ordering::SeqCst);
         fresh.generation = pool.generation();
         pool.close_idle();
+        let is_synchronous = fresh.identity.is_synchronous;
         pool.put_back(fresh);
-        Ok(())
+        Ok(is_synchronous)
     }
 
     /// Closes the connections of this pool and of its siblings that are open now: at once, or when they are returned.

@@ -7,6 +7,7 @@ mod closed;
 mod credentials;
 mod deallocation;
 mod hosts;
+mod isolated;
 mod load;
 mod promotion;
 mod readiness;

@@ -15,7 +15,7 @@
 //!   log, everything is forgotten.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -47,6 +47,8 @@ pub(in crate::service) struct Freshness {
     known_until: AtomicU64,
     /// The number of the server whose change log is followed. 0: none yet.
     server: AtomicU64,
+    /// Whether that server commits synchronously to a standby.
+    is_synchronous: AtomicBool,
     /// How many readings of the change log have begun.
     readings: AtomicU64,
     /// The number of the last reading that reached the end of the log.
@@ -66,6 +68,7 @@ impl Freshness {
             tokens_forgotten: places(),
             known_until: AtomicU64::new(0),
             server: AtomicU64::new(0),
+            is_synchronous: AtomicBool::new(false),
             readings: AtomicU64::new(0),
             completed: watch::Sender::new(0),
             wanted: Notify::new(),
@@ -143,6 +146,17 @@ impl Freshness {
     pub(super) fn follows(&self, server: Incarnation) -> bool {
         let followed = self.server.load(Ordering::SeqCst);
         followed == 0 || followed == server.number()
+    }
+
+    /// Notes whether the server whose change log is followed commits synchronously to a standby.
+    pub(super) fn set_synchronous(&self, is_synchronous: bool) {
+        self.is_synchronous.store(is_synchronous, Ordering::SeqCst);
+    }
+
+    /// Whether an answer of the database counts only if the log was read within the bound: that server commits synchronously
+    /// to a standby, and its heartbeats show that it was not cut off from the standby.
+    pub(super) fn is_synchronous(&self) -> bool {
+        self.is_synchronous.load(Ordering::SeqCst)
     }
 
     /// Notes that a reading of the change log begins, and returns its number.

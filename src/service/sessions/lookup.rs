@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::cache::KnownSession;
 use super::freshness::{Freshness, Position};
+use crate::clock::Clock;
 use crate::domain::session::Session;
 use crate::domain::token::TokenHash;
 use crate::domain::user::User;
@@ -48,9 +49,18 @@ pub(super) struct Lookups {
 
 impl Lookups {
     /// Begins to answer, with at most `queries` at a time, until it is dropped.
-    pub(super) fn start(store: Store, freshness: Arc<Freshness>, queries: usize) -> Self {
+    pub(super) fn start(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        freshness: Arc<Freshness>,
+        queries: usize,
+    ) -> Self {
         let (line, questions) = mpsc::channel(LINE);
-        let desk = Desk { store, freshness };
+        let desk = Desk {
+            store,
+            clock,
+            freshness,
+        };
         tokio::spawn(desk.run(questions, queries));
         Self { line }
     }
@@ -77,6 +87,7 @@ impl Lookups {
 #[derive(Clone)]
 struct Desk {
     store: Store,
+    clock: Arc<dyn Clock>,
     freshness: Arc<Freshness>,
 }
 
@@ -124,35 +135,63 @@ impl Desk {
         }
     }
 
-    /// Finds the sessions of these tokens, and the position before the query. If another server answers than the one whose
-    /// change log is followed, a new connection decides which of them is right.
+    /// Finds the sessions of these tokens, and the position before the query. If the answer cannot be used, the change log
+    /// is read on a new connection first, which decides which server is right, and the query is executed once more.
     async fn find(&self, tokens: &[TokenHash]) -> (Result<Found, StoreError>, Position) {
-        let outcome = self.find_once(tokens).await;
-        if !matches!(outcome, (Ok(None), _)) {
-            return required(outcome);
+        match self.find_once(tokens).await {
+            (Ok(Err(Unusable::OtherServer)), _) => self.store.end_generation(),
+            (Ok(Err(Unusable::NoHeartbeat)), _) => {}
+            (found, position) => return (required(found), position),
         }
-        self.store.end_generation();
         self.freshness.next_reading(READING_TIMEOUT).await;
-        required(self.find_once(tokens).await)
+        let (found, position) = self.find_once(tokens).await;
+        (required(found), position)
     }
 
-    /// `None`: another server has answered than the one whose change log is followed.
-    async fn find_once(&self, tokens: &[TokenHash]) -> (Result<Option<Found>, StoreError>, Position) {
+    async fn find_once(
+        &self,
+        tokens: &[TokenHash],
+    ) -> (Result<Result<Found, Unusable>, StoreError>, Position) {
         // Before the query: what is forgotten from here on is not in its answer.
         let position = self.freshness.position();
+        let known_until = self.freshness.known_until();
         let found = sessions::find_with_users(self.store.reader(), tokens).await;
         // After it: what the follower finds meanwhile counts.
-        let found = found.map(|found| self.freshness.follows(found.server).then_some(found.sessions));
-        (found, position)
+        let usable = found.map(|found| {
+            if !self.freshness.follows(found.server) {
+                Err(Unusable::OtherServer)
+            } else if self.freshness.is_synchronous()
+                && !self.freshness.is_recent(known_until, self.clock.since_boot())
+            {
+                Err(Unusable::NoHeartbeat)
+            } else {
+                Ok(found.sessions)
+            }
+        });
+        (usable, position)
     }
 }
 
-fn required(
-    (found, position): (Result<Option<Found>, StoreError>, Position),
-) -> (Result<Found, StoreError>, Position) {
-    let other = "another database server answers than the one whose change log is followed";
-    let found = found.and_then(|found| found.ok_or_else(|| StoreError::unavailable(other)));
-    (found, position)
+/// Why an answer of the database cannot be used.
+enum Unusable {
+    /// Another server has given it than the one whose change log is followed.
+    OtherServer,
+    /// The server commits synchronously to a standby, and has committed no heartbeat within the staleness bound: it may have
+    /// been cut off from the standby, and the standby promoted.
+    NoHeartbeat,
+}
+
+fn required(found: Result<Result<Found, Unusable>, StoreError>) -> Result<Found, StoreError> {
+    found?.map_err(|unusable| {
+        StoreError::unavailable(match unusable {
+            Unusable::OtherServer => {
+                "another database server answers than the one whose change log is followed"
+            }
+            Unusable::NoHeartbeat => {
+                "the database server has not committed to its standby within the staleness bound"
+            }
+        })
+    })
 }
 
 /// Gives those who wait what was found for their tokens by a query that was sent at `position`.

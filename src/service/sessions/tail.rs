@@ -5,7 +5,8 @@
 //! So the follower opens a new connection twice in each staleness bound, and publishes no later time than that of
 //! the last one: within the bound, new connections led to the server that was read. And where the server commits synchronously
 //! to a standby, the follower has it commit a heartbeat on each new connection: a server that is cut off from its standby
-//! cannot, even if it was not demoted.
+//! cannot, even if it was not demoted. There, an answer of the database counts only if a heartbeat was committed within the
+//! bound, too (see `lookup`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -150,8 +151,6 @@ pub(super) struct Tail {
     follower: Follower,
     /// The time since boot before the connection was opened on which the log is read. `None`: there is none yet.
     connected_at: Option<Duration>,
-    /// Whether the server commits synchronously to a standby, as far as is known.
-    is_synchronous: bool,
 }
 
 impl Tail {
@@ -170,7 +169,6 @@ impl Tail {
             options,
             follower: Follower::default(),
             connected_at: None,
-            is_synchronous: false,
         }
     }
 
@@ -230,7 +228,6 @@ impl Tail {
         let reading = timeout(self.options.timeout, reading).await;
         let reading = reading.map_err(|_| TailError::TooSlow)??;
         self.check_version(&reading)?;
-        self.is_synchronous = reading.is_synchronous;
         let taken = self.follower.take(&reading, &self.freshness);
         if taken == Taken::OtherServer {
             // The other connections are to the server of before.
@@ -276,8 +273,9 @@ impl Tail {
             return;
         }
         let renewing = async {
-            self.store.renew_tail().await?;
-            if self.is_synchronous {
+            let is_synchronous = self.store.renew_tail().await?;
+            self.freshness.set_synchronous(is_synchronous);
+            if is_synchronous {
                 heartbeat::beat(self.store.tail()).await?;
             }
             Ok::<_, StoreError>(())

@@ -148,7 +148,6 @@ impl Lease {
             Ok(Answer {
                 rows,
                 incarnation: pooled.identity.incarnation,
-                is_synchronous: pooled.identity.is_synchronous,
             })
         })
         .await

@@ -74,7 +74,6 @@ impl Server {
                 .filter(|entry| entry.seq >= from.unwrap_or(last_seq))
                 .collect(),
             server: Incarnation::new(self.number),
-            is_synchronous: false,
         }
     }
 }
