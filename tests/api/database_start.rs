@@ -1,5 +1,6 @@
 //! What the start finds out about a database before it changes anything, and how it waits for one.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! The server refuses new connections: the password was changed, or the role has too many connections.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use tokio::time::Instant;
@@ -9,7 +10,7 @@ use super::scene::{FLAGS, assert_all, assert_unavailable, start_cluster, strongl
 use super::writes::Writes;
 use crate::replicas::sign_in;
 use crate::support::binary::ServerProcess;
-use crate::support::cluster::{Cluster, ROLE};
+use crate::support::cluster::{Cluster, ROLE, ROLE_PASSWORD};
 use crate::support::place::{Backend, Place};
 use crate::support::{Client, PASSWORD, connect, credentials};
 
@@ -33,14 +34,41 @@ async fn a_changed_password_is_read_from_the_file_again() {
     let writes = Writes::new(&client).await;
     let token = sign_in(&mut client.clone(), writes.user()).await;
 
-    let set = match Backend::of_this_run() {
-        Backend::Postgres => format!("ALTER ROLE {ROLE} PASSWORD 'rotated'"),
-        _ => format!("ALTER USER {ROLE}@'127.0.0.1' IDENTIFIED BY 'rotated'"),
-    };
-    cluster.primary().run(&[&set]).await;
-    terminate_connections(&cluster).await;
+    rotate_password(&cluster).await;
     are_unavailable(&client, &writes, &token).await;
     write_url(&file, &cluster.url_with_password(&address, "rotated"));
+    let written = writes.recover(name, Instant::now(), None).await;
+    assert_all(name, &[written]);
+}
+
+/// The password file of PostgreSQL's own clients, which is read again where the URL has no password.
+#[tokio::test]
+async fn a_changed_password_is_read_from_the_password_file_again() {
+    let name = "password file";
+    if Backend::of_this_run() != Backend::Postgres {
+        eprintln!("NOT RUN: MariaDB has no password file");
+        return;
+    }
+    let Some(cluster) = start_cluster().await else {
+        return;
+    };
+    let place = Place::without_database();
+    let file = place.path().join("pgpass");
+    write_password(&file, ROLE_PASSWORD);
+    let address = cluster.primary().address();
+    let url = cluster.url(&address).replace(&format!(":{ROLE_PASSWORD}@"), "@");
+    let mut command = place.command();
+    command.env("PGPASSFILE", &file);
+    let url = format!("--database-url={url}");
+    let flags = [&["--listen=127.0.0.1:0", url.as_str()], &FLAGS[..]].concat();
+    let server = ServerProcess::spawn(command, &flags).await;
+    let client = connect(server.address).await;
+    let writes = Writes::new(&client).await;
+    let token = sign_in(&mut client.clone(), writes.user()).await;
+
+    rotate_password(&cluster).await;
+    are_unavailable(&client, &writes, &token).await;
+    write_password(&file, "rotated");
     let written = writes.recover(name, Instant::now(), None).await;
     assert_all(name, &[written]);
 }
@@ -91,6 +119,24 @@ async fn are_unavailable(client: &Client, writes: &Writes, token: &str) {
         let checking = client.validate_session(strongly(token)).await;
         assert_unavailable(&checking.unwrap_err());
     }
+}
+
+/// Gives the role the password `rotated`, and ends its connections.
+async fn rotate_password(cluster: &Cluster) {
+    let set = match Backend::of_this_run() {
+        Backend::Postgres => format!("ALTER ROLE {ROLE} PASSWORD 'rotated'"),
+        _ => format!("ALTER USER {ROLE}@'127.0.0.1' IDENTIFIED BY 'rotated'"),
+    };
+    cluster.primary().run(&[&set]).await;
+    terminate_connections(cluster).await;
+}
+
+/// A password file, which has to be readable by its owner only.
+fn write_password(file: &Path, password: &str) {
+    let new = file.with_extension("new");
+    fs::write(&new, format!("*:*:*:{ROLE}:{password}\n")).unwrap();
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(&new, file).unwrap();
 }
 
 /// Replaced at once, as a mounted secret is.
