@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(super) use subject::{ADDRESS_BITS, digest, network};
 pub use subject::{Subject, SubjectId, SubjectKind};
 
-use crate::clock::Timestamp;
+use crate::clock::{MAX_SKEW, Timestamp};
 
 /// How much is tolerated of a subject.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -68,31 +68,62 @@ impl Memory {
         }
     }
 
+    /// The same failures as this clock counts them. A time of the last attempt that is further ahead than [`MAX_SKEW`] comes from
+    /// a clock that was wrong by that much, and both times are moved back by it. So one failure on a fast clock is one
+    /// failure after the correction: neither more, which delays the owner for days, nor none, which forgets guesses.
+    #[must_use]
+    pub fn corrected(self, now: Timestamp) -> Self {
+        if self.last_at <= now + MAX_SKEW {
+            return self;
+        }
+        Self {
+            forgotten_at: self.forgotten_at - (self.last_at - now),
+            last_at: now,
+        }
+    }
+
+    /// Whether the last attempt has a time that is not here yet: another replica's clock is ahead, or one was.
+    #[must_use]
+    pub fn is_ahead(&self, now: Timestamp) -> bool {
+        self.last_at > now
+    }
+
+    /// The delay between the last attempt and the next one.
+    #[must_use]
+    pub fn delay(&self, limit: &Limit, delays: &Delays, now: Timestamp) -> Option<Duration> {
+        let remembered = (self.forgotten_at - now).to_std().unwrap_or_default();
+        let failures = u32::try_from(remembered.as_nanos().div_ceil(limit.recovery.as_nanos().max(1)))
+            .unwrap_or(u32::MAX);
+        failures
+            .checked_sub(limit.free)
+            .map(|beyond| delays.after(beyond))
+    }
+
     /// What is remembered when there is one more attempt now.
+    ///
+    /// An attempt never waits longer than the longest delay. If the stored time of the last attempt asks for more, a clock is or
+    /// was ahead; the attempt is allowed and counts. Replicas whose clocks differ by more than a delay could take turns to
+    /// be allowed, so the caller has to keep to [`Self::delay`] by the monotonic clock after such an attempt
+    /// ([`Self::is_ahead`]).
     ///
     /// # Errors
     /// How long that attempt has to wait.
     pub fn attempt(&self, limit: &Limit, delays: &Delays, now: Timestamp) -> Result<Self, Duration> {
-        let remembered = (self.forgotten_at - now).to_std().unwrap_or_default();
-        let failures = u32::try_from(remembered.as_nanos().div_ceil(limit.recovery.as_nanos().max(1)))
-            .unwrap_or(u32::MAX);
-        if let Some(beyond) = failures.checked_sub(limit.free) {
-            let waits_until = self.last_at + delays.after(beyond);
-            // Whoever wrote a time that lies further ahead than any delay has a clock that is wrong, or had one. That must
-            // shut nobody out for as long as it is wrong.
-            let is_sane = self.last_at <= now + delays.max;
-            if let Some(wait) = (waits_until - now)
-                .to_std()
-                .ok()
-                .filter(|wait| is_sane && !wait.is_zero())
-            {
-                return Err(wait.min(delays.max));
+        let before = self.corrected(now);
+        if let Some(delay) = before.delay(limit, delays, now) {
+            let wait = (self.last_at + delay - now).to_std().unwrap_or_default();
+            if !wait.is_zero() && wait <= delays.max {
+                return Err(wait);
             }
         }
         // More is not remembered than what the longest delay takes: nobody has to recover for ever.
         let most = limit.free.saturating_add(delays.doublings());
-        let most = now + limit.recovery.saturating_mul(most).min(LONGEST_MEMORY);
-        let forgotten_at = (self.forgotten_at.max(now) + limit.recovery).min(most);
+        let mut most = now + limit.recovery.saturating_mul(most).min(LONGEST_MEMORY);
+        if before.is_ahead(now) {
+            // The replica that is ahead may remember as much by its own clock. Cutting that would forget guesses there.
+            most = most.max(before.forgotten_at.min(most + MAX_SKEW));
+        }
+        let forgotten_at = (before.forgotten_at.max(now) + limit.recovery).min(most);
         Ok(Self {
             forgotten_at,
             last_at: now,
@@ -117,7 +148,7 @@ const LONGEST_MEMORY: Duration = Duration::from_hours(10 * 365 * 24);
 mod tests {
     use super::*;
     use crate::clock::{Clock as _, ManualClock};
-    use chrono::DateTime;
+    use chrono::{DateTime, TimeDelta};
     use proptest::prelude::*;
 
     const LIMIT: Limit = Limit {
@@ -183,6 +214,42 @@ mod tests {
         assert_eq!(mended.last_at, now);
     }
 
+    /// Two days ahead, then corrected: the failures of that time are as many as before.
+    #[test]
+    fn failures_on_a_fast_clock_keep_their_number() {
+        let now = start();
+        let ahead = now + Duration::from_hours(48);
+        let first = Memory::of_first(&LIMIT, ahead);
+        assert_eq!(first.corrected(now), Memory::of_first(&LIMIT, now));
+        let second = first.attempt(&LIMIT, &DELAYS, now).unwrap();
+        assert_eq!(second.forgotten_at, now + 2 * LIMIT.recovery);
+        // Guesses are not forgotten either.
+        let mut guesses = first;
+        for _ in 1..LIMIT.free {
+            guesses = guesses.attempt(&LIMIT, &DELAYS, ahead).unwrap();
+        }
+        let after = guesses.attempt(&LIMIT, &DELAYS, now).unwrap();
+        assert_eq!(after.attempt(&LIMIT, &DELAYS, now), Err(Duration::from_secs(2)));
+    }
+
+    /// Within the allowance, the memory of the replica that is ahead counts as it is: taking turns forgets nothing.
+    #[test]
+    fn failures_on_a_replica_that_is_ahead_are_not_forgotten_by_taking_turns() {
+        let limit = Limit {
+            recovery: Duration::from_secs(10),
+            ..LIMIT
+        };
+        let (here, ahead) = (start(), start() + Duration::from_mins(10));
+        let mut memory = Memory::of_first(&limit, ahead);
+        for _ in 0..20 {
+            for now in [here, ahead] {
+                memory = memory.attempt(&limit, &DELAYS, now).unwrap_or(memory);
+            }
+        }
+        // As many as the longest delay needs.
+        assert_eq!(memory.delay(&limit, &DELAYS, ahead), Some(DELAYS.max));
+    }
+
     proptest! {
         /// Whatever happened before: nobody waits longer than the longest delay, a refused attempt may be made after what
         /// it was told, what is taken back is what was added, and memory ends.
@@ -220,6 +287,32 @@ mod tests {
                     memory = after;
                 }
             }
+        }
+
+        /// Whatever the stored times are: the wait is at most the longest delay, and over after it.
+        #[test]
+        fn no_stored_time_makes_a_wait_longer_than_the_longest_delay(
+            free in 1..20_u32,
+            recovery in 1..100_000_u64,
+            (base, max) in (1..1000_u64, 1000..3_000_000_u64),
+            (last, remembered) in (-400_000_000_i64..400_000_000, 0..400_000_000_u64),
+        ) {
+            let limit = Limit { free, recovery: Duration::from_millis(recovery) };
+            let delays = Delays { base: Duration::from_millis(base), max: Duration::from_millis(max) };
+            let now = start();
+            let last_at = now + TimeDelta::milliseconds(last);
+            let memory = Memory { forgotten_at: last_at + Duration::from_millis(remembered), last_at };
+            let after = match memory.attempt(&limit, &delays, now) {
+                Ok(after) => after,
+                Err(wait) => {
+                    prop_assert!(!wait.is_zero() && wait <= delays.max);
+                    memory.attempt(&limit, &delays, now + wait).unwrap()
+                }
+            };
+            // What is written is what this clock, or one within the allowance, can have moved it to.
+            let most = u64::from(free + delays.doublings()) * recovery;
+            prop_assert!(after.forgotten_at <= after.last_at + Duration::from_millis(most) + MAX_SKEW);
+            prop_assert!(!after.is_ahead(now + delays.max));
         }
     }
 }
