@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 use uuid::Uuid;
 
 use super::user::UserId;
-use crate::clock::{self, Timestamp};
+use crate::clock::{self, MAX_SKEW, Timestamp};
 
 /// A session's id, a UUIDv7. It is not secret.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -95,6 +95,47 @@ impl Session {
         self.expires_at.min(last_seen_at + lifetimes.idle)
     }
 
+    /// Whether a time of the session, which was last used then, is further ahead than [`MAX_SKEW`]: a clock was wrong when it was
+    /// written.
+    #[must_use]
+    pub fn is_ahead_if_seen(&self, last_seen_at: Timestamp, now: Timestamp) -> bool {
+        self.created_at.max(last_seen_at) > now + MAX_SKEW
+    }
+
+    /// The same for a session that was last used when it says.
+    #[must_use]
+    pub fn is_ahead(&self, now: Timestamp) -> bool {
+        self.is_ahead_if_seen(self.last_seen_at, now)
+    }
+
+    /// The session with times that this clock can have written.
+    ///
+    /// It stays alive, since its token is as good as any; but from now on it lives no longer than a new one does, or its lifetimes
+    /// would be longer by as much as the clock was wrong. When the sign-in was is not known, so it is taken as not recent: the
+    /// session needs the password for what takes a fresh sign-in.
+    #[must_use]
+    pub fn corrected(&self, lifetimes: &Lifetimes, now: Timestamp) -> Self {
+        let is_created_ahead = self.created_at > now + MAX_SKEW;
+        let (created_at, expires_at) = if is_created_ahead {
+            (now - MAX_SKEW, self.expires_at.min(now + lifetimes.absolute))
+        } else {
+            (self.created_at, self.expires_at)
+        };
+        Self {
+            created_at,
+            last_seen_at: self.last_seen_at.min(now),
+            expires_at,
+            ..self.clone()
+        }
+    }
+
+    /// Whether the sign-in is at most `window` ago. One that is further ahead than [`MAX_SKEW`] is not: a clock was wrong, and the
+    /// sign-in may be long ago.
+    #[must_use]
+    pub fn is_fresh(&self, window: Duration, now: Timestamp) -> bool {
+        (self.created_at - MAX_SKEW..=self.created_at + window).contains(&now)
+    }
+
     /// Whether the session has not ended by itself. The instant of its end is after the end.
     #[must_use]
     pub fn is_live(&self, lifetimes: &Lifetimes, now: Timestamp) -> bool {
@@ -133,7 +174,61 @@ impl ClientInfo {
 
 #[cfg(test)]
 mod tests {
+    use chrono::{DateTime, TimeDelta};
+
     use super::*;
+
+    const LIFETIMES: Lifetimes = Lifetimes {
+        absolute: Duration::from_hours(30 * 24),
+        idle: Duration::from_hours(24),
+    };
+
+    fn session(created_at: Timestamp) -> Session {
+        Session {
+            id: SessionId::generate(created_at),
+            user_id: UserId(Uuid::from_u128(1)),
+            created_at,
+            last_seen_at: created_at,
+            expires_at: created_at + LIFETIMES.absolute,
+            auth_methods: AuthMethods::new(),
+            client: ClientInfo::default(),
+        }
+    }
+
+    #[test]
+    fn a_session_of_a_clock_that_was_ahead_lives_no_longer_than_a_new_one() {
+        let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+        let window = Duration::from_mins(5);
+        for minutes in [-2 * 24 * 60, -10, 0, 10, 15] {
+            let session = session(now + TimeDelta::minutes(minutes));
+            assert!(!session.is_ahead(now), "{minutes}");
+            assert_eq!(session.is_fresh(window, now), minutes >= -5, "{minutes}");
+        }
+        let ahead = session(now + TimeDelta::days(2));
+        assert!(ahead.is_ahead(now) && !ahead.is_fresh(window, now));
+        let corrected = ahead.corrected(&LIFETIMES, now);
+        assert!(!corrected.is_ahead(now) && !corrected.is_fresh(window, now));
+        assert!(corrected.is_live(&LIFETIMES, now));
+        assert_eq!(corrected.expires_at, now + LIFETIMES.absolute);
+        assert_eq!(corrected.idle_expires_at(&LIFETIMES), now + LIFETIMES.idle);
+    }
+
+    /// A session that was used on a fast clock began when it began.
+    #[test]
+    fn a_use_on_a_clock_that_was_ahead_counts_as_now() {
+        let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+        let begun = session(now - Duration::from_hours(1));
+        let used = Session {
+            last_seen_at: now + TimeDelta::days(2),
+            ..begun.clone()
+        };
+        assert!(used.is_ahead(now));
+        let corrected = used.corrected(&LIFETIMES, now);
+        assert_eq!(
+            (corrected.created_at, corrected.last_seen_at, corrected.expires_at),
+            (begun.created_at, now, begun.expires_at)
+        );
+    }
 
     #[test]
     fn a_user_agent_is_cleaned_and_cut() {
