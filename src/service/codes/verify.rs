@@ -239,7 +239,10 @@ impl Accounts {
         {
             self.throttle.give_back(&met.reservation).await;
         }
-        outcome
+        match met.challenge.person {
+            Some(person) => self.bound_hold(person, outcome).await,
+            None => outcome,
+        }
     }
 }
 
