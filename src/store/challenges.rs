@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, QueryFilter as _,
+    ColumnTrait as _, Condition, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, QueryFilter as _,
     QueryOrder as _, QuerySelect as _,
 };
 
@@ -172,17 +172,20 @@ pub async fn delete_of(tx: &Transaction, user: UserId) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Removes some challenges that have expired before a time, `limit` at most, and says how many it were.
+/// Removes some challenges that do not expire within `expiries`, `limit` at most, and says how many it were.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn remove_expired(
     db: &impl ConnectionTrait,
     limit: u64,
-    time: Timestamp,
+    expiries: &RangeInclusive<Timestamp>,
 ) -> Result<u64, StoreError> {
+    let is_expired = Condition::any()
+        .add(Column::ExpiresAt.lt(*expiries.start()))
+        .add(Column::ExpiresAt.gt(*expiries.end()));
     let expired = Entity::find()
-        .filter(Column::ExpiresAt.lt(time))
+        .filter(is_expired)
         .order_by_asc(Column::ExpiresAt)
         .limit(limit);
     delete_found(db, expired, Column::Id).await

@@ -290,4 +290,36 @@ mod tests {
         assert!(gives_up(&other).await);
         assert!(due(40).await.is_none());
     }
+
+    /// A process dies while it sends by a clock that is ahead; replicas that are ahead a little keep what they have taken.
+    #[tokio::test]
+    async fn a_lease_of_a_clock_that_was_ahead_holds_no_message_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = testing::in_folder(folder.path()).await;
+        let start = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+        let lease = Duration::from_secs(30);
+        for (ahead, is_due) in [
+            (TimeDelta::days(2), true),
+            (TimeDelta::minutes(10), false),
+            (TimeDelta::zero(), false),
+        ] {
+            let written = start + ahead;
+            let content = Content::Code(ChallengeId::generate());
+            let message = OutboxMessage::new(content, written, written + MAX_LIFETIME);
+            let tx = store.begin().await.unwrap();
+            insert_with_commit(&tx, &message).await.unwrap();
+            tx.commit().await.unwrap();
+            let (reader, writer) = (store.reader(), store.writer());
+            let taken = take(writer, message, lease, written).await.unwrap().unwrap();
+            let due = find_due(reader, 10, lease, start).await.unwrap().pop();
+            assert_eq!(due.is_some(), is_due, "{ahead}");
+            if let Some(due) = due {
+                // Nor is it tried for two days.
+                let again = take(writer, due, lease, start).await.unwrap().unwrap();
+                assert_eq!(again.expires_at, start + MAX_LIFETIME);
+                assert!(find_due(reader, 10, lease, start).await.unwrap().is_empty());
+            }
+            delete(writer, taken.id).await.unwrap();
+        }
+    }
 }

@@ -13,6 +13,7 @@ mod access;
 mod admin;
 mod audit;
 mod authenticate;
+mod clocks;
 mod codes;
 mod commands;
 mod contention;
