@@ -13,9 +13,7 @@ use crate::codes::sending::{again, left, outcomes};
 use crate::support::codes::{code_of, codes, offered, wanted};
 use crate::support::refusal::{assert_refused, refusal};
 use crate::support::stub::{Answer, Stub};
-use crate::support::{
-    PASSWORD, Person, TestServer, eventually, next_phone_number, registration, with_bearer,
-};
+use crate::support::{PASSWORD, Person, TestServer, next_phone_number, registration, with_bearer};
 use crate::throttle::{until_rows, wait_of};
 
 /// A challenge of a server for a person, and the request with its code.
