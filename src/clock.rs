@@ -10,11 +10,11 @@ use uuid::{NoContext, Uuid};
 /// A point in time, UTC, in whole microseconds: the finest that every supported database stores.
 pub type Timestamp = DateTime<Utc>;
 
-/// How far the wall clocks of two replicas may differ. Judgements of stored times allow for it.
+/// Maximum difference between the wall clocks of two replicas.
 ///
-/// A stored time that is further ahead than its setting plus this allowance was written by a clock that was wrong. It must not
-/// keep a user waiting, nor keep a secret valid, until the time comes that the wrong clock showed. NTP keeps machines within
-/// milliseconds, so a quarter of an hour is ample; a larger allowance keeps one-time codes valid for longer after a correction.
+/// A stored time that is further ahead than its setting plus this allowance comes from a clock that was wrong. It must neither
+/// make a user wait nor keep a secret valid until the wall clock reaches it. NTP keeps machines within milliseconds, so a quarter of
+/// an hour is ample; a larger allowance keeps one-time codes valid for longer after a correction.
 pub const MAX_SKEW: Duration = Duration::from_mins(15);
 
 /// A source of the current time.

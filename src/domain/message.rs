@@ -12,7 +12,7 @@ use super::user::UserId;
 use crate::clock::{self, Timestamp};
 use crate::i18n::Language;
 
-/// The longest that it is tried to send a message: as long as the longest lifetime of a code, and that of a notice.
+/// Maximum time for which delivery of a message is retried: the longest lifetime of a code, and the lifetime of a notice.
 pub const MAX_LIFETIME: Duration = Duration::from_mins(30);
 
 /// A message's id, a UUIDv7. A provider may use it to tell a message that is sent twice.

@@ -95,24 +95,24 @@ impl Session {
         self.expires_at.min(last_seen_at + lifetimes.idle)
     }
 
-    /// Whether a time of the session, which was last used then, is further ahead than [`MAX_SKEW`]: a clock was wrong when it was
-    /// written.
+    /// Whether a time of the session, with this time of the last use, is further ahead than [`MAX_SKEW`]: it comes from a clock that
+    /// was wrong.
     #[must_use]
     pub fn is_ahead_if_seen(&self, last_seen_at: Timestamp, now: Timestamp) -> bool {
         self.created_at.max(last_seen_at) > now + MAX_SKEW
     }
 
-    /// The same for a session that was last used when it says.
+    /// The same with the stored time of the last use.
     #[must_use]
     pub fn is_ahead(&self, now: Timestamp) -> bool {
         self.is_ahead_if_seen(self.last_seen_at, now)
     }
 
-    /// The session with times that this clock can have written.
+    /// The session with the times of a wrong clock limited to what the current time allows.
     ///
-    /// It stays alive, since its token is as good as any; but from now on it lives no longer than a new one does, or its lifetimes
-    /// would be longer by as much as the clock was wrong. When the sign-in was is not known, so it is taken as not recent: the
-    /// session needs the password for what takes a fresh sign-in.
+    /// The session stays valid, so that a correction signs no user out. From now on it has the lifetimes of a new session at most;
+    /// otherwise they would be longer by the error of the clock. The real time of the sign-in is unknown, so it does not count as
+    /// recent, and changes of the account require the password.
     #[must_use]
     pub fn corrected(&self, lifetimes: &Lifetimes, now: Timestamp) -> Self {
         let is_created_ahead = self.created_at > now + MAX_SKEW;
@@ -129,8 +129,8 @@ impl Session {
         }
     }
 
-    /// Whether the sign-in is at most `window` ago. One that is further ahead than [`MAX_SKEW`] is not: a clock was wrong, and the
-    /// sign-in may be long ago.
+    /// Whether the sign-in is at most `window` ago. A sign-in that is further ahead than [`MAX_SKEW`] is not: its real time is
+    /// unknown.
     #[must_use]
     pub fn is_fresh(&self, window: Duration, now: Timestamp) -> bool {
         (self.created_at - MAX_SKEW..=self.created_at + window).contains(&now)
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(corrected.idle_expires_at(&LIFETIMES), now + LIFETIMES.idle);
     }
 
-    /// A session that was used on a fast clock began when it began.
+    /// The other times of that session are right, and stay.
     #[test]
     fn a_use_on_a_clock_that_was_ahead_counts_as_now() {
         let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();

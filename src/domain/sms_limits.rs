@@ -200,14 +200,14 @@ impl Window {
         let next = since + length;
         let window = match self.since {
             of_this if (since..next).contains(&of_this) => Self { since, ..self },
-            // A replica whose clock is a little ahead has begun it. A clock that was wrong must not hold the count for a window
-            // more.
+            // A replica whose clock is a little ahead has begun it. The window of a clock that was wrong is not counted: it would
+            // be full for up to two windows.
             of_next if of_next == next && next <= now + MAX_SKEW => self,
             _ => Self { since, count: 0 },
         };
         let count = window.count.saturating_add(amount);
         if bound.is_some_and(|bound| count > bound) {
-            // The window of a replica that is ahead ends later than one that begins now.
+            // A window that another replica has begun early ends later than one that begins now.
             let wait = (window.since + length - now).min(length);
             return Err(wait.to_std().unwrap_or_default());
         }

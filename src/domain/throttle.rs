@@ -68,9 +68,9 @@ impl Memory {
         }
     }
 
-    /// The same failures as this clock counts them. A time of the last attempt that is further ahead than [`MAX_SKEW`] comes from
-    /// a clock that was wrong by that much, and both times are moved back by it. So one failure on a fast clock is one
-    /// failure after the correction: neither more, which delays the owner for days, nor none, which forgets guesses.
+    /// Corrects the times of a wrong clock. A last attempt that is further ahead than [`MAX_SKEW`] shows the error of the clock, and
+    /// both times are moved back by it. So one failure on a fast clock is one failure after the correction: more would delay
+    /// the user for days, and none would forget guesses.
     #[must_use]
     pub fn corrected(self, now: Timestamp) -> Self {
         if self.last_at <= now + MAX_SKEW {
@@ -82,13 +82,13 @@ impl Memory {
         }
     }
 
-    /// Whether the last attempt has a time that is not here yet: another replica's clock is ahead, or one was.
+    /// Whether the last attempt is in the future: a clock is or was ahead.
     #[must_use]
     pub fn is_ahead(&self, now: Timestamp) -> bool {
         self.last_at > now
     }
 
-    /// The delay between the last attempt and the next one.
+    /// The delay between the last attempt and the next one. `None`: the next one is free.
     #[must_use]
     pub fn delay(&self, limit: &Limit, delays: &Delays, now: Timestamp) -> Option<Duration> {
         let remembered = (self.forgotten_at - now).to_std().unwrap_or_default();
@@ -101,10 +101,9 @@ impl Memory {
 
     /// What is remembered when there is one more attempt now.
     ///
-    /// An attempt never waits longer than the longest delay. If the stored time of the last attempt asks for more, a clock is or
-    /// was ahead; the attempt is allowed and counts. Replicas whose clocks differ by more than a delay could take turns to
-    /// be allowed, so the caller has to keep to [`Self::delay`] by the monotonic clock after such an attempt
-    /// ([`Self::is_ahead`]).
+    /// An attempt never waits longer than the longest delay. If the stored times require more, a clock is or was ahead, and the
+    /// attempt is allowed and counts. Where clocks of replicas differ, such attempts on alternating replicas would have no delay;
+    /// so after an attempt that [`Self::is_ahead`] allowed, the caller enforces [`Self::delay`] by the monotonic clock.
     ///
     /// # Errors
     /// How long that attempt has to wait.
@@ -120,7 +119,7 @@ impl Memory {
         let most = limit.free.saturating_add(delays.doublings());
         let mut most = now + limit.recovery.saturating_mul(most).min(LONGEST_MEMORY);
         if before.is_ahead(now) {
-            // The replica that is ahead may remember as much by its own clock. Cutting that would forget guesses there.
+            // The replica that is ahead can remember more by its own clock. A lower value would forget guesses there.
             most = most.max(before.forgotten_at.min(most + MAX_SKEW));
         }
         let forgotten_at = (before.forgotten_at.max(now) + limit.recovery).min(most);
@@ -214,7 +213,7 @@ mod tests {
         assert_eq!(mended.last_at, now);
     }
 
-    /// Two days ahead, then corrected: the failures of that time are as many as before.
+    /// The clock is two days ahead, and then corrected.
     #[test]
     fn failures_on_a_fast_clock_keep_their_number() {
         let now = start();
@@ -223,7 +222,7 @@ mod tests {
         assert_eq!(first.corrected(now), Memory::of_first(&LIMIT, now));
         let second = first.attempt(&LIMIT, &DELAYS, now).unwrap();
         assert_eq!(second.forgotten_at, now + 2 * LIMIT.recovery);
-        // Guesses are not forgotten either.
+        // Further guesses count, too.
         let mut guesses = first;
         for _ in 1..LIMIT.free {
             guesses = guesses.attempt(&LIMIT, &DELAYS, ahead).unwrap();
@@ -232,9 +231,9 @@ mod tests {
         assert_eq!(after.attempt(&LIMIT, &DELAYS, now), Err(Duration::from_secs(2)));
     }
 
-    /// Within the allowance, the memory of the replica that is ahead counts as it is: taking turns forgets nothing.
+    /// Within the allowance, alternating between the replicas forgets no failure.
     #[test]
-    fn failures_on_a_replica_that_is_ahead_are_not_forgotten_by_taking_turns() {
+    fn alternating_between_replicas_forgets_no_failure() {
         let limit = Limit {
             recovery: Duration::from_secs(10),
             ..LIMIT
@@ -246,7 +245,7 @@ mod tests {
                 memory = memory.attempt(&limit, &DELAYS, now).unwrap_or(memory);
             }
         }
-        // As many as the longest delay needs.
+        // The maximum number of failures.
         assert_eq!(memory.delay(&limit, &DELAYS, ahead), Some(DELAYS.max));
     }
 
@@ -289,7 +288,7 @@ mod tests {
             }
         }
 
-        /// Whatever the stored times are: the wait is at most the longest delay, and over after it.
+        /// For all stored times, the wait is at most the longest delay, and the attempt succeeds after it.
         #[test]
         fn no_stored_time_makes_a_wait_longer_than_the_longest_delay(
             free in 1..20_u32,
@@ -309,7 +308,7 @@ mod tests {
                     memory.attempt(&limit, &delays, now + wait).unwrap()
                 }
             };
-            // What is written is what this clock, or one within the allowance, can have moved it to.
+            // The written times are those of this clock, or of one within the allowance.
             let most = u64::from(free + delays.doublings()) * recovery;
             prop_assert!(after.forgotten_at <= after.last_at + Duration::from_millis(most) + MAX_SKEW);
             prop_assert!(!after.is_ahead(now + delays.max));

@@ -82,10 +82,10 @@ impl User {
     }
 }
 
-/// How much of the hold is left that begins when a phone number changes. `None`: it is over.
+/// Rest of the hold that begins when a phone number changes. `None`: the hold is over.
 ///
-/// A change that has a time later than now was written by a clock that is or was ahead. How long ago it was is not known, so all
-/// of the hold is left, and not more.
+/// A change in the future comes from a clock that is or was ahead. Its real time is unknown, so the whole hold is left, and not
+/// more.
 #[must_use]
 pub fn hold_remaining(changed_at: Timestamp, hold: Duration, now: Timestamp) -> Option<Duration> {
     let rest = (changed_at.min(now) + hold - now).to_std().ok()?;

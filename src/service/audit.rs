@@ -193,7 +193,7 @@ pub(super) async fn erase_deleted(store: &Store, now: Timestamp) -> Result<(), S
                 if is_over {
                     audit::delete_erasure(&tx, user).await?;
                 } else if at > now + MAX_SKEW {
-                    // A clock that was ahead wrote it. Else it would be looked for until that time comes.
+                    // It comes from a clock that was ahead, and would be kept until the wall clock reaches it.
                     audit::restart_erasure(&tx, user, now).await?;
                 }
                 tx.commit().await?;

@@ -186,7 +186,7 @@ impl Sessions {
             return None;
         }
         let now = clock.now();
-        // It is corrected on the way to the database.
+        // A lookup in the database corrects it.
         if known.session().is_ahead_if_seen(known.last_seen_at(), now) {
             return None;
         }
@@ -206,7 +206,7 @@ impl Sessions {
         if let Some(known) = &found
             && known.session().is_ahead(self.0.clock.now())
         {
-            // In a box: it is seldom needed, and every check would carry its room.
+            // Boxed: it is rare, and would make the future of every check larger.
             Box::pin(self.correct(known.session())).await;
             found = self.0.lookups.find(token).await?;
         }
@@ -227,7 +227,7 @@ impl Sessions {
         Ok(known)
     }
 
-    /// Brings the times of a session back that a clock wrote which was ahead. If that fails, the next check does it.
+    /// Corrects the stored times of a session that come from a clock that was ahead. After a failure the next check tries again.
     async fn correct(&self, session: &Session) {
         let corrected = session.corrected(self.lifetimes(), self.0.clock.now());
         let writer = self.0.store.writer();

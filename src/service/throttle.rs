@@ -239,8 +239,8 @@ impl Throttle {
             attempts::update(&tx, one.row.subject, &one.row.memory).await?;
         }
         tx.commit().await?;
-        // The stored time could not delay this attempt, so this replica delays the next one by itself. Else replicas whose clocks
-        // differ would take turns to be allowed, each undoing the delay of the other.
+        // The stored times did not delay this attempt, so this replica delays the next one by its monotonic clock. Otherwise
+        // attempts on alternating replicas with different clocks would have no delay.
         for (subject, delay) in ahead {
             if let Some(delay) = delay {
                 self.refusals.hold(subject, delay);

@@ -227,7 +227,7 @@ pub async fn erasures(
         .collect())
 }
 
-/// Sets the time at which a person was deleted, from which on events are looked for.
+/// Sets the time at which a user was deleted.
 ///
 /// # Errors
 /// When the database fails.

@@ -172,7 +172,7 @@ pub async fn delete_of(tx: &Transaction, user: UserId) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Removes some challenges that do not expire within `expiries`, `limit` at most, and says how many it were.
+/// Removes challenges that do not expire within `expiries`, `limit` at most, and returns their number.
 ///
 /// # Errors
 /// When the database fails.

@@ -103,7 +103,7 @@ pub async fn make_room(db: &impl ConnectionTrait, user: UserId, max: u32) -> Res
     Ok(())
 }
 
-/// Moves the time on at which a device is forgotten; back only from one that is further ahead than [`MAX_SKEW`].
+/// Extends the lifetime of a device. Moves an expiry back only if it is further ahead than [`MAX_SKEW`].
 ///
 /// # Errors
 /// When the database fails.

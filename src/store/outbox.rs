@@ -106,8 +106,8 @@ pub async fn insert_with_commit(tx: &Transaction, message: &OutboxMessage) -> Re
 }
 
 /// Finds messages that are due, those that are due for the longest time first, `limit` at most. Those that only a newer version
-/// can send are left to it. No lease ends later than `longest_lease` from now, so a message that is due later than that is due now: a
-/// clock was ahead when it was written or taken.
+/// can send are left to it. No lease is longer than `longest_lease`, so a message that is due later than that comes from a clock that
+/// was ahead, and is due now.
 ///
 /// # Errors
 /// When the database fails.
@@ -138,8 +138,8 @@ pub async fn find_due(
     Ok(readable.collect())
 }
 
-/// Takes a message to be sent: for as long as `lease` says, nobody else does. `None`: somebody else had been faster. The message
-/// expires no later than a new one: a clock that was ahead must not have it tried for longer.
+/// Leases a message to send it. `None`: another sender was faster. Limits the expiry to that of a new message: a clock that was
+/// ahead must not prolong the retries.
 ///
 /// # Errors
 /// When the database fails.
@@ -291,7 +291,7 @@ mod tests {
         assert!(due(40).await.is_none());
     }
 
-    /// A process dies while it sends by a clock that is ahead; replicas that are ahead a little keep what they have taken.
+    /// A process ends while it sends, on a clock that is ahead. Replicas that are ahead within the allowance keep their leases.
     #[tokio::test]
     async fn a_lease_of_a_clock_that_was_ahead_holds_no_message_back() {
         let folder = tempfile::tempdir().unwrap();
@@ -314,7 +314,7 @@ mod tests {
             let due = find_due(reader, 10, lease, start).await.unwrap().pop();
             assert_eq!(due.is_some(), is_due, "{ahead}");
             if let Some(due) = due {
-                // Nor is it tried for two days.
+                // The retries end as well.
                 let again = take(writer, due, lease, start).await.unwrap().unwrap();
                 assert_eq!(again.expires_at, start + MAX_LIFETIME);
                 assert!(find_due(reader, 10, lease, start).await.unwrap().is_empty());

@@ -197,7 +197,7 @@ pub async fn set_last_seen(
     Ok(())
 }
 
-/// Sets the times of a session to those of `corrected`, unless another clock has done so since it was read.
+/// Sets the times of a session to those of `corrected`, unless another call has corrected it since it was read.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,5 +1,5 @@
-//! Wall clocks that are wrong: what each stored time does after a correction, and on replicas whose clocks differ. One cell of
-//! the table for each stored time and scenario; each asserts the maximum of the setting, and that normal service is back by then.
+//! Wall clocks that are wrong. Each test is a row of a table, for one stored time, with a cell for each scenario. A cell asserts that
+//! no wait is longer than the maximum of the setting, and that normal service is restored by then.
 
 mod codes;
 mod counters;
@@ -14,22 +14,22 @@ use chrono::TimeDelta;
 use crate::support::TestServer;
 use crate::support::codes::flag_of_keys;
 
-/// What is allowed for between replicas (`clock::MAX_SKEW`).
+/// Maximum difference between the clocks of replicas (`clock::MAX_SKEW`).
 const MAX_SKEW: Duration = Duration::from_mins(15);
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// What is wrong with the clock that writes.
+/// The error of the clock that writes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Scenario {
-    /// It is two days ahead, and then corrected.
+    /// Two days ahead, and then corrected.
     Ahead,
-    /// It is two days behind, and then corrected.
+    /// Two days behind, and then corrected.
     Behind,
-    /// It is that of another replica, ten minutes ahead of the one that judges.
+    /// The clock of another replica, ten minutes ahead of the one that judges.
     ReplicaAhead,
-    /// It is that of another replica, ten minutes behind the one that judges.
+    /// The clock of another replica, ten minutes behind the one that judges.
     ReplicaBehind,
 }
 
@@ -55,7 +55,7 @@ impl Scenario {
         matches!(self, Self::ReplicaAhead | Self::ReplicaBehind)
     }
 
-    /// By how much replicas may lengthen what they count by their own clocks.
+    /// Maximum by which different clocks of replicas may lengthen a validity period.
     fn slack(self) -> Duration {
         if self.is_of_replicas() {
             MAX_SKEW
@@ -65,7 +65,7 @@ impl Scenario {
     }
 }
 
-/// A server whose clock is wrong, and the one that judges what it has written.
+/// A server whose clock is wrong, and the one that judges its stored times.
 struct World {
     scenario: Scenario,
     offset: TimeDelta,
@@ -78,7 +78,7 @@ impl World {
         Self::start_off_by(scenario, scenario.offset(), flags).await
     }
 
-    /// The same by another amount.
+    /// The same with another error of the clock.
     async fn start_off_by(scenario: Scenario, offset: TimeDelta, flags: &[&str]) -> Self {
         let keys = flag_of_keys();
         let has_providers = flags.iter().any(|flag| flag.starts_with("--sms-providers"));
@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    /// Corrects the clock, unless it is that of another replica. Gives the server that judges.
+    /// Corrects the clock, unless the writer is another replica. Returns the server that judges.
     fn corrected(&self) -> &TestServer {
         if self.replica.is_none() {
             self.writer.clock.shift_wall(-self.offset);
@@ -115,7 +115,7 @@ impl World {
         self.replica.as_ref().unwrap_or(&self.writer)
     }
 
-    /// Time passes everywhere.
+    /// Advances all clocks.
     fn advance(&self, by: Duration) {
         self.writer.clock.advance(by);
         if let Some(replica) = &self.replica {

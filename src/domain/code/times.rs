@@ -1,4 +1,4 @@
-//! How long codes are valid, and when they may be sent again, on clocks that may be wrong.
+//! The validity period and the resend interval of codes, on wall clocks that can be wrong.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -6,21 +6,21 @@ use std::time::Duration;
 use super::Challenge;
 use crate::clock::{MAX_SKEW, Timestamp};
 
-/// When codes expire that may be tried now.
+/// The expiry times of codes that are valid now.
 ///
-/// An expiry that is further ahead than the lifetime and [`MAX_SKEW`] was written by a clock that was wrong. That code counts as
-/// expired: it would otherwise stay valid until the time comes that the wrong clock showed. A new code can be sent at once.
+/// An expiry that is further ahead than the lifetime and [`MAX_SKEW`] comes from a clock that was wrong. That code counts as
+/// expired: otherwise it would stay valid until the wall clock reaches its expiry. A new code can be sent at once.
 #[must_use]
 pub fn plausible_expiries(lifetime: Duration, now: Timestamp) -> RangeInclusive<Timestamp> {
-    // Times have whole microseconds, and the instant of its end is after the end.
+    // A code is invalid from the instant of its expiry on; stored times have whole microseconds.
     now + Duration::from_micros(1)..=now + lifetime + MAX_SKEW
 }
 
 impl Challenge {
-    /// How long until the code may be sent once more. `None`: it may be sent now.
+    /// Time until the code may be sent again. `None`: it may be sent now.
     ///
-    /// A wait that is longer than the interval comes from a clock that is or was ahead. Then the code may be sent: the limits on
-    /// codes and messages hold all the same.
+    /// A wait that is longer than the interval comes from a clock that is or was ahead, and counts as none. The limits on codes
+    /// and messages still apply.
     #[must_use]
     pub fn resend_wait(&self, interval: Duration, now: Timestamp) -> Option<Duration> {
         resend_wait(self.sent_at, interval, now)
@@ -50,7 +50,7 @@ mod tests {
             [0, 1, 29, 30, 172_800].map(wait),
             [Some(30), Some(29), Some(1), None, None]
         );
-        // It was sent by a clock that was ahead.
+        // Sent by a clock that was ahead.
         assert_eq!([-1, -600, -172_800].map(wait), [None; 3]);
     }
 

@@ -222,14 +222,14 @@ impl Usage {
 
     fn look(self, tripwire: &Tripwire, lifetime: Duration, now: Timestamp) -> Looked {
         let rest = self.paused_until.and_then(|until| (until - now).to_std().ok());
-        // A clock that was far ahead must not have paused it for longer: that pause counts as none.
+        // A pause further ahead comes from a clock that was wrong, and counts as none.
         let longest = tripwire.pause.saturating_add(MAX_SKEW);
         if let Some(rest) = rest.filter(|rest| !rest.is_zero() && *rest <= longest) {
             if rest <= tripwire.pause {
                 return Looked::PausedBefore(rest);
             }
-            // A replica that is ahead has paused it. The end is moved, and not only the answer, or the pause would be longer than
-            // it is said to be.
+            // A replica that is ahead has paused it. The stored end is moved, too: otherwise the pause would last longer than the
+            // returned wait.
             let paused = Self {
                 paused_until: Some(now + tripwire.pause),
                 ..self

@@ -113,7 +113,7 @@ impl Accounts {
             Device::Known(known) => {
                 let expires_at = now + self.policy.device_lifetime;
                 let stored = known.device.expires_at;
-                // A clock that was ahead must not have it known for longer.
+                // An expiry further ahead comes from a clock that was wrong.
                 if stored + GRANULARITY < expires_at || stored > expires_at + MAX_SKEW {
                     devices::extend(tx, known.device.id, expires_at).await?;
                 }

@@ -1,4 +1,4 @@
-//! The hold on an account whose phone number was changed lately: a code to the new number sets no password.
+//! The hold after a change of the phone number: for some time, a code to the new number sets no password.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::service::retry::retry;
 use crate::store::users::{self, Account};
 
 impl Accounts {
-    /// How much longer a code to the number of an account sets no password, since the number was changed lately. `None`: it does.
+    /// Rest of the hold of an account. `None`: a code to its number sets a password.
     pub(in crate::service) fn held(&self, account: &Account, now: Timestamp) -> Option<Duration> {
         hold_remaining(account.phone_changed_at?, self.policy.phone_change_hold, now)
     }
 
-    /// Whether all that was shown in a session is a code to a number that was changed lately, which sets no password: else one
-    /// would sign in by it instead of resetting the password.
+    /// Whether the session was created by a code alone, to a number on hold. Without this rule a sign-in by code would replace the
+    /// reset that the hold refuses.
     pub(in crate::service) fn sets_no_password(
         &self,
         account: &Account,
@@ -27,8 +27,8 @@ impl Accounts {
         session.auth_methods.as_slice() == [AuthMethod::SmsCode] && self.held(account, now).is_some()
     }
 
-    /// Hands an outcome on. If the hold may have refused it, and the change of the number has a time that is not here yet, the hold
-    /// begins now: it must neither last until a wrong clock's time comes, nor be dropped. In a statement of its own, since the
+    /// Returns the outcome. If the hold may have refused the call, and the change of the number is in the future, the hold begins
+    /// now: it must neither last until the wall clock reaches that time, nor be dropped. A statement of its own, since the
     /// transaction of the refused call is rolled back.
     pub(in crate::service) async fn bound_hold<T>(
         &self,
@@ -40,7 +40,7 @@ impl Accounts {
             let writer = self.store.writer();
             let moved = retry(|| async { Ok(users::bound_phone_change(writer, user, now).await?) });
             if let Err(error) = moved.await {
-                // The next refused call does it.
+                // The next refused call tries again.
                 tracing::warn!(error = chain(&error), "the start of a hold was not corrected");
             }
         }

@@ -150,7 +150,7 @@ impl Accounts {
                 return Ok(());
             };
             if self.held(&account, now).is_some() {
-                // Whoever has shown to hold the number waits for the hold, and not for the time of a clock that was ahead.
+                // The owner of the number waits for the hold, and not until the wall clock reaches the time of a fast clock.
                 users::bound_phone_change(&tx, id, now).await?;
                 return Ok(tx.commit().await?);
             }

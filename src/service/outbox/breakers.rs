@@ -17,7 +17,7 @@ pub struct Breakers(Mutex<Vec<Breaker>>);
 #[derive(Clone, Copy, Debug, Default)]
 struct Breaker {
     failures: u32,
-    /// A time since boot.
+    /// Time since boot.
     open_until: Option<Duration>,
 }
 

@@ -95,9 +95,9 @@ async fn pause(began: Instant) {
     sleep(rest.clamp(PAUSE, LONGEST_PAUSE)).await;
 }
 
-/// Removes the challenges of one-time codes that have expired, when the outbox has told of what it did not send. So are those removed
-/// that expire later than any code can: they count as expired, and would be valid again when the time comes that a wrong clock
-/// showed.
+/// Removes the challenges of one-time codes that have expired, when the outbox has told of what it did not send. Challenges that
+/// expire later than any code can are removed, too: they come from a wrong clock, count as expired, and would become valid again
+/// shortly before their expiry.
 pub(super) async fn remove_expired_challenges(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     let expiries = now - CHALLENGES_KEPT..=now + code::MAX_LIFETIME + MAX_SKEW;
     while challenges::remove_expired(store.writer(), PAGE, &expiries).await? == PAGE {

@@ -29,15 +29,15 @@ impl LastSeen {
         let mut pending = self.lock();
         if pending.len() < MAX_PENDING || pending.contains_key(&session) {
             let seen = pending.entry(session).or_insert(now);
-            // A use that is ahead was noted before the clock was corrected.
+            // A use that is ahead was recorded before the clock was corrected.
             if *seen < now || *seen > now + MAX_SKEW {
                 *seen = now;
             }
         }
     }
 
-    /// When a session was used, if that is not written yet. A use that is further ahead than [`MAX_SKEW`] was noted before the
-    /// clock was corrected, and is dropped: it would keep the session alive for longer than its idle lifetime.
+    /// The last use of a session that is not written yet. A use that is further ahead than [`MAX_SKEW`] was recorded before the
+    /// clock was corrected, and is dropped: it would keep the session valid for longer than its idle lifetime.
     pub(super) fn pending(&self, session: SessionId, now: Timestamp) -> Option<Timestamp> {
         let mut pending = self.lock();
         let seen = pending.get(&session).copied()?;

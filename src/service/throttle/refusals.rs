@@ -1,4 +1,4 @@
-//! A bounded cache of recent refusals, by the monotonic clock: a wall clock that is set back must not prolong them.
+//! A bounded cache of recent refusals. It uses the monotonic clock: a wall clock that is set back must not prolong them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,26 +8,26 @@ use quick_cache::sync::Cache;
 use crate::clock::Clock;
 use crate::domain::throttle::SubjectId;
 
-/// For how long a refusal is repeated without asking the database, which other replicas write to. So those who do not wait
-/// cost nothing but their call.
+/// How long a refusal is repeated without a query. Clients that do not wait then cost no database time; the limit is short,
+/// since other replicas may give an attempt back.
 const REFUSAL_KEPT: Duration = Duration::from_secs(1);
 
-/// How many refusals are kept. Each takes about 100 bytes.
+/// Maximum number of refusals in memory, of about 100 bytes each.
 const REFUSALS: usize = 10_000;
 
-/// Subjects that were refused, or have to wait. Cheap to clone.
+/// Recent refusals by subject. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Refusals {
     clock: Arc<dyn Clock>,
     refusals: Arc<Cache<SubjectId, Refusal>>,
 }
 
-/// A subject that has to wait. Both are times since boot.
+/// A refused subject. Both are times since boot.
 #[derive(Clone, Copy)]
 struct Refusal {
-    /// Until when it has to wait.
+    /// End of the wait.
     until: Duration,
-    /// Until when the database need not be asked.
+    /// End of the period without a query.
     known_until: Duration,
 }
 
@@ -39,7 +39,7 @@ impl Refusals {
         }
     }
 
-    /// How long a subject still has to wait, if that is known without the database.
+    /// Rest of the wait of a subject, if it is known without a query.
     pub(super) fn wait(&self, subject: SubjectId) -> Option<Duration> {
         let refusal = self.refusals.get(&subject)?;
         let now = self.clock.since_boot();
@@ -47,12 +47,12 @@ impl Refusals {
         (now < refusal.known_until && !wait.is_zero()).then_some(wait)
     }
 
-    /// Remembers a refusal for a moment.
+    /// Stores a refusal for [`REFUSAL_KEPT`].
     pub(super) fn remember(&self, subject: SubjectId, wait: Duration) {
         self.insert(subject, wait, REFUSAL_KEPT);
     }
 
-    /// Refuses a subject for the whole delay, whatever the database has of it by then.
+    /// Refuses a subject for the whole delay, without queries.
     pub(super) fn hold(&self, subject: SubjectId, delay: Duration) {
         self.insert(subject, delay, delay);
     }

@@ -1,4 +1,4 @@
-//! The time from which a changed phone number holds back codes.
+//! Start of the hold after a change of the phone number.
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _};
@@ -8,7 +8,7 @@ use super::super::entity::user::{Column, Entity};
 use crate::clock::Timestamp;
 use crate::domain::user::UserId;
 
-/// Sets the time of a person's last change of the phone number to `now`, if it is later.
+/// Sets the time of the last change of a user's phone number to `now`, if it is later.
 ///
 /// # Errors
 /// When the database fails.

@@ -52,7 +52,7 @@ async fn a_code_of_a_wrong_clock_is_valid_for_its_lifetime_at_most() {
         } else {
             assert_refused(used, Code::InvalidArgument, "CODE_INVALID");
         }
-        // Nobody waits: a new one is sent at once, and is good.
+        // A new one is sent at once, and is valid.
         let new = challenge(server, CodePurpose::SignIn, &person).await;
         client.verify_code(new).await.unwrap();
         world.advance(Duration::from_mins(11) + scenario.slack());
@@ -61,7 +61,7 @@ async fn a_code_of_a_wrong_clock_is_valid_for_its_lifetime_at_most() {
     }
 }
 
-/// Nor when the time comes that the wrong clock showed.
+/// Otherwise it would become valid again two days later.
 #[tokio::test]
 async fn a_code_of_a_clock_that_was_ahead_is_removed() {
     let world = World::start(Scenario::Ahead, &["--cleanup-interval=10ms"]).await;
@@ -83,7 +83,7 @@ async fn a_code_is_sent_again_within_the_interval_whatever_the_clock_was() {
             Ok(_) => continue,
             Err(status) => refusal(&status),
         };
-        // What is not known any more is sent anew, at once.
+        // A new challenge is created at once.
         if refused.reason == "CODE_INVALID" {
             assert!(!scenario.is_of_replicas());
             client.send_code(to).await.unwrap();
@@ -108,7 +108,7 @@ async fn a_message_of_a_wrong_clock_is_sent_or_given_up_at_once() {
         let world = World::start(scenario, &flags).await;
         let person = world.writer.person().await;
         challenge(&world.writer, CodePurpose::SignIn, &person).await;
-        // To a replica that is ahead of the writer it is due at once, also while the writer sends it: there is nothing to wait for.
+        // A replica that is ahead of the writer sees the lease as over, and may send the message before this observes it.
         if scenario != Scenario::ReplicaBehind {
             is_put_off(&world.writer).await;
         }
@@ -119,7 +119,7 @@ async fn a_message_of_a_wrong_clock_is_sent_or_given_up_at_once() {
         let is_sent = scenario != Scenario::Behind;
         assert_eq!(stub.requests().len() > 1, is_sent, "{scenario:?}");
         assert_eq!(outcomes(server).await[0].0 == "done", is_sent, "{scenario:?}");
-        // And what is written from here on is sent at once.
+        // New messages are sent at once.
         let sent = stub.requests().len();
         challenge(server, CodePurpose::SignIn, &person).await;
         left(server, 0).await;
@@ -161,14 +161,14 @@ async fn a_number_changed_on_a_wrong_clock_is_held_for_the_hold_at_most() {
         let reset = challenge(server, CodePurpose::ResetPassword, &person).await;
         let outcome = client.verify_code(reset).await;
         if scenario == Scenario::Behind {
-            // As two days later.
+            // The hold is over.
             outcome.unwrap();
             continue;
         }
         let refused = refusal(&outcome.unwrap_err());
         assert_eq!(refused.reason, "PHONE_CHANGED_RECENTLY");
         let wait = refused.retry_after.unwrap();
-        // A clock that was ahead weakens the hold by no more than replicas may differ.
+        // The hold is not weakened by more than replicas may differ.
         assert!(
             wait <= 2 * HOUR && wait + MAX_SKEW >= 2 * HOUR,
             "{scenario:?}: {wait:?}"
@@ -182,7 +182,7 @@ async fn a_number_changed_on_a_wrong_clock_is_held_for_the_hold_at_most() {
     }
 }
 
-/// A password that a session may set by a code, and a number that is changed without one, wait for no longer.
+/// UpdateProfile refuses a new password in a session by code, and another number without a code.
 #[tokio::test]
 async fn what_the_hold_refuses_by_update_profile_it_refuses_for_the_hold_at_most() {
     for is_password in [true, false] {
@@ -221,7 +221,7 @@ async fn what_the_hold_refuses_by_update_profile_it_refuses_for_the_hold_at_most
     }
 }
 
-/// Whoever shows to hold a number that a stranger has taken gets it when the hold is over.
+/// The owner of a number takes the account over to which a stranger has moved it, when the hold is over.
 #[tokio::test]
 async fn a_stranger_keeps_a_number_for_the_hold_at_most() {
     let world = World::start(Scenario::Ahead, HOLD).await;
@@ -248,7 +248,7 @@ async fn a_stranger_keeps_a_number_for_the_hold_at_most() {
     }
 }
 
-/// Codes that one client address asks for: the attempts are those of `attempts`, and so are the delays.
+/// The delays of codes are stored in `attempts`.
 #[tokio::test]
 async fn codes_asked_for_on_a_wrong_clock_delay_for_the_longest_delay_at_most() {
     for scenario in SCENARIOS {

@@ -10,7 +10,7 @@ use crate::support::codes::{CodesClient, codes, wanted};
 use crate::support::next_phone_number;
 use crate::support::refusal::refusal;
 
-/// Only what each test is about.
+/// No other limits than those under test.
 const UNBOUND: &[&str] = &[
     "--throttle-code-attempts=0",
     "--throttle-address-attempts=0",
@@ -23,14 +23,14 @@ async fn start(scenario: Scenario, offset: TimeDelta, flags: &[&str]) -> World {
     World::start_off_by(scenario, offset, &[UNBOUND, flags].concat()).await
 }
 
-/// Asks for a code. Gives how long to wait if there were too many.
+/// Sends a code. Returns the wait if a limit is reached.
 async fn ask(client: &mut CodesClient, request: SendCodeRequest) -> Option<Duration> {
     let refused = refusal(&client.send_code(request).await.err()?);
     assert!(refused.reason.starts_with("SMS_"), "{refused:?}");
     refused.retry_after
 }
 
-/// A window of the writer is used up; the judge has it for no longer than a window, and what replicas may differ by.
+/// The writer uses a window up. On the judge it is full for the length of a window at most, and the difference of the clocks.
 async fn window(scenario: Scenario, offset: TimeDelta, begins: Duration, bound: &str, length: Duration) {
     let limit = format!("--sms-limit-number={bound}");
     let world = start(scenario, offset, &["--sms-tripwire-codes=0", &limit]).await;
@@ -44,7 +44,7 @@ async fn window(scenario: Scenario, offset: TimeDelta, begins: Duration, bound: 
     let wait = ask(&mut client, to()).await.expect("is not bound");
     assert!(wait <= length);
     let mut client = codes(world.corrected()).await;
-    // In steps: the window of a replica that is ahead may end later than is said, by as much as they differ.
+    // In steps: the window of a replica that is ahead ends later than the returned wait, by the difference of the clocks.
     let step = length / 60;
     let mut waited = Duration::ZERO;
     while let Some(wait) = ask(&mut client, to()).await {
@@ -59,7 +59,7 @@ async fn window(scenario: Scenario, offset: TimeDelta, begins: Duration, bound: 
         world.advance(wait.min(step));
         waited += wait.min(step);
     }
-    // And then it is bound as ever.
+    // The limit applies again.
     assert!(ask(&mut client, to()).await.is_none_or(|wait| wait <= length));
     assert!(ask(&mut client, to()).await.is_some(), "{scenario:?} {bound}");
 }
@@ -72,7 +72,7 @@ async fn a_window_of_a_wrong_clock_is_full_for_a_window_at_most() {
                 window(scenario, scenario.offset(), begins, bound, length).await;
             }
         }
-        // Ahead by what makes it the next window.
+        // One window ahead: such a window is accepted from replicas.
         let next = TimeDelta::from_std(length).unwrap();
         window(Scenario::Ahead, next, HOUR / 2, bound, length).await;
         window(Scenario::Behind, -next, HOUR / 2, bound, length).await;
@@ -88,7 +88,7 @@ fn from(address: u32) -> SendCodeRequest {
     request
 }
 
-/// A prefix is paused whose codes nobody uses: for the pause, and on all replicas.
+/// A prefix with unused codes is paused, on all replicas.
 #[tokio::test]
 async fn a_pause_of_a_wrong_clock_is_as_long_as_the_pause_at_most() {
     for scenario in SCENARIOS {
@@ -103,7 +103,7 @@ async fn a_pause_of_a_wrong_clock_is_as_long_as_the_pause_at_most() {
         let mut judge = codes(world.corrected()).await;
         let paused = ask(&mut judge, from(9)).await;
         if !scenario.is_of_replicas() {
-            // Nothing is known of it, and it does not come back when its time does.
+            // There is no pause, and none begins when the wall clock reaches the stored time.
             assert_eq!(paused, None, "{scenario:?}");
             world.advance(2 * DAY + HOUR);
             assert_eq!(ask(&mut judge, from(9)).await, None, "{scenario:?}");

@@ -12,7 +12,7 @@ use crate::support::refusal::assert_refused;
 use crate::support::{PASSWORD, validation};
 use crate::throttle::until_rows;
 
-/// Entries have numbers, and readers do not look at their times.
+/// Replicas read the entries by their numbers.
 #[tokio::test]
 async fn a_revocation_on_a_wrong_clock_holds_everywhere() {
     for scenario in SCENARIOS {
@@ -30,7 +30,7 @@ async fn a_revocation_on_a_wrong_clock_holds_everywhere() {
     }
 }
 
-/// An entry that is ahead does not keep older ones, nor itself once a later one is old.
+/// An entry that is ahead is pruned with the next later entry that is old.
 #[tokio::test]
 async fn the_change_log_is_pruned_after_a_day_whatever_the_clock_was() {
     for scenario in SCENARIOS {
@@ -38,14 +38,14 @@ async fn the_change_log_is_pruned_after_a_day_whatever_the_clock_was() {
         let people = world.writer.people(2).await;
         revoke(&mut world.writer.client().await, &people[0].token).await;
         let server = world.corrected();
-        // One of the clock that is right.
+        // An entry of a clock that is right.
         revoke(&mut server.client().await, &people[1].token).await;
         world.advance(DAY + Duration::from_mins(11));
         until_rows(server, "identity_changes", 0).await;
     }
 }
 
-/// Events of a wrong clock stay for as much longer, or shorter, as it was wrong: nobody waits for that.
+/// The retention of an event is longer or shorter by the error of its clock.
 #[tokio::test]
 async fn events_of_a_wrong_clock_leave_the_audit_log() {
     for scenario in SCENARIOS {
@@ -58,7 +58,7 @@ async fn events_of_a_wrong_clock_leave_the_audit_log() {
     }
 }
 
-/// It is looked for an hour for events that name somebody who was deleted, and not for two days.
+/// For an hour the cleanup looks for late events that name the deleted user.
 #[tokio::test]
 async fn an_erasure_of_a_wrong_clock_ends_an_hour_after_the_correction() {
     for scenario in SCENARIOS {
@@ -71,7 +71,7 @@ async fn an_erasure_of_a_wrong_clock_ends_an_hour_after_the_correction() {
         client.delete_profile(person.asks(request)).await.unwrap();
         let server = world.corrected();
         if scenario == Scenario::Ahead {
-            // Until the cleanup has seen that.
+            // Waits until the cleanup has corrected it.
             let now = phone_identity::clock::Clock::now(server.clock.as_ref());
             let mut ticks = tokio::time::interval(Duration::from_millis(5));
             let corrected = async {

@@ -25,18 +25,18 @@ async fn validate(
     server.client().await.validate_session(request).await
 }
 
-/// A session of a wrong clock is used once after the correction, and then no more, or all the time.
+/// A session of a wrong clock is used once after the correction, and then either not at all or all the time.
 async fn lifetime(scenario: Scenario, flags: &[&str], lifetime: Duration, is_used: bool) {
     let world = World::start(scenario, flags).await;
     let person = world.writer.person().await;
-    // From memory, too.
+    // Puts it into the cache.
     validate(&world.writer, &person, Consistency::MinimizeLatency)
         .await
         .unwrap();
     let server = world.corrected();
     let checked = validate(server, &person, Consistency::MinimizeLatency).await;
     if scenario == Scenario::Behind {
-        // Signing in again is possible at once.
+        // A new sign-in succeeds at once.
         assert_refused(checked, Code::Unauthenticated, "SESSION_EXPIRED");
         let again = person.sign_in_again(server).await;
         validate(server, &again, Consistency::Strong).await.unwrap();
@@ -85,7 +85,7 @@ async fn a_session_of_a_wrong_clock_lives_for_its_lifetime_at_most() {
     }
 }
 
-/// A session that was there before is used on a clock that is ahead.
+/// The session was created before the clock was wrong.
 #[tokio::test]
 async fn a_use_on_a_clock_that_was_ahead_does_not_prolong_a_session() {
     let flags = ["--session-idle-lifetime=4d"];
@@ -109,11 +109,11 @@ async fn a_use_on_a_clock_that_was_ahead_does_not_prolong_a_session() {
     assert_refused(checked, Code::Unauthenticated, "SESSION_EXPIRED");
 }
 
-/// A recent sign-in takes the place of the password for a few minutes, and not for two days.
+/// A recent sign-in replaces the password for the reauthentication window.
 #[tokio::test]
 async fn a_sign_in_on_a_wrong_clock_is_recent_for_the_window_at_most() {
     for scenario in SCENARIOS {
-        // Whether or not a check has corrected it before.
+        // With and without a check that corrects the session before.
         for is_checked in [true, false] {
             let world = World::start(scenario, &[]).await;
             let person = world.writer.person().await;
@@ -121,7 +121,7 @@ async fn a_sign_in_on_a_wrong_clock_is_recent_for_the_window_at_most() {
             if is_checked {
                 validate(server, &person, Consistency::Strong).await.unwrap();
             }
-            // By default it is five minutes.
+            // The default of `--reauthentication-window`.
             world.advance(Duration::from_mins(5) + scenario.slack() + Duration::from_secs(1));
             let mut client = server.client().await;
             let request = || v1::DeactivateProfileRequest::default();
@@ -136,8 +136,8 @@ async fn a_sign_in_on_a_wrong_clock_is_recent_for_the_window_at_most() {
     }
 }
 
-/// Keys have no lifetime: no clock makes one valid, or invalid. The command that makes and revokes them has the clock of the
-/// machine, which is another one than those of the servers.
+/// Keys have no lifetime. The command that creates and revokes them has the clock of the machine, which differs from those of the
+/// servers.
 #[tokio::test]
 async fn a_service_key_is_valid_from_its_creation_to_its_revocation_whatever_the_clocks_are() {
     for scenario in SCENARIOS {

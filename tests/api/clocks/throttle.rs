@@ -13,7 +13,7 @@ use crate::throttle::{fail, wait_of};
 /// The default of `--throttle-max-delay`.
 const MAX_DELAY: Duration = Duration::from_mins(15);
 
-/// Signs a person in, who waits as long as each refusal says. Gives how long that took, and checks what was said.
+/// Signs a user in, and waits as long as each refusal says. Returns the total wait, which is at most `max`.
 async fn signs_in_after(world: &World, person: &Person, max: Duration) -> Duration {
     let mut client = world.judge().client().await;
     let mut waited = Duration::ZERO;
@@ -32,7 +32,7 @@ async fn signs_in_after(world: &World, person: &Person, max: Duration) -> Durati
     }
 }
 
-/// How many wrong passwords are hashed before the next one has to wait.
+/// Number of wrong passwords that are hashed before the first refusal.
 async fn free_guesses(server: &TestServer, phone_number: &str) -> u32 {
     let mut client = server.client().await;
     let mut guesses = 0;
@@ -43,7 +43,7 @@ async fn free_guesses(server: &TestServer, phone_number: &str) -> u32 {
     guesses
 }
 
-/// Whether a wrong password is hashed, and not refused before.
+/// Whether a wrong password is hashed, and not refused for throttling.
 async fn is_hashed(client: &mut Client, phone_number: &str) -> bool {
     let wrong = client
         .authenticate(credentials(phone_number, OTHER_PASSWORD))
@@ -51,7 +51,7 @@ async fn is_hashed(client: &mut Client, phone_number: &str) -> bool {
     wrong.unwrap_err().code() == Code::Unauthenticated
 }
 
-/// The issue: one wrong password on a clock that is two days ahead kept the owner waiting for two days.
+/// One wrong password on a clock two days ahead once made the owner wait for two days.
 #[tokio::test]
 async fn attempts_of_a_wrong_clock_delay_the_owner_for_the_longest_delay_at_most() {
     for scenario in SCENARIOS {
@@ -61,7 +61,7 @@ async fn attempts_of_a_wrong_clock_delay_the_owner_for_the_longest_delay_at_most
             let mut client = world.writer.client().await;
             for _ in 0..failures {
                 fail(&mut client, &person.phone_number, 1).await;
-                // Now the writer has a refusal in memory, too.
+                // Puts a refusal into the memory of the writer.
                 let refused = client
                     .authenticate(credentials(&person.phone_number, PASSWORD))
                     .await;
@@ -70,7 +70,7 @@ async fn attempts_of_a_wrong_clock_delay_the_owner_for_the_longest_delay_at_most
             }
             world.corrected();
             signs_in_after(&world, &person, MAX_DELAY).await;
-            // When both failures are forgotten all is as ever: one is free, and the first delay is a second. An hour is for a failure.
+            // Both failures are forgotten, an hour each: one attempt is free, and the first delay is a second.
             world.advance(3 * HOUR);
             let server = world.judge();
             assert_eq!(
@@ -87,7 +87,7 @@ async fn attempts_of_a_wrong_clock_delay_the_owner_for_the_longest_delay_at_most
     }
 }
 
-/// A refusal in memory is for a second, by a clock that is never set.
+/// The cache of refusals uses the monotonic clock.
 #[tokio::test]
 async fn a_refusal_in_memory_ends_after_a_second_whatever_the_wall_clock_does() {
     for scenario in [Scenario::Ahead, Scenario::Behind] {
@@ -114,7 +114,7 @@ async fn a_refusal_in_memory_ends_after_a_second_whatever_the_wall_clock_does() 
     }
 }
 
-/// A correction gives nobody more guesses than a limit that is used up once more, and after a fast clock not even that.
+/// A correction allows one more set of free guesses at most; after a fast clock, only the rest of the first.
 #[tokio::test]
 async fn a_corrected_clock_gives_no_more_guesses_than_are_free() {
     for (scenario, most) in [
@@ -132,8 +132,8 @@ async fn a_corrected_clock_gives_no_more_guesses_than_are_free() {
     }
 }
 
-/// How many guesses two replicas let pass in an hour, if each is asked every ten seconds.
-async fn guesses_by_taking_turns(minutes: i64, flags: &[&str]) -> u32 {
+/// Number of guesses in an hour on two alternating replicas, one on each every ten seconds.
+async fn guesses_by_alternating(minutes: i64, flags: &[&str]) -> u32 {
     let offset = chrono::TimeDelta::minutes(minutes);
     let world = World::start_off_by(Scenario::ReplicaAhead, offset, flags).await;
     let number = next_phone_number();
@@ -148,17 +148,16 @@ async fn guesses_by_taking_turns(minutes: i64, flags: &[&str]) -> u32 {
     guesses
 }
 
-/// Each replica keeps to the delays by its own clock, so differing clocks give no more than twice as many guesses, and one more in
-/// each delay.
+/// Each replica enforces the delays by its monotonic clock: at most three times the guesses of equal clocks.
 #[tokio::test]
-async fn replicas_whose_clocks_differ_let_nobody_guess_by_taking_turns() {
+async fn alternating_between_replicas_with_different_clocks_multiplies_no_guesses() {
     for flags in [
         &["--throttle-number-attempts=3"][..],
         &["--throttle-number-attempts=3", "--throttle-max-delay=1m"],
     ] {
-        let same = guesses_by_taking_turns(0, flags).await;
+        let same = guesses_by_alternating(0, flags).await;
         for minutes in [10, -10] {
-            let differing = guesses_by_taking_turns(minutes, flags).await;
+            let differing = guesses_by_alternating(minutes, flags).await;
             assert!(differing <= 3 * same, "{flags:?} {minutes}: {differing}, {same}");
         }
     }
@@ -182,7 +181,7 @@ async fn a_device_of_a_wrong_clock_is_known_for_its_lifetime_after_a_sign_in() {
         let person = world.writer.person().await;
         let token = on_device(&world.writer, &person, "").await;
         let server = world.corrected();
-        // One that is forgotten gets another token.
+        // A forgotten device gets another token.
         let again = on_device(server, &person, &token).await;
         assert_eq!(again == token, scenario != Scenario::Behind, "{scenario:?}");
         let rows = server.database.rows("SELECT expires_at FROM devices").await;
@@ -192,7 +191,7 @@ async fn a_device_of_a_wrong_clock_is_known_for_its_lifetime_after_a_sign_in() {
             .collect();
         let latest = server.clock.now() + Duration::from_hours(36) + scenario.slack();
         assert!(known.iter().all(|end| *end <= latest), "{scenario:?}: {known:?}");
-        // As is seen by the token after that time.
+        // Forgotten when it is not used.
         world.advance(DAY + 12 * HOUR + MAX_SKEW);
         assert_ne!(on_device(server, &person, &again).await, again, "{scenario:?}");
     }
