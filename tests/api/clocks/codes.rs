@@ -120,9 +120,16 @@ async fn a_message_of_a_wrong_clock_is_sent_or_given_up_at_once() {
         // The first pause.
         world.advance(Duration::from_secs(1));
         left(server, 0).await;
-        let is_sent = scenario != Scenario::Behind;
-        assert_eq!(stub.requests().len() > 1, is_sent, "{scenario:?}");
-        assert_eq!(outcomes(server).await[0].0 == "done", is_sent, "{scenario:?}");
+        if scenario.is_of_replicas() {
+            assert_eq!(outcomes(server).await[0].0, "done", "{scenario:?}");
+        } else {
+            // The code is invalid in both cases. If the cleanup was faster, the challenge is gone, and the message is dropped.
+            let is_sent = outcomes(server)
+                .await
+                .iter()
+                .any(|(outcome, _)| outcome == "done");
+            assert!(!is_sent || scenario == Scenario::Ahead, "{scenario:?}");
+        }
         // New messages are sent at once.
         let sent = stub.requests().len();
         challenge(server, CodePurpose::SignIn, &person).await;
