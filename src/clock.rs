@@ -3,12 +3,19 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, SubsecRound as _, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use rustix::time::{ClockId, clock_gettime};
 use uuid::{NoContext, Uuid};
 
 /// A point in time, UTC, in whole microseconds: the finest that every supported database stores.
 pub type Timestamp = DateTime<Utc>;
+
+/// Maximum difference between the wall clocks of two replicas.
+///
+/// A stored time that is further ahead than its setting plus this allowance comes from a clock that was wrong. It must neither
+/// make a user wait nor keep a secret valid until the wall clock reaches it. NTP keeps machines within milliseconds, so a quarter of
+/// an hour is ample; a larger allowance keeps one-time codes valid for longer after a correction.
+pub const MAX_SKEW: Duration = Duration::from_mins(15);
 
 /// A source of the current time.
 pub trait Clock: Send + Sync {
@@ -64,36 +71,64 @@ impl Clock for SystemClock {
 #[derive(Debug)]
 pub struct ManualClock {
     start: i64,
-    microseconds: AtomicI64,
+    /// Microseconds since the start on the monotonic clock.
+    passed: AtomicI64,
+    /// Microseconds by which the wall clock was set forwards, or backwards if negative.
+    shifted: AtomicI64,
 }
 
 impl ManualClock {
     /// A clock that stands at `start`.
     #[must_use]
     pub fn new(start: Timestamp) -> Self {
-        let start = start.timestamp_micros();
         Self {
-            start,
-            microseconds: AtomicI64::new(start),
+            start: start.timestamp_micros(),
+            passed: AtomicI64::new(0),
+            shifted: AtomicI64::new(0),
         }
     }
 
     /// Moves the clock forward, and the time since boot with it. Durations past what the clock can hold move it to its end.
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
-        self.microseconds.fetch_add(by, Ordering::SeqCst);
+        self.passed.fetch_add(by, Ordering::SeqCst);
+    }
+
+    /// Sets the wall clock forwards or backwards, as an administrator or NTP does. The time since boot does not move.
+    pub fn shift_wall(&self, by: TimeDelta) {
+        let by = by.num_microseconds().unwrap_or(i64::MAX);
+        self.shifted.fetch_add(by, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        DateTime::from_timestamp_micros(self.microseconds.load(Ordering::SeqCst))
-            .unwrap_or(DateTime::UNIX_EPOCH)
+        let elapsed = self.passed.load(Ordering::SeqCst);
+        let shifted = self.shifted.load(Ordering::SeqCst);
+        let time = self.start.saturating_add(elapsed).saturating_add(shifted);
+        DateTime::from_timestamp_micros(time).unwrap_or(DateTime::UNIX_EPOCH)
     }
 
     fn since_boot(&self) -> Duration {
-        let passed = self.microseconds.load(Ordering::SeqCst) - self.start;
+        let passed = u64::try_from(self.passed.load(Ordering::SeqCst)).unwrap_or_default();
         // A machine that has just started would be an odd one to test on.
-        Duration::from_hours(1) + Duration::from_micros(u64::try_from(passed).unwrap_or_default())
+        Duration::from_hours(1) + Duration::from_micros(passed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setting_the_wall_clock_does_not_move_the_monotonic_clock() {
+        let clock = ManualClock::new(DateTime::UNIX_EPOCH);
+        let boot = clock.since_boot();
+        clock.shift_wall(TimeDelta::days(2));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(clock.now().timestamp(), 2 * 86_400 + 1);
+        clock.shift_wall(TimeDelta::days(-4));
+        assert_eq!(clock.now().timestamp(), 1 - 2 * 86_400);
+        assert_eq!(clock.since_boot(), boot + Duration::from_secs(1));
     }
 }

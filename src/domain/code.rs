@@ -4,6 +4,8 @@
 //! sent or checked; so whoever has the database has no codes, and a code for one purpose, number or person is none for
 //! another.
 
+mod times;
+
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
+
+pub use times::plausible_expiries;
 
 use super::phone::{PhoneNumber, fold};
 use super::secret_keys::SecretKeys;

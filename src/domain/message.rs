@@ -1,6 +1,7 @@
 //! Messages to people: codes, and notices of what has happened.
 
 use std::fmt;
+use std::time::Duration;
 
 use chrono::DateTime;
 use uuid::Uuid;
@@ -10,6 +11,9 @@ use super::phone::PhoneNumber;
 use super::user::UserId;
 use crate::clock::{self, Timestamp};
 use crate::i18n::Language;
+
+/// Maximum time for which delivery of a message is retried: the longest lifetime of a code, and the lifetime of a notice.
+pub const MAX_LIFETIME: Duration = Duration::from_mins(30);
 
 /// A message's id, a UUIDv7. A provider may use it to tell a message that is sent twice.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 use uuid::Uuid;
 
 use super::user::UserId;
-use crate::clock::{self, Timestamp};
+use crate::clock::{self, MAX_SKEW, Timestamp};
 
 /// A session's id, a UUIDv7. It is not secret.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -95,6 +95,47 @@ impl Session {
         self.expires_at.min(last_seen_at + lifetimes.idle)
     }
 
+    /// Whether a time of the session, with this time of the last use, is further ahead than [`MAX_SKEW`]: it comes from a clock that
+    /// was wrong.
+    #[must_use]
+    pub fn is_ahead_if_seen(&self, last_seen_at: Timestamp, now: Timestamp) -> bool {
+        self.created_at.max(last_seen_at) > now + MAX_SKEW
+    }
+
+    /// The same with the stored time of the last use.
+    #[must_use]
+    pub fn is_ahead(&self, now: Timestamp) -> bool {
+        self.is_ahead_if_seen(self.last_seen_at, now)
+    }
+
+    /// The session with the times of a wrong clock limited to what the current time allows.
+    ///
+    /// The session stays valid, so that a correction signs no user out. From now on it has the lifetimes of a new session at most;
+    /// otherwise they would be longer by the error of the clock. The real time of the sign-in is unknown, so it does not count as
+    /// recent, and changes of the account require the password.
+    #[must_use]
+    pub fn corrected(&self, lifetimes: &Lifetimes, now: Timestamp) -> Self {
+        let is_created_ahead = self.created_at > now + MAX_SKEW;
+        let (created_at, expires_at) = if is_created_ahead {
+            (now - MAX_SKEW, self.expires_at.min(now + lifetimes.absolute))
+        } else {
+            (self.created_at, self.expires_at)
+        };
+        Self {
+            created_at,
+            last_seen_at: self.last_seen_at.min(now),
+            expires_at,
+            ..self.clone()
+        }
+    }
+
+    /// Whether the sign-in is at most `window` ago. A sign-in that is further ahead than [`MAX_SKEW`] is not: its real time is
+    /// unknown.
+    #[must_use]
+    pub fn is_fresh(&self, window: Duration, now: Timestamp) -> bool {
+        (self.created_at - MAX_SKEW..=self.created_at + window).contains(&now)
+    }
+
     /// Whether the session has not ended by itself. The instant of its end is after the end.
     #[must_use]
     pub fn is_live(&self, lifetimes: &Lifetimes, now: Timestamp) -> bool {
@@ -133,7 +174,61 @@ impl ClientInfo {
 
 #[cfg(test)]
 mod tests {
+    use chrono::{DateTime, TimeDelta};
+
     use super::*;
+
+    const LIFETIMES: Lifetimes = Lifetimes {
+        absolute: Duration::from_hours(30 * 24),
+        idle: Duration::from_hours(24),
+    };
+
+    fn session(created_at: Timestamp) -> Session {
+        Session {
+            id: SessionId::generate(created_at),
+            user_id: UserId(Uuid::from_u128(1)),
+            created_at,
+            last_seen_at: created_at,
+            expires_at: created_at + LIFETIMES.absolute,
+            auth_methods: AuthMethods::new(),
+            client: ClientInfo::default(),
+        }
+    }
+
+    #[test]
+    fn a_session_of_a_clock_that_was_ahead_lives_no_longer_than_a_new_one() {
+        let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+        let window = Duration::from_mins(5);
+        for minutes in [-2 * 24 * 60, -10, 0, 10, 15] {
+            let session = session(now + TimeDelta::minutes(minutes));
+            assert!(!session.is_ahead(now), "{minutes}");
+            assert_eq!(session.is_fresh(window, now), minutes >= -5, "{minutes}");
+        }
+        let ahead = session(now + TimeDelta::days(2));
+        assert!(ahead.is_ahead(now) && !ahead.is_fresh(window, now));
+        let corrected = ahead.corrected(&LIFETIMES, now);
+        assert!(!corrected.is_ahead(now) && !corrected.is_fresh(window, now));
+        assert!(corrected.is_live(&LIFETIMES, now));
+        assert_eq!(corrected.expires_at, now + LIFETIMES.absolute);
+        assert_eq!(corrected.idle_expires_at(&LIFETIMES), now + LIFETIMES.idle);
+    }
+
+    /// The other times of that session are right, and stay.
+    #[test]
+    fn a_use_on_a_clock_that_was_ahead_counts_as_now() {
+        let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+        let begun = session(now - Duration::from_hours(1));
+        let used = Session {
+            last_seen_at: now + TimeDelta::days(2),
+            ..begun.clone()
+        };
+        assert!(used.is_ahead(now));
+        let corrected = used.corrected(&LIFETIMES, now);
+        assert_eq!(
+            (corrected.created_at, corrected.last_seen_at, corrected.expires_at),
+            (begun.created_at, now, begun.expires_at)
+        );
+    }
 
     #[test]
     fn a_user_agent_is_cleaned_and_cut() {

@@ -24,7 +24,7 @@ pub use money::{Amount, AmountError, PriceError, Prices};
 pub use usage::{Asked, FORGOTTEN_AFTER, Paused, Seen, Tripwire, Usage};
 
 use super::phone::{LineTypes, NumberRegion, PhoneNumber, Region};
-use crate::clock::Timestamp;
+use crate::clock::{MAX_SKEW, Timestamp};
 
 /// So many networks at least have to ask to use up what strangers may get, or to have a prefix paused for all.
 const FEWEST_NETWORKS: u64 = 3;
@@ -200,13 +200,16 @@ impl Window {
         let next = since + length;
         let window = match self.since {
             of_this if (since..next).contains(&of_this) => Self { since, ..self },
-            // A replica whose clock is a little ahead has begun it. One whose clock is wrong must not keep it.
-            of_next if of_next == next => self,
+            // A replica whose clock is a little ahead has begun it. The window of a clock that was wrong is not counted: it would
+            // be full for up to two windows.
+            of_next if of_next == next && next <= now + MAX_SKEW => self,
             _ => Self { since, count: 0 },
         };
         let count = window.count.saturating_add(amount);
         if bound.is_some_and(|bound| count > bound) {
-            return Err((window.since + length - now).to_std().unwrap_or_default());
+            // A window that another replica has begun early ends later than one that begins now.
+            let wait = (window.since + length - now).min(length);
+            return Err(wait.to_std().unwrap_or_default());
         }
         Ok(Self { count, ..window })
     }

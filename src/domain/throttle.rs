@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(super) use subject::{ADDRESS_BITS, digest, network};
 pub use subject::{Subject, SubjectId, SubjectKind};
 
-use crate::clock::Timestamp;
+use crate::clock::{MAX_SKEW, Timestamp};
 
 /// How much is tolerated of a subject.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -68,31 +68,61 @@ impl Memory {
         }
     }
 
+    /// Corrects the times of a wrong clock. A last attempt that is further ahead than [`MAX_SKEW`] shows the error of the clock, and
+    /// both times are moved back by it. So one failure on a fast clock is one failure after the correction: more would delay
+    /// the user for days, and none would forget guesses.
+    #[must_use]
+    pub fn corrected(self, now: Timestamp) -> Self {
+        if self.last_at <= now + MAX_SKEW {
+            return self;
+        }
+        Self {
+            forgotten_at: self.forgotten_at - (self.last_at - now),
+            last_at: now,
+        }
+    }
+
+    /// Whether the last attempt is in the future: a clock is or was ahead.
+    #[must_use]
+    pub fn is_ahead(&self, now: Timestamp) -> bool {
+        self.last_at > now
+    }
+
+    /// The delay between the last attempt and the next one. `None`: the next one is free.
+    #[must_use]
+    pub fn delay(&self, limit: &Limit, delays: &Delays, now: Timestamp) -> Option<Duration> {
+        let remembered = (self.forgotten_at - now).to_std().unwrap_or_default();
+        let failures = u32::try_from(remembered.as_nanos().div_ceil(limit.recovery.as_nanos().max(1)))
+            .unwrap_or(u32::MAX);
+        failures
+            .checked_sub(limit.free)
+            .map(|beyond| delays.after(beyond))
+    }
+
     /// What is remembered when there is one more attempt now.
+    ///
+    /// An attempt never waits longer than the longest delay. If the stored times require more, a clock is or was ahead, and the
+    /// attempt is allowed and counts. Where clocks of replicas differ, such attempts on alternating replicas would have no delay;
+    /// so after an attempt that [`Self::is_ahead`] allowed, the caller enforces [`Self::delay`] by the monotonic clock.
     ///
     /// # Errors
     /// How long that attempt has to wait.
     pub fn attempt(&self, limit: &Limit, delays: &Delays, now: Timestamp) -> Result<Self, Duration> {
-        let remembered = (self.forgotten_at - now).to_std().unwrap_or_default();
-        let failures = u32::try_from(remembered.as_nanos().div_ceil(limit.recovery.as_nanos().max(1)))
-            .unwrap_or(u32::MAX);
-        if let Some(beyond) = failures.checked_sub(limit.free) {
-            let waits_until = self.last_at + delays.after(beyond);
-            // Whoever wrote a time that lies further ahead than any delay has a clock that is wrong, or had one. That must
-            // shut nobody out for as long as it is wrong.
-            let is_sane = self.last_at <= now + delays.max;
-            if let Some(wait) = (waits_until - now)
-                .to_std()
-                .ok()
-                .filter(|wait| is_sane && !wait.is_zero())
-            {
-                return Err(wait.min(delays.max));
+        let before = self.corrected(now);
+        if let Some(delay) = before.delay(limit, delays, now) {
+            let wait = (self.last_at + delay - now).to_std().unwrap_or_default();
+            if !wait.is_zero() && wait <= delays.max {
+                return Err(wait);
             }
         }
         // More is not remembered than what the longest delay takes: nobody has to recover for ever.
         let most = limit.free.saturating_add(delays.doublings());
-        let most = now + limit.recovery.saturating_mul(most).min(LONGEST_MEMORY);
-        let forgotten_at = (self.forgotten_at.max(now) + limit.recovery).min(most);
+        let mut most = now + limit.recovery.saturating_mul(most).min(LONGEST_MEMORY);
+        if before.is_ahead(now) {
+            // The replica that is ahead can remember more by its own clock. A lower value would forget guesses there.
+            most = most.max(before.forgotten_at.min(most + MAX_SKEW));
+        }
+        let forgotten_at = (before.forgotten_at.max(now) + limit.recovery).min(most);
         Ok(Self {
             forgotten_at,
             last_at: now,
@@ -117,7 +147,7 @@ const LONGEST_MEMORY: Duration = Duration::from_hours(10 * 365 * 24);
 mod tests {
     use super::*;
     use crate::clock::{Clock as _, ManualClock};
-    use chrono::DateTime;
+    use chrono::{DateTime, TimeDelta};
     use proptest::prelude::*;
 
     const LIMIT: Limit = Limit {
@@ -183,6 +213,42 @@ mod tests {
         assert_eq!(mended.last_at, now);
     }
 
+    /// The clock is two days ahead, and then corrected.
+    #[test]
+    fn failures_on_a_fast_clock_keep_their_number() {
+        let now = start();
+        let ahead = now + Duration::from_hours(48);
+        let first = Memory::of_first(&LIMIT, ahead);
+        assert_eq!(first.corrected(now), Memory::of_first(&LIMIT, now));
+        let second = first.attempt(&LIMIT, &DELAYS, now).unwrap();
+        assert_eq!(second.forgotten_at, now + 2 * LIMIT.recovery);
+        // Further guesses count, too.
+        let mut guesses = first;
+        for _ in 1..LIMIT.free {
+            guesses = guesses.attempt(&LIMIT, &DELAYS, ahead).unwrap();
+        }
+        let after = guesses.attempt(&LIMIT, &DELAYS, now).unwrap();
+        assert_eq!(after.attempt(&LIMIT, &DELAYS, now), Err(Duration::from_secs(2)));
+    }
+
+    /// Within the allowance, alternating between the replicas forgets no failure.
+    #[test]
+    fn alternating_between_replicas_forgets_no_failure() {
+        let limit = Limit {
+            recovery: Duration::from_secs(10),
+            ..LIMIT
+        };
+        let (here, ahead) = (start(), start() + Duration::from_mins(10));
+        let mut memory = Memory::of_first(&limit, ahead);
+        for _ in 0..20 {
+            for now in [here, ahead] {
+                memory = memory.attempt(&limit, &DELAYS, now).unwrap_or(memory);
+            }
+        }
+        // The maximum number of failures.
+        assert_eq!(memory.delay(&limit, &DELAYS, ahead), Some(DELAYS.max));
+    }
+
     proptest! {
         /// Whatever happened before: nobody waits longer than the longest delay, a refused attempt may be made after what
         /// it was told, what is taken back is what was added, and memory ends.
@@ -220,6 +286,32 @@ mod tests {
                     memory = after;
                 }
             }
+        }
+
+        /// For all stored times, the wait is at most the longest delay, and the attempt succeeds after it.
+        #[test]
+        fn no_stored_time_makes_a_wait_longer_than_the_longest_delay(
+            free in 1..20_u32,
+            recovery in 1..100_000_u64,
+            (base, max) in (1..1000_u64, 1000..3_000_000_u64),
+            (last, remembered) in (-400_000_000_i64..400_000_000, 0..400_000_000_u64),
+        ) {
+            let limit = Limit { free, recovery: Duration::from_millis(recovery) };
+            let delays = Delays { base: Duration::from_millis(base), max: Duration::from_millis(max) };
+            let now = start();
+            let last_at = now + TimeDelta::milliseconds(last);
+            let memory = Memory { forgotten_at: last_at + Duration::from_millis(remembered), last_at };
+            let after = match memory.attempt(&limit, &delays, now) {
+                Ok(after) => after,
+                Err(wait) => {
+                    prop_assert!(!wait.is_zero() && wait <= delays.max);
+                    memory.attempt(&limit, &delays, now + wait).unwrap()
+                }
+            };
+            // The written times are those of this clock, or of one within the allowance.
+            let most = u64::from(free + delays.doublings()) * recovery;
+            prop_assert!(after.forgotten_at <= after.last_at + Duration::from_millis(most) + MAX_SKEW);
+            prop_assert!(!after.is_ahead(now + delays.max));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! People: who has a phone number here.
 
 use std::fmt;
+use std::time::Duration;
 
 use thiserror::Error;
 use unic_langid::LanguageIdentifier;
@@ -81,6 +82,16 @@ impl User {
     }
 }
 
+/// Rest of the hold that begins when a phone number changes. `None`: the hold is over.
+///
+/// A change in the future comes from a clock that is or was ahead. Its real time is unknown, so the whole hold is left, and not
+/// more.
+#[must_use]
+pub fn hold_remaining(changed_at: Timestamp, hold: Duration, now: Timestamp) -> Option<Duration> {
+    let rest = (changed_at.min(now) + hold - now).to_std().ok()?;
+    (!rest.is_zero()).then_some(rest)
+}
+
 /// A language tag (BCP 47) in canonical form, of at most [`Locale::MAX_LENGTH`] characters.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Locale(Box<str>);
@@ -120,7 +131,24 @@ pub struct LocaleError;
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
+
+    #[test]
+    fn a_hold_is_never_longer_than_it_is_set_to() {
+        let (changed_at, hold) = (Timestamp::UNIX_EPOCH, Duration::from_hours(24));
+        let rest = |hours| {
+            let now = changed_at + TimeDelta::hours(hours);
+            hold_remaining(changed_at, hold, now).map(|rest| rest.as_secs() / 3600)
+        };
+        assert_eq!(
+            [0, 1, 23, 24, 48].map(rest),
+            [Some(24), Some(23), Some(1), None, None]
+        );
+        // The clock was ahead when the number changed, and was corrected.
+        assert_eq!([-1, -48].map(rest), [Some(24); 2]);
+    }
 
     #[test]
     fn locales_are_canonical() {

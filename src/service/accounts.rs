@@ -5,6 +5,7 @@
 //! a change of the password. What follows a hash finishes even if the caller goes away.
 
 mod device;
+mod hold;
 mod metrics;
 mod profile;
 mod sign_in;
@@ -40,7 +41,7 @@ use crate::domain::token::PlainToken;
 use crate::domain::user::{User, UserId, UserStatus};
 use crate::error::Error;
 use crate::store::sessions::Selection;
-use crate::store::users::{Account, Change};
+use crate::store::users::Change;
 use crate::store::{Store, Transaction, audit, changes, sessions, users};
 use crate::trace::Current;
 use metrics::SignIns;
@@ -292,19 +293,7 @@ impl Accounts {
 
     /// Whether a person has signed in so lately that they need not show again who they are.
     pub(super) fn is_fresh(&self, session: &Session) -> bool {
-        self.clock.now() <= session.created_at + self.policy.reauthentication_window
-    }
-
-    /// How much longer a code to the number of an account sets no password, since the number was changed lately. `None`: it does.
-    pub(super) fn held(&self, account: &Account, now: Timestamp) -> Option<Duration> {
-        let end = account.phone_changed_at? + self.policy.phone_change_hold;
-        (end - now).to_std().ok().filter(|rest| !rest.is_zero())
-    }
-
-    /// Whether all that was shown in a session is a code to a number that was changed lately, which sets no password: else one
-    /// would sign in by it instead of resetting the password.
-    pub(super) fn sets_no_password(&self, account: &Account, session: &Session, now: Timestamp) -> bool {
-        session.auth_methods.as_slice() == [AuthMethod::SmsCode] && self.held(account, now).is_some()
+        session.is_fresh(self.policy.reauthentication_window, self.clock.now())
     }
 
     pub(super) fn new_session(

@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 
 use super::retry::retry;
 use super::sessions::Actor;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, MAX_SKEW, Timestamp};
 use crate::domain::audit::{Action, Attempt, Entry, EventId, Field, Filter, Refusal};
 use crate::domain::user::UserId;
 use crate::error::Error;
@@ -192,6 +192,9 @@ pub(super) async fn erase_deleted(store: &Store, now: Timestamp) -> Result<(), S
                 let is_over = erased == 0 && at < now - ERASING;
                 if is_over {
                     audit::delete_erasure(&tx, user).await?;
+                } else if at > now + MAX_SKEW {
+                    // It comes from a clock that was ahead, and would be kept until the wall clock reaches it.
+                    audit::restart_erasure(&tx, user, now).await?;
                 }
                 tx.commit().await?;
                 if erased < CHUNK {

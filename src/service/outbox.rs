@@ -26,7 +26,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::domain::audit::{Action, Attempt, Outcome, Refusal};
 use crate::domain::caller::Caller;
 use crate::domain::code::Coder;
-use crate::domain::message::{Content, MessageId, Notice, NoticeKind};
+use crate::domain::message::{Content, MAX_LIFETIME, MessageId, Notice, NoticeKind};
 use crate::domain::session::ClientInfo;
 use crate::domain::user::{User, UserId};
 use crate::error::{Error, chain};
@@ -196,7 +196,7 @@ impl Outbox {
         while sending.try_join_next().is_some() {}
         let providers = u32::try_from(self.counter.providers.len()).unwrap_or(u32::MAX);
         let lease = self.counter.timeout.saturating_mul(providers) + LEASE;
-        let due = outbox::find_due(self.store.reader(), PAGE, self.clock.now()).await?;
+        let due = outbox::find_due(self.store.reader(), PAGE, lease, self.clock.now()).await?;
         let count = u64::try_from(due.len()).unwrap_or(PAGE);
         for message in due {
             // Before it is taken: its time must not pass while it waits for a place.
@@ -298,7 +298,7 @@ impl Outbox {
         }
         let mut left_out = Vec::new();
         let open = serving.iter().copied().filter(|index| {
-            let may_ask = self.counter.breakers.may_ask(*index, self.clock.now());
+            let may_ask = self.counter.breakers.may_ask(*index, self.clock.since_boot());
             if !may_ask {
                 left_out.push(*index);
             }
@@ -336,7 +336,7 @@ impl Outbox {
         let name = provider.name();
         let outcome = provider.send(message).await;
         let failed = outcome.err().is_some_and(SendError::may_pass);
-        self.counter.breakers.note(index, failed, self.clock.now());
+        self.counter.breakers.note(index, failed, self.clock.since_boot());
         self.counter.metrics.message(name, outcome, &message.to);
         match outcome {
             Ok(()) => {
@@ -382,9 +382,6 @@ fn event(action: Action, subject: Option<UserId>) -> Attempt {
     }
 }
 
-/// How long it is tried to tell a number that it was changed.
-const NOTICE_LIFETIME: Duration = Duration::from_mins(30);
-
 /// What tells the number that somebody has now that they will not have it any more.
 pub(super) fn phone_changed(user: &User, of_call: Language, now: Timestamp) -> OutboxMessage {
     let notice = Notice {
@@ -393,5 +390,5 @@ pub(super) fn phone_changed(user: &User, of_call: Language, now: Timestamp) -> O
         person: user.id,
         language: user.language_or(of_call),
     };
-    OutboxMessage::new(Content::Notice(notice), now, now + NOTICE_LIFETIME)
+    OutboxMessage::new(Content::Notice(notice), now, now + MAX_LIFETIME)
 }

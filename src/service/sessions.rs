@@ -28,7 +28,7 @@ use crate::domain::caller::Caller;
 use crate::domain::session::{Lifetimes, Session};
 use crate::domain::token::TokenHash;
 use crate::domain::user::User;
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::store::changes::Change;
 use crate::store::sessions::Selection;
 use crate::store::{self, Store, sessions, users};
@@ -188,6 +188,10 @@ impl Sessions {
             return None;
         }
         let now = clock.now();
+        // A lookup in the database corrects it.
+        if known.session().is_ahead_if_seen(known.last_seen_at(), now) {
+            return None;
+        }
         match self.judge(&known, now) {
             Ok(()) => {
                 self.note_use(&known, now);
@@ -200,14 +204,22 @@ impl Sessions {
     }
 
     async fn find_in_database(&self, token: TokenHash) -> Result<Arc<KnownSession>, Error> {
-        let Some(known) = self.0.lookups.find(token).await? else {
+        let mut found = self.0.lookups.find(token).await?;
+        if let Some(known) = &found
+            && known.session().is_ahead(self.0.clock.now())
+        {
+            // Boxed: it is rare, and would make the future of every check larger.
+            Box::pin(self.correct(known.session())).await;
+            found = self.0.lookups.find(token).await?;
+        }
+        let Some(known) = found else {
             self.0.cache.remove(&token);
             return Err(Error::SessionInvalid);
         };
-        if let Some(seen) = self.0.last_seen.pending(known.session().id) {
+        let now = self.0.clock.now();
+        if let Some(seen) = self.0.last_seen.pending(known.session().id, now) {
             known.see(seen);
         }
-        let now = self.0.clock.now();
         if let Err(error) = self.judge(&known, now) {
             self.0.cache.remove(&token);
             return Err(error);
@@ -215,6 +227,16 @@ impl Sessions {
         self.note_use(&known, now);
         self.0.cache.insert(token, known.clone());
         Ok(known)
+    }
+
+    /// Corrects the stored times of a session that come from a clock that was ahead. After a failure the next check tries again.
+    async fn correct(&self, session: &Session) {
+        let corrected = session.corrected(self.lifetimes(), self.0.clock.now());
+        let writer = self.0.store.writer();
+        let written = retry(|| async { Ok(sessions::correct(writer, session, &corrected).await?) });
+        if let Err(error) = written.await {
+            tracing::warn!(error = chain(&error), "the times of a session were not corrected");
+        }
     }
 
     fn judge(&self, known: &KnownSession, now: Timestamp) -> Result<(), Error> {
@@ -246,7 +268,7 @@ impl Sessions {
         let now = self.0.clock.now();
         let mut sessions = sessions::list(self.0.store.reader(), actor.user.id).await?;
         for session in &mut sessions {
-            if let Some(seen) = self.0.last_seen.pending(session.id) {
+            if let Some(seen) = self.0.last_seen.pending(session.id, now) {
                 session.last_seen_at = seen.max(session.last_seen_at);
             }
         }

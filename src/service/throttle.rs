@@ -4,11 +4,12 @@
 //!
 //! Nothing here looks at whether a number is somebody's: the same statements are run.
 
+mod refusals;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quick_cache::sync::Cache;
 use uuid::Uuid;
 
 use super::retry::retry;
@@ -18,13 +19,7 @@ use crate::domain::throttle::{Delays, Limit, Memory, Subject, SubjectId, Subject
 use crate::error::{Error, chain};
 use crate::store::attempts::{self, Row};
 use crate::store::{Affected, Store, StoreError, Transaction};
-
-/// For how long a refusal is repeated without asking the database, which other replicas write to. So those who do not wait
-/// cost nothing but their call.
-const REFUSAL_KEPT: Duration = Duration::from_secs(1);
-
-/// How many refusals are kept. Each takes about 100 bytes.
-const REFUSALS: usize = 10_000;
+use refusals::Refusals;
 
 /// The settings of throttling. A subject without a limit is not counted.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +44,7 @@ pub struct Throttle {
     store: Store,
     clock: Arc<dyn Clock>,
     limits: Limits,
-    refusals: Arc<Cache<SubjectId, Refusal>>,
+    refusals: Refusals,
 }
 
 /// A subject that is counted.
@@ -58,15 +53,6 @@ struct Limited {
     subject: SubjectId,
     kind: SubjectKind,
     limit: Limit,
-}
-
-/// A subject that has to wait.
-#[derive(Clone, Copy)]
-struct Refusal {
-    /// Until when it has to wait.
-    until: Timestamp,
-    /// Until when the database need not be asked.
-    known_until: Timestamp,
 }
 
 /// An attempt that is under way: it counts as a failure until it is given back.
@@ -100,9 +86,9 @@ impl Throttle {
     pub fn new(store: Store, clock: Arc<dyn Clock>, limits: Limits) -> Self {
         Self {
             store,
+            refusals: Refusals::new(clock.clone()),
             clock,
             limits,
-            refusals: Arc::new(Cache::new(REFUSALS)),
         }
     }
 
@@ -151,7 +137,7 @@ impl Throttle {
         // In the order in which all lock them.
         let mut subjects: Vec<Limited> = subjects.into_iter().collect();
         subjects.sort_unstable_by_key(|limited| limited.subject);
-        self.refuse_if_known(&subjects, now)?;
+        self.refuse_if_known(&subjects)?;
         if subjects.is_empty() {
             return Ok(Reservation::default());
         }
@@ -198,6 +184,7 @@ impl Throttle {
         let rows = attempts::lock(&tx, &ids).await?;
         let mut reserved = Vec::with_capacity(subjects.len());
         let mut refused: Option<(Duration, SubjectKind)> = None;
+        let mut ahead = Vec::new();
         for Limited { subject, kind, limit } in subjects {
             let row = rows.iter().find(|row| row.subject == *subject).copied();
             let of_first = Row {
@@ -212,13 +199,19 @@ impl Throttle {
                     added: limit.recovery,
                 }),
                 Some(row) => match row.memory.attempt(limit, &self.limits.delays, now) {
-                    Ok(memory) => reserved.push(Reserved {
-                        row: Row { memory, ..row },
-                        is_new: false,
-                        added: added(&row.memory, &memory, now),
-                    }),
+                    Ok(memory) => {
+                        let before = row.memory.corrected(now);
+                        if row.memory.is_ahead(now) {
+                            ahead.push((*subject, memory.delay(limit, &self.limits.delays, now)));
+                        }
+                        reserved.push(Reserved {
+                            row: Row { memory, ..row },
+                            is_new: false,
+                            added: added(&before, &memory, now),
+                        });
+                    }
                     Err(wait) => {
-                        self.remember_refusal(*subject, now, wait);
+                        self.refusals.remember(*subject, wait);
                         if refused.is_none_or(|(longest, _)| wait > longest) {
                             refused = Some((wait, *kind));
                         }
@@ -252,6 +245,13 @@ impl Throttle {
             attempts::update(&tx, one.row.subject, &one.row.memory).await?;
         }
         tx.commit().await?;
+        // The stored times did not delay this attempt, so this replica delays the next one by its monotonic clock. Otherwise
+        // attempts on alternating replicas with different clocks would have no delay.
+        for (subject, delay) in ahead {
+            if let Some(delay) = delay {
+                self.refusals.hold(subject, delay);
+            }
+        }
         Ok(Reservation(reserved))
     }
 
@@ -350,11 +350,10 @@ impl Throttle {
     }
 
     /// Refuses at once what was refused a moment ago.
-    fn refuse_if_known(&self, subjects: &[Limited], now: Timestamp) -> Result<(), Error> {
+    fn refuse_if_known(&self, subjects: &[Limited]) -> Result<(), Error> {
         let waits = subjects.iter().filter_map(|limited| {
-            let refusal = self.refusals.get(&limited.subject)?;
-            let wait = (refusal.until - now).to_std().ok()?;
-            (now < refusal.known_until && !wait.is_zero()).then_some((wait, limited.kind))
+            let wait = self.refusals.wait(limited.subject)?;
+            Some((wait, limited.kind))
         });
         match waits.max_by_key(|(wait, _)| *wait) {
             Some((retry_after, by)) => Err(Error::TooManyAttempts { retry_after, by }),
@@ -362,17 +361,9 @@ impl Throttle {
         }
     }
 
-    fn remember_refusal(&self, subject: SubjectId, now: Timestamp, wait: Duration) {
-        let refusal = Refusal {
-            until: now + wait,
-            known_until: now + REFUSAL_KEPT,
-        };
-        self.refusals.insert(subject, refusal);
-    }
-
     fn forget_refusals(&self, reservation: &Reservation) {
         for one in &reservation.0 {
-            self.refusals.remove(&one.row.subject);
+            self.refusals.forget(one.row.subject);
         }
     }
 }

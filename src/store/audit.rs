@@ -227,6 +227,23 @@ pub async fn erasures(
         .collect())
 }
 
+/// Sets the time at which a user was deleted.
+///
+/// # Errors
+/// When the database fails.
+pub async fn restart_erasure(
+    db: &impl ConnectionTrait,
+    user: UserId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    audit_erasure::Entity::update_many()
+        .filter(audit_erasure::Column::UserId.eq(user.0))
+        .col_expr(audit_erasure::Column::At, Expr::value(now))
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
 /// Forgets that a person was deleted.
 ///
 /// # Errors

@@ -1,9 +1,11 @@
 //! Queries on challenges of one-time codes.
 
+use std::ops::RangeInclusive;
+
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, QueryFilter as _,
+    ColumnTrait as _, Condition, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, QueryFilter as _,
     QueryOrder as _, QuerySelect as _,
 };
 
@@ -85,7 +87,7 @@ pub async fn look_up(db: &impl ConnectionTrait, id: ChallengeId) -> Result<Found
     })
 }
 
-/// Finds a challenge whose code has not expired and may still be tried, if fewer than `max_attempts` were made.
+/// Finds a challenge whose code expires within `expiries` and may still be tried, if fewer than `max_attempts` were made.
 ///
 /// # Errors
 /// When the database fails.
@@ -93,18 +95,18 @@ pub async fn find_live(
     db: &impl ConnectionTrait,
     id: ChallengeId,
     max_attempts: u32,
-    now: Timestamp,
+    expiries: &RangeInclusive<Timestamp>,
 ) -> Result<Option<Challenge>, StoreError> {
     let rows = Entity::find_by_id(id.0)
         .filter(Column::Attempts.lt(count(max_attempts)))
-        .filter(Column::ExpiresAt.gt(now))
+        .filter(Column::ExpiresAt.between(*expiries.start(), *expiries.end()))
         .all(db)
         .await?;
     Ok(only(rows).map(challenge).transpose()?.flatten())
 }
 
-/// Counts that a code is tried, and finds the challenge. `None`: there is no such one, it is for something else, it has expired,
-/// or `max_attempts` were made before: nothing was counted, and no code is right.
+/// Counts that a code is tried, and finds the challenge. `None`: there is no such one, it is for something else, it does not
+/// expire within `expiries`, or `max_attempts` were made before: nothing was counted, and no code is right.
 ///
 /// # Errors
 /// When the database fails.
@@ -113,13 +115,13 @@ pub async fn attempt(
     id: ChallengeId,
     purpose: Purpose,
     max_attempts: u32,
-    now: Timestamp,
+    expiries: &RangeInclusive<Timestamp>,
 ) -> Result<Option<Challenge>, StoreError> {
     let counted = Entity::update_many()
         .filter(Column::Id.eq(id.0))
         .filter(Column::Purpose.eq(purpose.as_str()))
         .filter(Column::Attempts.lt(count(max_attempts)))
-        .filter(Column::ExpiresAt.gt(now))
+        .filter(Column::ExpiresAt.between(*expiries.start(), *expiries.end()))
         .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
         .exec(db)
         .await?;
@@ -170,17 +172,20 @@ pub async fn delete_of(tx: &Transaction, user: UserId) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Removes some challenges that have expired before a time, `limit` at most, and says how many it were.
+/// Removes challenges that do not expire within `expiries`, `limit` at most, and returns their number.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn remove_expired(
     db: &impl ConnectionTrait,
     limit: u64,
-    time: Timestamp,
+    expiries: &RangeInclusive<Timestamp>,
 ) -> Result<u64, StoreError> {
+    let is_expired = Condition::any()
+        .add(Column::ExpiresAt.lt(*expiries.start()))
+        .add(Column::ExpiresAt.gt(*expiries.end()));
     let expired = Entity::find()
-        .filter(Column::ExpiresAt.lt(time))
+        .filter(is_expired)
         .order_by_asc(Column::ExpiresAt)
         .limit(limit);
     delete_found(db, expired, Column::Id).await

@@ -3,14 +3,15 @@
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _,
 };
 use uuid::Uuid;
 
 use super::entity::device::{ActiveModel, Column, Entity};
 use super::entity::user;
 use super::{StoreError, delete_found, only};
-use crate::clock::Timestamp;
+use crate::clock::{MAX_SKEW, Timestamp};
 use crate::domain::device::DeviceId;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::token::TokenHash;
@@ -102,7 +103,7 @@ pub async fn make_room(db: &impl ConnectionTrait, user: UserId, max: u32) -> Res
     Ok(())
 }
 
-/// Moves the time on at which a device is forgotten.
+/// Extends the lifetime of a device. Moves an expiry back only if it is further ahead than [`MAX_SKEW`].
 ///
 /// # Errors
 /// When the database fails.
@@ -111,9 +112,12 @@ pub async fn extend(
     device: DeviceId,
     expires_at: Timestamp,
 ) -> Result<(), StoreError> {
+    let is_earlier_or_ahead = Condition::any()
+        .add(Column::ExpiresAt.lt(expires_at))
+        .add(Column::ExpiresAt.gt(expires_at + MAX_SKEW));
     Entity::update_many()
         .filter(Column::Id.eq(device.0))
-        .filter(Column::ExpiresAt.lt(expires_at))
+        .filter(is_earlier_or_ahead)
         .col_expr(Column::ExpiresAt, Expr::value(expires_at))
         .exec(db)
         .await?;

@@ -5,16 +5,16 @@ use std::time::Duration;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, PaginatorTrait as _,
-    QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _,
+    ColumnTrait as _, Condition, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _,
+    PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _,
 };
 use uuid::Uuid;
 
 use super::entity::outbox_message::{ActiveModel, Column, Entity, Model};
 use super::{StoreError, Transaction, delete_found};
-use crate::clock::Timestamp;
+use crate::clock::{MAX_SKEW, Timestamp};
 use crate::domain::code::ChallengeId;
-use crate::domain::message::{Content, MessageId, Notice, NoticeKind};
+use crate::domain::message::{Content, MAX_LIFETIME, MessageId, Notice, NoticeKind};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::user::UserId;
 use crate::i18n::Language;
@@ -106,18 +106,23 @@ pub async fn insert_with_commit(tx: &Transaction, message: &OutboxMessage) -> Re
 }
 
 /// Finds messages that are due, those that are due for the longest time first, `limit` at most. Those that only a newer version
-/// can send are left to it.
+/// can send are left to it. No lease is longer than `longest_lease`, so a message that is due later than that comes from a clock that
+/// was ahead, and is due now.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn find_due(
     db: &impl ConnectionTrait,
     limit: u64,
+    longest_lease: Duration,
     now: Timestamp,
 ) -> Result<Vec<OutboxMessage>, StoreError> {
+    let is_due = Condition::any()
+        .add(Column::DueAt.lte(now))
+        .add(Column::DueAt.gt(now + longest_lease + MAX_SKEW));
     let templates = NoticeKind::ALL.map(NoticeKind::as_str);
     let rows = Entity::find()
-        .filter(Column::DueAt.lte(now))
+        .filter(is_due)
         .filter(Column::Template.is_in(templates.into_iter().chain([CODE])))
         .order_by_asc(Column::DueAt)
         .limit(limit)
@@ -133,7 +138,8 @@ pub async fn find_due(
     Ok(readable.collect())
 }
 
-/// Takes a message to be sent: for as long as `lease` says, nobody else does. `None`: somebody else had been faster.
+/// Leases a message to send it. `None`: another sender was faster. Limits the expiry to that of a new message: a clock that was
+/// ahead must not prolong the retries.
 ///
 /// # Errors
 /// When the database fails.
@@ -143,15 +149,18 @@ pub async fn take(
     lease: Duration,
     now: Timestamp,
 ) -> Result<Option<OutboxMessage>, StoreError> {
+    let expires_at = Ord::min(read.expires_at, now + MAX_LIFETIME);
     let taken = Entity::update_many()
         .filter(Column::Id.eq(read.id.0))
         .filter(Column::DueAt.eq(read.due_at))
         .col_expr(Column::DueAt, Expr::value(now + lease))
+        .col_expr(Column::ExpiresAt, Expr::value(expires_at))
         .col_expr(Column::Tries, Expr::col(Column::Tries).add(1))
         .exec(db)
         .await?;
     Ok((taken.rows_affected > 0).then(|| OutboxMessage {
         tries: read.tries.saturating_add(1),
+        expires_at,
         ..read
     }))
 }
@@ -255,8 +264,8 @@ mod tests {
         insert_with_commit(&tx, &message).await.unwrap();
         tx.commit().await.unwrap();
         let (reader, writer) = (store.reader(), store.writer());
-        let due = async |seconds| find_due(reader, 10, at(seconds)).await.unwrap().pop();
         let lease = Duration::from_secs(30);
+        let due = async |seconds| find_due(reader, 10, lease, at(seconds)).await.unwrap().pop();
 
         let slow = take(writer, message.clone(), lease, at(0))
             .await
@@ -280,5 +289,37 @@ mod tests {
         assert_eq!(due(40).await.unwrap().tries, 2);
         assert!(gives_up(&other).await);
         assert!(due(40).await.is_none());
+    }
+
+    /// A process ends while it sends, on a clock that is ahead. Replicas that are ahead within the allowance keep their leases.
+    #[tokio::test]
+    async fn a_lease_of_a_clock_that_was_ahead_holds_no_message_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = testing::in_folder(folder.path()).await;
+        let start = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+        let lease = Duration::from_secs(30);
+        for (ahead, is_due) in [
+            (TimeDelta::days(2), true),
+            (TimeDelta::minutes(10), false),
+            (TimeDelta::zero(), false),
+        ] {
+            let written = start + ahead;
+            let content = Content::Code(ChallengeId::generate());
+            let message = OutboxMessage::new(content, written, written + MAX_LIFETIME);
+            let tx = store.begin().await.unwrap();
+            insert_with_commit(&tx, &message).await.unwrap();
+            tx.commit().await.unwrap();
+            let (reader, writer) = (store.reader(), store.writer());
+            let taken = take(writer, message, lease, written).await.unwrap().unwrap();
+            let due = find_due(reader, 10, lease, start).await.unwrap().pop();
+            assert_eq!(due.is_some(), is_due, "{ahead}");
+            if let Some(due) = due {
+                // The retries end as well.
+                let again = take(writer, due, lease, start).await.unwrap().unwrap();
+                assert_eq!(again.expires_at, start + MAX_LIFETIME);
+                assert!(find_due(reader, 10, lease, start).await.unwrap().is_empty());
+            }
+            delete(writer, taken.id).await.unwrap();
+        }
     }
 }

@@ -222,6 +222,26 @@ pub async fn set_last_seen(
     Ok(())
 }
 
+/// Sets the times of a session to those of `corrected`, unless another call has corrected it since it was read.
+///
+/// # Errors
+/// When the database fails.
+pub async fn correct(
+    db: &impl ConnectionTrait,
+    read: &Session,
+    corrected: &Session,
+) -> Result<(), StoreError> {
+    Entity::update_many()
+        .filter(Column::Id.eq(read.id.0))
+        .filter(Column::CreatedAt.eq(read.created_at))
+        .col_expr(Column::CreatedAt, Expr::value(corrected.created_at))
+        .col_expr(Column::LastSeenAt, Expr::value(corrected.last_seen_at))
+        .col_expr(Column::ExpiresAt, Expr::value(corrected.expires_at))
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
 /// Revokes a session, and says whether it was there.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! Queries on people.
 
+mod hold;
 mod list;
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+pub use hold::bound_phone_change;
 pub use list::{Filter, List, Order, Position, TimeRange, list};
 
 use super::entity::session;

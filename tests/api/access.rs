@@ -15,10 +15,10 @@ use crate::support::place::Place;
 use crate::support::refusal::refusal;
 use crate::support::{Client, validation};
 
-const REQUIRE_KEY: &str = "--require-service-key";
+pub(crate) const REQUIRE_KEY: &str = "--require-service-key";
 
 /// Makes a key by the command, and gives the id and the key.
-async fn make_key(place: &Place, name: &str, rights: &str) -> (String, String) {
+pub(crate) async fn make_key(place: &Place, name: &str, rights: &str) -> (String, String) {
     let create = ["service-key", "create", name, "--allow", rights];
     let made = place.run_beside(&create).await;
     assert!(made.status.success(), "{made:?}");
@@ -31,7 +31,7 @@ async fn make_key(place: &Place, name: &str, rights: &str) -> (String, String) {
     (id, key.trim_end().to_owned())
 }
 
-async fn revoke_key(place: &Place, id: &str) -> Output {
+pub(crate) async fn revoke_key(place: &Place, id: &str) -> Output {
     place.run_beside(&["service-key", "revoke", id]).await
 }
 
@@ -54,7 +54,7 @@ fn reason(status: &Status) -> String {
 }
 
 /// The reason why a check of no session is refused: SESSION_INVALID if the caller may check.
-async fn check(client: &mut Client, key: Option<&str>) -> String {
+pub(crate) async fn check(client: &mut Client, key: Option<&str>) -> String {
     let request = validation("nothing");
     let request = match key {
         None => Request::new(request),

@@ -9,7 +9,7 @@ mod failover;
 mod histories;
 mod holding;
 mod limits;
-mod outbox;
+pub(crate) mod outbox;
 mod owners;
 pub(crate) mod providers;
 mod refused;

@@ -14,6 +14,7 @@ mod access;
 mod admin;
 mod audit;
 mod authenticate;
+mod clocks;
 mod codes;
 mod commands;
 mod contention;

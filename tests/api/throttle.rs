@@ -31,7 +31,7 @@ pub(super) fn from(address: &str, phone_number: &str, password: &str) -> v1::Aut
 }
 
 /// Checks that a call was refused since there were too many attempts, and gives the time after which to try again.
-pub(super) fn wait_of<T: std::fmt::Debug>(outcome: Result<Response<T>, Status>) -> Duration {
+pub(crate) fn wait_of<T: std::fmt::Debug>(outcome: Result<Response<T>, Status>) -> Duration {
     let refusal = refusal(&outcome.expect_err("was not refused"));
     assert_eq!(
         (refusal.code, refusal.reason.as_str()),
@@ -42,7 +42,7 @@ pub(super) fn wait_of<T: std::fmt::Debug>(outcome: Result<Response<T>, Status>) 
 }
 
 /// Tries wrong passwords.
-pub(super) async fn fail(client: &mut Client, phone_number: &str, times: usize) {
+pub(crate) async fn fail(client: &mut Client, phone_number: &str, times: usize) {
     for _ in 0..times {
         let wrong = client
             .authenticate(credentials(phone_number, OTHER_PASSWORD))

@@ -135,7 +135,15 @@ fn an_hour_and_a_day_have_their_bounds() {
 fn a_window_of_the_future_is_kept_only_if_it_is_the_next() {
     let bounds: Bounds = "1/h".parse().unwrap();
     let next = Counter::new(at(3600)).add(&bounds, 1, at(3600)).unwrap();
-    assert_eq!(next.add(&bounds, 1, at(3599)).unwrap_err().as_secs(), 3601);
+    // At most an hour, the length of the window.
+    assert_eq!(next.add(&bounds, 1, at(3599)).unwrap_err().as_secs(), 3600);
+    assert_eq!(next.add(&bounds, 1, at(3000)).unwrap_err().as_secs(), 3600);
+    // Further ahead than replicas may be, so it is not counted.
+    assert!(next.add(&bounds, 1, at(2699)).is_ok());
+    let tomorrow = at(12 * 3600);
+    let daily: Bounds = "1/d".parse().unwrap();
+    let next = Counter::new(tomorrow).add(&daily, 1, tomorrow).unwrap();
+    assert!(next.add(&daily, 1, at(0)).is_ok());
     let wrong = Counter::new(at(365 * 86_400))
         .add(&bounds, 1, at(365 * 86_400))
         .unwrap();

@@ -14,7 +14,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::{Source, part};
-use crate::clock::Timestamp;
+use crate::clock::{MAX_SKEW, Timestamp};
 
 /// A week. So long after the last code all is forgotten. What a source has shared is as good as nothing by then, since it is halved at each
 /// midnight: it cannot hold the same against a prefix that is still seen.
@@ -222,10 +222,19 @@ impl Usage {
 
     fn look(self, tripwire: &Tripwire, lifetime: Duration, now: Timestamp) -> Looked {
         let rest = self.paused_until.and_then(|until| (until - now).to_std().ok());
-        // A clock that was far ahead must not have paused it for longer.
-        let longest = tripwire.pause.saturating_add(lifetime);
+        // A pause further ahead comes from a clock that was wrong, and counts as none.
+        let longest = tripwire.pause.saturating_add(MAX_SKEW);
         if let Some(rest) = rest.filter(|rest| !rest.is_zero() && *rest <= longest) {
-            return Looked::PausedBefore(rest.min(tripwire.pause));
+            if rest <= tripwire.pause {
+                return Looked::PausedBefore(rest);
+            }
+            // A replica that is ahead has paused it. The stored end is moved, too: otherwise the pause would last longer than the
+            // returned wait.
+            let paused = Self {
+                paused_until: Some(now + tripwire.pause),
+                ..self
+            };
+            return Looked::PausedNow(paused, tripwire.pause);
         }
         let mut usage = Self {
             lately_since: self.lately_since.min(now),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Accounts;
-use crate::clock::Timestamp;
+use crate::clock::{MAX_SKEW, Timestamp};
 use crate::domain::device::DeviceId;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::token::{PlainToken, TokenHash};
@@ -112,7 +112,9 @@ impl Accounts {
             Device::Unknown => Ok(()),
             Device::Known(known) => {
                 let expires_at = now + self.policy.device_lifetime;
-                if known.device.expires_at + GRANULARITY < expires_at {
+                let stored = known.device.expires_at;
+                // An expiry further ahead comes from a clock that was wrong.
+                if stored + GRANULARITY < expires_at || stored > expires_at + MAX_SKEW {
                     devices::extend(tx, known.device.id, expires_at).await?;
                 }
                 Ok(())

@@ -143,7 +143,8 @@ impl Accounts {
                 this.commit_change_of(tx, user.id).await?;
                 Ok(changed.user)
             });
-            this.audit.refused(&attempt, outcome.await).await
+            let outcome = this.bound_hold(actor.user.id, outcome.await).await;
+            this.audit.refused(&attempt, outcome).await
         })
         .await
     }

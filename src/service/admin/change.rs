@@ -220,8 +220,8 @@ impl Admin {
                 this.accounts.commit_change_of(tx, id).await?;
                 Ok(changed)
             });
-            this.noted(&by, Action::SetPassword, Some(id), outcome.await)
-                .await
+            let outcome = this.accounts.bound_hold(id, outcome.await).await;
+            this.noted(&by, Action::SetPassword, Some(id), outcome).await
         })
         .await
     }

@@ -150,7 +150,9 @@ impl Accounts {
                 return Ok(());
             };
             if self.held(&account, now).is_some() {
-                return Ok(());
+                // The owner of the number waits for the hold, and not until the wall clock reaches the time of a fast clock.
+                users::bound_phone_change(&tx, id, now).await?;
+                return Ok(tx.commit().await?);
             }
             let ended = users::take_over(&tx, id, now).await?;
             let has_password = account.user.has_password;

@@ -7,7 +7,7 @@ use super::limits::{Asker, Wanted};
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt};
 use crate::domain::caller::Caller;
-use crate::domain::code::{Challenge, ChallengeId, Purpose, Sent};
+use crate::domain::code::{Challenge, ChallengeId, Purpose, Sent, plausible_expiries};
 use crate::domain::message::{Content, Notice, NoticeKind};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::ClientInfo;
@@ -118,12 +118,12 @@ impl Codes {
     pub async fn send_again(&self, id: ChallengeId, request: CodeRequest) -> Result<Sent, Error> {
         let store = &self.accounts.store;
         let now = self.accounts.clock.now();
-        let found = challenges::find_live(store.reader(), id, self.options.max_attempts, now).await?;
+        let expiries = plausible_expiries(self.options.lifetime, now);
+        let found = challenges::find_live(store.reader(), id, self.options.max_attempts, &expiries).await?;
         let challenge = found.ok_or(Error::CodeInvalid)?;
-        let resend_after = challenge.sent_at + self.options.resend_interval;
-        if now < resend_after {
+        if let Some(retry_after) = challenge.resend_wait(self.options.resend_interval, now) {
             return Err(Error::TooManyAttempts {
-                retry_after: (resend_after - now).to_std().unwrap_or_default(),
+                retry_after,
                 by: SubjectKind::Code,
             });
         }

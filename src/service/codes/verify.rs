@@ -12,7 +12,7 @@ use super::{Codes, Metrics};
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt, EventActor, Field};
 use crate::domain::caller::Caller;
-use crate::domain::code::{Challenge, ChallengeId, Code, Purpose};
+use crate::domain::code::{Challenge, ChallengeId, Code, Purpose, plausible_expiries};
 use crate::domain::password::Password;
 use crate::domain::session::ClientInfo;
 use crate::domain::sms_limits::Tripwire;
@@ -197,12 +197,13 @@ impl Codes {
             Error::CodeInvalid
         };
         let code = offer.code.as_ref().ok_or_else(|| refused(None))?;
-        let now = accounts.clock.now();
+        let expiries = plausible_expiries(self.options.lifetime, accounts.clock.now());
         // Who cuts the power has not won many guesses by it.
         let writer = accounts.store.unsynced_writer();
         let max = self.options.max_attempts;
-        let counted =
-            retry(|| async { Ok(challenges::attempt(&writer, offer.challenge, purpose, max, now).await?) });
+        let counted = retry(|| async {
+            Ok(challenges::attempt(&writer, offer.challenge, purpose, max, &expiries).await?)
+        });
         let challenge = counted.await?.ok_or_else(|| refused(None))?;
         attempt.subject = attempt.subject.or(challenge.person);
         let right = self.coder.code(&challenge);
@@ -238,7 +239,10 @@ impl Accounts {
         {
             self.throttle.give_back(&met.reservation).await;
         }
-        outcome
+        match met.challenge.person {
+            Some(person) => self.bound_hold(person, outcome).await,
+            None => outcome,
+        }
     }
 }
 

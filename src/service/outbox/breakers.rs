@@ -4,8 +4,6 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::clock::Timestamp;
-
 /// How often in a row a provider has to fail.
 const FAILURES: u32 = 5;
 
@@ -19,7 +17,8 @@ pub struct Breakers(Mutex<Vec<Breaker>>);
 #[derive(Clone, Copy, Debug, Default)]
 struct Breaker {
     failures: u32,
-    open_until: Option<Timestamp>,
+    /// Time since boot.
+    open_until: Option<Duration>,
 }
 
 impl Breakers {
@@ -30,15 +29,14 @@ impl Breakers {
     }
 
     /// Whether a provider may be asked now. To be called right before it is: of those that are left out, it is this message that
-    /// tries it.
-    pub(super) fn may_ask(&self, provider: usize, now: Timestamp) -> bool {
+    /// tries it. `now` is the time since boot: a wall clock that is set must not change the pause.
+    pub(super) fn may_ask(&self, provider: usize, now: Duration) -> bool {
         let mut breakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(breaker) = breakers.get_mut(provider) else {
             return true;
         };
         match breaker.open_until {
-            // A clock that was set back must not keep it closed.
-            Some(until) if now < until && until <= now + PAUSE => false,
+            Some(until) if now < until => false,
             Some(_) => {
                 breaker.open_until = Some(now + PAUSE);
                 true
@@ -47,8 +45,8 @@ impl Breakers {
         }
     }
 
-    /// Notes how a provider has answered: whether it has failed in a way that may pass.
-    pub(super) fn note(&self, provider: usize, failed: bool, now: Timestamp) {
+    /// Notes how a provider has answered: whether it has failed in a way that may pass. `now` is the time since boot.
+    pub(super) fn note(&self, provider: usize, failed: bool, now: Duration) {
         let mut breakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(breaker) = breakers.get_mut(provider) else {
             return;
@@ -68,12 +66,12 @@ impl Breakers {
 mod tests {
     use super::*;
 
-    fn at(seconds: u64) -> Timestamp {
-        Timestamp::UNIX_EPOCH + Duration::from_secs(seconds)
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
     }
 
     /// Which of two providers may be asked.
-    fn asked(breakers: &Breakers, now: Timestamp) -> Vec<usize> {
+    fn asked(breakers: &Breakers, now: Duration) -> Vec<usize> {
         [0, 1]
             .into_iter()
             .filter(|provider| breakers.may_ask(*provider, now))

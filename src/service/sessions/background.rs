@@ -122,22 +122,23 @@ impl Sessions {
             metrics,
             ..
         } = self.0.as_ref();
-        let now = self.0.clock.now();
+        // Each step reads the clock: it may be corrected during a pass, which takes minutes on large tables.
+        let now = || self.0.clock.now();
         let cleaned = async {
-            let alive = cleanup::remove_ended_sessions(store, &options.lifetimes, now).await?;
+            let alive = cleanup::remove_ended_sessions(store, &options.lifetimes, now()).await?;
             metrics.seldom().set_alive(alive);
-            cleanup::prune_changes(store, now).await?;
-            cleanup::remove_forgotten_attempts(store, now).await?;
-            cleanup::remove_expired_challenges(store, now).await?;
-            cleanup::remove_unused_sms_counters(store, now).await?;
-            cleanup::remove_expired_devices(store, now).await
+            cleanup::prune_changes(store, now()).await?;
+            cleanup::remove_forgotten_attempts(store, now()).await?;
+            cleanup::remove_expired_challenges(store, now()).await?;
+            cleanup::remove_unused_sms_counters(store, now()).await?;
+            cleanup::remove_expired_devices(store, now()).await
         };
         if let Err(error) = cleaned.await {
             tracing::warn!(error = chain(&error), "what has ended was not removed");
         }
         let cleaned = async {
-            audit::erase_deleted(store, now).await?;
-            audit::remove_old(store, options.audit_retention, now).await
+            audit::erase_deleted(store, now()).await?;
+            audit::remove_old(store, options.audit_retention, now()).await
         };
         if let Err(error) = cleaned.await {
             tracing::warn!(error = chain(&error), "the audit log was not cleaned up");

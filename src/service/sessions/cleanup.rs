@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::clock::Timestamp;
+use crate::clock::{MAX_SKEW, Timestamp};
+use crate::domain::code;
 use crate::domain::session::Lifetimes;
 use crate::domain::sms_limits::FORGOTTEN_AFTER;
 use crate::store::{Store, StoreError, attempts, challenges, changes, devices, sessions, sms_counters};
@@ -98,10 +99,12 @@ async fn pause(began: Instant) {
     sleep(rest.clamp(PAUSE, LONGEST_PAUSE)).await;
 }
 
-/// Removes the challenges of one-time codes that have expired, when the outbox has told of what it did not send.
+/// Removes the challenges of one-time codes that have expired, when the outbox has told of what it did not send. Challenges that
+/// expire later than any code can are removed, too: they come from a wrong clock, count as expired, and would become valid again
+/// shortly before their expiry.
 pub(super) async fn remove_expired_challenges(store: &Store, now: Timestamp) -> Result<(), StoreError> {
-    let time = now - CHALLENGES_KEPT;
-    while challenges::remove_expired(store.writer(), PAGE, time).await? == PAGE {
+    let expiries = now - CHALLENGES_KEPT..=now + code::MAX_LIFETIME + MAX_SKEW;
+    while challenges::remove_expired(store.writer(), PAGE, &expiries).await? == PAGE {
         sleep(PAUSE).await;
     }
     Ok(())

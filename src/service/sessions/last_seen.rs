@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use crate::clock::{MAX_SKEW, Timestamp};
 use crate::domain::session::{Lifetimes, SessionId};
 use crate::store::{Store, StoreError, sessions};
 
@@ -29,13 +29,23 @@ impl LastSeen {
         let mut pending = self.lock();
         if pending.len() < MAX_PENDING || pending.contains_key(&session) {
             let seen = pending.entry(session).or_insert(now);
-            *seen = now.max(*seen);
+            // A use that is ahead was recorded before the clock was corrected.
+            if *seen < now || *seen > now + MAX_SKEW {
+                *seen = now;
+            }
         }
     }
 
-    /// When a session was used, if that is not written yet.
-    pub(super) fn pending(&self, session: SessionId) -> Option<Timestamp> {
-        self.lock().get(&session).copied()
+    /// The last use of a session that is not written yet. A use that is further ahead than [`MAX_SKEW`] was recorded before the
+    /// clock was corrected, and is dropped: it would keep the session valid for longer than its idle lifetime.
+    pub(super) fn pending(&self, session: SessionId, now: Timestamp) -> Option<Timestamp> {
+        let mut pending = self.lock();
+        let seen = pending.get(&session).copied()?;
+        if seen > now + MAX_SKEW {
+            pending.remove(&session);
+            return None;
+        }
+        Some(seen)
     }
 
     /// Writes what was noted. The sessions of a batch get the time of the one among them that was used first, so that no

@@ -44,7 +44,7 @@ fn by_webhook(stub: &Stub, key: &NamedTempFile, flag: &str) -> Vec<String> {
 }
 
 /// Waits until the only message is to be sent at this time.
-pub(super) async fn is_due_at(server: &TestServer, time: Timestamp) {
+pub(crate) async fn is_due_at(server: &TestServer, time: Timestamp) {
     let mut ticks = tokio::time::interval(Duration::from_millis(5));
     let waiting = async {
         loop {

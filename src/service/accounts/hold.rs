@@ -1,0 +1,49 @@
+//! The hold after a change of the phone number: for some time, a code to the new number sets no password.
+
+use std::time::Duration;
+
+use super::Accounts;
+use crate::clock::Timestamp;
+use crate::domain::session::{AuthMethod, Session};
+use crate::domain::user::{UserId, hold_remaining};
+use crate::error::{Error, chain};
+use crate::service::retry::retry;
+use crate::store::users::{self, Account};
+
+impl Accounts {
+    /// Rest of the hold of an account. `None`: a code to its number sets a password.
+    pub(in crate::service) fn held(&self, account: &Account, now: Timestamp) -> Option<Duration> {
+        hold_remaining(account.phone_changed_at?, self.policy.phone_change_hold, now)
+    }
+
+    /// Whether the session was created by a code alone, to a number on hold. Without this rule a sign-in by code would replace the
+    /// reset that the hold refuses.
+    pub(in crate::service) fn sets_no_password(
+        &self,
+        account: &Account,
+        session: &Session,
+        now: Timestamp,
+    ) -> bool {
+        session.auth_methods.as_slice() == [AuthMethod::SmsCode] && self.held(account, now).is_some()
+    }
+
+    /// Returns the outcome. If the hold may have refused the call, and the change of the number is in the future, the hold begins
+    /// now: it must neither last until the wall clock reaches that time, nor be dropped. A statement of its own, since the
+    /// transaction of the refused call is rolled back.
+    pub(in crate::service) async fn bound_hold<T>(
+        &self,
+        user: UserId,
+        outcome: Result<T, Error>,
+    ) -> Result<T, Error> {
+        if let Err(Error::PhoneChangedRecently { .. } | Error::ReauthenticationRequired) = outcome {
+            let now = self.clock.now();
+            let writer = self.store.writer();
+            let moved = retry(|| async { Ok(users::bound_phone_change(writer, user, now).await?) });
+            if let Err(error) = moved.await {
+                // The next refused call tries again.
+                tracing::warn!(error = chain(&error), "the start of a hold was not corrected");
+            }
+        }
+        outcome
+    }
+}
