@@ -241,7 +241,7 @@ pub const FAMILIES: &[Family] = &[
         name: "phone_identity_database_up",
         kind: Kind::Gauge,
         labels: &[],
-        help: "Whether the database answers: 1 or 0",
+        help: "Whether a database that accepts writes answers: 1 or 0",
         read: |scrape| one(u64::from(scrape.database_is_up)),
     },
     Family {
@@ -276,7 +276,7 @@ pub const FAMILIES: &[Family] = &[
         name: "phone_identity_database_errors_total",
         kind: Kind::Counter,
         labels: &["kind"],
-        help: "What the database failed to do: conflict (done again), unavailable or fault",
+        help: "What the database failed to do: conflict and reconnect (retried), unavailable or fault",
         read: |scrape| {
             let Some((_, first)) = scrape.pools.first() else {
                 return Vec::new();
