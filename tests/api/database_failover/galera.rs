@@ -138,17 +138,24 @@ async fn a_node_without_quorum_answers_nothing() {
     let (_place, service, mut here) = start_replica(&galera, &[0], &flags).await;
     let (_place, _service, mut there) = start_replica(&galera, &[1], &[]).await;
     let mut probe = Probe::of(&service).await;
-    let writes = Writes::new(&here).await;
+    // It has another node to go to.
+    let (_place, _service, both) = start_replica(&galera, &[0, 1], &[STATEMENT_TIMEOUT]).await;
+    let (writes, other_writes) = (Writes::new(&here).await, Writes::new(&both).await);
     let kept = sign_in(&mut here, writes.user()).await;
     let revoked = sign_in(&mut here, writes.user()).await;
     let watch = Watch::start(&here, Promise::Always, &[&kept, &revoked]);
+    let other_watch = Watch::start(&both, Promise::Always, &[&kept]);
     probe.turns(true, "started").await;
 
     galera.isolate(0, true).await;
     // Acknowledged as soon as the others have evicted the node.
     watch.revoke(&mut there, &revoked).await;
     galera.is_primary(0, false).await;
-    probe.turns(false, "without quorum").await;
+    let lost = Instant::now();
+    other_watch.moved(lost);
+    let recovered =
+        other_writes.recover_and_settle(other_watch, "galera, other node of the URL", lost, &there);
+    tokio::join!(recovered, probe.turns(false, "without quorum"));
     let begun = Instant::now();
     while begun.elapsed() < STALENESS_BOUND + Duration::from_millis(500) {
         for token in [&kept, &revoked] {
