@@ -179,14 +179,19 @@ start_mysql() {
     not_run+=("TLS to the server of TEST_MYSQL_URL: who has signed its certificate is not known")
     return
   fi
+  # Debian's server depends on galera-4 and rsync. Other packages of it may not.
   need 'PATH=$PATH:/usr/sbin; mariadbd --version && command -v mariadb-install-db' mariadb-server
-  local data port password attempt server
+  need 'ls /usr/lib/galera/libgalera_smm.so && rsync --version' galera-4 rsync
+  local data temporary port password attempt server
   server=$(PATH=$PATH:/usr/sbin command -v mariadbd)
   make_certificate
   data=$databases_folder/mysql
   password=$(random_word)
-  unprivileged mariadb-install-db --no-defaults --datadir="$data" --skip-test-db --auth-root-authentication-method=normal \
-    --innodb-log-file-size=16M >"$databases_folder/install.log" 2>&1 ||
+  temporary=$databases_folder/mysql-tmp
+  # A server that starts removes the temporary tables that it finds, of other servers too.
+  unprivileged mkdir "$temporary"
+  unprivileged mariadb-install-db --no-defaults --datadir="$data" --tmpdir="$temporary" --skip-test-db \
+    --auth-root-authentication-method=normal --innodb-log-file-size=16M >"$databases_folder/install.log" 2>&1 ||
     { cat "$databases_folder/install.log" >&2 && die "mariadb-install-db failed"; }
   keep users.sql <<SQL
 ALTER USER root@localhost IDENTIFIED BY '$password';
@@ -195,9 +200,10 @@ GRANT ALL ON *.* TO tester@'127.0.0.1' WITH GRANT OPTION;
 SQL
   for attempt in 1 2 3; do
     port=$(free_port)
-    serve mysql "$server" --no-defaults --datadir="$data" --port="$port" --bind-address=127.0.0.1 \
-      --socket="$databases_folder/mysql.sock" --pid-file="$databases_folder/mysql.pid" \
-      --init-file="$databases_folder/users.sql" --skip-name-resolve --skip-log-bin --max-connections=200 \
+    serve mysql "$server" --no-defaults --datadir="$data" --tmpdir="$temporary" --port="$port" \
+      --bind-address=127.0.0.1 --socket="$databases_folder/mysql.sock" \
+      --pid-file="$databases_folder/mysql.pid" --init-file="$databases_folder/users.sql" \
+      --skip-name-resolve --skip-log-bin --max-connections=200 \
       --innodb-buffer-pool-size=64M --innodb-log-file-size=16M --innodb-flush-log-at-trx-commit=0 \
       --skip-innodb-doublewrite --performance-schema=OFF --ssl-cert="$databases_folder/certificate.pem" \
       --ssl-key="$databases_folder/key.pem"

@@ -30,6 +30,10 @@ tests() {
     without+=(database_failover database_killed mixed)
     not_run+=("failover and kill -9 of the server on $backend: its programs are not installed here")
   fi
+  if [ "$backend" = mysql ] && can_start mysql && ! can_start galera; then
+    without+=(database_failover::galera)
+    not_run+=("Galera: its library or rsync is not installed here")
+  fi
   if [ -n "${has_nextest:-}" ]; then
     command=(cargo nextest run --locked "$@" --filterset "not ($(printf 'test(/^%s::/) + ' "${without[@]}")none())")
   else
@@ -60,11 +64,12 @@ replicas_behind_pgbouncer() {
   fi
 }
 
-# can_start BACKEND: whether tests can start a server of their own.
+# can_start BACKEND: whether tests can start a server of their own, or a Galera cluster.
 can_start() {
   case $1 in
   postgres) compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ;;
   mysql) (PATH=$PATH:/usr/sbin && command -v mariadbd mariadb-install-db) >/dev/null ;;
+  galera) [ -e /usr/lib/galera/libgalera_smm.so ] && command -v rsync >/dev/null ;;
   esac
 }
 

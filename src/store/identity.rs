@@ -76,6 +76,45 @@ pub(super) struct Identity {
     pub(super) session: Option<&'static str>,
 }
 
+/// What the status of a MySQL server shows of Galera. All of it is empty or off where Galera is not used.
+#[derive(Default)]
+struct Galera {
+    provider: String,
+    cluster: String,
+    is_ready: bool,
+}
+
+/// Whether a server is a node of Galera.
+#[derive(Debug, Eq, PartialEq)]
+enum Membership {
+    None,
+    /// In the cluster with this identifier.
+    Ready(String),
+    /// Such a node accepts connections, and answers questions about its status. A connection that was opened to it must not
+    /// be used as one to a server of its own: the node may become ready later.
+    NotReady,
+}
+
+impl Galera {
+    /// Reads a status variable.
+    fn read(&mut self, name: &str, value: String) {
+        match name {
+            "wsrep_provider_name" => self.provider = value,
+            "wsrep_cluster_state_uuid" => self.cluster = value,
+            "wsrep_ready" => self.is_ready = value == "ON",
+            _ => {}
+        }
+    }
+
+    fn membership(self) -> Membership {
+        match (self.provider.as_str(), self.is_ready) {
+            ("", _) => Membership::None,
+            (_, true) => Membership::Ready(self.cluster),
+            (_, false) => Membership::NotReady,
+        }
+    }
+}
+
 /// A node of Galera reads what all nodes have committed, and does not read when it has left the cluster.
 const GALERA_SESSION: &str = "SET SESSION wsrep_sync_wait = 1, wsrep_dirty_reads = OFF";
 
@@ -100,11 +139,11 @@ impl Identity {
         })
     }
 
-    /// By the rows of [`identification`]: the same columns, and a name and a value of the server's status in each.
-    fn of_mysql(rows: &[QueryResult], node: String) -> Result<Self, DbErr> {
+    /// By the rows of [`identification`]: the same columns, and a name and a value of the server's status in each. `None`: a
+    /// node of Galera that is not ready, since it joins the cluster or has no quorum.
+    fn of_mysql(rows: &[QueryResult], node: String) -> Result<Option<Self>, DbErr> {
         let mut started = 0;
-        let mut cluster = None;
-        let mut is_ready = false;
+        let mut galera = Galera::default();
         for row in rows {
             let (name, value): (String, String) = (row.try_get_by_index(3)?, row.try_get_by_index(4)?);
             match name.to_ascii_lowercase().as_str() {
@@ -113,24 +152,25 @@ impl Identity {
                     let now: i64 = row.try_get_by_index(2)?;
                     started = now - value.parse::<i64>().unwrap_or_default();
                 }
-                "wsrep_cluster_state_uuid" => cluster = Some(value),
-                "wsrep_ready" => is_ready = value == "ON",
-                _ => {}
+                name => galera.read(name, value),
             }
         }
-        let (incarnation, session) = match cluster.filter(|_| is_ready) {
-            Some(cluster) => (Incarnation::of(format!("galera:{cluster}")), Some(GALERA_SESSION)),
-            None => (Incarnation::of(format!("{node}:{started}")), None),
+        let (incarnation, session) = match galera.membership() {
+            Membership::None => (Incarnation::of(format!("{node}:{started}")), None),
+            Membership::Ready(cluster) => {
+                (Incarnation::of(format!("galera:{cluster}")), Some(GALERA_SESSION))
+            }
+            Membership::NotReady => return Ok(None),
         };
-        Ok(Self {
+        Ok(Some(Self {
             node: Node::Named(node),
             incarnation,
             is_synchronous: false,
             session,
-        })
+        }))
     }
 
-    /// Reads the answer to [`identification`]. `None`: the server does not accept writes.
+    /// Reads the answer to [`identification`]. `None`: the server does not accept writes, or does not yet.
     ///
     /// # Errors
     /// When the rows are not such.
@@ -142,11 +182,11 @@ impl Identity {
         if !is_writable {
             return Ok(None);
         }
-        Ok(Some(match node {
-            Node::File => Self::of_file(),
-            Node::Started(_) => Self::of_postgres(first)?,
-            Node::Named(node) => Self::of_mysql(rows, node)?,
-        }))
+        match node {
+            Node::File => Ok(Some(Self::of_file())),
+            Node::Started(_) => Self::of_postgres(first).map(Some),
+            Node::Named(node) => Self::of_mysql(rows, node),
+        }
     }
 
     /// Whether a row of a statement with a [`stamp`] is from this server, and this server accepts writes.
@@ -179,7 +219,7 @@ pub(super) fn identification(backend: DbBackend) -> String {
         DbBackend::MySql => format!(
             "SELECT {MYSQL_WRITABLE}, {MYSQL_NODE}, UNIX_TIMESTAMP(), VARIABLE_NAME, VARIABLE_VALUE \
              FROM /*!80000 performance_schema.global_status */ /*M! information_schema.GLOBAL_STATUS */ \
-             WHERE VARIABLE_NAME IN ('Uptime', 'wsrep_cluster_state_uuid', 'wsrep_ready')"
+             WHERE VARIABLE_NAME IN ('Uptime', 'wsrep_provider_name', 'wsrep_cluster_state_uuid', 'wsrep_ready')"
         ),
         _ => "SELECT 1".to_owned(),
     }
@@ -226,4 +266,35 @@ fn read_stamp(row: &QueryResult, backend: DbBackend) -> Result<(bool, Node), DbE
         ),
         _ => (true, Node::File),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_of_galera_is_used_only_when_it_is_ready() {
+        let cluster = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+        let ready = Membership::Ready(cluster.to_owned());
+        for (provider, uuid, is_ready, expected) in [
+            // MariaDB without Galera, and MySQL, which has no such variables.
+            ("", "", "OFF", Membership::None),
+            ("Galera", cluster, "ON", ready),
+            // No quorum; a node that joins.
+            ("Galera", cluster, "OFF", Membership::NotReady),
+            (
+                "Galera",
+                "00000000-0000-0000-0000-000000000000",
+                "OFF",
+                Membership::NotReady,
+            ),
+            ("Galera", "", "OFF", Membership::NotReady),
+        ] {
+            let mut galera = Galera::default();
+            galera.read("wsrep_provider_name", provider.to_owned());
+            galera.read("wsrep_cluster_state_uuid", uuid.to_owned());
+            galera.read("wsrep_ready", is_ready.to_owned());
+            assert_eq!(galera.membership(), expected, "{provider} {uuid} {is_ready}");
+        }
+    }
 }

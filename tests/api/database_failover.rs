@@ -6,6 +6,7 @@
 mod closed;
 mod credentials;
 mod deallocation;
+mod galera;
 mod hosts;
 mod isolated;
 mod load;

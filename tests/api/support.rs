@@ -9,6 +9,7 @@ pub(crate) mod collector;
 pub(crate) mod database;
 #[allow(dead_code, reason = "each test crate uses its part of it")]
 pub(crate) mod database_server;
+pub(crate) mod galera;
 pub(crate) mod http;
 pub(crate) mod native;
 pub(crate) mod people;

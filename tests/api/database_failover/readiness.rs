@@ -9,6 +9,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::scene::{RECOVERY, Scene};
+use crate::support::binary::ServerProcess;
 use crate::support::cluster::Cluster;
 use crate::support::proxy::OldConnections;
 use crate::support::{channel, http};
@@ -18,10 +19,7 @@ async fn a_replica_that_reaches_only_a_read_only_server_is_not_ready() {
     let Some(mut scene) = Scene::start(&["--metrics-listen=127.0.0.1:0"]).await else {
         return;
     };
-    let mut probe = Probe {
-        health: HealthClient::new(channel(scene.here.address).await),
-        metrics: scene.here.metrics.unwrap(),
-    };
+    let mut probe = Probe::of(&scene.here).await;
     probe.turns(true, "started").await;
 
     // The connections stay open.
@@ -37,14 +35,22 @@ async fn a_replica_that_reaches_only_a_read_only_server_is_not_ready() {
     probe.turns(true, "failed over").await;
 }
 
-struct Probe {
+pub(super) struct Probe {
     health: HealthClient<Channel>,
     metrics: std::net::SocketAddr,
 }
 
 impl Probe {
+    /// Of a replica with `--metrics-listen`.
+    pub(super) async fn of(service: &ServerProcess) -> Self {
+        Self {
+            health: HealthClient::new(channel(service.address).await),
+            metrics: service.metrics.unwrap(),
+        }
+    }
+
     /// Waits until gRPC health and `/readyz` both say whether the replica is ready, which has to be so within [`RECOVERY`].
-    async fn turns(&mut self, is_ready: bool, name: &str) {
+    pub(super) async fn turns(&mut self, is_ready: bool, name: &str) {
         let begun = Instant::now();
         let wanted = match is_ready {
             true => (ServingStatus::Serving, 200),

@@ -122,9 +122,17 @@ pub(super) async fn start_cluster() -> Option<Cluster> {
     Some(Cluster::start(backend).await)
 }
 
+/// A flag replaces the one of [`FLAGS`] with the same name.
 pub(super) async fn start_service(place: &Place, url: &str, flags: &[&str]) -> ServerProcess {
     let url = format!("--database-url={url}");
-    ServerProcess::start(place, &[&[url.as_str()], &FLAGS[..], flags].concat()).await
+    let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
+    let mut all = vec![url.as_str()];
+    all.extend(
+        FLAGS
+            .iter()
+            .filter(|common| !flags.iter().any(|flag| name(flag) == name(common))),
+    );
+    ServerProcess::start(place, &[&all[..], flags].concat()).await
 }
 
 /// Registers a new user.

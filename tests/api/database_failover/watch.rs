@@ -13,7 +13,7 @@ use super::scene::{RECOVERY, revoke, strongly};
 use crate::support::{Client, validation};
 
 /// The default of `--staleness-bound`.
-const STALENESS_BOUND: Duration = Duration::from_secs(1);
+pub(super) const STALENESS_BOUND: Duration = Duration::from_secs(1);
 
 /// Violations that are shown, beside the last one.
 const SHOWN: usize = 5;

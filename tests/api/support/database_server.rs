@@ -105,6 +105,10 @@ impl DatabaseServer {
         self.port
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
@@ -125,6 +129,12 @@ impl DatabaseServer {
     /// `kill -9` of all its processes.
     pub(crate) async fn kill(&mut self) {
         self.signal("KILL");
+        self.process.take().unwrap().wait().await.unwrap();
+    }
+
+    /// Stops it in an orderly way, and waits until it has ended.
+    pub(crate) async fn stop(&mut self) {
+        self.signal("TERM");
         self.process.take().unwrap().wait().await.unwrap();
     }
 
@@ -169,6 +179,13 @@ impl DatabaseServer {
             ran.unwrap_or_else(|error| panic!("{statement}: {error}"));
         }
         database.close().await.unwrap();
+    }
+
+    /// Runs a statement as the administrator, and keeps its connection open.
+    pub(crate) async fn hold(&self, statement: &str) -> Held {
+        let database = self.connect(PATIENCE).await.unwrap();
+        database.execute_unprepared(statement).await.unwrap();
+        Held(database)
     }
 
     /// The rows of a query by the administrator.
@@ -257,6 +274,16 @@ impl DatabaseServer {
     }
 }
 
+/// A connection that holds a lock.
+pub(crate) struct Held(DatabaseConnection);
+
+impl Held {
+    /// Closes the connection.
+    pub(crate) async fn release(self) {
+        self.0.close().await.unwrap();
+    }
+}
+
 impl Drop for DatabaseServer {
     fn drop(&mut self) {
         if self
@@ -320,7 +347,7 @@ fn mariadbd() -> PathBuf {
 }
 
 /// A free port outside of the range of outgoing connections: while the server is down, a client could get it.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     loop {
         let port = u16::try_from(20_000 + getrandom::u64().unwrap() % 12_000).unwrap();
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
