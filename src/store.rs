@@ -210,6 +210,20 @@ impl Store {
         self.reader.end_generation();
     }
 
+    /// The same, unless that has been done since a connection of [`Self::reader`] was opened in this generation.
+    pub fn end_generation_of(&self, generation: u64) {
+        if self.reader.generation() == generation {
+            self.end_generation();
+        }
+    }
+
+    /// Connects to another host of the URL first, if there is one: this one accepts writes, but cannot commit them.
+    pub fn try_another_host(&self) {
+        if self.writer.server().prefer_another() {
+            self.end_generation();
+        }
+    }
+
     /// Whether the database is a server, or a group of servers, of which another one may answer some day.
     #[must_use]
     pub fn has_server(&self) -> bool {

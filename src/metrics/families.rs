@@ -276,7 +276,7 @@ pub const FAMILIES: &[Family] = &[
         name: "phone_identity_database_errors_total",
         kind: Kind::Counter,
         labels: &["kind"],
-        help: "What the database failed to do: conflict and reconnect (retried), unavailable or fault",
+        help: "What the database failed to do: conflict, wrong_server and stale (retried), unavailable or fault",
         read: |scrape| {
             let Some((_, first)) = scrape.pools.first() else {
                 return Vec::new();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sea_orm::sqlx::error::DatabaseError;
 use sea_orm::sqlx::mysql::MySqlDatabaseError;
 use sea_orm::sqlx::postgres::PgDatabaseError;
+use sea_orm::sqlx::sqlite::SqliteError;
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
 use thiserror::Error;
 
@@ -47,14 +48,17 @@ impl StoreError {
         Self::NotCommitted(DbErr::Custom(why.to_owned()))
     }
 
-    /// Whether the database may be about to start, so that it is worth waiting for it: it is not reached, has not started, has
-    /// too many connections now, or does not accept writes yet. A wrong password or a missing database is a mistake.
+    /// Whether the database server may be about to start, so that it is worth waiting for it: it is not reached, has not
+    /// started, has too many connections now, or does not accept writes yet. A wrong password, a missing database or a file that
+    /// cannot be opened is a mistake.
     pub(crate) fn may_be_starting(&self) -> bool {
         match self {
             Self::Unavailable(DbErr::ConnectionAcquire(_)) => true,
             Self::Unavailable(DbErr::Conn(RuntimeErr::SqlxError(cause))) => match cause.as_ref() {
                 sqlx::Error::Io(_) => true,
-                sqlx::Error::Database(answer) => kind_of_answer(answer.as_ref()) != Kind::Fault,
+                sqlx::Error::Database(answer) if answer.try_downcast_ref::<SqliteError>().is_none() => {
+                    kind_of_answer(answer.as_ref()) != Kind::Fault
+                }
                 _ => false,
             },
             _ => false,
@@ -83,7 +87,7 @@ impl StoreError {
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         match kind(&error) {
-            Kind::Conflict | Kind::Reconnect => Self::NotCommitted(error),
+            Kind::Conflict | Kind::WrongServer | Kind::Stale => Self::NotCommitted(error),
             Kind::Unavailable => Self::Unavailable(error),
             Kind::Fault => Self::Fault(error),
         }
@@ -113,9 +117,11 @@ impl From<DbErr> for Error {
 pub(super) enum Kind {
     /// Another transaction was in the way; this one did not commit.
     Conflict,
-    /// The statement had no effect, and has none on this connection when it is retried: the server does not accept writes, is
-    /// a standby, or has forgotten a prepared statement. It may succeed on a new connection.
-    Reconnect,
+    /// The server does not accept writes, or is a standby: the statement had no effect, and may succeed on a new connection to
+    /// another server.
+    WrongServer,
+    /// A prepared statement is out of date: it was not executed, and may succeed on a new connection.
+    Stale,
     /// The database is not reached, is busy for too long, or has no room.
     Unavailable,
     /// The database refused, or its answer is not understood.
@@ -124,7 +130,13 @@ pub(super) enum Kind {
 
 impl Kind {
     /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Self; 4] = [Self::Conflict, Self::Reconnect, Self::Unavailable, Self::Fault];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Conflict,
+        Self::WrongServer,
+        Self::Stale,
+        Self::Unavailable,
+        Self::Fault,
+    ];
 
     /// What a failure is.
     pub(super) fn of(error: &DbErr) -> Self {
@@ -135,7 +147,8 @@ impl Kind {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Conflict => "conflict",
-            Self::Reconnect => "reconnect",
+            Self::WrongServer => "wrong_server",
+            Self::Stale => "stale",
             Self::Unavailable => "unavailable",
             Self::Fault => "fault",
         }
@@ -155,7 +168,7 @@ fn kind(error: &DbErr) -> Kind {
                 | sqlx::Error::Tls(_)
                 | sqlx::Error::WorkerCrashed => Kind::Unavailable,
                 sqlx::Error::AnyDriverError(cause) if cause.is::<LostBeforeCommit>() => Kind::Conflict,
-                sqlx::Error::AnyDriverError(cause) if cause.is::<OtherServer>() => Kind::Reconnect,
+                sqlx::Error::AnyDriverError(cause) if cause.is::<OtherServer>() => Kind::WrongServer,
                 sqlx::Error::Database(cause) => kind_of_answer(cause.as_ref()),
                 _ => Kind::Fault,
             }
@@ -216,14 +229,15 @@ fn kind_of_sqlite_code(code: &str) -> Kind {
 fn kind_of_postgres_answer(code: &str, routine: Option<&str>) -> Kind {
     match code {
         // deadlock_detected. A standby says the same when a reader is in the way of recovery.
-        "40P01" if routine != Some("DeadLockReport") => Kind::Reconnect,
+        "40P01" if routine != Some("DeadLockReport") => Kind::WrongServer,
         // deadlock_detected, lock_not_available (lock_timeout).
         "40P01" | "55P03" => Kind::Conflict,
-        // read_only_sql_transaction; serialization_failure, which READ COMMITTED knows on a standby only;
+        // read_only_sql_transaction; serialization_failure, which READ COMMITTED knows on a standby only.
+        "25006" | "40001" => Kind::WrongServer,
         // feature_not_supported (a cached plan of another result type, or what a standby does not do);
         // object_not_in_prerequisite_state (recovery is in progress); invalid_sql_statement_name (a prepared statement that
-        // the server has forgotten).
-        "25006" | "40001" | "0A000" | "55000" | "26000" => Kind::Reconnect,
+        // the server has forgotten). Each may have another cause, so no more than this pool is renewed.
+        "0A000" | "55000" | "26000" => Kind::Stale,
         // in_failed_sql_transaction (an earlier statement has failed), idle_in_transaction_session_timeout, query_canceled
         // (statement_timeout).
         "25P02" | "25P03" | "57014" => Kind::Unavailable,
@@ -252,9 +266,10 @@ fn kind_of_mysql_number(number: u16) -> Kind {
         | 4031 | 1568
         // The statement timeout: MariaDB's and MySQL's.
         | 1969 | 3024 => Kind::Unavailable,
-        // The server is read-only (by an option, by the transaction, by --innodb-read-only); a node of Galera is not ready; a
-        // prepared statement has to be prepared again, or is not known.
-        1290 | 1792 | 1836 | 1047 | 1615 | 1243 => Kind::Reconnect,
+        // The server is read-only (by an option, by the transaction, by --innodb-read-only); a node of Galera is not ready.
+        1290 | 1792 | 1836 | 1047 => Kind::WrongServer,
+        // A prepared statement has to be prepared again, or is not known.
+        1615 | 1243 => Kind::Stale,
         _ => Kind::Fault,
     }
 }
@@ -284,9 +299,12 @@ mod tests {
         let deadlock = kind_of_postgres_answer("40P01", Some("DeadLockReport"));
         assert_eq!((deadlock, kind("55P03")), (Kind::Conflict, Kind::Conflict));
         let recovery = kind_of_postgres_answer("40P01", Some("ProcessInterrupts"));
-        assert_eq!(recovery, Kind::Reconnect);
-        for code in ["25006", "40001", "0A000", "55000", "26000"] {
-            assert_eq!(kind(code), Kind::Reconnect, "{code}");
+        assert_eq!(recovery, Kind::WrongServer);
+        for code in ["25006", "40001"] {
+            assert_eq!(kind(code), Kind::WrongServer, "{code}");
+        }
+        for code in ["0A000", "55000", "26000"] {
+            assert_eq!(kind(code), Kind::Stale, "{code}");
         }
         for code in [
             "08006", "08P01", "53100", "53300", "57P01", "57P03", "57014", "58030",
@@ -304,8 +322,11 @@ mod tests {
         for number in [1205, 1213] {
             assert_eq!(kind_of_mysql_number(number), Kind::Conflict, "{number}");
         }
-        for number in [1290, 1792, 1836, 1047, 1615, 1243] {
-            assert_eq!(kind_of_mysql_number(number), Kind::Reconnect, "{number}");
+        for number in [1290, 1792, 1836, 1047] {
+            assert_eq!(kind_of_mysql_number(number), Kind::WrongServer, "{number}");
+        }
+        for number in [1615, 1243] {
+            assert_eq!(kind_of_mysql_number(number), Kind::Stale, "{number}");
         }
         for number in [1021, 1040, 1053, 1114, 1969, 3024] {
             assert_eq!(kind_of_mysql_number(number), Kind::Unavailable, "{number}");

@@ -3,7 +3,7 @@
 //! promoted meanwhile.
 
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait as _, ConnectionTrait, EntityTrait as _, ExprTrait as _, QueryFilter as _};
+use sea_orm::{ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, QueryFilter as _};
 
 use super::StoreError;
 use super::entity::heartbeat::{Column, Entity, ID};
@@ -14,10 +14,14 @@ use super::entity::heartbeat::{Column, Entity, ID};
 /// When the database does not commit it.
 pub async fn beat(db: &impl ConnectionTrait) -> Result<(), StoreError> {
     // Another value each time: MySQL does not write a row that stays the same.
-    Entity::update_many()
+    let written = Entity::update_many()
         .filter(Column::Id.eq(ID))
         .col_expr(Column::Beats, Expr::col(Column::Beats).add(1))
         .exec(db)
         .await?;
-    Ok(())
+    if written.rows_affected == 1 {
+        Ok(())
+    } else {
+        Err(DbErr::RecordNotUpdated.into())
+    }
 }

@@ -74,9 +74,8 @@ struct Shared {
     acquire_timeout: Duration,
     /// How long to wait for a statement. `None`: there is no network between this process and the database.
     statement_timeout: Option<Duration>,
-    /// The generation of all pools of a store.
-    generation: Arc<AtomicU64>,
-    /// What this pool adds to that generation.
+    family: Arc<Family>,
+    /// What this pool adds to the generation of its family.
     own_generation: AtomicU64,
     /// Whether no connection is given out: the database requires a newer version of this program.
     is_closed: AtomicBool,
@@ -88,6 +87,16 @@ pub(super) struct Answer {
     /// At least one, on a server.
     pub(super) rows: Vec<QueryResult>,
     pub(super) incarnation: Incarnation,
+    /// The generation of the connection.
+    pub(super) generation: u64,
+}
+
+/// What all pools of a store have in common.
+#[derive(Default)]
+struct Family {
+    generation: AtomicU64,
+    /// The number of the server to which a connection was opened last. 0: none yet.
+    server: AtomicU64,
 }
 
 impl fmt::Debug for Pool {
@@ -99,10 +108,10 @@ impl fmt::Debug for Pool {
 impl Pool {
     /// A pool of at most `size` connections, none of which is open yet.
     pub(super) fn new(server: Arc<Server>, size: u32, options: &Options) -> Self {
-        Self::of_generation(Arc::default(), server, size, options)
+        Self::of_family(Arc::default(), server, size, options)
     }
 
-    fn of_generation(generation: Arc<AtomicU64>, server: Arc<Server>, size: u32, options: &Options) -> Self {
+    fn of_family(family: Arc<Family>, server: Arc<Server>, size: u32, options: &Options) -> Self {
         let is_remote = server.backend() != DbBackend::Sqlite;
         let permits = usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS);
         Self(Arc::new(Shared {
@@ -112,7 +121,7 @@ impl Pool {
             idle: Mutex::default(),
             acquire_timeout: options.acquire_timeout,
             statement_timeout: is_remote.then_some(options.statement_timeout + MARGIN),
-            generation,
+            family,
             own_generation: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             metrics: Metrics::default(),
@@ -128,7 +137,7 @@ impl Pool {
 
     /// Another pool of connections to the same server, whose generations end together with those of this one.
     pub(super) fn sibling(&self, size: u32, options: &Options) -> Self {
-        Self::of_generation(self.0.generation.clone(), self.0.server.clone(), size, options)
+        Self::of_family(self.0.family.clone(), self.0.server.clone(), size, options)
     }
 
     pub(super) fn server(&self) -> &Arc<Server> {
@@ -189,8 +198,9 @@ impl Pool {
             .await
             .unwrap_or(Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)))
             .inspect_err(|error| pool.metrics.failed(error))?;
+        // If the generation has ended meanwhile, that holds for this connection, too.
         pool.own_generation.fetch_add(1, Ordering::SeqCst);
-        fresh.generation = pool.generation();
+        fresh.generation += 1;
         pool.close_idle();
         let is_synchronous = fresh.identity.is_synchronous;
         pool.put_back(fresh);
@@ -200,6 +210,11 @@ impl Pool {
     /// Closes the connections of this pool and of its siblings that are open now: at once, or when they are returned.
     pub(super) fn end_generation(&self) {
         self.0.end_generation();
+    }
+
+    /// The generation of connections that are opened now.
+    pub(super) fn generation(&self) -> u64 {
+        self.0.generation()
     }
 
     /// Closes the pool to its callers, or opens it again.
@@ -297,11 +312,11 @@ impl Shared {
 
     /// The generation of connections that are opened now.
     fn generation(&self) -> u64 {
-        self.generation.load(Ordering::SeqCst) + self.own_generation.load(Ordering::SeqCst)
+        self.family.generation.load(Ordering::SeqCst) + self.own_generation.load(Ordering::SeqCst)
     }
 
     fn end_generation(&self) {
-        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.family.generation.fetch_add(1, Ordering::SeqCst);
         self.close_idle();
     }
 
@@ -319,8 +334,15 @@ impl Shared {
 
     async fn connect(&self) -> Result<Pooled, DbErr> {
         // Before it is opened: what is learned of meanwhile is about this connection, too.
-        let generation = self.generation();
+        let mut generation = self.generation();
         let (connection, identity) = self.server.connect().await?;
+        let server = identity.incarnation.number();
+        let before = self.family.server.swap(server, Ordering::SeqCst);
+        if before != 0 && before != server {
+            // The connections of before are to another server. What they read may be from before a failover.
+            self.end_generation();
+            generation += 1;
+        }
         Ok(Pooled {
             connection,
             identity,
@@ -347,24 +369,25 @@ impl Shared {
             Ok(()) => Some(pooled),
             Err(error) => {
                 self.metrics.failed(&error);
-                self.judge(&error);
+                self.judge(&error, pooled.generation);
                 None
             }
         }
     }
 
-    /// Ends what an error shows to be of no use: the connections that are like the one on which it occurred. Returns whether
-    /// that one is to be closed.
-    fn judge(&self, error: &DbErr) -> bool {
-        if Kind::of(error) == Kind::Reconnect {
-            self.end_generation();
-            true
-        } else if is_broken(error) {
-            self.drop_idle();
-            true
-        } else {
-            false
+    /// Ends what an error shows to be of no use: the connections that are like the one on which it occurred, which was opened
+    /// in this generation. Returns whether that one is to be closed.
+    fn judge(&self, error: &DbErr, generation: u64) -> bool {
+        match Kind::of(error) {
+            // What is learned late is known already.
+            Kind::WrongServer if generation == self.generation() => self.end_generation(),
+            Kind::WrongServer => {}
+            // Those of this pool have executed the same statements.
+            Kind::Stale => self.close_idle(),
+            _ if is_broken(error) => self.drop_idle(),
+            _ => return false,
         }
+        true
     }
 
     fn put_back(&self, pooled: Pooled) {
@@ -389,7 +412,7 @@ impl Retries<'_> {
     /// answered in time is not retried: it would not be in time either.
     fn allow_another<T>(&mut self, outcome: &Result<T, DbErr>) -> bool {
         let Err(error) = outcome else { return false };
-        let had_no_effect = Kind::of(error) == Kind::Reconnect
+        let had_no_effect = matches!(Kind::of(error), Kind::WrongServer | Kind::Stale)
             || self.is_read && is_broken(error) && !is_timeout(error) && self.pool.is_remote();
         if !had_no_effect || self.left == 0 {
             return false;

@@ -25,11 +25,13 @@ pub(super) async fn check(db: &Pool) -> Result<(), StoreError> {
 /// # Errors
 /// [`StoreError::Unsuitable`], with the reason.
 pub(super) async fn check_schema(store: &Store) -> Result<(), StoreError> {
-    // SQLite opens a file that it cannot write.
-    if let Err(StoreError::Unavailable(error)) = heartbeat::beat(store.writer()).await
-        && !store.has_server()
-    {
-        return unsuitable(format!("it cannot be written: {error}"));
+    // SQLite opens a file that it cannot write, and a user may lack rights. A server may be about to start.
+    match heartbeat::beat(store.writer()).await {
+        Err(StoreError::Unavailable(error)) if !store.has_server() => {
+            return unsuitable(format!("it cannot be written: {error}"));
+        }
+        Err(StoreError::Fault(error)) => return unsuitable(format!("it cannot be written: {error}")),
+        beat => beat?,
     }
     let required = changes::head(store.reader()).await?.version_floor;
     let level = store.version_level();

@@ -131,7 +131,7 @@ impl Server {
         let outcome = self.race(&hosts.hosts).await;
         let Err(error) = &outcome else { return outcome };
         // A password file is not compared: it is read for answers to a password only.
-        let may_have_another_password = is_answer(error) && self.backend == DbBackend::Postgres;
+        let may_have_another_password = is_refused_user(error) && self.backend == DbBackend::Postgres;
         match self.read_again(&hosts.url, may_have_another_password).await {
             Some(hosts) => self.race(&hosts).await,
             None => outcome,
@@ -142,6 +142,16 @@ impl Server {
     pub(super) fn reached(&self) -> Option<Host> {
         let hosts = self.hosts().hosts;
         hosts.get(self.preferred.load(Ordering::Relaxed)).cloned()
+    }
+
+    /// Tries another host first from here on. Returns whether there is one.
+    pub(super) fn prefer_another(&self) -> bool {
+        let count = self.hosts().hosts.len();
+        let next = |preferred: usize| Some((preferred + 1) % count.max(1));
+        let _ = self
+            .preferred
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        count > 1
     }
 
     fn hosts(&self) -> Hosts {
@@ -257,9 +267,12 @@ fn while_connecting(error: DbErr) -> DbErr {
     }
 }
 
-/// Whether a server has answered that it does not take the connection.
-fn is_answer(error: &DbErr) -> bool {
-    matches!(error, DbErr::Conn(RuntimeErr::SqlxError(cause)) if matches!(cause.as_ref(), sqlx::Error::Database(_)))
+/// Whether a server has answered that it does not accept the user or the password.
+fn is_refused_user(error: &DbErr) -> bool {
+    let DbErr::Conn(RuntimeErr::SqlxError(cause)) = error else {
+        return false;
+    };
+    matches!(cause.as_ref(), sqlx::Error::Database(answer) if answer.code().is_some_and(|code| code.starts_with("28")))
 }
 
 fn no_writable_server() -> DbErr {

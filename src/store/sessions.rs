@@ -74,6 +74,8 @@ pub struct FoundSessions {
     pub sessions: Vec<(TokenHash, Session, User)>,
     /// The server that answered, which accepts writes.
     pub server: Incarnation,
+    /// The generation of the connection on which it answered.
+    pub generation: u64,
 }
 
 /// Finds the sessions of these tokens, ended or not, with their users. At most [`MAX_TOKENS`] are looked for.
@@ -116,6 +118,7 @@ pub async fn find_with_users(db: &Pool, tokens: &[TokenHash]) -> Result<FoundSes
     Ok(FoundSessions {
         sessions,
         server: answer.incarnation,
+        generation: answer.generation,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::tail::{self as follower, Tail};
@@ -17,6 +17,9 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is probed whether the database accepts writes, and how often while it does not.
 const WRITE_PROBE_INTERVAL: Duration = Duration::from_secs(2);
 const WRITE_PROBE_RETRY: Duration = Duration::from_millis(250);
+
+/// How long other transactions may be in the way of the probe. A commit that waits for a standby that is gone holds its row.
+const CONTENTION_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often the number of checks is logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
@@ -76,11 +79,12 @@ impl Sessions {
     /// is when it does again.
     async fn probe_writes(&self) {
         let Shared { store, metrics, .. } = self.0.as_ref();
+        let mut last_accepted = Instant::now();
         loop {
             let accepted = match heartbeat::beat(&store.unsynced_writer()).await {
                 Ok(()) => Some(true),
-                // The pool is busy, or another transaction was in the way: both say nothing of the database.
-                Err(error) if error.is_contention() => None,
+                // The pool is busy, or another transaction was in the way: for a while that says nothing of the database.
+                Err(error) if error.is_contention() && last_accepted.elapsed() < CONTENTION_PATIENCE => None,
                 Err(error) => {
                     if metrics.seldom().accepts_writes() {
                         tracing::warn!(error = chain(&error), "the database does not accept writes");
@@ -89,6 +93,9 @@ impl Sessions {
                 }
             };
             if let Some(accepted) = accepted {
+                if accepted {
+                    last_accepted = Instant::now();
+                }
                 if accepted && !metrics.seldom().accepts_writes() {
                     tracing::info!("the database accepts writes again");
                 }

@@ -139,7 +139,7 @@ impl Desk {
     /// is read on a new connection first, which decides which server is right, and the query is executed once more.
     async fn find(&self, tokens: &[TokenHash]) -> (Result<Found, StoreError>, Position) {
         match self.find_once(tokens).await {
-            (Ok(Err(Unusable::OtherServer)), _) => self.store.end_generation(),
+            (Ok(Err(Unusable::OtherServer(generation))), _) => self.store.end_generation_of(generation),
             (Ok(Err(Unusable::NoHeartbeat)), _) => {}
             (found, position) => return (required(found), position),
         }
@@ -159,7 +159,7 @@ impl Desk {
         // After it: what the follower finds meanwhile counts.
         let usable = found.map(|found| {
             if !self.freshness.follows(found.server) {
-                Err(Unusable::OtherServer)
+                Err(Unusable::OtherServer(found.generation))
             } else if self.freshness.is_synchronous()
                 && !self.freshness.is_recent(known_until, self.clock.since_boot())
             {
@@ -174,8 +174,8 @@ impl Desk {
 
 /// Why an answer of the database cannot be used.
 enum Unusable {
-    /// Another server has given it than the one whose change log is followed.
-    OtherServer,
+    /// Another server has given it than the one whose change log is followed, on a connection of this generation.
+    OtherServer(u64),
     /// The server commits synchronously to a standby, and has committed no heartbeat within the staleness bound: it may have
     /// been cut off from the standby, and the standby promoted.
     NoHeartbeat,
@@ -184,7 +184,7 @@ enum Unusable {
 fn required(found: Result<Result<Found, Unusable>, StoreError>) -> Result<Found, StoreError> {
     found?.map_err(|unusable| {
         StoreError::unavailable(match unusable {
-            Unusable::OtherServer => {
+            Unusable::OtherServer(_) => {
                 "another database server answers than the one whose change log is followed"
             }
             Unusable::NoHeartbeat => {

@@ -151,6 +151,8 @@ pub(super) struct Tail {
     follower: Follower,
     /// The time since boot before the connection was opened on which the log is read. `None`: there is none yet.
     connected_at: Option<Duration>,
+    /// Whether the last attempt at a new connection failed, which is logged once.
+    is_renewal_failing: bool,
 }
 
 impl Tail {
@@ -169,6 +171,7 @@ impl Tail {
             options,
             follower: Follower::default(),
             connected_at: None,
+            is_renewal_failing: false,
         }
     }
 
@@ -214,8 +217,16 @@ impl Tail {
     /// # Errors
     /// When the database fails or takes too long. What was forgotten by then stays so.
     pub(super) async fn read(&mut self) -> Result<(), TailError> {
-        while self.read_once().await? != Taken::UpToHead {}
-        Ok(())
+        let mut is_other = false;
+        loop {
+            match self.read_once().await? {
+                Taken::UpToHead => return Ok(()),
+                Taken::NotYet => {}
+                // New connections lead now to one server, now to another.
+                Taken::OtherServer if is_other => return Err(TailError::SeveralServers),
+                Taken::OtherServer => is_other = true,
+            }
+        }
     }
 
     /// Reads one page.
@@ -230,8 +241,9 @@ impl Tail {
         self.check_version(&reading)?;
         let taken = self.follower.take(&reading, &self.freshness);
         if taken == Taken::OtherServer {
-            // The other connections are to the server of before.
+            // The other connections are to the server of before, and so was the last heartbeat.
             self.store.end_generation();
+            self.connected_at = None;
         }
         if taken == Taken::UpToHead {
             let known_until = if self.store.has_server() {
@@ -272,22 +284,41 @@ impl Tail {
         if !self.store.has_server() || !is_due {
             return;
         }
-        let renewing = async {
-            let is_synchronous = self.store.renew_tail().await?;
-            self.freshness.set_synchronous(is_synchronous);
-            if is_synchronous {
-                heartbeat::beat(self.store.tail()).await?;
+        let renewed = timeout(self.options.timeout, self.store.renew_tail()).await;
+        let renewed = match renewed.unwrap_or_else(|_| Err(too_slow())) {
+            Ok(is_synchronous) => {
+                self.freshness.set_synchronous(is_synchronous);
+                self.prove_commit(is_synchronous).await
             }
-            Ok::<_, StoreError>(())
+            failed => failed.map(|_| ()),
         };
-        match timeout(self.options.timeout, renewing).await {
-            Ok(Ok(())) => self.connected_at = Some(now),
-            Ok(Err(error)) => {
-                tracing::debug!(error = chain(&error), "no new connection for the change log");
+        match renewed {
+            Ok(()) => {
+                self.connected_at = Some(now);
+                self.is_renewal_failing = false;
             }
-            Err(_) => tracing::debug!("a new connection for the change log takes too long"),
+            Err(error) => {
+                if !self.is_renewal_failing {
+                    tracing::warn!(error = chain(&error), "no new connection for the change log");
+                }
+                self.is_renewal_failing = true;
+            }
         }
     }
+
+    /// Has a server that commits synchronously to a standby commit a heartbeat. If it does not, another host may be the primary.
+    async fn prove_commit(&self, is_synchronous: bool) -> Result<(), StoreError> {
+        if !is_synchronous {
+            return Ok(());
+        }
+        let beat = timeout(self.options.timeout, heartbeat::beat(self.store.tail())).await;
+        beat.unwrap_or_else(|_| Err(too_slow()))
+            .inspect_err(|_| self.store.try_another_host())
+    }
+}
+
+fn too_slow() -> StoreError {
+    StoreError::unavailable("the database takes too long")
 }
 
 /// The age of a connection at which it is replaced, as a part of the staleness bound.
@@ -302,6 +333,9 @@ pub(super) enum TailError {
     /// The database took too long.
     #[error("the database takes too long")]
     TooSlow,
+    /// Several servers that accept writes answer by turns.
+    #[error("several database servers that accept writes answer by turns")]
+    SeveralServers,
     /// The database requires a newer version of this program.
     #[error("the database requires version level {required}, and this program has {level}")]
     VersionFloor {

@@ -115,6 +115,7 @@ impl Lease {
         let Some(pooled) = &mut self.pooled else {
             return Err(timed_out("the connection to the database was lost before"));
         };
+        let generation = pooled.generation;
         let standing = mem::replace(&mut self.standing, Standing::Unknown);
         let outcome = within(self.pool.statement_timeout, work(pooled)).await;
         self.standing = standing;
@@ -126,7 +127,7 @@ impl Lease {
         }
         drop(span);
         if let Err(error) = &outcome
-            && self.pool.judge(error)
+            && self.pool.judge(error, generation)
         {
             self.pooled = None;
         }
@@ -148,6 +149,7 @@ impl Lease {
             Ok(Answer {
                 rows,
                 incarnation: pooled.identity.incarnation,
+                generation: pooled.generation,
             })
         })
         .await

@@ -9,8 +9,8 @@ use tokio::sync::Mutex;
 
 use super::lease::{Lease, Standing};
 use crate::store::StoreError;
-use crate::store::connection::{is_broken, is_timeout};
-use crate::store::error::lost_before_commit;
+use crate::store::connection::is_timeout;
+use crate::store::error::{Kind, lost_before_commit};
 use crate::trace::{Current, Span, What};
 
 /// What begins a transaction that writes. What was locked is read in it as it is then, and not as it was when the transaction
@@ -198,9 +198,9 @@ impl ConnectionTrait for Transaction {
 }
 
 /// What a failure means before COMMIT: if the connection is lost, the server rolls back. A server that did not answer in time
-/// does so, too, but there is no time left to retry.
+/// does so, too, but there is no time left to retry; and an answer that is not understood is not understood again.
 fn before_commit(lease: &Lease, error: DbErr) -> DbErr {
-    if lease.is_lost() && is_broken(&error) && !is_timeout(&error) {
+    if lease.is_lost() && Kind::of(&error) == Kind::Unavailable && !is_timeout(&error) {
         lost_before_commit(error)
     } else {
         error
