@@ -200,11 +200,9 @@ impl Window {
         let next = since + length;
         let window = match self.since {
             of_this if (since..next).contains(&of_this) => Self { since, ..self },
-            // A replica whose clock is a little ahead has begun it.
+            // A replica whose clock is a little ahead has begun it. The window of a clock that was wrong is not counted: it would
+            // be full for up to two windows.
             of_next if of_next == next && next <= now + MAX_SKEW => self,
-            // A clock that is wrong has begun it. Its count is of this window: the next one would be full for up to two windows, and
-            // replicas whose clocks differ by more must not reset the counts of one another.
-            of_next if of_next == next => Self { since, ..self },
             _ => Self { since, count: 0 },
         };
         let count = window.count.saturating_add(amount);

@@ -138,12 +138,12 @@ fn a_window_of_the_future_is_kept_only_if_it_is_the_next() {
     // At most an hour, the length of the window.
     assert_eq!(next.add(&bounds, 1, at(3599)).unwrap_err().as_secs(), 3600);
     assert_eq!(next.add(&bounds, 1, at(3000)).unwrap_err().as_secs(), 3600);
-    // Further ahead than replicas may be, so its count is of this window, which ends at 13:00.
-    assert_eq!(next.add(&bounds, 1, at(2699)).unwrap_err().as_secs(), 901);
+    // Further ahead than replicas may be, so it is not counted.
+    assert!(next.add(&bounds, 1, at(2699)).is_ok());
     let tomorrow = at(12 * 3600);
     let daily: Bounds = "1/d".parse().unwrap();
     let next = Counter::new(tomorrow).add(&daily, 1, tomorrow).unwrap();
-    assert_eq!(next.add(&daily, 1, at(0)).unwrap_err().as_secs(), 12 * 3600);
+    assert!(next.add(&daily, 1, at(0)).is_ok());
     let wrong = Counter::new(at(365 * 86_400))
         .add(&bounds, 1, at(365 * 86_400))
         .unwrap();
