@@ -124,7 +124,7 @@ impl Transaction {
     /// Commits it.
     ///
     /// # Errors
-    /// [`StoreError::NotCommitted`] when it certainly did not commit; else nobody knows whether it did.
+    /// [`StoreError::NotCommitted`] when it certainly did not commit; otherwise it may have.
     pub async fn commit(self) -> Result<(), StoreError> {
         let mut work = self.work.into_inner();
         let statements = mem::take(&mut work.with_commit);
