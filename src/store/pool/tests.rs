@@ -1,5 +1,6 @@
 //! Transactions on SQLite, which are sent in as few pieces as can be. What servers do is tested through the front door.
 
+use sea_orm::ConnectionTrait;
 use secrecy::SecretString;
 use tempfile::TempDir;
 
