@@ -207,6 +207,15 @@ impl Identity {
     }
 }
 
+/// The statement that asks a server for its [`stamp`] alone, which costs MySQL no look into its status.
+pub(super) fn verification(backend: DbBackend) -> String {
+    match backend {
+        DbBackend::Postgres => format!("SELECT {POSTGRES_WRITABLE}, {POSTGRES_NODE}"),
+        DbBackend::MySql => format!("SELECT {MYSQL_WRITABLE}, {MYSQL_NODE}"),
+        _ => "SELECT 1".to_owned(),
+    }
+}
+
 /// The statement that asks a server for its identity.
 pub(super) fn identification(backend: DbBackend) -> String {
     match backend {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::{Answer, Shared, VERIFICATION_TIMEOUT};
 use crate::store::connection::{Connection, timed_out};
 use crate::store::error::other_server;
-use crate::store::identity::{Identity, identification};
+use crate::store::identity::{Identity, verification};
 use crate::trace::{Current, What};
 
 /// From here on SQLite answers a commit when it is on the disk, as it does when it is opened.
@@ -41,7 +41,7 @@ impl Pooled {
         if backend == DbBackend::Sqlite {
             return self.connection.ping().await;
         }
-        let rows = self.connection.query_unprepared(&identification(backend)).await?;
+        let rows = self.connection.query_unprepared(&verification(backend)).await?;
         self.check(rows.first())
     }
 
