@@ -1,5 +1,6 @@
 //! What can go wrong with the database.
 
+use std::io;
 use std::sync::Arc;
 
 use sea_orm::sqlx::error::DatabaseError;
@@ -55,7 +56,8 @@ impl StoreError {
         match self {
             Self::Unavailable(DbErr::ConnectionAcquire(_)) => true,
             Self::Unavailable(DbErr::Conn(RuntimeErr::SqlxError(cause))) => match cause.as_ref() {
-                sqlx::Error::Io(_) => true,
+                // What is wrong with a certificate comes as invalid data.
+                sqlx::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
                 sqlx::Error::Database(answer) if answer.try_downcast_ref::<SqliteError>().is_none() => {
                     kind_of_answer(answer.as_ref()) != Kind::Fault
                 }
@@ -276,8 +278,6 @@ fn kind_of_mysql_number(number: u16) -> Kind {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
     #[test]
