@@ -6,6 +6,7 @@ pub mod caller;
 pub mod code;
 pub mod device;
 pub mod message;
+pub mod network;
 pub mod password;
 pub mod phone;
 pub mod rights;
