@@ -77,7 +77,7 @@ pub struct Settings {
     #[arg(global = true, long, env = "DATABASE_URL_FILE", value_name = "FILE")]
     pub database_url_file: Option<PathBuf>,
 
-    /// Most connections to the database, beside the one that reads the change log; of SQLite, the most that read
+    /// Maximum number of connections to the database (SQLite: that read), beside one for the change log and two for lists
     #[arg(global = true, long, env = "PHONE_IDENTITY_DATABASE_CONNECTIONS", value_name = "NUMBER", default_value = "4",
         value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_connections: u32,
@@ -87,7 +87,7 @@ pub struct Settings {
         default_value = "2s", value_parser = database_timeout)]
     pub database_acquire_timeout: Duration,
 
-    /// How long the database may work on one statement, and a transaction stand still. SQLite has no such bound
+    /// Timeout of a statement, and of a transaction that stands still. On SQLite it applies to lists only
     #[arg(global = true, long, env = "PHONE_IDENTITY_DATABASE_STATEMENT_TIMEOUT", value_name = "DURATION",
         default_value = "5s", value_parser = database_timeout)]
     pub database_statement_timeout: Duration,

@@ -66,7 +66,7 @@ pub struct Options {
     /// How long to wait for a connection, and for what another transaction has locked.
     pub acquire_timeout: Duration,
     /// How long the server may work on a statement, and how long a transaction may stand still; a little later it is given
-    /// up here. SQLite has no server.
+    /// up here. Of SQLite, how long a statement of a list may take.
     pub statement_timeout: Duration,
     /// The version level of this program: see [`changes::VERSION_LEVEL`].
     pub version_level: i32,
@@ -80,15 +80,21 @@ pub struct Store {
     writer: Pool,
     /// The change log and the service keys are read on a connection of their own, which is free when it is needed.
     tail: Pool,
+    /// Lists are read on connections of their own.
+    lists: Pool,
     version_level: i32,
 }
 
+/// Maximum number of connections that read lists.
+const LIST_CONNECTIONS: u32 = 2;
+
 impl Store {
-    fn new(reader: Pool, writer: Pool, tail: Pool, options: &Options) -> Self {
+    fn new(reader: Pool, writer: Pool, tail: Pool, lists: Pool, options: &Options) -> Self {
         Self {
             reader,
             writer,
             tail,
+            lists,
             version_level: options.version_level,
         }
     }
@@ -195,6 +201,13 @@ impl Store {
         &self.tail
     }
 
+    /// For pages of lists, and for counts. A filter can pass over any number of rows, so these statements have few connections
+    /// of their own and a deadline: they never occupy a connection that a session check waits for.
+    #[must_use]
+    pub fn lists(&self) -> &Pool {
+        &self.lists
+    }
+
     /// Opens a new connection for [`Self::tail`], so that it is to the server to which new connections lead now. Returns
     /// whether that server commits synchronously to a standby.
     ///
@@ -206,8 +219,9 @@ impl Store {
 
     /// Closes all connections that are open now, since they may be to another server than new ones.
     pub fn end_generation(&self) {
-        self.tail.end_generation();
-        self.reader.end_generation();
+        for pool in [&self.tail, &self.lists, &self.reader] {
+            pool.end_generation();
+        }
     }
 
     /// The same, unless that has been done since a connection of [`Self::reader`] was opened in this generation.
@@ -233,7 +247,7 @@ impl Store {
     /// Closes the store to all calls but those of [`Self::tail`], or opens it again: the database requires a newer version
     /// of this program.
     pub fn set_closed(&self, is_closed: bool) {
-        for pool in [&self.reader, &self.writer] {
+        for pool in [&self.reader, &self.writer, &self.lists] {
             pool.set_closed(is_closed);
         }
     }
@@ -249,7 +263,7 @@ impl Store {
     /// The pools by their names, and what was counted of each. Servers have one for all that reads and writes.
     #[must_use]
     pub fn pools(&self) -> Vec<(&'static str, Snapshot)> {
-        let mut pools = Vec::with_capacity(3);
+        let mut pools = Vec::with_capacity(4);
         if self.reader.is(&self.writer) {
             pools.push(("main", self.writer.snapshot()));
         } else {
@@ -258,6 +272,9 @@ impl Store {
         }
         if !self.tail.is(&self.writer) {
             pools.push(("change_log", self.tail.snapshot()));
+        }
+        if !self.lists.is(&self.writer) {
+            pools.push(("lists", self.lists.snapshot()));
         }
         pools
     }
@@ -276,6 +293,7 @@ impl Store {
     /// When a connection cannot be closed.
     pub async fn close(self) -> Result<(), StoreError> {
         self.tail.close().await?;
+        self.lists.close().await?;
         self.reader.close().await?;
         self.writer.close().await?;
         Ok(())

@@ -248,8 +248,8 @@ pub const FAMILIES: &[Family] = &[
         name: "phone_identity_database_connections",
         kind: Kind::Gauge,
         labels: &["pool", "state"],
-        help: "Connections to the database, used or idle, by pool: main and change_log; of SQLite reader, writer and \
-               change_log",
+        help: "Connections to the database, used or idle, by pool: main, change_log and lists; of SQLite reader, writer, \
+               change_log and lists",
         read: |scrape| {
             let pools = scrape.pools.iter().flat_map(|(pool, snapshot)| {
                 let states = [("used", snapshot.used), ("idle", snapshot.idle)];

@@ -142,7 +142,7 @@ impl Admin {
         let limit = usize::try_from(list.limit).unwrap_or(usize::MAX);
         // One more tells whether there is another page.
         list.limit = list.limit.saturating_add(1);
-        let mut accounts = users::list(self.accounts.store.reader(), &list).await?;
+        let mut accounts = users::list(self.accounts.store.lists(), &list).await?;
         let has_more = accounts.len() > limit;
         accounts.truncate(limit);
         let end = accounts.last().filter(|_| has_more);

@@ -66,7 +66,7 @@ impl Audit {
     pub async fn list(&self, filter: &Filter, before: Option<EventId>, size: u32) -> Result<Page, Error> {
         let size = size.clamp(1, MAX_PAGE);
         // One more, by which it is seen whether there are more.
-        let mut entries = audit::list(self.store.reader(), filter, before, u64::from(size) + 1).await?;
+        let mut entries = audit::list(self.store.lists(), filter, before, u64::from(size) + 1).await?;
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         let has_more = entries.len() > size;
         entries.truncate(size);

@@ -180,7 +180,7 @@ impl Outbox {
 
     /// Notes how much there is to send.
     async fn look(&self) -> Result<(), Error> {
-        let backlog = outbox::backlog(self.store.reader()).await?;
+        let backlog = outbox::backlog(self.store.lists()).await?;
         let now = self.clock.now();
         let written_at = backlog.oldest.and_then(MessageId::written_at);
         let age = written_at.and_then(|time| (now - time).to_std().ok());

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sea_orm::sqlx::mysql::{MySqlConnection, MySqlDatabaseError};
 use sea_orm::sqlx::postgres::{PgConnection, PgDatabaseError, PgSeverity};
@@ -11,6 +12,9 @@ use sea_orm::sqlx::{self, AssertSqlSafe, Connection as _, Either, Executor as _,
 use sea_orm::{DbErr, ExecResult, QueryResult, RuntimeErr, Statement};
 use sea_query_sqlx::SqlxValues;
 use tokio_stream::{Stream, StreamExt as _};
+
+/// After how many steps of its virtual machine SQLite looks at the deadline: some tens of microseconds.
+const PROGRESS_STEPS: i32 = 1000;
 
 /// An open connection. When it is dropped it is closed, and the server rolls back what was not committed.
 #[derive(Debug)]
@@ -32,6 +36,23 @@ macro_rules! with {
 }
 
 impl Connection {
+    /// Has SQLite interrupt what is executed from now on after this time, or as soon as the returned token is dropped: a
+    /// statement goes on after its caller has gone, otherwise. A server has deadlines of its own.
+    pub(super) async fn set_deadline(&mut self, time: Duration) -> Result<Arc<()>, DbErr> {
+        let token = Arc::new(());
+        if let Self::Sqlite(it) = self {
+            let (waits, deadline) = (Arc::downgrade(&token), Instant::now() + time);
+            let mut handle = it
+                .lock_handle()
+                .await
+                .map_err(|error| DbErr::Conn(from_sqlx(error)))?;
+            handle.set_progress_handler(PROGRESS_STEPS, move || {
+                waits.strong_count() > 0 && Instant::now() < deadline
+            });
+        }
+        Ok(token)
+    }
+
     /// Of several statements in one, which SQLite takes, the result is that of the last one.
     pub(super) async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
         let done = match self {

@@ -220,8 +220,8 @@ fn kind_of_sqlite_code(code: &str) -> Kind {
     match code.parse::<u32>().map(|code| code & 0xff) {
         // SQLITE_BUSY, SQLITE_LOCKED. A COMMIT that is answered so has not happened.
         Ok(5 | 6) => Kind::Conflict,
-        // SQLITE_READONLY, SQLITE_IOERR, SQLITE_FULL and SQLITE_CANTOPEN.
-        Ok(8 | 10 | 13 | 14) => Kind::Unavailable,
+        // SQLITE_READONLY, SQLITE_INTERRUPT (the deadline of a list), SQLITE_IOERR, SQLITE_FULL and SQLITE_CANTOPEN.
+        Ok(8 | 9 | 10 | 13 | 14) => Kind::Unavailable,
         _ => Kind::Fault,
     }
 }
@@ -285,7 +285,7 @@ mod tests {
         for code in ["5", "261", "517", "6"] {
             assert_eq!(kind_of_sqlite_code(code), Kind::Conflict, "{code}");
         }
-        for code in ["8", "776", "10", "266", "13", "14"] {
+        for code in ["8", "776", "9", "10", "266", "13", "14"] {
             assert_eq!(kind_of_sqlite_code(code), Kind::Unavailable, "{code}");
         }
         for code in ["19", "2067", "1", "11", "", "HY000"] {

@@ -7,7 +7,7 @@ use sea_orm::sqlx::mysql::MySqlConnectOptions;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement, TransactionTrait as _};
 
 use super::server::{Host, Server, each_host};
-use super::{Options, Pool, Store, StoreError, has_only_parameters, migrate_to_date};
+use super::{LIST_CONNECTIONS, Options, Pool, Store, StoreError, has_only_parameters, migrate_to_date};
 
 /// What may stand in the URL behind the question mark, as sqlx reads it.
 const PARAMETERS: [&str; 9] = [
@@ -24,8 +24,9 @@ const MIGRATION_PATIENCE: u32 = 3600;
 pub(super) async fn open(options: &Options) -> Result<Store, StoreError> {
     let server = Server::new(DbBackend::MySql, options, parse_hosts, session(options))?;
     let shared = Pool::open(server, options.connections, options).await?;
-    let tail = shared.sibling(1, options);
-    Ok(Store::new(shared.clone(), shared, tail, options))
+    let tail = shared.sibling(1, options, None);
+    let lists = shared.sibling(LIST_CONNECTIONS, options, None);
+    Ok(Store::new(shared.clone(), shared, tail, lists, options))
 }
 
 /// What is executed on each new connection.

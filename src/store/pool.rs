@@ -71,6 +71,8 @@ struct Shared {
     acquire_timeout: Duration,
     /// How long to wait for a statement. `None`: there is no network between this process and the database.
     statement_timeout: Option<Duration>,
+    /// After what time SQLite interrupts a statement. `None`: it does not.
+    deadline: Option<Duration>,
     family: Arc<Family>,
     /// What this pool adds to the generation of its family.
     own_generation: AtomicU64,
@@ -105,10 +107,16 @@ impl fmt::Debug for Pool {
 impl Pool {
     /// A pool of at most `size` connections, none of which is open yet.
     pub(super) fn new(server: Arc<Server>, size: u32, options: &Options) -> Self {
-        Self::of_family(Arc::default(), server, size, options)
+        Self::of_family(Arc::default(), server, size, options, None)
     }
 
-    fn of_family(family: Arc<Family>, server: Arc<Server>, size: u32, options: &Options) -> Self {
+    fn of_family(
+        family: Arc<Family>,
+        server: Arc<Server>,
+        size: u32,
+        options: &Options,
+        deadline: Option<Duration>,
+    ) -> Self {
         let is_remote = server.backend() != DbBackend::Sqlite;
         let permits = usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS);
         Self(Arc::new(Shared {
@@ -118,6 +126,7 @@ impl Pool {
             idle: Mutex::default(),
             acquire_timeout: options.acquire_timeout,
             statement_timeout: is_remote.then_some(options.statement_timeout + MARGIN),
+            deadline,
             family,
             own_generation: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
@@ -132,9 +141,11 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Another pool of connections to the same server, whose generations end together with those of this one.
-    pub(super) fn sibling(&self, size: u32, options: &Options) -> Self {
-        Self::of_family(self.0.family.clone(), self.0.server.clone(), size, options)
+    /// Another pool of connections to the same server, whose generations end together with those of this one. `deadline`: when
+    /// SQLite interrupts a statement, which also ends with its caller. A server has its own statement timeout.
+    pub(super) fn sibling(&self, size: u32, options: &Options, deadline: Option<Duration>) -> Self {
+        let (family, server) = (self.0.family.clone(), self.0.server.clone());
+        Self::of_family(family, server, size, options, deadline)
     }
 
     pub(super) fn server(&self) -> &Arc<Server> {

@@ -7,7 +7,7 @@ use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, IsolationLevel, TransactionTrait as _};
 
 use super::server::{Host, Server, each_host};
-use super::{Options, Pool, Store, StoreError, has_only_parameters, migrate_to_date};
+use super::{LIST_CONNECTIONS, Options, Pool, Store, StoreError, has_only_parameters, migrate_to_date};
 
 /// What may stand in the URL behind the question mark, as sqlx reads it.
 const PARAMETERS: [&str; 17] = [
@@ -48,8 +48,9 @@ pub(super) async fn open(options: &Options) -> Result<Store, StoreError> {
     );
     let server = Server::new(DbBackend::Postgres, options, parse_hosts, vec![session])?;
     let shared = Pool::open(server, options.connections, options).await?;
-    let tail = shared.sibling(1, options);
-    Ok(Store::new(shared.clone(), shared, tail, options))
+    let tail = shared.sibling(1, options, None);
+    let lists = shared.sibling(LIST_CONNECTIONS, options, None);
+    Ok(Store::new(shared.clone(), shared, tail, lists, options))
 }
 
 /// Brings the schema up to date, in one transaction under a lock that lets processes do so one after another.

@@ -11,7 +11,7 @@ use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynch
 use sea_orm::{DatabaseConnection, SqliteTransactionMode, TransactionOptions, TransactionTrait as _};
 
 use super::server::Server;
-use super::{Options, Pool, Store, StoreError, migrate_to_date};
+use super::{LIST_CONNECTIONS, Options, Pool, Store, StoreError, migrate_to_date};
 
 /// What a connection keeps of the file in memory, at most: 8 MiB, as SQLite wants it written. By its default of 2 MB the inner pages
 /// of the indexes of a million sessions do not fit, and are read again and again. Nothing is mapped: a disk that fails would end
@@ -56,7 +56,13 @@ pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreErr
     if is_in_memory(url) {
         let writer = Pool::open(Server::of_file(file, None), 1, options).await?;
         // Its locks are those of tables, and there is no waiting for them.
-        return Ok(Store::new(writer.clone(), writer.clone(), writer, options));
+        return Ok(Store::new(
+            writer.clone(),
+            writer.clone(),
+            writer.clone(),
+            writer,
+            options,
+        ));
     }
     make_private_file(&file);
     // If there is no file, opening it fails, and says why.
@@ -69,8 +75,9 @@ pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreErr
     let writer = Pool::open(server(file.clone()), 1, options).await?;
     let read_only = server(file.pragma("query_only", "on"));
     let reader = Pool::open(read_only.clone(), options.connections, options).await?;
-    let tail = reader.sibling(1, options);
-    Ok(Store::new(reader, writer, tail, options))
+    let tail = reader.sibling(1, options, None);
+    let lists = reader.sibling(LIST_CONNECTIONS, options, Some(options.statement_timeout));
+    Ok(Store::new(reader, writer, tail, lists, options))
 }
 
 /// Brings the schema up to date, in one transaction that keeps other processes from doing the same.

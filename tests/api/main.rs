@@ -27,6 +27,7 @@ mod hashing;
 mod healthcheck;
 mod languages;
 mod list_sessions;
+mod lists;
 mod logs;
 mod metrics;
 mod migrations;

@@ -4,6 +4,7 @@ mod abuse;
 mod backup;
 mod file;
 mod limits;
+mod lists;
 mod together;
 
 use std::os::unix::fs::PermissionsExt as _;

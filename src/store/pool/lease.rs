@@ -117,7 +117,12 @@ impl Lease {
         };
         let generation = pooled.generation;
         let standing = mem::replace(&mut self.standing, Standing::Unknown);
+        let deadline = match self.pool.deadline {
+            Some(time) => Some(pooled.connection.set_deadline(time).await?),
+            None => None,
+        };
         let outcome = within(self.pool.statement_timeout, work(pooled)).await;
+        drop(deadline);
         self.standing = standing;
         if let Err(error) = &outcome {
             self.pool.metrics.failed(error);

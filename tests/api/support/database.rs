@@ -237,7 +237,7 @@ impl TestDatabase {
         found.is_some()
     }
 
-    fn backend(&self) -> DbBackend {
+    pub(crate) fn backend(&self) -> DbBackend {
         self.connection.get_database_backend()
     }
 
