@@ -1,6 +1,7 @@
 //! The rows of the table. Each measures its two sides in turns, so that what else the machine does hits both.
 
 mod checks;
+mod neighbour;
 mod overload;
 mod postgres;
 mod process;
@@ -14,7 +15,7 @@ use crate::Bench;
 use crate::driver::Outcome;
 
 /// The rows that can be asked for.
-pub(crate) const NAMES: [&str; 17] = [
+pub(crate) const NAMES: [&str; 19] = [
     "cached",
     "strong",
     "observed",
@@ -25,6 +26,8 @@ pub(crate) const NAMES: [&str; 17] = [
     "storm-p99",
     "quota",
     "reverse",
+    "neighbour",
+    "neighbour-p50",
     "growth",
     "memory",
     "resident",
@@ -47,7 +50,7 @@ type Measure = fn(&mut Bench) -> Result<(), String>;
 
 /// Measures what was asked for. A row that fails does not keep the others from being measured.
 pub(crate) fn run(bench: &mut Bench) {
-    let groups: [(&[&str], Measure); 14] = [
+    let groups: [(&[&str], Measure); 15] = [
         (&["cached"], checks::cached),
         (&["strong"], checks::strong),
         (&["observed"], checks::observed),
@@ -56,6 +59,7 @@ pub(crate) fn run(bench: &mut Bench) {
         (&["storm", "storm-p99"], storm::storm),
         (&["quota"], storm::quota),
         (&["reverse"], sign_ins::under_checks),
+        (&["neighbour", "neighbour-p50"], neighbour::neighbour),
         (&["growth"], checks::growth),
         (&["memory"], process::memory),
         (&["resident", "start"], process::start),

@@ -224,6 +224,20 @@ pub const FAMILIES: &[Family] = &[
         read: |scrape| one(scrape.hasher.completed),
     },
     Family {
+        name: "phone_identity_hash_relief",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "1 while threads of ordinary priority hash, since other processes starve the hashing threads, else 0",
+        read: |scrape| one(u64::from(scrape.hasher.is_relieved)),
+    },
+    Family {
+        name: "phone_identity_hash_relief_jobs_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Passwords that these threads took",
+        read: |scrape| one(scrape.hasher.relieved),
+    },
+    Family {
         name: "phone_identity_hash_duration_seconds",
         kind: Kind::Histogram,
         labels: &[],

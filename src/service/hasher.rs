@@ -4,7 +4,8 @@
 //! The threads have the lowest priority, and each keeps its memory from one hash to the next. In front of them stands a
 //! bounded queue: full means [`Error::Overloaded`] at once. A job leaves the queue when its caller goes, be it that the
 //! call was cancelled or that its deadline passed. One more thread, of ordinary priority, takes what has waited for too
-//! long, so that a machine that is busy with other calls does not keep people from signing in.
+//! long, so that a machine that is busy with other calls does not keep people from signing in. While other processes starve the
+//! threads of the lowest priority, relief threads hash in their place ([`relief`]).
 
 mod arena;
 mod bound;
@@ -15,12 +16,14 @@ pub(crate) mod fuzzed;
 mod metrics;
 mod pace;
 mod queue;
+mod relief;
 mod self_test;
 #[cfg(test)]
 mod tests;
 mod together;
 mod worker;
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -41,9 +44,10 @@ use metrics::Metrics;
 pub use metrics::{Snapshot, WAIT_BOUNDS_MICROSECONDS};
 use pace::Pacer;
 use queue::{Queue, Ticket};
+use relief::{Monitor, Pause, Probe, Slots, Ticking};
 pub use self_test::{checked_engine, time_of_a_hash};
 use together::Together;
-use worker::{Common, Duty, Job, Reply, Task, Worker};
+use worker::{Common, Duty, Job, Reply, Task, Worker, lower_priority};
 
 /// The least time after which to try again when the queue was full.
 const LEAST_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -154,7 +158,8 @@ pub enum Verdict {
 pub struct Hasher(Arc<Shared>);
 
 struct Shared {
-    queue: Arc<Queue<Task>>,
+    queue: Arc<Queue<Arc<Task>>>,
+    probe: Arc<Probe>,
     metrics: Arc<Metrics>,
     setup: Setup,
 }
@@ -162,6 +167,7 @@ struct Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.queue.close();
+        self.probe.close();
     }
 }
 
@@ -180,15 +186,21 @@ impl Hasher {
         let tested = self_test::start(options.engine, &scheme)?;
         let setup = Setup::new(options, tested.engine, tested.hash_time);
         let (queue, metrics) = (Arc::new(Queue::new(setup.queue)), Arc::new(Metrics::default()));
+        let probe = Arc::new(Probe::default());
         // Made first, so that the threads end if one of them cannot be started.
         let hasher = Self(Arc::new(Shared {
             queue: queue.clone(),
+            probe: probe.clone(),
             metrics: metrics.clone(),
             setup,
         }));
         let common = Arc::new(Common {
             queue,
             metrics,
+            slots: Slots::new(setup.threads, setup.threads),
+            ticking: Ticking::default(),
+            probe: probe.clone(),
+            pause: Pause::new(),
             engine: tested.engine,
             scheme,
             dummy: tested.dummy,
@@ -204,9 +216,24 @@ impl Hasher {
             thread::Builder::new().name(name).spawn(move || worker.run(duty))
         };
         for number in 0..setup.threads {
-            start(format!("hasher-{number}"), Duty::InTurn)?;
+            start(format!("hasher-{number}"), Duty::InTurn(number))?;
         }
-        start("hasher-rescue".to_owned(), Duty::Rescue(setup.rescue_after))?;
+        for number in 0..setup.threads {
+            let duty = Duty::Relief(setup.threads + number);
+            start(format!("hasher-relief-{number}"), duty)?;
+        }
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let monitor = Box::new(Monitor::new(setup.hash_time, cores));
+        start(
+            "hasher-rescue".to_owned(),
+            Duty::Rescue(setup.rescue_after, monitor),
+        )?;
+        thread::Builder::new()
+            .name("hasher-probe".to_owned())
+            .spawn(move || {
+                lower_priority();
+                probe.run();
+            })?;
         Ok(hasher)
     }
 
@@ -306,10 +333,10 @@ impl Hasher {
     async fn run<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, Error> {
         let shared = self.0.as_ref();
         let (reply, answer) = oneshot::channel();
-        let task = Task {
-            job: job(reply),
+        let task = Arc::new(Task {
+            job: job(reply.into()),
             trace: Current::here(),
-        };
+        });
         let Ok(ticket) = shared.queue.push(task) else {
             return Err(self.refuse());
         };

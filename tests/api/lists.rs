@@ -81,7 +81,6 @@ async fn check_strongly(server: &TestServer, user: &Person) {
     let request = v1::ValidateSessionRequest {
         session_token: user.token.clone(),
         consistency: v1::Consistency::Strong.into(),
-        ..v1::ValidateSessionRequest::default()
     };
     let response = server.client().await.validate_session(request).await.unwrap();
     assert_eq!(response.into_inner().user.unwrap().user_id, user.user.user_id);

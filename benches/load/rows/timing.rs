@@ -2,6 +2,7 @@
 //! Welch's t; and those of codes. Not of `make bench`, since it takes minutes: `make bench-timing`.
 
 mod codes;
+mod fillers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +23,9 @@ const BAR: f64 = 4.5;
 
 /// How many calls are in flight: fewer than would make them wait for one another.
 const CALLERS: usize = 8;
+
+/// With fillers, only this part of the calls is made: each takes several hashes.
+const FILLED: usize = 2;
 
 /// Of each kind as many numbers where there are four kinds.
 const NUMBERS: usize = seed::PEOPLE / 4;
@@ -46,6 +50,15 @@ const KINDS: [&str; 4] = ["unknown", "wrong password", "deactivated", "older par
 trait Caller: Send + 'static {
     /// Makes a call about a number of a kind, and says so if it was not answered as it should be.
     fn call(&mut self, kind: usize, round: usize) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Makes such a call, and returns a time that may tell of what kind it was: that of the call.
+    fn time(&mut self, kind: usize, round: usize) -> impl Future<Output = Result<Duration, String>> + Send {
+        async move {
+            let begun = Instant::now();
+            self.call(kind, round).await?;
+            Ok(begun.elapsed())
+        }
+    }
 }
 
 /// Which kinds of numbers are tried, how many numbers of each, and what comes of it.
@@ -103,9 +116,10 @@ pub(crate) fn timing(bench: &mut Bench) -> Result<(), String> {
         numbers: NUMBERS,
         expected: Code::Unauthenticated,
     };
-    let failed = guesses(bench, &server, calls, failed)?;
+    let idle = guesses(bench, &server, calls, failed)?;
+    add_all(bench, "", KINDS, &idle);
+    fillers::timing(bench, &server, calls / FILLED, failed)?;
     drop(server);
-    add_all(bench, "", KINDS, &failed);
 
     report::say("timing: refusals of those who have to wait");
     let database = seed::scratch(bench);
@@ -146,7 +160,7 @@ pub(crate) fn timing(bench: &mut Bench) -> Result<(), String> {
 
 /// Guesses at passwords in turns, and how long each took, by kind.
 fn guesses(bench: &Bench, server: &Server, calls: usize, kinds: Kinds) -> Result<Vec<Vec<f64>>, String> {
-    measure(bench, calls, kinds.kinds.len(), async || Guesses {
+    measure(bench, CALLERS, calls, kinds.kinds.len(), async || Guesses {
         client: server.client().await,
         kinds,
     })
@@ -191,18 +205,19 @@ fn add(bench: &mut Bench, what: &str, one: (&str, &[f64]), other: (&str, &[f64])
 /// Calls of so many kinds in turns, as many of each, and how long each took, by kind.
 fn measure<C: Caller>(
     bench: &Bench,
+    callers: usize,
     calls: usize,
     kinds: usize,
     caller: impl AsyncFn() -> C,
 ) -> Result<Vec<Vec<f64>>, String> {
     let next = Arc::new(AtomicUsize::new(0));
     bench.runtime.block_on(async {
-        let mut callers = JoinSet::new();
-        for _ in 0..CALLERS {
-            callers.spawn(call(caller().await, next.clone(), calls, kinds));
+        let mut running = JoinSet::new();
+        for _ in 0..callers {
+            running.spawn(call(caller().await, next.clone(), calls, kinds));
         }
         let mut times = vec![Vec::with_capacity(calls); kinds];
-        while let Some(ended) = callers.join_next().await {
+        while let Some(ended) = running.join_next().await {
             for (kind, time) in ended.map_err(|error| error.to_string())?? {
                 times[kind].push(time.as_secs_f64());
             }
@@ -226,9 +241,7 @@ async fn call(
         // Each round in another order, so that no kind always follows the same one.
         let round = number / kinds;
         let kind = (number + round * (1 + round / kinds % 2)) % kinds;
-        let begun = Instant::now();
-        caller.call(kind, round).await?;
-        times.push((kind, begun.elapsed()));
+        times.push((kind, caller.time(kind, round).await?));
     }
 }
 

@@ -98,10 +98,68 @@ impl Arena {
         Ok(output.ct_eq(expected.as_bytes()).into())
     }
 
+    /// Computes for as long as a hash of today takes beyond one with these parameters, and throws the result away. A thread that was
+    /// free sooner after a cheaper hash would tell that to calls that wait for it.
+    pub(super) fn fill_up(&mut self, done: &Params, scheme: &Scheme) -> Result<(), HashError> {
+        let Some((memory_kib, passes)) = missing(done, &scheme.params) else {
+            return Ok(());
+        };
+        let params = Params::new(memory_kib, passes, scheme.params.p_cost(), None)?;
+        let input = Input {
+            algorithm: Algorithm::Argon2id,
+            version: Version::V0x13,
+            params: &params,
+            secret: &[],
+            salt: &[0; SALT_LENGTH],
+            password: &[],
+        };
+        self.compute(&input, &mut [0; Params::DEFAULT_OUTPUT_LEN])
+    }
+
     fn compute(&mut self, input: &Input<'_>, output: &mut [u8]) -> Result<(), HashError> {
         if input.params.m_cost() > MAX_MEMORY_KIB || input.params.t_cost() > MAX_ITERATIONS {
             return Err(HashError::TooCostly);
         }
         self.0.compute(input, output)
+    }
+}
+
+/// The memory in KiB and the passes that a hash of today has beyond one with these parameters: the time of Argon2 is that of
+/// memory times passes. `None`: nothing, or too little for a hash.
+fn missing(done: &Params, today: &Params) -> Option<(u32, u32)> {
+    let cost = |params: &Params| u64::from(params.m_cost()) * u64::from(params.t_cost());
+    let missing = cost(today).checked_sub(cost(done))?;
+    // As few passes as fit into the memory of today.
+    let passes = missing.div_ceil(u64::from(today.m_cost())).max(1);
+    let memory = u32::try_from(missing / passes).ok()?;
+    let least = Params::MIN_M_COST.max(8 * today.p_cost());
+    (memory >= least).then_some((memory, u32::try_from(passes).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_fills_up_to_the_cost_of_today() {
+        let params = |memory, passes| Params::new(memory, passes, 1, None).unwrap();
+        let today = params(19_456, 2);
+        for (memory, passes, expected) in [
+            // 38,912 in all.
+            (19_456, 1, Some((19_456, 1))),
+            (4_096, 1, Some((17_408, 2))),
+            (12_288, 3, Some((2_048, 1))),
+            (8, 1, Some((19_452, 2))),
+            // As costly, costlier, and nearly as costly.
+            (19_456, 2, None),
+            (65_536, 3, None),
+            (19_455, 2, None),
+        ] {
+            assert_eq!(
+                missing(&params(memory, passes), &today),
+                expected,
+                "{memory} {passes}"
+            );
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What can be counted about the hashing threads, without a lock.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::histogram::{Histogram, Times};
@@ -23,6 +23,8 @@ pub(super) struct Metrics {
     pub(super) refused: AtomicU64,
     pub(super) dropped: AtomicU64,
     pub(super) rescued: AtomicU64,
+    pub(super) relieved: AtomicU64,
+    is_relieved: AtomicBool,
     waits: Histogram,
     hashes: Histogram,
 }
@@ -34,6 +36,8 @@ impl Default for Metrics {
             refused: AtomicU64::default(),
             dropped: AtomicU64::default(),
             rescued: AtomicU64::default(),
+            relieved: AtomicU64::default(),
+            is_relieved: AtomicBool::default(),
             waits: Histogram::new(&WAIT_BOUNDS_MICROSECONDS),
             hashes: Histogram::new(&HASH_BOUNDS_MICROSECONDS),
         }
@@ -55,6 +59,10 @@ pub struct Snapshot {
     pub dropped: u64,
     /// How many jobs were taken by the thread of ordinary priority, since they had waited for too long.
     pub rescued: u64,
+    /// How many jobs were taken by relief threads, since other processes starved the hashing threads.
+    pub relieved: u64,
+    /// Whether they take the jobs now.
+    pub is_relieved: bool,
     /// How long the jobs that were taken had waited.
     pub waits: Times,
     /// How long it took to hash or check a password, without the wait.
@@ -64,6 +72,10 @@ pub struct Snapshot {
 impl Metrics {
     pub(super) fn add(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn set_relieved(&self, is_relieved: bool) {
+        self.is_relieved.store(is_relieved, Ordering::Relaxed);
     }
 
     pub(super) fn waited(&self, time: Duration) {
@@ -83,6 +95,8 @@ impl Metrics {
             refused: read(&self.refused),
             dropped: read(&self.dropped),
             rescued: read(&self.rescued),
+            relieved: read(&self.relieved),
+            is_relieved: self.is_relieved.load(Ordering::Relaxed),
             waits: self.waits.times(),
             hashes: self.hashes.times(),
         }

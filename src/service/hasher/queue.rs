@@ -31,6 +31,8 @@ pub(super) struct Queue<T> {
     depth: AtomicUsize,
     /// Rung for those who take in turn.
     arrived: Condvar,
+    /// The same for the relief threads.
+    relief: Condvar,
     /// Rung for who takes what is old, when there is a new oldest job in an empty queue, or the clock is set.
     began: Condvar,
 }
@@ -42,6 +44,10 @@ struct State<T> {
     is_closed: bool,
     /// How many [`Queue::hold`] are in force.
     held: usize,
+    /// Whether the relief threads take the jobs, and the others do not.
+    is_relieved: bool,
+    /// Jobs that relief threads compute once more. At most one for each other thread.
+    again: Vec<T>,
     /// When who takes what is old has to look at answers that are held back.
     clock: Option<Instant>,
 }
@@ -60,6 +66,8 @@ impl<T> Queue<T> {
             next: 0,
             is_closed: false,
             held: 0,
+            is_relieved: false,
+            again: Vec::new(),
             clock: None,
         };
         Self {
@@ -67,6 +75,7 @@ impl<T> Queue<T> {
             state: Mutex::new(state),
             depth: AtomicUsize::new(0),
             arrived: Condvar::new(),
+            relief: Condvar::new(),
             began: Condvar::new(),
         }
     }
@@ -95,9 +104,14 @@ impl<T> Queue<T> {
             job,
         });
         let is_first = state.waiting.len() == 1;
+        let takers = if state.is_relieved {
+            &self.relief
+        } else {
+            &self.arrived
+        };
         self.count(&state);
         drop(state);
-        self.arrived.notify_one();
+        takers.notify_one();
         if is_first {
             self.began.notify_one();
         }
@@ -123,8 +137,13 @@ impl<T> Queue<T> {
         let mut state = self.lock();
         loop {
             if state.held == 0 {
-                if let Some(taken) = self.take_oldest(&mut state) {
-                    return Some(taken);
+                let taken = if state.is_relieved {
+                    None
+                } else {
+                    self.take_oldest(&mut state)
+                };
+                if taken.is_some() {
+                    return taken;
                 }
                 if state.is_closed {
                     return None;
@@ -139,6 +158,54 @@ impl<T> Queue<T> {
                 self.lock()
             };
             is_told = !is_told;
+        }
+    }
+
+    /// Waits until the relief threads take the jobs, and takes the oldest. `None`: the queue is closed. When that has ended,
+    /// `at_end` is called before it waits again.
+    pub(super) fn take_relief(&self, mut at_end: impl FnMut()) -> Option<Taken<T>> {
+        let mut has_ended = false;
+        let mut state = self.lock();
+        loop {
+            if state.is_relieved && state.held == 0 {
+                has_ended = true;
+                if let Some(job) = state.again.pop() {
+                    let waited = Duration::ZERO;
+                    return Some(Taken { job, waited });
+                }
+                let taken = self.take_oldest(&mut state);
+                if taken.is_some() {
+                    return taken;
+                }
+            }
+            if state.is_closed {
+                return None;
+            }
+            if has_ended && !state.is_relieved {
+                has_ended = false;
+                drop(state);
+                at_end();
+                state = self.lock();
+                continue;
+            }
+            state = self.relief.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Has the relief threads take the jobs, or the others, and the relief threads compute these once more.
+    pub(super) fn set_relieved(&self, is_relieved: bool, again: Vec<T>) {
+        let mut state = self.lock();
+        let is_new = state.is_relieved != is_relieved || !again.is_empty();
+        state.is_relieved = is_relieved;
+        if is_relieved {
+            state.again.extend(again);
+        } else {
+            state.again.clear();
+        }
+        drop(state);
+        if is_new {
+            self.arrived.notify_all();
+            self.relief.notify_all();
         }
     }
 
@@ -232,6 +299,7 @@ impl<T> Queue<T> {
 
     fn wake_all(&self) {
         self.arrived.notify_all();
+        self.relief.notify_all();
         self.began.notify_all();
     }
 

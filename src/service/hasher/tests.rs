@@ -287,3 +287,57 @@ async fn a_stored_hash_that_costs_too_much_is_not_computed() {
         );
     }
 }
+
+/// Busy processes of ordinary priority, one for each core and one more. They end with this value.
+#[cfg(target_os = "linux")]
+struct Neighbours(Vec<std::process::Child>);
+
+#[cfg(target_os = "linux")]
+impl Neighbours {
+    fn start() -> Self {
+        let count = thread::available_parallelism().unwrap().get() + 1;
+        let start = |_| {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", "while :; do :; done"]).spawn().unwrap()
+        };
+        Self((0..count).map(start).collect())
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Neighbours {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+/// Both what waits and what a starved thread has begun.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn relief_threads_hash_while_neighbours_starve_the_hashing_threads() {
+    let hasher = Hasher::start(&Options {
+        // Some milliseconds, for which a starved thread takes seconds.
+        memory_kib: 16 * 1024,
+        threads: 1,
+        ..options()
+    })
+    .unwrap();
+    let neighbours = Neighbours::start();
+    for _ in 0..3 {
+        let jobs = [(); 4].map(|()| {
+            let hasher = hasher.clone();
+            async move { hasher.hash(password("correct horse")).await }
+        });
+        for outcome in tokio::task::JoinSet::from_iter(jobs).join_all().await {
+            outcome.unwrap();
+        }
+    }
+    drop(neighbours);
+    let counted = hasher.snapshot();
+    assert_eq!(counted.rescued, 0, "that comes after an hour");
+    assert_eq!(counted.completed, 12, "each is answered once");
+    assert!(counted.relieved > 0);
+}

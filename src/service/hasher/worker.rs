@@ -1,8 +1,8 @@
 //! What a hashing thread does: takes a job, hashes in memory of its own, answers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use argon2::password_hash::phc::PasswordHash;
@@ -20,6 +20,7 @@ use super::engine::Engine;
 use super::metrics::Metrics;
 use super::pace::Pacer;
 use super::queue::{Queue, Taken};
+use super::relief::{Monitor, Pause, Probe, Slots, TICK, Ticking};
 use super::together::Together;
 use super::{HashError, Verdict};
 use crate::domain::password::Password;
@@ -29,7 +30,26 @@ use crate::trace::{Current, What};
 #[cfg(target_os = "linux")]
 const LOWEST_PRIORITY: i32 = 19;
 
-pub(super) type Reply<T> = oneshot::Sender<Result<T, HashError>>;
+/// Where the result of a job goes. A job that two threads compute is answered once.
+pub(super) struct Reply<T>(Mutex<Option<oneshot::Sender<Result<T, HashError>>>>);
+
+impl<T> From<oneshot::Sender<Result<T, HashError>>> for Reply<T> {
+    fn from(sender: oneshot::Sender<Result<T, HashError>>) -> Self {
+        Self(Mutex::new(Some(sender)))
+    }
+}
+
+impl<T> Reply<T> {
+    /// Whether its caller has gone. `None`: it was answered.
+    fn is_closed(&self) -> Option<bool> {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sender.as_ref().map(oneshot::Sender::is_closed)
+    }
+
+    fn take(&self) -> Option<oneshot::Sender<Result<T, HashError>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 pub(super) enum Job {
     Hash {
@@ -55,18 +75,25 @@ pub(super) struct Task {
 }
 
 /// Which jobs a thread takes.
-#[derive(Clone, Copy, Debug)]
 pub(super) enum Duty {
-    /// All, in turn, at the lowest priority.
-    InTurn,
-    /// Those that have waited for so long, at ordinary priority.
-    Rescue(Duration),
+    /// All, in turn, at the lowest priority. The number is that of the slot.
+    InTurn(usize),
+    /// All, in turn, at ordinary priority, while other processes starve the threads of the lowest one.
+    Relief(usize),
+    /// Those that have waited for so long, at ordinary priority. It also decides when the relief threads work.
+    Rescue(Duration, Box<Monitor>),
 }
 
 /// What all threads share.
 pub(super) struct Common {
-    pub(super) queue: Arc<Queue<Task>>,
+    pub(super) queue: Arc<Queue<Arc<Task>>>,
     pub(super) metrics: Arc<Metrics>,
+    /// What the threads work on.
+    pub(super) slots: Slots<Arc<Task>>,
+    pub(super) ticking: Ticking,
+    pub(super) probe: Arc<Probe>,
+    /// When the relief threads pause.
+    pub(super) pause: Pause,
     pub(super) engine: Engine,
     pub(super) scheme: Scheme,
     /// What an unknown number is checked against.
@@ -77,6 +104,24 @@ pub(super) struct Common {
     pub(super) pacer: Option<Pacer>,
     /// The answers of those who work in turn.
     pub(super) together: Together,
+}
+
+impl Common {
+    /// Has the monitor decide who takes the jobs. Returns when it looks again.
+    fn look(&self, monitor: &mut Monitor, now: Instant) -> Option<Instant> {
+        self.ticking.end();
+        let look = monitor.look(&self.slots, &self.probe, self.queue.depth() > 0);
+        if look.next.is_some() {
+            // It ticks on.
+            let _ = self.ticking.begin();
+        }
+        if let Some(time) = look.pause {
+            self.pause.start(time);
+        }
+        self.metrics.set_relieved(look.is_relieved);
+        self.queue.set_relieved(look.is_relieved, look.again);
+        look.next.map(|time| now + time)
+    }
 }
 
 pub(super) struct Worker {
@@ -91,24 +136,36 @@ impl Worker {
     }
 
     /// Works until the queue is closed.
-    pub(super) fn run(mut self, duty: Duty) {
-        if matches!(duty, Duty::InTurn) {
+    pub(super) fn run(mut self, mut duty: Duty) {
+        if let Duty::InTurn(_) = duty {
             lower_priority();
         }
-        while let Some(taken) = self.take(duty) {
+        if let Duty::InTurn(slot) | Duty::Relief(slot) = duty {
+            self.common.slots.enter(slot);
+        }
+        while let Some(taken) = self.take(&mut duty) {
             // A fault in one job must not cost the others their thread. The caller of this one sees that its end of the
             // channel is gone; the panic itself is on standard error.
             let common = self.common.clone();
             let waited = match duty {
-                Duty::InTurn => taken.waited,
-                // Nobody holds that back.
-                Duty::Rescue(_) => Duration::ZERO,
+                Duty::InTurn(_) => taken.waited,
+                // These answers are not held back.
+                Duty::Relief(_) | Duty::Rescue(..) => Duration::ZERO,
             };
-            let work = || catch_unwind(AssertUnwindSafe(|| self.work(taken.job, waited)));
+            if let Duty::InTurn(slot) | Duty::Relief(slot) = duty {
+                common.slots.begin(slot, taken.job.clone());
+                if common.ticking.begin() {
+                    common.queue.set_clock(Instant::now() + TICK);
+                }
+            }
+            let mut work = || catch_unwind(AssertUnwindSafe(|| self.work(&taken.job, waited)));
             let outcome = match &common.pacer {
                 Some(pacer) => pacer.charge(work),
                 None => work(),
             };
+            if let Duty::InTurn(slot) | Duty::Relief(slot) = duty {
+                common.slots.end(slot);
+            }
             if outcome.is_err() {
                 self.arena = Arena::new(self.common.engine);
             }
@@ -116,46 +173,58 @@ impl Worker {
         self.common.together.give_all();
     }
 
-    fn take(&self, duty: Duty) -> Option<Taken<Task>> {
-        let Common {
-            queue,
-            metrics,
-            pacer,
-            together,
-            ..
-        } = self.common.as_ref();
+    fn take(&mut self, duty: &mut Duty) -> Option<Taken<Arc<Task>>> {
+        let common = self.common.clone();
+        let Common { queue, metrics, .. } = common.as_ref();
         // Before a job is taken, so that it can still leave, and be refused, while it waits.
-        if let Some(pacer) = pacer {
+        if let Some(pacer) = &common.pacer {
             pacer.wait();
         }
         let taken = match duty {
-            Duty::InTurn => queue.take(|| together.give_all()),
-            Duty::Rescue(age) => queue
-                .take_aged(age, |now| together.give_due(now))
-                .inspect(|_| Metrics::add(&metrics.rescued)),
+            Duty::InTurn(_) => queue.take(|| common.together.give_all()),
+            Duty::Relief(_) => {
+                common.pause.wait();
+                // The memory is given back when the relief ends.
+                let release = || self.arena = Arena::new(common.engine);
+                queue
+                    .take_relief(release)
+                    .inspect(|_| Metrics::add(&metrics.relieved))
+            }
+            Duty::Rescue(age, monitor) => {
+                let look = |now| {
+                    [common.together.give_due(now), common.look(monitor, now)]
+                        .into_iter()
+                        .flatten()
+                        .min()
+                };
+                queue
+                    .take_aged(*age, look)
+                    .inspect(|_| Metrics::add(&metrics.rescued))
+            }
         }?;
         metrics.waited(taken.waited);
         taken.job.trace.ended("hash queue", taken.waited);
         Some(taken)
     }
 
-    fn work(&mut self, Task { job, trace }: Task, waited: Duration) {
+    fn work(&mut self, task: &Task, waited: Duration) {
         let common = self.common.clone();
+        let Task { job, trace } = task;
         let (completed, scheme) = (&common.metrics.completed, &common.scheme);
         match job {
             Job::Hash { password, reply } => {
-                self.answer(reply, &trace, Some((completed, waited)), |arena| {
+                self.answer(reply, trace, Some((completed, waited)), |arena| {
                     arena.hash(password.expose_bytes(), scheme)
                 });
             }
-            Job::Judge { password, reply } => self.answer(reply, &trace, None, |_| Ok(password.is_common())),
+            Job::Judge { password, reply } => self.answer(reply, trace, None, |_| Ok(password.is_common())),
             Job::Verify {
                 password,
                 stored,
                 upgrade,
                 reply,
-            } => self.answer(reply, &trace, Some((completed, waited)), |arena| {
-                verify(arena, &common, &password, stored.as_deref(), upgrade)
+            } => self.answer(reply, trace, Some((completed, waited)), |arena| {
+                verify(arena, &common, password, stored.as_deref(), *upgrade)
             }),
         }
     }
@@ -163,19 +232,23 @@ impl Worker {
     /// `hashes`: what counts this job as one that hashes, and how long it had waited.
     fn answer<T: Send + 'static>(
         &mut self,
-        reply: Reply<T>,
+        reply: &Reply<T>,
         trace: &Current,
         hashes: Option<(&AtomicU64, Duration)>,
         work: impl FnOnce(&mut Arena) -> Result<T, HashError>,
     ) {
-        if reply.is_closed() {
-            return Metrics::add(&self.common.metrics.dropped);
+        match reply.is_closed() {
+            // Another thread has computed it.
+            None => return,
+            Some(true) => return Metrics::add(&self.common.metrics.dropped),
+            Some(false) => {}
         }
         let begun = Instant::now();
         let span = trace.child("hash", What::Work);
         let result = work(&mut self.arena);
         // Before the answer: others go on with it, and may send the trace, while this thread has to wait for the processor.
         drop(span);
+        let Some(reply) = reply.take() else { return };
         // A caller that has gone meanwhile does not want the answer.
         let answer = move || drop(reply.send(result));
         if let Some((counter, waited)) = hashes {
@@ -210,6 +283,7 @@ fn verify(
     let params = Params::try_from(&hash)?;
     let matches = arena.matches(password.expose_bytes(), &hash, &params, scheme)?;
     if !matches || stored.is_none() {
+        arena.fill_up(&params, scheme)?;
         return Ok(Verdict::Wrong);
     }
     if upgrade && is_weak(&hash, &params, &scheme.params) {
@@ -229,7 +303,7 @@ fn is_weak(hash: &PasswordHash, params: &Params, today: &Params) -> bool {
 }
 
 /// Gives this thread the lowest priority, so that session checks and health checks come first while people sign in.
-fn lower_priority() {
+pub(super) fn lower_priority() {
     // Linux lets a thread that wakes up take the place of an idle one at once. From one of nice 19 it takes it only after
     // some milliseconds, which every hundredth check would feel. Elsewhere it would slow down the whole program.
     #[cfg(target_os = "linux")]

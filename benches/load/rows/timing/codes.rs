@@ -9,7 +9,7 @@ use phone_identity::proto::v1::{CodePurpose, RegisterRequest, SendCodeRequest, V
 use tonic::Code;
 use tonic::transport::Channel;
 
-use super::{Caller, NUMBERS, add_all, measure, number_of};
+use super::{CALLERS, Caller, NUMBERS, add_all, measure, number_of};
 use crate::server::{Server, Setup};
 use crate::{Bench, report, seed};
 
@@ -48,7 +48,7 @@ pub(super) fn timing(bench: &mut Bench, calls: usize) -> Result<(), String> {
             ..Setup::new(&database, &cores)
         },
     );
-    let times = measure(bench, calls, KINDS.len(), async || Registering {
+    let times = measure(bench, CALLERS, calls, KINDS.len(), async || Registering {
         client: server.client().await,
     })?;
     add_all(bench, " (Register)", KINDS, &times);
@@ -56,13 +56,13 @@ pub(super) fn timing(bench: &mut Bench, calls: usize) -> Result<(), String> {
         (CodePurpose::SignIn, "sign in"),
         (CodePurpose::ResetPassword, "reset"),
     ] {
-        let times = measure(bench, calls, KINDS.len(), async || Asking {
+        let times = measure(bench, CALLERS, calls, KINDS.len(), async || Asking {
             client: server.codes().await,
             purpose,
         })?;
         add_all(bench, &format!(" (SendCode, {name})"), KINDS, &times);
         let challenges = Arc::new(challenges(bench, &server, purpose)?);
-        let times = measure(bench, calls, KINDS.len(), async || Guesses {
+        let times = measure(bench, CALLERS, calls, KINDS.len(), async || Guesses {
             client: server.codes().await,
             challenges: challenges.clone(),
             purpose,

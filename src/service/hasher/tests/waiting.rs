@@ -44,6 +44,10 @@ fn a_job_whose_caller_has_gone_is_not_hashed() {
     let common = Arc::new(Common {
         queue: Arc::new(Queue::new(1)),
         metrics: Arc::default(),
+        slots: Slots::new(1, 0),
+        ticking: Ticking::default(),
+        probe: Arc::default(),
+        pause: Pause::new(),
         engine: Engine::Fast,
         scheme,
         dummy: String::new(),
@@ -53,14 +57,17 @@ fn a_job_whose_caller_has_gone_is_not_hashed() {
     });
     let (reply, answer) = oneshot::channel();
     let password = password("correct horse");
-    let task = Task {
-        job: Job::Hash { password, reply },
+    let task = Arc::new(Task {
+        job: Job::Hash {
+            password,
+            reply: reply.into(),
+        },
         trace: Current::default(),
-    };
+    });
     assert!(common.queue.push(task).is_ok());
     drop(answer);
     common.queue.close();
-    Worker::new(common.clone()).run(Duty::InTurn);
+    Worker::new(common.clone()).run(Duty::InTurn(0));
     let counted = common.metrics.snapshot(0, 0);
     assert_eq!((counted.completed, counted.dropped), (0, 1));
 }

@@ -1,0 +1,252 @@
+//! When relief begins and ends: the decision, without a clock and without threads.
+
+use std::time::Duration;
+
+/// Time between two probes, and two looks while there is no work.
+pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The rest of the process is busy if it uses more than this part of all cores.
+const BUSY: f64 = 0.25;
+
+/// Minimum time over which the use of the rest of the process is measured.
+const WINDOW: Duration = Duration::from_millis(50);
+
+/// What the monitor sees.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Observation {
+    /// Time since some beginning.
+    pub(super) at: Duration,
+    /// Processor time that the process has used.
+    pub(super) process: Duration,
+    /// Processor time that the hashing threads have used. `None`: the system does not tell.
+    pub(super) hashing: Option<Duration>,
+    /// Whether a thread of the idle class gets too little.
+    pub(super) is_starved: bool,
+    /// Whether jobs wait or run.
+    pub(super) has_work: bool,
+    /// Whether the probe got the processor time that it wanted. `None`: none has ended.
+    pub(super) probed: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Decision {
+    pub(super) is_relieved: bool,
+    pub(super) starts_probe: bool,
+}
+
+/// Decides whether the relief threads work.
+#[derive(Debug)]
+pub(super) struct Policy {
+    /// How much processor time a second the rest of the process uses when it is busy, in seconds.
+    busy: f64,
+    is_relieved: bool,
+    /// When the use of the rest was looked at last, and what it was: that of the process, and that of the hashing threads.
+    window: Option<(Duration, Duration, Duration)>,
+    /// Whether the rest of the process was busy in the last window. `None`: not known.
+    is_busy: Option<bool>,
+    probed_at: Duration,
+    is_probing: bool,
+}
+
+impl Policy {
+    /// `cores`: how many this process may use.
+    pub(super) fn new(cores: usize) -> Self {
+        Self {
+            busy: u32::try_from(cores).map_or(f64::MAX, f64::from) * BUSY,
+            is_relieved: false,
+            window: None,
+            is_busy: None,
+            probed_at: Duration::ZERO,
+            is_probing: false,
+        }
+    }
+
+    pub(super) fn decide(&mut self, seen: &Observation) -> Decision {
+        self.measure(seen);
+        let is_rest_quiet = self.is_busy == Some(false);
+        let mut starts_probe = false;
+        if !self.is_relieved {
+            if seen.is_starved && is_rest_quiet {
+                self.is_relieved = true;
+                self.probed_at = seen.at;
+            }
+        } else if self.is_busy == Some(true) {
+            // The service's own checks come first. Jobs that wait for too long are rescued one by one.
+            self.end();
+        } else if self.is_probing {
+            self.is_probing = false;
+            self.probed_at = seen.at;
+            if seen.probed == Some(true) {
+                self.end();
+            }
+        } else if seen.at.saturating_sub(self.probed_at) >= PROBE_INTERVAL {
+            self.is_probing = true;
+            starts_probe = true;
+        }
+        if !self.is_relieved && !seen.has_work {
+            // The next look comes at some later time.
+            self.window = None;
+            self.is_busy = None;
+        }
+        Decision {
+            is_relieved: self.is_relieved,
+            starts_probe,
+        }
+    }
+
+    fn end(&mut self) {
+        self.is_relieved = false;
+        self.is_probing = false;
+    }
+
+    /// Measures how much the rest of the process uses.
+    fn measure(&mut self, seen: &Observation) {
+        let Some(hashing) = seen.hashing else {
+            self.is_busy = None;
+            return;
+        };
+        let Some((at, process_before, hashing_before)) = self.window else {
+            self.window = Some((seen.at, seen.process, hashing));
+            return;
+        };
+        let passed = seen.at.saturating_sub(at);
+        if passed < WINDOW {
+            return;
+        }
+        let hashed = hashing.saturating_sub(hashing_before);
+        let rest = seen.process.saturating_sub(process_before).saturating_sub(hashed);
+        self.is_busy = Some(rest.as_secs_f64() > self.busy * passed.as_secs_f64());
+        self.window = Some((seen.at, seen.process, hashing));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(20);
+
+    /// Two cores, looked at every 20 ms. Rates are in seconds of processor time a second.
+    struct Machine {
+        policy: Policy,
+        at: Duration,
+        process: Duration,
+        hashing: Duration,
+        /// What hashing uses.
+        hashes: f64,
+        /// What the rest of the process uses.
+        rest: f64,
+        is_starved: bool,
+        probed: Option<bool>,
+    }
+
+    impl Machine {
+        fn new() -> Self {
+            Self {
+                policy: Policy::new(2),
+                at: Duration::ZERO,
+                process: Duration::ZERO,
+                hashing: Duration::ZERO,
+                hashes: 0.0,
+                rest: 0.1,
+                is_starved: true,
+                probed: None,
+            }
+        }
+
+        fn look(&mut self, has_work: bool, hashing: impl Fn(Duration) -> Option<Duration>) -> Decision {
+            self.at += TICK;
+            self.hashing += TICK.mul_f64(self.hashes);
+            self.process += TICK.mul_f64(self.hashes + self.rest);
+            self.policy.decide(&Observation {
+                at: self.at,
+                process: self.process,
+                hashing: hashing(self.hashing),
+                is_starved: self.is_starved,
+                has_work,
+                probed: self.probed,
+            })
+        }
+
+        /// The time in milliseconds until a decision is so, and that decision.
+        fn until(&mut self, what: impl Fn(Decision) -> bool) -> u128 {
+            let begin = self.at;
+            for _ in 0..200 {
+                if what(self.look(true, Some)) {
+                    return (self.at - begin).as_millis();
+                }
+            }
+            panic!("not within four seconds")
+        }
+    }
+
+    #[test]
+    fn starved_threads_are_relieved_as_soon_as_the_rest_is_known_to_be_quiet() {
+        let mut machine = Machine::new();
+        // A first look, and the next one at least 50 ms later.
+        assert_eq!(machine.until(|decision| decision.is_relieved), 80);
+    }
+
+    #[test]
+    fn busy_checks_of_the_service_come_first() {
+        let mut machine = Machine::new();
+        // Half a core is a quarter of two.
+        machine.rest = 0.51;
+        for _ in 0..200 {
+            assert!(!machine.look(true, Some).is_relieved);
+        }
+        machine.rest = 0.49;
+        machine.until(|decision| decision.is_relieved);
+        machine.rest = 0.51;
+        machine.until(|decision| !decision.is_relieved);
+    }
+
+    /// What the relief threads use is not what the rest uses.
+    #[test]
+    fn relief_goes_on_while_hashing_uses_all_cores() {
+        let mut machine = Machine::new();
+        machine.until(|decision| decision.is_relieved);
+        (machine.hashes, machine.probed) = (1.9, Some(false));
+        for _ in 0..200 {
+            assert!(machine.look(true, Some).is_relieved);
+        }
+    }
+
+    #[test]
+    fn a_probe_a_second_decides_whether_the_neighbours_have_gone() {
+        let mut machine = Machine::new();
+        machine.until(|decision| decision.is_relieved);
+        machine.is_starved = false;
+        assert_eq!(machine.until(|decision| decision.starts_probe), 1000);
+        // It did not end in time, or was starved.
+        for probed in [None, Some(false)] {
+            machine.probed = probed;
+            let decision = machine.look(true, Some);
+            assert_eq!((decision.is_relieved, decision.starts_probe), (true, false));
+            assert_eq!(machine.until(|decision| decision.starts_probe), 1000);
+        }
+        machine.probed = Some(true);
+        assert!(!machine.look(true, Some).is_relieved);
+    }
+
+    #[test]
+    fn without_the_times_of_threads_nothing_is_relieved() {
+        let mut machine = Machine::new();
+        for _ in 0..200 {
+            assert!(!machine.look(true, |_| None).is_relieved);
+        }
+    }
+
+    /// What was used during a pause says nothing of now.
+    #[test]
+    fn a_quiet_time_is_not_measured() {
+        let mut machine = Machine::new();
+        machine.look(true, Some);
+        machine.look(false, Some);
+        machine.at += Duration::from_secs(3600);
+        machine.rest = 2.0;
+        for _ in 0..10 {
+            assert!(!machine.look(true, Some).is_relieved);
+        }
+    }
+}
