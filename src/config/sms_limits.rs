@@ -31,7 +31,7 @@ pub struct SmsLimitSettings {
     pub sms_line_types: Vec<LineType>,
 
     /// Most SMS to a phone number in an hour and in a day of UTC, such as 5/h,20/d, 20/d or none; a third of them asked for from one client
-    /// address, and as many again on known devices and with a session
+    /// address (IPv6: one /48), and as many again on known devices and with a session
     #[arg(
         global = true,
         long,
@@ -42,6 +42,7 @@ pub struct SmsLimitSettings {
     pub sms_limit_number: Bounds,
 
     /// Most SMS to a prefix, which is a phone number without its last four digits; a third of them asked for from one client address
+    /// (IPv6: one /48)
     #[arg(
         global = true,
         long,
@@ -51,7 +52,7 @@ pub struct SmsLimitSettings {
     )]
     pub sms_limit_prefix: Bounds,
 
-    /// Most SMS asked for from a client address, of IPv6 from a /64
+    /// Maximum of SMS requested from a client address (IPv6: from a /64, twice that from a /56, 4 times from a /48)
     #[arg(
         global = true,
         long,

@@ -36,7 +36,8 @@ pub struct ThrottleSettings {
         default_value = "1m", value_parser = positive_duration)]
     pub throttle_taking_recovery: Duration,
 
-    /// Codes to a phone number asked for from a client address, or on a known device, that have no delay. 0: no limit
+    /// Codes to a phone number per client address (networks as for addresses) or known device before back-off starts; 0 disables the
+    /// limit
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_CODE_ATTEMPTS", value_name = "NUMBER",
         default_value = "5", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
     pub throttle_code_attempts: u32,
@@ -46,12 +47,13 @@ pub struct ThrottleSettings {
         default_value = "1h", value_parser = positive_duration)]
     pub throttle_code_recovery: Duration,
 
-    /// Attempts without success from a client address, of IPv6 from a /64, that have no delay. 0: no limit
+    /// Failed attempts per client address (IPv6: per /64, twice that per /56, 4 times per /48) before back-off starts; 0 disables the
+    /// limit
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_ADDRESS_ATTEMPTS", value_name = "NUMBER",
         default_value = "100", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
     pub throttle_address_attempts: u32,
 
-    /// In how long an attempt from a client address is forgotten
+    /// Time in which one attempt from a client address is forgotten (IPv6: half per /56, a quarter per /48)
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_ADDRESS_RECOVERY", value_name = "DURATION",
         default_value = "10s", value_parser = positive_duration)]
     pub throttle_address_recovery: Duration,

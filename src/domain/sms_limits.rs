@@ -102,6 +102,12 @@ impl Bounds {
         }
     }
 
+    /// The bounds of a prefix that may use `factor` times as much as one address.
+    #[must_use]
+    pub fn times(self, factor: u32) -> Self {
+        self.each(|bound| bound.saturating_mul(factor.into()))
+    }
+
     /// How much of it may be asked for from one network: a third.
     #[must_use]
     pub fn of_a_network(self) -> Self {
@@ -279,7 +285,7 @@ pub struct SmsLimits {
     pub number: Bounds,
     /// Of a prefix.
     pub prefix: Bounds,
-    /// Of a client address.
+    /// Of a client address, and so many times of the networks that it is in.
     pub address: Bounds,
     /// Of a calling service.
     pub service: Bounds,

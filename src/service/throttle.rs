@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::retry::retry;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::caller::Caller;
+use crate::domain::network::Network;
 use crate::domain::throttle::{Delays, Limit, Memory, Subject, SubjectId, SubjectKind};
 use crate::error::{Error, chain};
 use crate::store::attempts::{self, Row};
@@ -30,7 +31,7 @@ pub struct Limits {
     pub taking: Option<Limit>,
     /// Of codes that are sent to a phone number, or asked for on a device.
     pub code: Option<Limit>,
-    /// Of a client address.
+    /// Of a client address, and so many times of the networks that it is in: see [`Network::prefixes`].
     pub address: Option<Limit>,
     /// Of a calling service.
     pub service: Option<Limit>,
@@ -92,7 +93,7 @@ impl Throttle {
         }
     }
 
-    /// Reserves an attempt on these subjects, and on the address and the service that it comes from.
+    /// Reserves an attempt on these subjects, and on the network and the service that it comes from.
     ///
     /// # Errors
     /// [`Error::TooManyAttempts`], and then nothing is reserved.
@@ -102,9 +103,12 @@ impl Throttle {
         address: Option<IpAddr>,
         caller: &Caller,
     ) -> Result<Reservation, Error> {
-        let address = address.map(Subject::Address);
+        let prefixes = address
+            .into_iter()
+            .flat_map(|address| Network::of(address).prefixes());
+        let network = prefixes.map(Subject::Address);
         let service = Subject::Service(caller.service.as_deref());
-        let all = subjects.iter().copied().chain(address).chain([service]);
+        let all = subjects.iter().copied().chain(network).chain([service]);
         self.reserve_all(all.filter_map(|subject| self.limited(&subject)))
             .await
     }
@@ -128,7 +132,7 @@ impl Throttle {
         Some(Limited {
             subject: subject.id(),
             kind: subject.kind(),
-            limit: limit?,
+            limit: limit?.times(subject.factor()),
         })
     }
 

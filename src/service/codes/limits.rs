@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::Codes;
 use super::counters::{Locked, Pair};
 use crate::domain::caller::Caller;
+use crate::domain::network::Network;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::sms_limits::{
     Asked, Bounds, Counted, CounterId, Paused, SmsRefusal, Source, Tripwire, country,
@@ -144,9 +145,10 @@ impl Codes {
             counts.push(count(by.prefix, limits.prefix, SmsRefusal::Prefix));
             watch = limits.tripwire.map(|tripwire| Watch { tripwire, from, by });
         }
-        if let Some(address) = wanted.address {
-            let counted = Counted::Address(address);
-            counts.push(count(counted.id(), limits.address, SmsRefusal::Address));
+        let network = wanted.address.map(Network::of);
+        for prefix in network.into_iter().flat_map(Network::prefixes) {
+            let bounds = limits.address.times(prefix.factor());
+            counts.push(count(Counted::Address(prefix).id(), bounds, SmsRefusal::Address));
         }
         // Of what all share.
         let country = country(to);
