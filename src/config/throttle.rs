@@ -58,6 +58,17 @@ pub struct ThrottleSettings {
         default_value = "10s", value_parser = positive_duration)]
     pub throttle_address_recovery: Duration,
 
+    /// Accounts that strangers create per client address (IPv6: per /64, twice that per /56, 4 times per /48) before each next one waits
+    /// for the recovery; 0 disables the limit
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_CREATION_ATTEMPTS", value_name = "NUMBER",
+        default_value = "100", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
+    pub throttle_creation_attempts: u32,
+
+    /// Time after which one created account is forgotten (IPv6: half per /56, a quarter per /48)
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_CREATION_RECOVERY", value_name = "DURATION",
+        default_value = "2m", value_parser = positive_duration)]
+    pub throttle_creation_recovery: Duration,
+
     /// Attempts without success by a calling service that have no delay. 0: no limit
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_SERVICE_ATTEMPTS", value_name = "NUMBER",
         default_value = "0", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
@@ -109,6 +120,7 @@ impl ThrottleSettings {
             taking: limit(self.throttle_taking_attempts, self.throttle_taking_recovery)?,
             code: limit(self.throttle_code_attempts, self.throttle_code_recovery)?,
             address: limit(self.throttle_address_attempts, self.throttle_address_recovery)?,
+            creation: limit(self.throttle_creation_attempts, self.throttle_creation_recovery)?,
             service: limit(self.throttle_service_attempts, self.throttle_service_recovery)?,
             delays: Delays {
                 base: self.throttle_base_delay,

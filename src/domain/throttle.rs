@@ -46,6 +46,15 @@ pub struct Delays {
 }
 
 impl Delays {
+    /// One attempt in each recovery time of a limit, as of a token bucket.
+    #[must_use]
+    pub fn steady(limit: &Limit) -> Self {
+        Self {
+            base: limit.recovery,
+            max: limit.recovery,
+        }
+    }
+
     /// The delay after so many attempts beyond the free ones.
     fn after(&self, beyond: u32) -> Duration {
         let doubled = 1_u32

@@ -4,6 +4,7 @@
 //!
 //! Nothing here looks at whether a number is somebody's: the same statements are run.
 
+mod creation;
 mod refusals;
 
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ use crate::domain::throttle::{Delays, Limit, Memory, Subject, SubjectId, Subject
 use crate::error::{Error, chain};
 use crate::store::attempts::{self, Row};
 use crate::store::{Affected, Store, StoreError, Transaction};
+pub(super) use creation::creations;
 use refusals::Refusals;
 
 /// The settings of throttling. A subject without a limit is not counted.
@@ -33,6 +35,8 @@ pub struct Limits {
     pub code: Option<Limit>,
     /// Of a client address, and so many times of the networks that it is in: see [`Network::prefixes`].
     pub address: Option<Limit>,
+    /// Of accounts that strangers create from a client address, and so many times of the networks that it is in.
+    pub creation: Option<Limit>,
     /// Of a calling service.
     pub service: Option<Limit>,
     /// How long attempts have to wait.
@@ -54,6 +58,7 @@ struct Limited {
     subject: SubjectId,
     kind: SubjectKind,
     limit: Limit,
+    delays: Delays,
 }
 
 /// An attempt that is under way: it counts as a failure until it is given back.
@@ -64,6 +69,7 @@ pub struct Reservation(Vec<Reserved>);
 /// What was written of an attempt for one subject.
 #[derive(Clone, Copy, Debug)]
 struct Reserved {
+    kind: SubjectKind,
     /// As it was written.
     row: Row,
     /// Whether the row was new.
@@ -127,12 +133,15 @@ impl Throttle {
             Subject::Taking(_) => self.limits.taking,
             Subject::Code(_) | Subject::CodeFrom(..) | Subject::KnownCode(_) => self.limits.code,
             Subject::Address(_) => self.limits.address,
+            Subject::Creation(_) => self.limits.creation,
             Subject::Service(_) => self.limits.service,
         };
+        let limit = limit?.times(subject.factor());
         Some(Limited {
             subject: subject.id(),
             kind: subject.kind(),
-            limit: limit?.times(subject.factor()),
+            limit,
+            delays: subject.delays(&limit, self.limits.delays),
         })
     }
 
@@ -166,6 +175,7 @@ impl Throttle {
         };
         if inserted == count_of(&rows) {
             let reserved = rows.into_iter().zip(&subjects).map(|(row, limited)| Reserved {
+                kind: limited.kind,
                 row,
                 is_new: true,
                 added: limited.limit.recovery,
@@ -189,7 +199,13 @@ impl Throttle {
         let mut reserved = Vec::with_capacity(subjects.len());
         let mut refused: Option<(Duration, SubjectKind)> = None;
         let mut ahead = Vec::new();
-        for Limited { subject, kind, limit } in subjects {
+        for Limited {
+            subject,
+            kind,
+            limit,
+            delays,
+        } in subjects
+        {
             let row = rows.iter().find(|row| row.subject == *subject).copied();
             let of_first = Row {
                 subject: *subject,
@@ -198,17 +214,19 @@ impl Throttle {
             };
             match row {
                 Some(row) if row.inserted_by == id => reserved.push(Reserved {
+                    kind: *kind,
                     row: of_first,
                     is_new: true,
                     added: limit.recovery,
                 }),
-                Some(row) => match row.memory.attempt(limit, &self.limits.delays, now) {
+                Some(row) => match row.memory.attempt(limit, delays, now) {
                     Ok(memory) => {
                         let before = row.memory.corrected(now);
                         if row.memory.is_ahead(now) {
-                            ahead.push((*subject, memory.delay(limit, &self.limits.delays, now)));
+                            ahead.push((*subject, memory.delay(limit, delays, now)));
                         }
                         reserved.push(Reserved {
+                            kind: *kind,
                             row: Row { memory, ..row },
                             is_new: false,
                             added: added(&before, &memory, now),
@@ -227,6 +245,7 @@ impl Throttle {
                         return Err(met());
                     }
                     reserved.push(Reserved {
+                        kind: *kind,
                         row: of_first,
                         is_new: true,
                         added: limit.recovery,

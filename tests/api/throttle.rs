@@ -1,6 +1,7 @@
 //! Throttling: of whom attempts are counted, how long they have to wait, and that nobody guesses for free.
 
 mod attack;
+mod creations;
 mod devices;
 mod networks;
 

@@ -63,9 +63,9 @@ impl ByNetwork for Attempts {
         for prefix in Network::of(address).prefixes() {
             let subject = (self.subject)(prefix);
             let limit = self.limit.times(subject.factor());
-            let id = subject.id();
+            let (id, delays) = (subject.id(), subject.delays(&limit, self.delays));
             after.push(match self.memories.get(&id) {
-                Some(memory) => (id, memory.attempt(&limit, &self.delays, now)?),
+                Some(memory) => (id, memory.attempt(&limit, &delays, now)?),
                 None => (id, Memory::of_first(&limit, now)),
             });
         }
@@ -116,8 +116,9 @@ fn subnets() -> impl Strategy<Value = Vec<u16>> {
 static NUMBER: LazyLock<PhoneNumber> = LazyLock::new(|| PhoneNumber::parse("+998901234567", None).unwrap());
 
 /// All subjects that have a network in them.
-const SUBJECTS: [fn(Prefix) -> Subject<'static>; 2] =
-    [Subject::Address, |prefix| Subject::CodeFrom(&NUMBER, prefix)];
+const SUBJECTS: [fn(Prefix) -> Subject<'static>; 3] = [Subject::Address, Subject::Creation, |prefix| {
+    Subject::CodeFrom(&NUMBER, prefix)
+}];
 
 prop_compose! {
     fn attempts()(

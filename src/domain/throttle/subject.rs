@@ -3,6 +3,7 @@
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::{Delays, Limit};
 use crate::domain::device::DeviceId;
 use crate::domain::network::Prefix;
 use crate::domain::phone::PhoneNumber;
@@ -28,6 +29,8 @@ pub enum Subject<'a> {
     KnownCode(&'a PhoneNumber),
     /// Attempts from a prefix of a network: an IPv4 address, or the /64, the /56 and the /48 of an IPv6 address.
     Address(Prefix),
+    /// Accounts that strangers create from a prefix of a network. They are not given back.
+    Creation(Prefix),
     /// What comes by this service, or by those that do not say who they are.
     Service(Option<&'a str>),
 }
@@ -49,13 +52,15 @@ pub enum SubjectKind {
     KnownCode,
     /// [`Subject::Address`].
     Address,
+    /// [`Subject::Creation`].
+    Creation,
     /// [`Subject::Service`].
     Service,
 }
 
 impl SubjectKind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Number,
         Self::Taking,
         Self::Person,
@@ -63,6 +68,7 @@ impl SubjectKind {
         Self::Code,
         Self::KnownCode,
         Self::Address,
+        Self::Creation,
         Self::Service,
     ];
 
@@ -77,6 +83,7 @@ impl SubjectKind {
             Self::Code => "code",
             Self::KnownCode => "known_code",
             Self::Address => "address",
+            Self::Creation => "creation",
             Self::Service => "service",
         }
     }
@@ -94,6 +101,7 @@ impl Subject<'_> {
             Self::Code(_) | Self::CodeFrom(..) => SubjectKind::Code,
             Self::KnownCode(_) => SubjectKind::KnownCode,
             Self::Address(_) => SubjectKind::Address,
+            Self::Creation(_) => SubjectKind::Creation,
             Self::Service(_) => SubjectKind::Service,
         }
     }
@@ -102,7 +110,7 @@ impl Subject<'_> {
     #[must_use]
     pub fn factor(&self) -> u32 {
         match self {
-            Self::CodeFrom(_, prefix) | Self::Address(prefix) => prefix.factor(),
+            Self::CodeFrom(_, prefix) | Self::Address(prefix) | Self::Creation(prefix) => prefix.factor(),
             Self::SignIn(_)
             | Self::Taking(_)
             | Self::Person(_)
@@ -110,6 +118,24 @@ impl Subject<'_> {
             | Self::Code(_)
             | Self::KnownCode(_)
             | Self::Service(_) => 1,
+        }
+    }
+
+    /// The delays of attempts beyond the free ones of its limit: those of the settings for guesses; one attempt in each recovery time
+    /// for what is counted even if it succeeds, since it would have no limit if it could be tried again after a second.
+    #[must_use]
+    pub fn delays(&self, limit: &Limit, of_guesses: Delays) -> Delays {
+        match self {
+            Self::Creation(_) => Delays::steady(limit),
+            Self::SignIn(_)
+            | Self::Taking(_)
+            | Self::Person(_)
+            | Self::Device(_)
+            | Self::Code(_)
+            | Self::CodeFrom(..)
+            | Self::KnownCode(_)
+            | Self::Address(_)
+            | Self::Service(_) => of_guesses,
         }
     }
 
@@ -128,6 +154,7 @@ impl Subject<'_> {
             }
             Self::KnownCode(number) => digest("known code", number.as_str().as_bytes()),
             Self::Address(prefix) => digest("address", &prefix.key()),
+            Self::Creation(prefix) => digest("account creation", &prefix.key()),
             Self::Service(None) => digest("services without a name", b""),
             Self::Service(Some(name)) => digest("service", name.as_bytes()),
         })

@@ -174,6 +174,28 @@ impl Codes {
         self.accounts.audit.refused(attempt, checked).await
     }
 
+    /// Reserves the account that a right code creates. Only now it is known whether it does: a wrong code creates none, and somebody
+    /// who signs in is not refused because of accounts that others in the same network have created.
+    pub(super) async fn reserve_creation(
+        &self,
+        met: &mut Met,
+        offer: &Offer,
+        attempt: &Attempt,
+    ) -> Result<(), Error> {
+        let accounts = &self.accounts;
+        match accounts.throttle.reserve_creation(offer.client.ip_address).await {
+            Ok(creation) => {
+                met.reservation.add(creation);
+                Ok(())
+            }
+            Err(refused) => {
+                // The code was right, so nothing was guessed.
+                accounts.throttle.give_back(&met.reservation).await;
+                accounts.audit.refused(attempt, Err(refused)).await
+            }
+        }
+    }
+
     /// Hashes a new password, which must not be the number: that is not known before the challenge is.
     pub(super) async fn hash_for(&self, met: &Met, password: Password) -> Result<String, Error> {
         let hash = match password.refuse_phones(&[&met.challenge.phone_number]) {
@@ -238,7 +260,13 @@ impl Accounts {
         ) = outcome
         {
             self.throttle.give_back(&met.reservation).await;
+            return self.bound_hold_of(met, outcome).await;
         }
+        let outcome = self.unless_created(outcome, &met.reservation).await;
+        self.bound_hold_of(met, outcome).await
+    }
+
+    async fn bound_hold_of<T>(&self, met: &Met, outcome: Result<T, Error>) -> Result<T, Error> {
         match met.challenge.person {
             Some(person) => self.bound_hold(person, outcome).await,
             None => outcome,
