@@ -53,6 +53,8 @@ pub enum SmsRefusal {
     Service,
     /// Too many to this country.
     Country,
+    /// Too many in all.
+    Total,
     /// All of the day's money is spent.
     Budget,
     /// The prefix is paused for all, or for all that nobody tells apart.
@@ -72,6 +74,7 @@ impl SmsRefusal {
             Self::Address => "address",
             Self::Service => "service",
             Self::Country => "country",
+            Self::Total => "total",
             Self::Budget => "budget",
             Self::Paused => "paused",
             Self::PausedForSource => "paused_for_source",
@@ -291,6 +294,8 @@ pub struct SmsLimits {
     pub service: Bounds,
     /// Of a country.
     pub country: Bounds,
+    /// Of all messages.
+    pub total: Bounds,
     /// What all messages of a day may cost, and what each does. `None`: no bound.
     pub budget: Option<(Amount, Prices)>,
     /// When a prefix is paused. `None`: never.

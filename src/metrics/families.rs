@@ -106,7 +106,7 @@ pub const FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         labels: &["reason", "country"],
         help: "Messages that were asked for and refused, by country, and by reason: country_not_allowed; number, prefix, address, \
-               service or country (of which there were too many); budget (what a day may cost is used up); or paused and \
+               service, country or total (of which there were too many); budget (what a day may cost is used up); or paused and \
                paused_for_source (codes to the prefix are hardly ever used, by all or by the client address that asks)",
         read: |scrape| counted(&scrape.sms_refusals),
     },

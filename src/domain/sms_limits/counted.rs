@@ -28,6 +28,8 @@ pub enum Counted<'a> {
     Service(Option<&'a str>),
     /// The country of a number.
     Country(&'a str),
+    /// All messages.
+    Total,
     /// What all messages cost.
     Budget,
 }
@@ -60,6 +62,7 @@ impl Counted<'_> {
             Self::Service(None) => ("sms services without a name", Vec::new()),
             Self::Service(Some(name)) => ("sms service", (*name).into()),
             Self::Country(code) => ("sms country", (*code).into()),
+            Self::Total => ("sms total", Vec::new()),
             Self::Budget => ("sms budget", Vec::new()),
         }
     }

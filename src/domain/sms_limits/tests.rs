@@ -103,6 +103,7 @@ fn what_counts_for_different_things_has_different_names() {
         Counted::Service(Some("")),
         Counted::Service(Some("shop")),
         Counted::Country("UZ"),
+        Counted::Total,
         Counted::Budget,
     ] {
         ids.push(counted.id());

@@ -156,6 +156,7 @@ impl Codes {
         let mut shared = vec![
             (service, limits.service, 1, SmsRefusal::Service),
             (Counted::Country(&country), limits.country, 1, SmsRefusal::Country),
+            (Counted::Total, limits.total, 1, SmsRefusal::Total),
         ];
         if let Some((budget, prices)) = &limits.budget {
             let bounds = Bounds {
