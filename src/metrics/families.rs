@@ -75,7 +75,7 @@ pub const FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         labels: &["rpc", "by"],
         help: "Calls that were refused with TOO_MANY_ATTEMPTS, by RPC and by what has to wait: number, taking, person, \
-               device, code, known_code, address, creation or service",
+               device, code, known_code, code_guess, known_code_guess, address, creation or service",
         read: |scrape| {
             let all = scrape.calls.iter().flat_map(|calls| {
                 let kinds = SubjectKind::ALL.into_iter().zip(calls.throttled);

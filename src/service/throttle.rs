@@ -33,6 +33,8 @@ pub struct Limits {
     pub taking: Option<Limit>,
     /// Of codes that are sent to a phone number, or asked for on a device.
     pub code: Option<Limit>,
+    /// Of wrong codes for a phone number, over all its challenges.
+    pub code_guess: Option<Limit>,
     /// Of a client address, and so many times of the networks that it is in: see [`Network::prefixes`].
     pub address: Option<Limit>,
     /// Of accounts that strangers create from a client address, and so many times of the networks that it is in.
@@ -132,6 +134,7 @@ impl Throttle {
             Subject::SignIn(_) | Subject::Person(_) | Subject::Device(_) => self.limits.number,
             Subject::Taking(_) => self.limits.taking,
             Subject::Code(_) | Subject::CodeFrom(..) | Subject::KnownCode(_) => self.limits.code,
+            Subject::CodeGuess(_) | Subject::KnownCodeGuess(_) => self.limits.code_guess,
             Subject::Address(_) => self.limits.address,
             Subject::Creation(_) => self.limits.creation,
             Subject::Service(_) => self.limits.service,

@@ -27,6 +27,10 @@ pub enum Subject<'a> {
     /// Codes that are sent to a phone number, asked for by who is known there: with a session of its person, or on a device on
     /// which they have signed in before.
     KnownCode(&'a PhoneNumber),
+    /// Wrong codes of challenges for a phone number, over all challenges that strangers requested.
+    CodeGuess(&'a PhoneNumber),
+    /// Wrong codes of challenges for a phone number that were requested on a known device, or with a session of its user.
+    KnownCodeGuess(&'a PhoneNumber),
     /// Attempts from a prefix of a network: an IPv4 address, or the /64, the /56 and the /48 of an IPv6 address.
     Address(Prefix),
     /// Accounts that strangers create from a prefix of a network. They are not given back.
@@ -50,6 +54,10 @@ pub enum SubjectKind {
     Code,
     /// [`Subject::KnownCode`].
     KnownCode,
+    /// [`Subject::CodeGuess`].
+    CodeGuess,
+    /// [`Subject::KnownCodeGuess`].
+    KnownCodeGuess,
     /// [`Subject::Address`].
     Address,
     /// [`Subject::Creation`].
@@ -60,13 +68,15 @@ pub enum SubjectKind {
 
 impl SubjectKind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Number,
         Self::Taking,
         Self::Person,
         Self::Device,
         Self::Code,
         Self::KnownCode,
+        Self::CodeGuess,
+        Self::KnownCodeGuess,
         Self::Address,
         Self::Creation,
         Self::Service,
@@ -82,6 +92,8 @@ impl SubjectKind {
             Self::Device => "device",
             Self::Code => "code",
             Self::KnownCode => "known_code",
+            Self::CodeGuess => "code_guess",
+            Self::KnownCodeGuess => "known_code_guess",
             Self::Address => "address",
             Self::Creation => "creation",
             Self::Service => "service",
@@ -100,6 +112,8 @@ impl Subject<'_> {
             Self::Device(_) => SubjectKind::Device,
             Self::Code(_) | Self::CodeFrom(..) => SubjectKind::Code,
             Self::KnownCode(_) => SubjectKind::KnownCode,
+            Self::CodeGuess(_) => SubjectKind::CodeGuess,
+            Self::KnownCodeGuess(_) => SubjectKind::KnownCodeGuess,
             Self::Address(_) => SubjectKind::Address,
             Self::Creation(_) => SubjectKind::Creation,
             Self::Service(_) => SubjectKind::Service,
@@ -117,16 +131,18 @@ impl Subject<'_> {
             | Self::Device(_)
             | Self::Code(_)
             | Self::KnownCode(_)
+            | Self::CodeGuess(_)
+            | Self::KnownCodeGuess(_)
             | Self::Service(_) => 1,
         }
     }
 
-    /// The delays of attempts beyond the free ones of its limit: those of the settings for guesses; one attempt in each recovery time
-    /// for what is counted even if it succeeds, since it would have no limit if it could be tried again after a second.
+    /// The delays of attempts beyond the free ones of its limit: doubling ones, or one attempt in each recovery time. The latter for
+    /// what is counted even if it succeeds, and for wrong codes, whose number in a year has a maximum and not only their rate.
     #[must_use]
-    pub fn delays(&self, limit: &Limit, of_guesses: Delays) -> Delays {
+    pub fn delays(&self, limit: &Limit, doubling: Delays) -> Delays {
         match self {
-            Self::Creation(_) => Delays::steady(limit),
+            Self::Creation(_) | Self::CodeGuess(_) | Self::KnownCodeGuess(_) => Delays::steady(limit),
             Self::SignIn(_)
             | Self::Taking(_)
             | Self::Person(_)
@@ -135,7 +151,7 @@ impl Subject<'_> {
             | Self::CodeFrom(..)
             | Self::KnownCode(_)
             | Self::Address(_)
-            | Self::Service(_) => of_guesses,
+            | Self::Service(_) => doubling,
         }
     }
 
@@ -153,6 +169,8 @@ impl Subject<'_> {
                 digest("code from address", &digits_from(number.as_str(), *prefix))
             }
             Self::KnownCode(number) => digest("known code", number.as_str().as_bytes()),
+            Self::CodeGuess(number) => digest("code guess", number.as_str().as_bytes()),
+            Self::KnownCodeGuess(number) => digest("known code guess", number.as_str().as_bytes()),
             Self::Address(prefix) => digest("address", &prefix.key()),
             Self::Creation(prefix) => digest("account creation", &prefix.key()),
             Self::Service(None) => digest("services without a name", b""),

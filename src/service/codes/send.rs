@@ -74,6 +74,7 @@ impl Codes {
             id: ChallengeId::generate(),
             purpose,
             is_sent: is_for_number && self.limits.reach.has(&phone_number),
+            is_known: matches!(asker, Asker::Known { .. }),
             watched: None,
             phone_number,
             language: person
