@@ -107,7 +107,7 @@ impl App {
             let codes = Codes::new(
                 accounts.clone(),
                 coder,
-                settings.codes(),
+                settings.codes()?,
                 settings.sms_limits()?,
                 wake,
                 metrics,

@@ -13,6 +13,9 @@ use crate::domain::code::{self, Coder};
 use crate::domain::secret_keys::SecretKeys;
 use crate::service::codes::Options;
 
+/// How many codes of its length there are at least for each attempt on a challenge: the chance of a guess is at most 10^-4.
+const CODES_PER_ATTEMPT: u64 = 10_000;
+
 /// One-time codes.
 #[derive(Args, Clone, Debug)]
 pub struct CodeSettings {
@@ -26,7 +29,7 @@ pub struct CodeSettings {
         value_parser = lifetime)]
     pub code_lifetime: Duration,
 
-    /// How many codes may be tried for one challenge
+    /// How many codes may be tried for one challenge; at most one for each 10000 codes of that length
     #[arg(global = true, long, env = "PHONE_IDENTITY_CODE_ATTEMPTS", value_name = "NUMBER", default_value = "5",
         value_parser = clap::value_parser!(u32).range(1..=100))]
     pub code_attempts: u32,
@@ -88,20 +91,32 @@ impl Settings {
     }
 
     /// How codes are dealt with.
-    #[must_use]
-    pub fn codes(&self) -> Options {
+    ///
+    /// # Errors
+    /// When a code could be guessed: NIST SP 800-63B asks for a chance of at most one in 10,000 for each authentication secret of this
+    /// kind (section 3.1.3.2: six digits, and a limit on attempts).
+    pub fn codes(&self) -> Result<Options, ConfigError> {
         let CodeSettings {
+            code_length,
             code_lifetime,
             code_attempts,
             code_resend_interval,
             sign_up_by_code,
             ..
         } = self.codes;
-        Options {
+        let max = 10_u64.pow(u32::from(code_length)) / CODES_PER_ATTEMPT;
+        if u64::from(code_attempts) > max {
+            return Err(ConfigError::CodeGuessable {
+                attempts: code_attempts,
+                length: code_length,
+                max,
+            });
+        }
+        Ok(Options {
             lifetime: code_lifetime,
             max_attempts: code_attempts,
             resend_interval: code_resend_interval,
             sign_up: sign_up_by_code.then(|| self.rules().line_types),
-        }
+        })
     }
 }

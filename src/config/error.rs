@@ -86,6 +86,25 @@ pub enum ConfigError {
     /// Nobody is to register, and signing in would do it.
     #[error("--registration closed and --sign-up-by-code contradict each other")]
     ClosedAndSignUp,
+    /// Messages cost money, and nothing limits how many there are.
+    #[error(
+        "--sms-providers other than log needs --sms-countries, and --sms-budget with --sms-prices-file or --sms-limit-total: \
+         without them a stranger decides what SMS cost"
+    )]
+    SmsWithoutCeiling,
+    /// Codes can be guessed.
+    #[error(
+        "--code-attempts {attempts} is too many for --code-length {length}: more than one guess in 10000 would be right; \
+         the maximum is {max}"
+    )]
+    CodeGuessable {
+        /// Attempts per challenge.
+        attempts: u32,
+        /// Digits of a code.
+        length: u8,
+        /// The largest number of attempts for this length.
+        max: u64,
+    },
     /// What messages may cost is bounded, and it is not known what they cost, or the other way round.
     #[error("--sms-budget and --sms-prices-file are given together or not at all")]
     BudgetWithoutPrices,

@@ -15,7 +15,7 @@ use crate::domain::sms_limits::{Amount, Bounds, FORGOTTEN_AFTER, Prices, Reach, 
 /// Bounds on messages.
 #[derive(Args, Clone, Debug)]
 pub struct SmsLimitSettings {
-    /// Countries that SMS are sent to, separated by commas, such as UZ,KZ [default: all]
+    /// Countries that SMS are sent to, separated by commas, such as UZ,KZ. Providers other than log need it [default: all]
     #[arg(
         global = true,
         long,
@@ -31,7 +31,7 @@ pub struct SmsLimitSettings {
     pub sms_line_types: Vec<LineType>,
 
     /// Most SMS to a phone number in an hour and in a day of UTC, such as 5/h,20/d, 20/d or none; a third of them asked for from one client
-    /// address, and as many again on known devices and with a session
+    /// address (IPv6: one /48), and as many again on known devices and with a session
     #[arg(
         global = true,
         long,
@@ -42,6 +42,7 @@ pub struct SmsLimitSettings {
     pub sms_limit_number: Bounds,
 
     /// Most SMS to a prefix, which is a phone number without its last four digits; a third of them asked for from one client address
+    /// (IPv6: one /48)
     #[arg(
         global = true,
         long,
@@ -51,7 +52,7 @@ pub struct SmsLimitSettings {
     )]
     pub sms_limit_prefix: Bounds,
 
-    /// Most SMS asked for from a client address, of IPv6 from a /64
+    /// Maximum of SMS requested from a client address (IPv6: from a /64, twice that from a /56, 4 times from a /48)
     #[arg(
         global = true,
         long,
@@ -80,6 +81,16 @@ pub struct SmsLimitSettings {
         default_value = "none"
     )]
     pub sms_limit_country: Bounds,
+
+    /// Maximum of all SMS, in an hour and in a day of UTC. Providers other than log need this or --sms-budget
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_SMS_LIMIT_TOTAL",
+        value_name = "BOUNDS",
+        default_value = "none"
+    )]
+    pub sms_limit_total: Bounds,
 
     /// What all SMS that are asked for in a day of UTC may cost, such as 250.00, by --sms-prices-file [default: no bound]
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_BUDGET", value_name = "AMOUNT")]
@@ -147,7 +158,8 @@ impl Settings {
     /// The bounds on messages.
     ///
     /// # Errors
-    /// When there is a budget and no prices, or the other way round; or prices cannot be read.
+    /// When there is a budget and no prices, or the other way round; prices cannot be read; or messages cost money, and countries or
+    /// a limit for all messages are missing.
     pub fn sms_limits(&self) -> Result<SmsLimits, ConfigError> {
         let settings = &self.sms_limits;
         let budget = match (settings.sms_budget, &settings.sms_prices_file) {
@@ -158,6 +170,10 @@ impl Settings {
             }
             (Some(_), None) | (None, Some(_)) => return Err(ConfigError::BudgetWithoutPrices),
         };
+        let is_limited = budget.is_some() || !settings.sms_limit_total.is_none();
+        if self.sms.is_real() && (settings.sms_countries.is_empty() || !is_limited) {
+            return Err(ConfigError::SmsWithoutCeiling);
+        }
         let tripwire = Tripwire {
             asked: settings.sms_tripwire_codes,
             verified_percent: settings.sms_tripwire_percent,
@@ -170,6 +186,7 @@ impl Settings {
             address: settings.sms_limit_address,
             service: settings.sms_limit_service,
             country: settings.sms_limit_country,
+            total: settings.sms_limit_total,
             budget,
             tripwire: Some(tripwire).filter(|tripwire| tripwire.asked > 0),
         })

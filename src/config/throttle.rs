@@ -36,7 +36,8 @@ pub struct ThrottleSettings {
         default_value = "1m", value_parser = positive_duration)]
     pub throttle_taking_recovery: Duration,
 
-    /// Codes to a phone number asked for from a client address, or on a known device, that have no delay. 0: no limit
+    /// Codes to a phone number per client address (networks as for addresses) or known device before back-off starts; 0 disables the
+    /// limit
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_CODE_ATTEMPTS", value_name = "NUMBER",
         default_value = "5", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
     pub throttle_code_attempts: u32,
@@ -46,15 +47,38 @@ pub struct ThrottleSettings {
         default_value = "1h", value_parser = positive_duration)]
     pub throttle_code_recovery: Duration,
 
-    /// Attempts without success from a client address, of IPv6 from a /64, that have no delay. 0: no limit
+    /// Wrong codes per phone number, over all its challenges, before each next one waits for the recovery; 0 disables the limit. As many
+    /// again for challenges of known devices and sessions. NIST SP 800-63B allows at most 100
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_CODE_GUESS_ATTEMPTS", value_name = "NUMBER",
+        default_value = "100", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
+    pub throttle_code_guess_attempts: u32,
+
+    /// Time after which one wrong code is forgotten
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_CODE_GUESS_RECOVERY", value_name = "DURATION",
+        default_value = "1h", value_parser = positive_duration)]
+    pub throttle_code_guess_recovery: Duration,
+
+    /// Failed attempts per client address (IPv6: per /64, twice that per /56, 4 times per /48) before back-off starts; 0 disables the
+    /// limit
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_ADDRESS_ATTEMPTS", value_name = "NUMBER",
         default_value = "100", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
     pub throttle_address_attempts: u32,
 
-    /// In how long an attempt from a client address is forgotten
+    /// Time in which one attempt from a client address is forgotten (IPv6: half per /56, a quarter per /48)
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_ADDRESS_RECOVERY", value_name = "DURATION",
         default_value = "10s", value_parser = positive_duration)]
     pub throttle_address_recovery: Duration,
+
+    /// Accounts that strangers create per client address (IPv6: per /64, twice that per /56, 4 times per /48) before each next one waits
+    /// for the recovery; 0 disables the limit
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_CREATION_ATTEMPTS", value_name = "NUMBER",
+        default_value = "100", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
+    pub throttle_creation_attempts: u32,
+
+    /// Time after which one created account is forgotten (IPv6: half per /56, a quarter per /48)
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_CREATION_RECOVERY", value_name = "DURATION",
+        default_value = "2m", value_parser = positive_duration)]
+    pub throttle_creation_recovery: Duration,
 
     /// Attempts without success by a calling service that have no delay. 0: no limit
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_SERVICE_ATTEMPTS", value_name = "NUMBER",
@@ -106,7 +130,12 @@ impl ThrottleSettings {
             number: limit(self.throttle_number_attempts, self.throttle_number_recovery)?,
             taking: limit(self.throttle_taking_attempts, self.throttle_taking_recovery)?,
             code: limit(self.throttle_code_attempts, self.throttle_code_recovery)?,
+            code_guess: limit(
+                self.throttle_code_guess_attempts,
+                self.throttle_code_guess_recovery,
+            )?,
             address: limit(self.throttle_address_attempts, self.throttle_address_recovery)?,
+            creation: limit(self.throttle_creation_attempts, self.throttle_creation_recovery)?,
             service: limit(self.throttle_service_attempts, self.throttle_service_recovery)?,
             delays: Delays {
                 base: self.throttle_base_delay,

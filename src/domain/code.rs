@@ -113,6 +113,9 @@ pub struct Challenge {
     pub key_id: String,
     /// Whether the code is sent at all. It is not where nobody has the number, or it takes no SMS.
     pub is_sent: bool,
+    /// Whether it was requested on a known device or with a session of the user. Wrong codes of such a challenge count apart, so that
+    /// strangers do not stop the owner of the number.
+    pub is_known: bool,
     /// By which counter the tripwire watches whether its code is used: that of the prefix and of the source that asked for it.
     /// `None`: it does not.
     pub watched: Option<CounterId>,
@@ -258,6 +261,7 @@ mod tests {
             person: Some(UserId(Uuid::from_u128(1))),
             key_id: "k1".to_owned(),
             is_sent: true,
+            is_known: false,
             watched: None,
             language: Language::English,
             created_at: now,

@@ -108,6 +108,17 @@ impl Prefix {
         self.factor
     }
 
+    /// The octets that name the prefix in storage: those of its first address, and behind them the length of a prefix that is wider
+    /// than one address or a /64. No two prefixes share them.
+    #[must_use]
+    pub fn key(self) -> Vec<u8> {
+        let mut key = self.octets();
+        if self.factor > 1 {
+            key.extend(self.bits.to_be_bytes());
+        }
+        key
+    }
+
     /// The octets of the first address: 4 or 16. Prefixes of different lengths can have the same.
     #[must_use]
     pub fn octets(self) -> Vec<u8> {
@@ -136,6 +147,9 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
 fn ipv4(high: u16, low: u16) -> Ipv4Addr {
     Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low))
 }
+
+#[cfg(test)]
+mod limits;
 
 #[cfg(test)]
 mod tests {

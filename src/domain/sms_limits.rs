@@ -53,6 +53,8 @@ pub enum SmsRefusal {
     Service,
     /// Too many to this country.
     Country,
+    /// Too many in all.
+    Total,
     /// All of the day's money is spent.
     Budget,
     /// The prefix is paused for all, or for all that nobody tells apart.
@@ -72,6 +74,7 @@ impl SmsRefusal {
             Self::Address => "address",
             Self::Service => "service",
             Self::Country => "country",
+            Self::Total => "total",
             Self::Budget => "budget",
             Self::Paused => "paused",
             Self::PausedForSource => "paused_for_source",
@@ -100,6 +103,12 @@ impl Bounds {
             hour: self.hour.map(&part),
             day: self.day.map(&part),
         }
+    }
+
+    /// The bounds of a prefix that may use `factor` times as much as one address.
+    #[must_use]
+    pub fn times(self, factor: u32) -> Self {
+        self.each(|bound| bound.saturating_mul(factor.into()))
     }
 
     /// How much of it may be asked for from one network: a third.
@@ -279,12 +288,14 @@ pub struct SmsLimits {
     pub number: Bounds,
     /// Of a prefix.
     pub prefix: Bounds,
-    /// Of a client address.
+    /// Of a client address, and so many times of the networks that it is in.
     pub address: Bounds,
     /// Of a calling service.
     pub service: Bounds,
     /// Of a country.
     pub country: Bounds,
+    /// Of all messages.
+    pub total: Bounds,
     /// What all messages of a day may cost, and what each does. `None`: no bound.
     pub budget: Option<(Amount, Prices)>,
     /// When a prefix is paused. `None`: never.

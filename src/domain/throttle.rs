@@ -9,7 +9,7 @@ mod subject;
 
 use std::time::Duration;
 
-pub(super) use subject::{ADDRESS_BITS, digest, network};
+pub(super) use subject::digest;
 pub use subject::{Subject, SubjectId, SubjectKind};
 
 use crate::clock::{MAX_SKEW, Timestamp};
@@ -23,6 +23,19 @@ pub struct Limit {
     pub recovery: Duration,
 }
 
+impl Limit {
+    /// The limit of a prefix that may use `factor` times as much: so many times the free attempts, of which each is forgotten so many
+    /// times as fast. In whole microseconds, as databases store times.
+    #[must_use]
+    pub fn times(self, factor: u32) -> Self {
+        let recovery = self.recovery.as_micros().div_ceil(u128::from(factor.max(1)));
+        Self {
+            free: self.free.saturating_mul(factor),
+            recovery: Duration::from_micros(u64::try_from(recovery).unwrap_or(u64::MAX)),
+        }
+    }
+}
+
 /// How long an attempt has to wait when the free ones are used up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Delays {
@@ -33,6 +46,15 @@ pub struct Delays {
 }
 
 impl Delays {
+    /// One attempt in each recovery time of a limit, as of a token bucket.
+    #[must_use]
+    pub fn steady(limit: &Limit) -> Self {
+        Self {
+            base: limit.recovery,
+            max: limit.recovery,
+        }
+    }
+
     /// The delay after so many attempts beyond the free ones.
     fn after(&self, beyond: u32) -> Duration {
         let doubled = 1_u32

@@ -132,7 +132,8 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
             | SmsRefusal::Prefix
             | SmsRefusal::Address
             | SmsRefusal::Service
-            | SmsRefusal::Country => (Code::ResourceExhausted, ErrorReason::SmsLimitReached),
+            | SmsRefusal::Country
+            | SmsRefusal::Total => (Code::ResourceExhausted, ErrorReason::SmsLimitReached),
             SmsRefusal::Budget => (Code::ResourceExhausted, ErrorReason::SmsBudgetExhausted),
             SmsRefusal::Paused | SmsRefusal::PausedForSource => {
                 (Code::ResourceExhausted, ErrorReason::SmsPaused)

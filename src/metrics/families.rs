@@ -75,7 +75,7 @@ pub const FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         labels: &["rpc", "by"],
         help: "Calls that were refused with TOO_MANY_ATTEMPTS, by RPC and by what has to wait: number, taking, person, \
-               device, code, known_code, address or service",
+               device, code, known_code, code_guess, known_code_guess, address, creation or service",
         read: |scrape| {
             let all = scrape.calls.iter().flat_map(|calls| {
                 let kinds = SubjectKind::ALL.into_iter().zip(calls.throttled);
@@ -106,7 +106,7 @@ pub const FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         labels: &["reason", "country"],
         help: "Messages that were asked for and refused, by country, and by reason: country_not_allowed; number, prefix, address, \
-               service or country (of which there were too many); budget (what a day may cost is used up); or paused and \
+               service, country or total (of which there were too many); budget (what a day may cost is used up); or paused and \
                paused_for_source (codes to the prefix are hardly ever used, by all or by the client address that asks)",
         read: |scrape| counted(&scrape.sms_refusals),
     },

@@ -28,7 +28,7 @@ use super::gather::Gather;
 use super::hasher::Hasher;
 use super::retry::retry;
 use super::sessions::Actor;
-use super::throttle::{Reservation, Throttle};
+use super::throttle::{Reservation, Throttle, creations};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::audit::{Action, Attempt, Field};
 use crate::domain::caller::Caller;
@@ -154,7 +154,7 @@ impl Accounts {
         self.hasher.is_common(password).await
     }
 
-    /// Creates a person and signs them in.
+    /// Creates a person and signs them in. The account counts for the network of the client, and stays counted.
     ///
     /// # Errors
     /// [`Error::PhoneNumberTaken`]; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
@@ -167,7 +167,8 @@ impl Accounts {
             remember_device,
         } = registration;
         self.hasher.check_room()?;
-        let subjects = [Subject::Taking(&phone_number)];
+        let mut subjects = vec![Subject::Taking(&phone_number)];
+        subjects.extend(creations(client.ip_address));
         let reservation = self
             .throttle
             .reserve(&subjects, client.ip_address, &caller)
@@ -187,18 +188,20 @@ impl Accounts {
             )?;
             let device = this.device(None, remember_device, now)?;
             let event = attempt.clone().as_user(user.id, session.id).done(now);
+            let attempted = reservation.without_creation();
             let outcome = retry(|| async {
                 let tx = this.store.begin().await?;
                 users::insert(&tx, &user, Some(&hash)).await?;
                 sessions::insert_with_commit(&tx, &session, &token.hash()).await?;
                 audit::insert_with_commit(&tx, &event).await?;
                 this.remember(&tx, &device, user.id, 0, now).await?;
-                let given_back = this.throttle.give_back_with_commit(&tx, &reservation).await?;
+                let given_back = this.throttle.give_back_with_commit(&tx, &attempted).await?;
                 tx.commit().await?;
                 this.throttle.settle(given_back).await;
                 Ok(())
             });
-            this.audit.refused(&attempt, outcome.await).await?;
+            let outcome = this.unless_created(outcome.await, &reservation).await;
+            this.audit.refused(&attempt, outcome).await?;
             Ok(SignedIn {
                 user,
                 session,
@@ -270,6 +273,18 @@ impl Accounts {
     ) -> Result<T, Error> {
         if let Err(Error::Overloaded { .. }) = outcome {
             self.throttle.give_back(reserved).await;
+        }
+        outcome
+    }
+
+    /// Gives the reserved account back if none was created. If the database was out of reach, it may have been.
+    pub(super) async fn unless_created<T>(
+        &self,
+        outcome: Result<T, Error>,
+        reserved: &Reservation,
+    ) -> Result<T, Error> {
+        if !matches!(outcome, Ok(_) | Err(Error::DatabaseUnavailable(_))) {
+            self.throttle.give_back(&reserved.creation()).await;
         }
         outcome
     }

@@ -4,6 +4,7 @@
 //!
 //! Nothing here looks at whether a number is somebody's: the same statements are run.
 
+mod creation;
 mod refusals;
 
 use std::net::IpAddr;
@@ -15,10 +16,12 @@ use uuid::Uuid;
 use super::retry::retry;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::caller::Caller;
+use crate::domain::network::Network;
 use crate::domain::throttle::{Delays, Limit, Memory, Subject, SubjectId, SubjectKind};
 use crate::error::{Error, chain};
 use crate::store::attempts::{self, Row};
 use crate::store::{Affected, Store, StoreError, Transaction};
+pub(super) use creation::creations;
 use refusals::Refusals;
 
 /// The settings of throttling. A subject without a limit is not counted.
@@ -30,8 +33,12 @@ pub struct Limits {
     pub taking: Option<Limit>,
     /// Of codes that are sent to a phone number, or asked for on a device.
     pub code: Option<Limit>,
-    /// Of a client address.
+    /// Of wrong codes for a phone number, over all its challenges.
+    pub code_guess: Option<Limit>,
+    /// Of a client address, and so many times of the networks that it is in: see [`Network::prefixes`].
     pub address: Option<Limit>,
+    /// Of accounts that strangers create from a client address, and so many times of the networks that it is in.
+    pub creation: Option<Limit>,
     /// Of a calling service.
     pub service: Option<Limit>,
     /// How long attempts have to wait.
@@ -53,6 +60,7 @@ struct Limited {
     subject: SubjectId,
     kind: SubjectKind,
     limit: Limit,
+    delays: Delays,
 }
 
 /// An attempt that is under way: it counts as a failure until it is given back.
@@ -63,6 +71,7 @@ pub struct Reservation(Vec<Reserved>);
 /// What was written of an attempt for one subject.
 #[derive(Clone, Copy, Debug)]
 struct Reserved {
+    kind: SubjectKind,
     /// As it was written.
     row: Row,
     /// Whether the row was new.
@@ -92,7 +101,7 @@ impl Throttle {
         }
     }
 
-    /// Reserves an attempt on these subjects, and on the address and the service that it comes from.
+    /// Reserves an attempt on these subjects, and on the network and the service that it comes from.
     ///
     /// # Errors
     /// [`Error::TooManyAttempts`], and then nothing is reserved.
@@ -102,9 +111,12 @@ impl Throttle {
         address: Option<IpAddr>,
         caller: &Caller,
     ) -> Result<Reservation, Error> {
-        let address = address.map(Subject::Address);
+        let prefixes = address
+            .into_iter()
+            .flat_map(|address| Network::of(address).prefixes());
+        let network = prefixes.map(Subject::Address);
         let service = Subject::Service(caller.service.as_deref());
-        let all = subjects.iter().copied().chain(address).chain([service]);
+        let all = subjects.iter().copied().chain(network).chain([service]);
         self.reserve_all(all.filter_map(|subject| self.limited(&subject)))
             .await
     }
@@ -122,13 +134,17 @@ impl Throttle {
             Subject::SignIn(_) | Subject::Person(_) | Subject::Device(_) => self.limits.number,
             Subject::Taking(_) => self.limits.taking,
             Subject::Code(_) | Subject::CodeFrom(..) | Subject::KnownCode(_) => self.limits.code,
+            Subject::CodeGuess(_) | Subject::KnownCodeGuess(_) => self.limits.code_guess,
             Subject::Address(_) => self.limits.address,
+            Subject::Creation(_) => self.limits.creation,
             Subject::Service(_) => self.limits.service,
         };
+        let limit = limit?.times(subject.factor());
         Some(Limited {
             subject: subject.id(),
             kind: subject.kind(),
-            limit: limit?,
+            limit,
+            delays: subject.delays(&limit, self.limits.delays),
         })
     }
 
@@ -162,6 +178,7 @@ impl Throttle {
         };
         if inserted == count_of(&rows) {
             let reserved = rows.into_iter().zip(&subjects).map(|(row, limited)| Reserved {
+                kind: limited.kind,
                 row,
                 is_new: true,
                 added: limited.limit.recovery,
@@ -185,7 +202,13 @@ impl Throttle {
         let mut reserved = Vec::with_capacity(subjects.len());
         let mut refused: Option<(Duration, SubjectKind)> = None;
         let mut ahead = Vec::new();
-        for Limited { subject, kind, limit } in subjects {
+        for Limited {
+            subject,
+            kind,
+            limit,
+            delays,
+        } in subjects
+        {
             let row = rows.iter().find(|row| row.subject == *subject).copied();
             let of_first = Row {
                 subject: *subject,
@@ -194,17 +217,19 @@ impl Throttle {
             };
             match row {
                 Some(row) if row.inserted_by == id => reserved.push(Reserved {
+                    kind: *kind,
                     row: of_first,
                     is_new: true,
                     added: limit.recovery,
                 }),
-                Some(row) => match row.memory.attempt(limit, &self.limits.delays, now) {
+                Some(row) => match row.memory.attempt(limit, delays, now) {
                     Ok(memory) => {
                         let before = row.memory.corrected(now);
                         if row.memory.is_ahead(now) {
-                            ahead.push((*subject, memory.delay(limit, &self.limits.delays, now)));
+                            ahead.push((*subject, memory.delay(limit, delays, now)));
                         }
                         reserved.push(Reserved {
+                            kind: *kind,
                             row: Row { memory, ..row },
                             is_new: false,
                             added: added(&before, &memory, now),
@@ -223,6 +248,7 @@ impl Throttle {
                         return Err(met());
                     }
                     reserved.push(Reserved {
+                        kind: *kind,
                         row: of_first,
                         is_new: true,
                         added: limit.recovery,

@@ -108,6 +108,7 @@ mod tests {
                     person: None,
                     key_id: coder.current_key().unwrap().to_owned(),
                     is_sent: true,
+                    is_known: false,
                     watched: None,
                     language,
                     created_at: now,

@@ -6,6 +6,7 @@
 mod changing;
 mod exchange;
 mod failover;
+mod guesses;
 mod histories;
 mod holding;
 mod limits;

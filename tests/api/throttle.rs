@@ -1,7 +1,9 @@
 //! Throttling: of whom attempts are counted, how long they have to wait, and that nobody guesses for free.
 
 mod attack;
+mod creations;
 mod devices;
+mod networks;
 
 use std::time::Duration;
 
@@ -282,9 +284,10 @@ async fn an_address_is_counted_over_all_numbers_and_one_of_ipv6_by_its_network()
     let person = server.person().await;
     let mut client = server.client().await;
     let mut rows = 0;
-    for (first, second, same, other) in [
-        ("192.0.2.7", "192.0.2.7", "::ffff:192.0.2.7", "192.0.2.8"),
+    for (prefixes, first, second, same, other) in [
+        (1, "192.0.2.7", "192.0.2.7", "::ffff:192.0.2.7", "192.0.2.8"),
         (
+            3,
             "2001:db8:0:1::1",
             "2001:db8:0:1:ffff::2",
             "2001:db8:0:1:2:3:4:5",
@@ -301,8 +304,8 @@ async fn an_address_is_counted_over_all_numbers_and_one_of_ipv6_by_its_network()
             .authenticate(from(same, &person.phone_number, PASSWORD))
             .await;
         assert_eq!(wait_of(refused), Duration::from_secs(1));
-        // Two numbers and the address; of what was refused nothing stays reserved.
-        rows += 3;
+        // Two numbers and the prefixes of the address; of what was refused nothing stays reserved.
+        rows += 2 + prefixes;
         assert_eq!(server.database.count("attempts").await, rows);
         client
             .authenticate(from(other, &person.phone_number, PASSWORD))

@@ -12,7 +12,7 @@ use tonic::{Code, Request};
 
 use crate::logs::{SUPERUSER, assert_tells_nothing, every_rpc};
 use crate::support::binary::ServerProcess;
-use crate::support::codes::{flag_of_keys, wanted};
+use crate::support::codes::{CEILING, flag_of_keys, wanted};
 use crate::support::collector::{Collector, attribute};
 use crate::support::place::{Backend, Place};
 use crate::support::stub::{Answer, Stub};
@@ -312,7 +312,7 @@ async fn the_message_of_a_call_is_sent_in_its_trace() {
         collector.flag(),
         "--trace-sampling=0".to_owned(),
     ];
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).chain(CEILING).collect();
     let server = ServerProcess::start(&place, &flags).await;
     let mut client = connect(server.address).await;
     client.register(registration(NUMBER, PASSWORD)).await.unwrap();

@@ -5,15 +5,12 @@ use std::net::IpAddr;
 use uuid::Uuid;
 
 use super::{Bounds, Tripwire};
+use crate::domain::network::{Network, Prefix};
 use crate::domain::phone::PhoneNumber;
-use crate::domain::throttle::{ADDRESS_BITS, digest, network};
+use crate::domain::throttle::digest;
 
 /// How many digits at the end of a number do not belong to its prefix.
 const DIGITS_OF_SUBSCRIBERS: usize = 4;
-
-/// How many bits of an address of IPv6 say whose it is, where what one line can have must not be many: providers give lines a /56,
-/// and who wants one gets a /48.
-const SOURCE_BITS: u32 = 48;
 
 /// What messages are counted for.
 #[derive(Clone, Copy, Debug)]
@@ -25,12 +22,14 @@ pub enum Counted<'a> {
     KnownNumber(&'a PhoneNumber),
     /// The prefix of a number.
     Prefix(&'a PhoneNumber),
-    /// A client address; of IPv6, its /64.
-    Address(IpAddr),
+    /// A prefix of the network of a client address.
+    Address(Prefix),
     /// A calling service, or those that do not say who they are.
     Service(Option<&'a str>),
     /// The country of a number.
     Country(&'a str),
+    /// All messages.
+    Total,
     /// What all messages cost.
     Budget,
 }
@@ -59,10 +58,11 @@ impl Counted<'_> {
             Self::Number(number) => ("sms number", number.as_str().into()),
             Self::KnownNumber(number) => ("sms known number", number.as_str().into()),
             Self::Prefix(number) => ("sms prefix", prefix(number).into()),
-            Self::Address(address) => ("sms address", network(*address, ADDRESS_BITS)),
+            Self::Address(prefix) => ("sms address", prefix.key()),
             Self::Service(None) => ("sms services without a name", Vec::new()),
             Self::Service(Some(name)) => ("sms service", (*name).into()),
             Self::Country(code) => ("sms country", (*code).into()),
+            Self::Total => ("sms total", Vec::new()),
             Self::Budget => ("sms budget", Vec::new()),
         }
     }
@@ -81,18 +81,18 @@ fn prefix(number: &PhoneNumber) -> &str {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CounterId(pub Uuid);
 
-/// Where strangers ask from.
+/// The origin of requests by strangers.
 #[derive(Clone, Copy, Debug)]
 pub enum Source {
-    /// A client address; of IPv6, its /48.
-    Network(IpAddr),
+    /// A client network. It counts once, by its widest prefix: four shares of a third would be more than there is.
+    Network(Network),
     /// Nobody says. All of these are one.
     Unknown,
 }
 
 impl From<Option<IpAddr>> for Source {
     fn from(address: Option<IpAddr>) -> Self {
-        address.map_or(Self::Unknown, Self::Network)
+        address.map_or(Self::Unknown, |address| Self::Network(Network::of(address)))
     }
 }
 
@@ -118,7 +118,7 @@ impl Source {
 
     fn octets(self) -> Vec<u8> {
         match self {
-            Self::Network(address) => network(address, SOURCE_BITS),
+            Self::Network(network) => network.site().octets(),
             Self::Unknown => Vec::new(),
         }
     }

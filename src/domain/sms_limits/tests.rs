@@ -1,6 +1,7 @@
 use chrono::DateTime;
 
 use super::*;
+use crate::domain::network::Network;
 
 /// Noon.
 const START: i64 = 1_767_268_800;
@@ -53,19 +54,29 @@ fn a_prefix_is_all_but_four_digits() {
     }
 }
 
+fn network(address: &str) -> Network {
+    Network::of(address.parse().unwrap())
+}
+
 #[test]
-fn an_address_of_ipv6_counts_by_its_network() {
-    let id = |text: &str| Counted::Address(text.parse().unwrap()).id();
-    assert_eq!(id("2001:db8::1"), id("2001:db8::ffff:1"));
-    assert_ne!(id("2001:db8::1"), id("2001:db8:0:1::1"));
-    assert_eq!(id("::ffff:192.0.2.1"), id("192.0.2.1"));
+fn an_address_of_ipv6_counts_by_each_of_its_prefixes() {
+    let ids = |address: &str| -> Vec<CounterId> {
+        let prefixes = network(address).prefixes();
+        prefixes.map(|prefix| Counted::Address(prefix).id()).collect()
+    };
+    let shared = |one: &str, other: &str| ids(one).iter().filter(|id| ids(other).contains(id)).count();
+    assert_eq!(shared("2001:db8:1::1", "2001:db8:1::ffff:1"), 3);
+    assert_eq!(shared("2001:db8:1::1", "2001:db8:1:1::1"), 2);
+    assert_eq!(shared("2001:db8:1::1", "2001:db8:1:100::1"), 1);
+    assert_eq!(shared("2001:db8:1::1", "2001:db8:2::1"), 0);
+    assert_eq!(ids("::ffff:192.0.2.1"), ids("192.0.2.1"));
 }
 
 /// A line has many /64.
 #[test]
 fn a_source_of_ipv6_is_a_larger_network() {
     let number = number("+998901234567");
-    let id = |text: &str| Counted::Number(&number).id_from(Source::Network(text.parse().unwrap()));
+    let id = |text: &str| Counted::Number(&number).id_from(Source::Network(network(text)));
     assert_eq!(id("2001:db8:1::1"), id("2001:db8:1:ffff:ffff:ffff:ffff:ffff"));
     assert_ne!(id("2001:db8:1::1"), id("2001:db8:2::1"));
     assert_eq!(id("192.0.2.1"), id("::ffff:192.0.2.1"));
@@ -80,8 +91,8 @@ fn a_source_of_ipv6_is_a_larger_network() {
 #[test]
 fn what_counts_for_different_things_has_different_names() {
     let (one, neighbour) = (number("+998901234567"), number("+998901239999"));
-    let here = Source::Network("192.0.2.1".parse().unwrap());
-    let there = Source::Network("2001:db8::1".parse().unwrap());
+    let here = Source::Network(network("192.0.2.1"));
+    let there = Source::Network(network("2001:db8::1"));
     let mut ids = Vec::new();
     for counted in [
         Counted::Number(&one),
@@ -92,6 +103,7 @@ fn what_counts_for_different_things_has_different_names() {
         Counted::Service(Some("")),
         Counted::Service(Some("shop")),
         Counted::Country("UZ"),
+        Counted::Total,
         Counted::Budget,
     ] {
         ids.push(counted.id());

@@ -1,11 +1,11 @@
 //! What attempts are counted for, and under which name that is stored.
 
-use std::net::{IpAddr, Ipv6Addr};
-
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::{Delays, Limit};
 use crate::domain::device::DeviceId;
+use crate::domain::network::Prefix;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::user::UserId;
 
@@ -22,13 +22,19 @@ pub enum Subject<'a> {
     Device(DeviceId),
     /// Codes that are sent to a phone number, whether or not somebody has it, asked for from where nobody says.
     Code(&'a PhoneNumber),
-    /// Codes that are sent to a phone number, asked for from an address. Another address is not kept waiting by it.
-    CodeFrom(&'a PhoneNumber, IpAddr),
+    /// Codes that are sent to a phone number, requested from a prefix of a network. Other networks do not wait because of it.
+    CodeFrom(&'a PhoneNumber, Prefix),
     /// Codes that are sent to a phone number, asked for by who is known there: with a session of its person, or on a device on
     /// which they have signed in before.
     KnownCode(&'a PhoneNumber),
-    /// What comes from this address; of IPv6, from its /64.
-    Address(IpAddr),
+    /// Wrong codes of challenges for a phone number, over all challenges that strangers requested.
+    CodeGuess(&'a PhoneNumber),
+    /// Wrong codes of challenges for a phone number that were requested on a known device, or with a session of its user.
+    KnownCodeGuess(&'a PhoneNumber),
+    /// Attempts from a prefix of a network: an IPv4 address, or the /64, the /56 and the /48 of an IPv6 address.
+    Address(Prefix),
+    /// Accounts that strangers create from a prefix of a network. They are not given back.
+    Creation(Prefix),
     /// What comes by this service, or by those that do not say who they are.
     Service(Option<&'a str>),
 }
@@ -48,22 +54,31 @@ pub enum SubjectKind {
     Code,
     /// [`Subject::KnownCode`].
     KnownCode,
+    /// [`Subject::CodeGuess`].
+    CodeGuess,
+    /// [`Subject::KnownCodeGuess`].
+    KnownCodeGuess,
     /// [`Subject::Address`].
     Address,
+    /// [`Subject::Creation`].
+    Creation,
     /// [`Subject::Service`].
     Service,
 }
 
 impl SubjectKind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Number,
         Self::Taking,
         Self::Person,
         Self::Device,
         Self::Code,
         Self::KnownCode,
+        Self::CodeGuess,
+        Self::KnownCodeGuess,
         Self::Address,
+        Self::Creation,
         Self::Service,
     ];
 
@@ -77,7 +92,10 @@ impl SubjectKind {
             Self::Device => "device",
             Self::Code => "code",
             Self::KnownCode => "known_code",
+            Self::CodeGuess => "code_guess",
+            Self::KnownCodeGuess => "known_code_guess",
             Self::Address => "address",
+            Self::Creation => "creation",
             Self::Service => "service",
         }
     }
@@ -94,8 +112,46 @@ impl Subject<'_> {
             Self::Device(_) => SubjectKind::Device,
             Self::Code(_) | Self::CodeFrom(..) => SubjectKind::Code,
             Self::KnownCode(_) => SubjectKind::KnownCode,
+            Self::CodeGuess(_) => SubjectKind::CodeGuess,
+            Self::KnownCodeGuess(_) => SubjectKind::KnownCodeGuess,
             Self::Address(_) => SubjectKind::Address,
+            Self::Creation(_) => SubjectKind::Creation,
             Self::Service(_) => SubjectKind::Service,
+        }
+    }
+
+    /// How many times the limit of one address it may use.
+    #[must_use]
+    pub fn factor(&self) -> u32 {
+        match self {
+            Self::CodeFrom(_, prefix) | Self::Address(prefix) | Self::Creation(prefix) => prefix.factor(),
+            Self::SignIn(_)
+            | Self::Taking(_)
+            | Self::Person(_)
+            | Self::Device(_)
+            | Self::Code(_)
+            | Self::KnownCode(_)
+            | Self::CodeGuess(_)
+            | Self::KnownCodeGuess(_)
+            | Self::Service(_) => 1,
+        }
+    }
+
+    /// The delays of attempts beyond the free ones of its limit: doubling ones, or one attempt in each recovery time. The latter for
+    /// what is counted even if it succeeds, and for wrong codes, whose number in a year has a maximum and not only their rate.
+    #[must_use]
+    pub fn delays(&self, limit: &Limit, doubling: Delays) -> Delays {
+        match self {
+            Self::Creation(_) | Self::CodeGuess(_) | Self::KnownCodeGuess(_) => Delays::steady(limit),
+            Self::SignIn(_)
+            | Self::Taking(_)
+            | Self::Person(_)
+            | Self::Device(_)
+            | Self::Code(_)
+            | Self::CodeFrom(..)
+            | Self::KnownCode(_)
+            | Self::Address(_)
+            | Self::Service(_) => doubling,
         }
     }
 
@@ -109,11 +165,14 @@ impl Subject<'_> {
             Self::Person(user) => digest("person", user.0.as_bytes()),
             Self::Device(device) => digest("device", device.0.as_bytes()),
             Self::Code(number) => digest("code", number.as_str().as_bytes()),
-            Self::CodeFrom(number, address) => {
-                digest("code from address", &digits_from(number.as_str(), *address))
+            Self::CodeFrom(number, prefix) => {
+                digest("code from address", &digits_from(number.as_str(), *prefix))
             }
             Self::KnownCode(number) => digest("known code", number.as_str().as_bytes()),
-            Self::Address(address) => digest("address", &network(*address, ADDRESS_BITS)),
+            Self::CodeGuess(number) => digest("code guess", number.as_str().as_bytes()),
+            Self::KnownCodeGuess(number) => digest("known code guess", number.as_str().as_bytes()),
+            Self::Address(prefix) => digest("address", &prefix.key()),
+            Self::Creation(prefix) => digest("account creation", &prefix.key()),
             Self::Service(None) => digest("services without a name", b""),
             Self::Service(Some(name)) => digest("service", name.as_bytes()),
         })
@@ -135,46 +194,33 @@ pub(in crate::domain) fn digest(kind: &str, value: &[u8]) -> Uuid {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SubjectId(pub Uuid);
 
-/// How many bits of an address of IPv6 count: whoever has one address has at least 2^64 of them.
-pub(in crate::domain) const ADDRESS_BITS: u32 = 64;
-
-/// The octets of an address; of one of IPv6, those of its network of so many bits. One of IPv4 that is written as one of IPv6 is the same.
-pub(in crate::domain) fn network(address: IpAddr, bits: u32) -> Vec<u8> {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let rest = u128::MAX.checked_shr(bits).unwrap_or(0);
-            let network = u128::from(address) & !rest;
-            Ipv6Addr::from(network).octets().to_vec()
-        }
-        IpAddr::V4(address) => address.octets().to_vec(),
-    }
-}
-
-/// Digits never contain what is between them and the address.
-fn digits_from(digits: &str, address: IpAddr) -> Vec<u8> {
-    [digits.as_bytes(), &[0], &network(address, ADDRESS_BITS)].concat()
+/// Digits never contain what is between them and the prefix.
+fn digits_from(digits: &str, prefix: Prefix) -> Vec<u8> {
+    [digits.as_bytes(), &[0], &prefix.key()].concat()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+    use crate::domain::network::Network;
 
-    fn id(address: &str) -> SubjectId {
-        Subject::Address(address.parse().unwrap()).id()
-    }
-
+    /// By `printf 'address\0...' | sha256sum`: `\300\000\002\007`, and `\040\001\015\270\000\001` with ten `\000` and the four octets of 48.
     #[test]
-    fn an_address_counts_by_its_network() {
-        for (one, other, is_same) in [
-            ("192.0.2.7", "192.0.2.7", true),
-            ("192.0.2.7", "192.0.2.8", false),
-            ("192.0.2.7", "::ffff:192.0.2.7", true),
-            ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", true),
-            ("2001:db8:1:2::1", "2001:db8:1:3::1", false),
-            ("::ffff:192.0.2.7", "::ffff:192.0.2.8", false),
-        ] {
-            assert_eq!(id(one) == id(other), is_same, "{one} {other}");
-        }
+    fn a_prefix_is_stored_as_the_beginning_of_a_hash() {
+        let ids = |address: &str| -> Vec<String> {
+            let prefixes = Network::of(address.parse().unwrap()).prefixes();
+            prefixes
+                .map(|prefix| Subject::Address(prefix).id().0.simple().to_string())
+                .collect()
+        };
+        assert_eq!(ids("192.0.2.7"), ["f519c12c278c44de03295b31aebb113e"]);
+        let [_, _, widest] = ids("2001:db8:1::1").try_into().unwrap();
+        assert_eq!(widest, "2b4af2be837e6982de4156192fb9e673");
+        // The /64, the /56 and the /48 have the same first address here, and limits of their own.
+        let distinct: HashSet<String> = ids("2001:db8:1::1").into_iter().collect();
+        assert_eq!(distinct.len(), 3);
     }
 
     /// By `printf 'sign-in\0+998901234567' | sha256sum`.
@@ -186,10 +232,10 @@ mod tests {
         assert_ne!(Subject::SignIn(&number).id(), Subject::Taking(&number).id());
         assert_ne!(Subject::Service(None).id(), Subject::Service(Some("")).id());
         // By `printf 'code from address\0+998901234567\0\300\000\002\007' | sha256sum`.
-        let address = "192.0.2.7".parse().unwrap();
+        let prefix = Network::of("192.0.2.7".parse().unwrap()).narrowest();
         let expected = "ed55ec53b48f03b0832b9787d7f97d02";
         assert_eq!(
-            Subject::CodeFrom(&number, address).id().0.simple().to_string(),
+            Subject::CodeFrom(&number, prefix).id().0.simple().to_string(),
             expected
         );
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::Codes;
 use super::counters::{Locked, Pair};
 use crate::domain::caller::Caller;
+use crate::domain::network::Network;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::sms_limits::{
     Asked, Bounds, Counted, CounterId, Paused, SmsRefusal, Source, Tripwire, country,
@@ -144,9 +145,10 @@ impl Codes {
             counts.push(count(by.prefix, limits.prefix, SmsRefusal::Prefix));
             watch = limits.tripwire.map(|tripwire| Watch { tripwire, from, by });
         }
-        if let Some(address) = wanted.address {
-            let counted = Counted::Address(address);
-            counts.push(count(counted.id(), limits.address, SmsRefusal::Address));
+        let network = wanted.address.map(Network::of);
+        for prefix in network.into_iter().flat_map(Network::prefixes) {
+            let bounds = limits.address.times(prefix.factor());
+            counts.push(count(Counted::Address(prefix).id(), bounds, SmsRefusal::Address));
         }
         // Of what all share.
         let country = country(to);
@@ -154,6 +156,7 @@ impl Codes {
         let mut shared = vec![
             (service, limits.service, 1, SmsRefusal::Service),
             (Counted::Country(&country), limits.country, 1, SmsRefusal::Country),
+            (Counted::Total, limits.total, 1, SmsRefusal::Total),
         ];
         if let Some((budget, prices)) = &limits.budget {
             let bounds = Bounds {

@@ -37,9 +37,10 @@ impl Codes {
             remember_device,
         } = registration;
         self.accounts.hasher.check_room()?;
-        let (met, attempt) = self
+        let (mut met, attempt) = self
             .check_of_nobody(Purpose::Register, Action::Register, &offer)
             .await?;
+        self.reserve_creation(&mut met, &offer, &attempt).await?;
         let hash = self.hash_for(&met, password).await?;
         self.accounts
             .finish(move |accounts| async move {
@@ -53,19 +54,18 @@ impl Codes {
                 let (session, token) = accounts.new_session(user.id, methods, offer.client, now)?;
                 let device = accounts.device(None, remember_device, now)?;
                 let event = attempt.clone().as_user(user.id, session.id).done(now);
+                let attempted = met.reservation.without_creation();
                 let outcome = retry(|| async {
                     let tx = accounts.store.begin().await?;
                     create(&tx, &met, &user, Some(&hash)).await?;
                     sessions::insert(&tx, &session, &token.hash()).await?;
                     accounts.remember(&tx, &device, user.id, 0, now).await?;
                     audit::insert(&tx, &event).await?;
-                    accounts.throttle.give_back_in(&tx, &met.reservation).await?;
+                    accounts.throttle.give_back_in(&tx, &attempted).await?;
                     Ok(tx.commit().await?)
                 });
-                accounts
-                    .audit
-                    .refused(&attempt, met.counted(outcome.await))
-                    .await?;
+                let outcome = accounts.unless_code_was_right(outcome.await, &met).await;
+                accounts.audit.refused(&attempt, met.counted(outcome)).await?;
                 Ok(SignedIn {
                     user,
                     session,

@@ -9,6 +9,7 @@ use crate::domain::audit::{Action, Attempt};
 use crate::domain::caller::Caller;
 use crate::domain::code::{Challenge, ChallengeId, Purpose, Sent, plausible_expiries};
 use crate::domain::message::{Content, Notice, NoticeKind};
+use crate::domain::network::Network;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::ClientInfo;
 use crate::domain::sms_limits::CounterId;
@@ -73,6 +74,7 @@ impl Codes {
             id: ChallengeId::generate(),
             purpose,
             is_sent: is_for_number && self.limits.reach.has(&phone_number),
+            is_known: matches!(asker, Asker::Known { .. }),
             watched: None,
             phone_number,
             language: person
@@ -180,10 +182,16 @@ impl Codes {
             Asker::Known { .. } => throttle.reserve_only(Subject::KnownCode(phone_number)).await?,
             Asker::Stranger => {
                 let address = request.client.ip_address;
-                let subject = address.map_or(Subject::Code(phone_number), |address| {
-                    Subject::CodeFrom(phone_number, address)
-                });
-                throttle.reserve(&[subject], address, &request.caller).await?
+                let prefixes = address
+                    .into_iter()
+                    .flat_map(|address| Network::of(address).prefixes());
+                let mut subjects: Vec<Subject<'_>> = prefixes
+                    .map(|prefix| Subject::CodeFrom(phone_number, prefix))
+                    .collect();
+                if subjects.is_empty() {
+                    subjects.push(Subject::Code(phone_number));
+                }
+                throttle.reserve(&subjects, address, &request.caller).await?
             }
         };
         Ok(asker)

@@ -47,9 +47,12 @@ impl Codes {
             reactivate,
             remember_device,
         } = sign_in;
-        let (met, attempt) = self
+        let (mut met, attempt) = self
             .check_of_nobody(Purpose::SignIn, Action::SignInByCode, &offer)
             .await?;
+        if met.challenge.person.is_none() {
+            self.reserve_creation(&mut met, &offer, &attempt).await?;
+        }
         self.accounts
             .finish(move |accounts| async move {
                 let now = accounts.clock.now();
@@ -67,6 +70,7 @@ impl Codes {
                     now,
                 )?;
                 let device = accounts.device(None, remember_device, now)?;
+                let attempted = met.reservation.without_creation();
                 let outcome = retry(|| async {
                     let tx = accounts.store.begin().await?;
                     let mut attempt = attempt.clone().as_user(id, session.id);
@@ -83,7 +87,7 @@ impl Codes {
                     let version = version.ok_or(Error::CodeInvalid)?;
                     accounts.remember(&tx, &device, id, version, now).await?;
                     audit::insert(&tx, &attempt.done(now)).await?;
-                    accounts.throttle.give_back_in(&tx, &met.reservation).await?;
+                    accounts.throttle.give_back_in(&tx, &attempted).await?;
                     accounts.changes.commit(tx, &returned.changes).await?;
                     Ok(returned.user)
                 });

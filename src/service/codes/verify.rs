@@ -16,6 +16,7 @@ use crate::domain::code::{Challenge, ChallengeId, Code, Purpose, plausible_expir
 use crate::domain::password::Password;
 use crate::domain::session::ClientInfo;
 use crate::domain::sms_limits::Tripwire;
+use crate::domain::throttle::Subject;
 use crate::domain::user::{User, UserId};
 use crate::error::{Error, Violation};
 use crate::service::accounts::Accounts;
@@ -174,6 +175,28 @@ impl Codes {
         self.accounts.audit.refused(attempt, checked).await
     }
 
+    /// Reserves the account that a right code creates. Only now it is known whether it does: a wrong code creates none, and somebody
+    /// who signs in is not refused because of accounts that others in the same network have created.
+    pub(super) async fn reserve_creation(
+        &self,
+        met: &mut Met,
+        offer: &Offer,
+        attempt: &Attempt,
+    ) -> Result<(), Error> {
+        let accounts = &self.accounts;
+        match accounts.throttle.reserve_creation(offer.client.ip_address).await {
+            Ok(creation) => {
+                met.reservation.add(creation);
+                Ok(())
+            }
+            Err(refused) => {
+                // The code was right, so nothing was guessed.
+                accounts.throttle.give_back(&met.reservation).await;
+                accounts.audit.refused(attempt, Err(refused)).await
+            }
+        }
+    }
+
     /// Hashes a new password, which must not be the number: that is not known before the challenge is.
     pub(super) async fn hash_for(&self, met: &Met, password: Password) -> Result<String, Error> {
         let hash = match password.refuse_phones(&[&met.challenge.phone_number]) {
@@ -186,8 +209,8 @@ impl Codes {
         self.accounts.unless_code_was_right(hash, met).await
     }
 
-    /// Looks whether a code is right. It counts as an attempt on the challenge, and until it is given back as one from the
-    /// address and by the service. If nobody is the subject of what is attempted, whoever had the number is.
+    /// Checks whether a code is right. It counts as an attempt on the challenge, and until it is given back as one on the number, from
+    /// the address and by the service. If nobody is the subject of what is attempted, whoever had the number is.
     async fn check(&self, purpose: Purpose, offer: &Offer, attempt: &mut Attempt) -> Result<Met, Error> {
         let accounts = &self.accounts;
         let address = offer.client.ip_address;
@@ -206,6 +229,7 @@ impl Codes {
         });
         let challenge = counted.await?.ok_or_else(|| refused(None))?;
         attempt.subject = attempt.subject.or(challenge.person);
+        let reservation = self.reserve_guess(&challenge, reservation).await?;
         let right = self.coder.code(&challenge);
         // Nobody was told a code that was not sent.
         if challenge.is_sent && right.is_some_and(|right| right.is(code)) {
@@ -217,6 +241,34 @@ impl Codes {
             })
         } else {
             Err(refused(Some(&challenge.phone_number)))
+        }
+    }
+}
+
+impl Codes {
+    /// Adds a guess on the number to what was reserved, before the code is looked at. An unknown challenge has no number. If there were
+    /// too many guesses, nothing was tried, and the rest is given back.
+    async fn reserve_guess(
+        &self,
+        challenge: &Challenge,
+        mut reserved: Reservation,
+    ) -> Result<Reservation, Error> {
+        let throttle = &self.accounts.throttle;
+        let number = &challenge.phone_number;
+        let subject = if challenge.is_known {
+            Subject::KnownCodeGuess(number)
+        } else {
+            Subject::CodeGuess(number)
+        };
+        match throttle.reserve_only(subject).await {
+            Ok(guess) => {
+                reserved.add(guess);
+                Ok(reserved)
+            }
+            Err(refused) => {
+                throttle.give_back(&reserved).await;
+                Err(refused)
+            }
         }
     }
 }
@@ -238,7 +290,13 @@ impl Accounts {
         ) = outcome
         {
             self.throttle.give_back(&met.reservation).await;
+            return self.bound_hold_of(met, outcome).await;
         }
+        let outcome = self.unless_created(outcome, &met.reservation).await;
+        self.bound_hold_of(met, outcome).await
+    }
+
+    async fn bound_hold_of<T>(&self, met: &Met, outcome: Result<T, Error>) -> Result<T, Error> {
         match met.challenge.person {
             Some(person) => self.bound_hold(person, outcome).await,
             None => outcome,

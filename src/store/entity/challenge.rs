@@ -19,6 +19,8 @@ pub(crate) struct Model {
     pub is_sent: bool,
     /// The counter of the prefix and of the source that asked for the code. NULL: the tripwire watches nothing.
     pub watched_source: Option<Uuid>,
+    /// Whether it was requested on a known device or with a session of the user.
+    pub is_known: bool,
     pub language: String,
     /// How many codes were tried.
     pub attempts: i32,

@@ -10,7 +10,7 @@ use tonic::{Code, Request};
 use super::{HOUR, MAX_SKEW, SCENARIOS, Scenario, World};
 use crate::codes::providers::{SECRET, secret, webhook};
 use crate::codes::sending::{again, left, outcomes};
-use crate::support::codes::{code_of, codes, offered, wanted};
+use crate::support::codes::{CEILING, code_of, codes, offered, wanted};
 use crate::support::refusal::{assert_refused, refusal};
 use crate::support::stub::{Answer, Stub};
 use crate::support::{PASSWORD, Person, TestServer, next_phone_number, registration, with_bearer};
@@ -108,6 +108,7 @@ async fn a_message_of_a_wrong_clock_is_sent_or_given_up_at_once() {
             "--sms-providers=webhook".to_owned(),
             "--code-lifetime=11m".to_owned(),
         ]);
+        flags.extend(CEILING.map(str::to_owned));
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let world = World::start(scenario, &flags).await;
         let person = world.writer.person().await;

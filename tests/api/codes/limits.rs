@@ -146,6 +146,26 @@ async fn an_address_a_service_and_a_country_have_bounds() {
     );
 }
 
+/// Ten in all: eight for strangers, of which one network gets three, and the last two for users who have verified their number.
+#[tokio::test]
+async fn all_messages_have_a_limit_together() {
+    let server = start(&["--sms-limit-total=10/d"]).await;
+    let mut client = codes(&server).await;
+    let from = |network: usize| from(&format!("2001:db8:{network}::1"), &next_phone_number());
+    for network in 0..2 {
+        for _ in 0..3 {
+            ask_as(&mut client, from(network)).await.unwrap();
+        }
+        assert_waits(ask_as(&mut client, from(network)).await, "SMS_LIMIT_REACHED", DAY);
+    }
+    for country in ["+998902345678", "+77012345678"] {
+        ask(&mut client, country).await.unwrap();
+    }
+    assert_waits(ask_as(&mut client, from(9)).await, "SMS_LIMIT_REACHED", DAY);
+    server.clock.advance(DAY);
+    ask_as(&mut client, from(9)).await.unwrap();
+}
+
 #[tokio::test]
 async fn countries_that_are_not_listed_get_nothing() {
     let server = start(&["--sms-countries=UZ,KZ"]).await;

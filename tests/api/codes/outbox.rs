@@ -14,7 +14,7 @@ use super::providers::{SECRET, playmobile, secret, send, start, twilio, webhook}
 use super::sending::{left, outcomes};
 use crate::metrics::until;
 use crate::support::binary::ServerProcess;
-use crate::support::codes::{code_of, codes, flag_of_keys, offered, wanted};
+use crate::support::codes::{CEILING, code_of, codes, flag_of_keys, offered, wanted};
 use crate::support::place::Place;
 use crate::support::stub::{Answer, Stub};
 use crate::support::{PASSWORD, TestServer, channel, connect, eventually, next_phone_number, registration};
@@ -40,6 +40,7 @@ fn by_webhook(stub: &Stub, key: &NamedTempFile, flag: &str) -> Vec<String> {
         "--sms-providers=webhook".to_owned(),
         flag.to_owned(),
     ]);
+    flags.extend(CEILING.map(str::to_owned));
     flags
 }
 

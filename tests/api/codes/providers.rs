@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 
 use super::Challenge;
 use super::sending::{left, outcomes};
-use crate::support::codes::{codes, flag_of_keys};
+use crate::support::codes::{CEILING, codes, flag_of_keys};
 use crate::support::place::Place;
 use crate::support::stub::{Answer, Stub};
 use crate::support::{Person, TestServer};
@@ -56,6 +56,7 @@ pub(crate) async fn start(providers: &str, flags: &[Vec<String>]) -> TestServer 
     let mut all = flags.concat();
     all.push(format!("--sms-providers={providers}"));
     all.extend([flag_of_keys(), "--sms-timeout=3s".to_owned()]);
+    all.extend(CEILING.map(str::to_owned));
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     TestServer::start_with(&all).await
 }
@@ -238,6 +239,19 @@ async fn a_provider_that_lacks_something_is_said_at_the_start() {
     let (token, short) = (secret("token"), secret("too short"));
     let token = format!("--twilio-auth-token-file={}", token.path().display());
     let short = format!("--webhook-secret-file={}", short.path().display());
+    let long = secret(SECRET);
+    let long = format!("--webhook-secret-file={}", long.path().display());
+    let keys = flag_of_keys();
+    let by_webhook = |more: &[&'static str]| {
+        let flags = [
+            "--sms-providers=webhook,log",
+            "--webhook-url=http://localhost",
+            &long,
+            &keys,
+        ];
+        [flags.as_slice(), more].concat()
+    };
+    let ceiling = "needs --sms-countries, and --sms-budget with --sms-prices-file or --sms-limit-total";
     for (flags, expected) in [
         (vec!["--sms-providers=pigeon"], "pigeon"),
         (
@@ -260,6 +274,21 @@ async fn a_provider_that_lacks_something_is_said_at_the_start() {
                 &token,
             ],
             "--sms-providers needs PHONE_IDENTITY_CODE_KEYS",
+        ),
+        (by_webhook(&[]), ceiling),
+        (by_webhook(&["--sms-countries=UZ"]), ceiling),
+        (by_webhook(&["--sms-limit-total=9/d"]), ceiling),
+        (
+            by_webhook(&["--sms-countries=UZ", "--sms-limit-total=none"]),
+            ceiling,
+        ),
+        (
+            vec!["--sms-providers=log", "--code-length=4", "--code-attempts=2"],
+            "--code-attempts 2 is too many for --code-length 4: more than one guess in 10000 would be right; the maximum is 1",
+        ),
+        (
+            vec!["--sms-providers=log", "--code-length=5", "--code-attempts=11"],
+            "the maximum is 10",
         ),
         (
             vec![

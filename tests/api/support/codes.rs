@@ -37,6 +37,9 @@ pub(crate) fn flags_of_codes(flags: &[&str]) -> Vec<String> {
         .collect()
 }
 
+/// What every provider but `log` needs: countries, and a limit for all messages.
+pub(crate) const CEILING: [&str; 2] = ["--sms-countries=UZ,KZ,RU,TR,US,DE", "--sms-limit-total=1000000/d"];
+
 /// The keys of codes.
 pub(crate) fn flag_of_keys() -> String {
     format!("--code-keys-file={}", KEYS.path().display())

@@ -17,12 +17,14 @@ use crate::{Bench, report, seed};
 const KINDS: [&str; 4] = ["unknown", "registered", "deactivated", "landline"];
 
 /// Codes go to nobody, everything is counted, and nobody has to wait. Challenges take more guesses than they get here.
-const FLAGS: [&str; 8] = [
+const FLAGS: [&str; 10] = [
     "--sms-providers=log",
     "--registration=verified",
     "--code-attempts=100",
     "--throttle-code-attempts=1000000",
     "--throttle-code-recovery=1s",
+    "--throttle-code-guess-attempts=1000000",
+    "--throttle-code-guess-recovery=1s",
     "--sms-limit-number=1000000/d",
     "--sms-limit-prefix=1000000/d",
     "--sms-tripwire-codes=1000000",

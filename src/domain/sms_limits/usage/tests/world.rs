@@ -1,8 +1,9 @@
 //! A prefix as the tripwire sees it, with the sources that ask for its codes, on a clock of its own.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use super::*;
+use crate::domain::network::Network;
 
 /// A prefix, and the sources that ask for its codes.
 #[derive(Clone)]
@@ -41,7 +42,7 @@ pub(super) const PAUSED_FOR_SOURCE: Answer = Answer::Paused {
 impl World {
     /// With so many networks, and after them those that nobody tells apart.
     pub(super) fn new(tripwire: Tripwire, networks: u8) -> Self {
-        let network = |index| IpAddr::V4(Ipv4Addr::new(192, 0, 2, index));
+        let network = |index| Network::of(Ipv4Addr::new(192, 0, 2, index).into());
         let sources = (0..networks).map(|index| Source::Network(network(index)));
         let seen = |from| SourceSeen {
             from,
