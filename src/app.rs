@@ -100,6 +100,7 @@ impl App {
                 breakers: Breakers::new(providers.len()),
                 providers,
                 timeout: settings.sms.sms_timeout,
+                concurrency: usize::from(settings.sms.sms_concurrency),
                 metrics: code_metrics.clone(),
             };
             let outbox = Outbox::new(store.clone(), clock.clone(), counter, wake.clone());
