@@ -56,6 +56,7 @@ pub struct App {
     keys: Option<Keyring>,
     operator_key: Option<OperatorKey>,
     registration: RegistrationMode,
+    clock: Arc<dyn Clock>,
     tasks: TaskTracker,
     metrics: Option<TcpListener>,
     export: Option<Export>,
@@ -100,6 +101,7 @@ impl App {
                 breakers: Breakers::new(providers.len()),
                 providers,
                 timeout: settings.sms.sms_timeout,
+                concurrency: usize::from(settings.sms.sms_concurrency),
                 metrics: code_metrics.clone(),
             };
             let outbox = Outbox::new(store.clone(), clock.clone(), counter, wake.clone());
@@ -116,7 +118,7 @@ impl App {
         };
         let (bound, period) = (settings.staleness_bound, settings.change_log_interval);
         let keys = match settings.access.require_service_key {
-            true => Some(Keyring::open(store.clone(), clock, bound, period).await?),
+            true => Some(Keyring::open(store.clone(), clock.clone(), bound, period).await?),
             false => None,
         };
         Ok(Self {
@@ -131,6 +133,7 @@ impl App {
             keys,
             operator_key,
             registration,
+            clock,
             tasks,
             metrics: None,
             export,
@@ -204,6 +207,14 @@ impl App {
         let stop_background = CancellationToken::new();
         let background = self.sessions.clone().run_background(stop_background.clone());
         let mut background = tokio::spawn(background);
+        let stop_audit = CancellationToken::new();
+        let audit_options = self.settings.audit();
+        let audit = self
+            .accounts
+            .audit()
+            .clone()
+            .run(audit_options, stop_audit.clone());
+        let audit = AbortOnDropHandle::new(tokio::spawn(audit));
         let delay = self.settings.wire.shutdown_delay;
         let bound = self.settings.wire.shutdown_timeout;
         let sessions = self.sessions.clone();
@@ -223,6 +234,7 @@ impl App {
             },
             operator_key: self.operator_key,
             registration: self.registration,
+            clock: self.clock,
             metrics: counted,
             tracer: self
                 .export
@@ -289,10 +301,14 @@ impl App {
         }
         drop(outbox);
         stop_background.cancel();
+        stop_audit.cancel();
         let close = async {
             // What sessions were used is written before the database is closed.
             if let Err(error) = background.await {
                 tracing::error!(%error, "the background work had ended before");
+            }
+            if let Err(error) = audit.await {
+                tracing::error!(%error, "the background work of the audit log had ended before");
             }
             Ok::<_, ServeError>(self.store.close().await?)
         };

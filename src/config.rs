@@ -29,6 +29,7 @@ use crate::domain::rules::Rules;
 use crate::domain::session::Lifetimes;
 use crate::i18n::Language;
 use crate::service::accounts::Policy;
+use crate::service::audit;
 use crate::service::sessions;
 use crate::store::{self, changes::VERSION_LEVEL};
 pub use access::AccessSettings;
@@ -167,6 +168,11 @@ pub struct Settings {
     #[arg(global = true, long, env = "PHONE_IDENTITY_AUDIT_RETENTION", value_name = "DURATION", default_value = "90d",
         value_parser = positive_duration)]
     pub audit_retention: Duration,
+
+    /// Maximum number of events in the audit log; the oldest beyond it are removed. 0: no limit
+    #[arg(global = true, long, env = "PHONE_IDENTITY_AUDIT_MAX_ROWS", value_name = "NUMBER", default_value = "10000000",
+        value_parser = clap::value_parser!(u64).range(0..=1_000_000_000_000))]
+    pub audit_max_rows: u64,
 
     /// How long after signing in a person needs no password to change their account
     #[arg(global = true, long, env = "PHONE_IDENTITY_REAUTHENTICATION_WINDOW", value_name = "DURATION",
@@ -317,6 +323,15 @@ impl Settings {
             unverified_phone_change: self.sms.sms_providers.is_empty()
                 || self.registration.unverified_phone_change,
             phone_change_hold: self.registration.phone_change_hold,
+        }
+    }
+
+    /// How the audit log is kept within its limit.
+    #[must_use]
+    pub fn audit(&self) -> audit::Options {
+        audit::Options {
+            max_rows: self.audit_max_rows,
+            cleanup_interval: self.cleanup_interval,
         }
     }
 

@@ -3,7 +3,7 @@
 //! `connections` serves them within bounds, `incoming` accepts them and `tls` protects them; `edge` is what all calls pass,
 //! and `gate` says who may call what; `parse` reads
 //! messages, collecting every violation; the handlers call one service method each; `convert` builds the answers; `status`
-//! makes every error; `checks` is the short way of ValidateSession.
+//! makes every error; `checks` is the short way of ValidateSession; `refusal_log` samples the lines of refused calls.
 
 mod checks;
 mod connections;
@@ -20,6 +20,7 @@ mod parse;
 mod phone_identity;
 mod phone_identity_admin;
 mod phone_verification;
+mod refusal_log;
 mod status;
 mod tls;
 
@@ -40,6 +41,7 @@ pub use status::ERROR_DOMAIN;
 pub(crate) use status::violation_text;
 pub use tls::{Tls, TlsError, TlsFiles};
 
+use crate::clock::Clock;
 use crate::config::RegistrationMode;
 use crate::domain::access::OperatorKey;
 use crate::domain::rules::Rules;
@@ -58,6 +60,7 @@ use gate::Gate;
 use phone_identity::PhoneIdentityHandlers;
 use phone_identity_admin::PhoneIdentityAdminHandlers;
 use phone_verification::PhoneVerificationHandlers;
+use refusal_log::RefusalLog;
 
 /// The most bytes of a message to health or reflection, which ask with a name.
 const MAX_NAME_MESSAGE_BYTES: usize = 4 * 1024;
@@ -87,6 +90,8 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
     /// What begins traces, if there are any.
     pub tracer: Option<Tracer>,
+    /// Source of the time.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// Where calls come in.
@@ -142,6 +147,7 @@ pub async fn serve(
         registration,
         metrics,
         tracer,
+        clock,
     } = services;
     let health = health.max_decoding_message_size(MAX_NAME_MESSAGE_BYTES);
     let admin_handlers = PhoneIdentityAdminHandlers {
@@ -193,6 +199,8 @@ pub async fn serve(
                 .build_v1alpha()?
                 .max_decoding_message_size(MAX_NAME_MESSAGE_BYTES),
         );
+    let refusals = RefusalLog::new(clock);
+    let _summaries = AbortOnDropHandle::new(tokio::spawn(refusals.clone().run()));
     let edge = EdgeLayer::new(
         limits.request_timeout,
         limits.message_bytes,
@@ -200,6 +208,7 @@ pub async fn serve(
         tracer,
         checks,
         Gate::new(callers)?,
+        refusals.clone(),
     );
     let Listeners {
         calls,
@@ -228,6 +237,7 @@ pub async fn serve(
         stop.clone(),
     );
     tokio::join!(calls, health_only);
+    refusals.end_windows(None);
     Ok(())
 }
 

@@ -148,6 +148,8 @@ struct Scrape<'a> {
     hash_threads: usize,
     sessions: sessions::Snapshot,
     sign_ins: Vec<(&'static str, u64)>,
+    /// Number of audit events, and their limit.
+    audit_rows: Option<(u64, u64)>,
     codes: Vec<([String; 3], u64)>,
     messages: Vec<([String; 3], u64)>,
     sms_refusals: Vec<([String; 2], u64)>,
@@ -168,6 +170,7 @@ impl Sources {
             database_is_up: sessions.is_database_up(self.patience),
             sessions,
             sign_ins: self.accounts.sign_ins().into_iter().collect(),
+            audit_rows: self.accounts.audit().rows_and_limit(),
             codes: self.codes.codes(),
             messages: self.codes.messages(),
             sms_refusals: self.codes.refusals(),

@@ -22,6 +22,7 @@ mod m20261126_000009_sms_counters;
 mod m20261127_000010_sources_of_codes;
 mod m20261127_000011_fewer_columns_of_codes;
 mod m20261130_000012_history;
+mod m20261130_000013_fair_outbox;
 mod m20261130_000014_known_askers;
 
 /// The table in which the migrations are recorded that were applied.
@@ -64,6 +65,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000010_sources_of_codes::Migration),
             Box::new(m20261127_000011_fewer_columns_of_codes::Migration),
             Box::new(m20261130_000012_history::Migration),
+            Box::new(m20261130_000013_fair_outbox::Migration),
             Box::new(m20261130_000014_known_askers::Migration),
         ]
     }

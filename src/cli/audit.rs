@@ -150,12 +150,16 @@ fn write_header(out: &mut impl Write, speech: Speech) -> io::Result<()> {
 fn write_row(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
     let text = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     let actor = entry.actor_id.map(|id| id.to_string());
+    let outcome = match entry.occurrences {
+        1 => entry.outcome.clone(),
+        count => format!("{} x{count}", entry.outcome),
+    };
     write_columns(
         out,
         [
             exact(entry.at).as_str(),
             &entry.action,
-            &entry.outcome,
+            &outcome,
             &text(entry.reason.clone()),
             &actor.unwrap_or_else(|| entry.actor.clone()),
             &text(entry.subject_id.map(|id| id.to_string())),
@@ -205,6 +209,14 @@ struct Json<'a> {
     user_agent: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_one")]
+    occurrences: u64,
+}
+
+/// Whether a row stands for one event, as most do.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_one(count: &u64) -> bool {
+    *count == 1
 }
 
 fn write_json(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
@@ -224,6 +236,7 @@ fn write_json(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
         ip_address: entry.client.ip_address.map(|address| address.to_string()),
         user_agent: entry.client.user_agent.as_deref(),
         request_id: entry.request_id.as_deref(),
+        occurrences: entry.occurrences,
     };
     serde_json::to_writer(&mut *out, &json)?;
     writeln!(out)

@@ -39,6 +39,11 @@ pub struct SmsSettings {
         value_parser = positive_duration)]
     pub sms_timeout: Duration,
 
+    /// Maximum number of SMS that a process sends at a time; a quarter each is kept for known askers and strangers
+    #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_CONCURRENCY", value_name = "NUMBER", default_value = "16",
+        value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub sms_concurrency: u16,
+
     /// Hash of your Android app, 11 characters, by which its SMS Retriever finds messages with codes; it is a line after the text
     #[arg(
         global = true,

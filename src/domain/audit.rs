@@ -290,6 +290,7 @@ impl Attempt {
         Event {
             id: EventId(clock::new_id(now)),
             at: now,
+            occurrences: 1,
             outcome,
             attempt: self.clone(),
         }
@@ -303,6 +304,8 @@ pub struct Event {
     pub id: EventId,
     /// When.
     pub at: Timestamp,
+    /// Number of equal events that the row stands for, at least 1.
+    pub occurrences: u64,
     /// How it ended.
     pub outcome: Outcome,
     /// What it was.
@@ -314,8 +317,10 @@ pub struct Event {
 pub struct Entry {
     /// The id.
     pub id: EventId,
-    /// When.
+    /// When. Of several equal events: the first one.
     pub at: Timestamp,
+    /// Number of equal events that the row stands for, at least 1.
+    pub occurrences: u64,
     /// The name of an [`Action`].
     pub action: String,
     /// The name of an [`Outcome`].

@@ -1,13 +1,16 @@
 //! Messages to people: codes, and notices of what has happened.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use chrono::DateTime;
 use uuid::Uuid;
 
 use super::code::ChallengeId;
+use super::network::Network;
 use super::phone::PhoneNumber;
+use super::throttle::digest;
 use super::user::UserId;
 use crate::clock::{self, Timestamp};
 use crate::i18n::Language;
@@ -37,6 +40,50 @@ impl MessageId {
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Delivery class of a message: known askers come before strangers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DeliveryClass {
+    /// The asker has a session of the user, or a known device.
+    Known,
+    /// Anybody else.
+    Stranger,
+}
+
+impl DeliveryClass {
+    /// All of them, the first in line first.
+    pub const ALL: [Self; 2] = [Self::Known, Self::Stranger];
+}
+
+/// The messages of one client network, which take turns with those of other networks. Only a hash is stored.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct FlowId(pub Uuid);
+
+/// The queue of a message in the outbox.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Origin {
+    /// The class.
+    pub class: DeliveryClass,
+    /// The flow. `None`: the version before wrote the message.
+    pub flow: Option<FlowId>,
+}
+
+impl Origin {
+    /// The queue of a message that a client asked for: the flow is the site of its address. Without an address, all clients of a
+    /// calling service are one flow.
+    #[must_use]
+    pub fn new(class: DeliveryClass, address: Option<IpAddr>, service: Option<&str>) -> Self {
+        let flow = match (address, service) {
+            (Some(address), _) => digest("outbox network", &Network::of(address).site().octets()),
+            (None, Some(service)) => digest("outbox service", service.as_bytes()),
+            (None, None) => digest("outbox services without a name", b""),
+        };
+        Self {
+            class,
+            flow: Some(FlowId(flow)),
+        }
     }
 }
 

@@ -148,26 +148,28 @@ impl Session {
 pub struct ClientInfo {
     /// The IP address.
     pub ip_address: Option<IpAddr>,
-    /// The user agent, without control characters, of at most [`ClientInfo::MAX_USER_AGENT_LENGTH`] characters.
+    /// The user agent, without control characters, of at most [`ClientInfo::MAX_USER_AGENT_BYTES`] bytes of UTF-8.
     pub user_agent: Option<Box<str>>,
 }
 
 impl ClientInfo {
-    /// The most characters of a user agent that are kept.
-    pub const MAX_USER_AGENT_LENGTH: usize = 512;
+    /// Maximum size of a stored user agent, in bytes of UTF-8. The client chooses the text, and each session and audit row stores it.
+    pub const MAX_USER_AGENT_BYTES: usize = 256;
 
-    /// Takes what the calling service knows. A user agent is the device's own text and never a reason to refuse a
-    /// sign-in: control characters are left out and what is too long is cut off.
+    /// Builds the client information of a call. A user agent is the client's own text and never a reason to refuse a sign-in: control
+    /// characters are removed, and the rest is cut at the last character that ends within the limit.
     #[must_use]
     pub fn new(ip_address: Option<IpAddr>, user_agent: &str) -> Self {
-        let user_agent: String = user_agent
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(Self::MAX_USER_AGENT_LENGTH)
-            .collect();
+        let mut kept = String::new();
+        for character in user_agent.chars().filter(|c| !c.is_control()) {
+            if kept.len() + character.len_utf8() > Self::MAX_USER_AGENT_BYTES {
+                break;
+            }
+            kept.push(character);
+        }
         Self {
             ip_address,
-            user_agent: Some(user_agent.into_boxed_str()).filter(|text| !text.is_empty()),
+            user_agent: Some(kept.into_boxed_str()).filter(|text| !text.is_empty()),
         }
     }
 }
@@ -234,9 +236,11 @@ mod tests {
     fn a_user_agent_is_cleaned_and_cut() {
         assert_eq!(ClientInfo::new(None, "\n\0").user_agent, None);
         assert_eq!(ClientInfo::new(None, "a\r\nb").user_agent.as_deref(), Some("ab"));
-        assert_eq!(
-            ClientInfo::new(None, &"й".repeat(600)).user_agent.as_deref(),
-            Some("й".repeat(512).as_str())
-        );
+        let kept = |text: &str| ClientInfo::new(None, text).user_agent.unwrap();
+        assert_eq!(*kept(&"a".repeat(600)), *"a".repeat(256));
+        // Two bytes each, then three bytes each: 85 of them are 255 bytes, and the next one does not fit.
+        assert_eq!(*kept(&"й".repeat(600)), *"й".repeat(128));
+        assert_eq!(*kept(&"€".repeat(600)), *"€".repeat(85));
+        assert_eq!(*kept(&format!("{}€b", "a".repeat(254))), *"a".repeat(254));
     }
 }

@@ -20,7 +20,9 @@ use super::checks::Checks;
 use super::gate::Gate;
 use super::metadata::{self, RequestId};
 use super::metrics::{Counted, Metrics, Place, VALIDATE_SESSION};
+use super::refusal_log::{RefusalLog, RefusedCaller};
 use super::status::{self, WireError};
+use crate::domain::caller::Caller;
 use crate::i18n::Language;
 use crate::trace::{self, Tracer};
 
@@ -42,6 +44,8 @@ pub(super) struct EdgeLayer {
     checks: Checks,
     /// Says who may call what.
     gate: Gate,
+    /// Samples the lines of refused calls.
+    refusals: RefusalLog,
 }
 
 impl EdgeLayer {
@@ -52,6 +56,7 @@ impl EdgeLayer {
         tracer: Option<Tracer>,
         checks: Checks,
         gate: Gate,
+        refusals: RefusalLog,
     ) -> Self {
         Self {
             timeout,
@@ -60,6 +65,7 @@ impl EdgeLayer {
             tracer,
             checks,
             gate,
+            refusals,
         }
     }
 }
@@ -116,7 +122,15 @@ where
             });
             let answer = tokio::time::timeout(timeout, answer);
             let counted = self.layer.metrics.begin(place, begun).with_trace(trace.as_ref());
-            let checked = check(answer, counted, trace.clone(), language, limit, given_id);
+            let checked = check(
+                answer,
+                counted,
+                trace.clone(),
+                language,
+                limit,
+                given_id,
+                self.layer.refusals.clone(),
+            );
             return match trace {
                 None => Box::pin(checked),
                 Some(trace) => Box::pin(async move { trace.current().around(checked).await }),
@@ -148,8 +162,11 @@ where
             },
         );
         let answer = tokio::time::timeout(timeout, answer);
+        let refusals = self.layer.refusals.clone();
         let call = async move {
-            let mut response = match answer.await {
+            let response = answer.await;
+            let caller = response.as_ref().ok().and_then(refused_caller);
+            let mut response = match response {
                 Ok(response) if is_foreign => response,
                 Ok(response) => in_our_words(response, language, limit),
                 Err(_) => status::of_wire_error(WireError::DeadlineExceeded, language).into_http(),
@@ -160,7 +177,7 @@ where
                 counted.throttled(kind);
             }
             counted.end(code);
-            if is_ours {
+            if is_ours && refusals.has_line(reason.as_deref(), caller.as_ref()) {
                 tracing::info!(?code, reason, microseconds, "call ended");
             } else {
                 tracing::debug!(?code, reason, microseconds, "call ended");
@@ -188,7 +205,17 @@ where
     F: Future<Output = Response<Body>>,
 {
     match gate.admit(&mut request, place).await {
-        Ok(()) => call(request).await,
+        Ok(()) => {
+            let caller = request.extensions().get::<Caller>();
+            let service = caller.and_then(|caller| caller.service.clone());
+            let mut response = call(request).await;
+            if let Some(service) = service
+                && response.headers().contains_key(Status::GRPC_STATUS)
+            {
+                response.extensions_mut().insert(RefusedCaller(service));
+            }
+            response
+        }
         Err(error) => status::of_error(&error, language).into_http(),
     }
 }
@@ -202,6 +229,7 @@ async fn check(
     language: Language,
     limit: usize,
     given_id: Option<String>,
+    refusals: RefusalLog,
 ) -> Result<Response<Body>, Infallible> {
     let mut response = match answer.await {
         Ok(response) => response,
@@ -215,6 +243,7 @@ async fn check(
         }
         return Ok(response);
     }
+    let caller = refused_caller(&response);
     response = in_our_words(response, language, limit);
     let request_id = given_id.unwrap_or_else(new_request_id);
     let span = call_span(VALIDATE_SESSION, &request_id, trace.as_ref());
@@ -222,10 +251,19 @@ async fn check(
         let (code, reason) = outcome(response.headers());
         let microseconds = microseconds(counted.elapsed());
         counted.end(code);
-        tracing::info!(?code, reason, microseconds, "call ended");
+        if refusals.has_line(reason.as_deref(), caller.as_ref()) {
+            tracing::info!(?code, reason, microseconds, "call ended");
+        } else {
+            tracing::debug!(?code, reason, microseconds, "call ended");
+        }
     });
     set_request_id(&mut response, request_id);
     Ok(response)
+}
+
+/// The calling service of a call that was refused, if it is known.
+fn refused_caller(response: &Response<Body>) -> Option<RefusedCaller> {
+    response.extensions().get::<RefusedCaller>().cloned()
 }
 
 /// The span in which all lines of the log are that belong to a call. If it is traced, they say to which trace they belong.

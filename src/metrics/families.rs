@@ -131,6 +131,20 @@ pub const FAMILIES: &[Family] = &[
         read: |scrape| scrape.backlog.map(|backlog| one(backlog.age)).unwrap_or_default(),
     },
     Family {
+        name: "phone_identity_audit_events",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Events in the audit log, an estimate of every --cleanup-interval; without --audit-max-rows they are not counted",
+        read: |scrape| scrape.audit_rows.map(|(rows, _)| one(rows)).unwrap_or_default(),
+    },
+    Family {
+        name: "phone_identity_audit_events_limit",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Maximum number of events in the audit log, --audit-max-rows",
+        read: |scrape| scrape.audit_rows.map(|(_, limit)| one(limit)).unwrap_or_default(),
+    },
+    Family {
         name: "phone_identity_sessions_alive",
         kind: Kind::Gauge,
         labels: &[],

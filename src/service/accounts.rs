@@ -146,6 +146,12 @@ impl Accounts {
         self.sign_ins.counts()
     }
 
+    /// The audit log of these accounts.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
     /// Whether a password is among what attackers try first, and so may not be chosen.
     ///
     /// # Errors

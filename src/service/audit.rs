@@ -3,22 +3,29 @@
 //! What is done is noted in the transaction that does it. What is refused has none; it is noted before it is answered, and
 //! if that cannot be, the answer is that the database is unavailable: nobody tries passwords without leaving a trace.
 
+mod rows;
+mod unknown;
+
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::retry::retry;
 use super::sessions::Actor;
 use crate::clock::{Clock, MAX_SKEW, Timestamp};
-use crate::domain::audit::{Action, Attempt, Entry, EventId, Field, Filter, Refusal};
+use crate::domain::audit::{Action, Attempt, Entry, Event, EventId, Field, Filter, Refusal};
 use crate::domain::user::UserId;
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::store::users::Change;
 use crate::store::{Store, StoreError, Transaction, audit};
 use crate::trace::Current;
+use rows::{RowEstimate, RowLimit};
+use unknown::{Noted, Uncounted, Unknown};
 
 /// The most events of a page.
 pub const MAX_PAGE: u32 = 1000;
@@ -35,12 +42,29 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How long events are looked for that name somebody who was deleted: longer than any call goes on.
 const ERASING: Duration = Duration::from_hours(1);
 
+/// How often ended windows of unknown challenges are looked for.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Maximum number of counts that one transaction writes.
+const FLUSHED_AT_ONCE: usize = 100;
+
 /// The audit log. Cheap to clone.
 #[derive(Clone)]
 pub struct Audit {
     store: Store,
     clock: Arc<dyn Clock>,
     tasks: TaskTracker,
+    unknown: Arc<Unknown>,
+    rows: Arc<RowEstimate>,
+}
+
+/// The settings of the background work.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Maximum number of rows. 0: no limit.
+    pub max_rows: u64,
+    /// How often the rows are counted.
+    pub cleanup_interval: Duration,
 }
 
 /// A page of events, the newest first.
@@ -56,7 +80,13 @@ impl Audit {
     /// The audit log of this store. `tasks` keeps track of writes that must finish before the program ends.
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>, tasks: TaskTracker) -> Self {
-        Self { store, clock, tasks }
+        Self {
+            store,
+            clock,
+            tasks,
+            unknown: Arc::default(),
+            rows: Arc::default(),
+        }
     }
 
     /// Events, the newest first, from the one after `before` on; `size` of them, but one at least and [`MAX_PAGE`] at most.
@@ -91,6 +121,109 @@ impl Audit {
         let written = self.tasks.spawn(write.in_current_span());
         written.await.map_err(Error::internal)??;
         outcome
+    }
+
+    /// Notes a code for an unknown challenge: the first one of a source and minute is written, further ones are counted. The write goes
+    /// on if the caller goes away.
+    ///
+    /// # Errors
+    /// [`Error::CodeInvalid`]; [`Error::DatabaseUnavailable`] when the event cannot be written.
+    pub async fn refused_unknown<T>(&self, attempt: &Attempt) -> Result<T, Error> {
+        let noted = self
+            .unknown
+            .note(attempt, self.clock.now(), self.clock.since_boot());
+        let Noted::First(source, event) = noted else {
+            return Err(Error::CodeInvalid);
+        };
+        let (store, unknown) = (self.store.clone(), self.unknown.clone());
+        let write = async move {
+            let written = retry(|| async { Ok(audit::insert(store.writer(), &event).await?) }).await;
+            unknown.set_written(&source, event.id, written.is_ok());
+            written
+        };
+        let trace = Current::here();
+        let write = async move { trace.around(write).await };
+        let written = self.tasks.spawn(write.in_current_span());
+        written.await.map_err(Error::internal)??;
+        Err(Error::CodeInvalid)
+    }
+
+    /// Number of events when they were last counted, and their limit. `None`: not known, or no limit.
+    #[must_use]
+    pub fn rows_and_limit(&self) -> Option<(u64, u64)> {
+        self.rows.get()
+    }
+
+    /// Adds the counts of unknown challenges to their rows, and keeps the log within its limit, until `stop`; then adds all counts that are
+    /// left. To be stopped after the last call.
+    pub async fn run(self, options: Options, stop: CancellationToken) {
+        let flushes = async {
+            let mut ticks = interval(FLUSH_INTERVAL);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                self.flush(Some(self.clock.since_boot())).await;
+            }
+        };
+        let limits = async {
+            let mut limit = RowLimit::new(&self.store, &self.rows, options.max_rows);
+            let mut ticks = interval(options.cleanup_interval);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                if let Err(error) = limit.enforce(self.clock.since_boot()).await {
+                    tracing::warn!(
+                        error = chain(&error),
+                        "the limit of the audit log was not enforced"
+                    );
+                }
+            }
+        };
+        let _: Option<(Infallible, Infallible)> = stop
+            .run_until_cancelled(async { tokio::join!(flushes, limits) })
+            .await;
+        self.flush(None).await;
+    }
+
+    /// Adds the counts of the windows that are over to their rows. `None`: of all windows.
+    async fn flush(&self, since_boot: Option<Duration>) {
+        let mut taken = self.unknown.take_ended(since_boot);
+        while !taken.is_empty() {
+            let rest = taken.split_off(taken.len().min(FLUSHED_AT_ONCE));
+            if let Err(error) = self.add_occurrences(&taken).await {
+                tracing::warn!(
+                    error = chain(&error),
+                    "the counts of audit events were not written"
+                );
+                taken.extend(rest);
+                return self.unknown.put_back(taken);
+            }
+            taken = rest;
+        }
+    }
+
+    async fn add_occurrences(&self, all: &[Uncounted]) -> Result<(), Error> {
+        retry(|| async {
+            let tx = self.store.begin().await?;
+            for Uncounted {
+                event,
+                count,
+                has_row,
+                ..
+            } in all
+            {
+                // A row that is gone was removed as too old.
+                if !has_row || !audit::add_occurrences(&tx, event.id, *count).await? {
+                    let event = Event {
+                        occurrences: *count,
+                        ..event.clone()
+                    };
+                    audit::insert(&tx, &event).await?;
+                }
+            }
+            Ok(tx.commit().await?)
+        })
+        .await
     }
 }
 

@@ -1,10 +1,15 @@
 //! The outbox: messages are written into the database along with what they are about, and sent from there afterwards. So no
 //! transaction waits for a provider, and a process that is killed loses none.
 //!
-//! Every process sends. Whoever takes a message moves the time on at which it is due, for longer than sending it may take; so
-//! one whose sender was killed is sent by another. A message may be sent twice by that, with the same code.
+//! Every process sends. A sender leases a message for longer than sending it may take, so that a message whose sender was killed is sent
+//! by another process. It may be sent twice, with the same code.
+//!
+//! Known askers come before strangers, and client networks take turns: see `store::outbox::order`. [`places`] shares the concurrent sends
+//! between the classes.
 
 mod breakers;
+mod places;
+mod providers;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -12,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -26,27 +31,29 @@ use crate::clock::{Clock, Timestamp};
 use crate::domain::audit::{Action, Attempt, Outcome, Refusal};
 use crate::domain::caller::Caller;
 use crate::domain::code::Coder;
-use crate::domain::message::{Content, MAX_LIFETIME, MessageId, Notice, NoticeKind};
+use crate::domain::message::{Content, DeliveryClass, MAX_LIFETIME, MessageId, Notice, NoticeKind, Origin};
 use crate::domain::session::ClientInfo;
 use crate::domain::user::{User, UserId};
 use crate::error::{Error, chain};
 use crate::i18n::Language;
-use crate::sms::{Lines, Message, Provider, SendError};
+use crate::sms::{Lines, Message, Provider};
 use crate::store::challenges::Found;
-use crate::store::outbox::OutboxMessage;
+use crate::store::outbox::{OutboxMessage, order};
 use crate::store::{Store, audit, challenges, outbox};
 use crate::trace::{Current, span};
+use places::{NextMessages, Places};
 
-/// How many messages are looked for at a time.
+/// Maximum number of messages that enter their lanes again at a time.
 const PAGE: u64 = 100;
 
-/// How many messages are being sent at a time.
-const AT_ONCE: usize = 16;
+/// Waiting time after which a message comes before its turn, in one of four places of its class. Without it, messages of new networks
+/// could hold it up until it expires.
+const LONG_WAIT: Duration = Duration::from_secs(15);
 
 /// For how much longer than the providers may take a message is whose that has taken it.
 const LEASE: Duration = Duration::from_secs(20);
 
-/// How often it is looked for messages that nobody has told of: those of other processes.
+/// How often messages of other processes are looked for, and those that were put off.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often it is looked how much there is to send.
@@ -108,6 +115,8 @@ pub struct Counter {
     pub breakers: Breakers,
     /// How long each of them may take.
     pub timeout: Duration,
+    /// Maximum number of messages that this process sends at the same time.
+    pub concurrency: usize,
     /// Counts what they say.
     pub metrics: Arc<Metrics>,
 }
@@ -141,23 +150,37 @@ impl Outbox {
         }
     }
 
-    /// Sends what is due until `stop` says so, and then finishes what is being sent.
+    /// Sends until `stop`, and then finishes what is being sent.
     pub async fn run(self, stop: CancellationToken) {
-        let places = Arc::new(Semaphore::new(AT_ONCE));
+        let mut places = Places::new(self.counter.concurrency);
         let mut sending = JoinSet::new();
         let sends = async {
             loop {
-                match self.send_due(&places, &mut sending).await {
+                while sending.try_join_next().is_some() {}
+                match self.send_ready(&mut places, &mut sending).await {
+                    Ok(0) => tokio::select! {
+                        // A class without a place waits for one.
+                        Some(_) = sending.join_next(), if places.is_short() => {}
+                        _ = timeout(INTERVAL, self.wake.notify.notified()) => {}
+                    },
                     // There may be more.
-                    Ok(PAGE) => {}
-                    Ok(_) => {
-                        let _ = timeout(INTERVAL, self.wake.notify.notified()).await;
-                    }
+                    Ok(_) => {}
                     Err(error) => {
                         tracing::warn!(error = chain(&error), "messages not sent");
                         sleep(INTERVAL).await;
                     }
                 }
+            }
+        };
+        let unparks = async {
+            loop {
+                if let Err(error) = self.unpark_due().await {
+                    tracing::warn!(
+                        error = chain(&error),
+                        "messages that are due were not put in line"
+                    );
+                }
+                sleep(INTERVAL).await;
             }
         };
         let looks = async {
@@ -171,9 +194,9 @@ impl Outbox {
                 sleep(BACKLOG_INTERVAL).await;
             }
         };
-        // What was taken and not begun in that moment is sent when its lease is over.
-        let _: Option<(Infallible, Infallible)> = stop
-            .run_until_cancelled(async { tokio::join!(sends, looks) })
+        // What was leased and not begun in that moment is sent when its lease is over.
+        let _: Option<(Infallible, Infallible, Infallible)> = stop
+            .run_until_cancelled(async { tokio::join!(sends, unparks, looks) })
             .await;
         while sending.join_next().await.is_some() {}
     }
@@ -191,17 +214,47 @@ impl Outbox {
         Ok(())
     }
 
-    /// Begins to send what is due, as much at a time as there are places, and says how many messages were looked at.
-    async fn send_due(&self, places: &Arc<Semaphore>, sending: &mut JoinSet<()>) -> Result<u64, Error> {
-        while sending.try_join_next().is_some() {}
+    /// How long a message is leased: every provider may take its time.
+    fn lease(&self) -> Duration {
         let providers = u32::try_from(self.counter.providers.len()).unwrap_or(u32::MAX);
-        let lease = self.counter.timeout.saturating_mul(providers) + LEASE;
-        let due = outbox::find_due(self.store.reader(), PAGE, lease, self.clock.now()).await?;
-        let count = u64::try_from(due.len()).unwrap_or(PAGE);
-        for message in due {
-            // Before it is taken: its time must not pass while it waits for a place.
-            let place = places.clone().acquire_owned().await.map_err(Error::internal)?;
-            let (writer, now) = (self.store.writer(), self.clock.now());
+        self.counter.timeout.saturating_mul(providers) + LEASE
+    }
+
+    /// Puts messages in line whose pause or lease is over.
+    async fn unpark_due(&self) -> Result<(), Error> {
+        let due = order::parked_due(self.store.reader(), self.lease(), PAGE, self.clock.now()).await?;
+        for message in &due {
+            let writer = self.store.writer();
+            retry(|| async { Ok(order::unpark(writer, message).await?) }).await?;
+        }
+        if !due.is_empty() {
+            self.wake.notify.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Begins to send the messages that are next, as many as there are places. Returns how many it looked at.
+    async fn send_ready(&self, places: &mut Places, sending: &mut JoinSet<()>) -> Result<usize, Error> {
+        let mut lines = NextMessages::default();
+        for class in DeliveryClass::ALL {
+            *lines.of_mut(class) = self.line(class, places).await?.into();
+        }
+        let mut looked_at = 0;
+        loop {
+            let waiting = DeliveryClass::ALL.map(|class| !lines.of(class).is_empty());
+            let Some(class) = places.next(waiting) else {
+                return Ok(looked_at);
+            };
+            let Some(message) = lines.of_mut(class).pop_front() else {
+                return Ok(looked_at);
+            };
+            looked_at += 1;
+            let (writer, now, lease) = (self.store.writer(), self.clock.now(), self.lease());
+            if !order::is_due(&message, lease, now) {
+                retry(|| async { Ok(order::park(writer, &message).await?) }).await?;
+                continue;
+            }
+            let place = places.take(class);
             let taken = retry(|| async { Ok(outbox::take(writer, message.clone(), lease, now).await?) });
             if let Some(message) = taken.await? {
                 let (outbox, trace) = (self.clone(), self.wake.trace_of(message.id));
@@ -214,7 +267,25 @@ impl Outbox {
                 });
             }
         }
-        Ok(count)
+    }
+
+    /// The next messages of a class, as many as may be sent. One place of four is for the message that waits for the longest time, if that
+    /// is long.
+    async fn line(&self, class: DeliveryClass, places: &Places) -> Result<Vec<OutboxMessage>, Error> {
+        let room = places.room(class);
+        if room == 0 {
+            return Ok(Vec::new());
+        }
+        let reader = self.store.reader();
+        let mut line = order::first(reader, class, u64::try_from(room).unwrap_or(u64::MAX)).await?;
+        if !line.is_empty() && places.is_for_longest_waiting(class) {
+            let due_by = self.clock.now() - LONG_WAIT;
+            if let Some(longest) = order::longest_waiting(reader, class, due_by).await? {
+                line.retain(|message| message.id != longest.id);
+                line.insert(0, longest);
+            }
+        }
+        Ok(line)
     }
 
     async fn send(&self, message: &OutboxMessage) -> Result<(), Error> {
@@ -280,75 +351,6 @@ impl Outbox {
         }))
     }
 
-    /// Asks one provider after another to take a message, of those that send to such numbers. If all of them are left out, they are
-    /// asked all the same: a message is not given up for what became of others.
-    ///
-    /// # Errors
-    /// Why nobody has taken it: if one of them may take it later, that.
-    async fn ask_providers(&self, message: &Message) -> Result<(), SendError> {
-        let providers = &self.counter.providers;
-        let all = 0..providers.len();
-        let mut serving: Vec<usize> = all
-            .clone()
-            .filter(|index| providers[*index].serves(&message.to))
-            .collect();
-        if serving.is_empty() {
-            // So that each of them says so.
-            serving.extend(all);
-        }
-        let mut left_out = Vec::new();
-        let open = serving.iter().copied().filter(|index| {
-            let may_ask = self.counter.breakers.may_ask(*index, self.clock.since_boot());
-            if !may_ask {
-                left_out.push(*index);
-            }
-            may_ask
-        });
-        match self.ask_in_turn(open, message).await {
-            Err(_) if left_out.len() == serving.len() => {
-                self.ask_in_turn(left_out.into_iter(), message).await
-            }
-            // They may take what others have refused.
-            Err(error) if !left_out.is_empty() && !error.may_pass() => Err(SendError::LeftOut),
-            outcome => outcome,
-        }
-    }
-
-    /// Asks these providers, until one takes the message.
-    async fn ask_in_turn(
-        &self,
-        providers: impl Iterator<Item = usize>,
-        message: &Message,
-    ) -> Result<(), SendError> {
-        let mut why = SendError::NotTheirs;
-        for index in providers {
-            match self.ask(index, message).await {
-                Ok(()) => return Ok(()),
-                Err(error) if !why.may_pass() => why = error,
-                Err(_) => {}
-            }
-        }
-        Err(why)
-    }
-
-    async fn ask(&self, index: usize, message: &Message) -> Result<(), SendError> {
-        let provider = &self.counter.providers[index];
-        let name = provider.name();
-        let outcome = provider.send(message).await;
-        let failed = outcome.err().is_some_and(SendError::may_pass);
-        self.counter.breakers.note(index, failed, self.clock.since_boot());
-        self.counter.metrics.message(name, outcome, &message.to);
-        match outcome {
-            Ok(()) => {
-                tracing::info!(message_id = %message.id, provider = name.as_str(), "message taken");
-            }
-            Err(error) => {
-                tracing::warn!(message_id = %message.id, provider = name.as_str(), %error, "message not taken");
-            }
-        }
-        outcome
-    }
-
     /// Takes a message that was sent out of the outbox, and notes that. If another has taken it meanwhile, it goes out twice.
     async fn end(&self, message: &OutboxMessage, attempt: &Attempt) -> Result<(), Error> {
         let event = attempt.ended(Outcome::Done, self.clock.now());
@@ -382,13 +384,20 @@ fn event(action: Action, subject: Option<UserId>) -> Attempt {
     }
 }
 
-/// What tells the number that somebody has now that they will not have it any more.
-pub(super) fn phone_changed(user: &User, of_call: Language, now: Timestamp) -> OutboxMessage {
+/// The notice to the number of an account that it is about to lose. The user asked for it with a session, by this calling service; the
+/// address of that call is unknown.
+pub(super) fn phone_changed(
+    user: &User,
+    of_call: Language,
+    service: Option<&str>,
+    now: Timestamp,
+) -> OutboxMessage {
     let notice = Notice {
         kind: NoticeKind::PhoneChanged,
         to: user.phone_number.clone(),
         person: user.id,
         language: user.language_or(of_call),
     };
-    OutboxMessage::new(Content::Notice(notice), now, now + MAX_LIFETIME)
+    let origin = Origin::new(DeliveryClass::Known, None, service);
+    OutboxMessage::new(Content::Notice(notice), origin, now, now + MAX_LIFETIME)
 }

@@ -4,8 +4,8 @@
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, LockBehavior, LockType};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DbBackend, EntityTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, QueryTrait as _, Statement,
+    ColumnTrait as _, Condition, ConnectionTrait, DbBackend, EntityTrait as _, ExprTrait as _,
+    PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _, Statement,
 };
 use uuid::Uuid;
 
@@ -41,6 +41,7 @@ fn insertion(backend: DbBackend, event: &Event) -> Statement {
     let Event {
         id,
         at,
+        occurrences,
         outcome,
         attempt,
     } = event;
@@ -64,8 +65,27 @@ fn insertion(backend: DbBackend, event: &Event) -> Statement {
         client_ip_address: Set(attempt.client.ip_address.map(|address| address.to_string())),
         client_user_agent: Set(attempt.client.user_agent.as_deref().map(str::to_owned)),
         request_id: Set(attempt.caller.request_id.as_deref().map(str::to_owned)),
+        occurrences: Set(i64::try_from(*occurrences).unwrap_or(i64::MAX)),
     };
     Entity::insert(row).build(backend)
+}
+
+/// Adds equal events to the row of the first one. Returns whether the row exists.
+///
+/// # Errors
+/// When the database fails.
+pub async fn add_occurrences(
+    db: &impl ConnectionTrait,
+    event: EventId,
+    count: u64,
+) -> Result<bool, StoreError> {
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let updated = Entity::update_many()
+        .filter(Column::Id.eq(event.0))
+        .col_expr(Column::Occurrences, Expr::col(Column::Occurrences).add(count))
+        .exec(db)
+        .await?;
+    Ok(updated.rows_affected > 0)
 }
 
 /// At most `limit` events, the newest first, older than the event `before`.
@@ -131,14 +151,67 @@ pub async fn list(
     Ok(rows.into_iter().map(Entry::from).collect())
 }
 
-/// Removes at most `limit` of the events before a time, the oldest first, and says how many it were. Those that another
-/// transaction has locked stay until the next time.
+/// Removes at most `limit` of the events before a time, as [`remove_older`].
 ///
 /// # Errors
 /// When the database fails.
 pub async fn remove_before(tx: &Transaction, time: Timestamp, limit: u64) -> Result<u64, StoreError> {
+    remove_older(tx, EventId(first_id(time)), limit).await
+}
+
+/// The id of the `number`-th event that is older than another one, or of all events. `None`: there are fewer.
+///
+/// # Errors
+/// When the database fails.
+pub async fn nth_older(
+    db: &impl ConnectionTrait,
+    than: Option<EventId>,
+    number: u64,
+) -> Result<Option<EventId>, StoreError> {
+    let mut select = Entity::find().select_only().column(Column::Id);
+    if let Some(EventId(than)) = than {
+        select = select.filter(Column::Id.lt(than));
+    }
+    let select = select
+        .order_by_desc(Column::Id)
+        .offset(number.saturating_sub(1))
+        .limit(1);
+    let id: Option<Uuid> = select.into_tuple().one(db).await?;
+    Ok(id.map(EventId))
+}
+
+/// Number of events that are older than another one, or of all. There should be few.
+///
+/// # Errors
+/// When the database fails.
+pub async fn count_older(db: &impl ConnectionTrait, than: Option<EventId>) -> Result<u64, StoreError> {
+    let older = than.map(|EventId(than)| Column::Id.lt(than));
+    Ok(Entity::find()
+        .filter(Condition::all().add_option(older))
+        .count(db)
+        .await?)
+}
+
+/// Number of events that are newer than another one, or of all. There should be few.
+///
+/// # Errors
+/// When the database fails.
+pub async fn count_newer(db: &impl ConnectionTrait, than: Option<EventId>) -> Result<u64, StoreError> {
+    let newer = than.map(|EventId(than)| Column::Id.gt(than));
+    Ok(Entity::find()
+        .filter(Condition::all().add_option(newer))
+        .count(db)
+        .await?)
+}
+
+/// Removes at most `limit` of the events that are older than another one, the oldest first, and returns their number. Those that another
+/// transaction has locked stay until the next time.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remove_older(tx: &Transaction, than: EventId, limit: u64) -> Result<u64, StoreError> {
     let old = Entity::find()
-        .filter(Column::Id.lt(first_id(time)))
+        .filter(Column::Id.lt(than.0))
         .order_by_asc(Column::Id)
         .limit(limit)
         .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
@@ -172,7 +245,7 @@ pub async fn erase(
         if ids.is_empty() {
             continue;
         }
-        most = most.max(u64::try_from(ids.len()).unwrap_or(u64::MAX));
+        most = Ord::max(most, u64::try_from(ids.len()).unwrap_or(u64::MAX));
         Entity::update_many()
             .filter(Column::Id.is_in(ids))
             .col_expr(column, Expr::value(substitute.map(|user| user.0)))

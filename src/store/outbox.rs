@@ -1,20 +1,24 @@
-//! Queries on the outbox: messages that are to be sent.
+//! Queries on the outbox: messages that are to be sent. [`order`] has the order in which they are.
+
+pub mod order;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _,
-    PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _,
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, PaginatorTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _,
 };
 use uuid::Uuid;
 
 use super::entity::outbox_message::{ActiveModel, Column, Entity, Model};
 use super::{StoreError, Transaction, delete_found};
-use crate::clock::{MAX_SKEW, Timestamp};
+use crate::clock::Timestamp;
 use crate::domain::code::ChallengeId;
-use crate::domain::message::{Content, MAX_LIFETIME, MessageId, Notice, NoticeKind};
+use crate::domain::message::{Content, FlowId, MAX_LIFETIME, MessageId, Notice, NoticeKind, Origin};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::user::UserId;
 use crate::i18n::Language;
@@ -29,6 +33,8 @@ pub struct OutboxMessage {
     pub id: MessageId,
     /// What it says.
     pub content: Content,
+    /// Its queue.
+    pub origin: Origin,
     /// How often it was begun to be sent.
     pub tries: u32,
     /// When to send it.
@@ -40,10 +46,11 @@ pub struct OutboxMessage {
 impl OutboxMessage {
     /// One that is to be sent now, and that nobody has begun to send.
     #[must_use]
-    pub fn new(content: Content, now: Timestamp, expires_at: Timestamp) -> Self {
+    pub fn new(content: Content, origin: Origin, now: Timestamp, expires_at: Timestamp) -> Self {
         Self {
             id: MessageId::generate(now),
             content,
+            origin,
             tries: 0,
             due_at: now,
             expires_at,
@@ -73,6 +80,10 @@ impl TryFrom<Model> for OutboxMessage {
         Ok(Self {
             id: MessageId(id),
             content,
+            origin: Origin {
+                class: order::class_of(row.lane),
+                flow: row.flow.map(FlowId),
+            },
             tries: u32::try_from(row.tries).unwrap_or_default(),
             due_at: row.due_at,
             expires_at: row.expires_at,
@@ -80,7 +91,7 @@ impl TryFrom<Model> for OutboxMessage {
     }
 }
 
-/// Adds a message that nobody has begun to send, along with the commit where that is a trip less.
+/// Adds a message at the end of its flow, along with the commit where that is a trip less.
 ///
 /// # Errors
 /// When the database fails.
@@ -89,6 +100,7 @@ pub async fn insert_with_commit(tx: &Transaction, message: &OutboxMessage) -> Re
         Content::Code(challenge) => (CODE, Some(challenge.0), None),
         Content::Notice(notice) => (notice.kind.as_str(), None, Some(notice)),
     };
+    let turn = order::next_turn(tx, message.origin).await?;
     let row = ActiveModel {
         id: Set(message.id.0),
         template: Set(template.to_owned()),
@@ -99,46 +111,16 @@ pub async fn insert_with_commit(tx: &Transaction, message: &OutboxMessage) -> Re
         tries: Set(0),
         due_at: Set(message.due_at),
         expires_at: Set(message.expires_at),
+        lane: Set(order::ready(message.origin.class)),
+        flow: Set(message.origin.flow.map(|flow| flow.0)),
+        turn: Set(turn),
     };
     tx.execute_with_commit(Entity::insert(row).build(tx.get_database_backend()))
         .await?;
     Ok(())
 }
 
-/// Finds messages that are due, those that are due for the longest time first, `limit` at most. Those that only a newer version
-/// can send are left to it. No lease is longer than `longest_lease`, so a message that is due later than that comes from a clock that
-/// was ahead, and is due now.
-///
-/// # Errors
-/// When the database fails.
-pub async fn find_due(
-    db: &impl ConnectionTrait,
-    limit: u64,
-    longest_lease: Duration,
-    now: Timestamp,
-) -> Result<Vec<OutboxMessage>, StoreError> {
-    let is_due = Condition::any()
-        .add(Column::DueAt.lte(now))
-        .add(Column::DueAt.gt(now + longest_lease + MAX_SKEW));
-    let templates = NoticeKind::ALL.map(NoticeKind::as_str);
-    let rows = Entity::find()
-        .filter(is_due)
-        .filter(Column::Template.is_in(templates.into_iter().chain([CODE])))
-        .order_by_asc(Column::DueAt)
-        .limit(limit)
-        .all(db)
-        .await?;
-    let messages = rows.into_iter().map(OutboxMessage::try_from);
-    // One that cannot be read must not keep the others back.
-    let readable = messages.filter_map(|message| {
-        message
-            .inspect_err(|error| tracing::error!(%error, "a message cannot be read"))
-            .ok()
-    });
-    Ok(readable.collect())
-}
-
-/// Leases a message to send it. `None`: another sender was faster. Limits the expiry to that of a new message: a clock that was
+/// Leases a message to send it, and parks it until then. `None`: another sender was faster. Limits the expiry to that of a new message: a clock that was
 /// ahead must not prolong the retries.
 ///
 /// # Errors
@@ -155,6 +137,7 @@ pub async fn take(
         .filter(Column::DueAt.eq(read.due_at))
         .col_expr(Column::DueAt, Expr::value(now + lease))
         .col_expr(Column::ExpiresAt, Expr::value(expires_at))
+        .col_expr(Column::Lane, Expr::value(order::parked(read.origin.class)))
         .col_expr(Column::Tries, Expr::col(Column::Tries).add(1))
         .exec(db)
         .await?;
@@ -242,84 +225,4 @@ pub async fn delete_of(tx: &Transaction, user: UserId) -> Result<(), StoreError>
     let theirs = Entity::find().filter(Column::UserId.eq(user.0));
     delete_found(tx, theirs, Column::Id).await?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use chrono::{DateTime, TimeDelta};
-
-    use super::*;
-    use crate::store::testing;
-
-    /// The one who took it first is slow, and says later than its lease that it failed.
-    #[tokio::test]
-    async fn whoever_was_too_slow_neither_puts_off_nor_gives_up_what_another_is_sending() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = testing::in_folder(folder.path()).await;
-        let start = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
-        let at = |seconds| start + TimeDelta::seconds(seconds);
-        let content = Content::Code(ChallengeId::generate());
-        let message = OutboxMessage::new(content, start, at(300));
-        let tx = store.begin().await.unwrap();
-        insert_with_commit(&tx, &message).await.unwrap();
-        tx.commit().await.unwrap();
-        let (reader, writer) = (store.reader(), store.writer());
-        let lease = Duration::from_secs(30);
-        let due = async |seconds| find_due(reader, 10, lease, at(seconds)).await.unwrap().pop();
-
-        let slow = take(writer, message.clone(), lease, at(0))
-            .await
-            .unwrap()
-            .unwrap();
-        assert!(take(writer, message, lease, at(0)).await.unwrap().is_none());
-        assert!(due(29).await.is_none());
-        let read = due(30).await.unwrap();
-        let other = take(writer, read, lease, at(30)).await.unwrap().unwrap();
-        assert_eq!((slow.tries, other.tries), (1, 2));
-        postpone(writer, &slow, at(31)).await.unwrap();
-        assert!(due(59).await.is_none());
-        let gives_up = async |taken: &OutboxMessage| {
-            let tx = store.begin().await.unwrap();
-            let gave_up = give_up(&tx, taken).await.unwrap();
-            tx.commit().await.unwrap();
-            gave_up
-        };
-        assert!(!gives_up(&slow).await);
-        postpone(writer, &other, at(40)).await.unwrap();
-        assert_eq!(due(40).await.unwrap().tries, 2);
-        assert!(gives_up(&other).await);
-        assert!(due(40).await.is_none());
-    }
-
-    /// A process ends while it sends, on a clock that is ahead. Replicas that are ahead within the allowance keep their leases.
-    #[tokio::test]
-    async fn a_lease_of_a_clock_that_was_ahead_holds_no_message_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = testing::in_folder(folder.path()).await;
-        let start = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
-        let lease = Duration::from_secs(30);
-        for (ahead, is_due) in [
-            (TimeDelta::days(2), true),
-            (TimeDelta::minutes(10), false),
-            (TimeDelta::zero(), false),
-        ] {
-            let written = start + ahead;
-            let content = Content::Code(ChallengeId::generate());
-            let message = OutboxMessage::new(content, written, written + MAX_LIFETIME);
-            let tx = store.begin().await.unwrap();
-            insert_with_commit(&tx, &message).await.unwrap();
-            tx.commit().await.unwrap();
-            let (reader, writer) = (store.reader(), store.writer());
-            let taken = take(writer, message, lease, written).await.unwrap().unwrap();
-            let due = find_due(reader, 10, lease, start).await.unwrap().pop();
-            assert_eq!(due.is_some(), is_due, "{ahead}");
-            if let Some(due) = due {
-                // The retries end as well.
-                let again = take(writer, due, lease, start).await.unwrap().unwrap();
-                assert_eq!(again.expires_at, start + MAX_LIFETIME);
-                assert!(find_due(reader, 10, lease, start).await.unwrap().is_empty());
-            }
-            delete(writer, taken.id).await.unwrap();
-        }
-    }
 }

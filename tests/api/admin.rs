@@ -3,7 +3,7 @@
 
 mod changes;
 mod commands;
-mod explain;
+pub(crate) mod explain;
 mod list;
 mod races;
 mod replicas;

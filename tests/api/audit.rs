@@ -4,6 +4,8 @@ mod administration;
 mod erasing;
 mod events;
 mod listing;
+mod row_limit;
+mod unknown;
 
 use std::collections::HashSet;
 use std::time::Duration;

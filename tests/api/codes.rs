@@ -6,6 +6,7 @@
 mod changing;
 mod exchange;
 mod failover;
+mod fairness;
 mod guesses;
 mod histories;
 mod holding;

@@ -1,7 +1,7 @@
 //! What the audit log tells of.
 
 /// What somebody did, or was refused. The names are stored, so they never change.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Action {
     /// Register, and VerifyCode, to register.
     Register,

@@ -23,6 +23,7 @@ pub(in crate::grpc) fn event(entry: Entry) -> v1::AuditEvent {
         service: entry.service.unwrap_or_default(),
         client: client(&entry.client),
         request_id: entry.request_id.unwrap_or_default(),
+        occurrences: i64::try_from(entry.occurrences).unwrap_or(i64::MAX),
     }
 }
 

@@ -129,7 +129,9 @@ impl Accounts {
                     return Err(Error::PhoneChangedRecently { retry_after });
                 }
                 if change.phone_number.is_some() && this.is_told(&user) {
-                    outbox::insert_with_commit(&tx, &phone_changed(&user, language, now)).await?;
+                    let service = actor.caller.service.as_deref();
+                    let notice = phone_changed(&user, language, service, now);
+                    outbox::insert_with_commit(&tx, &notice).await?;
                 }
                 if change.password_hash.is_some() {
                     let others = Selection::AllBut(actor.session.id);

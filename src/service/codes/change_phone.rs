@@ -72,7 +72,9 @@ impl Codes {
                         users::update(&tx, user.id, &change, now).await?;
                     }
                     users::verify_phones(&tx, &[user.id], now).await?;
-                    let notice = Some(phone_changed(&user, of_call, now)).filter(|_| is_new && is_told);
+                    let service = actor.caller.service.as_deref();
+                    let notice = phone_changed(&user, of_call, service, now);
+                    let notice = Some(notice).filter(|_| is_new && is_told);
                     if let Some(notice) = &notice {
                         outbox::insert_with_commit(&tx, notice).await?;
                     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::Codes;
 use super::counters::{Locked, Pair};
 use crate::domain::caller::Caller;
+use crate::domain::message::DeliveryClass;
 use crate::domain::network::Network;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::sms_limits::{
@@ -32,6 +33,14 @@ pub(super) enum Asker {
 }
 
 impl Asker {
+    /// The delivery class of messages that they ask for.
+    pub(super) const fn class(&self) -> DeliveryClass {
+        match self {
+            Self::Stranger => DeliveryClass::Stranger,
+            Self::Known { .. } => DeliveryClass::Known,
+        }
+    }
+
     /// Whether they have shown that they hold the number.
     pub(super) const fn has_number(&self) -> bool {
         matches!(self, Self::Known { is_verified: true })

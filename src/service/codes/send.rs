@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt};
 use crate::domain::caller::Caller;
 use crate::domain::code::{Challenge, ChallengeId, Purpose, Sent, plausible_expiries};
-use crate::domain::message::{Content, Notice, NoticeKind};
+use crate::domain::message::{Content, Notice, NoticeKind, Origin};
 use crate::domain::network::Network;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::ClientInfo;
@@ -90,7 +90,7 @@ impl Codes {
             sent_at: now,
             expires_at: self.expiry(now),
         };
-        let message = self.message(&challenge, now);
+        let message = self.message(&challenge, asker, &request, now);
         challenge.watched = self.count_message(&challenge, asker, &request).await?;
         let attempt = attempt(&challenge, request);
         retry(|| async {
@@ -140,7 +140,7 @@ impl Codes {
             sent_at: now,
             ..challenge.clone()
         };
-        let message = self.message(&again, now);
+        let message = self.message(&again, asker, &request, now);
         let watched = self.count_message(&again, asker, &request).await?;
         // It is used once, for who asked first.
         again.watched = challenge.watched.or(watched);
@@ -213,7 +213,13 @@ impl Codes {
     }
 
     /// What is sent for a challenge: its code, or to whoever has the number already that somebody wanted to register with it.
-    fn message(&self, challenge: &Challenge, now: Timestamp) -> OutboxMessage {
+    fn message(
+        &self,
+        challenge: &Challenge,
+        asker: Asker,
+        request: &CodeRequest,
+        now: Timestamp,
+    ) -> OutboxMessage {
         let number = &challenge.phone_number;
         let content = match challenge.person {
             Some(person) if challenge.purpose == Purpose::Register && self.limits.reach.has(number) => {
@@ -226,7 +232,9 @@ impl Codes {
             }
             _ => Content::Code(challenge.id),
         };
-        OutboxMessage::new(content, now, challenge.expires_at)
+        let (address, service) = (request.client.ip_address, request.caller.service.as_deref());
+        let origin = Origin::new(asker.class(), address, service);
+        OutboxMessage::new(content, origin, now, challenge.expires_at)
     }
 }
 

@@ -36,6 +36,20 @@ pub(super) struct Met {
     metrics: Arc<Metrics>,
 }
 
+/// The reason why a challenge was not met.
+enum Unmet {
+    /// No such challenge can be tried. Nothing is known of the subject.
+    UnknownChallenge,
+    /// Any other reason.
+    Refused(Error),
+}
+
+impl From<Error> for Unmet {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
 /// A code that somebody offers.
 #[derive(Debug)]
 pub struct Offer {
@@ -155,7 +169,7 @@ impl Codes {
     ) -> Result<(Met, Attempt), Error> {
         let mut attempt = Attempt::by_nobody(action, offer.client.clone(), offer.caller.clone());
         let checked = self.check(purpose, offer, &mut attempt).await;
-        let met = self.accounts.audit.refused(&attempt, checked).await?;
+        let met = self.audited(&attempt, checked).await?;
         Ok((met, attempt))
     }
 
@@ -170,9 +184,19 @@ impl Codes {
         let checked = self.check(purpose, offer, attempt).await;
         let checked = checked.and_then(|met| {
             let is_theirs = met.challenge.person == Some(actor.user.id);
-            is_theirs.then_some(met).ok_or(Error::CodeInvalid)
+            is_theirs.then_some(met).ok_or(Unmet::Refused(Error::CodeInvalid))
         });
-        self.accounts.audit.refused(attempt, checked).await
+        self.audited(attempt, checked).await
+    }
+
+    /// Notes a refusal in the audit log. Codes for unknown challenges are counted there, since anybody can invent as many as they like.
+    async fn audited(&self, attempt: &Attempt, checked: Result<Met, Unmet>) -> Result<Met, Error> {
+        let audit = &self.accounts.audit;
+        match checked {
+            Ok(met) => Ok(met),
+            Err(Unmet::UnknownChallenge) => audit.refused_unknown(attempt).await,
+            Err(Unmet::Refused(error)) => audit.refused(attempt, Err(error)).await,
+        }
     }
 
     /// Reserves the account that a right code creates. Only now it is known whether it does: a wrong code creates none, and somebody
@@ -211,15 +235,16 @@ impl Codes {
 
     /// Checks whether a code is right. It counts as an attempt on the challenge, and until it is given back as one on the number, from
     /// the address and by the service. If nobody is the subject of what is attempted, whoever had the number is.
-    async fn check(&self, purpose: Purpose, offer: &Offer, attempt: &mut Attempt) -> Result<Met, Error> {
+    async fn check(&self, purpose: Purpose, offer: &Offer, attempt: &mut Attempt) -> Result<Met, Unmet> {
         let accounts = &self.accounts;
         let address = offer.client.ip_address;
         let reservation = accounts.throttle.reserve(&[], address, &offer.caller).await?;
-        let refused = |number| {
-            self.metrics.code(purpose, Fate::Refused, number);
-            Error::CodeInvalid
+        let unknown = || {
+            self.metrics.code(purpose, Fate::Refused, None);
+            Unmet::UnknownChallenge
         };
-        let code = offer.code.as_ref().ok_or_else(|| refused(None))?;
+        // Without a code the challenge is not looked up.
+        let code = offer.code.as_ref().ok_or_else(unknown)?;
         let expiries = plausible_expiries(self.options.lifetime, accounts.clock.now());
         // Who cuts the power has not won many guesses by it.
         let writer = accounts.store.unsynced_writer();
@@ -227,7 +252,7 @@ impl Codes {
         let counted = retry(|| async {
             Ok(challenges::attempt(&writer, offer.challenge, purpose, max, &expiries).await?)
         });
-        let challenge = counted.await?.ok_or_else(|| refused(None))?;
+        let challenge = counted.await?.ok_or_else(unknown)?;
         attempt.subject = attempt.subject.or(challenge.person);
         let reservation = self.reserve_guess(&challenge, reservation).await?;
         let right = self.coder.code(&challenge);
@@ -240,7 +265,9 @@ impl Codes {
                 metrics: self.metrics.clone(),
             })
         } else {
-            Err(refused(Some(&challenge.phone_number)))
+            self.metrics
+                .code(purpose, Fate::Refused, Some(&challenge.phone_number));
+            Err(Unmet::Refused(Error::CodeInvalid))
         }
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Model {
     pub client_ip_address: Option<String>,
     pub client_user_agent: Option<String>,
     pub request_id: Option<String>,
+    /// Number of equal events that the row stands for.
+    pub occurrences: i64,
 }
 
 impl ActiveModelBehavior for ActiveModel {}
@@ -39,6 +41,7 @@ impl From<Model> for Entry {
         Self {
             id: EventId(row.id),
             at: row.at,
+            occurrences: u64::try_from(row.occurrences).unwrap_or(1),
             action: row.action,
             outcome: row.outcome,
             reason: row.reason,

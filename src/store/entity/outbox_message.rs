@@ -21,6 +21,12 @@ pub(crate) struct Model {
     /// When to send it. Whoever sends it moves this on, so that nobody else does until then.
     pub due_at: DateTimeUtc,
     pub expires_at: DateTimeUtc,
+    /// The class of the message, and whether it is ready or parked: see `store::outbox::order`.
+    pub lane: i16,
+    /// Hash of the client network. `None`: the version before wrote it.
+    pub flow: Option<Uuid>,
+    /// Position in the lane.
+    pub turn: i64,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

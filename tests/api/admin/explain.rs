@@ -15,9 +15,9 @@ use crate::support::people::{Someone, insert};
 const PEOPLE: u32 = 20_000;
 
 /// A connection that remembers what it was asked.
-struct Remembering {
-    connection: DatabaseConnection,
-    asked: Mutex<Vec<Statement>>,
+pub(crate) struct Remembering {
+    pub(crate) connection: DatabaseConnection,
+    pub(crate) asked: Mutex<Vec<Statement>>,
 }
 
 #[async_trait]
@@ -35,6 +35,7 @@ impl ConnectionTrait for Remembering {
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.asked.lock().unwrap().push(statement.clone());
         self.connection.query_one_raw(statement).await
     }
 
@@ -45,7 +46,7 @@ impl ConnectionTrait for Remembering {
 }
 
 /// The plan of a statement: its lines on SQLite and PostgreSQL; of MariaDB type, key, rows and Extra.
-async fn plan(db: &DatabaseConnection, statement: &Statement) -> String {
+pub(crate) async fn plan(db: &DatabaseConnection, statement: &Statement) -> String {
     let backend = db.get_database_backend();
     let explain = match backend {
         DbBackend::Sqlite => "EXPLAIN QUERY PLAN",

@@ -223,6 +223,7 @@ async fn an_event_has_all_that_is_known_of_it() {
             user_agent: DEVICE.to_owned(),
         }),
         request_id: registered.request_id.clone(),
+        occurrences: 1,
         ..v1::AuditEvent::default()
     };
     assert_eq!(*registered, expected);
@@ -237,6 +238,7 @@ async fn an_event_has_all_that_is_known_of_it() {
         actor: v1::AuditActor::Nobody.into(),
         subject_id: user,
         request_id: failed.request_id.clone(),
+        occurrences: 1,
         ..v1::AuditEvent::default()
     };
     assert_eq!(*failed, expected);
@@ -464,6 +466,7 @@ async fn what_a_newer_version_wrote_is_shown_as_far_as_it_is_known() {
         action: "teleport".to_owned(),
         reason: "NO_SUCH_REASON".to_owned(),
         service: "shop".to_owned(),
+        occurrences: 1,
         ..v1::AuditEvent::default()
     };
     assert_eq!(events, [expected]);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -30,25 +31,42 @@ pub(crate) enum Answer {
 pub(crate) struct Stub {
     pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
+    gate: Arc<Semaphore>,
     _serving: AbortOnDropHandle<()>,
 }
 
 impl Stub {
     /// Gives these answers, one after another, and the last of them for ever.
     pub(crate) async fn start(answers: &'static [Answer]) -> Self {
+        Self::start_with(answers, Semaphore::MAX_PERMITS).await
+    }
+
+    /// Takes every message, one for each [`Self::let_through`].
+    pub(crate) async fn closed() -> Self {
+        Self::start_with(&[Answer::Status(204, "")], 0).await
+    }
+
+    /// Answers so many more requests.
+    pub(crate) fn let_through(&self, count: usize) {
+        self.gate.add_permits(count);
+    }
+
+    async fn start_with(answers: &'static [Answer], permits: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let kept = requests.clone();
+        let gate = Arc::new(Semaphore::new(permits));
+        let (kept, passed) = (requests.clone(), gate.clone());
         let serving = tokio::spawn(async move {
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(socket, kept.clone(), answers));
+                tokio::spawn(serve(socket, kept.clone(), passed.clone(), answers));
             }
         });
         Self {
             address,
             requests,
+            gate,
             _serving: AbortOnDropHandle::new(serving),
         }
     }
@@ -68,13 +86,19 @@ impl Stub {
     }
 }
 
-async fn serve(mut socket: TcpStream, requests: Arc<Mutex<Vec<String>>>, answers: &[Answer]) {
+async fn serve(
+    mut socket: TcpStream,
+    requests: Arc<Mutex<Vec<String>>>,
+    gate: Arc<Semaphore>,
+    answers: &[Answer],
+) {
     while let Some(request) = read(&mut socket).await {
         let answer = {
             let mut requests = requests.lock().unwrap();
             requests.push(request);
             answers[requests.len().min(answers.len()) - 1]
         };
+        gate.acquire().await.unwrap().forget();
         let bytes = match answer {
             Answer::Status(status, body) => format!(
                 "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}",

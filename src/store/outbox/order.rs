@@ -1,0 +1,202 @@
+//! Order of the outbox: start-time fair queueing (Goyal, Vin, Cheng 1996) by client network, kept in an index.
+//!
+//! Each message gets its turn when it enters a lane: after the last message of its flow, or, for a flow without any, that of the message
+//! that is first in line. So flows alternate, and a new flow waits for one message of each other flow at most. The next message is the
+//! first entry of the index (`lane`, `turn`, `id`), whatever the size of the backlog.
+//!
+//! A message that is leased or put off is *parked*, so that senders do not walk over it. It enters its lane again when it is due. The
+//! version before leaves messages in their lane; senders park them. Concurrent inserts of one flow may get the same turn: as many as there
+//! are connections to the database.
+
+use std::time::Duration;
+
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    Select,
+};
+
+use super::{CODE, OutboxMessage};
+use crate::clock::{MAX_SKEW, Timestamp};
+use crate::domain::message::{DeliveryClass, FlowId, NoticeKind, Origin};
+use crate::store::StoreError;
+use crate::store::entity::outbox_message::{Column, Entity};
+
+/// The lane of messages that can be sent.
+pub(super) const fn ready(class: DeliveryClass) -> i16 {
+    match class {
+        DeliveryClass::Known => 0,
+        DeliveryClass::Stranger => 1,
+    }
+}
+
+/// The lane of messages that wait until they are due.
+pub(super) const fn parked(class: DeliveryClass) -> i16 {
+    match class {
+        DeliveryClass::Known => 2,
+        DeliveryClass::Stranger => 3,
+    }
+}
+
+/// The class of messages in a lane.
+pub(super) const fn class_of(lane: i16) -> DeliveryClass {
+    match lane {
+        0 | 2 => DeliveryClass::Known,
+        _ => DeliveryClass::Stranger,
+    }
+}
+
+/// The turn of a message that enters its lane now.
+pub(super) async fn next_turn(db: &impl ConnectionTrait, origin: Origin) -> Result<i64, StoreError> {
+    let lane = || Entity::find().filter(Column::Lane.eq(ready(origin.class)));
+    let of_flow = match origin.flow {
+        Some(FlowId(flow)) => lane().filter(Column::Flow.eq(flow)),
+        None => lane().filter(Column::Flow.is_null()),
+    };
+    if let Some(last) = turn(db, of_flow.order_by_desc(Column::Turn)).await? {
+        return Ok(last.saturating_add(1));
+    }
+    let first = turn(db, lane().order_by_asc(Column::Turn)).await?;
+    Ok(first.unwrap_or_default())
+}
+
+async fn turn(db: &impl ConnectionTrait, select: Select<Entity>) -> Result<Option<i64>, StoreError> {
+    let select = select.select_only().column(Column::Turn).limit(1);
+    Ok(select.into_tuple().one(db).await?)
+}
+
+/// Whether a message can be sent now. No lease is longer than `longest_lease`, so a message that is due later than that comes from a
+/// clock that was ahead, and is due now.
+#[must_use]
+pub fn is_due(message: &OutboxMessage, longest_lease: Duration, now: Timestamp) -> bool {
+    message.due_at <= now || message.due_at > latest(longest_lease, now)
+}
+
+fn latest(longest_lease: Duration, now: Timestamp) -> Timestamp {
+    now + longest_lease + MAX_SKEW
+}
+
+/// The messages that are first in line, `limit` at most. Those that only a newer version can send are left to it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn first(
+    db: &impl ConnectionTrait,
+    class: DeliveryClass,
+    limit: u64,
+) -> Result<Vec<OutboxMessage>, StoreError> {
+    let select = ours(ready(class))
+        .order_by_asc(Column::Turn)
+        .order_by_asc(Column::Id)
+        .limit(limit);
+    let mut messages = Vec::new();
+    for row in select.all(db).await? {
+        let id = row.id;
+        match OutboxMessage::try_from(row) {
+            Ok(message) => messages.push(message),
+            Err(error) => {
+                // Parked for good, or it would be first in line for good.
+                tracing::error!(%error, "a message cannot be read");
+                let of_row = Entity::update_many().filter(Column::Id.eq(id));
+                let parked = of_row.col_expr(Column::Lane, Expr::value(parked(class)));
+                parked.exec(db).await?;
+            }
+        }
+    }
+    Ok(messages)
+}
+
+/// The message that waits for the longest time, if it was due at this time.
+///
+/// # Errors
+/// When the database fails.
+pub async fn longest_waiting(
+    db: &impl ConnectionTrait,
+    class: DeliveryClass,
+    due_by: Timestamp,
+) -> Result<Option<OutboxMessage>, StoreError> {
+    let select = ours(ready(class))
+        .filter(Column::DueAt.lte(due_by))
+        .order_by_asc(Column::DueAt)
+        .order_by_asc(Column::Id)
+        .limit(1);
+    Ok(read(db, select).await?.pop())
+}
+
+/// Parks a message that is not due, which the version before left in its lane.
+///
+/// # Errors
+/// When the database fails.
+pub async fn park(db: &impl ConnectionTrait, message: &OutboxMessage) -> Result<(), StoreError> {
+    Entity::update_many()
+        .filter(Column::Id.eq(message.id.0))
+        .filter(Column::DueAt.eq(message.due_at))
+        .col_expr(Column::Lane, Expr::value(parked(message.origin.class)))
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
+/// The parked messages that are due, `limit` of each class at most.
+///
+/// # Errors
+/// When the database fails.
+pub async fn parked_due(
+    db: &impl ConnectionTrait,
+    longest_lease: Duration,
+    limit: u64,
+    now: Timestamp,
+) -> Result<Vec<OutboxMessage>, StoreError> {
+    let mut due = Vec::new();
+    for class in DeliveryClass::ALL {
+        // Two ranges of one index: databases differ in what they make of an OR.
+        let lane = || ours(parked(class)).limit(limit);
+        let usual = lane()
+            .filter(Column::DueAt.lte(now))
+            .order_by_asc(Column::DueAt)
+            .order_by_asc(Column::Id);
+        due.extend(read(db, usual).await?);
+        let ahead = lane()
+            .filter(Column::DueAt.gt(latest(longest_lease, now)))
+            .order_by_desc(Column::DueAt)
+            .order_by_desc(Column::Id);
+        due.extend(read(db, ahead).await?);
+    }
+    Ok(due)
+}
+
+/// Puts a parked message at the end of its flow, unless another sender did.
+///
+/// # Errors
+/// When the database fails.
+pub async fn unpark(db: &impl ConnectionTrait, message: &OutboxMessage) -> Result<(), StoreError> {
+    let class = message.origin.class;
+    let turn = next_turn(db, message.origin).await?;
+    Entity::update_many()
+        .filter(Column::Id.eq(message.id.0))
+        .filter(Column::DueAt.eq(message.due_at))
+        .filter(Column::Lane.eq(parked(class)))
+        .col_expr(Column::Lane, Expr::value(ready(class)))
+        .col_expr(Column::Turn, Expr::value(turn))
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
+fn ours(lane: i16) -> Select<Entity> {
+    let templates = NoticeKind::ALL.map(NoticeKind::as_str);
+    Entity::find()
+        .filter(Column::Lane.eq(lane))
+        .filter(Column::Template.is_in(templates.into_iter().chain([CODE])))
+}
+
+async fn read(db: &impl ConnectionTrait, select: Select<Entity>) -> Result<Vec<OutboxMessage>, StoreError> {
+    let messages = select.all(db).await?.into_iter().map(OutboxMessage::try_from);
+    // A message that cannot be read must not hold the others up.
+    let readable = messages.filter_map(|message| {
+        message
+            .inspect_err(|error| tracing::error!(%error, "a message cannot be read"))
+            .ok()
+    });
+    Ok(readable.collect())
+}
