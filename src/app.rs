@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::task::JoinError;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -26,6 +26,7 @@ use crate::service::change_log::ChangeLog;
 use crate::service::codes::{self, Codes};
 use crate::service::hasher::{HashError, Hasher};
 use crate::service::outbox::{Breakers, Counter, Outbox, Wake};
+use crate::service::password_policy::{BreachedFileError, BreachedPasswords, PasswordPolicy};
 use crate::service::service_keys::Keyring;
 use crate::service::sessions::Sessions;
 use crate::service::throttle::Throttle;
@@ -50,6 +51,7 @@ pub struct App {
     store: Store,
     hasher: Hasher,
     accounts: Accounts,
+    passwords: PasswordPolicy,
     sessions: Sessions,
     codes: Option<(Codes, Outbox)>,
     code_metrics: Arc<codes::Metrics>,
@@ -74,6 +76,7 @@ impl App {
         let export = export.map(Export::start).transpose()?;
         let store = open_store(&settings).await?;
         let hasher = Hasher::start(&settings.hasher()?)?;
+        let passwords = password_policy(&settings).await?;
         let tasks = TaskTracker::new();
         let policy = settings.policy();
         let changes = ChangeLog::new(clock.clone(), settings.staleness_bound);
@@ -85,6 +88,7 @@ impl App {
             policy,
             changes.clone(),
             throttle,
+            passwords.clone(),
             tasks.clone(),
         );
         let sessions = Sessions::new(store.clone(), clock.clone(), settings.sessions()?, changes);
@@ -125,6 +129,7 @@ impl App {
             store,
             hasher,
             accounts,
+            passwords,
             sessions,
             codes,
             code_metrics,
@@ -148,6 +153,12 @@ impl App {
     #[must_use]
     pub fn hasher(&self) -> &Hasher {
         &self.hasher
+    }
+
+    /// The password policy.
+    #[must_use]
+    pub fn passwords(&self) -> &PasswordPolicy {
+        &self.passwords
     }
 
     /// What finishes even if its caller has gone.
@@ -341,6 +352,15 @@ fn room_for_connections(wanted: usize, database_connections: u32) -> usize {
     wanted.min(room.max(1))
 }
 
+/// The password policy, with the file of breached passwords if there is one.
+async fn password_policy(settings: &Settings) -> Result<PasswordPolicy, StartError> {
+    let breached = match settings.breached_passwords_file.clone() {
+        Some(path) => Some(spawn_blocking(move || BreachedPasswords::open(&path)).await??),
+        None => None,
+    };
+    Ok(PasswordPolicy::new(settings.password_min_length, breached))
+}
+
 /// Opens the database, for which it waits up to `--database-start-timeout`, and brings its schema up to date.
 ///
 /// # Errors
@@ -383,6 +403,12 @@ pub enum StartError {
     /// Hashing cannot start.
     #[error(transparent)]
     Hasher(#[from] HashError),
+    /// The file of breached passwords cannot be used.
+    #[error(transparent)]
+    BreachedPasswords(#[from] BreachedFileError),
+    /// A task of the start ended.
+    #[error("the start failed: {0}")]
+    Task(#[from] JoinError),
 }
 
 /// Why serving ended before it was told to.

@@ -11,10 +11,10 @@ use crate::app::{App, open_store};
 use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::domain::caller::Caller;
-use crate::domain::password::{Password, PasswordError};
+use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::rules::Rules;
-use crate::error::{self, Error};
+use crate::error::{self, Error, Problem, Violation};
 use crate::service::accounts::SuperuserMaker;
 
 /// The most bytes of a password line that are read.
@@ -58,7 +58,7 @@ pub(super) async fn create_superuser(
             Ok(())
         }
         Err(Error::PhoneNumberTaken) => Err(speech.failed("cli-phone-taken", &[])),
-        Err(error) => Err(Failure::Failed(error::chain(&error))),
+        Err(error) => Err(rejected(&error, speech)),
     }
 }
 
@@ -81,10 +81,26 @@ pub(super) async fn change_password(
             Ok(())
         }
         Ok(false) => Err(speech.failed("cli-phone-unknown", &[])),
-        Err(error) => Err(Failure::Failed(error::chain(&error))),
+        Err(error) => Err(rejected(&error, speech)),
     }
 }
 
+/// Why a new password was not set: the rule of the password policy, if that is why.
+pub(super) fn rejected(error: &Error, speech: Speech) -> Failure {
+    if let Error::InvalidInput(violations) = error
+        && let [
+            Violation {
+                problem: Problem::Password(problem),
+                ..
+            },
+        ] = violations.as_slice()
+    {
+        return speech.password_unfit(*problem);
+    }
+    Failure::Failed(error::chain(error))
+}
+
+/// Reads a new password and checks its shape. The service applies the password policy.
 pub(super) fn new_password(
     rules: &Rules,
     phone: &PhoneNumber,
@@ -92,14 +108,9 @@ pub(super) fn new_password(
     speech: Speech,
 ) -> Result<Password, Failure> {
     let input = read_password(from_stdin, speech)?;
-    let password = rules
+    rules
         .take_password(input.expose_secret(), &[phone])
-        .map_err(|problem| speech.password_unfit(problem))?;
-    if password.is_common() {
-        Err(speech.password_unfit(PasswordError::TooCommon))
-    } else {
-        Ok(password)
-    }
+        .map_err(|problem| speech.password_unfit(problem))
 }
 
 fn read_password(from_stdin: bool, speech: Speech) -> Result<SecretString, Failure> {
