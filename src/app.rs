@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::task::JoinError;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -20,13 +20,13 @@ use crate::error::chain;
 use crate::grpc::{self, Callers, Limits, Listeners, Services, Stop};
 use crate::machine;
 use crate::metrics;
-use crate::service::accounts::Accounts;
+use crate::service::accounts::{Accounts, Passwords};
 use crate::service::admin::Admin;
 use crate::service::change_log::ChangeLog;
 use crate::service::codes::{self, Codes};
 use crate::service::hasher::{HashError, Hasher};
 use crate::service::outbox::{Breakers, Counter, Outbox, Wake};
-use crate::service::password_policy::{BreachedFileError, BreachedPasswords, PasswordPolicy};
+use crate::service::password_policy::{BreachedFileError, PasswordPolicy};
 use crate::service::service_keys::Keyring;
 use crate::service::sessions::Sessions;
 use crate::service::throttle::Throttle;
@@ -76,19 +76,25 @@ impl App {
         let export = export.map(Export::start).transpose()?;
         let store = open_store(&settings).await?;
         let hasher = Hasher::start(&settings.hasher()?)?;
-        let passwords = password_policy(&settings).await?;
+        let passwords = PasswordPolicy::open(
+            settings.password_min_length,
+            settings.breached_passwords_file.clone(),
+        );
+        let passwords = passwords.await?;
         let tasks = TaskTracker::new();
         let policy = settings.policy();
         let changes = ChangeLog::new(clock.clone(), settings.staleness_bound);
         let throttle = Throttle::new(store.clone(), clock.clone(), settings.throttle.limits()?);
         let accounts = Accounts::new(
             store.clone(),
-            hasher.clone(),
+            Passwords {
+                hasher: hasher.clone(),
+                policy: passwords.clone(),
+            },
             clock.clone(),
             policy,
             changes.clone(),
             throttle,
-            passwords.clone(),
             tasks.clone(),
         );
         let sessions = Sessions::new(store.clone(), clock.clone(), settings.sessions()?, changes);
@@ -352,15 +358,6 @@ fn room_for_connections(wanted: usize, database_connections: u32) -> usize {
     wanted.min(room.max(1))
 }
 
-/// The password policy, with the file of breached passwords if there is one.
-async fn password_policy(settings: &Settings) -> Result<PasswordPolicy, StartError> {
-    let breached = match settings.breached_passwords_file.clone() {
-        Some(path) => Some(spawn_blocking(move || BreachedPasswords::open(&path)).await??),
-        None => None,
-    };
-    Ok(PasswordPolicy::new(settings.password_min_length, breached))
-}
-
 /// Opens the database, for which it waits up to `--database-start-timeout`, and brings its schema up to date.
 ///
 /// # Errors
@@ -406,9 +403,6 @@ pub enum StartError {
     /// The file of breached passwords cannot be used.
     #[error(transparent)]
     BreachedPasswords(#[from] BreachedFileError),
-    /// A task of the start ended.
-    #[error("the start failed: {0}")]
-    Task(#[from] JoinError),
 }
 
 /// Why serving ended before it was told to.

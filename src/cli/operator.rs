@@ -11,7 +11,7 @@ use crate::app::{App, open_store};
 use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::domain::caller::Caller;
-use crate::domain::password::Password;
+use crate::domain::password::{Password, PasswordError};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::rules::Rules;
 use crate::error::{self, Error, Problem, Violation};
@@ -100,7 +100,7 @@ pub(super) fn rejected(error: &Error, speech: Speech) -> Failure {
     Failure::Failed(error::chain(error))
 }
 
-/// Reads a new password and checks its shape. The service applies the password policy.
+/// Reads a new password. What can be checked without the service is checked first, so that nothing is opened for a mistake.
 pub(super) fn new_password(
     rules: &Rules,
     phone: &PhoneNumber,
@@ -108,9 +108,13 @@ pub(super) fn new_password(
     speech: Speech,
 ) -> Result<Password, Failure> {
     let input = read_password(from_stdin, speech)?;
-    rules
+    let password = rules
         .take_password(input.expose_secret(), &[phone])
-        .map_err(|problem| speech.password_unfit(problem))
+        .map_err(|problem| speech.password_unfit(problem))?;
+    if password.is_common() {
+        return Err(speech.password_unfit(PasswordError::TooCommon));
+    }
+    Ok(password)
 }
 
 fn read_password(from_stdin: bool, speech: Speech) -> Result<SecretString, Failure> {

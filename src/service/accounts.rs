@@ -71,6 +71,15 @@ pub struct Policy {
     pub phone_change_hold: Duration,
 }
 
+/// What accounts do with passwords.
+#[derive(Clone)]
+pub struct Passwords {
+    /// The threads that hash.
+    pub hasher: Hasher,
+    /// The policy for new ones.
+    pub policy: PasswordPolicy,
+}
+
 /// Deals with accounts. Cheap to clone.
 #[derive(Clone)]
 pub struct Accounts {
@@ -120,24 +129,23 @@ impl Accounts {
     #[must_use]
     pub fn new(
         store: Store,
-        hasher: Hasher,
+        passwords: Passwords,
         clock: Arc<dyn Clock>,
         policy: Policy,
         changes: ChangeLog,
         throttle: Throttle,
-        passwords: PasswordPolicy,
         tasks: TaskTracker,
     ) -> Self {
         let audit = Audit::new(store.clone(), clock.clone(), tasks.clone());
         Self {
             store,
-            hasher,
+            hasher: passwords.hasher,
             clock,
             policy: Arc::new(policy),
             changes,
             audit,
             throttle,
-            passwords,
+            passwords: passwords.policy,
             tasks,
             sign_ins: Arc::default(),
             together: Arc::new(Gather::new(MOST_TOGETHER)),

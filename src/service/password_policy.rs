@@ -5,10 +5,13 @@
 
 mod breached;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use breached::{BreachedFileError, BreachedPasswords};
+pub use breached::BreachedFileError;
+use breached::BreachedPasswords;
+use tokio::task::spawn_blocking;
 
 use crate::domain::password::{Password, PasswordError};
 use crate::domain::phone::PhoneNumber;
@@ -41,14 +44,20 @@ pub struct PasswordPolicy {
 }
 
 impl PasswordPolicy {
-    /// A policy that requires `min_length` characters and rejects the passwords of the file, if there is one.
-    #[must_use]
-    pub fn new(min_length: usize, breached: Option<BreachedPasswords>) -> Self {
-        Self {
+    /// A policy that requires `min_length` characters and rejects the breached passwords of the file, if there is one.
+    ///
+    /// # Errors
+    /// When the file cannot be used.
+    pub async fn open(min_length: usize, breached: Option<PathBuf>) -> Result<Self, BreachedFileError> {
+        let breached = match breached {
+            Some(path) => Some(spawn_blocking(move || BreachedPasswords::open(&path)).await??),
+            None => None,
+        };
+        Ok(Self {
             min_length,
             breached,
             checked: Arc::default(),
-        }
+        })
     }
 
     /// Accepts a new password of an account with these phone numbers. `field` is where the request has it.

@@ -56,7 +56,7 @@ pub enum BreachedFileError {
 
 /// The hashes of breached passwords. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct BreachedPasswords {
+pub(super) struct BreachedPasswords {
     index: Arc<Index>,
     searches: Arc<Semaphore>,
 }
@@ -66,7 +66,7 @@ impl BreachedPasswords {
     ///
     /// # Errors
     /// When the file cannot be read, is empty, or is of another form.
-    pub fn open(path: &Path) -> Result<Self, BreachedFileError> {
+    pub(super) fn open(path: &Path) -> Result<Self, BreachedFileError> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
         let index = Index {
@@ -87,7 +87,7 @@ impl BreachedPasswords {
     ///
     /// # Errors
     /// When the file cannot be read any more, or is of another form.
-    pub async fn has(&self, password: &Password) -> Result<bool, BreachedFileError> {
+    pub(super) async fn has(&self, password: &Password) -> Result<bool, BreachedFileError> {
         let hash = hash_of(password.expose_bytes());
         // Never closed. The permit goes along with the search, which goes on if the caller gives up.
         let permit = self.searches.clone().acquire_owned().await.ok();
