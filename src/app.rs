@@ -20,12 +20,13 @@ use crate::error::chain;
 use crate::grpc::{self, Callers, Limits, Listeners, Services, Stop};
 use crate::machine;
 use crate::metrics;
-use crate::service::accounts::Accounts;
+use crate::service::accounts::{Accounts, Passwords};
 use crate::service::admin::Admin;
 use crate::service::change_log::ChangeLog;
 use crate::service::codes::{self, Codes};
 use crate::service::hasher::{HashError, Hasher};
 use crate::service::outbox::{Breakers, Counter, Outbox, Wake};
+use crate::service::password_policy::{BreachedFileError, PasswordPolicy};
 use crate::service::service_keys::Keyring;
 use crate::service::sessions::Sessions;
 use crate::service::throttle::Throttle;
@@ -50,6 +51,7 @@ pub struct App {
     store: Store,
     hasher: Hasher,
     accounts: Accounts,
+    passwords: PasswordPolicy,
     sessions: Sessions,
     codes: Option<(Codes, Outbox)>,
     code_metrics: Arc<codes::Metrics>,
@@ -75,13 +77,21 @@ impl App {
         let export = export.map(Export::start).transpose()?;
         let store = open_store(&settings).await?;
         let hasher = Hasher::start(&settings.hasher()?)?;
+        let passwords = PasswordPolicy::open(
+            settings.password_min_length,
+            settings.breached_passwords_file.clone(),
+        );
+        let passwords = passwords.await?;
         let tasks = TaskTracker::new();
         let policy = settings.policy();
         let changes = ChangeLog::new(clock.clone(), settings.staleness_bound);
         let throttle = Throttle::new(store.clone(), clock.clone(), settings.throttle.limits()?);
         let accounts = Accounts::new(
             store.clone(),
-            hasher.clone(),
+            Passwords {
+                hasher: hasher.clone(),
+                policy: passwords.clone(),
+            },
             clock.clone(),
             policy,
             changes.clone(),
@@ -127,6 +137,7 @@ impl App {
             store,
             hasher,
             accounts,
+            passwords,
             sessions,
             codes,
             code_metrics,
@@ -151,6 +162,12 @@ impl App {
     #[must_use]
     pub fn hasher(&self) -> &Hasher {
         &self.hasher
+    }
+
+    /// The password policy.
+    #[must_use]
+    pub fn passwords(&self) -> &PasswordPolicy {
+        &self.passwords
     }
 
     /// What finishes even if its caller has gone.
@@ -399,6 +416,9 @@ pub enum StartError {
     /// Hashing cannot start.
     #[error(transparent)]
     Hasher(#[from] HashError),
+    /// The file of breached passwords cannot be used.
+    #[error(transparent)]
+    BreachedPasswords(#[from] BreachedFileError),
 }
 
 /// Why serving ended before it was told to.

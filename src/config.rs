@@ -127,6 +127,15 @@ pub struct Settings {
         value_parser = password_min_length)]
     pub password_min_length: usize,
 
+    /// Have I Been Pwned download of SHA-1 hashes, ordered by hash; new passwords that it has are rejected [default: none]
+    #[arg(
+        global = true,
+        long,
+        env = "PHONE_IDENTITY_BREACHED_PASSWORDS_FILE",
+        value_name = "FILE"
+    )]
+    pub breached_passwords_file: Option<PathBuf>,
+
     /// Absolute lifetime of a session: from signing in to the end
     #[arg(global = true, long, env = "PHONE_IDENTITY_SESSION_LIFETIME", value_name = "DURATION", default_value = "30d",
         value_parser = positive_duration)]

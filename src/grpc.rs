@@ -152,13 +152,11 @@ pub async fn serve(
     let health = health.max_decoding_message_size(MAX_NAME_MESSAGE_BYTES);
     let admin_handlers = PhoneIdentityAdminHandlers {
         admin,
-        accounts: accounts.clone(),
         sessions: sessions.clone(),
         rules,
     };
     let verification_handlers = PhoneVerificationHandlers {
         codes: codes.clone(),
-        accounts: accounts.clone(),
         sessions: sessions.clone(),
         rules,
     };

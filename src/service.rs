@@ -8,6 +8,7 @@ pub mod codes;
 mod gather;
 pub mod hasher;
 pub mod outbox;
+pub mod password_policy;
 mod retry;
 pub mod service_keys;
 pub mod sessions;

@@ -61,6 +61,7 @@ violation-password-too-short = The password needs at least { $min } characters.
 violation-password-too-long = The password is too long.
 violation-password-character-not-allowed = The password has a character that is not allowed.
 violation-password-too-common = This password is too easy to guess.
+violation-password-breached = This password is known from a data breach. Please choose another one.
 violation-password-contains-phone-number = The password must not be the phone number.
 violation-user-id-invalid = This is not a person.
 violation-page-token-invalid = This list has changed. Please begin anew.

@@ -58,6 +58,7 @@ violation-password-too-short = Минимальная длина пароля (�
 violation-password-too-long = Пароль слишком длинный.
 violation-password-character-not-allowed = В пароле есть недопустимый символ.
 violation-password-too-common = Этот пароль слишком легко угадать.
+violation-password-breached = Этот пароль известен из утечки данных. Выберите другой.
 violation-password-contains-phone-number = Пароль не должен совпадать с номером телефона.
 violation-user-id-invalid = Это не пользователь.
 violation-page-token-invalid = Список изменился. Начните сначала.

@@ -58,6 +58,7 @@ violation-password-too-short = Parola en az { $min } karakter olmalıdır.
 violation-password-too-long = Parola çok uzun.
 violation-password-character-not-allowed = Parolada izin verilmeyen bir karakter var.
 violation-password-too-common = Bu parolayı tahmin etmek çok kolay.
+violation-password-breached = Bu parola bir veri sızıntısından biliniyor. Lütfen başka bir parola seçin.
 violation-password-contains-phone-number = Parola telefon numarası olamaz.
 violation-user-id-invalid = Bu bir kullanıcı değil.
 violation-page-token-invalid = Liste değişti. Lütfen baştan başlayın.

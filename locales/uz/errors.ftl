@@ -58,6 +58,7 @@ violation-password-too-short = Parol kamida { $min } ta belgidan iborat boʻlish
 violation-password-too-long = Parol juda uzun.
 violation-password-character-not-allowed = Parolda ruxsat etilmagan belgi bor.
 violation-password-too-common = Bu parolni topish juda oson.
+violation-password-breached = Bu parol maʼlumotlar sizib chiqishidan maʼlum. Boshqasini tanlang.
 violation-password-contains-phone-number = Parol telefon raqami bilan bir xil boʻlmasligi kerak.
 violation-user-id-invalid = Bu odam emas.
 violation-page-token-invalid = Roʻyxat oʻzgargan. Boshidan boshlang.

@@ -14,7 +14,7 @@ use crate::domain::caller::Caller;
 use crate::domain::password::{Password, PasswordError};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::rules::Rules;
-use crate::error::{self, Error};
+use crate::error::{self, Error, Problem, Violation};
 use crate::service::accounts::SuperuserMaker;
 
 /// The most bytes of a password line that are read.
@@ -58,7 +58,7 @@ pub(super) async fn create_superuser(
             Ok(())
         }
         Err(Error::PhoneNumberTaken) => Err(speech.failed("cli-phone-taken", &[])),
-        Err(error) => Err(Failure::Failed(error::chain(&error))),
+        Err(error) => Err(rejected(&error, speech)),
     }
 }
 
@@ -81,10 +81,26 @@ pub(super) async fn change_password(
             Ok(())
         }
         Ok(false) => Err(speech.failed("cli-phone-unknown", &[])),
-        Err(error) => Err(Failure::Failed(error::chain(&error))),
+        Err(error) => Err(rejected(&error, speech)),
     }
 }
 
+/// Why a new password was not set: the rule of the password policy, if that is why.
+pub(super) fn rejected(error: &Error, speech: Speech) -> Failure {
+    if let Error::InvalidInput(violations) = error
+        && let [
+            Violation {
+                problem: Problem::Password(problem),
+                ..
+            },
+        ] = violations.as_slice()
+    {
+        return speech.password_unfit(*problem);
+    }
+    Failure::Failed(error::chain(error))
+}
+
+/// Reads a new password. What can be checked without the service is checked first, so that nothing is opened for a mistake.
 pub(super) fn new_password(
     rules: &Rules,
     phone: &PhoneNumber,
@@ -96,10 +112,9 @@ pub(super) fn new_password(
         .take_password(input.expose_secret(), &[phone])
         .map_err(|problem| speech.password_unfit(problem))?;
     if password.is_common() {
-        Err(speech.password_unfit(PasswordError::TooCommon))
-    } else {
-        Ok(password)
+        return Err(speech.password_unfit(PasswordError::TooCommon));
     }
+    Ok(password)
 }
 
 fn read_password(from_stdin: bool, speech: Speech) -> Result<SecretString, Failure> {

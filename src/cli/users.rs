@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
-use super::operator::new_password;
+use super::operator::{new_password, rejected};
 use super::speech::Speech;
 use super::{Failure, PasswordSource};
 use crate::app::App;
@@ -134,7 +134,10 @@ pub(super) async fn run(
             };
             let admin = open(settings).await?;
             let created = admin.create(OPERATOR, new).await;
-            let created = created.map_err(|problem| printer.failed(problem))?;
+            let created = created.map_err(|problem| match problem {
+                Error::InvalidInput(_) => rejected(&problem, speech),
+                problem => printer.failed(problem),
+            })?;
             let printed = printer.user(&created);
             printed.map_err(|problem| printer.failed(problem))
         }

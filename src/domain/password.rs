@@ -1,7 +1,9 @@
-//! Passwords: how they are normalised, and which ones may be chosen.
+//! Passwords: how they are normalised, and the rules for choosing one.
 //!
 //! The rules follow NIST SP 800-63B section 5.1.1: length counts, composition does not, and what attackers try first is
-//! refused. Hashing is `service/hasher.rs`.
+//! rejected. `service/password_policy.rs` applies them; `service/hasher.rs` hashes.
+
+mod common;
 
 use std::borrow::Cow;
 
@@ -10,8 +12,6 @@ use precis_profiles::precis_core::profile::PrecisFastInvocation as _;
 use secrecy::zeroize::Zeroize as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
-use zxcvbn::matching::patterns::MatchPattern;
-use zxcvbn::zxcvbn;
 
 use super::phone::{self, PhoneNumber};
 
@@ -23,14 +23,6 @@ pub const MAX_LENGTH: usize = 128;
 
 /// The most bytes a password may come with: enough for [`MAX_LENGTH`] characters of any script, decomposed or not.
 const MAX_INPUT_BYTES: usize = MAX_LENGTH * 16;
-
-/// The most characters of a password that may be common. Nothing longer is on a list, and zxcvbn's work grows fast with
-/// the length: at worst about 50 ms here, and half a second at 100 characters.
-const MAX_COMMON_LENGTH: usize = 32;
-
-/// A pattern that covers the whole password is common if it is found within so many guesses: the decimal logarithm.
-/// The largest dictionary has 30,000 words; capitals, letters read as digits and reversal make up the rest.
-const COMMON_GUESSES_LOG10: f64 = 7.0;
 
 /// A password in the form in which it is hashed: normalised as RFC 8265 OpaqueString (NFC, every space an ASCII space,
 /// no control characters). It cannot be printed and is wiped from memory when dropped.
@@ -68,25 +60,14 @@ impl Password {
         Ok(password)
     }
 
-    /// Takes a password that a person with these phone numbers wants to have.
+    /// Checks the rules for the shape of a new password of an account with these phone numbers. Takes microseconds.
     ///
     /// # Errors
-    /// Those of [`Password::parse`], and the rule that the password breaks: [`PasswordError::TooShort`] (fewer than
-    /// `min_length` characters), [`PasswordError::ContainsPhoneNumber`]. Ask [`Password::is_common`], too.
-    pub fn parse_new(input: &str, min_length: usize, phones: &[&PhoneNumber]) -> Result<Self, PasswordError> {
-        let password = Self::parse(input)?;
-        if password.length() < min_length {
+    /// [`PasswordError::TooShort`] for fewer than `min_length` characters, [`PasswordError::ContainsPhoneNumber`].
+    pub fn check_shape(&self, min_length: usize, phones: &[&PhoneNumber]) -> Result<(), PasswordError> {
+        if self.length() < min_length {
             return Err(PasswordError::TooShort { min_length });
         }
-        password.refuse_phones(phones)?;
-        Ok(password)
-    }
-
-    /// Whether a person with these phone numbers may have it.
-    ///
-    /// # Errors
-    /// [`PasswordError::ContainsPhoneNumber`].
-    pub fn refuse_phones(&self, phones: &[&PhoneNumber]) -> Result<(), PasswordError> {
         if phones.iter().any(|phone| self.is_made_of(phone)) {
             return Err(PasswordError::ContainsPhoneNumber);
         }
@@ -115,17 +96,11 @@ impl Password {
         is_piece || has_number
     }
 
-    /// Whether the whole password is one thing that attackers try first: a common password, name or word, a
-    /// repetition, a sequence, a run of keys or a date. Takes long enough to be kept off the async workers: see
-    /// `Hasher::is_common`.
+    /// Whether the whole password is one of those that attackers try first: a common password, name or word, a repetition, a
+    /// sequence, a run of keys or a date, or one of them with a few digits or signs around it. Takes under a millisecond.
     #[must_use]
     pub fn is_common(&self) -> bool {
-        if self.length() > MAX_COMMON_LENGTH {
-            return false;
-        }
-        let estimate = zxcvbn(self.0.expose_secret(), &[]);
-        let [only] = estimate.sequence() else { return false };
-        !matches!(only.pattern, MatchPattern::BruteForce) && estimate.guesses_log10() < COMMON_GUESSES_LOG10
+        common::is_common(self.0.expose_secret())
     }
 }
 
@@ -150,6 +125,9 @@ pub enum PasswordError {
     /// It is among what attackers try first.
     #[error("is among the passwords that are guessed first")]
     TooCommon,
+    /// It is in the operator's list of passwords from data breaches.
+    #[error("is known from a data breach")]
+    Breached,
     /// It is the phone number, or a piece of it.
     #[error("is the phone number or a piece of it")]
     ContainsPhoneNumber,
@@ -162,7 +140,8 @@ mod tests {
 
     fn check(input: &str) -> Result<(), PasswordError> {
         let phone = PhoneNumber::parse("+998901234567", None).unwrap();
-        let password = Password::parse_new(input, 8, &[&phone])?;
+        let password = Password::parse(input)?;
+        password.check_shape(8, &[&phone])?;
         if password.is_common() {
             Err(PasswordError::TooCommon)
         } else {

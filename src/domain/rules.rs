@@ -31,12 +31,15 @@ impl Rules {
         PhoneNumber::parse_new(input, self.region(region)?, self.line_types)
     }
 
-    /// Reads a password that somebody with these numbers wants to have.
+    /// Reads a new password of an account with these numbers, and checks its shape. `service::password_policy` checks the rest,
+    /// after an attempt was reserved.
     ///
     /// # Errors
-    /// The rule that the password breaks. Whether it is common is asked elsewhere, since it takes long.
+    /// The rule that the password breaks.
     pub fn take_password(&self, input: &str, phones: &[&PhoneNumber]) -> Result<Password, PasswordError> {
-        Password::parse_new(input, self.password_min_length, phones)
+        let password = Password::parse(input)?;
+        password.check_shape(self.password_min_length, phones)?;
+        Ok(password)
     }
 
     fn region(&self, region: &str) -> Result<Option<Region>, PhoneError> {

@@ -4,21 +4,19 @@ pub(crate) mod admin;
 pub(crate) mod codes;
 
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::sync::OnceLock;
 
 use clap::Parser;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
-use tokio::runtime::{self, Runtime};
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 use super::{edge, metadata, parse, status};
-use crate::app::App;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
 use crate::domain::caller::Caller;
+use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::rules::Rules;
 use crate::domain::session::SessionId;
@@ -27,16 +25,13 @@ use crate::domain::user::{User, UserId, UserStatus};
 use crate::error::Error;
 use crate::i18n::Language;
 use crate::proto::v1;
-use crate::service::accounts::Accounts;
 
 /// The most that a status may take in headers, in bytes, so that all clients take it: some bound them at 8 KiB.
 const MAX_STATUS_BYTES: usize = 8 * 1024;
 
 /// What the parser of requests stands on.
 struct Desk {
-    runtime: Runtime,
     rules: Rules,
-    accounts: Accounts,
     user: User,
 }
 
@@ -53,26 +48,7 @@ impl Desk {
             #[command(flatten)]
             settings: Settings,
         }
-        let runtime = runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .ok()?;
-        // Parsing asks the hashing threads about passwords, and never the database. So its file may go again.
-        let folder = tempfile::tempdir().ok()?;
-        let url = format!("--database-url=sqlite://{}/fuzzed.db", folder.path().display());
-        let flags = [
-            "fuzzed",
-            &url,
-            "--argon2-memory-kib=8",
-            "--argon2-iterations=1",
-            "--hash-threads=1",
-        ];
-        let settings = Flags::parse_from(flags).settings;
-        let rules = settings.rules();
-        let app = runtime
-            .block_on(App::build(settings, Arc::new(SystemClock)))
-            .ok()?;
+        let rules = Flags::parse_from(["fuzzed"]).settings.rules();
         let now = SystemClock.now();
         let user = User {
             id: UserId::generate(now),
@@ -87,12 +63,7 @@ impl Desk {
             updated_at: now,
             last_login_at: None,
         };
-        Some(Self {
-            runtime,
-            rules,
-            accounts: app.accounts().clone(),
-            user,
-        })
+        Some(Self { rules, user })
     }
 }
 
@@ -128,8 +99,7 @@ pub(crate) fn register(bytes: &[u8]) {
         return;
     };
     let caller = Caller::default();
-    let parsed = parse::registration(request, &caller, &desk.rules, &desk.accounts);
-    refused(desk.runtime.block_on(parsed));
+    refused(parse::registration(request, &caller, &desk.rules));
 }
 
 pub(crate) fn authenticate(bytes: &[u8]) {
@@ -165,14 +135,11 @@ pub(crate) fn update_profile(bytes: &[u8]) {
     let (Some(request), Some(desk)) = (decoded(bytes), Desk::get()) else {
         return;
     };
-    let parsed = parse::profile_update(
-        request,
-        &desk.rules,
-        &desk.accounts,
-        &desk.user,
-        Language::default(),
-    );
-    refused(desk.runtime.block_on(parsed));
+    let parsed = parse::profile_update(request, &desk.rules, &desk.user, Language::default());
+    if let Ok((_, update)) = &parsed {
+        update.password.as_ref().map(Password::is_common);
+    }
+    refused(parsed);
 }
 
 pub(crate) fn deactivate_profile(bytes: &[u8]) {
@@ -191,8 +158,11 @@ pub(crate) fn create_superuser(bytes: &[u8]) {
     let (Some(request), Some(desk)) = (decoded(bytes), Desk::get()) else {
         return;
     };
-    let parsed = parse::superuser(request, &desk.rules, &desk.accounts);
-    refused(desk.runtime.block_on(parsed));
+    let parsed = parse::superuser(request, &desk.rules);
+    if let Ok((_, password)) = &parsed {
+        let _ = password.is_common();
+    }
+    refused(parsed);
 }
 
 /// A line is a header, as `name: value`.

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
 use crate::domain::caller::Caller;
-use crate::domain::password::{Password, PasswordError};
+use crate::domain::password::Password;
 use crate::domain::phone::{PhoneError, PhoneNumber};
 use crate::domain::rules::Rules;
 use crate::domain::session::{ClientInfo, SessionId};
@@ -17,7 +17,7 @@ use crate::domain::user::{Locale, User};
 use crate::error::{Error, Problem, Violation};
 use crate::i18n::Language;
 use crate::proto::v1;
-use crate::service::accounts::{Accounts, Credentials, ProfileUpdate, Registration};
+use crate::service::accounts::{Credentials, ProfileUpdate, Registration};
 use crate::service::sessions::Consistency;
 use crate::store::sessions::Selection;
 
@@ -73,22 +73,19 @@ impl Fields {
     }
 }
 
-pub(super) async fn registration(
+pub(super) fn registration(
     request: v1::RegisterRequest,
     caller: &Caller,
     rules: &Rules,
-    accounts: &Accounts,
 ) -> Result<Registration, Error> {
     let mut fields = Fields::default();
     let (phone_number, password) = new_account(
         &mut fields,
         rules,
-        accounts,
         &request.phone_number,
         &request.default_region,
         request.password,
-    )
-    .await?;
+    );
     let client = client(&mut fields, request.client);
     match (phone_number, password, client) {
         (Some(phone_number), Some(password), Some(client)) => Ok(Registration {
@@ -102,61 +99,47 @@ pub(super) async fn registration(
     }
 }
 
-pub(super) async fn superuser(
+pub(super) fn superuser(
     request: v1::CreateSuperuserRequest,
     rules: &Rules,
-    accounts: &Accounts,
 ) -> Result<(PhoneNumber, Password), Error> {
     let mut fields = Fields::default();
     let account = new_account(
         &mut fields,
         rules,
-        accounts,
         &request.phone_number,
         &request.default_region,
         request.password,
-    )
-    .await?;
+    );
     match account {
         (Some(phone_number), Some(password)) => Ok((phone_number, password)),
         _ => Err(fields.into_error()),
     }
 }
 
-async fn new_account(
+fn new_account(
     fields: &mut Fields,
     rules: &Rules,
-    accounts: &Accounts,
     phone_number: &str,
     region: &str,
     password: String,
-) -> Result<(Option<PhoneNumber>, Option<Password>), Error> {
+) -> (Option<PhoneNumber>, Option<Password>) {
     let phone_number = fields.check_phone("phone_number", rules.take_phone(phone_number, region));
     let phones: Vec<&PhoneNumber> = phone_number.iter().collect();
-    let password = new_password(fields, rules, accounts, "password", password, &phones).await?;
-    Ok((phone_number, password))
+    let password = new_password(fields, rules, "password", password, &phones);
+    (phone_number, password)
 }
 
-/// A password that somebody with these numbers wants to have.
-async fn new_password(
+/// A new password of an account with these numbers. Only its shape is checked here: the service applies the password policy.
+fn new_password(
     fields: &mut Fields,
     rules: &Rules,
-    accounts: &Accounts,
     field: &'static str,
     password: String,
     phones: &[&PhoneNumber],
-) -> Result<Option<Password>, Error> {
+) -> Option<Password> {
     let input = SecretString::from(password);
-    let Some(password) = fields.check(field, rules.take_password(input.expose_secret(), phones)) else {
-        return Ok(None);
-    };
-    if accounts.is_common(password.clone()).await? {
-        fields
-            .0
-            .push(Violation::new(field, PasswordError::TooCommon.into()));
-        return Ok(None);
-    }
-    Ok(Some(password))
+    fields.check(field, rules.take_password(input.expose_secret(), phones))
 }
 
 pub(super) fn credentials(
@@ -201,10 +184,9 @@ pub(super) fn current_password(current_password: Option<String>) -> Result<Optio
 }
 
 /// What to change about `user`, and the current password, if one is given.
-pub(super) async fn profile_update(
+pub(super) fn profile_update(
     request: v1::UpdateProfileRequest,
     rules: &Rules,
-    accounts: &Accounts,
     user: &User,
     language: Language,
 ) -> Result<(Option<Password>, ProfileUpdate), Error> {
@@ -219,12 +201,9 @@ pub(super) async fn profile_update(
         )
     });
     let phones: Vec<&PhoneNumber> = phone_number.iter().chain([&user.phone_number]).collect();
-    let password = match request.new_password {
-        Some(password) => {
-            new_password(&mut fields, rules, accounts, "new_password", password, &phones).await?
-        }
-        None => None,
-    };
+    let password = request
+        .new_password
+        .and_then(|password| new_password(&mut fields, rules, "new_password", password, &phones));
     let locale = request.locale.and_then(|locale| {
         if locale.is_empty() {
             return Some(None);

@@ -11,7 +11,6 @@ use super::{convert, metadata, parse, status};
 use crate::config::RegistrationMode;
 use crate::domain::access::OperatorKey;
 use crate::domain::caller::Caller;
-use crate::domain::code::Purpose;
 use crate::domain::rules::Rules;
 use crate::domain::session::Session;
 use crate::error::Error;
@@ -100,7 +99,7 @@ impl PhoneIdentityHandlers {
             RegistrationMode::Verified => return Err(self.require_code(call, request).await?),
             RegistrationMode::Closed => return Err(Error::RegistrationClosed),
         }
-        let registration = parse::registration(request, &call.caller, &self.rules, &self.accounts).await?;
+        let registration = parse::registration(request, &call.caller, &self.rules)?;
         let signed_in = trace::span("accounts.register", pin!(self.accounts.register(registration))).await?;
         Ok(v1::RegisterResponse {
             user: Some(convert::user(&signed_in.user)),
@@ -113,11 +112,8 @@ impl PhoneIdentityHandlers {
     /// Has a code sent by which whoever wants to register can go on, and says so by the error that this gives.
     async fn require_code(&self, call: &Call, request: v1::RegisterRequest) -> Result<Error, Error> {
         let codes = self.codes.as_ref().ok_or(Error::SmsNotConfigured)?;
-        let (phone_number, request) =
-            parse::codes::registration(request, &call.caller, call.language, &self.rules, &self.accounts)
-                .await?;
-        let sent = codes.send(Purpose::Register, phone_number, None, request);
-        let sent = trace::span("codes.send", pin!(sent)).await?;
+        let registration = parse::codes::registration(request, &call.caller, call.language, &self.rules)?;
+        let sent = trace::span("codes.send", pin!(codes.send_to_register(registration))).await?;
         Ok(Error::VerificationRequired { sent: Some(sent) })
     }
 
@@ -192,7 +188,7 @@ impl PhoneIdentityHandlers {
     ) -> Result<v1::UpdateProfileResponse, Error> {
         let actor = call.actor(&self.sessions).await?;
         let (current_password, update) =
-            parse::profile_update(request, &self.rules, &self.accounts, &actor.user, call.language).await?;
+            parse::profile_update(request, &self.rules, &actor.user, call.language)?;
         let updated = self.accounts.update_profile(actor, current_password, update);
         let user = trace::span("accounts.update_profile", pin!(updated)).await?;
         Ok(v1::UpdateProfileResponse {
@@ -251,7 +247,7 @@ impl PhoneIdentityHandlers {
         request: v1::CreateSuperuserRequest,
     ) -> Result<v1::CreateSuperuserResponse, Error> {
         let maker = self.superuser_maker(call).await?;
-        let (phone_number, password) = parse::superuser(request, &self.rules, &self.accounts).await?;
+        let (phone_number, password) = parse::superuser(request, &self.rules)?;
         let created = self.accounts.create_superuser(maker, phone_number, password);
         let user = trace::span("accounts.create_superuser", pin!(created)).await?;
         Ok(v1::CreateSuperuserResponse {

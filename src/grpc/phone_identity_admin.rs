@@ -12,15 +12,13 @@ use crate::domain::rules::Rules;
 use crate::error::Error;
 use crate::proto::v1;
 use crate::proto::v1::phone_identity_admin_server::PhoneIdentityAdmin;
-use crate::service::accounts::Accounts;
-use crate::service::admin::{Admin, Administrator, ManagedUser, Whom};
+use crate::service::admin::{Admin, Administrator, ManagedUser};
 use crate::service::sessions::Sessions;
 use crate::trace;
 
 /// The handlers of service `PhoneIdentityAdmin`.
 pub(super) struct PhoneIdentityAdminHandlers {
     pub(super) admin: Admin,
-    pub(super) accounts: Accounts,
     pub(super) sessions: Sessions,
     pub(super) rules: Rules,
 }
@@ -61,7 +59,7 @@ impl PhoneIdentityAdminHandlers {
         request: v1::CreateUserRequest,
     ) -> Result<ManagedUser, Error> {
         let by = self.administrator(call, Action::Create).await?;
-        let new = parse::admin::new_user(request, &self.rules, &self.accounts).await?;
+        let new = parse::admin::new_user(request, &self.rules)?;
         trace::span("admin.create", pin!(self.admin.create(by, new))).await
     }
 
@@ -81,16 +79,7 @@ impl PhoneIdentityAdminHandlers {
         request: v1::SetPasswordRequest,
     ) -> Result<ManagedUser, Error> {
         let by = self.administrator(call, Action::SetPassword).await?;
-        let id = parse::admin::person(&request.user_id)?;
-        // Whether a password may be chosen depends on the number.
-        let person = trace::span(
-            "admin.get",
-            pin!(self.admin.get(&by, Action::SetPassword, &Whom::Id(id))),
-        )
-        .await?;
-        let number = &person.user.phone_number;
-        let password =
-            parse::admin::password(request.new_password, &self.rules, &self.accounts, number).await?;
+        let (id, password) = parse::admin::password(request, &self.rules)?;
         trace::span(
             "admin.set_password",
             pin!(self.admin.set_password(by, id, password)),

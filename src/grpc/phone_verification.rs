@@ -11,7 +11,7 @@ use crate::domain::rules::Rules;
 use crate::error::Error;
 use crate::proto::v1;
 use crate::proto::v1::phone_verification_server::PhoneVerification;
-use crate::service::accounts::{Accounts, SignedIn};
+use crate::service::accounts::SignedIn;
 use crate::service::codes::{CodeRegistration, CodeSignIn, Codes, PhoneChange, Reset};
 use crate::service::sessions::Sessions;
 use crate::trace;
@@ -21,7 +21,6 @@ use parse::codes::{Exchange, Wanted};
 pub(super) struct PhoneVerificationHandlers {
     /// `None`: there is no SMS provider.
     pub(super) codes: Option<Codes>,
-    pub(super) accounts: Accounts,
     pub(super) sessions: Sessions,
     pub(super) rules: Rules,
 }
@@ -73,8 +72,7 @@ impl PhoneVerificationHandlers {
         request: v1::VerifyCodeRequest,
     ) -> Result<v1::VerifyCodeResponse, Error> {
         let codes = self.codes()?;
-        let (offer, exchange) =
-            parse::codes::offer(request, &call.caller, &self.rules, &self.accounts).await?;
+        let (offer, exchange) = parse::codes::offer(request, &call.caller, &self.rules)?;
         let user = match exchange {
             Exchange::VerifyPhone => {
                 let actor = call.actor(&self.sessions).await?;

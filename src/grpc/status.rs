@@ -329,6 +329,7 @@ fn violation_reason(problem: Problem) -> ViolationReason {
             PasswordError::TooLong => ViolationReason::PasswordTooLong,
             PasswordError::CharacterNotAllowed => ViolationReason::PasswordCharacterNotAllowed,
             PasswordError::TooCommon => ViolationReason::PasswordTooCommon,
+            PasswordError::Breached => ViolationReason::PasswordBreached,
             PasswordError::ContainsPhoneNumber => ViolationReason::PasswordContainsPhoneNumber,
         },
     }
@@ -349,7 +350,7 @@ mod tests {
         let violations: Vec<String> = violations
             .map(|reason| text_id("violation", wire_name(reason.as_str_name(), VIOLATION_PREFIX)))
             .collect();
-        assert_eq!((errors.len(), violations.len()), (34, 32));
+        assert_eq!((errors.len(), violations.len()), (34, 33));
         for id in errors.iter().chain(&violations) {
             let english = Language::English.text(id, &[("min", 8.into())]);
             assert_ne!(english, *id, "no English text");

@@ -26,6 +26,7 @@ use super::audit::Audit;
 use super::change_log::ChangeLog;
 use super::gather::Gather;
 use super::hasher::Hasher;
+use super::password_policy::PasswordPolicy;
 use super::retry::retry;
 use super::sessions::Actor;
 use super::throttle::{Reservation, Throttle, creations};
@@ -70,6 +71,15 @@ pub struct Policy {
     pub phone_change_hold: Duration,
 }
 
+/// What accounts do with passwords.
+#[derive(Clone)]
+pub struct Passwords {
+    /// The threads that hash.
+    pub hasher: Hasher,
+    /// The policy for new ones.
+    pub policy: PasswordPolicy,
+}
+
 /// Deals with accounts. Cheap to clone.
 #[derive(Clone)]
 pub struct Accounts {
@@ -80,6 +90,7 @@ pub struct Accounts {
     pub(super) changes: ChangeLog,
     pub(super) audit: Audit,
     pub(super) throttle: Throttle,
+    pub(super) passwords: PasswordPolicy,
     tasks: TaskTracker,
     sign_ins: Arc<SignIns>,
     together: Arc<SignInsTogether>,
@@ -90,7 +101,7 @@ pub struct Accounts {
 pub struct Registration {
     /// The phone number, fit to be taken.
     pub phone_number: PhoneNumber,
-    /// The password, fit to be chosen.
+    /// The password, to which the password policy was not applied yet.
     pub password: Password,
     /// The person's device.
     pub client: ClientInfo,
@@ -118,7 +129,7 @@ impl Accounts {
     #[must_use]
     pub fn new(
         store: Store,
-        hasher: Hasher,
+        passwords: Passwords,
         clock: Arc<dyn Clock>,
         policy: Policy,
         changes: ChangeLog,
@@ -128,12 +139,13 @@ impl Accounts {
         let audit = Audit::new(store.clone(), clock.clone(), tasks.clone());
         Self {
             store,
-            hasher,
+            hasher: passwords.hasher,
             clock,
             policy: Arc::new(policy),
             changes,
             audit,
             throttle,
+            passwords: passwords.policy,
             tasks,
             sign_ins: Arc::default(),
             together: Arc::new(Gather::new(MOST_TOGETHER)),
@@ -152,18 +164,11 @@ impl Accounts {
         &self.audit
     }
 
-    /// Whether a password is among what attackers try first, and so may not be chosen.
-    ///
-    /// # Errors
-    /// [`Error::Overloaded`].
-    pub async fn is_common(&self, password: Password) -> Result<bool, Error> {
-        self.hasher.is_common(password).await
-    }
-
     /// Creates a person and signs them in. The account counts for the network of the client, and stays counted.
     ///
     /// # Errors
-    /// [`Error::PhoneNumberTaken`]; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
+    /// [`Error::PhoneNumberTaken`]; [`Error::InvalidInput`] when the password policy rejects the password;
+    /// [`Error::TooManyAttempts`]; [`Error::Overloaded`].
     pub async fn register(&self, registration: Registration) -> Result<SignedIn, Error> {
         let Registration {
             phone_number,
@@ -179,8 +184,8 @@ impl Accounts {
             .throttle
             .reserve(&subjects, client.ip_address, &caller)
             .await?;
-        let hash = self.hasher.hash(password).await;
-        let hash = self.unless_overloaded(hash, &reservation).await?;
+        let phones = [&phone_number];
+        let hash = self.hash_new("password", password, &phones, &reservation).await?;
         self.finish(move |this| async move {
             let now = this.clock.now();
             let mut user = new_user(phone_number, now);
@@ -222,7 +227,7 @@ impl Accounts {
     /// such a person.
     ///
     /// # Errors
-    /// [`Error::Overloaded`], or when the database fails.
+    /// [`Error::InvalidInput`] when the password policy rejects the password; [`Error::Overloaded`]; or when the database fails.
     pub async fn change_password(
         &self,
         phone_number: &PhoneNumber,
@@ -231,7 +236,11 @@ impl Accounts {
         let Some(account) = users::find_by_phone(self.store.reader(), phone_number).await? else {
             return Ok(false);
         };
-        let hash = self.hasher.hash(password).await?;
+        // The operator is not throttled.
+        let unlimited = Reservation::default();
+        let hash = self
+            .hash_new("password", password, &[phone_number], &unlimited)
+            .await?;
         let id = account.user.id;
         self.finish(move |this| async move {
             let now = this.clock.now();
@@ -268,6 +277,31 @@ impl Accounts {
         let subjects = [Subject::Taking(phone_number), Subject::Person(actor.user.id)];
         let address = actor.session.client.ip_address;
         self.throttle.reserve(&subjects, address, &actor.caller).await
+    }
+
+    /// Applies the password policy to a new password of an account with these numbers, and hashes it. The attempt must be reserved
+    /// before, and is given back if nothing was hashed: a user who has to choose another password, or meets a full queue, has
+    /// guessed nothing.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for `field`; [`Error::Overloaded`].
+    pub(super) async fn hash_new(
+        &self,
+        field: &'static str,
+        password: Password,
+        phones: &[&PhoneNumber],
+        reserved: &Reservation,
+    ) -> Result<String, Error> {
+        match self.passwords.accept(field, password, phones).await {
+            Ok(accepted) => {
+                let hash = self.hasher.hash(accepted).await;
+                self.unless_overloaded(hash, reserved).await
+            }
+            Err(rejected) => {
+                self.throttle.give_back(reserved).await;
+                Err(rejected)
+            }
+        }
     }
 
     /// Gives an attempt back if the queue was full: nothing was hashed then, so nobody has learned anything, and an

@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use change_phone::PhoneChange;
 pub use metrics::{Backlog, Metrics};
 pub use register::CodeRegistration;
-pub use send::CodeRequest;
+pub use send::{CodeRequest, CodeToRegister};
 pub use sign_in::CodeSignIn;
 pub use verify::{Offer, Reset};
 

@@ -1,5 +1,5 @@
 //! The login engine: Argon2id on threads of its own, so that neither the async workers wait for it nor more hashes run
-//! at once than there are threads. What else takes long about a password is done there, too.
+//! at once than there are threads.
 //!
 //! The threads have the lowest priority, and each keeps its memory from one hash to the next. In front of them stands a
 //! bounded queue: full means [`Error::Overloaded`] at once. A job leaves the queue when its caller goes, be it that the
@@ -34,6 +34,7 @@ use tokio::sync::oneshot;
 use crate::domain::password::Password;
 use crate::domain::secret_keys::SecretKeys;
 use crate::error::Error;
+use crate::service::password_policy::NewPassword;
 use crate::trace::Current;
 use arena::Scheme;
 pub use arena::{MAX_ITERATIONS, MAX_MEMORY_KIB};
@@ -241,7 +242,7 @@ impl Hasher {
     ///
     /// # Errors
     /// [`Error::Overloaded`] when the queue is full.
-    pub async fn hash(&self, password: Password) -> Result<String, Error> {
+    pub async fn hash(&self, password: NewPassword) -> Result<String, Error> {
         self.run(|reply| Job::Hash { password, reply }).await
     }
 
@@ -275,14 +276,6 @@ impl Hasher {
             reply,
         })
         .await
-    }
-
-    /// Whether a password is among what attackers try first ([`Password::is_common`]).
-    ///
-    /// # Errors
-    /// [`Error::Overloaded`] when the queue is full.
-    pub async fn is_common(&self, password: Password) -> Result<bool, Error> {
-        self.run(|reply| Job::Judge { password, reply }).await
     }
 
     /// Whether one more password would be taken in now: a look before what would be for nothing if it were not.

@@ -137,6 +137,20 @@ pub async fn attempt(
     })
 }
 
+/// Takes back one attempt of a challenge, whose code was right.
+///
+/// # Errors
+/// When the database fails.
+pub async fn take_back_attempt(db: &impl ConnectionTrait, id: ChallengeId) -> Result<(), StoreError> {
+    Entity::update_many()
+        .filter(Column::Id.eq(id.0))
+        .filter(Column::Attempts.gt(0))
+        .col_expr(Column::Attempts, Expr::col(Column::Attempts).sub(1))
+        .exec(db)
+        .await?;
+    Ok(())
+}
+
 /// Notes that a code is sent once more, unless that was done since the challenge was read. Says whether it was noted.
 ///
 /// # Errors

@@ -72,7 +72,7 @@ impl Challenge {
     }
 
     /// With the right code.
-    fn met(&self) -> v1::VerifyCodeRequest {
+    pub(crate) fn met(&self) -> v1::VerifyCodeRequest {
         self.with(&self.code)
     }
 

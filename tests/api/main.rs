@@ -1,5 +1,5 @@
 //! The service as its callers see it: the generated client over a real connection, each test on its own server and
-//! database, which is of the backend that `TEST_DATABASE` names (SQLite). One file an RPC; `access`, `hashing`, `races`, `wire`,
+//! database, which is of the backend that `TEST_DATABASE` names (SQLite). One file an RPC; `access`, `hashing`, `passwords`, `races`, `wire`,
 //! `logs`, `metrics`, `traces`, `healthcheck`, `languages`, `process`, `shutdown`, `commands`, `replicas`,
 //! `network` and `database_failover` are about all of them.
 
@@ -33,6 +33,7 @@ mod logs;
 mod metrics;
 mod migrations;
 mod network;
+mod passwords;
 mod process;
 mod races;
 mod register;

@@ -34,6 +34,7 @@ use phone_identity::proto::v1;
 use phone_identity::proto::v1::phone_identity_admin_client::PhoneIdentityAdminClient;
 use phone_identity::proto::v1::phone_identity_client::PhoneIdentityClient;
 use phone_identity::service::hasher::Hasher;
+use phone_identity::service::password_policy::PasswordPolicy;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -81,6 +82,7 @@ pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) hasher: Hasher,
+    pub(crate) passwords: PasswordPolicy,
     tasks: TaskTracker,
     pub(crate) database: TestDatabase,
     stop: DropGuard,
@@ -137,6 +139,7 @@ impl TestServer {
         let address = listener.local_addr().unwrap();
         let app = App::build(settings, clock.clone()).await.unwrap();
         let (hasher, tasks) = (app.hasher().clone(), app.tasks().clone());
+        let passwords = app.passwords().clone();
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let stop = stop.drop_guard();
@@ -146,6 +149,7 @@ impl TestServer {
             address,
             clock,
             hasher,
+            passwords,
             tasks,
             database,
             stop,

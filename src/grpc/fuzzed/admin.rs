@@ -1,6 +1,7 @@
 //! The requests of `PhoneIdentityAdmin`.
 
 use super::{Desk, decoded, refused};
+use crate::error::{Error, Violation};
 use crate::grpc::parse::admin;
 use crate::proto::v1;
 
@@ -18,8 +19,7 @@ pub(crate) fn get_user(bytes: &[u8]) {
 
 pub(crate) fn create_user(bytes: &[u8]) {
     if let (Some(request), Some(desk)) = (decoded(bytes), Desk::get()) {
-        let parsed = admin::new_user(request, &desk.rules, &desk.accounts);
-        refused(desk.runtime.block_on(parsed));
+        refused(admin::new_user(request, &desk.rules));
     }
 }
 
@@ -31,10 +31,18 @@ pub(crate) fn update_user(bytes: &[u8]) {
 
 pub(crate) fn set_password(bytes: &[u8]) {
     if let (Some(request), Some(desk)) = (decoded::<v1::SetPasswordRequest>(bytes), Desk::get()) {
-        refused(admin::person(&request.user_id));
-        let number = &desk.user.phone_number;
-        let parsed = admin::password(request.new_password, &desk.rules, &desk.accounts, number);
-        refused(desk.runtime.block_on(parsed));
+        let parsed = admin::password(request, &desk.rules);
+        if let Ok((_, password)) = &parsed {
+            let _ = password.is_common();
+            refused(
+                password
+                    .check_shape(8, &[&desk.user.phone_number])
+                    .map_err(|problem| {
+                        Error::InvalidInput(vec![Violation::new("new_password", problem.into())])
+                    }),
+            );
+        }
+        refused(parsed);
     }
 }
 

@@ -17,6 +17,5 @@ pub(crate) fn verify_code(bytes: &[u8]) {
         return;
     };
     let caller = Caller::default();
-    let parsed = parse::codes::offer(request, &caller, &desk.rules, &desk.accounts);
-    refused(desk.runtime.block_on(parsed));
+    refused(parse::codes::offer(request, &caller, &desk.rules));
 }

@@ -15,7 +15,6 @@ use crate::domain::user::{UserId, UserStatus};
 use crate::error::{Error, Problem, Violation};
 use crate::grpc::page_token;
 use crate::proto::v1;
-use crate::service::accounts::Accounts;
 use crate::service::admin::{Etag, NewUser, PhoneToVerify, UserUpdate, Whom};
 use crate::store::users::{Filter, List, Order, TimeRange};
 
@@ -223,19 +222,14 @@ fn user_id(id: &str) -> Result<UserId, Problem> {
     uuid(id).map(UserId).ok_or(Problem::UserIdInvalid)
 }
 
-pub(in crate::grpc) async fn new_user(
-    request: v1::CreateUserRequest,
-    rules: &Rules,
-    accounts: &Accounts,
-) -> Result<NewUser, Error> {
+pub(in crate::grpc) fn new_user(request: v1::CreateUserRequest, rules: &Rules) -> Result<NewUser, Error> {
     let mut fields = Fields::default();
     let number = rules.take_phone(&request.phone_number, &request.default_region);
     let number = fields.check_phone("phone_number", number);
     let phones: Vec<&PhoneNumber> = number.iter().collect();
-    let password = match request.password {
-        Some(password) => new_password(&mut fields, rules, accounts, "password", password, &phones).await?,
-        None => None,
-    };
+    let password = request
+        .password
+        .and_then(|password| new_password(&mut fields, rules, "password", password, &phones));
     match (fields.0.is_empty(), number) {
         (true, Some(phone_number)) => Ok(NewUser {
             phone_number,
@@ -269,17 +263,18 @@ pub(in crate::grpc) fn update(request: &v1::UpdateUserRequest) -> Result<(UserId
     }
 }
 
-/// A password for somebody with this number.
-pub(in crate::grpc) async fn password(
-    password: String,
+/// Whose password to set, and to what. Whether the account may have it depends on its number, which the service knows.
+pub(in crate::grpc) fn password(
+    request: v1::SetPasswordRequest,
     rules: &Rules,
-    accounts: &Accounts,
-    number: &PhoneNumber,
-) -> Result<Password, Error> {
+) -> Result<(UserId, Password), Error> {
     let mut fields = Fields::default();
-    let phones = [number];
-    let password = new_password(&mut fields, rules, accounts, "new_password", password, &phones).await?;
-    password.ok_or_else(|| fields.into_error())
+    let id = fields.check("user_id", user_id(&request.user_id));
+    let password = new_password(&mut fields, rules, "new_password", request.new_password, &[]);
+    match (id, password) {
+        (Some(id), Some(password)) => Ok((id, password)),
+        _ => Err(fields.into_error()),
+    }
 }
 
 pub(in crate::grpc) fn phones(request: v1::VerifyPhoneRequest) -> Result<Vec<PhoneToVerify>, Error> {

@@ -11,8 +11,7 @@ use crate::domain::rules::Rules;
 use crate::error::{Error, Problem};
 use crate::i18n::Language;
 use crate::proto::v1;
-use crate::service::accounts::Accounts;
-use crate::service::codes::{CodeRequest, Offer};
+use crate::service::codes::{CodeRequest, CodeToRegister, Offer};
 
 /// Which code is to be sent.
 #[derive(Debug)]
@@ -101,48 +100,42 @@ fn new_one(fields: &mut Fields, request: &v1::SendCodeRequest, rules: &Rules) ->
     Some(Wanted::Of(purpose?, phone_number?))
 }
 
-/// Who wants to register, where a code has to show that they hold the number. The password comes with the code; if it comes now,
-/// it is looked at all the same, so that nobody gets a code for one that is refused then.
-pub(in crate::grpc) async fn registration(
+/// Registration where a code has to show that the user holds the number. The password comes with the code. If it comes now, the
+/// service applies the password policy to it all the same, so that no code is sent for one that is rejected then.
+pub(in crate::grpc) fn registration(
     request: v1::RegisterRequest,
     caller: &Caller,
     language: Language,
     rules: &Rules,
-    accounts: &Accounts,
-) -> Result<(PhoneNumber, CodeRequest), Error> {
+) -> Result<CodeToRegister, Error> {
     let mut fields = Fields::default();
     let phone_number = rules.take_phone(&request.phone_number, &request.default_region);
     let phone_number = fields.check_phone("phone_number", phone_number);
-    if !request.password.is_empty() {
+    let password = Some(request.password).filter(|password| !password.is_empty());
+    let password = password.and_then(|password| {
         let phones: Vec<&PhoneNumber> = phone_number.iter().collect();
-        new_password(
-            &mut fields,
-            rules,
-            accounts,
-            "password",
-            request.password,
-            &phones,
-        )
-        .await?;
-    }
+        new_password(&mut fields, rules, "password", password, &phones)
+    });
     let client = client(&mut fields, request.client);
     let (Some(phone_number), Some(client), true) = (phone_number, client, fields.0.is_empty()) else {
         return Err(fields.into_error());
     };
-    let request = CodeRequest {
-        client,
-        caller: caller.clone(),
-        device_token: None,
-        language,
-    };
-    Ok((phone_number, request))
+    Ok(CodeToRegister {
+        phone_number,
+        password,
+        request: CodeRequest {
+            client,
+            caller: caller.clone(),
+            device_token: None,
+            language,
+        },
+    })
 }
 
-pub(in crate::grpc) async fn offer(
+pub(in crate::grpc) fn offer(
     request: v1::VerifyCodeRequest,
     caller: &Caller,
     rules: &Rules,
-    accounts: &Accounts,
 ) -> Result<(Offer, Exchange), Error> {
     let mut fields = Fields::default();
     let input = SecretString::from(request.code);
@@ -184,7 +177,7 @@ pub(in crate::grpc) async fn offer(
         }),
         Some(purpose @ (Purpose::ResetPassword | Purpose::Register)) => {
             let password = request.new_password;
-            let password = new_password(&mut fields, rules, accounts, "new_password", password, &[]).await?;
+            let password = new_password(&mut fields, rules, "new_password", password, &[]);
             password.map(|password| match purpose {
                 Purpose::Register => Exchange::Register {
                     password,

@@ -22,7 +22,7 @@ use crate::store::{Transaction, audit, changes, outbox, sessions, users};
 pub struct ProfileUpdate {
     /// The new phone number, fit to be taken.
     pub phone_number: Option<PhoneNumber>,
-    /// The new password, fit to be chosen.
+    /// The new password, to which the password policy was not applied yet.
     pub password: Option<Password>,
     /// The new locale, or none.
     pub locale: Option<Option<Locale>>,
@@ -61,8 +61,8 @@ impl Accounts {
     /// # Errors
     /// [`Error::CurrentPasswordWrong`], [`Error::ReauthenticationRequired`], [`Error::PhoneNumberTaken`],
     /// [`Error::VerificationRequired`] when a new number takes a code, [`Error::PhoneChangedRecently`] when it takes one since the
-    /// last change was lately, [`Error::SessionInvalid`] when the session ended meanwhile, [`Error::TooManyAttempts`],
-    /// [`Error::Overloaded`].
+    /// last change was lately, [`Error::InvalidInput`] when the password policy rejects the password, [`Error::SessionInvalid`] when
+    /// the session ended meanwhile, [`Error::TooManyAttempts`], [`Error::Overloaded`].
     pub async fn update_profile(
         &self,
         actor: Actor,
@@ -84,14 +84,17 @@ impl Accounts {
             locale,
             language,
         } = update;
-        let reservation = match &phone_number {
-            Some(phone_number) => self.reserve_taking(&actor, phone_number).await?,
-            None => Reservation::default(),
+        let reservation = match (&phone_number, &password) {
+            (Some(phone_number), _) => self.reserve_taking(&actor, phone_number).await?,
+            (None, Some(_)) => self.reserve_by_actor(&actor).await?,
+            (None, None) => Reservation::default(),
         };
         let password_hash = match password {
             Some(password) => {
-                let hash = self.hasher.hash(password).await;
-                Some(self.unless_overloaded(hash, &reservation).await?)
+                let phones: Vec<&PhoneNumber> =
+                    phone_number.iter().chain([&actor.user.phone_number]).collect();
+                let hash = self.hash_new("new_password", password, &phones, &reservation);
+                Some(hash.await?)
             }
             None => None,
         };
@@ -233,6 +236,14 @@ impl Accounts {
         self.audit.refused(attempt, proof).await
     }
 
+    /// Reserves an attempt of the actor: on their account and their address.
+    async fn reserve_by_actor(&self, actor: &Actor) -> Result<Reservation, Error> {
+        self.hasher.check_room()?;
+        let subjects = [Subject::Person(actor.user.id)];
+        let address = actor.session.client.ip_address;
+        self.throttle.reserve(&subjects, address, &actor.caller).await
+    }
+
     async fn try_prove(&self, actor: &Actor, current_password: Option<Password>) -> Result<Proof, Error> {
         let Some(password) = current_password else {
             return if self.is_fresh(&actor.session) {
@@ -245,10 +256,7 @@ impl Accounts {
             .await?
             .ok_or(Error::SessionInvalid)?;
         let credential_version = account.credential_version;
-        self.hasher.check_room()?;
-        let subjects = [Subject::Person(actor.user.id)];
-        let address = actor.session.client.ip_address;
-        let reservation = self.throttle.reserve(&subjects, address, &actor.caller).await?;
+        let reservation = self.reserve_by_actor(actor).await?;
         let matches = self.hasher.matches(password, account.password_hash).await;
         if self.unless_overloaded(matches, &reservation).await? {
             self.throttle.give_back(&reservation).await;

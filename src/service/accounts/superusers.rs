@@ -58,7 +58,8 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::NotSuperuser`] when the actor is not one; [`Error::SessionInvalid`] when the actor's session ended
-    /// meanwhile; [`Error::PhoneNumberTaken`]; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
+    /// meanwhile; [`Error::PhoneNumberTaken`]; [`Error::InvalidInput`] when the password policy rejects the password;
+    /// [`Error::TooManyAttempts`]; [`Error::Overloaded`].
     pub async fn create_superuser(
         &self,
         maker: SuperuserMaker,
@@ -69,8 +70,8 @@ impl Accounts {
             Some(actor) => self.reserve_taking(actor, &phone_number).await?,
             None => Reservation::default(),
         };
-        let hash = self.hasher.hash(password).await;
-        let hash = self.unless_overloaded(hash, &reservation).await?;
+        let phones = [&phone_number];
+        let hash = self.hash_new("password", password, &phones, &reservation).await?;
         self.finish(move |this| async move {
             let now = this.clock.now();
             let user = User {

@@ -1,6 +1,6 @@
 //! Changes of one person by administration.
 
-use super::{Admin, Administrator, Etag, ManagedUser};
+use super::{Admin, Administrator, Etag, ManagedUser, Whom};
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::rights::Action;
@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::service::accounts::{keep_a_superuser, new_user};
 use crate::service::audit::{erase, fields_of};
 use crate::service::retry::retry;
+use crate::service::throttle::Reservation;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
 use crate::store::{Transaction, audit, changes, sessions, users};
@@ -18,7 +19,7 @@ use crate::store::{Transaction, audit, changes, sessions, users};
 pub struct NewUser {
     /// The phone number, fit to be taken.
     pub phone_number: PhoneNumber,
-    /// The password, fit to be chosen, if there is to be one.
+    /// The password, if the account gets one. The password policy was not applied to it yet.
     pub password: Option<Password>,
     /// Whether they are staff.
     pub is_staff: bool,
@@ -66,8 +67,9 @@ impl Admin {
     /// Creates a person.
     ///
     /// # Errors
-    /// [`Error::PhoneNumberTaken`]; [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::SessionInvalid`] when the
-    /// administrator's session ended meanwhile; [`Error::Overloaded`].
+    /// [`Error::PhoneNumberTaken`]; [`Error::InvalidInput`] when the password policy rejects the password; [`Error::NotStaff`],
+    /// [`Error::NotSuperuser`]; [`Error::SessionInvalid`] when the administrator's session ended meanwhile;
+    /// [`Error::TooManyAttempts`] from the administrator's address; [`Error::Overloaded`].
     pub async fn create(&self, by: Administrator, new: NewUser) -> Result<ManagedUser, Error> {
         by.may(Action::Create)?;
         let NewUser {
@@ -77,7 +79,7 @@ impl Admin {
             is_superuser,
         } = new;
         let hash = match password {
-            Some(password) => Some(self.accounts.hasher.hash(password).await?),
+            Some(password) => Some(self.hash(&by, "password", password, &phone_number).await?),
             None => None,
         };
         self.finish(|this| async move {
@@ -190,16 +192,19 @@ impl Admin {
     /// Gives a person a password, and ends all their sessions.
     ///
     /// # Errors
-    /// [`Error::UserNotFound`], [`Error::ReauthenticationRequired`], [`Error::Overloaded`]; [`Error::NotStaff`],
-    /// [`Error::NotSuperuser`]; [`Error::SessionInvalid`] when the administrator's session ended meanwhile.
+    /// [`Error::UserNotFound`], [`Error::ReauthenticationRequired`], [`Error::Overloaded`]; [`Error::InvalidInput`] when the password
+    /// policy rejects the password; [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::TooManyAttempts`] from the administrator's
+    /// address; [`Error::SessionInvalid`] when the administrator's session ended meanwhile.
     pub async fn set_password(
         &self,
         by: Administrator,
         id: UserId,
         password: Password,
     ) -> Result<ManagedUser, Error> {
-        by.may(Action::SetPassword)?;
-        let hash = self.accounts.hasher.hash(password).await?;
+        // The policy depends on the number.
+        let managed = self.get(&by, Action::SetPassword, &Whom::Id(id)).await?;
+        let number = &managed.user.phone_number;
+        let hash = self.hash(&by, "new_password", password, number).await?;
         self.finish(move |this| async move {
             let now = this.accounts.clock.now();
             let change = Change {
@@ -224,6 +229,31 @@ impl Admin {
             this.noted(&by, Action::SetPassword, Some(id), outcome).await
         })
         .await
+    }
+
+    /// Applies the password policy and hashes, if the administrator's address may try now. An administrator guesses nothing, so the
+    /// attempt never counts afterwards.
+    async fn hash(
+        &self,
+        by: &Administrator,
+        field: &'static str,
+        password: Password,
+        number: &PhoneNumber,
+    ) -> Result<String, Error> {
+        let accounts = &self.accounts;
+        let reservation = match by.actor() {
+            Some(actor) => {
+                accounts.hasher.check_room()?;
+                let address = actor.session.client.ip_address;
+                accounts.throttle.reserve(&[], address, &actor.caller).await?
+            }
+            None => Reservation::default(),
+        };
+        let hash = accounts
+            .hash_new(field, password, &[number], &reservation)
+            .await?;
+        accounts.throttle.give_back(&reservation).await;
+        Ok(hash)
     }
 
     /// Ends all sessions of a person, and says how many it were.

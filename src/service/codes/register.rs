@@ -18,7 +18,7 @@ use crate::store::{audit, sessions};
 pub struct CodeRegistration {
     /// The code.
     pub offer: Offer,
-    /// The password, fit to be chosen.
+    /// The password, to which the password policy was not applied yet.
     pub password: Password,
     /// Whether to give the device a token.
     pub remember_device: bool,
@@ -28,8 +28,8 @@ impl Codes {
     /// Creates a person who has shown that they hold a number that nobody has, and signs them in.
     ///
     /// # Errors
-    /// [`Error::CodeInvalid`], also when somebody has taken the number meanwhile; [`Error::InvalidInput`] when the password is
-    /// the number; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
+    /// [`Error::CodeInvalid`], also when another account got the number meanwhile; [`Error::InvalidInput`] when the password policy
+    /// rejects the password, only with the right code, which stays valid; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
     pub async fn register(&self, registration: CodeRegistration) -> Result<SignedIn, Error> {
         let CodeRegistration {
             offer,

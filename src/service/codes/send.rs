@@ -10,6 +10,7 @@ use crate::domain::caller::Caller;
 use crate::domain::code::{Challenge, ChallengeId, Purpose, Sent, plausible_expiries};
 use crate::domain::message::{Content, Notice, NoticeKind, Origin};
 use crate::domain::network::Network;
+use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::ClientInfo;
 use crate::domain::sms_limits::CounterId;
@@ -21,6 +22,17 @@ use crate::service::retry::retry;
 use crate::service::throttle::Reservation;
 use crate::store::outbox::OutboxMessage;
 use crate::store::{audit, challenges, outbox, users};
+
+/// A registration for which a code has to be sent first.
+#[derive(Debug)]
+pub struct CodeToRegister {
+    /// The phone number, which may be taken.
+    pub phone_number: PhoneNumber,
+    /// The password, if the user gave one already. The password policy was not applied to it yet.
+    pub password: Option<Password>,
+    /// Who asks for the code.
+    pub request: CodeRequest,
+}
 
 /// Whoever asks for a code, and where they are.
 #[derive(Debug)]
@@ -48,6 +60,32 @@ impl Codes {
         actor: Option<User>,
         request: CodeRequest,
     ) -> Result<Sent, Error> {
+        self.send_for(purpose, phone_number, actor, request, None).await
+    }
+
+    /// As [`Self::send`], for a registration. A password that the policy rejects is rejected now, so that no code is sent for it; an
+    /// acceptable one is forgotten, and comes again with the code.
+    ///
+    /// # Errors
+    /// Those of [`Self::send`]; [`Error::InvalidInput`] when the password policy rejects the password.
+    pub async fn send_to_register(&self, registration: CodeToRegister) -> Result<Sent, Error> {
+        let CodeToRegister {
+            phone_number,
+            password,
+            request,
+        } = registration;
+        self.send_for(Purpose::Register, phone_number, None, request, password)
+            .await
+    }
+
+    async fn send_for(
+        &self,
+        purpose: Purpose,
+        phone_number: PhoneNumber,
+        actor: Option<User>,
+        request: CodeRequest,
+        password: Option<Password>,
+    ) -> Result<Sent, Error> {
         self.check_country(&phone_number)?;
         let asker = match (purpose, &actor) {
             (Purpose::VerifyPhone, Some(actor)) => Asker::Known {
@@ -55,7 +93,18 @@ impl Codes {
             },
             _ => Asker::Stranger,
         };
-        let asker = self.reserve(asker, &phone_number, &request).await?;
+        let (asker, reservation) = self.reserve(asker, &phone_number, &request).await?;
+        if let Some(password) = password {
+            let accepted = self
+                .accounts
+                .passwords
+                .accept("password", password, &[&phone_number])
+                .await;
+            if let Err(rejected) = accepted {
+                self.accounts.throttle.give_back(&reservation).await;
+                return Err(rejected);
+            }
+        }
         let person = match purpose {
             // Whoever has the number makes no difference, before somebody shows to hold it.
             Purpose::ChangePhone => actor,
@@ -135,7 +184,7 @@ impl Codes {
             Purpose::VerifyPhone => Asker::Known { is_verified: false },
             _ => Asker::Stranger,
         };
-        let asker = self.reserve(asker, &challenge.phone_number, &request).await?;
+        let (asker, _counted) = self.reserve(asker, &challenge.phone_number, &request).await?;
         let mut again = Challenge {
             sent_at: now,
             ..challenge.clone()
@@ -164,21 +213,21 @@ impl Codes {
         Ok(self.sent(&again))
     }
 
-    /// Counts a code that is asked for, and never gives it back: it costs money, whether or not it is used. What strangers do to
-    /// a number is not the fault of who is known there. Says who asks; `asker` is what the call says of that itself.
+    /// Counts a code that is requested. It is not given back once a message was written: that costs money, whether or not the code
+    /// is used. Strangers use up none of the limit of a known device. Returns who asks; `asker` is what the call itself shows of that.
     async fn reserve(
         &self,
         asker: Asker,
         phone_number: &PhoneNumber,
         request: &CodeRequest,
-    ) -> Result<Asker, Error> {
+    ) -> Result<(Asker, Reservation), Error> {
         let token = request.device_token.clone();
         let device = self.accounts.known_device(token, phone_number).await?;
         let asker = device.map_or(asker, |device| Asker::Known {
             is_verified: device.is_verified() || asker.has_number(),
         });
         let throttle = &self.accounts.throttle;
-        let _counted: Reservation = match asker {
+        let reservation = match asker {
             Asker::Known { .. } => throttle.reserve_only(Subject::KnownCode(phone_number)).await?,
             Asker::Stranger => {
                 let address = request.client.ip_address;
@@ -194,7 +243,7 @@ impl Codes {
                 throttle.reserve(&subjects, address, &request.caller).await?
             }
         };
-        Ok(asker)
+        Ok((asker, reservation))
     }
 
     async fn count_message(

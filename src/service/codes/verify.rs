@@ -18,7 +18,7 @@ use crate::domain::session::ClientInfo;
 use crate::domain::sms_limits::Tripwire;
 use crate::domain::throttle::Subject;
 use crate::domain::user::{User, UserId};
-use crate::error::{Error, Violation};
+use crate::error::Error;
 use crate::service::accounts::Accounts;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
@@ -68,7 +68,7 @@ pub struct Offer {
 pub struct Reset {
     /// The code.
     pub offer: Offer,
-    /// The new password, fit to be chosen.
+    /// The new password, to which the password policy was not applied yet.
     pub password: Password,
 }
 
@@ -109,7 +109,8 @@ impl Codes {
     ///
     /// # Errors
     /// [`Error::CodeInvalid`]; [`Error::AccountDeactivated`] and [`Error::PhoneChangedRecently`], only with the right code, which
-    /// stays good; [`Error::InvalidInput`] when the password is the number; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
+    /// stays good; [`Error::InvalidInput`] when the password policy rejects the password, only with the right code, which stays valid;
+    /// [`Error::TooManyAttempts`]; [`Error::Overloaded`].
     pub async fn reset_password(&self, reset: Reset) -> Result<User, Error> {
         let Reset { offer, password } = reset;
         self.accounts.hasher.check_room()?;
@@ -221,16 +222,24 @@ impl Codes {
         }
     }
 
-    /// Hashes a new password, which must not be the number: that is not known before the challenge is.
+    /// Applies the password policy and hashes, after the code was right. If the policy rejects the password, the challenge does not
+    /// count the attempt: nothing was guessed, and a user may need several tries to find an acceptable password.
     pub(super) async fn hash_for(&self, met: &Met, password: Password) -> Result<String, Error> {
-        let hash = match password.refuse_phones(&[&met.challenge.phone_number]) {
-            Ok(()) => self.accounts.hasher.hash(password).await,
-            Err(problem) => Err(Error::InvalidInput(vec![Violation::new(
-                "new_password",
-                problem.into(),
-            )])),
-        };
-        self.accounts.unless_code_was_right(hash, met).await
+        let accounts = &self.accounts;
+        let phones = [&met.challenge.phone_number];
+        match accounts.passwords.accept("new_password", password, &phones).await {
+            Ok(accepted) => {
+                let hash = accounts.hasher.hash(accepted).await;
+                accounts.unless_code_was_right(hash, met).await
+            }
+            Err(rejected) => {
+                let writer = accounts.store.unsynced_writer();
+                retry(|| async { Ok(challenges::take_back_attempt(&writer, met.challenge.id).await?) })
+                    .await?;
+                accounts.throttle.give_back(&met.reservation).await;
+                Err(rejected)
+            }
+        }
     }
 
     /// Checks whether a code is right. It counts as an attempt on the challenge, and until it is given back as one on the number, from

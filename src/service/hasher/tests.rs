@@ -25,6 +25,10 @@ fn password(text: &str) -> Password {
     Password::parse(text).unwrap()
 }
 
+fn new_password(text: &str) -> NewPassword {
+    NewPassword::unchecked(password(text))
+}
+
 /// `printf 'correct horse' | argon2 somesaltsomesalt -id -t 2 -k 64 -p 1 -l 32 -e`, with the reference
 /// implementation of Argon2 as Debian packages it.
 const REFERENCE: &str =
@@ -49,11 +53,11 @@ async fn a_hash_of_the_reference_implementation_is_understood() {
 #[tokio::test]
 async fn a_hash_is_a_phc_string_with_the_live_parameters() {
     let hasher = Hasher::start(&options()).unwrap();
-    let hash = hasher.hash(password("correct horse")).await.unwrap();
+    let hash = hasher.hash(new_password("correct horse")).await.unwrap();
     assert!(hash.starts_with("$argon2id$v=19$m=64,t=2,p=1$"), "{hash}");
     assert_ne!(
         hash,
-        hasher.hash(password("correct horse")).await.unwrap(),
+        hasher.hash(new_password("correct horse")).await.unwrap(),
         "each has a salt of its own"
     );
     assert_eq!(
@@ -131,7 +135,7 @@ async fn under_a_quota_hashing_goes_on() {
     })
     .unwrap();
     for _ in 0..2 {
-        hasher.hash(password("correct horse")).await.unwrap();
+        hasher.hash(new_password("correct horse")).await.unwrap();
     }
     assert_eq!(hasher.completed(), 2);
 }
@@ -156,7 +160,7 @@ fn scheduling_policies(name: &str) -> Vec<u32> {
 #[tokio::test]
 async fn hashing_threads_have_the_lowest_priority_and_the_rescuer_an_ordinary_one() {
     let hasher = Hasher::start(&options()).unwrap();
-    hasher.hash(password("correct horse")).await.unwrap();
+    hasher.hash(new_password("correct horse")).await.unwrap();
     assert!(scheduling_policies("hasher-0").contains(&5));
     assert!(
         scheduling_policies("hasher-rescue")
@@ -249,7 +253,7 @@ async fn a_hash_has_the_key_id_of_its_pepper_and_moves_to_the_current_one() {
 
 #[tokio::test]
 async fn another_pepper_under_the_same_key_id_makes_every_password_wrong() {
-    let hash = peppered(OLD).hash(password("correct horse")).await.unwrap();
+    let hash = peppered(OLD).hash(new_password("correct horse")).await.unwrap();
     let other = peppered("old:ZmVkY2JhOTg3NjU0MzIxMA");
     let verdict = other.verify(password("correct horse"), Some(hash)).await;
     assert_eq!(verdict.unwrap(), Verdict::Wrong);

@@ -1,7 +1,6 @@
 //! What a hashing thread does: takes a job, hashes in memory of its own, answers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +23,7 @@ use super::relief::{Monitor, Pause, Probe, Slots, TICK, Ticking};
 use super::together::Together;
 use super::{HashError, Verdict};
 use crate::domain::password::Password;
+use crate::service::password_policy::NewPassword;
 use crate::trace::{Current, What};
 
 /// The lowest priority of an ordinary thread that Linux has.
@@ -53,7 +53,7 @@ impl<T> Reply<T> {
 
 pub(super) enum Job {
     Hash {
-        password: Password,
+        password: NewPassword,
         reply: Reply<String>,
     },
     Verify {
@@ -61,10 +61,6 @@ pub(super) enum Job {
         stored: Option<String>,
         upgrade: bool,
         reply: Reply<Verdict>,
-    },
-    Judge {
-        password: Password,
-        reply: Reply<bool>,
     },
 }
 
@@ -210,31 +206,29 @@ impl Worker {
     fn work(&mut self, task: &Task, waited: Duration) {
         let common = self.common.clone();
         let Task { job, trace } = task;
-        let (completed, scheme) = (&common.metrics.completed, &common.scheme);
         match job {
             Job::Hash { password, reply } => {
-                self.answer(reply, trace, Some((completed, waited)), |arena| {
-                    arena.hash(password.expose_bytes(), scheme)
+                self.answer(reply, trace, waited, |arena| {
+                    arena.hash(password.expose_bytes(), &common.scheme)
                 });
             }
-            Job::Judge { password, reply } => self.answer(reply, trace, None, |_| Ok(password.is_common())),
             Job::Verify {
                 password,
                 stored,
                 upgrade,
                 reply,
-            } => self.answer(reply, trace, Some((completed, waited)), |arena| {
+            } => self.answer(reply, trace, waited, |arena| {
                 verify(arena, &common, password, stored.as_deref(), *upgrade)
             }),
         }
     }
 
-    /// `hashes`: what counts this job as one that hashes, and how long it had waited.
+    /// `waited`: how long the job was in the queue, unless the reply must not be batched.
     fn answer<T: Send + 'static>(
         &mut self,
         reply: &Reply<T>,
         trace: &Current,
-        hashes: Option<(&AtomicU64, Duration)>,
+        waited: Duration,
         work: impl FnOnce(&mut Arena) -> Result<T, HashError>,
     ) {
         match reply.is_closed() {
@@ -251,22 +245,18 @@ impl Worker {
         let Some(reply) = reply.take() else { return };
         // A caller that has gone meanwhile does not want the answer.
         let answer = move || drop(reply.send(result));
-        if let Some((counter, waited)) = hashes {
-            let (now, took) = (Instant::now(), begun.elapsed());
-            self.common.metrics.hashed(took);
-            Metrics::add(counter);
-            if let Some(bound) = &self.common.bound {
-                bound.took(took);
-                self.common.queue.set_bound(bound.jobs());
-            }
-            if self.common.pacer.is_some() {
-                // This thread may have to wait before it takes another job.
-                answer();
-            } else if let Some(due) = self.common.together.give(answer, waited, took, now) {
-                self.common.queue.set_clock(due);
-            }
-        } else {
+        let (now, took) = (Instant::now(), begun.elapsed());
+        self.common.metrics.hashed(took);
+        Metrics::add(&self.common.metrics.completed);
+        if let Some(bound) = &self.common.bound {
+            bound.took(took);
+            self.common.queue.set_bound(bound.jobs());
+        }
+        if self.common.pacer.is_some() {
+            // This thread may have to wait before it takes another job.
             answer();
+        } else if let Some(due) = self.common.together.give(answer, waited, took, now) {
+            self.common.queue.set_clock(due);
         }
     }
 }

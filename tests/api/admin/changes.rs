@@ -125,14 +125,21 @@ async fn a_person_is_created_with_a_password_or_without() {
     }
     let bad = v1::CreateUserRequest {
         phone_number: "+18002345678".to_owned(),
-        password: Some("password".to_owned()),
+        password: Some("zqvkxwj".to_owned()),
         ..v1::CreateUserRequest::default()
     };
     let violations = [
         ("phone_number", "PHONE_NUMBER_LINE_TYPE_NOT_ALLOWED"),
-        ("password", "PASSWORD_TOO_COMMON"),
+        ("password", "PASSWORD_TOO_SHORT"),
     ];
     assert_violations(client.create_user(root.asks(bad)).await, &violations);
+    let common = v1::CreateUserRequest {
+        phone_number: next_phone_number(),
+        password: Some("password".to_owned()),
+        ..v1::CreateUserRequest::default()
+    };
+    let violations = [("password", "PASSWORD_TOO_COMMON")];
+    assert_violations(client.create_user(root.asks(common)).await, &violations);
     // Set and empty is a password that is too short, and not none.
     let empty = v1::CreateUserRequest {
         phone_number: next_phone_number(),

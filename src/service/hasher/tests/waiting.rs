@@ -11,8 +11,8 @@ async fn a_full_queue_refuses_at_once_and_a_caller_that_goes_makes_room() {
     })
     .unwrap();
     let held = hasher.hold();
-    let waiting = begun(hasher.hash(password("correct horse")));
-    let refused = hasher.hash(password("correct horse")).await;
+    let waiting = begun(hasher.hash(new_password("correct horse")));
+    let refused = hasher.hash(new_password("correct horse")).await;
     assert!(
         matches!(refused, Err(Error::Overloaded { retry_after }) if retry_after >= Duration::from_secs(1)),
         "{refused:?}"
@@ -20,7 +20,7 @@ async fn a_full_queue_refuses_at_once_and_a_caller_that_goes_makes_room() {
     let counted = hasher.snapshot();
     assert_eq!((counted.depth, counted.refused, counted.dropped), (1, 1, 0));
     drop(waiting);
-    let next = begun(hasher.hash(password("correct horse")));
+    let next = begun(hasher.hash(new_password("correct horse")));
     let counted = hasher.snapshot();
     assert_eq!((counted.depth, counted.refused, counted.dropped), (1, 1, 1));
     drop(held);
@@ -56,7 +56,7 @@ fn a_job_whose_caller_has_gone_is_not_hashed() {
         together: Together::default(),
     });
     let (reply, answer) = oneshot::channel();
-    let password = password("correct horse");
+    let password = new_password("correct horse");
     let task = Arc::new(Task {
         job: Job::Hash {
             password,
@@ -87,7 +87,7 @@ async fn everybody_who_stays_is_answered() {
             let held = hasher.hold();
             let calls = (0..40).map(|_| {
                 let hasher = hasher.clone();
-                tokio::spawn(async move { hasher.hash(password("correct horse")).await })
+                tokio::spawn(async move { hasher.hash(new_password("correct horse")).await })
             });
             let mut calls: Vec<_> = calls.collect();
             while hasher.snapshot().depth < 40 {
@@ -146,7 +146,7 @@ async fn what_waits_for_too_long_is_taken_by_the_thread_of_ordinary_priority() {
     })
     .unwrap();
     for _ in 0..3 {
-        hasher.hash(password("correct horse")).await.unwrap();
+        hasher.hash(new_password("correct horse")).await.unwrap();
     }
     let counted = hasher.snapshot();
     assert_eq!((counted.completed, counted.rescued), (3, 3));

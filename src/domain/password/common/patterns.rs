@@ -1,0 +1,167 @@
+//! Patterns that attackers generate: repetitions, sequences, runs of keys and dates.
+
+use std::iter;
+use std::ops::Range;
+
+use secrecy::zeroize::Zeroizing;
+
+/// The rows of the keyboards, unshifted: QWERTY (also Turkish Q), and ЙЦУКЕН. The list has the rows of the Turkish F keyboard.
+const KEYBOARDS: [[&str; 4]; 2] = [
+    ["1234567890-=", "qwertyuiop[]", "asdfghjkl;'", "zxcvbnm,./"],
+    ["1234567890-=", "йцукенгшщзхъ", "фывапролджэ", "ячсмитьбю."],
+];
+
+/// What the keys of digits type with Shift, on QWERTY.
+const SHIFTED_DIGITS: &str = "!@#$%^&*()_+";
+
+/// Minimum length of a piece of a sequence, in characters.
+const MIN_PIECE: usize = 3;
+
+/// Maximum step between the code points of a sequence: `abc`, `2468`, `97531`.
+const MAX_STEP: i32 = 5;
+
+/// Years of birth and of now.
+const YEARS: Range<u32> = 1900..2100;
+
+/// Row and column of a key.
+type Key = (i32, i32);
+
+/// Where the characters of a text are on each keyboard.
+pub(super) struct Keys([Zeroizing<Vec<Option<Key>>>; KEYBOARDS.len()]);
+
+impl Keys {
+    pub(super) fn of(characters: &[char]) -> Self {
+        Self(KEYBOARDS.map(|keyboard| {
+            let keys = characters.iter().map(|character| key(&keyboard, *character));
+            Zeroizing::new(keys.collect())
+        }))
+    }
+
+    /// Whether `characters`, which are in this range of the text, are few pieces of sequences or of runs of keys, such as
+    /// `abcd1234`, `1qaz2wsx` and `йцукенгш`; or two of them by turns, such as `1q2w3e4r`.
+    pub(super) fn is_run(&self, range: &Range<usize>, characters: &[char]) -> bool {
+        let length = characters.len();
+        if length < MIN_PIECE {
+            return false;
+        }
+        let pieces = |step: usize, first: usize| {
+            let places = move || (first..length).step_by(step);
+            let codes = places().map(|place| characters.get(place).map(|character| code(*character)));
+            let by_code = count_pieces(codes, |step| step.1.abs() <= MAX_STEP);
+            let by_keys = self.0.iter().map(|keys| {
+                let keys = places().map(|place| keys.get(range.start + place).copied().flatten());
+                count_pieces(keys, |(rows, columns)| rows.abs() <= 1 && columns.abs() <= 1)
+            });
+            iter::once(by_code).chain(by_keys).min().unwrap_or(length)
+        };
+        pieces(1, 0) * MIN_PIECE <= length
+            || (length >= 2 * MIN_PIECE && pieces(2, 0) == 1 && pieces(2, 1) == 1)
+    }
+}
+
+fn key(keyboard: &[&str; 4], character: char) -> Option<Key> {
+    let column = |row: &str| {
+        row.chars()
+            .position(|key| key == character)
+            .and_then(|at| i32::try_from(at).ok())
+    };
+    let found = keyboard
+        .iter()
+        .zip(0..)
+        .find_map(|(row, number)| Some((number, column(row)?)));
+    found.or_else(|| Some((0, column(SHIFTED_DIGITS)?)))
+}
+
+fn code(character: char) -> Key {
+    (0, i32::try_from(u32::from(character)).unwrap_or(i32::MAX))
+}
+
+/// How many pieces of one step there are. A character that has no key is a piece.
+fn count_pieces(keys: impl Iterator<Item = Option<Key>>, is_small: impl Fn(Key) -> bool) -> usize {
+    let mut pieces = 0;
+    let mut last: Option<Key> = None;
+    let mut step: Option<Key> = None;
+    for key in keys {
+        let taken = match (last, key) {
+            (Some(last), Some(key)) => Some((key.0 - last.0, key.1 - last.1)),
+            _ => None,
+        };
+        let taken = taken.filter(|taken| is_small(*taken));
+        let continues = taken.is_some() && (step.is_none() || step == taken) && last.is_some();
+        if continues {
+            step = taken;
+        } else {
+            pieces += 1;
+            step = None;
+        }
+        last = key;
+    }
+    pieces
+}
+
+/// The length of the shortest unit whose repetition this is; the last one may be cut off.
+pub(super) fn period(characters: &[char]) -> usize {
+    // The failure function of Knuth, Morris and Pratt.
+    let mut borders: Vec<usize> = vec![0; characters.len()];
+    for place in 1..characters.len() {
+        let character = characters.get(place);
+        let mut border = borders.get(place - 1).copied().unwrap_or_default();
+        while border > 0 && characters.get(border) != character {
+            border = borders.get(border - 1).copied().unwrap_or_default();
+        }
+        if characters.get(border) == character {
+            border += 1;
+        }
+        if let Some(found) = borders.get_mut(place) {
+            *found = border;
+        }
+    }
+    characters.len() - borders.last().copied().unwrap_or_default()
+}
+
+/// Whether this is a year.
+pub(super) fn is_year(characters: &[char]) -> bool {
+    characters.len() == 4 && number(characters).is_some_and(|year| YEARS.contains(&year))
+}
+
+/// Whether this is a date: `31121990`, `19901231`, `311290`, `31.12.1990`, `1990-12-31`.
+pub(super) fn is_date(characters: &[char]) -> bool {
+    let is_separator = |character: &char| matches!(character, '.' | '-' | '/' | '_' | ' ');
+    let parts: Vec<&[char]> = characters.split(is_separator).take(4).collect();
+    match parts.as_slice() {
+        [one, two, three] => {
+            [one, two, three].iter().all(|part| part.len() <= 4) && is_date_of(one, two, three)
+        }
+        [digits] if digits.len() == 8 => {
+            let [begins, ends] = [digits.split_at(4), digits.split_at(4)];
+            let (day, month) = begins.0.split_at(2);
+            let (other_month, other_day) = ends.1.split_at(2);
+            is_date_of(day, month, begins.1) || is_date_of(ends.0, other_month, other_day)
+        }
+        [digits] if digits.len() == 6 => {
+            let (one, rest) = digits.split_at(2);
+            let (two, three) = rest.split_at(2);
+            is_date_of(one, two, three)
+        }
+        _ => false,
+    }
+}
+
+/// Whether these are a day, a month and a year, in one of the orders in which they are written.
+fn is_date_of(one: &[char], two: &[char], three: &[char]) -> bool {
+    let is_day = |part| number(part).is_some_and(|day| (1..=31).contains(&day)) && part.len() <= 2;
+    let is_month = |part| number(part).is_some_and(|month| (1..=12).contains(&month)) && part.len() <= 2;
+    let is_year = |part: &[char]| is_year(part) || (part.len() == 2 && number(part).is_some());
+    (is_year(three) && ((is_day(one) && is_month(two)) || (is_month(one) && is_day(two))))
+        || (is_year(one) && is_month(two) && is_day(three))
+}
+
+/// The number that up to four digits are.
+fn number(digits: &[char]) -> Option<u32> {
+    if digits.is_empty() || digits.len() > 4 {
+        return None;
+    }
+    digits
+        .iter()
+        .try_fold(0, |number, digit| Some(10 * number + digit.to_digit(10)?))
+}

@@ -1,0 +1,94 @@
+//! Password policy: the only maker of [`NewPassword`], which is all that the hasher takes to make a hash.
+//!
+//! Services apply it after an attempt was reserved, and after a code or the current password was found right: a stranger makes
+//! the service do nothing about a password before its attempt counts.
+
+mod breached;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use breached::BreachedFileError;
+use breached::BreachedPasswords;
+use tokio::task::spawn_blocking;
+
+use crate::domain::password::{Password, PasswordError};
+use crate::domain::phone::PhoneNumber;
+use crate::error::{Error, Violation};
+
+/// A password that the policy accepted. [`PasswordPolicy::accept`] makes them, and nothing else can.
+#[derive(Clone, Debug)]
+pub struct NewPassword(Password);
+
+impl NewPassword {
+    /// The bytes to hash.
+    #[must_use]
+    pub fn expose_bytes(&self) -> &[u8] {
+        self.0.expose_bytes()
+    }
+
+    /// A password for tests of hashing.
+    #[cfg(test)]
+    pub(super) fn unchecked(password: Password) -> Self {
+        Self(password)
+    }
+}
+
+/// The rules for new passwords. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct PasswordPolicy {
+    min_length: usize,
+    breached: Option<BreachedPasswords>,
+    checked: Arc<AtomicU64>,
+}
+
+impl PasswordPolicy {
+    /// A policy that requires `min_length` characters and rejects the breached passwords of the file, if there is one.
+    ///
+    /// # Errors
+    /// When the file cannot be used.
+    pub async fn open(min_length: usize, breached: Option<PathBuf>) -> Result<Self, BreachedFileError> {
+        let breached = match breached {
+            Some(path) => Some(spawn_blocking(move || BreachedPasswords::open(&path)).await??),
+            None => None,
+        };
+        Ok(Self {
+            min_length,
+            breached,
+            checked: Arc::default(),
+        })
+    }
+
+    /// Accepts a new password of an account with these phone numbers. `field` is where the request has it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] with the rule that the password breaks; [`Error::Internal`] when the file of breached passwords cannot
+    /// be read.
+    pub async fn accept(
+        &self,
+        field: &'static str,
+        password: Password,
+        phones: &[&PhoneNumber],
+    ) -> Result<NewPassword, Error> {
+        self.checked.fetch_add(1, Ordering::Relaxed);
+        let rejected =
+            |problem: PasswordError| Error::InvalidInput(vec![Violation::new(field, problem.into())]);
+        password.check_shape(self.min_length, phones).map_err(rejected)?;
+        if password.is_common() {
+            return Err(rejected(PasswordError::TooCommon));
+        }
+        if let Some(breached) = &self.breached
+            && breached.has(&password).await.map_err(Error::internal)?
+        {
+            return Err(rejected(PasswordError::Breached));
+        }
+        Ok(NewPassword(password))
+    }
+
+    /// How many passwords were checked since the start, accepted or not.
+    #[must_use]
+    pub fn checked(&self) -> u64 {
+        self.checked.load(Ordering::Relaxed)
+    }
+}
