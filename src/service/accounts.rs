@@ -4,6 +4,7 @@
 //! again in the transaction, under a lock of the person's row, so that a sign-in with the old password cannot outlive
 //! a change of the password. What follows a hash finishes even if the caller goes away.
 
+mod claim;
 mod device;
 mod hold;
 mod metrics;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+pub(super) use claim::{Check, Claim};
 pub use profile::ProfileUpdate;
 pub use sign_in::Credentials;
 pub use superusers::SuperuserMaker;
@@ -25,7 +27,7 @@ pub(super) use superusers::keep_a_superuser;
 use super::audit::Audit;
 use super::change_log::ChangeLog;
 use super::gather::Gather;
-use super::hasher::Hasher;
+use super::hasher::{Flow, Hasher};
 use super::retry::retry;
 use super::sessions::Actor;
 use super::throttle::{Reservation, Throttle};
@@ -166,14 +168,16 @@ impl Accounts {
             caller,
             remember_device,
         } = registration;
-        self.hasher.check_room()?;
+        let flow = Flow::new(&caller, client.ip_address, &phone_number);
+        self.hasher.check_room(flow)?;
+        let success = self.throttle.admit_success(client.ip_address, &caller, None)?;
         let subjects = [Subject::Taking(&phone_number)];
         let reservation = self
             .throttle
             .reserve(&subjects, client.ip_address, &caller)
             .await?;
-        let hash = self.hasher.hash(password).await;
-        let hash = self.unless_overloaded(hash, &reservation).await?;
+        let claim = Claim::new(self.throttle.guard(reservation), success);
+        let (hash, reservation) = self.hash_password(claim, flow, password).await?;
         self.finish(move |this| async move {
             let now = this.clock.now();
             let mut user = new_user(phone_number, now);
@@ -222,7 +226,7 @@ impl Accounts {
         let Some(account) = users::find_by_phone(self.store.reader(), phone_number).await? else {
             return Ok(false);
         };
-        let hash = self.hasher.hash(password).await?;
+        let hash = self.hasher.hash(Flow::operator(), password, drop).await?;
         let id = account.user.id;
         self.finish(move |this| async move {
             let now = this.clock.now();
@@ -255,23 +259,9 @@ impl Accounts {
         actor: &Actor,
         phone_number: &PhoneNumber,
     ) -> Result<Reservation, Error> {
-        self.hasher.check_room()?;
         let subjects = [Subject::Taking(phone_number), Subject::Person(actor.user.id)];
         let address = actor.session.client.ip_address;
         self.throttle.reserve(&subjects, address, &actor.caller).await
-    }
-
-    /// Gives an attempt back if the queue was full: nothing was hashed then, so nobody has learned anything, and an
-    /// overload must not make everybody wait even longer.
-    pub(super) async fn unless_overloaded<T>(
-        &self,
-        outcome: Result<T, Error>,
-        reserved: &Reservation,
-    ) -> Result<T, Error> {
-        if let Err(Error::Overloaded { .. }) = outcome {
-            self.throttle.give_back(reserved).await;
-        }
-        outcome
     }
 
     pub(super) async fn commit_change_of(&self, tx: Transaction, user: UserId) -> Result<(), Error> {

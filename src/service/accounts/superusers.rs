@@ -1,15 +1,16 @@
 //! Superusers: who makes them, and that the last one stays.
 
-use super::{Accounts, new_user};
+use super::{Accounts, Claim, new_user};
 use crate::domain::audit::{Action, Attempt};
 use crate::domain::caller::Caller;
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::user::User;
 use crate::error::Error;
+use crate::service::hasher::Flow;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
-use crate::service::throttle::Reservation;
+use crate::service::throttle::{Reservation, SuccessPermit};
 use crate::store::{Transaction, audit, locks, users};
 
 /// Who makes a superuser.
@@ -65,12 +66,20 @@ impl Accounts {
         phone_number: PhoneNumber,
         password: Password,
     ) -> Result<User, Error> {
-        let reservation = match maker.actor() {
-            Some(actor) => self.reserve_taking(actor, &phone_number).await?,
-            None => Reservation::default(),
+        let (flow, claim) = match maker.actor() {
+            Some(actor) => {
+                let flow = Flow::of_actor(actor);
+                self.hasher.check_room(flow)?;
+                let success = self.admit_success_of(actor)?;
+                let reservation = self.reserve_taking(actor, &phone_number).await?;
+                (flow, Claim::new(self.throttle.guard(reservation), success))
+            }
+            None => {
+                let none = self.throttle.guard(Reservation::default());
+                (Flow::operator(), Claim::new(none, SuccessPermit::default()))
+            }
         };
-        let hash = self.hasher.hash(password).await;
-        let hash = self.unless_overloaded(hash, &reservation).await?;
+        let (hash, reservation) = self.hash_password(claim, flow, password).await?;
         self.finish(move |this| async move {
             let now = this.clock.now();
             let user = User {

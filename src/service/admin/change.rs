@@ -77,7 +77,7 @@ impl Admin {
             is_superuser,
         } = new;
         let hash = match password {
-            Some(password) => Some(self.accounts.hasher.hash(password).await?),
+            Some(password) => Some(self.accounts.hasher.hash(by.flow(), password, drop).await?),
             None => None,
         };
         self.finish(|this| async move {
@@ -199,7 +199,7 @@ impl Admin {
         password: Password,
     ) -> Result<ManagedUser, Error> {
         by.may(Action::SetPassword)?;
-        let hash = self.accounts.hasher.hash(password).await?;
+        let hash = self.accounts.hasher.hash(by.flow(), password, drop).await?;
         self.finish(move |this| async move {
             let now = this.accounts.clock.now();
             let change = Change {

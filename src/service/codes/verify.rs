@@ -19,6 +19,7 @@ use crate::domain::sms_limits::Tripwire;
 use crate::domain::user::{User, UserId};
 use crate::error::{Error, Violation};
 use crate::service::accounts::Accounts;
+use crate::service::hasher::Flow;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
 use crate::service::throttle::Reservation;
@@ -55,6 +56,13 @@ pub struct Reset {
     pub offer: Offer,
     /// The new password, fit to be chosen.
     pub password: Password,
+}
+
+impl Offer {
+    /// The flow of a new password that comes with the code. The number is known after the code was checked.
+    pub(super) fn flow(&self) -> Flow {
+        Flow::new(&self.caller, self.client.ip_address, self.challenge)
+    }
 }
 
 impl Codes {
@@ -97,11 +105,12 @@ impl Codes {
     /// stays good; [`Error::InvalidInput`] when the password is the number; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
     pub async fn reset_password(&self, reset: Reset) -> Result<User, Error> {
         let Reset { offer, password } = reset;
-        self.accounts.hasher.check_room()?;
+        let flow = offer.flow();
+        self.accounts.hasher.check_room(flow)?;
         let (met, mut attempt) = self
             .check_of_nobody(Purpose::ResetPassword, Action::ResetPassword, &offer)
             .await?;
-        let hash = self.hash_for(&met, password).await?;
+        let hash = self.hash_for(flow, &met, password).await?;
         self.accounts
             .finish(move |accounts| async move {
                 let now = accounts.clock.now();
@@ -174,15 +183,18 @@ impl Codes {
         self.accounts.audit.refused(attempt, checked).await
     }
 
-    /// Hashes a new password, which must not be the number: that is not known before the challenge is.
-    pub(super) async fn hash_for(&self, met: &Met, password: Password) -> Result<String, Error> {
+    /// Hashes a new password, which must not be the number: that is not known before the challenge is. The code was right, so a caller
+    /// that leaves meanwhile gets the attempt back.
+    pub(super) async fn hash_for(&self, flow: Flow, met: &Met, password: Password) -> Result<String, Error> {
+        let guard = self.accounts.throttle.guard(met.reservation.clone());
         let hash = match password.refuse_phones(&[&met.challenge.phone_number]) {
-            Ok(()) => self.accounts.hasher.hash(password).await,
+            Ok(()) => self.accounts.hasher.hash(flow, password, drop).await,
             Err(problem) => Err(Error::InvalidInput(vec![Violation::new(
                 "new_password",
                 problem.into(),
             )])),
         };
+        guard.settle();
         self.accounts.unless_code_was_right(hash, met).await
     }
 
@@ -192,7 +204,9 @@ impl Codes {
         let accounts = &self.accounts;
         let address = offer.client.ip_address;
         let reservation = accounts.throttle.reserve(&[], address, &offer.caller).await?;
+        let reservation = accounts.throttle.guard(reservation);
         let refused = |number| {
+            reservation.settle();
             self.metrics.code(purpose, Fate::Refused, number);
             Error::CodeInvalid
         };
@@ -209,9 +223,10 @@ impl Codes {
         let right = self.coder.code(&challenge);
         // Nobody was told a code that was not sent.
         if challenge.is_sent && right.is_some_and(|right| right.is(code)) {
+            reservation.settle();
             Ok(Met {
                 challenge,
-                reservation,
+                reservation: Reservation::clone(&reservation),
                 tripwire: self.limits.tripwire,
                 metrics: self.metrics.clone(),
             })
@@ -237,7 +252,8 @@ impl Accounts {
             | Error::Overloaded { .. },
         ) = outcome
         {
-            self.throttle.give_back(&met.reservation).await;
+            let reservation = met.reservation.clone();
+            self.throttle.guard(reservation).give_back().await;
         }
         match met.challenge.person {
             Some(person) => self.bound_hold(person, outcome).await,

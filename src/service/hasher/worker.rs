@@ -18,7 +18,7 @@ use super::arena::{Arena, Scheme};
 use super::bound::Bound;
 use super::engine::Engine;
 use super::metrics::Metrics;
-use super::pace::Pacer;
+use super::pace::{self, Pacer};
 use super::queue::{Queue, Taken};
 use super::together::Together;
 use super::{HashError, Verdict};
@@ -46,6 +46,18 @@ pub(super) enum Job {
         password: Password,
         reply: Reply<bool>,
     },
+}
+
+impl Job {
+    /// Answers the caller of a job that made room for another.
+    pub(super) fn refuse(self) {
+        // A caller that has gone does not want the answer.
+        match self {
+            Self::Hash { reply, .. } => drop(reply.send(Err(HashError::Displaced))),
+            Self::Verify { reply, .. } => drop(reply.send(Err(HashError::Displaced))),
+            Self::Judge { reply, .. } => drop(reply.send(Err(HashError::Displaced))),
+        }
+    }
 }
 
 /// A job, and the trace that it belongs to.
@@ -105,10 +117,11 @@ impl Worker {
                 Duty::Rescue(_) => Duration::ZERO,
             };
             let work = || catch_unwind(AssertUnwindSafe(|| self.work(taken.job, waited)));
-            let outcome = match &common.pacer {
-                Some(pacer) => pacer.charge(work),
-                None => work(),
-            };
+            let (outcome, used) = pace::measured(work);
+            if let Some(pacer) = &common.pacer {
+                pacer.charge(used);
+            }
+            common.queue.settle(taken.charge, used);
             if outcome.is_err() {
                 self.arena = Arena::new(self.common.engine);
             }
