@@ -85,7 +85,8 @@ impl App {
         let tasks = TaskTracker::new();
         let policy = settings.policy();
         let changes = ChangeLog::new(clock.clone(), settings.staleness_bound);
-        let throttle = Throttle::new(store.clone(), clock.clone(), settings.throttle.limits()?);
+        let limits_of_attempts = settings.throttle.limits()?;
+        let throttle = Throttle::new(store.clone(), clock.clone(), limits_of_attempts, tasks.clone());
         let accounts = Accounts::new(
             store.clone(),
             Passwords {

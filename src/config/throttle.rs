@@ -100,6 +100,17 @@ pub struct ThrottleSettings {
         default_value = "15m", value_parser = positive_duration)]
     pub throttle_max_delay: Duration,
 
+    /// Right passwords from a client network by a calling service that have no delay, for each replica; of IPv6, up to
+    /// four times as many from a /48. 0: no limit
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_SUCCESS_ATTEMPTS", value_name = "NUMBER",
+        default_value = "600", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
+    pub throttle_success_attempts: u32,
+
+    /// In how long a right password from a client network is forgotten
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_SUCCESS_RECOVERY", value_name = "DURATION",
+        default_value = "100ms", value_parser = positive_duration)]
+    pub throttle_success_recovery: Duration,
+
     /// How long a device is known after its last sign-in
     #[arg(global = true, long, env = "PHONE_IDENTITY_DEVICE_LIFETIME", value_name = "DURATION",
         default_value = "180d", value_parser = positive_duration)]
@@ -137,6 +148,7 @@ impl ThrottleSettings {
             address: limit(self.throttle_address_attempts, self.throttle_address_recovery)?,
             creation: limit(self.throttle_creation_attempts, self.throttle_creation_recovery)?,
             service: limit(self.throttle_service_attempts, self.throttle_service_recovery)?,
+            success: limit(self.throttle_success_attempts, self.throttle_success_recovery)?,
             delays: Delays {
                 base: self.throttle_base_delay,
                 max: self.throttle_max_delay,

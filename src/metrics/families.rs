@@ -224,6 +224,20 @@ pub const FAMILIES: &[Family] = &[
         read: |scrape| one(scrape.hasher.refused),
     },
     Family {
+        name: "phone_identity_hash_queue_displaced_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Passwords of the longest flow that made room in a full queue for one of another flow",
+        read: |scrape| one(scrape.hasher.displaced),
+    },
+    Family {
+        name: "phone_identity_hash_queue_flows",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Flows (service, network, bucket of the number) with passwords that wait to be hashed",
+        read: |scrape| one(scrape.hasher.flows),
+    },
+    Family {
         name: "phone_identity_hash_queue_abandoned_total",
         kind: Kind::Counter,
         labels: &[],

@@ -4,6 +4,7 @@
 //! again in the transaction, under a lock of the person's row, so that a sign-in with the old password cannot outlive
 //! a change of the password. What follows a hash finishes even if the caller goes away.
 
+mod claim;
 mod device;
 mod hold;
 mod metrics;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+pub(super) use claim::{Check, Claim, NewHash};
 pub use profile::ProfileUpdate;
 pub use sign_in::Credentials;
 pub use superusers::SuperuserMaker;
@@ -25,7 +27,7 @@ pub(super) use superusers::keep_a_superuser;
 use super::audit::Audit;
 use super::change_log::ChangeLog;
 use super::gather::Gather;
-use super::hasher::Hasher;
+use super::hasher::{Flow, Hasher};
 use super::password_policy::PasswordPolicy;
 use super::retry::retry;
 use super::sessions::Actor;
@@ -177,15 +179,23 @@ impl Accounts {
             caller,
             remember_device,
         } = registration;
-        self.hasher.check_room()?;
+        let flow = Flow::new(&caller, client.ip_address, &phone_number);
+        self.hasher.check_room(flow)?;
+        let success = self.throttle.admit_success(client.ip_address, &caller, None)?;
         let mut subjects = vec![Subject::Taking(&phone_number)];
         subjects.extend(creations(client.ip_address));
         let reservation = self
             .throttle
             .reserve(&subjects, client.ip_address, &caller)
             .await?;
-        let phones = [&phone_number];
-        let hash = self.hash_new("password", password, &phones, &reservation).await?;
+        let claim = Claim::new(self.throttle.guard(reservation), success);
+        let new = NewHash {
+            flow,
+            field: "password",
+            password,
+            phones: &[&phone_number],
+        };
+        let (hash, reservation) = self.hash_password(claim, new).await?;
         self.finish(move |this| async move {
             let now = this.clock.now();
             let mut user = new_user(phone_number, now);
@@ -236,11 +246,13 @@ impl Accounts {
         let Some(account) = users::find_by_phone(self.store.reader(), phone_number).await? else {
             return Ok(false);
         };
-        // The operator is not throttled.
-        let unlimited = Reservation::default();
-        let hash = self
-            .hash_new("password", password, &[phone_number], &unlimited)
-            .await?;
+        let new = NewHash {
+            flow: Flow::operator(),
+            field: "password",
+            password,
+            phones: &[phone_number],
+        };
+        let (hash, _) = self.hash_password(Claim::unlimited(&self.throttle), new).await?;
         let id = account.user.id;
         self.finish(move |this| async move {
             let now = this.clock.now();
@@ -273,48 +285,9 @@ impl Accounts {
         actor: &Actor,
         phone_number: &PhoneNumber,
     ) -> Result<Reservation, Error> {
-        self.hasher.check_room()?;
         let subjects = [Subject::Taking(phone_number), Subject::Person(actor.user.id)];
         let address = actor.session.client.ip_address;
         self.throttle.reserve(&subjects, address, &actor.caller).await
-    }
-
-    /// Applies the password policy to a new password of an account with these numbers, and hashes it. The attempt must be reserved
-    /// before, and is given back if nothing was hashed: a user who has to choose another password, or meets a full queue, has
-    /// guessed nothing.
-    ///
-    /// # Errors
-    /// [`Error::InvalidInput`] for `field`; [`Error::Overloaded`].
-    pub(super) async fn hash_new(
-        &self,
-        field: &'static str,
-        password: Password,
-        phones: &[&PhoneNumber],
-        reserved: &Reservation,
-    ) -> Result<String, Error> {
-        match self.passwords.accept(field, password, phones).await {
-            Ok(accepted) => {
-                let hash = self.hasher.hash(accepted).await;
-                self.unless_overloaded(hash, reserved).await
-            }
-            Err(rejected) => {
-                self.throttle.give_back(reserved).await;
-                Err(rejected)
-            }
-        }
-    }
-
-    /// Gives an attempt back if the queue was full: nothing was hashed then, so nobody has learned anything, and an
-    /// overload must not make everybody wait even longer.
-    pub(super) async fn unless_overloaded<T>(
-        &self,
-        outcome: Result<T, Error>,
-        reserved: &Reservation,
-    ) -> Result<T, Error> {
-        if let Err(Error::Overloaded { .. }) = outcome {
-            self.throttle.give_back(reserved).await;
-        }
-        outcome
     }
 
     /// Gives the reserved account back if none was created. If the database was out of reach, it may have been.

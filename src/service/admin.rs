@@ -16,6 +16,7 @@ pub use verify::{PhoneToVerify, Unverified, Verification};
 
 use super::accounts::Accounts;
 use super::audit;
+use super::hasher::Flow;
 use super::sessions::Actor;
 use crate::domain::audit::{EventId, Filter};
 use crate::domain::phone::PhoneNumber;
@@ -58,6 +59,11 @@ impl Administrator {
             Self::Person(actor) => Role::of(&actor.user),
             Self::Operator => Role::Superuser,
         }
+    }
+
+    /// The flow of the passwords that they set.
+    fn flow(&self) -> Flow {
+        self.actor().map_or_else(Flow::operator, Flow::of_actor)
     }
 
     fn actor(&self) -> Option<&Actor> {

@@ -2,15 +2,16 @@
 //! at once than there are threads.
 //!
 //! The threads have the lowest priority, and each keeps its memory from one hash to the next. In front of them stands a
-//! bounded queue: full means [`Error::Overloaded`] at once. A job leaves the queue when its caller goes, be it that the
-//! call was cancelled or that its deadline passed. One more thread, of ordinary priority, takes what has waited for too
-//! long, so that a machine that is busy with other calls does not keep people from signing in. While other processes starve the
-//! threads of the lowest priority, relief threads hash in their place ([`relief`]).
+//! bounded fair queue ([`queue`]): full means [`Error::Overloaded`] at once, for the longest [`Flow`]. A job leaves the queue when its
+//! caller goes, be it that the call was cancelled or that its deadline passed. One more thread, of ordinary priority, takes what has waited for too
+//! long, so that a machine that is busy with other calls does not keep people from signing in. While other processes starve the threads
+//! of the lowest priority, relief threads hash in their place ([`relief`]).
 
 mod arena;
 mod bound;
 mod engine;
 mod error;
+mod flow;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzed;
 mod metrics;
@@ -41,10 +42,11 @@ pub use arena::{MAX_ITERATIONS, MAX_MEMORY_KIB};
 use bound::Bound;
 pub use engine::{Engine, EngineChoice};
 pub use error::HashError;
-use metrics::Metrics;
+pub use flow::{Flow, FlowSubject};
+use metrics::{Metrics, QueueState};
 pub use metrics::{Snapshot, WAIT_BOUNDS_MICROSECONDS};
 use pace::Pacer;
-use queue::{Queue, Ticket};
+use queue::{Pushed, Queue, Ticket};
 use relief::{Monitor, Pause, Probe, Slots, Ticking};
 pub use self_test::{checked_engine, time_of_a_hash};
 use together::Together;
@@ -186,7 +188,8 @@ impl Hasher {
         };
         let tested = self_test::start(options.engine, &scheme)?;
         let setup = Setup::new(options, tested.engine, tested.hash_time);
-        let (queue, metrics) = (Arc::new(Queue::new(setup.queue)), Arc::new(Metrics::default()));
+        let (queue, metrics): (Arc<_>, Arc<Metrics>) =
+            (Arc::new(Queue::new(setup.queue, setup.hash_time)), Arc::default());
         let probe = Arc::new(Probe::default());
         // Made first, so that the threads end if one of them cannot be started.
         let hasher = Self(Arc::new(Shared {
@@ -238,59 +241,57 @@ impl Hasher {
         Ok(hasher)
     }
 
-    /// Hashes a password with today's parameters. The answer is a PHC string.
+    /// Hashes a password with today's parameters. The answer is a PHC string. If the caller goes while the password is hashed, `leave`
+    /// gets what it leaves behind.
     ///
     /// # Errors
     /// [`Error::Overloaded`] when the queue is full.
-    pub async fn hash(&self, password: NewPassword) -> Result<String, Error> {
-        self.run(|reply| Job::Hash { password, reply }).await
+    pub async fn hash(
+        &self,
+        flow: Flow,
+        password: NewPassword,
+        leave: impl FnOnce(Pending<String>),
+    ) -> Result<String, Error> {
+        self.run(flow, |reply| Job::Hash { password, reply }, leave).await
     }
 
-    /// Checks a password against a stored hash, or against the dummy where there is none, which takes as long. Does not
-    /// tell whether the hash is weak.
+    /// Checks a password against a stored hash, or against the dummy where there is none, which takes as long. `upgrade` asks for a new
+    /// hash of a right password whose stored one is weak. If the caller goes while the password is hashed, `leave` gets what it leaves
+    /// behind.
     ///
     /// # Errors
     /// [`Error::Overloaded`] when the queue is full; [`Error::Internal`] when the stored hash cannot be read, or its
     /// pepper is not known.
-    pub async fn matches(&self, password: Password, stored: Option<String>) -> Result<bool, Error> {
-        let verdict = self
-            .run(|reply| Job::Verify {
-                password,
-                stored,
-                upgrade: false,
-                reply,
-            })
-            .await?;
-        Ok(verdict != Verdict::Wrong)
-    }
-
-    /// As [`Self::matches`], and makes a new hash of a right password whose stored one is weak.
-    ///
-    /// # Errors
-    /// As [`Self::matches`].
-    pub async fn verify(&self, password: Password, stored: Option<String>) -> Result<Verdict, Error> {
-        self.run(|reply| Job::Verify {
+    pub async fn verify(
+        &self,
+        flow: Flow,
+        password: Password,
+        stored: Option<String>,
+        upgrade: bool,
+        leave: impl FnOnce(Pending<Verdict>),
+    ) -> Result<Verdict, Error> {
+        let job = |reply| Job::Verify {
             password,
             stored,
-            upgrade: true,
+            upgrade,
             reply,
-        })
-        .await
+        };
+        self.run(flow, job, leave).await
     }
 
-    /// Whether one more password would be taken in now: a look before what would be for nothing if it were not.
+    /// Whether the queue would accept a password of this flow now: a look before work that would be for nothing otherwise.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] when the queue is full.
-    pub fn check_room(&self) -> Result<(), Error> {
-        if self.0.queue.is_full() {
-            return Err(self.refuse());
+    /// [`Error::Overloaded`] when the queue is full and no other flow is longer.
+    pub fn check_room(&self, flow: Flow) -> Result<(), Error> {
+        if self.0.queue.is_full_for(flow) {
+            Metrics::add(&self.0.metrics.refused);
+            return Err(self.overloaded());
         }
         Ok(())
     }
 
-    fn refuse(&self) -> Error {
-        Metrics::add(&self.0.metrics.refused);
+    fn overloaded(&self) -> Error {
         Error::Overloaded {
             retry_after: self.0.setup.retry_after,
         }
@@ -306,7 +307,13 @@ impl Hasher {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let queue = &self.0.queue;
-        self.0.metrics.snapshot(queue.depth(), queue.bound())
+        let state = QueueState {
+            depth: queue.depth(),
+            limit: queue.bound(),
+            flows: queue.flows(),
+            running: queue.running(),
+        };
+        self.0.metrics.snapshot(state)
     }
 
     /// What the start made of the options.
@@ -320,52 +327,91 @@ impl Hasher {
     #[must_use]
     pub fn hold(&self) -> Held {
         self.0.queue.hold();
-        Held(self.clone())
+        Held(self.clone(), Queue::release)
     }
 
-    async fn run<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, Error> {
+    /// Keeps all threads from working on the jobs that they take, until what this returns is dropped: for tests, in which nothing else
+    /// makes sure that a caller goes while its job is worked on.
+    #[must_use]
+    pub fn hold_taken(&self) -> Held {
+        self.0.queue.hold_taken();
+        Held(self.clone(), Queue::release_taken)
+    }
+
+    async fn run<T>(
+        &self,
+        flow: Flow,
+        job: impl FnOnce(Reply<T>) -> Job,
+        leave: impl FnOnce(Pending<T>),
+    ) -> Result<T, Error> {
         let shared = self.0.as_ref();
         let (reply, answer) = oneshot::channel();
         let task = Arc::new(Task {
             job: job(reply.into()),
             trace: Current::here(),
         });
-        let Ok(ticket) = shared.queue.push(task) else {
-            return Err(self.refuse());
+        let Ok(Pushed { ticket, displaced }) = shared.queue.push(flow, task) else {
+            Metrics::add(&shared.metrics.refused);
+            return Err(self.overloaded());
         };
-        let mut place = Place {
+        if let Some(task) = displaced {
+            Metrics::add(&shared.metrics.displaced);
+            task.job.refuse();
+        }
+        let mut slot = QueueSlot {
             shared,
-            ticket: Some(ticket),
+            ticket,
+            left: Some((answer, leave)),
         };
-        let answered = answer.await;
-        place.ticket = None;
-        answered
-            .map_err(|_| Error::internal(HashError::Gone))?
-            .map_err(Error::internal)
-    }
-}
-
-/// A caller's place in the queue, which is given up when the caller goes.
-struct Place<'a> {
-    shared: &'a Shared,
-    /// `None` once the job is done.
-    ticket: Option<Ticket>,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let left = self.ticket.and_then(|ticket| self.shared.queue.remove(ticket));
-        if left.is_some() {
-            Metrics::add(&self.shared.metrics.dropped);
+        let answered = match &mut slot.left {
+            Some((answer, _)) => answer.await,
+            None => return Err(Error::internal(HashError::Gone)),
+        };
+        slot.left = None;
+        match answered.map_err(|_| Error::internal(HashError::Gone))? {
+            Err(HashError::Displaced) => Err(self.overloaded()),
+            answered => answered.map_err(Error::internal),
         }
     }
 }
 
-/// While it lives, no hashing thread takes a job.
-pub struct Held(Hasher);
+/// A password that is being hashed, whose caller has gone.
+pub struct Pending<T>(oneshot::Receiver<Result<T, HashError>>);
+
+impl<T> Pending<T> {
+    /// The result. `None`: there is none, since the job failed or was never begun.
+    pub async fn result(self) -> Option<T> {
+        self.0.await.ok()?.ok()
+    }
+}
+
+/// A caller's slot in the queue, which is given up when the caller goes.
+struct QueueSlot<'a, T, L: FnOnce(Pending<T>)> {
+    shared: &'a Shared,
+    ticket: Ticket,
+    /// `None` once the job is done.
+    left: Option<(oneshot::Receiver<Result<T, HashError>>, L)>,
+}
+
+impl<T, L: FnOnce(Pending<T>)> Drop for QueueSlot<'_, T, L> {
+    fn drop(&mut self) {
+        let Some((answer, leave)) = self.left.take() else {
+            return;
+        };
+        if self.shared.queue.remove(self.ticket).is_some() {
+            Metrics::add(&self.shared.metrics.dropped);
+        } else {
+            leave(Pending(answer));
+        }
+    }
+}
+
+/// While it lives, no hashing thread takes a job, or works on one.
+pub struct Held(Hasher, fn(&Queue<Arc<Task>>));
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.0.queue.release();
+        let Self(hasher, release) = self;
+        release(&hasher.0.queue);
     }
 }

@@ -1,28 +1,38 @@
 //! Slowing down those who guess. An attempt is written into the database before anything is hashed, and is given back only
-//! when it succeeded: so neither many at once, nor a call that is dropped, nor a process that is killed has guesses for
-//! free, and all replicas count together.
+//! when it succeeded, or when nothing was hashed: so neither many at once, nor a call that is dropped while its password is hashed, nor a
+//! process that is killed has guesses for free, and all replicas count together.
+//!
+//! Successes have a limit of their own, in memory: [`successes`].
 //!
 //! Nothing here looks at whether a number is somebody's: the same statements are run.
 
 mod creation;
+mod guard;
 mod refusals;
+mod successes;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::retry::retry;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::caller::Caller;
+use crate::domain::device::DeviceId;
 use crate::domain::network::Network;
 use crate::domain::throttle::{Delays, Limit, Memory, Subject, SubjectId, SubjectKind};
 use crate::error::{Error, chain};
 use crate::store::attempts::{self, Row};
 use crate::store::{Affected, Store, StoreError, Transaction};
 pub(super) use creation::creations;
+pub use guard::ReservationGuard;
+use guard::Returns;
 use refusals::Refusals;
+pub use successes::SuccessPermit;
+use successes::Successes;
 
 /// The settings of throttling. A subject without a limit is not counted.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +51,8 @@ pub struct Limits {
     pub creation: Option<Limit>,
     /// Of a calling service.
     pub service: Option<Limit>,
+    /// Of right passwords from a client network by a calling service: successes at once, and the interval between further ones.
+    pub success: Option<Limit>,
     /// How long attempts have to wait.
     pub delays: Delays,
 }
@@ -52,6 +64,8 @@ pub struct Throttle {
     clock: Arc<dyn Clock>,
     limits: Limits,
     refusals: Refusals,
+    successes: Successes,
+    returns: Returns,
 }
 
 /// A subject that is counted.
@@ -90,12 +104,14 @@ pub struct GivenBack<'a> {
 }
 
 impl Throttle {
-    /// Counts in this store.
+    /// Counts in this store. `tasks` tracks writes that must finish before the program ends.
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>, limits: Limits) -> Self {
+    pub fn new(store: Store, clock: Arc<dyn Clock>, limits: Limits, tasks: TaskTracker) -> Self {
         Self {
             store,
             refusals: Refusals::new(clock.clone()),
+            successes: Successes::new(clock.clone(), limits.success),
+            returns: Returns::new(tasks),
             clock,
             limits,
         }
@@ -127,6 +143,24 @@ impl Throttle {
     /// Those of [`Self::reserve`].
     pub async fn reserve_only(&self, subject: Subject<'_>) -> Result<Reservation, Error> {
         self.reserve_all(self.limited(&subject)).await
+    }
+
+    /// Takes a permit for a right password from this address by this service, or on this known device, before anything is reserved.
+    ///
+    /// # Errors
+    /// [`Error::TooManyAttempts`].
+    pub fn admit_success(
+        &self,
+        address: Option<IpAddr>,
+        caller: &Caller,
+        device: Option<DeviceId>,
+    ) -> Result<SuccessPermit, Error> {
+        self.successes.admit(address, caller, device)
+    }
+
+    /// Gives a reservation back when the guard is dropped, unless it was settled.
+    pub fn guard(&self, reservation: Reservation) -> ReservationGuard {
+        ReservationGuard::new(reservation, self.clone())
     }
 
     fn limited(&self, subject: &Subject<'_>) -> Option<Limited> {

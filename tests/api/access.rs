@@ -40,7 +40,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// A request with a service key.
-fn with_key<T>(key: &str, message: T) -> Request<T> {
+pub(crate) fn with_key<T>(key: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request
         .metadata_mut()

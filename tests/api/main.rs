@@ -1,5 +1,5 @@
 //! The service as its callers see it: the generated client over a real connection, each test on its own server and
-//! database, which is of the backend that `TEST_DATABASE` names (SQLite). One file an RPC; `access`, `hashing`, `passwords`, `races`, `wire`,
+//! database, which is of the backend that `TEST_DATABASE` names (SQLite). One file an RPC; `access`, `fairness`, `hashing`, `passwords`, `races`, `wire`,
 //! `logs`, `metrics`, `traces`, `healthcheck`, `languages`, `process`, `shutdown`, `commands`, `replicas`,
 //! `network` and `database_failover` are about all of them.
 
@@ -24,6 +24,7 @@ mod database_failover;
 mod database_start;
 mod deactivate_profile;
 mod delete_profile;
+mod fairness;
 mod hashing;
 mod healthcheck;
 mod languages;

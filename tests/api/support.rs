@@ -220,6 +220,11 @@ impl TestServer {
         eventually(|| !self.tasks.is_empty()).await;
     }
 
+    /// Waits until all of that is finished.
+    pub(crate) async fn nothing_is_to_be_finished(&self) {
+        eventually(|| self.tasks.is_empty()).await;
+    }
+
     /// Waits until so many jobs wait to be hashed.
     pub(crate) async fn waiting(&self, jobs: usize) {
         eventually(|| self.hasher.snapshot().depth == jobs).await;

@@ -1,9 +1,11 @@
 //! Throttling: of whom attempts are counted, how long they have to wait, and that nobody guesses for free.
 
+mod abandoned;
 mod attack;
 mod creations;
 mod devices;
 mod networks;
+mod successes;
 
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ use crate::support::{
 const UNKNOWN: &str = "+998712345678";
 
 /// A sign-in from an address.
-pub(super) fn from(address: &str, phone_number: &str, password: &str) -> v1::AuthenticateRequest {
+pub(crate) fn from(address: &str, phone_number: &str, password: &str) -> v1::AuthenticateRequest {
     v1::AuthenticateRequest {
         client: Some(v1::ClientInfo {
             ip_address: address.to_owned(),
@@ -151,33 +153,6 @@ async fn of_many_guesses_at_once_no_more_are_hashed_than_are_free() {
             "{codes:?}"
         );
     }
-}
-
-#[tokio::test]
-async fn a_dropped_call_is_a_guess_that_was_used_up() {
-    let server = TestServer::start().await;
-    let person = server.person().await;
-    let hashed = server.hasher.completed();
-    let held = server.hasher.hold();
-    for number in 1..=10 {
-        let (mut client, request) = (server.client().await, credentials(&person.phone_number, PASSWORD));
-        let call = tokio::spawn(async move { client.authenticate(request).await });
-        server.waiting(1).await;
-        // It is in the database before it is hashed: whoever is killed now has not forgotten it.
-        assert_eq!(server.database.count("attempts").await, 1);
-        call.abort();
-        assert!(call.await.unwrap_err().is_cancelled(), "{number}");
-        server.waiting(0).await;
-    }
-    drop(held);
-    let mut client = server.client().await;
-    let refused = client
-        .authenticate(credentials(&person.phone_number, PASSWORD))
-        .await;
-    assert_eq!(wait_of(refused), Duration::from_secs(1));
-    assert_eq!(server.hasher.completed(), hashed);
-    server.clock.advance(Duration::from_secs(1));
-    person.sign_in_again(&server).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What people do with their own account: change it, deactivate it, delete it.
 
-use super::{Accounts, keep_a_superuser};
+use super::{Accounts, Check, Claim, NewHash, keep_a_superuser};
 use crate::domain::audit::{Action, Attempt, Field};
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
@@ -9,10 +9,11 @@ use crate::domain::user::{Locale, User, UserId, UserStatus};
 use crate::error::Error;
 use crate::i18n::Language;
 use crate::service::audit::{erase, fields_of};
+use crate::service::hasher::Flow;
 use crate::service::outbox::phone_changed;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
-use crate::service::throttle::Reservation;
+use crate::service::throttle::{Reservation, SuccessPermit};
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
 use crate::store::{Transaction, audit, changes, outbox, sessions, users};
@@ -84,19 +85,34 @@ impl Accounts {
             locale,
             language,
         } = update;
+        let flow = Flow::of_actor(&actor);
+        let success = match &password {
+            Some(_) => {
+                self.hasher.check_room(flow)?;
+                self.admit_success_of(&actor)?
+            }
+            None => SuccessPermit::default(),
+        };
         let reservation = match (&phone_number, &password) {
             (Some(phone_number), _) => self.reserve_taking(&actor, phone_number).await?,
             (None, Some(_)) => self.reserve_by_actor(&actor).await?,
             (None, None) => Reservation::default(),
         };
-        let password_hash = match password {
+        let (password_hash, reservation) = match password {
             Some(password) => {
+                let claim = Claim::new(self.throttle.guard(reservation), success);
                 let phones: Vec<&PhoneNumber> =
                     phone_number.iter().chain([&actor.user.phone_number]).collect();
-                let hash = self.hash_new("new_password", password, &phones, &reservation);
-                Some(hash.await?)
+                let new = NewHash {
+                    flow,
+                    field: "new_password",
+                    password,
+                    phones: &phones,
+                };
+                let (hash, reservation) = self.hash_password(claim, new).await?;
+                (Some(hash), reservation)
             }
-            None => None,
+            None => (None, reservation),
         };
         self.finish(move |this| async move {
             let now = this.clock.now();
@@ -232,38 +248,47 @@ impl Accounts {
         current_password: Option<Password>,
         attempt: &Attempt,
     ) -> Result<Proof, Error> {
-        let proof = self.try_prove(actor, current_password).await;
-        self.audit.refused(attempt, proof).await
-    }
-
-    /// Reserves an attempt of the actor: on their account and their address.
-    async fn reserve_by_actor(&self, actor: &Actor) -> Result<Reservation, Error> {
-        self.hasher.check_room()?;
-        let subjects = [Subject::Person(actor.user.id)];
-        let address = actor.session.client.ip_address;
-        self.throttle.reserve(&subjects, address, &actor.caller).await
-    }
-
-    async fn try_prove(&self, actor: &Actor, current_password: Option<Password>) -> Result<Proof, Error> {
         let Some(password) = current_password else {
-            return if self.is_fresh(&actor.session) {
+            let proof = if self.is_fresh(&actor.session) {
                 Ok(Proof::FreshSignIn)
             } else {
                 Err(Error::ReauthenticationRequired)
             };
+            return self.audit.refused(attempt, proof).await;
         };
         let account = users::find(self.store.reader(), actor.user.id)
             .await?
             .ok_or(Error::SessionInvalid)?;
         let credential_version = account.credential_version;
+        let flow = Flow::of_actor(actor);
+        self.hasher.check_room(flow)?;
+        let success = self.admit_success_of(actor)?;
         let reservation = self.reserve_by_actor(actor).await?;
-        let matches = self.hasher.matches(password, account.password_hash).await;
-        if self.unless_overloaded(matches, &reservation).await? {
-            self.throttle.give_back(&reservation).await;
-            Ok(Proof::Password { credential_version })
-        } else {
-            Err(Error::CurrentPasswordWrong)
-        }
+        let claim = Claim::new(self.throttle.guard(reservation), success);
+        let check = Check {
+            flow,
+            password,
+            stored: account.password_hash,
+            upgrade: false,
+            attempt,
+            wrong: || Error::CurrentPasswordWrong,
+        };
+        let (_, reservation) = self.check_password(claim, check).await?;
+        self.throttle.guard(reservation).give_back().await;
+        Ok(Proof::Password { credential_version })
+    }
+
+    /// Reserves an attempt of the actor: on their account and their address.
+    async fn reserve_by_actor(&self, actor: &Actor) -> Result<Reservation, Error> {
+        let subjects = [Subject::Person(actor.user.id)];
+        let address = actor.session.client.ip_address;
+        self.throttle.reserve(&subjects, address, &actor.caller).await
+    }
+
+    /// Takes a permit for a right password of the actor.
+    pub(in crate::service) fn admit_success_of(&self, actor: &Actor) -> Result<SuccessPermit, Error> {
+        let address = actor.session.client.ip_address;
+        self.throttle.admit_success(address, &actor.caller, None)
     }
 
     /// Locks the actor's row and checks again what was read before the transaction.

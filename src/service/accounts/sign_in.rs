@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use tokio::time::{Instant, sleep_until};
 
 use super::device::{Device, KnownDevice};
-use super::{Accounts, Policy, SignedIn};
+use super::{Accounts, Check, Claim, Policy, SignedIn};
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt, EventActor, Field};
 use crate::domain::caller::Caller;
@@ -20,7 +20,7 @@ use crate::domain::token::TokenHash;
 use crate::domain::user::{User, UserStatus};
 use crate::error::Error;
 use crate::service::gather::{Gather, NoAnswer};
-use crate::service::hasher::Verdict;
+use crate::service::hasher::{Flow, FlowSubject, Verdict};
 use crate::service::retry::retry;
 use crate::service::throttle::{GivenBack, Reservation};
 use crate::store::users::{Account, Change};
@@ -95,25 +95,36 @@ impl Accounts {
             device_token,
             remember_device,
         } = credentials;
-        self.hasher.check_room()?;
         let known = self.known_device(device_token, &phone_number).await?;
+        let device = known.as_ref().map(KnownDevice::id);
+        let subject = device.map_or_else(|| FlowSubject::from(&phone_number), FlowSubject::from);
+        let flow = Flow::new(&caller, client.ip_address, subject);
+        self.hasher.check_room(flow)?;
+        let success = self.throttle.admit_success(client.ip_address, &caller, device)?;
         let reservation = self
             .reserve_sign_in(&phone_number, known.as_ref(), client.ip_address, &caller)
             .await?;
+        let claim = Claim::new(self.throttle.guard(reservation), success);
         let mut attempt = Attempt::by_nobody(Action::SignIn, client.clone(), caller);
         let account = users::find_by_phone(self.store.reader(), &phone_number).await?;
         attempt.subject = account.as_ref().map(|account| account.user.id);
         let stored = account.as_ref().and_then(|account| account.password_hash.clone());
-        let verdict = self.hasher.verify(password, stored).await;
-        let verdict = self.unless_overloaded(verdict, &reservation).await?;
-        let Some(account) = account.filter(|_| verdict != Verdict::Wrong) else {
-            return self.audit.refused(&attempt, Err(Error::InvalidCredentials)).await;
+        let check = Check {
+            flow,
+            password,
+            stored,
+            upgrade: true,
+            attempt: &attempt,
+            wrong: || Error::InvalidCredentials,
         };
+        let (verdict, reservation) = self.check_password(claim, check).await?;
+        // Without an account, no password is right.
+        let account = account.ok_or(Error::InvalidCredentials)?;
         // What administration deactivated is not the person's to bring back.
         let may_return = reactivate && !account.deactivated_by_admin;
         if !account.user.is_active() && !may_return {
             // The password is right, so nobody has guessed.
-            self.throttle.give_back(&reservation).await;
+            self.throttle.guard(reservation).give_back().await;
             attempt.actor = EventActor::User(account.user.id);
             return self.audit.refused(&attempt, Err(Error::AccountDeactivated)).await;
         }

@@ -1,15 +1,15 @@
 //! Superusers: who makes them, and that the last one stays.
 
-use super::{Accounts, new_user};
+use super::{Accounts, Claim, NewHash, new_user};
 use crate::domain::audit::{Action, Attempt};
 use crate::domain::caller::Caller;
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::user::User;
 use crate::error::Error;
+use crate::service::hasher::Flow;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
-use crate::service::throttle::Reservation;
 use crate::store::{Transaction, audit, locks, users};
 
 /// Who makes a superuser.
@@ -66,12 +66,23 @@ impl Accounts {
         phone_number: PhoneNumber,
         password: Password,
     ) -> Result<User, Error> {
-        let reservation = match maker.actor() {
-            Some(actor) => self.reserve_taking(actor, &phone_number).await?,
-            None => Reservation::default(),
+        let (flow, claim) = match maker.actor() {
+            Some(actor) => {
+                let flow = Flow::of_actor(actor);
+                self.hasher.check_room(flow)?;
+                let success = self.admit_success_of(actor)?;
+                let reservation = self.reserve_taking(actor, &phone_number).await?;
+                (flow, Claim::new(self.throttle.guard(reservation), success))
+            }
+            None => (Flow::operator(), Claim::unlimited(&self.throttle)),
         };
-        let phones = [&phone_number];
-        let hash = self.hash_new("password", password, &phones, &reservation).await?;
+        let new = NewHash {
+            flow,
+            field: "password",
+            password,
+            phones: &[&phone_number],
+        };
+        let (hash, reservation) = self.hash_password(claim, new).await?;
         self.finish(move |this| async move {
             let now = this.clock.now();
             let user = User {

@@ -6,10 +6,10 @@ use crate::domain::phone::PhoneNumber;
 use crate::domain::rights::Action;
 use crate::domain::user::{User, UserId, UserStatus};
 use crate::error::Error;
-use crate::service::accounts::{keep_a_superuser, new_user};
+use crate::service::accounts::{Claim, NewHash, keep_a_superuser, new_user};
 use crate::service::audit::{erase, fields_of};
 use crate::service::retry::retry;
-use crate::service::throttle::Reservation;
+use crate::service::throttle::SuccessPermit;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
 use crate::store::{Transaction, audit, changes, sessions, users};
@@ -241,17 +241,23 @@ impl Admin {
         number: &PhoneNumber,
     ) -> Result<String, Error> {
         let accounts = &self.accounts;
-        let reservation = match by.actor() {
+        let flow = by.flow();
+        let claim = match by.actor() {
             Some(actor) => {
-                accounts.hasher.check_room()?;
+                accounts.hasher.check_room(flow)?;
                 let address = actor.session.client.ip_address;
-                accounts.throttle.reserve(&[], address, &actor.caller).await?
+                let reservation = accounts.throttle.reserve(&[], address, &actor.caller).await?;
+                Claim::new(accounts.throttle.guard(reservation), SuccessPermit::default())
             }
-            None => Reservation::default(),
+            None => Claim::unlimited(&accounts.throttle),
         };
-        let hash = accounts
-            .hash_new(field, password, &[number], &reservation)
-            .await?;
+        let new = NewHash {
+            flow,
+            field,
+            password,
+            phones: &[number],
+        };
+        let (hash, reservation) = accounts.hash_password(claim, new).await?;
         accounts.throttle.give_back(&reservation).await;
         Ok(hash)
     }

@@ -36,12 +36,13 @@ impl Codes {
             password,
             remember_device,
         } = registration;
-        self.accounts.hasher.check_room()?;
+        let flow = offer.flow();
+        self.accounts.hasher.check_room(flow)?;
         let (mut met, attempt) = self
             .check_of_nobody(Purpose::Register, Action::Register, &offer)
             .await?;
         self.reserve_creation(&mut met, &offer, &attempt).await?;
-        let hash = self.hash_for(&met, password).await?;
+        let hash = self.hash_for(flow, &met, password).await?;
         self.accounts
             .finish(move |accounts| async move {
                 let now = accounts.clock.now();

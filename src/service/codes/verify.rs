@@ -20,6 +20,7 @@ use crate::domain::throttle::Subject;
 use crate::domain::user::{User, UserId};
 use crate::error::Error;
 use crate::service::accounts::Accounts;
+use crate::service::hasher::Flow;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
 use crate::service::throttle::Reservation;
@@ -72,6 +73,13 @@ pub struct Reset {
     pub password: Password,
 }
 
+impl Offer {
+    /// The flow of a new password that comes with the code. The number is known after the code was checked.
+    pub(super) fn flow(&self) -> Flow {
+        Flow::new(&self.caller, self.client.ip_address, self.challenge)
+    }
+}
+
 impl Codes {
     /// Notes that the actor's person holds their number.
     ///
@@ -113,11 +121,12 @@ impl Codes {
     /// [`Error::TooManyAttempts`]; [`Error::Overloaded`].
     pub async fn reset_password(&self, reset: Reset) -> Result<User, Error> {
         let Reset { offer, password } = reset;
-        self.accounts.hasher.check_room()?;
+        let flow = offer.flow();
+        self.accounts.hasher.check_room(flow)?;
         let (met, mut attempt) = self
             .check_of_nobody(Purpose::ResetPassword, Action::ResetPassword, &offer)
             .await?;
-        let hash = self.hash_for(&met, password).await?;
+        let hash = self.hash_for(flow, &met, password).await?;
         self.accounts
             .finish(move |accounts| async move {
                 let now = accounts.clock.now();
@@ -223,23 +232,23 @@ impl Codes {
     }
 
     /// Applies the password policy and hashes, after the code was right. If the policy rejects the password, the challenge does not
-    /// count the attempt: nothing was guessed, and a user may need several tries to find an acceptable password.
-    pub(super) async fn hash_for(&self, met: &Met, password: Password) -> Result<String, Error> {
+    /// count the attempt: nothing was guessed, and a user may need several tries to find an acceptable password. A caller that leaves
+    /// meanwhile gets the attempt back, too.
+    pub(super) async fn hash_for(&self, flow: Flow, met: &Met, password: Password) -> Result<String, Error> {
         let accounts = &self.accounts;
+        let guard = accounts.throttle.guard(met.reservation.clone());
         let phones = [&met.challenge.phone_number];
-        match accounts.passwords.accept("new_password", password, &phones).await {
-            Ok(accepted) => {
-                let hash = accounts.hasher.hash(accepted).await;
-                accounts.unless_code_was_right(hash, met).await
-            }
+        let hash = match accounts.passwords.accept("new_password", password, &phones).await {
+            Ok(accepted) => accounts.hasher.hash(flow, accepted, drop).await,
             Err(rejected) => {
                 let writer = accounts.store.unsynced_writer();
                 retry(|| async { Ok(challenges::take_back_attempt(&writer, met.challenge.id).await?) })
                     .await?;
-                accounts.throttle.give_back(&met.reservation).await;
                 Err(rejected)
             }
-        }
+        };
+        guard.settle();
+        accounts.unless_code_was_right(hash, met).await
     }
 
     /// Checks whether a code is right. It counts as an attempt on the challenge, and until it is given back as one on the number, from
@@ -248,7 +257,9 @@ impl Codes {
         let accounts = &self.accounts;
         let address = offer.client.ip_address;
         let reservation = accounts.throttle.reserve(&[], address, &offer.caller).await?;
+        let reservation = accounts.throttle.guard(reservation);
         let unknown = || {
+            reservation.settle();
             self.metrics.code(purpose, Fate::Refused, None);
             Unmet::UnknownChallenge
         };
@@ -263,13 +274,23 @@ impl Codes {
         });
         let challenge = counted.await?.ok_or_else(unknown)?;
         attempt.subject = attempt.subject.or(challenge.person);
-        let reservation = self.reserve_guess(&challenge, reservation).await?;
+        let guess = match self.reserve_guess(&challenge).await {
+            Ok(guess) => guess,
+            Err(refused) => {
+                // Nothing was tried.
+                reservation.give_back().await;
+                return Err(refused.into());
+            }
+        };
+        reservation.settle();
+        let mut reserved = Reservation::clone(&reservation);
+        reserved.add(guess);
         let right = self.coder.code(&challenge);
         // Nobody was told a code that was not sent.
         if challenge.is_sent && right.is_some_and(|right| right.is(code)) {
             Ok(Met {
                 challenge,
-                reservation,
+                reservation: reserved,
                 tripwire: self.limits.tripwire,
                 metrics: self.metrics.clone(),
             })
@@ -279,33 +300,16 @@ impl Codes {
             Err(Unmet::Refused(Error::CodeInvalid))
         }
     }
-}
 
-impl Codes {
-    /// Adds a guess on the number to what was reserved, before the code is looked at. An unknown challenge has no number. If there were
-    /// too many guesses, nothing was tried, and the rest is given back.
-    async fn reserve_guess(
-        &self,
-        challenge: &Challenge,
-        mut reserved: Reservation,
-    ) -> Result<Reservation, Error> {
-        let throttle = &self.accounts.throttle;
+    /// Reserves a guess on the number, before the code is looked at. An unknown challenge has no number.
+    async fn reserve_guess(&self, challenge: &Challenge) -> Result<Reservation, Error> {
         let number = &challenge.phone_number;
         let subject = if challenge.is_known {
             Subject::KnownCodeGuess(number)
         } else {
             Subject::CodeGuess(number)
         };
-        match throttle.reserve_only(subject).await {
-            Ok(guess) => {
-                reserved.add(guess);
-                Ok(reserved)
-            }
-            Err(refused) => {
-                throttle.give_back(&reserved).await;
-                Err(refused)
-            }
-        }
+        self.accounts.throttle.reserve_only(subject).await
     }
 }
 
@@ -325,7 +329,8 @@ impl Accounts {
             | Error::Overloaded { .. },
         ) = outcome
         {
-            self.throttle.give_back(&met.reservation).await;
+            let reservation = met.reservation.clone();
+            self.throttle.guard(reservation).give_back().await;
             return self.bound_hold_of(met, outcome).await;
         }
         let outcome = self.unless_created(outcome, &met.reservation).await;

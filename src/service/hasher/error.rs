@@ -37,6 +37,9 @@ pub enum HashError {
     /// The reference does not compute what RFC 9106 says: this program or this machine is broken.
     #[error("Argon2 does not compute the test vector of RFC 9106 on this machine")]
     SelfTest,
+    /// The job made room for one of a shorter flow.
+    #[error("the queue is full, and the job made room for one of a shorter flow")]
+    Displaced,
     /// The hashing threads have ended, or failed.
     #[error("the hashing thread has ended")]
     Gone,

@@ -21,6 +21,7 @@ const HASH_BOUNDS_MICROSECONDS: [u64; 11] = [
 pub(super) struct Metrics {
     pub(super) completed: AtomicU64,
     pub(super) refused: AtomicU64,
+    pub(super) displaced: AtomicU64,
     pub(super) dropped: AtomicU64,
     pub(super) rescued: AtomicU64,
     pub(super) relieved: AtomicU64,
@@ -34,6 +35,7 @@ impl Default for Metrics {
         Self {
             completed: AtomicU64::default(),
             refused: AtomicU64::default(),
+            displaced: AtomicU64::default(),
             dropped: AtomicU64::default(),
             rescued: AtomicU64::default(),
             relieved: AtomicU64::default(),
@@ -53,8 +55,14 @@ pub struct Snapshot {
     pub limit: usize,
     /// How many passwords were hashed or checked.
     pub completed: u64,
-    /// How many calls were refused since the queue was full.
+    /// Number of flows with waiting jobs.
+    pub flows: usize,
+    /// Number of jobs that were taken and are not done.
+    pub running: usize,
+    /// How many calls were refused since the queue was full and no other flow was longer.
     pub refused: u64,
+    /// How many jobs made room for a job of a shorter flow, since the queue was full.
+    pub displaced: u64,
     /// How many jobs were dropped before they were hashed, since their caller had gone.
     pub dropped: u64,
     /// How many jobs were taken by the thread of ordinary priority, since they had waited for too long.
@@ -67,6 +75,15 @@ pub struct Snapshot {
     pub waits: Times,
     /// How long it took to hash or check a password, without the wait.
     pub hashes: Times,
+}
+
+/// The state of the queue.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct QueueState {
+    pub(super) depth: usize,
+    pub(super) limit: usize,
+    pub(super) flows: usize,
+    pub(super) running: usize,
 }
 
 impl Metrics {
@@ -86,13 +103,16 @@ impl Metrics {
         self.hashes.note(time);
     }
 
-    pub(super) fn snapshot(&self, depth: usize, limit: usize) -> Snapshot {
+    pub(super) fn snapshot(&self, queue: QueueState) -> Snapshot {
         let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         Snapshot {
-            depth,
-            limit,
+            depth: queue.depth,
+            limit: queue.limit,
+            flows: queue.flows,
+            running: queue.running,
             completed: read(&self.completed),
             refused: read(&self.refused),
+            displaced: read(&self.displaced),
             dropped: read(&self.dropped),
             rescued: read(&self.rescued),
             relieved: read(&self.relieved),

@@ -119,19 +119,23 @@ impl Pacer {
         }
     }
 
-    /// Does a job and counts what it uses.
-    pub(super) fn charge<T>(&self, job: impl FnOnce() -> T) -> T {
-        let before = cpu_time(ClockId::ThreadCPUTime);
-        let outcome = job();
-        let used = cpu_time(ClockId::ThreadCPUTime).saturating_sub(before);
+    /// Counts the processor time that a job used.
+    pub(super) fn charge(&self, used: Duration) {
         self.lock().charge(used);
-        outcome
     }
 
     /// Nothing that can panic runs under the lock.
     fn lock(&self) -> std::sync::MutexGuard<'_, Accounts> {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Does a job, and returns the processor time that this thread used for it, too.
+pub(super) fn measured<T>(job: impl FnOnce() -> T) -> (T, Duration) {
+    let before = cpu_time(ClockId::ThreadCPUTime);
+    let outcome = job();
+    let used = cpu_time(ClockId::ThreadCPUTime).saturating_sub(before);
+    (outcome, used)
 }
 
 fn read(begin: Instant) -> Reading {

@@ -29,6 +29,17 @@ fn new_password(text: &str) -> NewPassword {
     NewPassword::unchecked(password(text))
 }
 
+impl Hasher {
+    async fn hashed(&self, text: &str) -> Result<String, Error> {
+        self.hash(Flow::operator(), new_password(text), drop).await
+    }
+
+    async fn verified(&self, text: &str, stored: Option<String>) -> Result<Verdict, Error> {
+        self.verify(Flow::operator(), password(text), stored, true, drop)
+            .await
+    }
+}
+
 /// `printf 'correct horse' | argon2 somesaltsomesalt -id -t 2 -k 64 -p 1 -l 32 -e`, with the reference
 /// implementation of Argon2 as Debian packages it.
 const REFERENCE: &str =
@@ -38,12 +49,12 @@ const REFERENCE: &str =
 async fn a_hash_of_the_reference_implementation_is_understood() {
     let hasher = Hasher::start(&options()).unwrap();
     let right = hasher
-        .verify(password("correct horse"), Some(REFERENCE.to_owned()))
+        .verified("correct horse", Some(REFERENCE.to_owned()))
         .await
         .unwrap();
     assert_eq!(right, Verdict::Right);
     let wrong = hasher
-        .verify(password("correct horsf"), Some(REFERENCE.to_owned()))
+        .verified("correct horsf", Some(REFERENCE.to_owned()))
         .await
         .unwrap();
     assert_eq!(wrong, Verdict::Wrong);
@@ -53,18 +64,15 @@ async fn a_hash_of_the_reference_implementation_is_understood() {
 #[tokio::test]
 async fn a_hash_is_a_phc_string_with_the_live_parameters() {
     let hasher = Hasher::start(&options()).unwrap();
-    let hash = hasher.hash(new_password("correct horse")).await.unwrap();
+    let hash = hasher.hashed("correct horse").await.unwrap();
     assert!(hash.starts_with("$argon2id$v=19$m=64,t=2,p=1$"), "{hash}");
     assert_ne!(
         hash,
-        hasher.hash(new_password("correct horse")).await.unwrap(),
+        hasher.hashed("correct horse").await.unwrap(),
         "each has a salt of its own"
     );
     assert_eq!(
-        hasher
-            .verify(password("correct horse"), Some(hash))
-            .await
-            .unwrap(),
+        hasher.verified("correct horse", Some(hash)).await.unwrap(),
         Verdict::Right
     );
 }
@@ -77,7 +85,7 @@ async fn a_weaker_hash_is_replaced_and_a_stronger_one_kept() {
     })
     .unwrap();
     let verdict = raised
-        .verify(password("correct horse"), Some(REFERENCE.to_owned()))
+        .verified("correct horse", Some(REFERENCE.to_owned()))
         .await
         .unwrap();
     assert!(matches!(verdict, Verdict::RightButWeak { .. }), "{verdict:?}");
@@ -90,10 +98,7 @@ async fn a_weaker_hash_is_replaced_and_a_stronger_one_kept() {
     );
     let lowered = Hasher::start(&options()).unwrap();
     assert_eq!(
-        lowered
-            .verify(password("correct horse"), Some(stronger))
-            .await
-            .unwrap(),
+        lowered.verified("correct horse", Some(stronger)).await.unwrap(),
         Verdict::Right
     );
 }
@@ -102,7 +107,7 @@ async fn a_weaker_hash_is_replaced_and_a_stronger_one_kept() {
 async fn without_a_stored_hash_no_password_is_right() {
     let hasher = Hasher::start(&options()).unwrap();
     for text in ["correct horse", "nobody has this password"] {
-        assert_eq!(hasher.verify(password(text), None).await.unwrap(), Verdict::Wrong);
+        assert_eq!(hasher.verified(text, None).await.unwrap(), Verdict::Wrong);
     }
 }
 
@@ -116,9 +121,7 @@ async fn a_stored_hash_that_cannot_be_read_is_a_fault_and_not_a_wrong_password()
         "$scrypt$ln=14,r=8,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo",
         "$argon2id$v=19$m=4294967295,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$YWFhYWFhYWFhYWFhYWFhYQ",
     ] {
-        let result = hasher
-            .verify(password("correct horse"), Some(stored.to_owned()))
-            .await;
+        let result = hasher.verified("correct horse", Some(stored.to_owned())).await;
         assert!(
             matches!(result, Err(Error::Internal(_))),
             "{stored:?}: {result:?}"
@@ -135,7 +138,7 @@ async fn under_a_quota_hashing_goes_on() {
     })
     .unwrap();
     for _ in 0..2 {
-        hasher.hash(new_password("correct horse")).await.unwrap();
+        hasher.hashed("correct horse").await.unwrap();
     }
     assert_eq!(hasher.completed(), 2);
 }
@@ -160,7 +163,7 @@ fn scheduling_policies(name: &str) -> Vec<u32> {
 #[tokio::test]
 async fn hashing_threads_have_the_lowest_priority_and_the_rescuer_an_ordinary_one() {
     let hasher = Hasher::start(&options()).unwrap();
-    hasher.hash(new_password("correct horse")).await.unwrap();
+    hasher.hashed("correct horse").await.unwrap();
     assert!(scheduling_policies("hasher-0").contains(&5));
     assert!(
         scheduling_policies("hasher-rescue")
@@ -223,26 +226,26 @@ async fn a_hash_has_the_key_id_of_its_pepper_and_moves_to_the_current_one() {
     // bmV3 and b2xk are `new` and `old` in base64, as PHC strings have them.
     for (peppers, key_id) in [(OLD, "b2xk"), (&format!("{NEW} {OLD}"), "bmV3")] {
         let hasher = peppered(peppers);
-        let verdict = hasher.verify(password("correct horse"), Some(hash.clone())).await;
+        let verdict = hasher.verified("correct horse", Some(hash.clone())).await;
         let Ok(Verdict::RightButWeak { stronger }) = verdict else {
             panic!("{verdict:?}")
         };
         let prefix = format!("$argon2id$v=19$m=64,t=2,p=1,keyid={key_id}$");
         assert!(stronger.starts_with(&prefix), "{stronger}");
         let stored = Some(stronger.clone());
-        let verdict = hasher.verify(password("correct horse"), stored.clone()).await;
+        let verdict = hasher.verified("correct horse", stored.clone()).await;
         assert_eq!(verdict.unwrap(), Verdict::Right);
-        let verdict = hasher.verify(password("correct horsf"), stored).await;
+        let verdict = hasher.verified("correct horsf", stored).await;
         assert_eq!(verdict.unwrap(), Verdict::Wrong);
         assert_eq!(
-            hasher.verify(password("correct horse"), None).await.unwrap(),
+            hasher.verified("correct horse", None).await.unwrap(),
             Verdict::Wrong
         );
         hash = stronger;
     }
     for peppers in ["", OLD] {
         let unknown = peppered(peppers)
-            .verify(password("correct horse"), Some(hash.clone()))
+            .verified("correct horse", Some(hash.clone()))
             .await;
         let Err(Error::Internal(cause)) = unknown else {
             panic!("{unknown:?}")
@@ -253,9 +256,9 @@ async fn a_hash_has_the_key_id_of_its_pepper_and_moves_to_the_current_one() {
 
 #[tokio::test]
 async fn another_pepper_under_the_same_key_id_makes_every_password_wrong() {
-    let hash = peppered(OLD).hash(new_password("correct horse")).await.unwrap();
+    let hash = peppered(OLD).hashed("correct horse").await.unwrap();
     let other = peppered("old:ZmVkY2JhOTg3NjU0MzIxMA");
-    let verdict = other.verify(password("correct horse"), Some(hash)).await;
+    let verdict = other.verified("correct horse", Some(hash)).await;
     assert_eq!(verdict.unwrap(), Verdict::Wrong);
 }
 
@@ -284,7 +287,7 @@ async fn a_stored_hash_that_costs_too_much_is_not_computed() {
         "m=8,t=4294967295",
     ] {
         let stored = REFERENCE.replace("m=64,t=2", cost);
-        let outcome = hasher.verify(password("correct horse"), Some(stored)).await;
+        let outcome = hasher.verified("correct horse", Some(stored)).await;
         assert!(
             matches!(&outcome, Err(Error::Internal(cause)) if cause.to_string().contains("asks for too much")),
             "{cost}: {outcome:?}"
@@ -333,7 +336,7 @@ async fn relief_threads_hash_while_neighbours_starve_the_hashing_threads() {
     for _ in 0..3 {
         let jobs = [(); 4].map(|()| {
             let hasher = hasher.clone();
-            async move { hasher.hash(password("correct horse")).await }
+            async move { hasher.hashed("correct horse").await }
         });
         for outcome in tokio::task::JoinSet::from_iter(jobs).join_all().await {
             outcome.unwrap();

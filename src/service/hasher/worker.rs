@@ -17,7 +17,7 @@ use super::arena::{Arena, Scheme};
 use super::bound::Bound;
 use super::engine::Engine;
 use super::metrics::Metrics;
-use super::pace::Pacer;
+use super::pace::{self, Pacer};
 use super::queue::{Queue, Taken};
 use super::relief::{Monitor, Pause, Probe, Slots, TICK, Ticking};
 use super::together::Together;
@@ -46,6 +46,13 @@ impl<T> Reply<T> {
         sender.as_ref().map(oneshot::Sender::is_closed)
     }
 
+    fn refuse(&self) {
+        if let Some(sender) = self.take() {
+            // A caller that has gone does not want the answer.
+            drop(sender.send(Err(HashError::Displaced)));
+        }
+    }
+
     fn take(&self) -> Option<oneshot::Sender<Result<T, HashError>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -62,6 +69,16 @@ pub(super) enum Job {
         upgrade: bool,
         reply: Reply<Verdict>,
     },
+}
+
+impl Job {
+    /// Answers the caller of a job that made room for another.
+    pub(super) fn refuse(&self) {
+        match self {
+            Self::Hash { reply, .. } => reply.refuse(),
+            Self::Verify { reply, .. } => reply.refuse(),
+        }
+    }
 }
 
 /// A job, and the trace that it belongs to.
@@ -154,11 +171,14 @@ impl Worker {
                     common.queue.set_clock(Instant::now() + TICK);
                 }
             }
-            let mut work = || catch_unwind(AssertUnwindSafe(|| self.work(&taken.job, waited)));
-            let outcome = match &common.pacer {
-                Some(pacer) => pacer.charge(work),
-                None => work(),
-            };
+            let work = || catch_unwind(AssertUnwindSafe(|| self.work(&taken.job, waited)));
+            let (outcome, used) = pace::measured(work);
+            if let Some(pacer) = &common.pacer {
+                pacer.charge(used);
+            }
+            if let Some(charge) = taken.charge {
+                common.queue.settle(charge, used);
+            }
             if let Duty::InTurn(slot) | Duty::Relief(slot) = duty {
                 common.slots.end(slot);
             }

@@ -11,8 +11,8 @@ async fn a_full_queue_refuses_at_once_and_a_caller_that_goes_makes_room() {
     })
     .unwrap();
     let held = hasher.hold();
-    let waiting = begun(hasher.hash(new_password("correct horse")));
-    let refused = hasher.hash(new_password("correct horse")).await;
+    let waiting = begun(hasher.hashed("correct horse"));
+    let refused = hasher.hashed("correct horse").await;
     assert!(
         matches!(refused, Err(Error::Overloaded { retry_after }) if retry_after >= Duration::from_secs(1)),
         "{refused:?}"
@@ -20,7 +20,7 @@ async fn a_full_queue_refuses_at_once_and_a_caller_that_goes_makes_room() {
     let counted = hasher.snapshot();
     assert_eq!((counted.depth, counted.refused, counted.dropped), (1, 1, 0));
     drop(waiting);
-    let next = begun(hasher.hash(new_password("correct horse")));
+    let next = begun(hasher.hashed("correct horse"));
     let counted = hasher.snapshot();
     assert_eq!((counted.depth, counted.refused, counted.dropped), (1, 1, 1));
     drop(held);
@@ -42,7 +42,7 @@ fn a_job_whose_caller_has_gone_is_not_hashed() {
         peppers: SecretKeys::default(),
     };
     let common = Arc::new(Common {
-        queue: Arc::new(Queue::new(1)),
+        queue: Arc::new(Queue::new(1, Duration::ZERO)),
         metrics: Arc::default(),
         slots: Slots::new(1, 0),
         ticking: Ticking::default(),
@@ -64,11 +64,11 @@ fn a_job_whose_caller_has_gone_is_not_hashed() {
         },
         trace: Current::default(),
     });
-    assert!(common.queue.push(task).is_ok());
+    assert!(common.queue.push(Flow::operator(), task).is_ok());
     drop(answer);
     common.queue.close();
     Worker::new(common.clone()).run(Duty::InTurn(0));
-    let counted = common.metrics.snapshot(0, 0);
+    let counted = common.metrics.snapshot(QueueState::default());
     assert_eq!((counted.completed, counted.dropped), (0, 1));
 }
 
@@ -87,7 +87,7 @@ async fn everybody_who_stays_is_answered() {
             let held = hasher.hold();
             let calls = (0..40).map(|_| {
                 let hasher = hasher.clone();
-                tokio::spawn(async move { hasher.hash(new_password("correct horse")).await })
+                tokio::spawn(async move { hasher.hashed("correct horse").await })
             });
             let mut calls: Vec<_> = calls.collect();
             while hasher.snapshot().depth < 40 {
@@ -122,7 +122,7 @@ async fn an_answer_that_is_held_back_is_given_in_time() {
         let other = hasher.clone();
         calls.push(tokio::spawn(async move {
             let stored = Some(stored.to_owned());
-            other.matches(password("correct horse"), stored).await
+            other.verified("correct horse", stored).await
         }));
         while hasher.snapshot().depth < calls.len() {
             tokio::task::yield_now().await;
@@ -132,7 +132,7 @@ async fn an_answer_that_is_held_back_is_given_in_time() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop(held);
     let slow = calls.pop().unwrap();
-    assert!(calls.pop().unwrap().await.unwrap().unwrap());
+    assert_ne!(calls.pop().unwrap().await.unwrap().unwrap(), Verdict::Wrong);
     assert_eq!(hasher.completed(), 1, "the other is under way");
     slow.abort();
 }
@@ -146,7 +146,7 @@ async fn what_waits_for_too_long_is_taken_by_the_thread_of_ordinary_priority() {
     })
     .unwrap();
     for _ in 0..3 {
-        hasher.hash(new_password("correct horse")).await.unwrap();
+        hasher.hashed("correct horse").await.unwrap();
     }
     let counted = hasher.snapshot();
     assert_eq!((counted.completed, counted.rescued), (3, 3));
