@@ -284,7 +284,9 @@ async fn the_next_message_of_a_large_backlog_is_the_first_entry_of_an_index() {
                 plan.contains("SEARCH outbox_messages USING") && !plan.contains("TEMP B-TREE")
             }
             DbBackend::Postgres => {
-                plan.contains("Index") && !plan.contains("Seq Scan") && (is_ahead || !plan.contains("Sort"))
+                // An incremental sort reads an index, too, and stops when it has enough.
+                let sorts = plan.contains("Sort") && !plan.contains("Presorted Key");
+                plan.contains("Index") && !plan.contains("Seq Scan") && (is_ahead || !sorts)
             }
             _ => plan.contains("key=idx_outbox_messages") && (is_ahead || !plan.contains("filesort")),
         };
