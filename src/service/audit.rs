@@ -179,9 +179,9 @@ impl Audit {
                 }
             }
         };
-        let _: Option<(Infallible, Infallible)> = stop
-            .run_until_cancelled(async { tokio::join!(flushes, limits) })
-            .await;
+        // In a box: it is large, and there is one of it.
+        let work = stop.run_until_cancelled(async { tokio::join!(flushes, limits) });
+        let _: Option<(Infallible, Infallible)> = Box::pin(work).await;
         self.flush(None).await;
     }
 

@@ -195,9 +195,9 @@ impl Outbox {
             }
         };
         // What was leased and not begun in that moment is sent when its lease is over.
-        let _: Option<(Infallible, Infallible, Infallible)> = stop
-            .run_until_cancelled(async { tokio::join!(sends, unparks, looks) })
-            .await;
+        let work = stop.run_until_cancelled(async { tokio::join!(sends, unparks, looks) });
+        // In a box: it is large, and there is one of it.
+        let _: Option<(Infallible, Infallible, Infallible)> = Box::pin(work).await;
         while sending.join_next().await.is_some() {}
     }
 

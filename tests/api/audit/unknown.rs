@@ -30,10 +30,10 @@ async fn guess(client: &mut CodesClient, purpose: CodePurpose, address: &str) {
     );
 }
 
-/// Addresses and counts of the rows, in the order of the addresses.
+/// Addresses and counts of the rows, in this order.
 async fn rows(server: &TestServer) -> Vec<(String, i64)> {
     let sql = "SELECT client_ip_address, occurrences FROM audit_events WHERE reason = 'CODE_INVALID' \
-               AND subject_id IS NULL ORDER BY client_ip_address, id";
+               AND subject_id IS NULL ORDER BY client_ip_address, occurrences";
     let rows = server.database.rows(sql).await;
     rows.iter()
         .map(|row| {
@@ -82,8 +82,8 @@ async fn codes_for_unknown_challenges_leave_a_row_per_source_and_minute() {
     server.clock.advance(Duration::from_secs(60));
     counted(&server, 121).await;
     let minute = [
-        ("192.0.2.1".to_owned(), 60),
         once("192.0.2.1"),
+        ("192.0.2.1".to_owned(), 60),
         ("2001:db8:1::1".to_owned(), 60),
     ];
     assert_eq!(rows(&server).await, minute);

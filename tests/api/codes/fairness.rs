@@ -266,27 +266,29 @@ async fn the_next_message_of_a_large_backlog_is_the_first_entry_of_an_index() {
     let stranger = DeliveryClass::Stranger;
     let first = order::first(&db, stranger, 12).await.unwrap();
     assert_eq!(first[0].id.0, Uuid::from_u128(0));
-    assert!(
-        order::longest_waiting(&db, stranger, now)
-            .await
-            .unwrap()
-            .is_some()
-    );
-    let parked = order::parked_due(&db, lease, 100, now).await.unwrap();
-    assert_eq!(parked.len(), 0);
+    // All of them are due.
+    let later = now + TimeDelta::seconds(1);
+    let longest = order::longest_waiting(&db, stranger, later).await.unwrap();
+    assert_eq!(longest.unwrap().id, first[0].id);
+    let parked = order::parked_due(&db, lease, 100, later).await.unwrap();
+    assert_eq!(parked.len(), 100);
     order::unpark(&db, &first[0]).await.unwrap();
     let statements = db.asked.into_inner().unwrap();
     assert!(statements.len() >= 7, "{}", statements.len());
     for statement in &statements {
         let plan = plan(&db.connection, statement).await;
+        // Messages of a clock that was ahead are a range of an index. There are none, so a planner may sort them.
+        let is_ahead = statement.sql.contains("DESC") && statement.sql.contains(" > ");
         let is_walk = match backend {
             DbBackend::Sqlite => {
                 plan.contains("SEARCH outbox_messages USING") && !plan.contains("TEMP B-TREE")
             }
             DbBackend::Postgres => {
-                plan.contains("Index") && plan.contains("idx_outbox_messages_lane") && !plan.contains("Sort")
+                // An incremental sort reads an index, too, and stops when it has enough.
+                let sorts = plan.contains("Sort") && !plan.contains("Presorted Key");
+                plan.contains("Index") && !plan.contains("Seq Scan") && (is_ahead || !sorts)
             }
-            _ => plan.contains("key=idx_outbox_messages_lane") && !plan.contains("filesort"),
+            _ => plan.contains("key=idx_outbox_messages") && (is_ahead || !plan.contains("filesort")),
         };
         assert!(is_walk, "{}\n{plan}", statement.sql);
     }
