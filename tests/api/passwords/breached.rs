@@ -7,7 +7,7 @@ use phone_identity::proto::v1;
 
 use crate::support::place::Place;
 use crate::support::refusal::assert_violations;
-use crate::support::{PASSWORD, TestServer, next_phone_number, registration};
+use crate::support::{PASSWORD, TestServer, credentials, next_phone_number, registration};
 
 /// A password, and its hash by `sha1sum`.
 const BREACHED: (&str, &str) = (
@@ -59,15 +59,23 @@ async fn breached_passwords_are_rejected() {
         });
         let rejected = client.update_profile(update).await;
         assert_violations(rejected, &[("new_password", "PASSWORD_BREACHED")]);
-        // Who has it already signs in with it: only the new ones are checked.
-        let other = TestServer::start().await;
-        other
-            .client()
-            .await
-            .register(registration(&next_phone_number(), BREACHED.0))
-            .await
-            .unwrap();
     }
+}
+
+/// The policy is for new passwords: a user who has a breached one already still signs in.
+#[tokio::test]
+async fn a_breached_password_that_is_in_use_stays_valid() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pwned.txt");
+    write(&path, "\n");
+    let server = TestServer::start().await;
+    let number = next_phone_number();
+    let registration = registration(&number, BREACHED.0);
+    server.client().await.register(registration).await.unwrap();
+    let flag = format!("--breached-passwords-file={}", path.display());
+    let server = server.restart_with(&[&flag]).await;
+    let credentials = credentials(&number, BREACHED.0);
+    server.client().await.authenticate(credentials).await.unwrap();
 }
 
 #[tokio::test]

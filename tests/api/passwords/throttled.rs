@@ -96,7 +96,7 @@ impl Scene {
                 vec![number.as_str().into()],
             )
             .await;
-        // Nobody's password, so that the account itself has all its attempts.
+        // A number without an account, so that the account keeps all its attempts.
         let wrong = v1::AuthenticateRequest {
             client: at(ADDRESS),
             ..credentials(&next_phone_number(), OTHER_PASSWORD)
@@ -186,7 +186,7 @@ fn rpcs_with_secrets() -> BTreeSet<&'static str> {
         .iter()
         .flat_map(|file| &file.message_type)
         .filter(|message| message.field.iter().any(|field| SECRETS.contains(&field.name())))
-        .map(|message| message.name())
+        .map(prost_types::DescriptorProto::name)
         .collect();
     let methods = ours
         .iter()
@@ -246,7 +246,7 @@ async fn update_profile(scene: &mut Scene) {
     // With the current password, and without it shortly after signing in.
     for current_password in [Some(PASSWORD.to_owned()), None] {
         let mut changes = with_passwords(|request: &mut v1::UpdateProfileRequest, password| {
-            request.new_password = Some(password)
+            request.new_password = Some(password);
         });
         if current_password.is_some() {
             changes.extend(with_passwords(
@@ -259,7 +259,7 @@ async fn update_profile(scene: &mut Scene) {
             Box::new(|request: &mut v1::UpdateProfileRequest| request.new_phone_number = Some("1".to_owned()))
                 as Change<_>,
             Box::new(|request: &mut v1::UpdateProfileRequest| {
-                request.new_phone_number = Some(next_phone_number())
+                request.new_phone_number = Some(next_phone_number());
             }),
             Box::new(|request: &mut v1::UpdateProfileRequest| request.default_region = "XX".to_owned()),
             Box::new(|request: &mut v1::UpdateProfileRequest| request.locale = Some("?".to_owned())),
@@ -354,7 +354,7 @@ async fn administer(scene: &mut Scene) {
     let mut changes =
         with_passwords(|request: &mut v1::SetPasswordRequest, password| request.new_password = password);
     changes.push(Box::new(|request: &mut v1::SetPasswordRequest| {
-        request.user_id = "1".to_owned()
+        request.user_id = "1".to_owned();
     }));
     let right = v1::SetPasswordRequest {
         user_id: scene.user_id.clone(),
