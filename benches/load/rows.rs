@@ -1,6 +1,7 @@
 //! The rows of the table. Each measures its two sides in turns, so that what else the machine does hits both.
 
 mod checks;
+mod fairness;
 mod overload;
 mod postgres;
 mod process;
@@ -14,7 +15,7 @@ use crate::Bench;
 use crate::driver::Outcome;
 
 /// The rows that can be asked for.
-pub(crate) const NAMES: [&str; 17] = [
+pub(crate) const NAMES: [&str; 18] = [
     "cached",
     "strong",
     "observed",
@@ -30,6 +31,7 @@ pub(crate) const NAMES: [&str; 17] = [
     "resident",
     "start",
     "overload",
+    "fairness",
     "postgres-strong",
     "postgres-growth",
 ];
@@ -47,7 +49,7 @@ type Measure = fn(&mut Bench) -> Result<(), String>;
 
 /// Measures what was asked for. A row that fails does not keep the others from being measured.
 pub(crate) fn run(bench: &mut Bench) {
-    let groups: [(&[&str], Measure); 14] = [
+    let groups: [(&[&str], Measure); 15] = [
         (&["cached"], checks::cached),
         (&["strong"], checks::strong),
         (&["observed"], checks::observed),
@@ -60,6 +62,7 @@ pub(crate) fn run(bench: &mut Bench) {
         (&["memory"], process::memory),
         (&["resident", "start"], process::start),
         (&["overload"], overload::overload),
+        (&["fairness"], fairness::fairness),
         (&["postgres-strong"], postgres::strong),
         (&["postgres-growth"], postgres::growth),
     ];
