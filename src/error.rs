@@ -95,7 +95,7 @@ pub enum Error {
     /// There is no SMS provider.
     #[error("SMS not configured")]
     SmsNotConfigured,
-    /// There were too many attempts without success.
+    /// There were too many attempts without success, or too many right passwords from a network.
     #[error("too many attempts")]
     TooManyAttempts {
         /// When to try again.

@@ -140,6 +140,54 @@ async fn keep_calling(mut client: PhoneIdentityClient<Channel>, tally: Arc<Tally
     }
 }
 
+/// A flood of sign-ins: always as many in flight, each made again as soon as it is answered, whatever the answer.
+pub(crate) struct Flood {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<u64>,
+}
+
+impl Flood {
+    pub(crate) fn start(
+        address: SocketAddr,
+        in_flight: usize,
+        core: usize,
+        request: fn(usize) -> AuthenticateRequest,
+    ) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let shared = stop.clone();
+        let thread = thread::spawn(move || {
+            machine::pin(&[core]);
+            runtime().block_on(async {
+                let clients = connect(address).await;
+                let mut calls = JoinSet::new();
+                for number in 0..in_flight {
+                    let (mut client, stop) = (clients[number % CONNECTIONS].clone(), shared.clone());
+                    calls.spawn(async move {
+                        let mut answered = 0_u64;
+                        while !stop.load(Ordering::Relaxed) {
+                            let next = number + usize::try_from(answered).unwrap() * in_flight;
+                            if client.authenticate(request(next)).await.is_err() {
+                                // As fast as a client tries again that does not do as it is told.
+                                sleep(BACK_OFF).await;
+                            }
+                            answered += 1;
+                        }
+                        answered
+                    });
+                }
+                calls.join_all().await.into_iter().sum()
+            })
+        });
+        Self { stop, thread }
+    }
+
+    /// Ends it, and returns the number of answers.
+    pub(crate) fn stop(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
 /// What came of calls at a fixed rate.
 #[derive(Debug, Default)]
 pub(crate) struct Offered {
@@ -157,15 +205,31 @@ pub(crate) struct Offered {
 
 /// Calls at a fixed rate for so long, whether or not the calls before are answered, and waits for all answers.
 pub(crate) fn offer(address: SocketAddr, per_second: f64, lasting: Duration, core: usize) -> Offered {
+    offer_requests(address, per_second, lasting, core, |_| next_person())
+}
+
+/// As [`offer`], with the request of each number.
+pub(crate) fn offer_requests(
+    address: SocketAddr,
+    per_second: f64,
+    lasting: Duration,
+    core: usize,
+    request: impl Fn(usize) -> AuthenticateRequest + Send + 'static,
+) -> Offered {
     let offering = thread::spawn(move || {
         machine::pin(&[core]);
         machine::go_first();
-        runtime().block_on(offer_here(address, per_second, lasting))
+        runtime().block_on(offer_here(address, per_second, lasting, request))
     });
     offering.join().unwrap()
 }
 
-async fn offer_here(address: SocketAddr, per_second: f64, lasting: Duration) -> Offered {
+async fn offer_here(
+    address: SocketAddr,
+    per_second: f64,
+    lasting: Duration,
+    request: impl Fn(usize) -> AuthenticateRequest,
+) -> Offered {
     let clients = connect(address).await;
     let mut calls = JoinSet::new();
     let begun = tokio::time::Instant::now();
@@ -175,9 +239,11 @@ async fn offer_here(address: SocketAddr, per_second: f64, lasting: Duration) -> 
             break;
         }
         sleep_until(due).await;
-        let mut client = clients[usize::try_from(number).unwrap() % CONNECTIONS].clone();
+        let number = usize::try_from(number).unwrap();
+        let mut client = clients[number % CONNECTIONS].clone();
+        let request = request(number);
         calls.spawn(async move {
-            let answer = timeout(HUNG, client.authenticate(next_person())).await;
+            let answer = timeout(HUNG, client.authenticate(request)).await;
             (answer, due.elapsed())
         });
     }

@@ -1,6 +1,7 @@
 //! The rows of the table. Each measures its two sides in turns, so that what else the machine does hits both.
 
 mod checks;
+mod fairness;
 mod neighbour;
 mod overload;
 mod postgres;
@@ -15,7 +16,7 @@ use crate::Bench;
 use crate::driver::Outcome;
 
 /// The rows that can be asked for.
-pub(crate) const NAMES: [&str; 19] = [
+pub(crate) const NAMES: [&str; 20] = [
     "cached",
     "strong",
     "observed",
@@ -33,6 +34,7 @@ pub(crate) const NAMES: [&str; 19] = [
     "resident",
     "start",
     "overload",
+    "fairness",
     "postgres-strong",
     "postgres-growth",
 ];
@@ -50,7 +52,7 @@ type Measure = fn(&mut Bench) -> Result<(), String>;
 
 /// Measures what was asked for. A row that fails does not keep the others from being measured.
 pub(crate) fn run(bench: &mut Bench) {
-    let groups: [(&[&str], Measure); 15] = [
+    let groups: [(&[&str], Measure); 16] = [
         (&["cached"], checks::cached),
         (&["strong"], checks::strong),
         (&["observed"], checks::observed),
@@ -64,6 +66,7 @@ pub(crate) fn run(bench: &mut Bench) {
         (&["memory"], process::memory),
         (&["resident", "start"], process::start),
         (&["overload"], overload::overload),
+        (&["fairness"], fairness::fairness),
         (&["postgres-strong"], postgres::strong),
         (&["postgres-growth"], postgres::growth),
     ];

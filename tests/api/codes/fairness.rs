@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::providers::{SECRET, secret, webhook};
 use super::sending::left;
 use crate::admin::explain::{Remembering, plan};
-use crate::support::codes::{CodesClient, codes, flag_of_keys, wanted};
+use crate::support::codes::{CEILING, CodesClient, codes, flag_of_keys, wanted};
 use crate::support::stub::Stub;
 use crate::support::{PASSWORD, Person, TestServer, credentials, eventually};
 
@@ -40,6 +40,7 @@ async fn start(stub: &Stub) -> TestServer {
         "--throttle-code-attempts=0",
     ];
     flags.extend(off.map(str::to_owned));
+    flags.extend(CEILING.map(str::to_owned));
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     TestServer::start_with(&flags).await
 }

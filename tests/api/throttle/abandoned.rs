@@ -84,7 +84,7 @@ fn sign_in(
     async move { client.authenticate(request).await }
 }
 
-/// The sessions of the person, beside the one by which they registered.
+/// The sessions of the person, beside that of the registration.
 async fn further_sessions(server: &TestServer, person: &Person) -> usize {
     let request = person.asks(v1::ListSessionsRequest::default());
     let sessions = server.client().await.list_sessions(request).await.unwrap();

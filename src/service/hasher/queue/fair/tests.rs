@@ -203,7 +203,7 @@ fn a_flow_that_owes_is_remembered_until_it_has_paid() {
 fn the_number_of_debtors_is_bounded() {
     let mut scene = Scene::new();
     for network in 0..2 * MAX_DEBTORS as u64 {
-        // Somebody is always busy, so that nothing is forgotten because all are idle.
+        // One flow is always busy, so that no debt is forgotten because the branch is idle.
         scene.push([0, 0, 0]);
         scene.push([0, 0, 0]);
         scene.push([1, network, 1]);
@@ -345,7 +345,7 @@ fn lengths(model: &[Ticket], level: usize) -> HashMap<Vec<Key>, usize> {
 }
 
 proptest! {
-    /// Against a list of the waiting jobs: no job is lost or taken twice, a flow keeps its order, who makes room is the newest of a flow
+    /// Against a list of the waiting jobs: no job is lost or taken twice, a flow keeps its order, the job that makes room is the newest of a flow
     /// that is longest at each level, and the end leaves no state.
     #[test]
     fn it_is_a_queue_of_queues(steps in steps(), bound in 1..20_usize) {
