@@ -495,49 +495,48 @@ async fn commands_leave_events(log: &mut Watched) {
         "--argon2-iterations=1",
         "--database-acquire-timeout=10s",
     ];
-    let run = |log: &Watched, arguments: &[&str], is_done: bool| {
-        let output = log
-            .server
-            .place
-            .run(&[arguments, &cheap].concat(), &format!("{PASSWORD}\n"));
+    let run = async |log: &Watched, arguments: &[&str], is_done: bool| {
+        let (arguments, input) = ([arguments, &cheap].concat(), format!("{PASSWORD}\n"));
+        let output = log.server.place.run_beside(&arguments, &input).await;
         assert_eq!(output.status.success(), is_done, "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    let made = run(log, &create, true);
+    let made = run(log, &create, true).await;
     let user = made.split(' ').nth(1).unwrap();
     let expected = Row::done("create_superuser").by_operator().to(user);
     log.leaves("createsuperuser", &[expected]).await;
-    run(log, &create, false);
+    run(log, &create, false).await;
     let expected = Row::refused("create_superuser", "PHONE_NUMBER_TAKEN").by_operator();
     log.leaves("a taken number", &[expected]).await;
-    run(log, &["changepassword", &number, "--password-stdin"], true);
+    run(log, &["changepassword", &number, "--password-stdin"], true).await;
     let expected = Row::done("change_password").by_operator().to(user);
     log.leaves("changepassword", &[expected.fields("password").ended(0)])
         .await;
     let unknown = log.number();
-    run(log, &["changepassword", &unknown, "--password-stdin"], false);
-    run(log, &["migrate"], true);
-    run(log, &["phone-check", &number], true);
-    run(log, &["audit"], true);
+    run(log, &["changepassword", &unknown, "--password-stdin"], false).await;
+    run(log, &["migrate"], true).await;
+    run(log, &["phone-check", &number], true).await;
+    run(log, &["audit"], true).await;
     log.leaves("what changes nothing", &[]).await;
-    run(log, &["after-restore"], true);
+    run(log, &["after-restore"], true).await;
     log.leaves("after-restore", &[Row::done("after_restore").by_operator()])
         .await;
     let create = ["service-key", "create", "orders", "--allow", "validate"];
-    log.secrets.push(run(log, &create, true).trim_end().to_owned());
+    log.secrets
+        .push(run(log, &create, true).await.trim_end().to_owned());
     let of_orders = |action| Row {
         service: Some("orders".to_owned()),
         ..Row::done(action).by_operator()
     };
     log.leaves("service-key create", &[of_orders("create_service_key")])
         .await;
-    let list = run(log, &["service-key", "list"], true);
+    let list = run(log, &["service-key", "list"], true).await;
     log.leaves("service-key list", &[]).await;
     let id = list.lines().nth(1).unwrap().split(' ').next().unwrap();
-    run(log, &["service-key", "revoke", id], true);
+    run(log, &["service-key", "revoke", id], true).await;
     log.leaves("service-key revoke", &[of_orders("revoke_service_key")])
         .await;
-    run(log, &["service-key", "revoke", id], true);
+    run(log, &["service-key", "revoke", id], true).await;
     log.leaves("service-key revoke again", &[]).await;
 }
 

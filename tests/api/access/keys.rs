@@ -204,7 +204,7 @@ async fn only_the_hash_is_stored_and_the_log_names_the_service() {
     let dump = server.database.dump().await;
     assert!(!dump.contains(&key) && !dump.contains(&key[4..48]), "{dump}");
     let list = ["audit", "--service", "orders", "--json"];
-    let output = server.place.run_beside(&list).await;
+    let output = server.place.run_beside(&list, "").await;
     let events = text(&output.stdout);
     let events: Vec<Value> = events
         .lines()

@@ -255,7 +255,8 @@ async fn what_the_operator_did_and_which_fields_are_there_too() {
     let verified = log
         .server
         .place
-        .run(&["users", "verify", &person.user.user_id], "");
+        .run_beside(&["users", "verify", &person.user.user_id], "")
+        .await;
     assert!(verified.status.success(), "{verified:?}");
     let update = v1::UpdateProfileRequest {
         locale: Some("uz".to_owned()),

@@ -156,10 +156,10 @@ impl Place {
 
     /// The same beside a server in this process, which goes on meanwhile: it may be in the middle of a transaction for which
     /// the command waits.
-    pub(crate) async fn run_beside(&self, arguments: &[&str]) -> Output {
-        let mut command = self.command();
+    pub(crate) async fn run_beside(&self, arguments: &[&str], input: &str) -> Output {
+        let (mut command, input) = (self.command(), input.to_owned());
         command.args(arguments);
-        let run = move || binary::run(&mut command, "");
+        let run = move || binary::run(&mut command, &input);
         tokio::task::spawn_blocking(run).await.unwrap()
     }
 
