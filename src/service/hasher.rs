@@ -2,10 +2,10 @@
 //! at once than there are threads.
 //!
 //! The threads have the lowest priority, and each keeps its memory from one hash to the next. In front of them stands a
-//! bounded fair queue ([`queue`]): full means [`Error::Overloaded`] at once, for the longest [`Flow`]. A job leaves the queue when its
+//! bounded fair queue (`queue`): full means [`Error::Overloaded`] at once, for the longest [`Flow`]. A job leaves the queue when its
 //! caller goes, be it that the call was cancelled or that its deadline passed. One more thread, of ordinary priority, takes what has waited for too
 //! long, so that a machine that is busy with other calls does not keep people from signing in. While other processes starve the threads
-//! of the lowest priority, relief threads hash in their place ([`relief`]).
+//! of the lowest priority, relief threads hash in their place (`relief`).
 
 mod arena;
 mod bound;
@@ -201,7 +201,7 @@ impl Hasher {
         let common = Arc::new(Common {
             queue,
             metrics,
-            slots: Slots::new(setup.threads, setup.threads),
+            slots: Slots::new(setup.threads, setup.threads + 1),
             ticking: Ticking::default(),
             probe: probe.clone(),
             pause: Pause::new(),

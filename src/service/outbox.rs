@@ -4,7 +4,7 @@
 //! Every process sends. A sender leases a message for longer than sending it may take, so that a message whose sender was killed is sent
 //! by another process. It may be sent twice, with the same code.
 //!
-//! Known askers come before strangers, and client networks take turns: see `store::outbox::order`. [`places`] shares the concurrent sends
+//! Known askers come before strangers, and client networks take turns: see `store::outbox::order`. `places` shares the concurrent sends
 //! between the classes.
 
 mod breakers;
@@ -276,8 +276,9 @@ impl Outbox {
         if room == 0 {
             return Ok(Vec::new());
         }
-        let reader = self.store.reader();
-        let mut line = order::first(reader, class, u64::try_from(room).unwrap_or(u64::MAX)).await?;
+        let (reader, writer) = (self.store.reader(), self.store.writer());
+        let room = u64::try_from(room).unwrap_or(u64::MAX);
+        let mut line = order::first(reader, writer, class, room).await?;
         if !line.is_empty() && places.is_for_longest_waiting(class) {
             let due_by = self.clock.now() - LONG_WAIT;
             if let Some(longest) = order::longest_waiting(reader, class, due_by).await? {

@@ -2,7 +2,7 @@
 //! when it succeeded, or when nothing was hashed: so neither many at once, nor a call that is dropped while its password is hashed, nor a
 //! process that is killed has guesses for free, and all replicas count together.
 //!
-//! Successes have a limit of their own, in memory: [`successes`].
+//! Successes have a limit of their own, in memory: `successes`.
 //!
 //! Nothing here looks at whether a number is somebody's: the same statements are run.
 

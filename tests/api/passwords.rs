@@ -39,13 +39,13 @@ async fn common_passwords_are_rejected_in_all_languages() {
     assert_eq!(server.hasher.completed(), 0);
 }
 
-/// A user who needs several tries to find an acceptable password has guessed nothing.
+/// A user who needs several tries to find an acceptable password has guessed nothing. Only the address counts: see below.
 #[tokio::test]
 async fn a_rejected_password_uses_up_no_attempts() {
     let flags = [
         "--throttle-taking-attempts=1",
         "--throttle-number-attempts=1",
-        "--throttle-address-attempts=1",
+        "--throttle-creation-attempts=1",
     ];
     let server = TestServer::start_with(&flags).await;
     let mut client = server.client().await;
@@ -72,6 +72,31 @@ async fn a_rejected_password_uses_up_no_attempts() {
         assert_violations(rejected, &[("new_password", "PASSWORD_TOO_COMMON")]);
     }
     client.authenticate(credentials(&number, PASSWORD)).await.unwrap();
+}
+
+/// Each such call writes to the database, so a stranger must not make them without end.
+#[tokio::test]
+async fn rejected_passwords_count_for_the_client_address() {
+    let server = TestServer::start_with(&["--throttle-address-attempts=3"]).await;
+    let mut client = server.client().await;
+    let mut register = async |address: &str| {
+        let request = v1::RegisterRequest {
+            client: Some(v1::ClientInfo {
+                ip_address: address.to_owned(),
+                ..v1::ClientInfo::default()
+            }),
+            ..registration(&next_phone_number(), COMMON[0])
+        };
+        client.register(request).await
+    };
+    for _ in 0..3 {
+        let rejected = register("203.0.113.9").await;
+        assert_violations(rejected, &[("password", "PASSWORD_TOO_COMMON")]);
+    }
+    let refused = register("203.0.113.9").await;
+    assert_refused(refused, Code::ResourceExhausted, "TOO_MANY_ATTEMPTS");
+    let other = register("203.0.113.10").await;
+    assert_violations(other, &[("password", "PASSWORD_TOO_COMMON")]);
 }
 
 #[tokio::test]

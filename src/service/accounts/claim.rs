@@ -115,11 +115,12 @@ impl Accounts {
         }
     }
 
-    /// Applies the password policy to a new password, and hashes it. Returns the reservation, too, to be given back in the transaction of the success. Nothing is learned of an
-    /// account by a hash alone, so a caller that leaves gets the attempt back.
+    /// Applies the password policy to a new password, and hashes it. Returns the reservation, too, to be given back in the
+    /// transaction of the success. Nothing is learned of an account by a hash alone, so a caller that leaves gets the attempt back.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] when the policy rejects the password; [`Error::Overloaded`]; [`Error::Internal`]. Then nothing counts.
+    /// [`Error::InvalidInput`] when the policy rejects the password, which counts for the client address only;
+    /// [`Error::Overloaded`] and [`Error::Internal`], and then nothing counts.
     pub(in crate::service) async fn hash_password(
         &self,
         claim: Claim,
@@ -133,9 +134,11 @@ impl Accounts {
         } = new;
         let accepted = match self.passwords.accept(field, password, phones).await {
             Ok(accepted) => accepted,
-            // A user who has to choose another password has guessed nothing.
+            // A user who has to choose another password has guessed nothing, but has had the database work.
             Err(rejected) => {
-                claim.reservation.give_back().await;
+                claim.reservation.settle();
+                let rest = claim.reservation.without_address();
+                self.throttle.guard(rest).give_back().await;
                 return Err(rejected);
             }
         };

@@ -101,7 +101,10 @@ impl Codes {
                 .accept("password", password, &[&phone_number])
                 .await;
             if let Err(rejected) = accepted {
-                self.accounts.throttle.give_back(&reservation).await;
+                self.accounts
+                    .throttle
+                    .give_back(&reservation.without_address())
+                    .await;
                 return Err(rejected);
             }
         }

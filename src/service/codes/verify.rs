@@ -225,28 +225,30 @@ impl Codes {
             }
             Err(refused) => {
                 // The code was right, so nothing was guessed.
+                self.take_back_attempt(&met.challenge).await?;
                 accounts.throttle.give_back(&met.reservation).await;
                 accounts.audit.refused(attempt, Err(refused)).await
             }
         }
     }
 
-    /// Applies the password policy and hashes, after the code was right. If the policy rejects the password, the challenge does not
-    /// count the attempt: nothing was guessed, and a user may need several tries to find an acceptable password. A caller that leaves
-    /// meanwhile gets the attempt back, too.
+    /// Applies the password policy and hashes, after the code was right. If the policy rejects the password, or the queue is full, the
+    /// challenge does not count the attempt: nothing was guessed, and a user may need several tries to find an acceptable password. A
+    /// caller that leaves meanwhile gets the rest of the attempt back, too.
     pub(super) async fn hash_for(&self, flow: Flow, met: &Met, password: Password) -> Result<String, Error> {
         let accounts = &self.accounts;
         let guard = accounts.throttle.guard(met.reservation.clone());
         let phones = [&met.challenge.phone_number];
         let hash = match accounts.passwords.accept("new_password", password, &phones).await {
             Ok(accepted) => accounts.hasher.hash(flow, accepted, drop).await,
-            Err(rejected) => {
-                let writer = accounts.store.unsynced_writer();
-                retry(|| async { Ok(challenges::take_back_attempt(&writer, met.challenge.id).await?) })
-                    .await?;
-                Err(rejected)
-            }
+            Err(rejected) => Err(rejected),
         };
+        if hash.is_err() {
+            self.take_back_attempt(&met.challenge).await?;
+        }
+        if let Err(Error::Internal(_)) = hash {
+            guard.give_back().await;
+        }
         guard.settle();
         accounts.unless_code_was_right(hash, met).await
     }
@@ -278,6 +280,7 @@ impl Codes {
             Ok(guess) => guess,
             Err(refused) => {
                 // Nothing was tried.
+                self.take_back_attempt(&challenge).await?;
                 reservation.give_back().await;
                 return Err(refused.into());
             }
@@ -299,6 +302,12 @@ impl Codes {
                 .code(purpose, Fate::Refused, Some(&challenge.phone_number));
             Err(Unmet::Refused(Error::CodeInvalid))
         }
+    }
+
+    /// Has a challenge not count an attempt by which nothing was guessed.
+    async fn take_back_attempt(&self, challenge: &Challenge) -> Result<(), Error> {
+        let writer = self.accounts.store.unsynced_writer();
+        retry(|| async { Ok(challenges::take_back_attempt(&writer, challenge.id).await?) }).await
     }
 
     /// Reserves a guess on the number, before the code is looked at. An unknown challenge has no number.

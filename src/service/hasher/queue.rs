@@ -192,7 +192,8 @@ impl<T> Queue<T> {
     /// Waits until the relief threads take the jobs, and takes the next one in the fair order. `None`: the queue is closed. When that has ended,
     /// `at_end` is called before it waits again.
     pub(super) fn take_relief(&self, mut at_end: impl FnMut()) -> Option<Taken<T>> {
-        let mut has_ended = false;
+        // The relief may have ended since the job before was taken.
+        let mut has_ended = true;
         let mut state = self.lock();
         loop {
             if state.is_relieved && state.held == 0 {

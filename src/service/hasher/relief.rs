@@ -74,6 +74,11 @@ impl<T: Clone> Slots<T> {
         }
     }
 
+    /// The thread that calls this owns the last slot. It is that of the rescue thread, whose processor time is one of hashing, too.
+    pub(super) fn enter_last(&self) {
+        self.enter(self.0.len().saturating_sub(1));
+    }
+
     /// The owner of a slot begins a job.
     pub(super) fn begin(&self, number: usize, job: T) {
         self.set(
@@ -180,10 +185,11 @@ pub(super) struct Monitor {
 impl Monitor {
     /// `hash_time`: how long a hash takes where nothing else runs. `cores`: how many this process may use.
     pub(super) fn new(hash_time: Duration, cores: usize) -> Self {
+        let pause = hash_time.saturating_mul(2) + PROBE_WORK.saturating_mul(10);
         Self {
-            policy: Policy::new(cores),
+            policy: Policy::new(cores, pause),
             slow: hash_time.saturating_mul(SLOW).max(MIN_SLOW_TIME),
-            pause: hash_time.saturating_mul(2) + PROBE_WORK.saturating_mul(10),
+            pause,
             begin: Instant::now(),
         }
     }

@@ -153,8 +153,9 @@ impl Worker {
         if let Duty::InTurn(_) = duty {
             lower_priority();
         }
-        if let Duty::InTurn(slot) | Duty::Relief(slot) = duty {
-            self.common.slots.enter(slot);
+        match duty {
+            Duty::InTurn(slot) | Duty::Relief(slot) => self.common.slots.enter(slot),
+            Duty::Rescue(..) => self.common.slots.enter_last(),
         }
         while let Some(taken) = self.take(&mut duty) {
             // A fault in one job must not cost the others their thread. The caller of this one sees that its end of the

@@ -1,4 +1,4 @@
-//! Reservations of created accounts: unlike a guess, what succeeds stays counted, and what fails is given back.
+//! Parts of a reservation. Created accounts, unlike guesses, stay counted when they succeed, and are given back when they fail.
 
 use std::net::IpAddr;
 
@@ -32,6 +32,12 @@ impl Reservation {
     /// The attempt without the created account: what is given back when the account was created.
     pub fn without_creation(&self) -> Self {
         self.filtered(|kind| kind != SubjectKind::Creation)
+    }
+
+    /// The attempt without the client address: what is given back when a new password is rejected. Nothing was guessed, but each such
+    /// call writes to the database, so the address goes on counting.
+    pub fn without_address(&self) -> Self {
+        self.filtered(|kind| kind != SubjectKind::Address)
     }
 
     fn filtered(&self, is_kept: impl Fn(SubjectKind) -> bool) -> Self {

@@ -76,12 +76,14 @@ fn latest(longest_lease: Duration, now: Timestamp) -> Timestamp {
     now + longest_lease + MAX_SKEW
 }
 
-/// The messages that are first in line, `limit` at most. Those that only a newer version can send are left to it.
+/// The messages that are first in line, `limit` at most. Those that only a newer version can send are left to it. A row that cannot
+/// be read is deleted: it would be first in line for good.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn first(
     db: &impl ConnectionTrait,
+    writer: &impl ConnectionTrait,
     class: DeliveryClass,
     limit: u64,
 ) -> Result<Vec<OutboxMessage>, StoreError> {
@@ -95,11 +97,8 @@ pub async fn first(
         match OutboxMessage::try_from(row) {
             Ok(message) => messages.push(message),
             Err(error) => {
-                // Parked for good, or it would be first in line for good.
-                tracing::error!(%error, "a message cannot be read");
-                let of_row = Entity::update_many().filter(Column::Id.eq(id));
-                let parked = of_row.col_expr(Column::Lane, Expr::value(parked(class)));
-                parked.exec(db).await?;
+                tracing::error!(%error, message_id = %id, "a message cannot be read and is deleted");
+                Entity::delete_by_id(id).exec(writer).await?;
             }
         }
     }

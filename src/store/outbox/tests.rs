@@ -114,7 +114,9 @@ async fn networks_take_turns_whatever_waits() {
         insert("2001:db8:1:2::1", 9).await.id,
     ];
     let ids = async |limit| {
-        let first = first(reader, DeliveryClass::Stranger, limit).await.unwrap();
+        let first = first(reader, writer, DeliveryClass::Stranger, limit)
+            .await
+            .unwrap();
         first.iter().map(|message| message.id).collect::<Vec<_>>()
     };
     let expected = [
@@ -124,7 +126,7 @@ async fn networks_take_turns_whatever_waits() {
 
     // The first three are sent, and put off. The next round begins.
     let lease = Duration::from_secs(30);
-    for message in first(reader, DeliveryClass::Stranger, 3).await.unwrap() {
+    for message in first(reader, writer, DeliveryClass::Stranger, 3).await.unwrap() {
         let taken = take(writer, message, lease, now).await.unwrap().unwrap();
         postpone(writer, &taken, now + TimeDelta::seconds(20))
             .await
@@ -154,7 +156,7 @@ async fn networks_take_turns_whatever_waits() {
     assert_eq!(rounds, sorted);
     let longest = longest_waiting(reader, DeliveryClass::Stranger, now + TimeDelta::seconds(5));
     assert_eq!(longest.await.unwrap().unwrap().id, flood[1]);
-    let known = first(reader, DeliveryClass::Known, 1).await.unwrap();
+    let known = first(reader, writer, DeliveryClass::Known, 1).await.unwrap();
     assert!(known.is_empty());
 }
 
@@ -173,7 +175,7 @@ async fn messages_of_the_version_before_are_sent() {
         let statement = sea_orm::Statement::from_sql_and_values(reader.get_database_backend(), sql, values);
         writer.execute_raw(statement).await.unwrap();
     }
-    let found = first(reader, DeliveryClass::Stranger, 10).await.unwrap();
+    let found = first(reader, writer, DeliveryClass::Stranger, 10).await.unwrap();
     assert_eq!(found.len(), 2);
     let lease = Duration::from_secs(60);
     for message in &found {
@@ -181,12 +183,55 @@ async fn messages_of_the_version_before_are_sent() {
             order::park(writer, message).await.unwrap();
         }
     }
-    assert_eq!(first(reader, DeliveryClass::Stranger, 10).await.unwrap().len(), 1);
+    assert_eq!(
+        first(reader, writer, DeliveryClass::Stranger, 10)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
     let later = now + TimeDelta::seconds(30);
     let parked = parked_due(reader, lease, 10, later).await.unwrap();
     assert_eq!(parked.len(), 1);
     unpark(writer, &parked[0]).await.unwrap();
-    assert_eq!(first(reader, DeliveryClass::Stranger, 10).await.unwrap().len(), 2);
+    assert_eq!(
+        first(reader, writer, DeliveryClass::Stranger, 10)
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
     // Further ahead than any lease: the clock was ahead.
     assert!(is_due(&parked[0], Duration::ZERO, now - MAX_SKEW));
+}
+
+/// The reader of a file is read-only: a row that stayed would stop all messages.
+#[tokio::test]
+async fn a_row_that_cannot_be_read_does_not_stop_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = testing::in_folder(folder.path()).await;
+    let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
+    let (reader, writer) = (store.reader(), store.writer());
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let content = Content::Code(ChallengeId::generate());
+        let message = OutboxMessage::new(content, origin("192.0.2.1"), now, now + MAX_LIFETIME);
+        let tx = store.begin().await.unwrap();
+        insert_with_commit(&tx, &message).await.unwrap();
+        tx.commit().await.unwrap();
+        ids.push(message.id);
+    }
+    let broken = ids[0].0;
+    Entity::update_many()
+        .filter(Column::Id.eq(broken))
+        .col_expr(Column::ChallengeId, Expr::value(None::<Uuid>))
+        .exec(writer)
+        .await
+        .unwrap();
+    let line = first(reader, writer, DeliveryClass::Stranger, 8).await.unwrap();
+    assert_eq!(
+        line.iter().map(|message| message.id).collect::<Vec<_>>(),
+        ids[1..]
+    );
+    assert_eq!(Entity::find().count(reader).await.unwrap(), 1);
 }

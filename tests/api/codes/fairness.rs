@@ -265,7 +265,7 @@ async fn the_next_message_of_a_large_backlog_is_the_first_entry_of_an_index() {
     };
     let lease = Duration::from_secs(30);
     let stranger = DeliveryClass::Stranger;
-    let first = order::first(&db, stranger, 12).await.unwrap();
+    let first = order::first(&db, &db, stranger, 12).await.unwrap();
     assert_eq!(first[0].id.0, Uuid::from_u128(0));
     // All of them are due.
     let later = now + TimeDelta::seconds(1);

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-/// Time between two probes, and two looks while there is no work.
+/// Minimum time between two probes, and two looks while there is no work.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The relief threads work for at least this many times a pause before the next one.
+const PAUSES: u32 = 20;
 
 /// The rest of the process is busy if it uses more than this part of all cores.
 const BUSY: f64 = 0.25;
@@ -44,14 +47,16 @@ pub(super) struct Policy {
     window: Option<(Duration, Duration, Duration)>,
     /// Whether the rest of the process was busy in the last window. `None`: not known.
     is_busy: Option<bool>,
+    probe_interval: Duration,
     probed_at: Duration,
     is_probing: bool,
 }
 
 impl Policy {
-    /// `cores`: how many this process may use.
-    pub(super) fn new(cores: usize) -> Self {
+    /// `cores`: how many this process may use. `pause`: how long the relief threads pause for a probe.
+    pub(super) fn new(cores: usize, pause: Duration) -> Self {
         Self {
+            probe_interval: PROBE_INTERVAL.max(pause.saturating_mul(PAUSES)),
             busy: u32::try_from(cores).map_or(f64::MAX, f64::from) * BUSY,
             is_relieved: false,
             window: None,
@@ -79,7 +84,7 @@ impl Policy {
             if seen.probed == Some(true) {
                 self.end();
             }
-        } else if seen.at.saturating_sub(self.probed_at) >= PROBE_INTERVAL {
+        } else if seen.at.saturating_sub(self.probed_at) >= self.probe_interval {
             self.is_probing = true;
             starts_probe = true;
         }
@@ -143,7 +148,7 @@ mod tests {
     impl Machine {
         fn new() -> Self {
             Self {
-                policy: Policy::new(2),
+                policy: Policy::new(2, Duration::from_millis(30)),
                 at: Duration::ZERO,
                 process: Duration::ZERO,
                 hashing: Duration::ZERO,
@@ -227,6 +232,26 @@ mod tests {
         }
         machine.probed = Some(true);
         assert!(!machine.look(true, Some).is_relieved);
+    }
+
+    /// Hashes of half a second have pauses of a second.
+    #[test]
+    fn long_pauses_are_rare() {
+        let mut policy = Policy::new(2, Duration::from_secs(1));
+        policy.is_relieved = true;
+        let mut pauses = 0;
+        for second in 0..60 {
+            let decision = policy.decide(&Observation {
+                at: Duration::from_secs(second),
+                process: Duration::ZERO,
+                hashing: Some(Duration::ZERO),
+                is_starved: true,
+                has_work: true,
+                probed: Some(false),
+            });
+            pauses += u32::from(decision.starts_probe);
+        }
+        assert_eq!(pauses, 2, "after 20 and after 41 seconds");
     }
 
     #[test]
