@@ -28,7 +28,7 @@ pub(super) use probe::{Pause, Probe, Ticking};
 const STARVED: f64 = 0.5;
 
 /// Time between two looks while there is work.
-pub(super) const TICK: Duration = Duration::from_millis(20);
+pub(super) const TICK: Duration = Duration::from_millis(50);
 
 /// A running job is looked at when it takes this many times what a hash takes, and [`MIN_SLOW_TIME`] at least.
 const SLOW: u32 = 4;
