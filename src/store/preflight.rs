@@ -185,6 +185,16 @@ mod tests {
     use super::*;
     use crate::store::testing;
 
+    /// The session asks for READ COMMITTED. A proxy that resets sessions leaves the default of the server or the role.
+    #[test]
+    fn no_other_isolation_level_is_accepted() {
+        assert!(check_isolation("read committed").is_ok());
+        for other in ["read uncommitted", "repeatable read", "serializable", ""] {
+            let refused = check_isolation(other).unwrap_err();
+            assert!(matches!(refused, StoreError::Unsuitable(_)), "{other}: {refused}");
+        }
+    }
+
     #[tokio::test]
     async fn the_tables_that_are_looked_for_are_those_of_the_schema() {
         let folder = tempfile::tempdir().unwrap();
