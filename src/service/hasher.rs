@@ -230,7 +230,7 @@ impl Hasher {
         let monitor = Box::new(Monitor::new(setup.hash_time, cores));
         start(
             "hasher-rescue".to_owned(),
-            Duty::Rescue(setup.rescue_after, monitor),
+            Duty::Rescue(2 * setup.threads, setup.rescue_after, monitor),
         )?;
         thread::Builder::new()
             .name("hasher-probe".to_owned())

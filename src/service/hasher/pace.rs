@@ -145,7 +145,8 @@ fn read(begin: Instant) -> Reading {
     }
 }
 
-fn cpu_time(clock: ClockId) -> Duration {
+/// Processor time of this thread or process.
+pub(super) fn cpu_time(clock: ClockId) -> Duration {
     Duration::try_from(clock_gettime(clock)).unwrap_or_default()
 }
 

@@ -18,8 +18,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 
+use super::pace::cpu_time;
 use policy::{Observation, PROBE_INTERVAL, Policy};
 use probe::PROBE_WORK;
 pub(super) use probe::{Pause, Probe, Ticking};
@@ -55,7 +56,7 @@ struct Running<T> {
 }
 
 impl<T: Clone> Slots<T> {
-    /// Slots of so many threads of the idle class, and of those of ordinary priority.
+    /// Slots of so many threads of the idle class, and of those of ordinary priority, whose processor time is one of hashing, too.
     pub(super) fn new(idle: usize, relief: usize) -> Self {
         let slot = |is_relief| Slot {
             is_relief,
@@ -72,11 +73,6 @@ impl<T: Clone> Slots<T> {
             // It is called once for each slot.
             let _ = slot.thread.set(rustix::thread::gettid());
         }
-    }
-
-    /// The thread that calls this owns the last slot. It is that of the rescue thread, whose processor time is one of hashing, too.
-    pub(super) fn enter_last(&self) {
-        self.enter(self.0.len().saturating_sub(1));
     }
 
     /// The owner of a slot begins a job.
@@ -225,8 +221,4 @@ impl Monitor {
             },
         }
     }
-}
-
-fn cpu_time(clock: ClockId) -> Duration {
-    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
 }

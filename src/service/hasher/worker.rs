@@ -94,7 +94,7 @@ pub(super) enum Duty {
     /// All, in turn, at ordinary priority, while other processes starve the threads of the lowest one.
     Relief(usize),
     /// Those that have waited for so long, at ordinary priority. It also decides when the relief threads work.
-    Rescue(Duration, Box<Monitor>),
+    Rescue(usize, Duration, Box<Monitor>),
 }
 
 /// What all threads share.
@@ -153,10 +153,8 @@ impl Worker {
         if let Duty::InTurn(_) = duty {
             lower_priority();
         }
-        match duty {
-            Duty::InTurn(slot) | Duty::Relief(slot) => self.common.slots.enter(slot),
-            Duty::Rescue(..) => self.common.slots.enter_last(),
-        }
+        let (Duty::InTurn(slot) | Duty::Relief(slot) | Duty::Rescue(slot, ..)) = duty;
+        self.common.slots.enter(slot);
         while let Some(taken) = self.take(&mut duty) {
             // A fault in one job must not cost the others their thread. The caller of this one sees that its end of the
             // channel is gone; the panic itself is on standard error.
@@ -207,7 +205,7 @@ impl Worker {
                     .take_relief(release)
                     .inspect(|_| Metrics::add(&metrics.relieved))
             }
-            Duty::Rescue(age, monitor) => {
+            Duty::Rescue(_, age, monitor) => {
                 let look = |now| {
                     [common.together.give_due(now), common.look(monitor, now)]
                         .into_iter()
