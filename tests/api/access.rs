@@ -20,7 +20,7 @@ pub(crate) const REQUIRE_KEY: &str = "--require-service-key";
 /// Makes a key by the command, and gives the id and the key.
 pub(crate) async fn make_key(place: &Place, name: &str, rights: &str) -> (String, String) {
     let create = ["service-key", "create", name, "--allow", rights];
-    let made = place.run_beside(&create, "").await;
+    let made = place.run(&create, "").await;
     assert!(made.status.success(), "{made:?}");
     let id = text(&made.stderr).split(' ').nth(1).unwrap().to_owned();
     let key = text(&made.stdout);
@@ -32,7 +32,7 @@ pub(crate) async fn make_key(place: &Place, name: &str, rights: &str) -> (String
 }
 
 pub(crate) async fn revoke_key(place: &Place, id: &str) -> Output {
-    place.run_beside(&["service-key", "revoke", id], "").await
+    place.run(&["service-key", "revoke", id], "").await
 }
 
 fn text(bytes: &[u8]) -> String {

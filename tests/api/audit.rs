@@ -497,7 +497,7 @@ async fn commands_leave_events(log: &mut Watched) {
     ];
     let run = async |log: &Watched, arguments: &[&str], is_done: bool| {
         let (arguments, input) = ([arguments, &cheap].concat(), format!("{PASSWORD}\n"));
-        let output = log.server.place.run_beside(&arguments, &input).await;
+        let output = log.server.place.run(&arguments, &input).await;
         assert_eq!(output.status.success(), is_done, "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };

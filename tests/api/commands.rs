@@ -17,17 +17,19 @@ fn failure(output: &Output, code: i32) -> String {
     stderr
 }
 
-fn create(place: &Place, flag: &str, number: &str, password: &str) -> Output {
-    place.run(
-        &["createsuperuser", flag, number, "--password-stdin"],
-        &format!("{password}\n"),
-    )
+async fn create(place: &Place, flag: &str, number: &str, password: &str) -> Output {
+    place
+        .run(
+            &["createsuperuser", flag, number, "--password-stdin"],
+            &format!("{password}\n"),
+        )
+        .await
 }
 
 #[tokio::test]
 async fn the_version_names_the_commit() {
     let place = Place::new().await;
-    let output = place.run(&["--version"], "");
+    let output = place.run(&["--version"], "").await;
     assert!(output.status.success(), "{output:?}");
     let commit = env!("PHONE_IDENTITY_COMMIT");
     let expected = format!("phone-identity {} ({commit})\n", env!("CARGO_PKG_VERSION"));
@@ -47,7 +49,7 @@ async fn the_version_names_the_commit() {
 async fn a_superuser_is_created_beside_a_running_server() {
     let place = Place::new().await;
     let server = ServerProcess::start(&place, &[]).await;
-    let made = create(&place, "--phone-number", "+998901234567", PASSWORD);
+    let made = create(&place, "--phone-number", "+998901234567", PASSWORD).await;
     assert!(made.status.success(), "{made:?}");
     let stdout = String::from_utf8(made.stdout).unwrap();
     assert!(
@@ -65,19 +67,21 @@ async fn a_superuser_is_created_beside_a_running_server() {
     assert!(user.is_superuser && user.is_staff);
 
     // As Django spells it; the region of a national number is a setting.
-    let made = place.run(
-        &[
-            "createsuperuser",
-            "--phone_number",
-            "90 123 45 68",
-            "--password-stdin",
-            "--default-region",
-            "uz",
-        ],
-        PASSWORD,
-    );
+    let made = place
+        .run(
+            &[
+                "createsuperuser",
+                "--phone_number",
+                "90 123 45 68",
+                "--password-stdin",
+                "--default-region",
+                "uz",
+            ],
+            PASSWORD,
+        )
+        .await;
     assert!(made.status.success(), "{made:?}");
-    let taken = create(&place, "--phone-number", "+998901234567", OTHER_PASSWORD);
+    let taken = create(&place, "--phone-number", "+998901234567", OTHER_PASSWORD).await;
     assert!(failure(&taken, 1).contains("somebody has this phone number"));
 }
 
@@ -101,10 +105,12 @@ async fn bad_arguments_are_one_clear_line_and_make_no_database() {
         ("+998901234567", "password", "the password is among"),
         ("+998901234567", "901234567", "the password is the phone number"),
     ] {
-        let line = failure(&create(&place, "--phone-number", number, password), 2);
+        let line = failure(&create(&place, "--phone-number", number, password).await, 2);
         assert!(line.contains(expected), "{line}");
     }
-    let asked = place.run(&["createsuperuser", "--phone-number", "+998901234567"], PASSWORD);
+    let asked = place
+        .run(&["createsuperuser", "--phone-number", "+998901234567"], PASSWORD)
+        .await;
     assert!(failure(&asked, 2).contains("--password-stdin"));
     assert!(!place.path().join("phone-identity.db").exists());
 }
@@ -120,10 +126,12 @@ async fn changepassword_ends_all_sessions() {
         .unwrap()
         .into_inner()
         .session_token;
-    let changed = place.run(
-        &["changepassword", "+998 90 123 45 67", "--password-stdin"],
-        OTHER_PASSWORD,
-    );
+    let changed = place
+        .run(
+            &["changepassword", "+998 90 123 45 67", "--password-stdin"],
+            OTHER_PASSWORD,
+        )
+        .await;
     assert!(changed.status.success(), "{changed:?}");
     assert_refused(
         client.validate_session(validation(&token)).await,
@@ -136,10 +144,12 @@ async fn changepassword_ends_all_sessions() {
         .authenticate(credentials("+998901234567", OTHER_PASSWORD))
         .await
         .unwrap();
-    let unknown = place.run(
-        &["changepassword", "+998901234568", "--password-stdin"],
-        OTHER_PASSWORD,
-    );
+    let unknown = place
+        .run(
+            &["changepassword", "+998901234568", "--password-stdin"],
+            OTHER_PASSWORD,
+        )
+        .await;
     assert!(failure(&unknown, 1).contains("nobody has this phone number"));
 }
 
@@ -155,7 +165,7 @@ async fn phone_check_writes_a_line_for_each_number() {
         "-",
         "+7 495 1234567",
     ];
-    let checked = place.run(&arguments, "");
+    let checked = place.run(&arguments, "").await;
     assert_eq!(
         String::from_utf8(checked.stdout).unwrap(),
         "90 123 45 67\t+998901234567\tmobile\tUZ\tok\n\
@@ -163,10 +173,12 @@ async fn phone_check_writes_a_line_for_each_number() {
          -\t-\t-\t-\tnot_a_number\n\
          +7 495 1234567\t+74951234567\tfixed_line\tRU\tok\n"
     );
-    let checked = place.run(
-        &["phone-check"],
-        "901234567\tUZ\n901234567\n\n+1201555O123\n1\tXX\n",
-    );
+    let checked = place
+        .run(
+            &["phone-check"],
+            "901234567\tUZ\n901234567\n\n+1201555O123\n1\tXX\n",
+        )
+        .await;
     assert!(checked.status.success());
     assert_eq!(
         String::from_utf8(checked.stdout).unwrap(),
@@ -180,22 +192,22 @@ async fn phone_check_writes_a_line_for_each_number() {
 }
 
 /// Runs createsuperuser at a terminal, and says whether it succeeded and what was shown.
-fn create_at_a_terminal(place: &Place, [first, second]: [&str; 2]) -> (bool, String) {
+async fn create_at_a_terminal(place: &Place, [first, second]: [&'static str; 2]) -> (bool, String) {
     let create = "createsuperuser --phone-number +998901234567";
     let dialogue = [("Password: ", first), ("Password (again): ", second)];
-    let (code, shown) = at_a_terminal(place, create, &dialogue);
+    let (code, shown) = at_a_terminal(place, create, &dialogue).await;
     (code == Some(0), shown)
 }
 
 #[tokio::test]
 async fn at_a_terminal_the_password_is_asked_for_twice() {
     let place = Place::new().await;
-    let (made, shown) = create_at_a_terminal(&place, [PASSWORD, OTHER_PASSWORD]);
+    let (made, shown) = create_at_a_terminal(&place, [PASSWORD, OTHER_PASSWORD]).await;
     assert!(
         !made && shown.contains("error: the two passwords are not the same"),
         "{shown}"
     );
-    let (made, shown) = create_at_a_terminal(&place, [PASSWORD, PASSWORD]);
+    let (made, shown) = create_at_a_terminal(&place, [PASSWORD, PASSWORD]).await;
     assert!(made && shown.contains(" created: +998901234567"), "{shown}");
 }
 
@@ -207,7 +219,7 @@ async fn calibrate_proposes_lines_for_dotenv_that_are_no_weaker_than_owasp_recom
         vec!["calibrate", "--target=20ms"],
         vec!["calibrate", "--target", "1ms", "--hash-engine=portable"],
     ] {
-        let output = place.run(&arguments, "");
+        let output = place.run(&arguments, "").await;
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8(output.stdout).unwrap();
         let lines: Vec<_> = text.lines().collect();
@@ -233,7 +245,7 @@ async fn calibrate_proposes_lines_for_dotenv_that_are_no_weaker_than_owasp_recom
         assert!(rows.iter().any(is_proposed), "{text}");
     }
     for target in ["soon", "0s", "1h"] {
-        let refused = place.run(&["calibrate", "--target", target], "");
+        let refused = place.run(&["calibrate", "--target", target], "").await;
         assert!(failure(&refused, 2).contains("--target"));
     }
     assert!(!place.path().join("phone-identity.db").exists());

@@ -75,7 +75,7 @@ async fn the_database_of_another_program_is_refused_and_left_as_it_is() {
 #[tokio::test]
 async fn a_database_that_a_newer_version_protects_is_refused() {
     let place = Place::new().await;
-    assert!(place.run(&["migrate"], "").status.success());
+    assert!(place.run(&["migrate"], "").await.status.success());
     let database = place.connect().await;
     database
         .execute_unprepared("UPDATE change_log SET version_floor = 1000")
@@ -92,7 +92,7 @@ async fn a_file_that_cannot_be_written_is_refused() {
         return;
     }
     let place = Place::new().await;
-    assert!(place.run(&["migrate"], "").status.success());
+    assert!(place.run(&["migrate"], "").await.status.success());
     let file = place.path().join("phone-identity.db");
     let line = refusal(&place, &format!("sqlite://{}?mode=ro", file.display()));
     assert!(line.contains("cannot be written"), "{line}");
@@ -157,7 +157,7 @@ async fn an_engine_and_a_collation_that_are_not_ours_are_refused() {
         "ALTER TABLE devices CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci",
     ] {
         let place = Place::new().await;
-        assert!(place.run(&["migrate"], "").status.success());
+        assert!(place.run(&["migrate"], "").await.status.success());
         place.connect().await.execute_unprepared(change).await.unwrap();
         let line = refusal(&place, &place.url());
         assert!(line.contains("and not InnoDB and utf8mb4_bin"), "{line}");

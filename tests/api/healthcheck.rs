@@ -36,14 +36,16 @@ async fn a_server_that_serves_is_healthy() {
     ] {
         let mut all = vec!["healthcheck", "--timeout=20s"];
         all.extend(arguments);
-        let output = place.run(&all, "");
+        let output = place.run(&all, "").await;
         assert!(output.status.success(), "{all:?}: {output:?}");
         assert_eq!(output.stdout, b"SERVING\n");
     }
-    let output = place.run(&["healthcheck", &address, "--service=nobody"], "");
+    let output = place
+        .run(&["healthcheck", &address, "--service=nobody"], "")
+        .await;
     assert!(reason(&output).contains("NotFound"), "{output:?}");
     // One that speaks no TLS.
-    let output = place.run(&["healthcheck", &address, "--tls"], "");
+    let output = place.run(&["healthcheck", &address, "--tls"], "").await;
     assert!(reason(&output).contains("no connection"), "{output:?}");
 }
 
@@ -53,11 +55,11 @@ async fn nobody_there_and_nobody_who_answers_are_failures_within_the_time() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("--address={}", silent.local_addr().unwrap());
     let begun = Instant::now();
-    let output = place.run(&["healthcheck", &address, "--timeout=300ms"], "");
+    let output = place.run(&["healthcheck", &address, "--timeout=300ms"], "").await;
     assert!(reason(&output).contains("no answer in time"), "{output:?}");
     assert!(begun.elapsed() < Duration::from_secs(20));
     drop(silent);
-    let output = place.run(&["healthcheck", &address], "");
+    let output = place.run(&["healthcheck", &address], "").await;
     assert!(reason(&output).contains("no connection"), "{output:?}");
 }
 
@@ -71,7 +73,7 @@ async fn a_bad_argument_is_one_clear_line() {
     ] {
         let mut all = vec!["healthcheck"];
         all.extend(arguments);
-        let output = place.run(&all, "");
+        let output = place.run(&all, "").await;
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{stderr}");
         assert!(
@@ -107,10 +109,7 @@ async fn by_tls_the_certificate_of_the_server_is_verified() {
         command
             .args(["healthcheck", "--timeout=20s", &address])
             .args(arguments);
-        // In a thread of its own: the server is in this one.
-        tokio::task::spawn_blocking(move || crate::support::binary::run(&mut command, ""))
-            .await
-            .unwrap()
+        crate::support::binary::run(command, "").await
     };
     let trusted = ask(&[&ca, "--tls-domain=identity.test"]).await;
     assert!(trusted.status.success(), "{trusted:?}");

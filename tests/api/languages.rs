@@ -159,10 +159,10 @@ async fn phones_are_told_whose_code_it_is() {
 }
 
 /// Runs a command in an environment with these variables.
-fn run(place: &Place, environment: &[(&str, &str)], arguments: &[&str], input: &str) -> Output {
+async fn run(place: &Place, environment: &[(&str, &str)], arguments: &[&str], input: &str) -> Output {
     let mut command = place.command();
     command.args(arguments).envs(environment.iter().copied());
-    binary::run(&mut command, input)
+    binary::run(command, input).await
 }
 
 fn text(bytes: Vec<u8>) -> String {
@@ -217,22 +217,22 @@ async fn commands_speak_the_language_of_the_environment() {
     ] {
         let place = Place::new().await;
         let environment = [("LANG", locale)];
-        let run = |arguments: &[&str], input| {
-            let output = run(&place, &environment, arguments, input);
+        let run = async |arguments: &[&str], input| {
+            let output = run(&place, &environment, arguments, input).await;
             (output.status.code(), text(output.stdout), text(output.stderr))
         };
-        assert_eq!(run(&["migrate"], "").1, migrated);
+        assert_eq!(run(&["migrate"], "").await.1, migrated);
         let create = ["createsuperuser", "--password-stdin", "--phone-number"];
-        let refused = run(&[&create[..], &["()"]].concat(), PASSWORD);
+        let refused = run(&[&create[..], &["()"]].concat(), PASSWORD).await;
         assert_eq!((refused.0, refused.2.as_str()), (Some(2), bad_number));
         let create = [&create[..], &[NUMBER]].concat();
-        let refused = run(&create, "short");
+        let refused = run(&create, "short").await;
         assert_eq!((refused.0, refused.2.as_str()), (Some(2), short_password));
-        let created = run(&create, PASSWORD).1;
+        let created = run(&create, PASSWORD).await.1;
         assert!(created.starts_with(made) && created.contains(NUMBER), "{created}");
-        let refused = run(&create, PASSWORD);
+        let refused = run(&create, PASSWORD).await;
         assert_eq!((refused.0, refused.2.as_str()), (Some(1), taken));
-        let listed = run(&["users", "list"], "").1;
+        let listed = run(&["users", "list"], "").await.1;
         let lines: Vec<&str> = listed.lines().collect();
         assert!(
             lines[0].ends_with(heading) && lines[1].contains(&format!("  {status}  ")),
@@ -250,9 +250,9 @@ async fn commands_speak_the_language_of_the_environment() {
             "ID"
         );
         // What machines read is the same everywhere.
-        let json = run(&["users", "list", "--json"], "").1;
+        let json = run(&["users", "list", "--json"], "").await.1;
         assert!(json.contains("\"status\":\"active\""), "{json}");
-        let refused = run(&["--staleness-bound=1ms", "serve"], "");
+        let refused = run(&["--staleness-bound=1ms", "serve"], "").await;
         assert!(
             refused.2.contains("--change-log-interval is not less than"),
             "{}",
@@ -282,10 +282,10 @@ async fn the_first_variable_that_is_set_says_the_language_and_else_the_setting()
         (&[("LANG", "ru"), ("LC_ALL", "")], "tr", "база данных обновлена"),
     ] {
         let default = format!("--default-language={default}");
-        let output = run(&place, environment, &[&default, "migrate"], "");
+        let output = run(&place, environment, &[&default, "migrate"], "").await;
         assert_eq!(text(output.stdout).trim_end(), expected, "{environment:?}");
     }
-    let output = run(&place, &[], &["--default-language=de", "migrate"], "");
+    let output = run(&place, &[], &["--default-language=de", "migrate"], "").await;
     assert_eq!(output.status.code(), Some(2));
     let said = text(output.stderr);
     assert!(said.contains("not one of en, uz, ru, tr"), "{said}");
@@ -306,7 +306,8 @@ async fn lines_for_phones_that_are_none_are_told() {
             &[],
             &["serve", "--listen=127.0.0.1:0", "--sms-providers=log", flag],
             "",
-        );
+        )
+        .await;
         assert_eq!(output.status.code(), Some(2));
         let said = text(output.stderr);
         assert!(said.contains(expected), "{said}");

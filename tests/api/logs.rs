@@ -263,12 +263,16 @@ async fn calls_with_keys(server: &ServerProcess, service_key: &str) {
 
 async fn log_of_every_rpc(format: &str) -> (String, Vec<String>) {
     let place = Place::new().await;
-    let made = place.run(
-        &["createsuperuser", "--phone-number", SUPERUSER, "--password-stdin"],
-        PASSWORD,
-    );
+    let made = place
+        .run(
+            &["createsuperuser", "--phone-number", SUPERUSER, "--password-stdin"],
+            PASSWORD,
+        )
+        .await;
     assert!(made.status.success(), "{made:?}");
-    let made = place.run(&["service-key", "create", "orders", "--allow", "all"], "");
+    let made = place
+        .run(&["service-key", "create", "orders", "--allow", "all"], "")
+        .await;
     let service_key = String::from_utf8(made.stdout).unwrap().trim_end().to_owned();
     let key_file = place.path().join("operator-key");
     std::fs::write(&key_file, OPERATOR_KEY).unwrap();

@@ -373,13 +373,17 @@ async fn probes_say_what_health_says_until_the_process_ends() {
     let metrics = server.metrics.unwrap();
     assert_eq!(http::get(metrics, "/livez").await, (200, "ok\n".to_owned()));
     until_readyz_is(metrics, 200).await;
-    let checked = place.run(&["healthcheck", &format!("--address={}", server.address)], "");
+    let checked = place
+        .run(&["healthcheck", &format!("--address={}", server.address)], "")
+        .await;
     assert!(checked.status.success(), "{checked:?}");
 
     server.terminate();
     until_readyz_is(metrics, 503).await;
     assert_eq!(http::get(metrics, "/livez").await.0, 200);
-    let checked = place.run(&["healthcheck", &format!("--address={}", server.address)], "");
+    let checked = place
+        .run(&["healthcheck", &format!("--address={}", server.address)], "")
+        .await;
     assert_eq!(checked.status.code(), Some(1), "{checked:?}");
     assert_eq!(String::from_utf8(checked.stderr).unwrap(), "error: NOT_SERVING\n");
     server.terminate();

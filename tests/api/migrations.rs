@@ -60,7 +60,7 @@ async fn those_who_start_at_once_on_an_empty_database_migrate_it_once() {
 #[tokio::test]
 async fn a_start_that_is_killed_while_it_migrates_is_made_good_by_the_next_one() {
     let place = Place::new().await;
-    assert!(place.run(&["migrate"], "").status.success());
+    assert!(place.run(&["migrate"], "").await.status.success());
     let database = place.connect().await;
     Migrator::down(&database, None).await.unwrap();
     let behind = TestDatabase::open(&place).await;
@@ -129,7 +129,7 @@ async fn what_a_killed_migration_left_is_finished_by_the_next_start() {
                 .await
                 .unwrap();
         }
-        let output = place.run(&["migrate"], "");
+        let output = place.run(&["migrate"], "").await;
         assert!(output.status.success(), "{kept} {dropped:?}: {output:?}");
         let after = TestDatabase::open(&place).await.dump().await;
         if !dropped.contains(&"change_log") {
@@ -145,7 +145,7 @@ async fn what_a_killed_migration_left_is_finished_by_the_next_start() {
 #[tokio::test]
 async fn an_older_version_starts_on_a_schema_of_a_newer_one() {
     let place = Place::new().await;
-    assert!(place.run(&["migrate"], "").status.success());
+    assert!(place.run(&["migrate"], "").await.status.success());
     let database = place.connect().await;
     let newer = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m29991231_000001_newer', 0)";
     database.execute_unprepared(newer).await.unwrap();

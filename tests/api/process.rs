@@ -296,7 +296,7 @@ async fn a_stopped_server_refuses_connections() {
 async fn migrate_does_so_once() {
     let place = Place::new().await;
     for _ in 0..2 {
-        let output = place.run(&["migrate"], "");
+        let output = place.run(&["migrate"], "").await;
         assert!(output.status.success(), "{output:?}");
         assert_eq!(
             String::from_utf8(output.stdout).unwrap(),

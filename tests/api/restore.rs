@@ -36,8 +36,8 @@ pub(crate) async fn epoch(place: &Place) -> String {
     epoch.unwrap().to_owned()
 }
 
-fn after_restore(place: &Place) {
-    let output = place.run(&["after-restore"], "");
+async fn after_restore(place: &Place) {
+    let output = place.run(&["after-restore"], "").await;
     assert!(output.status.success(), "{output:?}");
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(stdout.starts_with("the change log has a new epoch: "), "{stdout}");
@@ -53,7 +53,7 @@ async fn what_was_backed_up_is_there_again_and_nothing_else() {
     let deleted = register(&mut client, DELETED).await;
     let first_epoch = epoch(&place).await;
 
-    let backup = native::back_up(&place);
+    let backup = native::back_up(&place).await;
 
     let new = register(&mut client, NEW).await;
     let newest = sign_in(&mut client, KEPT).await;
@@ -68,7 +68,9 @@ async fn what_was_backed_up_is_there_again_and_nothing_else() {
         .delete_profile(with_bearer(&deleted, delete))
         .await
         .unwrap();
-    let changed = place.run(&["changepassword", NEW, "--password-stdin"], OTHER_PASSWORD);
+    let changed = place
+        .run(&["changepassword", NEW, "--password-stdin"], OTHER_PASSWORD)
+        .await;
     assert!(changed.status.success(), "{changed:?}");
     // Not even an orderly end.
     server.signal("KILL");
@@ -77,7 +79,7 @@ async fn what_was_backed_up_is_there_again_and_nothing_else() {
     // Put back twice: the second time over what has been served from it.
     for _ in 0..2 {
         native::restore(&place, &backup);
-        after_restore(&place);
+        after_restore(&place).await;
         let server = ServerProcess::start(&place, &[]).await;
         let mut client = connect(server.address).await;
         for token in [&kept, &revoked, &deleted] {
@@ -103,7 +105,7 @@ async fn a_running_process_forgets_what_a_restore_undid() {
     let server = ServerProcess::start(&place, &["--staleness-bound=1h"]).await;
     let mut client = connect(server.address).await;
     register(&mut client, KEPT).await;
-    let backup = native::back_up(&place);
+    let backup = native::back_up(&place).await;
     let undone = sign_in(&mut client, KEPT).await;
     client.validate_session(validation(&undone)).await.unwrap();
 
@@ -113,7 +115,7 @@ async fn a_running_process_forgets_what_a_restore_undid() {
     if Backend::of_this_run() != Backend::Sqlite {
         // What the command is for. It is in memory that this session is good, and only there.
         client.validate_session(validation(&undone)).await.unwrap();
-        after_restore(&place);
+        after_restore(&place).await;
     }
     until_invalid(&mut client, &undone).await;
     let token = sign_in(&mut client, KEPT).await;

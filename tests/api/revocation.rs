@@ -125,10 +125,12 @@ async fn a_password_that_another_process_changes_ends_the_sessions_here() {
     for _ in 0..3 {
         client.validate_session(validation(&token)).await.unwrap();
     }
-    let changed = place.run(
-        &["changepassword", PHONE_NUMBER, "--password-stdin"],
-        "a quiet lake at dawn 7\n",
-    );
+    let changed = place
+        .run(
+            &["changepassword", PHONE_NUMBER, "--password-stdin"],
+            "a quiet lake at dawn 7\n",
+        )
+        .await;
     assert!(changed.status.success(), "{changed:?}");
     let strong = v1::ValidateSessionRequest {
         session_token: token.clone(),

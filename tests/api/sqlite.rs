@@ -44,7 +44,7 @@ fn a_database_that_cannot_be_used_is_one_clear_line() {
 #[tokio::test]
 async fn the_file_is_nobody_elses_to_read() {
     let place = Place::new().await;
-    assert!(place.run(&["migrate"], "").status.success());
+    assert!(place.run(&["migrate"], "").await.status.success());
     // It has hashes and numbers in it.
     let mode = std::fs::metadata(place.path().join("phone-identity.db"))
         .unwrap()

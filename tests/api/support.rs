@@ -220,6 +220,11 @@ impl TestServer {
         eventually(|| !self.tasks.is_empty()).await;
     }
 
+    /// Waits until so many tasks finish what must not stop half way.
+    pub(crate) async fn finishing(&self, tasks: usize) {
+        eventually(|| self.tasks.len() == tasks).await;
+    }
+
     /// Waits until all of that is finished.
     pub(crate) async fn nothing_is_to_be_finished(&self) {
         eventually(|| self.tasks.is_empty()).await;

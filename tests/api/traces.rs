@@ -229,10 +229,12 @@ async fn lines_of_a_traced_call_say_so_in_both_formats() {
 #[tokio::test]
 async fn spans_tell_of_nobody() {
     let (place, collector) = (Place::new().await, Collector::start().await);
-    let made = place.run(
-        &["createsuperuser", "--phone-number", SUPERUSER, "--password-stdin"],
-        PASSWORD,
-    );
+    let made = place
+        .run(
+            &["createsuperuser", "--phone-number", SUPERUSER, "--password-stdin"],
+            PASSWORD,
+        )
+        .await;
     assert!(made.status.success(), "{made:?}");
     let server = ServerProcess::start(&place, &[&collector.flag(), "--trace-sampling=1"]).await;
     let tokens = every_rpc(&server).await;

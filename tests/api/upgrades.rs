@@ -202,7 +202,7 @@ async fn a_newer_version_beside_this_one_disturbs_nothing() {
         client.delete_profile(other.asks(delete)).await.unwrap();
         server = server.restart_with(&[]).await;
     }
-    let migrated = server.place.run(&["migrate"], "");
+    let migrated = server.place.run(&["migrate"], "").await;
     assert!(migrated.status.success(), "{migrated:?}");
 }
 
@@ -245,7 +245,7 @@ async fn a_change_that_this_version_has_no_name_for_is_heeded() {
 #[tokio::test]
 async fn a_schema_of_something_else_is_refused() {
     let place = Place::new().await;
-    assert!(place.run(&["migrate"], "").status.success());
+    assert!(place.run(&["migrate"], "").await.status.success());
     place
         .connect()
         .await
@@ -254,7 +254,7 @@ async fn a_schema_of_something_else_is_refused() {
         )
         .await
         .unwrap();
-    let refused = place.run(&["migrate"], "");
+    let refused = place.run(&["migrate"], "").await;
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
     let stderr = String::from_utf8(refused.stderr).unwrap();
     assert!(stderr.contains("m20220101_000001_cakes"), "{stderr}");
@@ -307,7 +307,7 @@ async fn a_version_below_the_floor_answers_nothing_and_does_not_start() {
 
     newer.validate_session(validation(&token)).await.unwrap();
     newer.authenticate(credentials(user, PASSWORD)).await.unwrap();
-    let started = place.run(&["serve", "--listen=127.0.0.1:0"], "");
+    let started = place.run(&["serve", "--listen=127.0.0.1:0"], "").await;
     let said = String::from_utf8(started.stderr).unwrap();
     assert_eq!(started.status.code(), Some(2), "{said}");
     assert!(said.contains("it requires version level"), "{said}");

@@ -137,7 +137,7 @@ async fn a_key_takes_the_place_of_another_of_the_same_name() {
     }
     assert_eq!(check(&mut client, Some(&new)).await, "SESSION_INVALID");
 
-    let table = text(&place.run(&["service-key", "list"], "").stdout);
+    let table = text(&place.run(&["service-key", "list"], "").await.stdout);
     let lines: Vec<Vec<&str>> = table
         .lines()
         .map(|line| line.split_whitespace().collect())
@@ -146,7 +146,7 @@ async fn a_key_takes_the_place_of_another_of_the_same_name() {
     assert_eq!(lines[1][..3], [old_id.as_str(), "orders", "validate"]);
     assert_eq!((lines[2][0], lines[2][4]), (new_id.as_str(), "-"));
     assert!(lines[1][4].starts_with("20"), "{table}");
-    let json = text(&place.run(&["service-key", "list", "--json"], "").stdout);
+    let json = text(&place.run(&["service-key", "list", "--json"], "").await.stdout);
     let keys: Vec<Value> = json
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -183,7 +183,9 @@ async fn what_the_command_cannot_do_is_said() {
             "there is no key",
         ),
     ] {
-        let output = place.run(&[vec!["service-key"], arguments.clone()].concat(), "");
+        let output = place
+            .run(&[vec!["service-key"], arguments.clone()].concat(), "")
+            .await;
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
         assert!(stderr.contains(said), "{arguments:?}: {stderr}");
@@ -204,7 +206,7 @@ async fn only_the_hash_is_stored_and_the_log_names_the_service() {
     let dump = server.database.dump().await;
     assert!(!dump.contains(&key) && !dump.contains(&key[4..48]), "{dump}");
     let list = ["audit", "--service", "orders", "--json"];
-    let output = server.place.run_beside(&list, "").await;
+    let output = server.place.run(&list, "").await;
     let events = text(&output.stdout);
     let events: Vec<Value> = events
         .lines()

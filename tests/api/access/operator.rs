@@ -53,6 +53,7 @@ async fn the_operator_key_makes_the_first_superuser_and_a_wrong_one_does_not() {
     let events = text(
         &place
             .run(&["audit", "--action", "create_superuser", "--json"], "")
+            .await
             .stdout,
     );
     let done = events
@@ -148,7 +149,7 @@ async fn an_operator_key_that_could_be_guessed_or_is_a_flag_is_refused() {
         let mut command = place.command();
         command.args(["serve", "--listen=127.0.0.1:0"]).args(TEST_FLAGS);
         command.args(arguments).envs(variables);
-        let output = run(&mut command, "");
+        let output = run(command, "").await;
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{stderr}");
         assert!(stderr.contains(said) && !stderr.contains(&KEY[3..31]), "{stderr}");

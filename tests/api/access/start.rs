@@ -15,7 +15,9 @@ async fn it_does_not_start_where_everybody_could_call() {
         for tls in [Vec::new(), tls.clone()] {
             let listen = format!("--listen={listen}");
             let tls: Vec<_> = tls.iter().map(String::as_str).collect();
-            let output = place.run(&[vec!["serve", listen.as_str()], tls].concat(), "");
+            let output = place
+                .run(&[vec!["serve", listen.as_str()], tls].concat(), "")
+                .await;
             let stderr = text(&output.stderr);
             assert_eq!(output.status.code(), Some(2), "{listen}: {stderr}");
             assert!(
@@ -97,10 +99,12 @@ async fn settings_that_contradict_each_other_are_refused() {
             "nothing of that kind",
         ),
     ] {
-        let output = place.run(
-            &[vec!["serve", "--listen=127.0.0.1:0"], flags.clone()].concat(),
-            "",
-        );
+        let output = place
+            .run(
+                &[vec!["serve", "--listen=127.0.0.1:0"], flags.clone()].concat(),
+                "",
+            )
+            .await;
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{flags:?}: {stderr}");
         assert!(stderr.contains(said), "{flags:?}: {stderr}");

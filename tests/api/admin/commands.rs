@@ -26,13 +26,13 @@ fn failure(output: &Output, code: i32) -> String {
     stderr
 }
 
-fn users(place: &Place, arguments: &[&str]) -> Output {
-    place.run(&[&["users"], arguments].concat(), "")
+async fn users(place: &Place, arguments: &[&str]) -> Output {
+    place.run(&[&["users"], arguments].concat(), "").await
 }
 
 /// What a command prints about people with `--json`.
-fn json(place: &Place, arguments: &[&str]) -> Vec<serde_json::Value> {
-    let printed = stdout(&users(place, &[arguments, &["--json"]].concat()));
+async fn json(place: &Place, arguments: &[&str]) -> Vec<serde_json::Value> {
+    let printed = stdout(&users(place, &[arguments, &["--json"]].concat()).await);
     let lines = printed.lines();
     lines.map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -47,7 +47,7 @@ fn numbers(people: &[serde_json::Value]) -> Vec<&str> {
 #[tokio::test]
 async fn people_are_listed_and_shown_as_a_table_and_as_json() {
     let place = Place::new().await;
-    let made = users(&place, &["create", FIRST, "--no-password"]);
+    let made = users(&place, &["create", FIRST, "--no-password"]).await;
     let table = stdout(&made);
     let lines: Vec<&str> = table.lines().collect();
     let [heading, row] = lines[..] else {
@@ -68,10 +68,12 @@ async fn people_are_listed_and_shown_as_a_table_and_as_json() {
     assert_eq!(row.find(number), heading.find("NUMBER"));
     assert!(chrono::DateTime::parse_from_rfc3339(joined).is_ok(), "{joined}");
 
-    let made = place.run(
-        &["users", "create", SECOND, "--staff", "--password-stdin", "--json"],
-        PASSWORD,
-    );
+    let made = place
+        .run(
+            &["users", "create", SECOND, "--staff", "--password-stdin", "--json"],
+            PASSWORD,
+        )
+        .await;
     let made: serde_json::Value = serde_json::from_str(&stdout(&made)).unwrap();
     assert_eq!(made["phoneNumber"], SECOND);
     assert_eq!(
@@ -90,44 +92,60 @@ async fn people_are_listed_and_shown_as_a_table_and_as_json() {
 
     // By id and by number, and in the region of the settings.
     for whom in [id, FIRST, "90 123 45 61"] {
-        let shown = json(&place, &["show", whom, "--default-region=UZ"]);
+        let shown = json(&place, &["show", whom, "--default-region=UZ"]).await;
         assert_eq!(shown[0]["userId"], id);
     }
-    let shown = json(&place, &["show", SECOND, FIRST]);
+    let shown = json(&place, &["show", SECOND, FIRST]).await;
     assert_eq!(numbers(&shown), [SECOND, FIRST]);
-    let missing = users(&place, &["show", "+998901234569"]);
+    let missing = users(&place, &["show", "+998901234569"]).await;
     assert!(failure(&missing, 1).contains("+998901234569: there is no such person"));
-    let bad = users(&place, &["show", "somebody"]);
+    let bad = users(&place, &["show", "somebody"]).await;
     assert!(failure(&bad, 2).contains("the phone number somebody "));
 
-    assert_eq!(numbers(&json(&place, &["list"])), [FIRST, SECOND]);
-    assert_eq!(numbers(&json(&place, &["list", "--descending"])), [SECOND, FIRST]);
-    assert_eq!(numbers(&json(&place, &["list", "--staff", "true"])), [SECOND]);
+    assert_eq!(numbers(&json(&place, &["list"]).await), [FIRST, SECOND]);
     assert_eq!(
-        numbers(&json(&place, &["list", "--staff=false", "--prefix", "+99890"])),
+        numbers(&json(&place, &["list", "--descending"]).await),
+        [SECOND, FIRST]
+    );
+    assert_eq!(
+        numbers(&json(&place, &["list", "--staff", "true"]).await),
+        [SECOND]
+    );
+    assert_eq!(
+        numbers(&json(&place, &["list", "--staff=false", "--prefix", "+99890"]).await),
         [FIRST]
     );
-    assert_eq!(json(&place, &["list", "--prefix", "+1"]).len(), 0);
-    assert_eq!(json(&place, &["list", "--joined-before", "2020-01-01"]).len(), 0);
+    assert_eq!(json(&place, &["list", "--prefix", "+1"]).await.len(), 0);
     assert_eq!(
-        numbers(&json(
-            &place,
-            &[
-                "list",
-                "--joined-from=2020-01-01T00:00:00+05:00",
-                "--order",
-                "joined"
-            ]
-        )),
+        json(&place, &["list", "--joined-before", "2020-01-01"])
+            .await
+            .len(),
+        0
+    );
+    assert_eq!(
+        numbers(
+            &json(
+                &place,
+                &[
+                    "list",
+                    "--joined-from=2020-01-01T00:00:00+05:00",
+                    "--order",
+                    "joined"
+                ]
+            )
+            .await
+        ),
         [FIRST, SECOND]
     );
     assert_eq!(
-        json(&place, &["list", "--last-login-from", "2020-01-01"]).len(),
+        json(&place, &["list", "--last-login-from", "2020-01-01"])
+            .await
+            .len(),
         0
     );
-    let empty = stdout(&users(&place, &["list", "--status", "deactivated"]));
+    let empty = stdout(&users(&place, &["list", "--status", "deactivated"]).await);
     assert_eq!(empty.lines().count(), 1, "{empty}");
-    let some = users(&place, &["list", "--limit", "1"]);
+    let some = users(&place, &["list", "--limit", "1"]).await;
     assert_eq!(stdout(&some).lines().count(), 2);
     assert_eq!(
         String::from_utf8(some.stderr).unwrap(),
@@ -142,7 +160,10 @@ async fn people_are_listed_and_shown_as_a_table_and_as_json() {
         (["list", "--limit", "0"], "--limit"),
         (["list", "--order", "id"], "--order"),
     ] {
-        assert!(failure(&users(&place, &bad), 2).contains(expected), "{bad:?}");
+        assert!(
+            failure(&users(&place, &bad).await, 2).contains(expected),
+            "{bad:?}"
+        );
     }
 }
 
@@ -150,7 +171,7 @@ async fn people_are_listed_and_shown_as_a_table_and_as_json() {
 #[tokio::test]
 async fn a_long_list_is_read_page_by_page() {
     let place = Place::new().await;
-    assert!(place.run(&["migrate"], "").status.success());
+    assert!(place.run(&["migrate"], "").await.status.success());
     let database = place.connect().await;
     let at = chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap();
     let people: Vec<_> = (0..1201)
@@ -162,7 +183,7 @@ async fn a_long_list_is_read_page_by_page() {
         .map(|someone| someone.phone_number.as_str())
         .collect();
     for (limit, listed) in [("1201", 1201), ("2000", 1201), ("1000", 1000), ("501", 501)] {
-        let found = json(&place, &["list", "--limit", limit]);
+        let found = json(&place, &["list", "--limit", limit]).await;
         assert_eq!(numbers(&found), expected[..listed], "{limit}");
     }
 }
@@ -177,7 +198,7 @@ async fn what_is_done_at_the_command_line_holds_for_the_running_server() {
         let registered = client.register(registration(number, PASSWORD)).await.unwrap();
         tokens.push(registered.into_inner().session_token);
     }
-    let verified = json(&place, &["verify", FIRST, SECOND]);
+    let verified = json(&place, &["verify", FIRST, SECOND]).await;
     assert!(
         verified
             .iter()
@@ -187,7 +208,7 @@ async fn what_is_done_at_the_command_line_holds_for_the_running_server() {
     let valid = client.validate_session(strong(&tokens[0])).await.unwrap();
     assert!(valid.into_inner().user.unwrap().phone_verified_at.is_some());
 
-    let updated = json(&place, &["update", FIRST, "--staff", "true", "--superuser=true"]);
+    let updated = json(&place, &["update", FIRST, "--staff", "true", "--superuser=true"]).await;
     assert_eq!(updated[0]["isSuperuser"], true);
     // Who is the last superuser stays one, whoever asks.
     for arguments in [
@@ -195,19 +216,21 @@ async fn what_is_done_at_the_command_line_holds_for_the_running_server() {
         &["deactivate", FIRST],
         &["delete", FIRST, "--yes"],
     ] {
-        let refused = users(&place, arguments);
+        let refused = users(&place, arguments).await;
         assert!(
             failure(&refused, 1).contains("the last active superuser"),
             "{arguments:?}"
         );
     }
-    let made = place.run(
-        &["createsuperuser", "--phone-number", SUPERUSER, "--password-stdin"],
-        PASSWORD,
-    );
+    let made = place
+        .run(
+            &["createsuperuser", "--phone-number", SUPERUSER, "--password-stdin"],
+            PASSWORD,
+        )
+        .await;
     assert!(made.status.success());
 
-    let revoked = json(&place, &["revoke-sessions", FIRST]);
+    let revoked = json(&place, &["revoke-sessions", FIRST]).await;
     assert_eq!(
         (&revoked[0]["phoneNumber"], &revoked[0]["revokedCount"]),
         (&FIRST.into(), &1.into())
@@ -216,7 +239,7 @@ async fn what_is_done_at_the_command_line_holds_for_the_running_server() {
     assert_refused(dead, Code::Unauthenticated, "SESSION_INVALID");
 
     // Of two, one is not there: what can be done is done, and the exit code tells.
-    let some = users(&place, &["deactivate", "+998901234569", SECOND]);
+    let some = users(&place, &["deactivate", "+998901234569", SECOND]).await;
     assert_eq!(some.status.code(), Some(1));
     let table = String::from_utf8(some.stdout).unwrap();
     assert!(
@@ -229,21 +252,23 @@ async fn what_is_done_at_the_command_line_holds_for_the_running_server() {
     back.reactivate = true;
     let refused = client.authenticate(back).await;
     assert_refused(refused, Code::FailedPrecondition, "ACCOUNT_DEACTIVATED");
-    assert_eq!(json(&place, &["reactivate", SECOND])[0]["status"], "active");
+    assert_eq!(json(&place, &["reactivate", SECOND]).await[0]["status"], "active");
     client.authenticate(credentials(SECOND, PASSWORD)).await.unwrap();
 
-    let asked = users(&place, &["delete", SECOND]);
+    let asked = users(&place, &["delete", SECOND]).await;
     assert!(failure(&asked, 2).contains("--yes"));
-    let deleted = json(&place, &["delete", SECOND, FIRST, "--yes"]);
+    let deleted = json(&place, &["delete", SECOND, FIRST, "--yes"]).await;
     assert_eq!(numbers(&deleted), [SECOND, FIRST]);
-    assert_eq!(numbers(&json(&place, &["list"])), [SUPERUSER]);
+    assert_eq!(numbers(&json(&place, &["list"]).await), [SUPERUSER]);
     let gone = client.authenticate(credentials(SECOND, PASSWORD)).await;
     assert_refused(gone, Code::Unauthenticated, "INVALID_CREDENTIALS");
-    let taken = users(&place, &["create", SUPERUSER, "--no-password"]);
+    let taken = users(&place, &["create", SUPERUSER, "--no-password"]).await;
     assert!(failure(&taken, 1).contains("somebody has this phone number"));
-    let weak = place.run(&["users", "create", FIRST, "--password-stdin"], "password");
+    let weak = place
+        .run(&["users", "create", FIRST, "--password-stdin"], "password")
+        .await;
     assert!(failure(&weak, 2).contains("the password is among"));
-    let nothing = users(&place, &["update", SUPERUSER]);
+    let nothing = users(&place, &["update", SUPERUSER]).await;
     assert!(failure(&nothing, 2).contains("--staff"));
 }
 
@@ -259,23 +284,25 @@ async fn at_a_terminal_deletion_asks() {
     let place = Place::new().await;
     assert!(
         users(&place, &["create", FIRST, "--no-password"])
+            .await
             .status
             .success()
     );
-    let delete = |answer: &str| {
-        let (code, shown) = at_a_terminal(&place, &format!("users delete {FIRST}"), &[("[y/N] ", answer)]);
+    let delete = async |answer: &'static str| {
+        let (code, shown) =
+            at_a_terminal(&place, &format!("users delete {FIRST}"), &[("[y/N] ", answer)]).await;
         assert!(shown.contains(&format!("Delete {FIRST} (")), "{shown}");
         (code, shown)
     };
     for no in ["", "n", "nay"] {
-        let (code, shown) = delete(no);
+        let (code, shown) = delete(no).await;
         assert!(code == Some(1) && shown.contains("not deleted"), "{shown}");
-        assert_eq!(json(&place, &["list"]).len(), 1);
+        assert_eq!(json(&place, &["list"]).await.len(), 1);
     }
-    let (code, shown) = delete("y");
+    let (code, shown) = delete("y").await;
     assert!(
         code == Some(0) && shown.contains(&format!("{FIRST}: deleted")),
         "{shown}"
     );
-    assert_eq!(json(&place, &["list"]).len(), 0);
+    assert_eq!(json(&place, &["list"]).await.len(), 0);
 }

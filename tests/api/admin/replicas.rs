@@ -18,7 +18,7 @@ const SUPERUSER: &str = "+998931112233";
 async fn what_is_done_here_is_known_there_within_the_bound() {
     let place = Place::new().await;
     let arguments = ["createsuperuser", "--phone-number", SUPERUSER, "--password-stdin"];
-    assert!(place.run(&arguments, PASSWORD).status.success());
+    assert!(place.run(&arguments, PASSWORD).await.status.success());
     let (here, there) = (
         ServerProcess::start(&place, &[]).await,
         ServerProcess::start(&place, &[]).await,

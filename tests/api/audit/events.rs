@@ -200,7 +200,7 @@ async fn an_event_has_all_that_is_known_of_it() {
     let events = page(&mut client, &superuser, v1::ListAuditEventsRequest::default())
         .await
         .events;
-    let shown = json(&log.server, &[]);
+    let shown = json(&log.server, &[]).await;
     assert_eq!(events.len(), shown.len());
     for (event, shown) in events.iter().zip(&shown) {
         assert_eq!(shown["eventId"], event.event_id.as_str());
@@ -255,7 +255,7 @@ async fn what_the_operator_did_and_which_fields_are_there_too() {
     let verified = log
         .server
         .place
-        .run_beside(&["users", "verify", &person.user.user_id], "")
+        .run(&["users", "verify", &person.user.user_id], "")
         .await;
     assert!(verified.status.success(), "{verified:?}");
     let update = v1::UpdateProfileRequest {

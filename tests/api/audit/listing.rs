@@ -9,13 +9,13 @@ use super::Watched;
 use super::erasing::write_failures;
 use crate::support::{OTHER_PASSWORD, PASSWORD, Person, TestServer, credentials, next_phone_number};
 
-fn audit(server: &TestServer, arguments: &[&str]) -> Output {
-    server.place.run(&[&["audit"], arguments].concat(), "")
+async fn audit(server: &TestServer, arguments: &[&str]) -> Output {
+    server.place.run(&[&["audit"], arguments].concat(), "").await
 }
 
 /// What it prints as JSON, a value a line.
-pub(super) fn json(server: &TestServer, arguments: &[&str]) -> Vec<serde_json::Value> {
-    let output = audit(server, &[&["--json"], arguments].concat());
+pub(super) async fn json(server: &TestServer, arguments: &[&str]) -> Vec<serde_json::Value> {
+    let output = audit(server, &[&["--json"], arguments].concat()).await;
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines()
@@ -56,14 +56,14 @@ async fn events_are_found_by_whom_what_how_and_when() {
     let person = somebody_comes_and_goes(&mut log).await;
     let server = &log.server;
 
-    let all = json(server, &[]);
+    let all = json(server, &[]).await;
     assert_eq!(
         actions(&all),
         ["revoke_session", "sign_in", "sign_in", "sign_in", "register"]
     );
     let user = person.user.user_id.as_str();
-    let found = |arguments: &[&str]| {
-        let found = json(server, arguments);
+    let found = async |arguments: &[&str]| {
+        let found = json(server, arguments).await;
         let at = |event: &serde_json::Value| event["at"].as_str().unwrap()[11..16].to_owned();
         found.iter().map(at).collect::<Vec<_>>().join(" ")
     };
@@ -89,7 +89,7 @@ async fn events_are_found_by_whom_what_how_and_when() {
         (vec!["--since", "1h"], ""),
         (vec!["--since", "3650d", "--limit", "2"], "00:04 00:03"),
     ] {
-        assert_eq!(found(&arguments), minutes, "{arguments:?}");
+        assert_eq!(found(&arguments).await, minutes, "{arguments:?}");
     }
 
     let event = &all[4];
@@ -111,7 +111,7 @@ async fn events_are_found_by_whom_what_how_and_when() {
     assert_eq!(all[2]["reason"], "INVALID_CREDENTIALS");
     assert!(all[2].get("subjectId").is_none());
 
-    let table = audit(server, &["--user", user]);
+    let table = audit(server, &["--user", user]).await;
     let table = String::from_utf8(table.stdout).unwrap();
     let lines: Vec<Vec<&str>> = table
         .lines()
@@ -140,19 +140,19 @@ async fn a_long_log_is_read_page_by_page() {
     let person = server.person().await;
     write_failures(&server, &person, 2_700).await;
     let user = &person.user.user_id;
-    let ids = |arguments: &[&str]| -> Vec<String> {
-        let events = json(&server, &[&["--user", user], arguments].concat());
+    let ids = async |arguments: &[&str]| -> Vec<String> {
+        let events = json(&server, &[&["--user", user], arguments].concat()).await;
         events
             .iter()
             .map(|event| event["eventId"].as_str().unwrap().to_owned())
             .collect()
     };
-    let all = ids(&["--limit", "100000"]);
+    let all = ids(&["--limit", "100000"]).await;
     assert_eq!(all.len(), 2_701);
     assert!(all.is_sorted_by(|a, b| a > b));
-    assert_eq!(ids(&["--limit", "2500"]), all[..2500]);
-    assert_eq!(ids(&["--limit", "1000"]), all[..1000]);
-    assert_eq!(ids(&[]), all[..100]);
+    assert_eq!(ids(&["--limit", "2500"]).await, all[..2500]);
+    assert_eq!(ids(&["--limit", "1000"]).await, all[..1000]);
+    assert_eq!(ids(&[]).await, all[..100]);
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn bad_arguments_are_one_clear_line() {
         (["--limit", "0"], "--limit"),
         (["--service", "a\nb"], "not the name of a service"),
     ] {
-        let output = audit(&server, &arguments);
+        let output = audit(&server, &arguments).await;
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{stderr}");
         assert!(

@@ -95,6 +95,7 @@ async fn codes_for_unknown_challenges_leave_a_row_per_source_and_minute() {
     assert_eq!(rows(&server).await.len(), 4);
     counted(&server, 124).await;
     let shown: Vec<_> = json(&server, &["--action", "sign_in_by_code"])
+        .await
         .iter()
         .map(|event| event["occurrences"].as_u64().unwrap_or(1))
         .collect();

@@ -399,7 +399,7 @@ async fn settings_that_say_nothing_are_told() {
     ] {
         let mut arguments = vec!["serve", "--listen=127.0.0.1:0", "--sms-providers=log"];
         arguments.extend(flags);
-        let output = place.run(&arguments, "");
+        let output = place.run(&arguments, "").await;
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
         assert!(said.contains(expected), "{arguments:?}: {said}");

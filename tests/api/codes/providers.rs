@@ -318,7 +318,7 @@ async fn a_provider_that_lacks_something_is_said_at_the_start() {
     ] {
         let mut arguments = vec!["serve", "--listen=127.0.0.1:0"];
         arguments.extend(flags);
-        let output = place.run(&arguments, "");
+        let output = place.run(&arguments, "").await;
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
         assert!(

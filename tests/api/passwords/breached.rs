@@ -83,7 +83,7 @@ async fn commands_reject_breached_passwords_and_files_of_another_form() {
     let place = Place::new().await;
     let path = place.path().join("pwned.txt");
     write(&path, "\n");
-    let run = |path: &Path, password: &str| {
+    let run = async |path: &Path, password: &str| {
         let flag = format!("--breached-passwords-file={}", path.display());
         let number = next_phone_number();
         let arguments = [
@@ -93,16 +93,16 @@ async fn commands_reject_breached_passwords_and_files_of_another_form() {
             "--password-stdin",
             &flag,
         ];
-        let output = place.run(&arguments, password);
+        let output = place.run(&arguments, password).await;
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    let (code, stderr) = run(&path, BREACHED.0);
+    let (code, stderr) = run(&path, BREACHED.0).await;
     assert_eq!(code, Some(2), "{stderr}");
     assert!(
         stderr.contains("the password is known from a data breach"),
         "{stderr}"
     );
-    assert_eq!(run(&path, PASSWORD).0, Some(0));
+    assert_eq!(run(&path, PASSWORD).await.0, Some(0));
     fs::write(place.path().join("words.txt"), "password\n").unwrap();
     fs::write(place.path().join("empty.txt"), "").unwrap();
     for (name, expected) in [
@@ -113,7 +113,7 @@ async fn commands_reject_breached_passwords_and_files_of_another_form() {
             "--breached-passwords-file does not have lines HASH:COUNT",
         ),
     ] {
-        let (code, stderr) = run(&place.path().join(name), PASSWORD);
+        let (code, stderr) = run(&place.path().join(name), PASSWORD).await;
         assert_eq!((code, stderr.lines().count()), (Some(2), 1), "{stderr}");
         assert!(stderr.contains(expected), "{stderr}");
     }

@@ -15,8 +15,8 @@ use crate::support::binary::ServerProcess;
 use crate::support::place::Place;
 use crate::support::{PASSWORD, connect, credentials, next_phone_number, registration, validation};
 
-fn back_up(place: &Place, file: &str) -> Output {
-    place.run(&["backup", file], "")
+async fn back_up(place: &Place, file: &str) -> Output {
+    place.run(&["backup", file], "").await
 }
 
 /// The one line that it fails with.
@@ -98,7 +98,7 @@ async fn a_backup_beside_writers_is_the_database_at_one_moment() {
         }
         let file = place.path().join(format!("backup-{round}"));
         let name = file.to_str().unwrap();
-        let made = tokio::task::block_in_place(|| back_up(&place, name));
+        let made = back_up(&place, name).await;
         assert!(made.status.success(), "{made:?}");
         assert_eq!(
             String::from_utf8(made.stdout).unwrap(),
@@ -127,7 +127,7 @@ async fn a_backup_is_a_database_that_gets_an_epoch_of_its_own_every_time() {
     let number = next_phone_number();
     let registered = client.register(registration(&number, PASSWORD)).await.unwrap();
     let token = registered.into_inner().session_token;
-    assert!(back_up(&place, "backup.db").status.success());
+    assert!(back_up(&place, "backup.db").await.status.success());
     client
         .register(registration(&next_phone_number(), PASSWORD))
         .await
@@ -153,7 +153,7 @@ async fn a_backup_is_a_database_that_gets_an_epoch_of_its_own_every_time() {
         assert_eq!(people(&file("backup.db")).await, slice::from_ref(&number));
         epochs.push(epoch(&place).await);
         // And keeps it.
-        assert!(place.run(&["migrate"], "").status.success());
+        assert!(place.run(&["migrate"], "").await.status.success());
         assert_eq!(epochs.last(), Some(&epoch(&place).await));
     }
     epochs.sort();
@@ -165,20 +165,20 @@ async fn a_backup_is_a_database_that_gets_an_epoch_of_its_own_every_time() {
 #[tokio::test]
 async fn what_cannot_be_backed_up_is_one_clear_line_and_leaves_nothing() {
     let place = Place::new().await;
-    let missing = failure(&back_up(&place, "backup.db"), 2);
+    let missing = failure(&back_up(&place, "backup.db").await, 2);
     assert!(
         missing.starts_with("error: the database of DATABASE_URL cannot be used: "),
         "{missing}"
     );
     assert!(names(place.path()).is_empty());
 
-    assert!(place.run(&["migrate"], "").status.success());
+    assert!(place.run(&["migrate"], "").await.status.success());
     fs::write(place.path().join("taken"), "something else").unwrap();
     let before = names(place.path());
-    let taken = failure(&back_up(&place, "taken"), 1);
+    let taken = failure(&back_up(&place, "taken").await, 1);
     assert_eq!(taken, "error: no backup taken: the file is there already\n");
     assert_eq!(fs::read(place.path().join("taken")).unwrap(), b"something else");
-    let nowhere = failure(&back_up(&place, "no/such/folder"), 1);
+    let nowhere = failure(&back_up(&place, "no/such/folder").await, 1);
     assert!(
         nowhere.starts_with("error: no backup no/such/folder: the file cannot be written: "),
         "{nowhere}"
@@ -192,7 +192,9 @@ async fn what_cannot_be_backed_up_is_one_clear_line_and_leaves_nothing() {
         ("sqlite::memory:", "in memory"),
         ("sqlite://taken", "DATABASE_URL"),
     ] {
-        let output = place.run(&["backup", "backup.db", "--database-url", url], "");
+        let output = place
+            .run(&["backup", "backup.db", "--database-url", url], "")
+            .await;
         let line = failure(&output, 2);
         assert!(line.contains(tool) && !line.contains("hunter2"), "{line}");
     }
@@ -217,7 +219,7 @@ async fn a_backup_that_fails_half_way_leaves_nothing() {
     database.seek(SeekFrom::End(-4096)).unwrap();
     database.write_all(&[0xff; 4096]).unwrap();
     drop(database);
-    let line = failure(&back_up(&place, "backup.db"), 1);
+    let line = failure(&back_up(&place, "backup.db").await, 1);
     assert!(
         line.starts_with("error: no backup backup.db: the database cannot be copied: "),
         "{line}"

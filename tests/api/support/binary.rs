@@ -29,24 +29,29 @@ fn command_of(program: &Path, folder: &Path) -> Command {
     command
 }
 
-/// Runs a command to its end.
-pub(crate) fn run(command: &mut Command, input: &str) -> Output {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
+/// Runs a command to its end. It runs on another thread: a server in this process goes on meanwhile, and may be in the
+/// middle of a transaction for which the command waits.
+pub(crate) async fn run(mut command: Command, input: &str) -> Output {
+    let input = input.to_owned();
+    let run = move || {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
 }
 
 /// Runs a command on a terminal of its own (`script` makes one), gives each answer when its question is asked, and says how the
-/// command ended and what the terminal showed.
-pub(crate) fn at_a_terminal(
+/// command ended and what the terminal showed. It runs on another thread, as [`run`] does.
+pub(crate) async fn at_a_terminal(
     place: &Place,
     arguments: &str,
-    dialogue: &[(&str, &str)],
+    dialogue: &[(&'static str, &'static str)],
 ) -> (Option<i32>, String) {
     let command = format!("{} {arguments}", env!("CARGO_BIN_EXE_phone-identity"));
     let mut child = Command::new("script")
@@ -59,17 +64,21 @@ pub(crate) fn at_a_terminal(
         .spawn()
         .unwrap();
     let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let mut shown = String::new();
-    for (question, answer) in dialogue {
-        while !shown.ends_with(question) {
-            let mut byte = [0];
-            screen.read_exact(&mut byte).unwrap();
-            shown.push(byte[0].into());
+    let dialogue = dialogue.to_owned();
+    let talk = move || {
+        let mut shown = String::new();
+        for (question, answer) in dialogue {
+            while !shown.ends_with(question) {
+                let mut byte = [0];
+                screen.read_exact(&mut byte).unwrap();
+                shown.push(byte[0].into());
+            }
+            writeln!(keyboard, "{answer}").unwrap();
         }
-        writeln!(keyboard, "{answer}").unwrap();
-    }
-    screen.read_to_string(&mut shown).unwrap();
-    (child.wait().unwrap().code(), shown)
+        screen.read_to_string(&mut shown).unwrap();
+        (child.wait().unwrap().code(), shown)
+    };
+    tokio::task::spawn_blocking(talk).await.unwrap()
 }
 
 /// A serving process. It is killed when it is dropped.

@@ -9,11 +9,11 @@ use sea_orm::ConnectionTrait as _;
 use super::place::{Backend, Place};
 
 /// Writes a backup of the database into a new file.
-pub(crate) fn back_up(place: &Place) -> PathBuf {
+pub(crate) async fn back_up(place: &Place) -> PathBuf {
     let file = place.path().join("backup");
     match Backend::of_this_run() {
         Backend::Sqlite => {
-            let made = place.run(&["backup", file.to_str().unwrap()], "");
+            let made = place.run(&["backup", file.to_str().unwrap()], "").await;
             assert!(made.status.success(), "{made:?}");
         }
         Backend::Postgres => run(postgres("pg_dump", place)

@@ -154,18 +154,11 @@ impl Place {
         Some(("DATABASE_URL", with_database(&way, name)))
     }
 
-    /// The same beside a server in this process, which goes on meanwhile: it may be in the middle of a transaction for which
-    /// the command waits.
-    pub(crate) async fn run_beside(&self, arguments: &[&str], input: &str) -> Output {
-        let (mut command, input) = (self.command(), input.to_owned());
+    /// Runs a command to its end; a server in this process goes on meanwhile.
+    pub(crate) async fn run(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = self.command();
         command.args(arguments);
-        let run = move || binary::run(&mut command, &input);
-        tokio::task::spawn_blocking(run).await.unwrap()
-    }
-
-    /// Runs a command to its end.
-    pub(crate) fn run(&self, arguments: &[&str], input: &str) -> Output {
-        binary::run(self.command().args(arguments), input)
+        binary::run(command, input).await
     }
 }
 

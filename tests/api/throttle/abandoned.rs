@@ -154,6 +154,25 @@ async fn a_call_that_leaves_the_queue_is_given_back_whatever_it_was_for() {
     );
 }
 
+/// The database is busy: the statement that reserves the attempt is executed after the caller has left.
+#[tokio::test]
+async fn a_call_that_leaves_while_its_attempt_is_reserved_is_given_back() {
+    let server = TestServer::start().await;
+    let person = server.person().await;
+    server.nothing_is_to_be_finished().await;
+    let writes = server.database.hold_writes().await;
+    let numbers = [person.phone_number.as_str(), UNKNOWN];
+    for (calls, number) in numbers.into_iter().cycle().take(2 * FREE + 2).enumerate() {
+        let call = tokio::spawn(sign_in(server.client().await, number, PASSWORD));
+        server.finishing(calls + 1).await;
+        cancel(call).await;
+    }
+    drop(writes);
+    server.nothing_is_to_be_finished().await;
+    until_rows(&server, "attempts", 0).await;
+    person.sign_in_again(&server).await;
+}
+
 #[tokio::test]
 async fn a_right_password_is_given_back_if_its_caller_left_while_it_was_hashed() {
     let server = TestServer::start().await;
