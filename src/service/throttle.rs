@@ -182,8 +182,8 @@ impl Throttle {
         })
     }
 
+    /// Reserves an attempt. If its caller leaves meanwhile, the attempt is given back as soon as it is written.
     async fn reserve_all(&self, subjects: impl IntoIterator<Item = Limited>) -> Result<Reservation, Error> {
-        let now = self.clock.now();
         // In the order in which all lock them.
         let mut subjects: Vec<Limited> = subjects.into_iter().collect();
         subjects.sort_unstable_by_key(|limited| limited.subject);
@@ -191,6 +191,19 @@ impl Throttle {
         if subjects.is_empty() {
             return Ok(Reservation::default());
         }
+        let this = self.clone();
+        let write = async move {
+            let reservation = this.write_all(&subjects).await?;
+            Ok::<_, Error>(this.guard(reservation))
+        };
+        let guard = self.returns.finish(write).await.map_err(Error::internal)??;
+        guard.settle();
+        Ok(Reservation::clone(&guard))
+    }
+
+    /// Writes an attempt on subjects that are sorted.
+    async fn write_all(&self, subjects: &[Limited]) -> Result<Reservation, Error> {
+        let now = self.clock.now();
         // Nearly always nothing is remembered of whoever comes. Then this one statement is all.
         let id = Uuid::new_v4();
         let rows: Vec<Row> = subjects
@@ -211,7 +224,7 @@ impl Throttle {
             Err(error) => return Err(error),
         };
         if inserted == count_of(&rows) {
-            let reserved = rows.into_iter().zip(&subjects).map(|(row, limited)| Reserved {
+            let reserved = rows.into_iter().zip(subjects).map(|(row, limited)| Reserved {
                 kind: limited.kind,
                 row,
                 is_new: true,
@@ -219,7 +232,7 @@ impl Throttle {
             });
             return Ok(Reservation(reserved.collect()));
         }
-        retry(|| self.reserve_remembered(id, &subjects, now)).await
+        retry(|| self.reserve_remembered(id, subjects, now)).await
     }
 
     /// Reserves an attempt on subjects of which some are remembered. Those of which nothing is may have been reserved

@@ -1,7 +1,7 @@
 //! RAII guard of a reservation: an attempt whose caller left before anything was hashed is given back.
 //!
-//! Clients give up while a busy replica has their call in its queue. Nothing was hashed then, so the call was no guess, and it must not
-//! delay the next one.
+//! Clients give up while a busy replica has their call in its queue, or waits for the database. Nothing was hashed then, so the call was
+//! no guess, and it must not delay the next one.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -9,15 +9,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::{Reservation, Throttle};
+use crate::trace::Current;
 
-/// Maximum number of attempts that are being given back for callers that left. Beyond it they count, and are forgotten with time.
-const MAX_RETURNS: usize = 1024;
+/// Maximum number of attempts that are being reserved, or given back for callers that left, in tasks of their own. Beyond it an attempt
+/// counts if its caller leaves, and is forgotten with time.
+const MAX_TASKS: usize = 1024;
 
-/// Gives attempts back in tasks of their own. Cheap to clone.
+/// Reserves attempts and gives them back in tasks of their own, which go on when callers leave. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Returns {
     tasks: TaskTracker,
@@ -28,7 +31,36 @@ impl Returns {
     pub(super) fn new(tasks: TaskTracker) -> Self {
         Self {
             tasks,
-            permits: Arc::new(Semaphore::new(MAX_RETURNS)),
+            permits: Arc::new(Semaphore::new(MAX_TASKS)),
+        }
+    }
+
+    /// Begins this in a task of its own, if there may be one more.
+    fn begin<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<JoinHandle<T>, impl Future<Output = T> + Send + 'static> {
+        let (Ok(permit), Ok(runtime)) = (self.permits.clone().try_acquire_owned(), Handle::try_current())
+        else {
+            return Err(work);
+        };
+        let trace = Current::here();
+        let work = async move {
+            let done = trace.around(work).await;
+            drop(permit);
+            done
+        };
+        Ok(self.tasks.spawn_on(work.in_current_span(), &runtime))
+    }
+
+    /// Does this to its end, even if the caller goes meanwhile: then the result is dropped.
+    pub(super) async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, JoinError> {
+        match self.begin(work) {
+            Ok(task) => task.await,
+            Err(work) => Ok(work.await),
         }
     }
 }
@@ -68,30 +100,22 @@ impl ReservationGuard {
         if self.is_settled.swap(true, Ordering::AcqRel) || self.reservation.0.is_empty() {
             return;
         }
-        match self.begin() {
-            // It ends by itself, and says so in the log if it fails.
-            Some(task) => drop(task.await),
-            None => self.throttle.give_back(&self.reservation).await,
-        }
+        // It ends by itself, and logs its failure.
+        drop(self.throttle.returns.finish(self.work()).await);
     }
 
-    /// Gives the attempt back in a task of its own, if there may be one more.
-    fn begin(&self) -> Option<tokio::task::JoinHandle<()>> {
-        let Returns { tasks, permits } = &self.throttle.returns;
-        let permit = permits.clone().try_acquire_owned().ok()?;
-        let runtime = Handle::try_current().ok()?;
+    fn work(&self) -> impl Future<Output = ()> + Send + 'static {
         let (throttle, reservation) = (self.throttle.clone(), self.reservation.clone());
-        let work = async move {
-            throttle.give_back(&reservation).await;
-            drop(permit);
-        };
-        Some(tasks.spawn_on(work.in_current_span(), &runtime))
+        async move { throttle.give_back(&reservation).await }
     }
 }
 
 impl Drop for ReservationGuard {
     fn drop(&mut self) {
-        if !*self.is_settled.get_mut() && !self.reservation.0.is_empty() && self.begin().is_none() {
+        if *self.is_settled.get_mut() || self.reservation.0.is_empty() {
+            return;
+        }
+        if self.throttle.returns.begin(self.work()).is_err() {
             tracing::debug!("an attempt counts whose caller left, since many others are being given back");
         }
     }
