@@ -4,6 +4,7 @@
 //! no guess, and it must not delay the next one.
 
 use std::ops::Deref;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,6 +20,9 @@ use crate::trace::Current;
 /// Maximum number of attempts that are being reserved, or given back for callers that left, in tasks of their own. Beyond it an attempt
 /// counts if its caller leaves, and is forgotten with time.
 const MAX_TASKS: usize = 1024;
+
+/// What is done to its end. In a box, or the future of each caller would have room for it, too.
+type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Reserves attempts and gives them back in tasks of their own, which go on when callers leave. Cheap to clone.
 #[derive(Clone)]
@@ -36,10 +40,7 @@ impl Returns {
     }
 
     /// Begins this in a task of its own, if there may be one more.
-    fn begin<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<JoinHandle<T>, impl Future<Output = T> + Send + 'static> {
+    fn begin<T: Send + 'static>(&self, work: Work<T>) -> Result<JoinHandle<T>, Work<T>> {
         let (Ok(permit), Ok(runtime)) = (self.permits.clone().try_acquire_owned(), Handle::try_current())
         else {
             return Err(work);
@@ -58,7 +59,7 @@ impl Returns {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, JoinError> {
-        match self.begin(work) {
+        match self.begin(Box::pin(work)) {
             Ok(task) => task.await,
             Err(work) => Ok(work.await),
         }
@@ -115,7 +116,7 @@ impl Drop for ReservationGuard {
         if *self.is_settled.get_mut() || self.reservation.0.is_empty() {
             return;
         }
-        if self.throttle.returns.begin(self.work()).is_err() {
+        if self.throttle.returns.begin(Box::pin(self.work())).is_err() {
             tracing::debug!("an attempt counts whose caller left, since many others are being given back");
         }
     }
