@@ -11,6 +11,7 @@ mod phone_check;
 mod serve;
 mod service_key;
 mod speech;
+mod terminal;
 mod users;
 
 use std::env;

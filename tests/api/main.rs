@@ -46,6 +46,7 @@ mod revoke_sessions;
 mod shutdown;
 mod sqlite;
 mod support;
+mod terminal;
 mod throttle;
 mod traces;
 mod update_profile;
