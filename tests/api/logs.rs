@@ -8,7 +8,7 @@ use tonic::Request;
 
 use crate::support::binary::ServerProcess;
 use crate::support::codes::{offered, wanted};
-use crate::support::place::Place;
+use crate::support::place::{Place, write_secret};
 use crate::support::{
     OTHER_PASSWORD, PASSWORD, channel, connect, credentials, registration, validation, with_bearer,
 };
@@ -318,7 +318,7 @@ async fn log_of_every_rpc(format: &str) -> (String, Vec<String>) {
     let made = place.run(&["service-key", "create", "orders", "--allow", "all"], "");
     let service_key = String::from_utf8(made.stdout).unwrap().trim_end().to_owned();
     let key_file = place.path().join("operator-key");
-    std::fs::write(&key_file, OPERATOR_KEY).unwrap();
+    write_secret(&key_file, OPERATOR_KEY);
     let key_file = format!("--operator-key-file={}", key_file.display());
     let flags = [
         "--log-level=trace",

@@ -43,6 +43,7 @@ mod restore;
 mod revocation;
 mod revoke_session;
 mod revoke_sessions;
+mod secret_files;
 mod shutdown;
 mod sqlite;
 mod support;
