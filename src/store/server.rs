@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use std::{fs, io};
+use std::{env, fs, io};
 
 use sea_orm::sqlx::mysql::MySqlConnectOptions;
 use sea_orm::sqlx::postgres::PgConnectOptions;
@@ -311,16 +311,20 @@ fn no_writable_server() -> DbErr {
     ))
 }
 
-/// Refuses a client key that is open to other users: the file of `sslkey` or `ssl-key`, which sqlx reads with each connection. A file
-/// that cannot be read is what the first connection fails with.
+/// Refuses a client key that is open to other users: the file of `sslkey` or `ssl-key`, or for PostgreSQL of the variable `PGSSLKEY`,
+/// which sqlx reads with each connection. A file that cannot be read is what the first connection fails with.
 fn check_client_key(url: &SecretString, allow_readable: bool) -> Result<(), StoreError> {
-    let Some((_, query)) = url.expose_secret().split_once('?') else {
-        return Ok(());
-    };
+    let url = url.expose_secret();
+    let query = url.split_once('?').map_or("", |(_, query)| query);
     let query = query.split('#').next().unwrap_or_default();
-    for (name, file) in form_urlencoded::parse(query.as_bytes()) {
+    let by_variable = url
+        .starts_with("postgres")
+        .then(|| env::var("PGSSLKEY").ok())
+        .flatten();
+    let by_variable = by_variable.map(|file| ("PGSSLKEY".into(), file.into()));
+    for (name, file) in form_urlencoded::parse(query.as_bytes()).chain(by_variable) {
         if !allow_readable
-            && matches!(name.as_ref(), "sslkey" | "ssl-key")
+            && matches!(name.as_ref(), "sslkey" | "ssl-key" | "PGSSLKEY")
             && let Ok(metadata) = fs::metadata(file.as_ref())
             && let Err(error) = secret_file::check(&metadata)
         {

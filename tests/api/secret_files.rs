@@ -145,6 +145,42 @@ fn a_secret_file_that_all_users_can_read_or_write_is_refused() {
     }
 }
 
+/// The private key of the client certificate for the database.
+#[test]
+fn a_client_key_of_the_database_that_all_users_can_read_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    write_secret(&key, SECRET);
+    let file = key.display();
+    for (url, variable, shown) in [
+        (
+            format!("postgres://127.0.0.1:1/d?sslkey={file}"),
+            "OTHER",
+            "sslkey",
+        ),
+        (
+            format!("mysql://127.0.0.1:1/d?ssl-key={file}"),
+            "OTHER",
+            "ssl-key",
+        ),
+        ("postgres://127.0.0.1:1/d".to_owned(), "PGSSLKEY", "PGSSLKEY"),
+    ] {
+        let flags = [
+            "--listen=127.0.0.1:0",
+            "--database-start-timeout=0s",
+            "--database-url",
+            &url,
+        ];
+        let variables = [(variable, key.to_str().unwrap())];
+        for (mode, is_refused) in [(0o644, true), (0o640, false)] {
+            set_mode(&key, mode);
+            let line = refusal_to_start_in(folder.path(), &flags, &variables);
+            let expected = format!("the file of {shown} is open to all users of this machine (mode 0644): ");
+            assert_eq!(line.contains(&expected), is_refused, "{url}: {line}");
+        }
+    }
+}
+
 /// As Kubernetes mounts them: links to files of root that the group of the Pod can read. And as it does without `defaultMode`.
 #[tokio::test]
 async fn secret_files_are_links_that_a_group_can_read_or_are_allowed_to_be_open() {
