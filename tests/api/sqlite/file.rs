@@ -174,7 +174,7 @@ async fn the_file_is_nobody_elses_to_read() {
     }
 }
 
-/// Whoever can write to the folder would choose where the database is, and SQLite would create it readable by all.
+/// A user that can write to the folder would choose where the database is, and SQLite would create it readable by all.
 #[tokio::test]
 async fn a_database_is_not_created_through_a_link() {
     let place = Place::new().await;
