@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         let options = Options {
             url: env::var("DATABASE_URL").expect("DATABASE_URL").into(),
             url_file: None,
+            allow_readable_secrets: false,
             connections: 1,
             acquire_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(5),

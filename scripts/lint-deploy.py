@@ -87,6 +87,10 @@ def manifest(path):
         for variable in container["env"]:
             value = str(variable.get("value", ""))
             need(not re.search(r"://[^/]*:[^/]*@", value), f"{name}: {variable['name']} has a password in it")
+    for volume in pod["volumes"]:
+        # The default, 0644, is refused at the start.
+        mode = volume.get("secret", {}).get("defaultMode", 0o644 if "secret" in volume else 0)
+        need(mode & 0o007 == 0, f"{name}: volume {volume['name']}: all users can read it (mode {mode:04o})")
     (serving,) = pod["containers"]
     environment = {variable["name"]: variable.get("value") for variable in serving["env"]}
     ports = {port["name"]: port["containerPort"] for port in serving["ports"]}

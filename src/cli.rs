@@ -5,12 +5,14 @@
 mod audit;
 mod backup;
 mod calibrate;
+mod dotenv;
 mod healthcheck;
 mod operator;
 mod phone_check;
 mod serve;
 mod service_key;
 mod speech;
+mod terminal;
 mod users;
 
 use std::env;
@@ -178,9 +180,11 @@ pub fn main_at_level(version_level: i32) -> ExitCode {
 
 /// Puts what `.env` in the working directory says into the environment, unless it is there already.
 fn load_dotenv() -> Result<(), Failure> {
-    match dotenvy::from_path(Path::new(".env")) {
+    let Some(file) = dotenv::open(Path::new(""))? else {
+        return Ok(());
+    };
+    match dotenvy::from_read(file) {
         Ok(()) => Ok(()),
-        Err(error) if error.not_found() => Ok(()),
         Err(dotenvy::Error::Io(error)) => Err(Failure::Unusable(format!(".env cannot be read: {error}"))),
         // The error has the line in it, and the line may have a secret in it.
         Err(_) => Err(Failure::Unusable(

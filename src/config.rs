@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::domain::phone::{LineType, LineTypes, Region};
@@ -193,6 +193,12 @@ pub struct Settings {
         default_value = "100ms", value_parser = duration)]
     pub failed_sign_in_time: Duration,
 
+    /// Accept a database and secret files that all users of the machine can read or write, with a warning at the start
+    #[arg(global = true, long, env = "PHONE_IDENTITY_ALLOW_READABLE_SECRETS", value_name = "BOOL",
+        action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false",
+        default_missing_value = "true", hide_possible_values = true)]
+    pub allow_readable_secrets: bool,
+
     /// How attempts are slowed down.
     #[command(flatten)]
     pub throttle: ThrottleSettings,
@@ -276,12 +282,13 @@ impl Settings {
     /// Where the database is.
     ///
     /// # Errors
-    /// When it is given twice, or its file cannot be read.
+    /// When it is given twice, or its file cannot be read or is open to other users.
     pub fn database_url(&self) -> Result<SecretString, ConfigError> {
         let url = secret(
             "DATABASE_URL",
             self.database_url.as_ref(),
             self.database_url_file.as_deref(),
+            self.allow_readable_secrets,
         )?;
         Ok(url.map_or_else(
             || SecretString::from(DEFAULT_DATABASE_URL),
@@ -297,6 +304,7 @@ impl Settings {
         Ok(store::Options {
             url: self.database_url()?,
             url_file: self.database_url_file.clone(),
+            allow_readable_secrets: self.allow_readable_secrets,
             connections: self.database_connections,
             acquire_timeout: self.database_acquire_timeout,
             statement_timeout: self.database_statement_timeout,

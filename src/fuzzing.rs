@@ -6,6 +6,9 @@
 use std::str;
 
 use crate::domain::phone::{LineTypes, PhoneNumber, Region};
+use crate::domain::request_id::{MAX_LENGTH, is_loggable};
+use crate::domain::session::ClientInfo;
+use crate::domain::text::is_control_or_format;
 use crate::domain::token::{TOKEN_LENGTH, TokenHash};
 use crate::grpc::fuzzed;
 use crate::service::hasher;
@@ -18,6 +21,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("phone", phone),
     ("token", token),
     ("phc", phc),
+    ("request_id", request_id),
+    ("user_agent", user_agent),
     ("metadata", fuzzed::metadata),
     ("register", fuzzed::register),
     ("authenticate", fuzzed::authenticate),
@@ -100,6 +105,57 @@ fn token(bytes: &[u8]) {
         assert!(text.is_ascii() && text.len() == TOKEN_LENGTH && text.starts_with(prefix));
         assert_eq!(TokenHash::from_stored(hash.as_bytes()), Some(hash));
     }
+}
+
+/// A request id: one that is kept can be sent back, and has neither a token nor the digits of a phone number in it.
+fn request_id(bytes: &[u8]) {
+    let Ok(id) = str::from_utf8(bytes) else {
+        return;
+    };
+    if !is_loggable(id) {
+        return;
+    }
+    assert!((1..=MAX_LENGTH).contains(&id.len()) && http::HeaderValue::from_str(id).is_ok());
+    let of_any_kind = [TokenHash::of, TokenHash::of_device, TokenHash::of_service];
+    for piece in id
+        .as_bytes()
+        .windows(TOKEN_LENGTH)
+        .filter_map(|piece| str::from_utf8(piece).ok())
+    {
+        assert!(
+            of_any_kind.iter().all(|of| of(piece).is_err()),
+            "a token is logged"
+        );
+    }
+    let digits = id.bytes().filter(u8::is_ascii_digit).count();
+    let longest = id.split(|c: char| !c.is_ascii_digit()).map(str::len).max();
+    let is_hex = id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    // UUID (36 characters, or 45 as a URN), ULID and hexadecimal.
+    let is_random = matches!(id.len(), 26 | 36 | 45) || is_hex && id.len() >= 16;
+    assert!(is_random || longest.unwrap_or_default() < 7, "a number is logged");
+    assert!(digits < id.len() || digits < 7, "a number is logged");
+}
+
+/// A user agent: what is stored of it is short, and shows as it is.
+fn user_agent(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else {
+        return;
+    };
+    let stored = ClientInfo::new(None, text).user_agent.unwrap_or_default();
+    assert!(stored.len() <= ClientInfo::MAX_USER_AGENT_BYTES);
+    assert!(!stored.chars().any(is_control_or_format));
+    for kind in ["pid_", "pdv_", "pis_"] {
+        let after = stored.split(kind).skip(1);
+        let longest = after
+            .map(|rest| rest.bytes().take_while(u8::is_ascii_alphanumeric).count())
+            .max();
+        assert!(longest.unwrap_or_default() < 16, "a token is stored");
+    }
+    // What is stored is stored as it is.
+    assert_eq!(
+        ClientInfo::new(None, &stored).user_agent.unwrap_or_default(),
+        stored
+    );
 }
 
 /// A stored hash.

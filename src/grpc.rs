@@ -165,7 +165,7 @@ pub async fn serve(
         sessions,
         codes,
         rules,
-        operator_key,
+        operator_key: operator_key.clone(),
         registration,
     });
     let checks = Checks::new(handlers.clone(), limits.message_bytes);
@@ -207,7 +207,8 @@ pub async fn serve(
         checks,
         Gate::new(callers)?,
         refusals.clone(),
-    );
+    )
+    .with_operator_key(operator_key);
     let Listeners {
         calls,
         tls,

@@ -18,6 +18,7 @@ pub mod i18n;
 pub mod machine;
 pub mod metrics;
 pub mod proto;
+pub mod secret_file;
 pub mod service;
 pub mod sms;
 pub mod store;

@@ -60,6 +60,9 @@ pub struct Options {
     pub url: SecretString,
     /// The file that the URL was read from. It is read again when no connection can be made.
     pub url_file: Option<PathBuf>,
+    /// Whether files with secrets are accepted that all users of the machine can read or write: the one of the URL, the client keys
+    /// that it names, and the database of SQLite.
+    pub allow_readable_secrets: bool,
     /// The most connections; of SQLite, the most that read, beside the one that writes. The tail of the change log has
     /// one of its own.
     pub connections: u32,

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::speech::Speech;
+use super::terminal::{self, printable};
 use super::{Failure, exact};
 use crate::app::open_store;
 use crate::clock::{Clock as _, SystemClock, Timestamp};
@@ -175,7 +176,7 @@ fn write_columns(out: &mut impl Write, columns: [&str; 8]) -> io::Result<()> {
     let cells = columns
         .iter()
         .zip(WIDTHS)
-        .map(|(text, width)| format!("{text:<width$}"));
+        .map(|(text, width)| format!("{:<width$}", printable(text)));
     let line = cells.collect::<Vec<_>>().join("  ");
     writeln!(out, "{}", line.trim_end())
 }
@@ -238,8 +239,7 @@ fn write_json(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
         request_id: entry.request_id.as_deref(),
         occurrences: entry.occurrences,
     };
-    serde_json::to_writer(&mut *out, &json)?;
-    writeln!(out)
+    terminal::write_json(out, &json)
 }
 
 fn user_id(text: &str) -> Result<UserId, String> {

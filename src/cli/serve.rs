@@ -18,6 +18,7 @@ use crate::grpc::Listeners;
 pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
     settings.check_listen().map_err(StartError::from)?;
     settings.check_access().map_err(StartError::from)?;
+    settings.warn_of_readable_secrets();
     let tls = settings.tls().map_err(StartError::from)?;
     let wanted = settings.listen;
     let (calls, address) = bind(wanted).await?;

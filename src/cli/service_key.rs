@@ -9,6 +9,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::speech::Speech;
+use super::terminal::{self, printable};
 use super::{Failure, exact};
 use crate::app::open_store;
 use crate::clock::{SystemClock, Timestamp};
@@ -139,7 +140,8 @@ fn row(key: &ServiceKey) -> io::Result<()> {
     ])
 }
 
-fn columns([id, name, rights, created, revoked]: [&str; 5]) -> io::Result<()> {
+fn columns(columns: [&str; 5]) -> io::Result<()> {
+    let [id, name, rights, created, revoked] = columns.map(printable);
     writeln!(
         io::stdout().lock(),
         "{id:<36}  {name:<20}  {rights:<30}  {created:<20}  {revoked}"
@@ -157,14 +159,14 @@ struct Json<'a> {
 }
 
 fn line(key: &ServiceKey) -> io::Result<()> {
-    let json = serde_json::to_string(&Json {
+    let json = Json {
         key_id: key.id.to_string(),
         name: key.name.as_str(),
         allowed: key.rights.to_string(),
         created_at: exact(key.created_at),
         revoked_at: key.revoked_at.map(exact),
-    })?;
-    writeln!(io::stdout().lock(), "{json}")
+    };
+    terminal::write_json(io::stdout().lock(), &json)
 }
 
 fn seconds(time: Option<Timestamp>) -> String {

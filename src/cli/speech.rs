@@ -7,6 +7,7 @@ use std::env;
 use std::fmt::Display;
 
 use super::Failure;
+use super::terminal::printable;
 use crate::domain::password::PasswordError;
 use crate::domain::phone::{NotAPrefix, PhoneError};
 use crate::error::Problem;
@@ -35,9 +36,9 @@ impl Speech {
         Self(Language::English)
     }
 
-    /// The text with this id.
+    /// The text with this id, on one line, for a terminal.
     pub(super) fn say(self, id: &str, values: &[(&str, Value<'_>)]) -> String {
-        self.0.text(id, values)
+        printable(&self.0.text(id, values)).into_owned()
     }
 
     /// Why a command could not do something.

@@ -125,6 +125,15 @@ impl Settings {
         Ok(())
     }
 
+    /// Logs a warning if secret files are accepted that other users can read.
+    pub fn warn_of_readable_secrets(&self) {
+        if self.allow_readable_secrets {
+            tracing::warn!(
+                "--allow-readable-secrets: a database and secret files are accepted that all users of this machine can read"
+            );
+        }
+    }
+
     /// What TLS is served with, as its files are now. `None`: it is not.
     ///
     /// # Errors
@@ -137,6 +146,7 @@ impl Settings {
         let files = TlsFiles {
             certificate: certificate.clone(),
             key: key.clone(),
+            allow_readable_key: self.allow_readable_secrets,
             client_ca: access.client_ca.clone(),
             // Who has none may have a service key.
             is_client_certificate_optional: access.require_service_key,
@@ -157,6 +167,7 @@ impl Settings {
             "PHONE_IDENTITY_OPERATOR_KEY",
             access.operator_key.as_ref(),
             access.operator_key_file.as_deref(),
+            self.allow_readable_secrets,
         )?;
         let Some(text) = text else {
             return Ok(None);

@@ -78,6 +78,7 @@ impl Settings {
             NAME,
             settings.code_keys.as_ref(),
             settings.code_keys_file.as_deref(),
+            self.allow_readable_secrets,
         )?;
         let keys = SecretKeys::parse(text.unwrap_or_default().expose_secret())
             .map_err(|error| ConfigError::SecretKeys(NAME, error))?;

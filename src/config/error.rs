@@ -9,6 +9,7 @@ use crate::domain::access::OperatorKey;
 use crate::domain::secret_keys::SecretKeyError;
 use crate::domain::sms_limits::PriceError;
 use crate::grpc::TlsError;
+use crate::secret_file::SecretFileError;
 use crate::sms::Webhook;
 
 /// A setting that cannot be used. The text never shows a secret.
@@ -17,9 +18,9 @@ pub enum ConfigError {
     /// A secret is given by the environment and by a file.
     #[error("{0} and {0}_FILE are both given")]
     SecretTwice(&'static str),
-    /// The file with a secret cannot be read.
-    #[error("the file of {0}_FILE cannot be read: {1}")]
-    SecretFile(&'static str, #[source] std::io::Error),
+    /// The file with a secret cannot be read, or is open to other users.
+    #[error("the file of {0}_FILE {1}")]
+    SecretFile(&'static str, #[source] SecretFileError),
     /// The change log would be read too seldom.
     #[error("--change-log-interval is not less than --staleness-bound")]
     ChangeLogInterval,

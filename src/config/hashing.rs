@@ -69,6 +69,7 @@ impl Settings {
             "PHONE_IDENTITY_PEPPERS",
             self.hashing.peppers.as_ref(),
             self.hashing.peppers_file.as_deref(),
+            self.allow_readable_secrets,
         )?;
         SecretKeys::parse(text.unwrap_or_default().expose_secret())
             .map_err(|error| ConfigError::SecretKeys("PHONE_IDENTITY_PEPPERS", error))

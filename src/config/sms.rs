@@ -199,7 +199,7 @@ impl SmsSettings {
         }
     }
 
-    fn twilio(&self, http: Http) -> Result<Twilio, ConfigError> {
+    fn twilio(&self, allow_readable: bool, http: Http) -> Result<Twilio, ConfigError> {
         let needs = |what| ConfigError::Provider("twilio", what);
         let account = needed(self.twilio_account_sid.as_ref(), needs("--twilio-account-sid"))?;
         let from = needed(self.twilio_from.as_ref(), needs("--twilio-from"))?;
@@ -207,6 +207,7 @@ impl SmsSettings {
             TWILIO_AUTH_TOKEN,
             self.twilio_auth_token.as_ref(),
             self.twilio_auth_token_file.as_ref(),
+            allow_readable,
         )?;
         let token = needed(token.as_ref(), needs(TWILIO_AUTH_TOKEN))?;
         let is_service = from.len() == 34 && from.starts_with("MG");
@@ -218,7 +219,7 @@ impl SmsSettings {
             .map_err(|error| ConfigError::ProviderUrl("twilio", error))
     }
 
-    fn playmobile(&self, http: Http) -> Result<Playmobile, ConfigError> {
+    fn playmobile(&self, allow_readable: bool, http: Http) -> Result<Playmobile, ConfigError> {
         let needs = |what| ConfigError::Provider("playmobile", what);
         let url = needed(self.playmobile_url.as_ref(), needs("--playmobile-url"))?;
         let login = needed(self.playmobile_login.as_ref(), needs("--playmobile-login"))?;
@@ -230,19 +231,26 @@ impl SmsSettings {
             PLAYMOBILE_PASSWORD,
             self.playmobile_password.as_ref(),
             self.playmobile_password_file.as_ref(),
+            allow_readable,
         )?;
         let password = needed(password.as_ref(), needs(PLAYMOBILE_PASSWORD))?;
         Playmobile::new(http, url, login, password, originator.clone())
             .map_err(|error| ConfigError::ProviderUrl("playmobile", error))
     }
 
-    fn webhook(&self, http: Http, clock: Arc<dyn Clock>) -> Result<Webhook, ConfigError> {
+    fn webhook(
+        &self,
+        allow_readable: bool,
+        http: Http,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Webhook, ConfigError> {
         let needs = |what| ConfigError::Provider("webhook", what);
         let url = needed(self.webhook_url.as_ref(), needs("--webhook-url"))?;
         let key = trimmed_secret(
             WEBHOOK_SECRET,
             self.webhook_secret.as_ref(),
             self.webhook_secret_file.as_ref(),
+            allow_readable,
         )?;
         let key = needed(key.as_ref(), needs(WEBHOOK_SECRET))?;
         if key.expose_secret().chars().count() < Webhook::MIN_SECRET_LENGTH {
@@ -267,9 +275,13 @@ impl Settings {
         let provider = |name: &ProviderName| -> Result<Arc<dyn Provider>, ConfigError> {
             Ok(match name {
                 ProviderName::Log => Arc::new(Log),
-                ProviderName::Twilio => Arc::new(sms.twilio(http.clone())?),
-                ProviderName::Playmobile => Arc::new(sms.playmobile(http.clone())?),
-                ProviderName::Webhook => Arc::new(sms.webhook(http.clone(), clock.clone())?),
+                ProviderName::Twilio => Arc::new(sms.twilio(self.allow_readable_secrets, http.clone())?),
+                ProviderName::Playmobile => {
+                    Arc::new(sms.playmobile(self.allow_readable_secrets, http.clone())?)
+                }
+                ProviderName::Webhook => {
+                    Arc::new(sms.webhook(self.allow_readable_secrets, http.clone(), clock.clone())?)
+                }
             })
         };
         sms.sms_providers.iter().map(provider).collect()
@@ -281,8 +293,9 @@ fn trimmed_secret(
     name: &'static str,
     given: Option<&SecretString>,
     file: Option<&PathBuf>,
+    allow_readable: bool,
 ) -> Result<Option<SecretString>, ConfigError> {
-    let secret = secret(name, given, file.map(PathBuf::as_path))?;
+    let secret = secret(name, given, file.map(PathBuf::as_path), allow_readable)?;
     Ok(secret.map(|secret| SecretString::from(secret.expose_secret().trim_end())))
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use uuid::Uuid;
 
+use super::text;
+use super::token::{self, TOKEN_LENGTH};
 use super::user::UserId;
 use crate::clock::{self, MAX_SKEW, Timestamp};
 
@@ -148,7 +150,8 @@ impl Session {
 pub struct ClientInfo {
     /// The IP address.
     pub ip_address: Option<IpAddr>,
-    /// The user agent, without control characters, of at most [`ClientInfo::MAX_USER_AGENT_BYTES`] bytes of UTF-8.
+    /// The user agent, without control and format characters and without tokens, of at most
+    /// [`ClientInfo::MAX_USER_AGENT_BYTES`] bytes of UTF-8.
     pub user_agent: Option<Box<str>>,
 }
 
@@ -157,16 +160,13 @@ impl ClientInfo {
     pub const MAX_USER_AGENT_BYTES: usize = 256;
 
     /// Builds the client information of a call. A user agent is the client's own text and never a reason to refuse a sign-in: control
-    /// characters are removed, and the rest is cut at the last character that ends within the limit.
+    /// and format characters are removed, tokens are redacted, and the rest is cut at the last character that ends within the limit.
     #[must_use]
     pub fn new(ip_address: Option<IpAddr>, user_agent: &str) -> Self {
-        let mut kept = String::new();
-        for character in user_agent.chars().filter(|c| !c.is_control()) {
-            if kept.len() + character.len_utf8() > Self::MAX_USER_AGENT_BYTES {
-                break;
-            }
-            kept.push(character);
-        }
+        let visible = user_agent.chars().filter(|c| !text::is_control_or_format(*c));
+        // A token that begins within the limit is read to its end, and the rest of the message is not read.
+        let read = within(visible, Self::MAX_USER_AGENT_BYTES + TOKEN_LENGTH);
+        let kept = within(token::redact(&read).chars(), Self::MAX_USER_AGENT_BYTES);
         Self {
             ip_address,
             user_agent: Some(kept.into_boxed_str()).filter(|text| !text.is_empty()),
@@ -174,11 +174,25 @@ impl ClientInfo {
     }
 }
 
+/// The first characters, of at most so many bytes of UTF-8.
+fn within(characters: impl Iterator<Item = char>, max_bytes: usize) -> String {
+    let mut text = String::new();
+    for character in characters {
+        if text.len() + character.len_utf8() > max_bytes {
+            break;
+        }
+        text.push(character);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, TimeDelta};
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::token::PlainToken;
 
     const LIFETIMES: Lifetimes = Lifetimes {
         absolute: Duration::from_hours(30 * 24),
@@ -242,5 +256,32 @@ mod tests {
         assert_eq!(*kept(&"й".repeat(600)), *"й".repeat(128));
         assert_eq!(*kept(&"€".repeat(600)), *"€".repeat(85));
         assert_eq!(*kept(&format!("{}€b", "a".repeat(254))), *"a".repeat(254));
+    }
+
+    #[test]
+    fn a_user_agent_has_no_marks_of_the_writing_direction_and_no_token() {
+        let kept = |text: &str| ClientInfo::new(None, text).user_agent.unwrap();
+        assert_eq!(
+            *kept("\u{202e}Fire\u{200b}fox\u{2028}/1\u{feff}\u{85}\u{e0041}"),
+            *"Firefox/1"
+        );
+        // They are removed before the limit counts.
+        let hidden = "\u{2066}".repeat(10_000);
+        assert_eq!(*kept(&format!("{hidden}{}", "a".repeat(300))), *"a".repeat(256));
+        let token = PlainToken::generate().unwrap();
+        assert_eq!(*kept(&format!("app/1 {} x", token.expose())), *"app/1 pid_… x");
+        // One that the limit cuts, and one that the limit cuts behind another one.
+        for padding in 0..300 {
+            let kept = kept(&format!("{}{1}{1}{1}", ".".repeat(padding), token.expose()));
+            assert!(!kept.contains(&token.expose()[4..24]), "{padding}: {kept}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_user_agent_is_kept_without_what_a_terminal_obeys(agent in any::<String>()) {
+            let kept = ClientInfo::new(None, &agent).user_agent.unwrap_or_default();
+            prop_assert!(kept.len() <= 256 && !kept.chars().any(text::is_control_or_format));
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! find leaked tokens, and the checksum refuses garbage before anything is looked up. Only the SHA-256 of a token is
 //! stored; a token has 256 bits of chance, so neither salt nor slow hash is needed.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -19,6 +20,8 @@ const PREFIX: &str = "pid_";
 const DEVICE_PREFIX: &str = "pdv_";
 /// Of calling services. Of the same length.
 const SERVICE_PREFIX: &str = "pis_";
+/// The prefixes of all kinds of tokens.
+const PREFIXES: [&str; 3] = [PREFIX, DEVICE_PREFIX, SERVICE_PREFIX];
 const HALF_LENGTH: usize = 22;
 const CHECKSUM_LENGTH: usize = 6;
 const CHECKSUM_START: usize = PREFIX.len() + 2 * HALF_LENGTH;
@@ -155,6 +158,52 @@ impl fmt::Debug for TokenHash {
     }
 }
 
+/// Minimum number of characters after a prefix that count as a token, or as a piece of one: with fewer known, the rest of a token
+/// cannot be guessed.
+const MIN_PIECE_LENGTH: usize = 16;
+
+/// Whether a text has the prefix of a token anywhere in it, in any case.
+#[must_use]
+pub fn has_prefix(text: &str) -> bool {
+    prefixes_in(text).next().is_some()
+}
+
+/// The text with `…` in the place of each token, or piece of a token, behind its prefix. Other words may have a prefix in them
+/// (`rapid_test`), and stay.
+#[must_use]
+pub fn redact(text: &str) -> Cow<'_, str> {
+    let mut redacted = String::new();
+    let mut rest = 0;
+    for start in prefixes_in(text) {
+        let secret = start + PREFIX.len();
+        let length = text
+            .bytes()
+            .skip(secret)
+            .take_while(u8::is_ascii_alphanumeric)
+            .count();
+        if length < MIN_PIECE_LENGTH {
+            continue;
+        }
+        redacted.push_str(&text[rest..secret]);
+        redacted.push('…');
+        rest = secret + length;
+    }
+    if rest == 0 {
+        return Cow::Borrowed(text);
+    }
+    redacted.push_str(&text[rest..]);
+    Cow::Owned(redacted)
+}
+
+/// Where prefixes of tokens begin in a text.
+fn prefixes_in(text: &str) -> impl Iterator<Item = usize> {
+    let windows = text.as_bytes().windows(PREFIX.len()).enumerate();
+    windows.filter_map(|(start, window)| {
+        let is_prefix = |prefix: &&str| window.eq_ignore_ascii_case(prefix.as_bytes());
+        PREFIXES.iter().any(is_prefix).then_some(start)
+    })
+}
+
 /// The text is not a token: it is cut off, mistyped, or something else.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("malformed token")]
@@ -244,10 +293,33 @@ mod tests {
         assert_eq!(TokenHash::of(&"é".repeat(TOKEN_LENGTH / 2)), Err(MalformedToken));
     }
 
+    #[test]
+    fn a_token_is_redacted_and_other_words_stay() {
+        for (text, expected) in [
+            ("", ""),
+            ("rapid_assessment pid_", "rapid_assessment pid_"),
+            ("pid_123456789012345", "pid_123456789012345"),
+            ("pid_1234567890123456", "pid_…"),
+            (&format!("é {KNOWN}!"), "é pid_…!"),
+            (
+                &format!("{KNOWN}{KNOWN} PDV_{0} pis_{0}é", "x".repeat(20)),
+                "pid_…_… PDV_… pis_…é",
+            ),
+        ] {
+            assert_eq!(redact(text), expected);
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_judged_without_a_panic(text in any::<String>()) {
             prop_assert_eq!(TokenHash::of(&text), Err(MalformedToken));
+        }
+
+        #[test]
+        fn no_token_is_left_in_a_redacted_text(before in any::<String>(), after in any::<String>()) {
+            let redacted = redact(&format!("{before}{KNOWN}{after}")).into_owned();
+            prop_assert!(!redacted.contains(&KNOWN[4..]), "{}", redacted);
         }
 
         /// A CRC finds every change of a single character.

@@ -22,12 +22,13 @@ use super::metadata::{self, RequestId};
 use super::metrics::{Counted, Metrics, Place, VALIDATE_SESSION};
 use super::refusal_log::{RefusalLog, RefusedCaller};
 use super::status::{self, WireError};
+use crate::domain::access::OperatorKey;
 use crate::domain::caller::Caller;
+use crate::domain::request_id;
 use crate::i18n::Language;
 use crate::trace::{self, Tracer};
 
 const REQUEST_ID: &str = "x-request-id";
-const MAX_REQUEST_ID_LENGTH: usize = 64;
 
 /// Puts [`Edge`] around all services.
 #[derive(Clone)]
@@ -46,6 +47,8 @@ pub(super) struct EdgeLayer {
     gate: Gate,
     /// Samples the lines of refused calls.
     refusals: RefusalLog,
+    /// The operator's key, which is never used as a request id.
+    operator_key: Option<OperatorKey>,
 }
 
 impl EdgeLayer {
@@ -66,7 +69,13 @@ impl EdgeLayer {
             checks,
             gate,
             refusals,
+            operator_key: None,
         }
+    }
+
+    /// Replaces request ids that are the operator's key.
+    pub(super) fn with_operator_key(self, operator_key: Option<OperatorKey>) -> Self {
+        Self { operator_key, ..self }
     }
 }
 
@@ -110,7 +119,7 @@ where
         let timeout = grpc_timeout(request.headers())
             .map_or(self.layer.timeout, |timeout| timeout.min(self.layer.timeout));
         let language = metadata::language_of(&request);
-        let given_id = given_request_id(request.headers());
+        let given_id = given_request_id(request.headers(), self.layer.operator_key.as_ref());
         let limit = self.layer.max_message_bytes;
         let tracer = self.layer.tracer.as_ref();
         if path == VALIDATE_SESSION {
@@ -309,18 +318,14 @@ fn is_foreign(path: &str) -> bool {
     path.starts_with("/grpc.health.") || path.starts_with("/grpc.reflection.")
 }
 
-/// The request id that the caller gave, if it is a word that may be logged.
-pub(super) fn given_request_id(headers: &HeaderMap) -> Option<String> {
+/// The request id that the caller gave, if it can be logged ([`request_id::is_loggable`]) and is not the operator's key, which has no
+/// form of its own.
+pub(super) fn given_request_id(headers: &HeaderMap, operator_key: Option<&OperatorKey>) -> Option<String> {
     let given = headers.get(REQUEST_ID)?.to_str().ok()?;
-    let may_be_logged = (1..=MAX_REQUEST_ID_LENGTH).contains(&given.len())
-        && given
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-        // Neither a phone number, nor a session token or a service key, which would end in the log.
-        && given.bytes().any(|b| b.is_ascii_alphabetic())
-        && !given.contains("pid_")
-        && !given.contains("pis_");
-    may_be_logged.then(|| given.to_owned())
+    let is_operator_key =
+        |key: &OperatorKey| given.len() >= OperatorKey::MIN_LENGTH && key.is(given.as_bytes());
+    let is_kept = request_id::is_loggable(given) && !operator_key.is_some_and(is_operator_key);
+    is_kept.then(|| given.to_owned())
 }
 
 fn new_request_id() -> String {
@@ -363,7 +368,8 @@ fn in_our_words(response: Response<Body>, language: Language, limit: usize) -> R
         Code::Unimplemented => WireError::NotImplemented,
         _ => return response,
     };
-    tracing::debug!(status.message = status.message(), "refused before the service");
+    // Without tonic's message, which quotes headers of the caller.
+    tracing::debug!(code = ?status.code(), "refused before the service");
     status::of_wire_error(error, language).into_http()
 }
 
@@ -405,21 +411,23 @@ mod tests {
     }
 
     #[test]
-    fn a_request_id_is_a_word() {
-        let given = |value| given_request_id(&headers(REQUEST_ID, value));
-        assert_eq!(given("order-17_b.3").unwrap(), "order-17_b.3");
-        for bad in [
-            "",
-            "two words",
-            "+998901234567",
+    fn a_request_id_that_can_be_logged_is_kept_unless_it_is_the_operators_key() {
+        let key = OperatorKey::new("operator-key-of-thirty-two-characters").unwrap();
+        let given = |value| given_request_id(&headers(REQUEST_ID, value), Some(&key));
+        for kept in ["order-17_b.3", "another-key-of-thirty-two-characters"] {
+            assert_eq!(given(kept).as_deref(), Some(kept));
+            assert_eq!(
+                given_request_id(&headers(REQUEST_ID, kept), None).as_deref(),
+                Some(kept)
+            );
+        }
+        for replaced in [
+            "operator-key-of-thirty-two-characters",
             "998901234567",
-            "90-123-45-67",
-            "x-pid_0000",
-            "x-pis_0000",
-            "a\tb",
-            &"x".repeat(65),
+            "x-pdv_0000",
+            "",
         ] {
-            assert_eq!(given(bad), None, "{bad:?}");
+            assert_eq!(given(replaced), None, "{replaced:?}");
         }
     }
 }

@@ -185,7 +185,7 @@ pub(crate) fn metadata(bytes: &[u8]) {
         metadata::bearer(&headers).and_then(|token| TokenHash::of(token).map_err(|_| Error::SessionInvalid)),
     );
     let _ = edge::grpc_timeout(&headers);
-    if let Some(id) = edge::given_request_id(&headers) {
+    if let Some(id) = edge::given_request_id(&headers, None) {
         assert!(HeaderValue::try_from(&id).is_ok(), "{id:?} cannot be sent back");
         assert!(TokenHash::of(&id).is_err(), "a token would be logged");
     }

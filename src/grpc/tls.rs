@@ -25,6 +25,7 @@ use webpki::EndEntityCert;
 
 use crate::domain::access::{ClientList, Service};
 use crate::error::chain;
+use crate::secret_file::{self, SecretFileError};
 
 /// How often the files are read.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
@@ -36,6 +37,8 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
+    /// Whether a key is accepted that all users of the machine can read.
+    pub allow_readable_key: bool,
     /// The authorities of client certificates, PEM. `None`: no client is asked for one.
     pub client_ca: Option<PathBuf>,
     /// Whether a client may do without.
@@ -166,7 +169,8 @@ impl Contents {
     fn read(files: &TlsFiles) -> Result<Self, TlsError> {
         Ok(Self {
             certificate: read(&files.certificate)?,
-            key: read(&files.key)?.into(),
+            key: secret_file::read(&files.key, files.allow_readable_key)
+                .map_err(|error| TlsError::Key(files.key.clone(), error))?,
             client_ca: files.client_ca.as_deref().map(read).transpose()?,
         })
     }
@@ -235,6 +239,9 @@ pub enum TlsError {
     /// A file cannot be read.
     #[error("{} cannot be read: {}", .0.display(), .1)]
     Read(PathBuf, #[source] io::Error),
+    /// The key cannot be read, or is open to other users.
+    #[error("{} {}", .0.display(), .1)]
+    Key(PathBuf, #[source] SecretFileError),
     /// A file is not what it has to be.
     #[error("{} is not PEM, or has not what it should have: {}", .0.display(), without_contents(.1))]
     Pem(PathBuf, pem::Error),

@@ -17,7 +17,7 @@ use tempfile::{Builder, NamedTempFile};
 use thiserror::Error;
 
 use super::server::Server;
-use super::sqlite::{is_in_memory, parse_url};
+use super::sqlite::{check_access, is_in_memory, parse_url};
 use super::{Options, Pool, StoreError, changes};
 
 /// Copies the database into a new file, which is there when it is whole and safe on disk, and not before. It gets an epoch
@@ -67,7 +67,9 @@ async fn copy_beside(
 
 /// Opens the database to be copied, and makes none. Its schema stays as it is.
 async fn open_source(url: &str, options: &Options) -> Result<Pool, StoreError> {
-    let source = Server::of_file(parse_url(url, options)?.create_if_missing(false), None);
+    let source = parse_url(url, options)?.create_if_missing(false);
+    check_access(&source, options.allow_readable_secrets)?;
+    let source = Server::of_file(source, None);
     let source = Pool::open(source, 1, options).await?;
     // Whether it is a database, and one of ours.
     if let Err(error) = changes::head(&source).await {

@@ -26,7 +26,7 @@ pub enum StoreError {
          mysql://USER:PASSWORD@HOST/DATABASE, or has a parameter that is not known"
     )]
     InvalidUrl,
-    /// The database lacks something that the service relies on.
+    /// The database lacks something that the service relies on, or one of its files cannot be trusted.
     #[error("{0}")]
     Unsuitable(String),
     /// The transaction certainly did not commit, and may succeed when it is retried: a deadlock, a serialization failure, a

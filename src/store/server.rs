@@ -4,11 +4,11 @@
 //! tried first, and each further one a moment later, or at once when the one before has failed. The first that accepts writes
 //! wins. A host that is gone costs a moment so, and not a timeout.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use std::{fs, io};
+use std::{env, fs, io};
 
 use sea_orm::sqlx::mysql::MySqlConnectOptions;
 use sea_orm::sqlx::postgres::PgConnectOptions;
@@ -23,6 +23,7 @@ use super::connection::{Connection, from_sqlx};
 use super::identity::{Identity, identification};
 use super::sqlite::DatabaseFile;
 use super::{Options, StoreError};
+use crate::secret_file::{self, SecretFileError};
 
 /// The head start of a host before the next one is tried as well.
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -43,6 +44,10 @@ pub(super) struct Server {
     backend: DbBackend,
     /// The file that the URL was read from, which has another one after a rotation of the password.
     url_file: Option<PathBuf>,
+    /// Whether the URL file and client keys are accepted that other users can read.
+    allow_readable_secrets: bool,
+    /// Whether the last attempt to read the URL file again found it open to other users.
+    is_url_file_refused: AtomicBool,
     parse: ParseHosts,
     hosts: Mutex<Hosts>,
     /// The index of the host that was reached last.
@@ -64,7 +69,7 @@ impl Server {
     /// The hosts of the URL.
     ///
     /// # Errors
-    /// [`StoreError::InvalidUrl`].
+    /// [`StoreError::InvalidUrl`], or [`StoreError::Unsuitable`] for a client key that is open to other users.
     pub(super) fn new(
         backend: DbBackend,
         options: &Options,
@@ -75,9 +80,12 @@ impl Server {
             hosts: parse(options.url.expose_secret())?.into(),
             url: options.url.clone(),
         };
+        check_client_key(&hosts.url, options.allow_readable_secrets)?;
         Ok(Arc::new(Self {
             backend,
             url_file: options.url_file.clone(),
+            allow_readable_secrets: options.allow_readable_secrets,
+            is_url_file_refused: AtomicBool::new(false),
             parse,
             hosts: Mutex::new(hosts),
             preferred: AtomicUsize::new(0),
@@ -95,6 +103,8 @@ impl Server {
         Arc::new(Self {
             backend: DbBackend::Sqlite,
             url_file: None,
+            allow_readable_secrets: false,
+            is_url_file_refused: AtomicBool::new(false),
             parse: |_| Err(StoreError::InvalidUrl),
             hosts: Mutex::new(hosts),
             preferred: AtomicUsize::new(0),
@@ -168,10 +178,11 @@ impl Server {
         // Files are read on a thread that may block.
         let read = spawn_blocking(move || {
             let url = match &server.url_file {
-                Some(file) => SecretString::from(fs::read_to_string(file).ok()?.trim_end()),
+                Some(file) => server.read_url(file)?,
                 None => server.hosts().url,
             };
             let hosts = (server.parse)(url.expose_secret()).ok()?;
+            check_client_key(&url, server.allow_readable_secrets).ok()?;
             Some(Hosts {
                 url,
                 hosts: hosts.into(),
@@ -184,6 +195,24 @@ impl Server {
         let hosts = read.hosts.clone();
         *self.hosts.lock().unwrap_or_else(PoisonError::into_inner) = read;
         Some(hosts)
+    }
+
+    /// The URL in its file. `None`: it is in the middle of its rotation, or open to other users, which is logged once.
+    fn read_url(&self, file: &Path) -> Option<SecretString> {
+        let read = secret_file::read_text(file, self.allow_readable_secrets);
+        let refusal = match &read {
+            Err(error @ SecretFileError::OpenToOthers(_)) => Some(error),
+            _ => None,
+        };
+        let was_refused = self
+            .is_url_file_refused
+            .swap(refusal.is_some(), Ordering::Relaxed);
+        if let Some(error) = refusal
+            && !was_refused
+        {
+            tracing::warn!(%error, "the file of DATABASE_URL_FILE is not read again");
+        }
+        Some(SecretString::from(read.ok()?.expose_secret().trim_end()))
     }
 
     /// Tries the hosts as the module says.
@@ -282,6 +311,29 @@ fn no_writable_server() -> DbErr {
     ))
 }
 
+/// Refuses a client key that is open to other users: the file of `sslkey` or `ssl-key`, or for PostgreSQL of the variable `PGSSLKEY`,
+/// which sqlx reads with each connection. A file that cannot be read is what the first connection fails with.
+fn check_client_key(url: &SecretString, allow_readable: bool) -> Result<(), StoreError> {
+    let url = url.expose_secret();
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let query = query.split('#').next().unwrap_or_default();
+    let by_variable = url
+        .starts_with("postgres")
+        .then(|| env::var("PGSSLKEY").ok())
+        .flatten();
+    let by_variable = by_variable.map(|file| ("PGSSLKEY".into(), file.into()));
+    for (name, file) in form_urlencoded::parse(query.as_bytes()).chain(by_variable) {
+        if !allow_readable
+            && matches!(name.as_ref(), "sslkey" | "ssl-key" | "PGSSLKEY")
+            && let Ok(metadata) = fs::metadata(file.as_ref())
+            && let Err(error) = secret_file::check(&metadata)
+        {
+            return Err(StoreError::Unsuitable(format!("the file of {name} {error}")));
+        }
+    }
+    Ok(())
+}
+
 /// Splits a URL with several hosts (`scheme://user@host1:1,host2:2/database`) into one URL a host, each with everything else.
 pub(super) fn each_host(url: &str) -> Vec<String> {
     let Some((scheme, rest)) = url.split_once("://") else {
@@ -299,7 +351,36 @@ pub(super) fn each_host(url: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+
+    #[test]
+    fn a_client_key_that_is_open_to_other_users_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("a key");
+        fs::write(&key, "").unwrap();
+        let key = key.to_str().unwrap().replace(' ', "%20");
+        for (mode, url, is_refused) in [
+            (
+                0o644,
+                format!("postgres://h/d?sslmode=require&sslkey={key}#x"),
+                true,
+            ),
+            (0o602, format!("mysql://h/d?ssl-key={key}"), true),
+            (0o640, format!("mysql://h/d?ssl-key={key}"), false),
+            (0o644, format!("postgres://h/d?sslcert={key}"), false),
+            (0o644, format!("postgres://h/d?sslkey={key}.missing"), false),
+            (0o644, "postgres://h/d".to_owned(), false),
+        ] {
+            let file = folder.path().join("a key");
+            fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+            let url = SecretString::from(url);
+            let checked = check_client_key(&url, false);
+            assert_eq!(checked.is_err(), is_refused, "{mode:o} {checked:?}");
+            assert!(check_client_key(&url, true).is_ok());
+        }
+    }
 
     #[test]
     fn a_url_of_several_hosts_is_one_url_for_each() {

@@ -1,5 +1,6 @@
 //! SQLite: one file, many readers, one writer.
 
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -12,6 +13,7 @@ use sea_orm::{DatabaseConnection, SqliteTransactionMode, TransactionOptions, Tra
 
 use super::server::Server;
 use super::{LIST_CONNECTIONS, Options, Pool, Store, StoreError, migrate_to_date};
+use crate::secret_file;
 
 /// What a connection keeps of the file in memory, at most: 8 MiB, as SQLite wants it written. By its default of 2 MB the inner pages
 /// of the indexes of a million sessions do not fit, and are read again and again. Nothing is mapped: a disk that fails would end
@@ -65,10 +67,11 @@ pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreErr
         ));
     }
     make_private_file(&file);
+    check_access(&file, options.allow_readable_secrets)?;
     // If there is no file, opening it fails, and says why.
     let opened = DatabaseFile::of(file.get_filename()).ok();
-    // One that is gone later must not be created again, empty.
-    let file = file.create_if_missing(opened.is_none());
+    // SQLite would create it through a dangling link, readable by all; and one that is gone later again, empty.
+    let file = file.create_if_missing(false);
     let server = |file| Server::of_file(file, opened.clone());
     // SQLite has one writer at a time. In a pool of one connection the writers of this process queue, where SQLite's own
     // waiting would let them poll and starve each other.
@@ -116,6 +119,52 @@ fn make_private_file(file: &SqliteConnectOptions) {
         .create_new(true)
         .mode(0o600)
         .open(file.get_filename());
+}
+
+/// Suffixes of the files that SQLite has beside a database, and creates with its mode.
+const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Refuses a database that is a link to nothing, and one that other users can read or write. It has password hashes and phone numbers
+/// in it, and so have the files beside it, which may be left of a database that had another mode. A file that is not there, or is no
+/// file, is what opening it fails with.
+///
+/// # Errors
+/// [`StoreError::Unsuitable`].
+pub(super) fn check_access(file: &SqliteConnectOptions, allow_readable: bool) -> Result<(), StoreError> {
+    let path = file.get_filename();
+    let unsuitable = |path: &Path, why: &dyn std::fmt::Display| {
+        Err(StoreError::Unsuitable(format!(
+            "the file {} {why}",
+            path.display()
+        )))
+    };
+    let is_link = |path: &Path| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+    let Ok(whole) = fs::canonicalize(path) else {
+        return match is_link(path) {
+            true => unsuitable(path, &"is a symbolic link that leads to no file"),
+            false => Ok(()),
+        };
+    };
+    let beside = BESIDE.map(|suffix| {
+        let mut name = OsString::from(&whole);
+        name.push(suffix);
+        PathBuf::from(name)
+    });
+    for path in &beside {
+        if is_link(path) {
+            return unsuitable(path, &"is a symbolic link");
+        }
+    }
+    for path in [&whole].into_iter().chain(&beside) {
+        if !allow_readable
+            && let Ok(metadata) = fs::metadata(path)
+            && metadata.is_file()
+            && let Err(error) = secret_file::check(&metadata)
+        {
+            return unsuitable(path, &error);
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn is_in_memory(url: &str) -> bool {

@@ -14,6 +14,7 @@ pub(crate) async fn in_folder(folder: &Path) -> Store {
     let options = Options {
         url: SecretString::from(url),
         url_file: None,
+        allow_readable_secrets: false,
         version_level: VERSION_LEVEL,
         connections: 2,
         acquire_timeout: Duration::from_secs(5),

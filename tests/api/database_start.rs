@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::binary::ServerProcess;
 use crate::support::database_server::DatabaseServer;
-use crate::support::place::{Backend, Place};
+use crate::support::place::{Backend, Place, write_secret};
 use crate::support::{PASSWORD, connect, next_phone_number, registration};
 
 /// Runs `serve`, which has to end with exit code 2, and returns the one line that says why.
@@ -55,7 +55,7 @@ async fn the_database_of_another_program_is_refused_and_left_as_it_is() {
     ] {
         let place = Place::new().await;
         if Backend::of_this_run() == Backend::Sqlite {
-            std::fs::write(place.path().join("phone-identity.db"), "").unwrap();
+            write_secret(&place.path().join("phone-identity.db"), "");
         }
         let database = place.connect().await;
         for statement in foreign {
@@ -102,7 +102,7 @@ async fn a_file_that_cannot_be_written_is_refused() {
         eprintln!("NOT RUN: without root there is no other user");
         return;
     }
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o444)).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o400)).unwrap();
     let chown = std::process::Command::new("chown")
         .args(["-R", "nobody"])
         .arg(place.path())

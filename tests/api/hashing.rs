@@ -5,7 +5,7 @@ use std::fs;
 use tonic::{Code, Response, Status};
 
 use crate::support::binary::ServerProcess;
-use crate::support::place::Place;
+use crate::support::place::{Place, write_secret};
 use crate::support::refusal::assert_refused;
 use crate::support::{OTHER_PASSWORD, PASSWORD, TestServer, connect, credentials, registration};
 use crate::wire::{call_by_frames, frame};
@@ -74,7 +74,7 @@ async fn peppers_are_added_and_exchanged_at_the_next_sign_in() {
     let plain = server.database.password_hash(&person).await;
     assert!(!plain.contains("keyid"), "{plain}");
 
-    fs::write(&file, OLD).unwrap();
+    write_secret(&file, OLD);
     let server = server.restart_with(&[&flag]).await;
     let wrong = server
         .client()
@@ -89,13 +89,13 @@ async fn peppers_are_added_and_exchanged_at_the_next_sign_in() {
     person.sign_in_again(&server).await;
     assert_eq!(server.database.password_hash(&person).await, peppered);
 
-    fs::write(&file, format!("{NEW}\n{OLD}\n")).unwrap();
+    write_secret(&file, format!("{NEW}\n{OLD}\n"));
     let server = server.restart_with(&[&flag]).await;
     person.sign_in_again(&server).await;
     let exchanged = server.database.password_hash(&person).await;
     assert!(exchanged.contains(",keyid=bmV3$"), "{exchanged}");
 
-    fs::write(&file, OLD).unwrap();
+    write_secret(&file, OLD);
     let server = server.restart_with(&[&flag]).await;
     for password in [PASSWORD, OTHER_PASSWORD] {
         let unknown = server
@@ -113,7 +113,7 @@ async fn peppers_are_added_and_exchanged_at_the_next_sign_in() {
 async fn a_pepper_is_shown_nowhere() {
     let place = Place::new().await;
     let dotenv = place.path().join(".env");
-    fs::write(&dotenv, format!("PHONE_IDENTITY_PEPPERS='{OLD}'\n")).unwrap();
+    write_secret(&dotenv, format!("PHONE_IDENTITY_PEPPERS='{OLD}'\n"));
     let flags = ["--log-level=trace"];
     let server = ServerProcess::start(&place, &flags).await;
     let mut client = connect(server.address).await;
@@ -125,7 +125,7 @@ async fn a_pepper_is_shown_nowhere() {
     let (_, mut shown) = server.ended().await;
     assert!(shown.contains(r#""message":"hashing","engine":"#), "{shown}");
 
-    fs::write(&dotenv, format!("PHONE_IDENTITY_PEPPERS='{NEW}'\n")).unwrap();
+    write_secret(&dotenv, format!("PHONE_IDENTITY_PEPPERS='{NEW}'\n"));
     let server = ServerProcess::start(&place, &flags).await;
     let mut client = connect(server.address).await;
     let unknown = client.authenticate(credentials("+998901234567", PASSWORD)).await;

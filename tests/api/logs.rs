@@ -8,7 +8,7 @@ use tonic::Request;
 
 use crate::support::binary::ServerProcess;
 use crate::support::codes::{offered, wanted};
-use crate::support::place::Place;
+use crate::support::place::{Place, write_secret};
 use crate::support::{
     OTHER_PASSWORD, PASSWORD, channel, connect, credentials, registration, validation, with_bearer,
 };
@@ -122,7 +122,51 @@ pub(crate) async fn every_rpc(server: &ServerProcess) -> Vec<String> {
         user_agent: format!("{SUPERUSER} {fifth}"),
     });
     client.authenticate(odd).await.unwrap();
+    for secret in [PHONE_NUMBER, "tel:+998-90-123-45-67", &first, &device] {
+        with_secret_everywhere(server, secret).await;
+    }
     vec![first, second, third, fourth, fifth, device]
+}
+
+/// A caller that puts a secret into whatever it can say: into each entry of the metadata that is read here, or by a library, and into
+/// the path of the call.
+async fn with_secret_everywhere(server: &ServerProcess, secret: &str) {
+    let digits: String = secret.chars().filter(char::is_ascii_digit).take(15).collect();
+    let traceparent = format!("00-{digits:0>32}-b7ad6b7169203331-01");
+    for (name, value) in [
+        ("x-request-id", secret),
+        ("x-request-id", &format!("user={secret}")),
+        ("traceparent", secret),
+        ("traceparent", &traceparent),
+        ("tracestate", &format!("vendor={secret}")),
+        ("baggage", &format!("user={secret}")),
+        ("grpc-encoding", secret),
+        ("grpc-accept-encoding", secret),
+        ("grpc-timeout", secret),
+        ("accept-language", secret),
+        ("x-forwarded-for", secret),
+        ("authorization", secret),
+        ("x-service-key", secret),
+        ("x-operator-key", secret),
+        ("idempotency-key", secret),
+        ("x-made-up", secret),
+    ] {
+        let mut request = Request::new(credentials("+998909876543", PASSWORD));
+        request.metadata_mut().insert(name, value.parse().unwrap());
+        let mut client = connect(server.address).await;
+        // Answered or refused, whichever.
+        let _ = client.authenticate(request).await;
+        let mut request = Request::new(validation("nothing"));
+        request.metadata_mut().insert(name, value.parse().unwrap());
+        let _ = client.validate_session(request).await;
+    }
+    for path in ["/{}", "/phone_identity.v1.PhoneIdentity/{}", "/{}/Authenticate"] {
+        let mut client = tonic::client::Grpc::new(channel(server.address).await);
+        client.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<(), ()>::default();
+        let path = path.replace("{}", secret).parse().unwrap();
+        let _ = client.unary(Request::new(()), path, codec).await;
+    }
 }
 
 /// The same of administration, by a superuser.
@@ -254,11 +298,14 @@ async fn calls_with_keys(server: &ServerProcess, service_key: &str) {
         assert_eq!(client.create_superuser(request).await.is_ok(), is_good);
     }
     // Where a request id belongs.
-    let mut request = Request::new(validation("nothing"));
-    let metadata = request.metadata_mut();
-    metadata.insert("x-service-key", service_key.parse().unwrap());
-    metadata.insert("x-request-id", service_key.parse().unwrap());
-    client.validate_session(request).await.unwrap_err();
+    for key in [service_key, OPERATOR_KEY] {
+        let mut request = Request::new(validation("nothing"));
+        let metadata = request.metadata_mut();
+        metadata.insert("x-service-key", service_key.parse().unwrap());
+        metadata.insert("x-request-id", key.parse().unwrap());
+        let refused = client.validate_session(request).await.unwrap_err();
+        assert_ne!(refused.metadata().get("x-request-id").unwrap(), key);
+    }
 }
 
 async fn log_of_every_rpc(format: &str) -> (String, Vec<String>) {
@@ -275,7 +322,7 @@ async fn log_of_every_rpc(format: &str) -> (String, Vec<String>) {
         .await;
     let service_key = String::from_utf8(made.stdout).unwrap().trim_end().to_owned();
     let key_file = place.path().join("operator-key");
-    std::fs::write(&key_file, OPERATOR_KEY).unwrap();
+    write_secret(&key_file, OPERATOR_KEY);
     let key_file = format!("--operator-key-file={}", key_file.display());
     let flags = [
         "--log-level=trace",
@@ -340,7 +387,11 @@ pub(crate) fn assert_tells_nothing(log: &str, tokens: &[String]) {
         assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
     }
     // Not in pieces either: every token begins with this.
-    assert!(!log.contains("pid_") && !log.contains("pis_"), "{log}");
+    for prefix in ["pid_", "pdv_", "pis_"] {
+        assert!(!log.contains(prefix), "{prefix} is in the log:\n{log}");
+    }
+    // As people write it.
+    assert!(!log.contains("90-123-45-67"), "{log}");
 }
 
 #[tokio::test]

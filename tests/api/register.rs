@@ -20,7 +20,7 @@ async fn a_new_person_is_signed_in() {
         password: PASSWORD.to_owned(),
         client: Some(v1::ClientInfo {
             ip_address: "2001:DB8::1".to_owned(),
-            user_agent: "Mozilla/5.0 \u{1F600}\n".to_owned(),
+            user_agent: "\u{202E}Mozilla\u{200B}/5.0 \u{1F600}\n\u{2028}\u{FEFF}".to_owned(),
         }),
         ..v1::RegisterRequest::default()
     };

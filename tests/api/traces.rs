@@ -14,7 +14,7 @@ use crate::logs::{SUPERUSER, assert_tells_nothing, every_rpc};
 use crate::support::binary::ServerProcess;
 use crate::support::codes::{CEILING, flag_of_keys, wanted};
 use crate::support::collector::{Collector, attribute};
-use crate::support::place::{Backend, Place};
+use crate::support::place::{Backend, Place, write_secret};
 use crate::support::stub::{Answer, Stub};
 use crate::support::{OTHER_PASSWORD, PASSWORD, channel, connect, credentials, registration, validation};
 
@@ -305,7 +305,7 @@ async fn the_message_of_a_call_is_sent_in_its_trace() {
     let (place, collector) = (Place::new().await, Collector::start().await);
     let stub = Stub::start(&[Answer::Status(204, "")]).await;
     let key = place.path().join("webhook-secret");
-    std::fs::write(&key, "a secret of thirty-two characters").unwrap();
+    write_secret(&key, "a secret of thirty-two characters");
     let flags = [
         "--sms-providers=webhook".to_owned(),
         format!("--webhook-url={}/", stub.url()),

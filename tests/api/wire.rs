@@ -18,7 +18,9 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use crate::support::refusal::{assert_refused, refusal};
-use crate::support::{PASSWORD, TestServer, channel, credentials, registration, validation};
+use crate::support::{
+    OTHER_PASSWORD, PASSWORD, TestServer, UNTHROTTLED, channel, credentials, registration, validation,
+};
 
 /// A message with bytes where the contract has text.
 #[derive(Clone, PartialEq, Message)]
@@ -317,6 +319,47 @@ async fn answers_have_a_request_id_and_the_callers_is_kept() {
     assert_eq!(id_of(bad.metadata()).unwrap(), "order-17");
     let bad = client.validate_session(validation("bad")).await.unwrap_err();
     assert!(uuid::Uuid::parse_str(&id_of(bad.metadata()).unwrap()).is_ok());
+}
+
+/// An id of the caller is logged and stored, unless it may have a secret or a phone number in it.
+#[tokio::test]
+async fn a_request_id_that_may_have_a_secret_in_it_is_replaced() {
+    let server = TestServer::start_with(&UNTHROTTLED).await;
+    let person = server.person().await;
+    let mut client = server.client().await;
+    let device = "pdv_00000000000000000000017n42DGM5Tflk9n8mt7Fhc742FZm0";
+    for (given, is_kept) in [
+        ("orders/eu:42+retry=1", true),
+        ("550e8400-e29b-41d4-a716-446655440000", true),
+        ("0af7651916cd43dd8448eb211c80319c", true),
+        ("01ARZ3NDEKTSV4RRFFQ69G5FAV", true),
+        (person.token.as_str(), false),
+        (device, false),
+        (&device.to_uppercase(), false),
+        ("x:pis_1", false),
+        (person.phone_number.as_str(), false),
+        (&format!("user={}", &person.phone_number[1..]), false),
+        ("tel:+998-90-123-45-67", false),
+        ("two words", false),
+        (&"x".repeat(65), false),
+    ] {
+        let mut request = Request::new(credentials(&person.phone_number, OTHER_PASSWORD));
+        request
+            .metadata_mut()
+            .insert("x-request-id", given.parse().unwrap());
+        let refused = client.authenticate(request).await.unwrap_err();
+        let answered = refused.metadata().get("x-request-id").unwrap().to_str().unwrap();
+        assert_eq!(answered == given, is_kept, "{given}: {answered}");
+        assert!(is_kept || uuid::Uuid::parse_str(answered).is_ok(), "{answered}");
+        let stored = format!("audit_events WHERE request_id = '{answered}'");
+        assert_eq!(server.database.count(&stored).await, 1);
+        let stored = format!("audit_events WHERE request_id = '{given}'");
+        assert_eq!(
+            server.database.count(&stored).await,
+            i64::from(is_kept),
+            "{given}"
+        );
+    }
 }
 
 #[tokio::test]

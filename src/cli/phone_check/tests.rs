@@ -1,6 +1,7 @@
 //! Tests of the lines that `phone-check` writes.
 
 use super::*;
+use crate::domain::text::is_control_or_format;
 
 fn rules(region: Option<&str>) -> Rules {
     Rules {
@@ -200,4 +201,20 @@ fn an_output_that_cannot_be_written_is_an_error() {
         kind(check_lines(&b"1\n"[..], rules(None), io::BufWriter::new(Broken))),
         Err(io::ErrorKind::BrokenPipe)
     );
+}
+
+#[test]
+fn no_character_that_a_terminal_obeys_is_written_as_it_is() {
+    for character in ('\0'..=char::MAX).filter(|c| is_control_or_format(*c)) {
+        let mut out = Vec::new();
+        check_arguments([format!("1{character}2")], rules(None), &mut out).unwrap();
+        let line = String::from_utf8(out).unwrap();
+        let (input, rest) = line.split_once('\t').unwrap();
+        assert!(!input.contains(is_control_or_format), "{character:?}: {input:?}");
+        assert_eq!(
+            rest.matches(is_control_or_format).count(),
+            4,
+            "three tabs and a line end: {rest:?}"
+        );
+    }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Problem;
 use crate::cli::speech::Speech;
+use crate::cli::terminal::{self, printable};
 use crate::cli::{Failure, exact};
 use crate::clock::Timestamp;
 use crate::domain::user::{Locale, UserStatus};
@@ -173,11 +174,11 @@ struct JsonDeleted<'a> {
 }
 
 fn line(value: &impl Serialize) -> io::Result<()> {
-    let json = serde_json::to_string(value)?;
-    writeln!(io::stdout().lock(), "{json}")
+    terminal::write_json(io::stdout().lock(), value)
 }
 
-fn row([id, number, status, flags, verified, joined, last_login]: [&str; 7]) -> io::Result<()> {
+fn row(cells: [&str; 7]) -> io::Result<()> {
+    let [id, number, status, flags, verified, joined, last_login] = cells.map(printable);
     writeln!(
         io::stdout().lock(),
         "{id:<36}  {number:<21}  {status:<20}  {flags:<17}  {verified:<20}  {joined:<20}  {last_login}"

@@ -16,6 +16,7 @@ async fn open(folder: &TempDir) -> Pool {
     let options = Options {
         url: SecretString::from(url.as_str()),
         url_file: None,
+        allow_readable_secrets: false,
         version_level: VERSION_LEVEL,
         connections: 1,
         acquire_timeout: Duration::from_secs(10),

@@ -5,7 +5,7 @@ use tonic::{Code, Request};
 
 use super::{REQUIRE_KEY, make_key, text};
 use crate::support::binary::{ServerProcess, run};
-use crate::support::place::Place;
+use crate::support::place::{Place, write_secret};
 use crate::support::refusal::assert_refused;
 use crate::support::{OTHER_PASSWORD, PASSWORD, TEST_FLAGS, connect, credentials, registration};
 
@@ -27,7 +27,7 @@ fn superuser(phone_number: &str, keys: &[(&'static str, &str)]) -> Request<Creat
 async fn the_operator_key_makes_the_first_superuser_and_a_wrong_one_does_not() {
     let place = Place::new().await;
     let file = place.path().join("operator-key");
-    std::fs::write(&file, format!("{KEY}\n")).unwrap();
+    write_secret(&file, format!("{KEY}\n"));
     let flag = format!("--operator-key-file={}", file.display());
     let server = ServerProcess::start(&place, &[&flag]).await;
     let mut client = connect(server.address).await;
@@ -72,7 +72,7 @@ async fn the_operator_key_makes_the_first_superuser_and_a_wrong_one_does_not() {
 async fn the_operator_key_is_needed_beside_a_service_key_and_opens_nothing_else() {
     let place = Place::new().await;
     let file = place.path().join("operator-key");
-    std::fs::write(&file, KEY).unwrap();
+    write_secret(&file, KEY);
     let flag = format!("--operator-key-file={}", file.display());
     let server = ServerProcess::start(&place, &[&flag, REQUIRE_KEY]).await;
     let mut client = connect(server.address).await;

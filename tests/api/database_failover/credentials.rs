@@ -1,7 +1,6 @@
 //! The server refuses new connections: the password was changed, or the role has too many connections.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use tokio::time::Instant;
@@ -11,7 +10,7 @@ use super::writes::Writes;
 use crate::replicas::sign_in;
 use crate::support::binary::ServerProcess;
 use crate::support::cluster::{Cluster, ROLE, ROLE_PASSWORD};
-use crate::support::place::{Backend, Place};
+use crate::support::place::{Backend, Place, set_mode, write_secret};
 use crate::support::{Client, PASSWORD, connect, credentials};
 
 /// Calls of each kind while the server refuses connections.
@@ -36,7 +35,16 @@ async fn a_changed_password_is_read_from_the_file_again() {
 
     rotate_password(&cluster).await;
     are_unavailable(&client, &writes, &token).await;
-    write_url(&file, &cluster.url_with_password(&address, "rotated"));
+    // One that other users could read is not taken, which is logged once.
+    let new = file.with_extension("open");
+    write_secret(&new, cluster.url_with_password(&address, "rotated"));
+    set_mode(&new, 0o644);
+    fs::rename(&new, &file).unwrap();
+    are_unavailable(&client, &writes, &token).await;
+    server
+        .has_logged("the file of DATABASE_URL_FILE is not read again", 1)
+        .await;
+    set_mode(&file, 0o600);
     let written = writes.recover(name, Instant::now(), None).await;
     assert_all(name, &[written]);
 }
@@ -134,15 +142,14 @@ async fn rotate_password(cluster: &Cluster) {
 /// A password file, which has to be readable by its owner only.
 fn write_password(file: &Path, password: &str) {
     let new = file.with_extension("new");
-    fs::write(&new, format!("*:*:*:{ROLE}:{password}\n")).unwrap();
-    fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
+    write_secret(&new, format!("*:*:*:{ROLE}:{password}\n"));
     fs::rename(&new, file).unwrap();
 }
 
 /// Replaced at once, as a mounted secret is.
 fn write_url(file: &Path, url: &str) {
     let new = file.with_extension("new");
-    fs::write(&new, url).unwrap();
+    write_secret(&new, url);
     fs::rename(&new, file).unwrap();
 }
 

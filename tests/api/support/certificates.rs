@@ -17,6 +17,8 @@ use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Error};
 use tower::service_fn;
 
+use super::place::write_secret;
+
 /// What the server is called in its certificates.
 pub(crate) const SERVER: &str = "identity.internal";
 
@@ -109,7 +111,7 @@ impl ServerFiles {
 
 fn put(path: &Path, text: &str) {
     let new = path.with_extension("new");
-    fs::write(&new, text).unwrap();
+    write_secret(&new, text);
     fs::rename(new, path).unwrap();
 }
 

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use sea_orm::ConnectionTrait as _;
 
-use super::place::{Backend, Place};
+use super::place::{Backend, Place, write_secret};
 
 /// Writes a backup of the database into a new file.
 pub(crate) async fn back_up(place: &Place) -> PathBuf {
@@ -54,7 +54,7 @@ pub(crate) fn restore(place: &Place, backup: &Path) {
 pub(crate) async fn load(place: &Place, sql: &Path) {
     match Backend::of_this_run() {
         Backend::Sqlite => {
-            File::create(place.path().join("phone-identity.db")).unwrap();
+            write_secret(&place.path().join("phone-identity.db"), "");
             let sql = fs::read_to_string(sql).unwrap();
             let database = place.connect().await;
             database.execute_unprepared(&sql).await.unwrap();

@@ -1,9 +1,10 @@
 //! Where a test takes place: a folder and a database of its own, on the backend that the whole run is about.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
-use std::{env, thread};
+use std::{env, fs, thread};
 
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, DbBackend, Statement};
 use tempfile::TempDir;
@@ -182,6 +183,17 @@ impl Drop for Place {
         });
         let _ = dropping.join();
     }
+}
+
+/// Writes a file that its owner alone can read, whatever the umask is.
+pub(crate) fn write_secret(file: &Path, content: impl AsRef<[u8]>) {
+    fs::write(file, "").unwrap();
+    set_mode(file, 0o600);
+    fs::write(file, content).unwrap();
+}
+
+pub(crate) fn set_mode(file: &Path, mode: u32) {
+    fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 async fn drop_database(server: &str, name: &str) {

@@ -80,6 +80,8 @@ fn mangled_passwords_are_common() {
         "pa55word2024!",
         "!!password!!",
         "1loveyou",
+        "8008beb1900",
+        "!8008beb",
         "$unshine",
         "drowssaP1",
     ]);

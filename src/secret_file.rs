@@ -1,0 +1,147 @@
+//! Secret file reader: refuses files that all users of the machine can read or write, as ssh does with private keys.
+//!
+//! Permissions of the group are not checked: Kubernetes gives secrets and volumes the group of the Pod (`fsGroup`), and mounts them
+//! with mode 0440 or 0660. Symbolic links are followed, since each file of a Secret is one.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use secrecy::{SecretSlice, SecretString};
+use thiserror::Error;
+
+/// Maximum size of a secret file, in bytes. The largest ones are chains of certificates beside a key.
+pub const MAX_BYTES: u64 = 1024 * 1024;
+
+/// Permission bits of other users: to read and to write.
+const OTHERS: u32 = 0o006;
+
+/// Why a secret file is not read. The text completes a sentence that begins with the file, and shows nothing that is in it.
+#[derive(Debug, Error)]
+pub enum SecretFileError {
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Read(#[from] io::Error),
+    /// Users that are neither its owner nor of its group can read or write it.
+    #[error(
+        "is open to all users of this machine (mode {0:04o}): run chmod o-rw on it (Kubernetes: defaultMode 0440), or set \
+         --allow-readable-secrets"
+    )]
+    OpenToOthers(u32),
+    /// The file is too large to be a secret.
+    #[error("has more than {MAX_BYTES} bytes")]
+    TooLarge,
+    /// The file is to be a text.
+    #[error("is not UTF-8")]
+    NotText,
+}
+
+/// Reads a secret file.
+///
+/// # Errors
+/// When it cannot be read, has more than [`MAX_BYTES`], or is open to other users and `allow_readable` is not set.
+pub fn read(path: &Path, allow_readable: bool) -> Result<SecretSlice<u8>, SecretFileError> {
+    Ok(read_bytes(path, allow_readable)?.into())
+}
+
+/// The same of a file that is a text.
+///
+/// # Errors
+/// As [`read`], and when it is not UTF-8.
+pub fn read_text(path: &Path, allow_readable: bool) -> Result<SecretString, SecretFileError> {
+    let text = String::from_utf8(read_bytes(path, allow_readable)?);
+    text.map(SecretString::from).map_err(|_| SecretFileError::NotText)
+}
+
+fn read_bytes(path: &Path, allow_readable: bool) -> Result<Vec<u8>, SecretFileError> {
+    let file = File::open(path)?;
+    // Of the file that is open, so that it is the one that is read.
+    if !allow_readable {
+        check(&file.metadata()?)?;
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_BYTES {
+        return Err(SecretFileError::TooLarge);
+    }
+    Ok(bytes)
+}
+
+/// Whether other users can neither read nor write a file.
+///
+/// # Errors
+/// [`SecretFileError::OpenToOthers`].
+pub(crate) fn check(metadata: &Metadata) -> Result<(), SecretFileError> {
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & OTHERS == 0 {
+        Ok(())
+    } else {
+        Err(SecretFileError::OpenToOthers(mode))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    /// Every combination of permissions: only those of other users to read and write matter.
+    #[test]
+    fn files_that_others_can_read_or_write_are_refused_unless_they_are_allowed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("secret"), folder.path().join("link"));
+        fs::write(&path, "hunter2").unwrap();
+        symlink(&path, &link).unwrap();
+        for mode in 0o400..=0o777 {
+            // That the owner can read.
+            if mode & 0o400 == 0 {
+                continue;
+            }
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let is_open = mode % 8 > 1;
+            for path in [&path, &link] {
+                match read_text(path, false) {
+                    Ok(text) => assert!(!is_open && text.expose_secret() == "hunter2", "{mode:04o}"),
+                    Err(error) => {
+                        assert!(is_open, "{mode:04o}");
+                        let text = error.to_string();
+                        assert!(text.contains(&format!("(mode {mode:04o})")), "{text}");
+                        assert!(text.contains("--allow-readable-secrets"), "{text}");
+                    }
+                }
+                assert_eq!(read_text(path, true).unwrap().expose_secret(), "hunter2");
+                assert_eq!(read(path, true).unwrap().expose_secret(), b"hunter2");
+            }
+        }
+    }
+
+    #[test]
+    fn files_that_are_no_secrets_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let error = |allow_readable| read_text(&path, allow_readable).unwrap_err().to_string();
+        assert!(
+            error(false).starts_with("cannot be read: No such file"),
+            "{}",
+            error(false)
+        );
+        fs::write(&path, [0xff]).unwrap();
+        assert_eq!(error(true), "is not UTF-8");
+        let largest = vec![b'x'; 1024 * 1024];
+        fs::write(&path, &largest).unwrap();
+        assert!(read_text(&path, true).is_ok());
+        fs::write(&path, [&largest[..], b"x"].concat()).unwrap();
+        assert_eq!(error(true), "has more than 1048576 bytes");
+        assert!(matches!(
+            read(Path::new("/dev/zero"), true),
+            Err(SecretFileError::TooLarge)
+        ));
+        let folder = read(folder.path(), true).unwrap_err().to_string();
+        assert!(folder.starts_with("cannot be read: "), "{folder}");
+    }
+}
