@@ -94,20 +94,17 @@ impl Text<'_> {
         between(|character| character.is_alphabetic()).or_else(|| between(|character| character.is_numeric()))
     }
 
-    /// Where a stem may begin: at the core, up to [`MAX_EXTENSION`] characters before it, or at the beginning of the password, since
-    /// listed entries such as `8008beb` have more digits than that.
+    /// Where a stem may begin: at the core, or up to [`MAX_EXTENSION`] characters before it; or where the password does, since
+    /// entries such as `2278124q` have many digits before their letters.
     fn starts(&self, core: &Range<usize>) -> Vec<usize> {
         let near = core.start.saturating_sub(MAX_EXTENSION);
         let first = (near > 0).then_some(0);
         first.into_iter().chain(near..=core.start).collect()
     }
 
-    /// Where a stem may end: at the end of the core, up to [`MAX_EXTENSION`] characters after it, or at the end of the password.
+    /// Where a stem may end: at the end of the core, or up to [`MAX_EXTENSION`] characters after it.
     fn ends(&self, core: &Range<usize>) -> Vec<usize> {
-        let whole = self.characters.len();
-        let near = (core.end + MAX_EXTENSION).min(whole);
-        let last = (near < whole).then_some(whole);
-        (core.end..=near).chain(last).collect()
+        (core.end..=(core.end + MAX_EXTENSION).min(self.characters.len())).collect()
     }
 
     fn has_digits(&self, range: &Range<usize>) -> bool {

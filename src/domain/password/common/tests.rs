@@ -81,7 +81,6 @@ fn mangled_passwords_are_common() {
         "!!password!!",
         "1loveyou",
         "8008beb1900",
-        "!8008beb",
         "$unshine",
         "drowssaP1",
     ]);
