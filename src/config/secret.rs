@@ -22,7 +22,8 @@ pub(super) fn secret(
         (Some(secret), None) => Ok(Some(secret.clone())),
         (None, Some(file)) => {
             let text = fs::read_to_string(file).map_err(|error| ConfigError::SecretFile(name, error))?;
-            Ok(Some(SecretString::from(text)))
+            // Some editors begin a file with a byte order mark, which is part of no secret.
+            Ok(Some(SecretString::from(text.trim_start_matches('\u{feff}'))))
         }
         (None, None) => Ok(None),
     }

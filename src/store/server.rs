@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use super::connection::{Connection, from_sqlx};
 use super::identity::{Identity, identification};
 use super::sqlite::DatabaseFile;
+use super::url::UrlError;
 use super::{Options, StoreError};
 
 /// The head start of a host before the next one is tried as well.
@@ -95,7 +96,7 @@ impl Server {
         Arc::new(Self {
             backend: DbBackend::Sqlite,
             url_file: None,
-            parse: |_| Err(StoreError::InvalidUrl),
+            parse: |_| Err(UrlError::Scheme.into()),
             hosts: Mutex::new(hosts),
             preferred: AtomicUsize::new(0),
             session: Vec::new(),
@@ -168,7 +169,11 @@ impl Server {
         // Files are read on a thread that may block.
         let read = spawn_blocking(move || {
             let url = match &server.url_file {
-                Some(file) => SecretString::from(fs::read_to_string(file).ok()?.trim_end()),
+                Some(file) => {
+                    let text = fs::read_to_string(file).ok()?;
+                    // A byte order mark is part of no URL.
+                    SecretString::from(text.trim_start_matches('\u{feff}').trim_end())
+                }
                 None => server.hosts().url,
             };
             let hosts = (server.parse)(url.expose_secret()).ok()?;
