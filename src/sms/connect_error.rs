@@ -48,7 +48,7 @@ pub enum ConnectError {
     Other,
 }
 
-/// A host name that cannot be resolved: tells the failures of DNS from those of TCP, which have the same type in hyper.
+/// A host name that cannot be resolved: tells failures of DNS from failures of TCP, which have the same type in hyper.
 #[derive(Debug, Error)]
 #[error(transparent)]
 pub(super) struct ResolveError(pub(super) io::Error);

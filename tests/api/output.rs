@@ -89,7 +89,7 @@ async fn a_full_standard_output_is_an_error_and_no_panic() {
             "{arguments:?}: {line}"
         );
     }
-    // Help and version are for people, who see that nothing is shown.
+    // Help and version are read by a person, and have no other effect.
     for arguments in [["--help"], ["--version"]] {
         let output = run_into(&place, &arguments, "", full());
         assert_eq!(

@@ -123,7 +123,7 @@ pub(crate) async fn call_by_frames(
     call_with_headers(server, path, timeout.as_slice(), body).await
 }
 
-/// The same with these headers besides those of each call.
+/// The same with these headers besides the ones of each call.
 pub(crate) async fn call_with_headers(
     server: &TestServer,
     path: &str,

@@ -16,7 +16,7 @@ use argon2_rust::Backend;
 use argon2_rust::params::{Memory as Kib, TagLen};
 use engine::{Engine, Input, Memory};
 
-/// The errors of the engine, a part of those of the service.
+/// The errors of the engine, a part of the errors of the service.
 #[derive(Debug)]
 pub enum HashError {
     /// Argon2 does not take such an input.
@@ -224,7 +224,7 @@ impl Checker {
         };
         for backend in &self.backends {
             let mut output = new();
-            // SAFETY: `backends` has those that this processor has.
+            // SAFETY: `backends` has only backends that this processor has.
             let outcome = unsafe {
                 hash_with_backend(
                     *backend,

@@ -553,7 +553,7 @@ async fn a_connection_has_few_streams_of_health() {
     let channel = channel(server.address).await;
     let mut streams = Vec::new();
     for number in 0..16 {
-        // Those of unknown services count, too: they stay open.
+        // A watch of an unknown service counts, too: it stays open.
         let service = if number % 2 == 0 { "" } else { "unknown" }.to_owned();
         let watch = HealthClient::new(channel.clone())
             .watch(HealthCheckRequest { service })
