@@ -1,7 +1,7 @@
 # The image of phone-identity: one binary on a base without a shell, as an unprivileged user. README.md, "Docker", says how
 # to run it; `make image-check` builds and runs it.
 
-FROM docker.io/library/rust:1.95-bookworm AS dependencies
+FROM docker.io/library/rust:1.95-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1 AS dependencies
 WORKDIR /src
 # Where it was built is not to be seen in what was built: with the same compiler the binary is the same as that of `make dist`.
 # SOURCE_DATE_EPOCH is the time that C compilers say it is: mimalloc has it in its version.
@@ -34,7 +34,7 @@ RUN cargo build --release --locked --bin phone-identity \
 
 # glibc, the certificates of public authorities, and nothing that can be started. No OpenSSL, no C++, which cc-debian12 has: they are
 # not needed, and each would have to be kept up to date.
-FROM gcr.io/distroless/base-nossl-debian12:nonroot
+FROM gcr.io/distroless/base-nossl-debian12:nonroot@sha256:be40c00dfabd86576d92666e87e406714d5618342de1a0c213ad232de255172e
 ARG PHONE_IDENTITY_COMMIT=
 ARG PHONE_IDENTITY_VERSION=0.1.0
 LABEL org.opencontainers.image.title="phone-identity" \

@@ -15,7 +15,7 @@ fmt: ## format the Rust sources
 lint: lint-tools ## check format, clippy, documentation, dependencies, protos and what is deployed
 	@scripts/lint.sh
 
-lint-tools: ## install what lint needs: cargo-deny, cargo-machete, buf, kubectl, hadolint, promtool
+lint-tools: ## install what lint needs: cargo-deny, cargo-machete, buf, kubectl, hadolint, promtool, actionlint
 	@scripts/lint-tools.sh
 
 test: test-tools ## run all tests (needs none of the lint tools)
@@ -30,7 +30,7 @@ bench: ## measure the release binary (ROWS=cached,login ROUNDS=5 SECONDS_A_ROUND
 bench-timing: ## compare the times of failed sign-ins and of codes by Welch's t (CALLS=2000 of each kind); takes minutes
 	@ROWS=timing scripts/bench.sh
 
-soak: ## kill the service and the databases under load, for about half an hour (SOAK_SECONDS=600 SOAK_ROUNDS=20 ...)
+soak: ## check the hash engine's memory, and kill service and databases under load, for about 40 minutes (SOAK_SECONDS=600 SOAK_ROUNDS=20 ...)
 	@scripts/soak.sh
 
 image-check: ## build the image with buildah, and run it without a daemon: its health, its end, and what it writes

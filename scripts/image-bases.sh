@@ -7,6 +7,7 @@
 # us, or else vfs, which copies the whole image for each step.
 image_folder=$PWD/target/image
 image_driver=
+image_dockerfile=
 
 buildah_here() {
   buildah --root "$image_folder/storage" --runroot "$image_folder/run" --storage-driver "$image_driver" "$@"
@@ -30,15 +31,22 @@ choose_image_driver() {
   die "buildah can use neither overlay nor vfs here"
 }
 
-# make_bases: sees to it that the images are there from which the Dockerfile starts.
+# make_bases: pulls the base images of the Dockerfile by their digests, or makes stand-ins. Sets image_dockerfile to a copy of the
+# Dockerfile that names each stand-in without a digest, which only the real image has.
 make_bases() {
-  local name
-  while read -r name; do
-    if buildah_here inspect --type image "$name" >/dev/null 2>&1; then
+  local pinned name
+  image_dockerfile=$image_folder/Dockerfile
+  cp Dockerfile "$image_dockerfile"
+  while read -r pinned; do
+    name=${pinned%@*}
+    if buildah_here inspect --type image "$pinned" >/dev/null 2>&1; then
+      continue
+    elif buildah_here inspect --type image "$name" >/dev/null 2>&1; then
+      name_stand_in "$pinned"
       continue
     elif [ -z "${IMAGE_BASES_LOCAL:-}" ] && timeout 300 "$(command -v buildah)" --root "$image_folder/storage" \
-      --runroot "$image_folder/run" --storage-driver "$image_driver" pull --quiet "$name" >"$image_folder/pull.log" 2>&1; then
-      say "pulled $name"
+      --runroot "$image_folder/run" --storage-driver "$image_driver" pull --quiet "$pinned" >"$image_folder/pull.log" 2>&1; then
+      say "pulled $pinned"
     else
       say "no registry has $name for us: making a stand-in"
       case $name in
@@ -46,9 +54,15 @@ make_bases() {
         */base-nossl-debian12:*) make_runtime_base "$name" ;;
         *) die "there is no stand-in for $name" ;;
       esac
+      name_stand_in "$pinned"
     fi
   # Not the stages of the Dockerfile itself: the real ones name their registry.
   done < <(sed -n 's/^FROM \([^ ]*\.[^ ]*\).*/\1/p' Dockerfile)
+}
+
+# name_stand_in PINNED: takes the digest of this image out of the copy of the Dockerfile.
+name_stand_in() {
+  sed -i "s|^FROM $1|FROM ${1%@*}|" "$image_dockerfile"
 }
 
 # A Debian with a C compiler, and the toolchain that builds this project here.

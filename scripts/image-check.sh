@@ -125,7 +125,7 @@ choose_image_driver
 make_bases
 say "building the image with buildah ($image_driver)"
 # The commit is not taken from a dirty folder, either: it says which commit was checked out. HEALTHCHECK is of docker's format.
-buildah_here build --quiet --layers --isolation chroot --format docker --pull-never \
+buildah_here build --quiet --layers --isolation chroot --format docker --pull-never --file "$image_dockerfile" \
   --build-arg "PHONE_IDENTITY_COMMIT=$commit" --build-arg "PHONE_IDENTITY_VERSION=$version" --tag "$image" . >&2
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/phone-identity-image.XXXXXX")

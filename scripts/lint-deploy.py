@@ -45,6 +45,25 @@ def dockerfile():
     need(f"ARG PHONE_IDENTITY_VERSION={version}\n" in text, f"Dockerfile: its version is not {version}, as Cargo.toml has it")
 
 
+def pins():
+    """Actions are pinned by commit and images by digest, each with the tag that a person reads and Dependabot raises."""
+    for path in glob.glob(".github/workflows/*.y*ml"):
+        for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+            used = re.match(r"\s*(?:- )?uses:\s*(\S.*)$", line)
+            if used and not used.group(1).startswith("./"):
+                is_pinned = re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+(\.\d+)*", used.group(1))
+                need(is_pinned, f"{path}:{number}: not pinned as OWNER/NAME@COMMIT # vTAG: {used.group(1)}")
+    images = {"Dockerfile": re.findall(r"^FROM (\S+)", Path("Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)}
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)", Path("Dockerfile").read_text(encoding="utf-8"), re.MULTILINE))
+    for path in ["compose.yaml"] + glob.glob(".github/workflows/*.y*ml"):
+        images[path] = re.findall(r"^\s*image:\s*(\S+)", Path(path).read_text(encoding="utf-8"), re.MULTILINE)
+    for path, names in images.items():
+        for name in names:
+            is_own = name in stages or name == "phone-identity:local"
+            is_pinned = re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", name)
+            need(is_own or is_pinned, f"{path}: not pinned as NAME:TAG@sha256:DIGEST: {name}")
+
+
 def compose():
     services = load("compose.yaml")[0]["services"]
     for name, service in services.items():
@@ -141,6 +160,7 @@ def dashboard():
 
 settings()
 dockerfile()
+pins()
 compose()
 for rendered in sys.argv[1:]:
     manifest(rendered)

@@ -49,4 +49,18 @@ if ! cat "${pins[@]}" | cmp -s - "$venv/installed.txt"; then
   cat "${pins[@]}" >"$venv/installed.txt"
 fi
 
+# Its installation fetches actionlint from GitHub and checks its SHA-256, so it fails on a machine that does not reach GitHub;
+# ACTIONLINT=required makes that an error.
+install_actionlint() {
+  "$venv/bin/actionlint" --version >/dev/null 2>&1 && return
+  if [ "${ACTIONLINT:-}" != required ] && ! getent hosts github.com >/dev/null; then
+    return
+  fi
+  say "installing actionlint"
+  timeout 300 "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+    -r scripts/lint-tools/actionlint.txt >"$venv/actionlint.log" 2>&1 || [ "${ACTIONLINT:-}" != required ] ||
+    { cat "$venv/actionlint.log" >&2 && die "actionlint cannot be installed"; }
+}
+
+install_actionlint
 need 'promtool --version' prometheus

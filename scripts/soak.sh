@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Kills everything, for long: 20 rounds of the service on each backend, 10 rounds of PostgreSQL and of MariaDB, 20 failovers
-# of each kind on both, and 10 minutes of all kinds of faults on PostgreSQL. BACKENDS="sqlite mysql" runs on these only;
+# of each kind on both, and 10 minutes of all kinds of faults on PostgreSQL. First it checks the memory accesses of the hash engine
+# (hash-engine.sh). BACKENDS="sqlite mysql" runs on these only;
 # SOAK_ROUNDS, SOAK_DATABASE_ROUNDS,
 # SOAK_FAILOVER_ROUNDS and SOAK_SECONDS make it shorter or longer, and SOAK_SEED repeats the choices of a run.
 set -euo pipefail
@@ -24,6 +25,8 @@ soak() {
     failed+=("soak on $backend")
   fi
 }
+
+scripts/hash-engine.sh || failed+=("hash engine")
 
 for backend in $backends; do
   case $backend in

@@ -12,6 +12,7 @@ use tokio::task::JoinError;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tonic_health::server::HealthReporter;
 
 use crate::clock::Clock;
 use crate::config::{ConfigError, RegistrationMode, Settings};
@@ -200,7 +201,8 @@ impl App {
         shutdown: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
-        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let reporter = HealthReporter::new();
+        let health_service = grpc::health_server(reporter.clone());
         let health = Health::new(reporter);
         let patience = self.settings.change_log_interval + SLOW;
         let counted = Arc::new(grpc::Metrics::new()?);

@@ -6,8 +6,10 @@ mod audit;
 mod backup;
 mod calibrate;
 mod dotenv;
+mod environment;
 mod healthcheck;
 mod operator;
+mod output;
 mod phone_check;
 mod serve;
 mod service_key;
@@ -17,7 +19,7 @@ mod users;
 
 use std::env;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -30,7 +32,7 @@ use tokio::runtime::{self, Runtime};
 
 use crate::app::StartError;
 use crate::clock::Timestamp;
-use crate::config::Settings;
+use crate::config::{Settings, line_of_substitution};
 use crate::domain::phone::Region;
 use crate::domain::rules::Rules;
 use crate::i18n::Language;
@@ -48,6 +50,17 @@ const VERSION: &str = concat!(
 
 const FAILED: u8 = 1;
 const UNUSABLE: u8 = 2;
+
+/// The variables of secrets. clap does not read them, since what clap reads can be given as an argument, which all users of the
+/// machine see.
+const SECRETS: [&str; 6] = [
+    "PHONE_IDENTITY_PEPPERS",
+    "PHONE_IDENTITY_CODE_KEYS",
+    "PHONE_IDENTITY_TWILIO_AUTH_TOKEN",
+    "PHONE_IDENTITY_PLAYMOBILE_PASSWORD",
+    "PHONE_IDENTITY_WEBHOOK_SECRET",
+    "PHONE_IDENTITY_OPERATOR_KEY",
+];
 
 /// Who is this phone number, does this password belong to it, and is this session still good? Over gRPC.
 #[derive(Debug, Parser)]
@@ -172,25 +185,38 @@ pub fn main_at_level(version_level: i32) -> ExitCode {
                 Failure::Unusable(message) => (message, UNUSABLE),
             };
             let values = [("problem", message.as_str().into())];
-            eprintln!("{}", speech.say("cli-error", &values));
+            output::note(&speech.say("cli-error", &values));
             ExitCode::from(code)
         }
     }
 }
 
-/// Puts what `.env` in the working directory says into the environment, unless it is there already.
+/// The maximum size of `.env` in bytes.
+const MAX_DOTENV_BYTES: u64 = 1024 * 1024;
+
+/// Puts the variables of `.env` in the working directory into the environment, unless they are set.
 fn load_dotenv() -> Result<(), Failure> {
+    let unreadable = |error: io::Error| Failure::Unusable(format!(".env cannot be read: {error}"));
     let Some(file) = dotenv::open(Path::new(""))? else {
         return Ok(());
     };
-    match dotenvy::from_read(file) {
-        Ok(()) => Ok(()),
-        Err(dotenvy::Error::Io(error)) => Err(Failure::Unusable(format!(".env cannot be read: {error}"))),
-        // The error has the line in it, and the line may have a secret in it.
-        Err(_) => Err(Failure::Unusable(
-            ".env has a line that is not NAME=value".to_owned(),
-        )),
+    let mut text = String::new();
+    file.take(MAX_DOTENV_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_DOTENV_BYTES {
+        return Err(Failure::Unusable(".env is larger than 1 MiB".to_owned()));
     }
+    if let Some(line) = line_of_substitution(&text) {
+        return Err(Failure::Unusable(format!(
+            "line {line} of .env has a $ that would be substituted: put the value into single quotes, or write \\$"
+        )));
+    }
+    dotenvy::from_read(text.as_bytes()).map_err(|error| match error {
+        dotenvy::Error::Io(error) => unreadable(error),
+        // The error quotes the line, which may contain a secret.
+        _ => Failure::Unusable(".env has a line that is not NAME=value".to_owned()),
+    })
 }
 
 /// Reads the command line. `None`: it asked for help or the version, which was printed.
@@ -208,13 +234,14 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failur
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     match parsed {
         Ok(mut cli) => {
-            cli.settings.hashing.peppers = secret_of_environment("PHONE_IDENTITY_PEPPERS")?;
-            cli.settings.codes.code_keys = secret_of_environment("PHONE_IDENTITY_CODE_KEYS")?;
+            let [peppers, code_keys, twilio, playmobile, webhook, operator] = SECRETS;
+            cli.settings.hashing.peppers = secret_of_environment(peppers)?;
+            cli.settings.codes.code_keys = secret_of_environment(code_keys)?;
             let sms = &mut cli.settings.sms;
-            sms.twilio_auth_token = secret_of_environment("PHONE_IDENTITY_TWILIO_AUTH_TOKEN")?;
-            sms.playmobile_password = secret_of_environment("PHONE_IDENTITY_PLAYMOBILE_PASSWORD")?;
-            sms.webhook_secret = secret_of_environment("PHONE_IDENTITY_WEBHOOK_SECRET")?;
-            cli.settings.access.operator_key = secret_of_environment("PHONE_IDENTITY_OPERATOR_KEY")?;
+            sms.twilio_auth_token = secret_of_environment(twilio)?;
+            sms.playmobile_password = secret_of_environment(playmobile)?;
+            sms.webhook_secret = secret_of_environment(webhook)?;
+            cli.settings.access.operator_key = secret_of_environment(operator)?;
             Ok(Some(cli))
         }
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
@@ -226,7 +253,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failur
     }
 }
 
-/// These secrets are not clap's to read, since what clap reads can be given as an argument, too.
+/// Reads one of [`SECRETS`].
 fn secret_of_environment(name: &str) -> Result<Option<SecretString>, Failure> {
     match env::var(name) {
         Ok(text) => Ok((!text.is_empty()).then(|| SecretString::from(text))),
@@ -293,7 +320,10 @@ fn run(cli: Cli, speech: Speech) -> Result<(), Failure> {
                 default_region: region.or(settings.default_region),
                 ..settings.rules()
             };
-            check_phones(&numbers, rules).map_err(|error| Failure::Failed(error.to_string()))
+            match check_phones(&numbers, rules) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                outcome => outcome.map_err(|error| Failure::Failed(error.to_string())),
+            }
         }
         Command::Healthcheck(arguments) => {
             let out = io::stdout().lock();
@@ -310,9 +340,10 @@ fn run(cli: Cli, speech: Speech) -> Result<(), Failure> {
     }
 }
 
-/// Begins to log, and makes what async commands run on.
+/// Starts the log, checks the environment, and creates the runtime of async commands.
 fn runtime(settings: &Settings) -> Result<Runtime, Failure> {
     begin_to_log(settings)?;
+    environment::check()?;
     runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

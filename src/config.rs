@@ -5,6 +5,7 @@
 
 mod access;
 mod codes;
+mod dotenv;
 mod error;
 mod hashing;
 mod operations;
@@ -34,6 +35,7 @@ use crate::service::sessions;
 use crate::store::{self, changes::VERSION_LEVEL};
 pub use access::AccessSettings;
 pub use codes::CodeSettings;
+pub(crate) use dotenv::line_of_substitution;
 pub use error::ConfigError;
 pub use hashing::HashingSettings;
 pub use operations::OperationsSettings;
@@ -45,7 +47,7 @@ pub(crate) use values::{duration, positive_duration};
 pub use wire::WireSettings;
 
 use secret::secret;
-use values::{database_timeout, password_min_length};
+use values::{database_timeout, listen_address, password_min_length};
 
 const DEFAULT_DATABASE_URL: &str = "sqlite://phone-identity.db";
 
@@ -59,7 +61,8 @@ pub struct Settings {
         long,
         env = "PHONE_IDENTITY_LISTEN",
         value_name = "ADDRESS",
-        default_value = "127.0.0.1:50051"
+        default_value = "127.0.0.1:50051",
+        value_parser = listen_address
     )]
     pub listen: SocketAddr,
 

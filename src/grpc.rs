@@ -3,7 +3,8 @@
 //! `connections` serves them within bounds, `incoming` accepts them and `tls` protects them; `edge` is what all calls pass,
 //! and `gate` says who may call what; `parse` reads
 //! messages, collecting every violation; the handlers call one service method each; `convert` builds the answers; `status`
-//! makes every error; `checks` is the short way of ValidateSession; `refusal_log` samples the lines of refused calls.
+//! makes every error; `health` is the health protocol; `checks` is the short way of ValidateSession; `refusal_log` samples
+//! the lines of refused calls.
 
 mod checks;
 mod connections;
@@ -12,6 +13,7 @@ mod edge;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzed;
 mod gate;
+mod health;
 mod incoming;
 mod metadata;
 mod metrics;
@@ -36,6 +38,7 @@ use tower::Layer as _;
 
 pub use connections::{Limits, Stop};
 pub use gate::{Callers, GateError};
+pub use health::health_server;
 pub use metrics::{CODES, Calls, Metrics};
 pub use status::ERROR_DOMAIN;
 pub(crate) use status::violation_text;

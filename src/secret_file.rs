@@ -8,6 +8,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use secrecy::zeroize::Zeroizing;
 use secrecy::{SecretSlice, SecretString};
 use thiserror::Error;
 
@@ -45,13 +46,14 @@ pub fn read(path: &Path, allow_readable: bool) -> Result<SecretSlice<u8>, Secret
     Ok(read_bytes(path, allow_readable)?.into())
 }
 
-/// The same of a file that is a text.
+/// The same of a file that is a text. A byte order mark, with which some editors begin a file, is part of no secret.
 ///
 /// # Errors
 /// As [`read`], and when it is not UTF-8.
 pub fn read_text(path: &Path, allow_readable: bool) -> Result<SecretString, SecretFileError> {
-    let text = String::from_utf8(read_bytes(path, allow_readable)?);
-    text.map(SecretString::from).map_err(|_| SecretFileError::NotText)
+    let bytes = Zeroizing::new(read_bytes(path, allow_readable)?);
+    let text = str::from_utf8(&bytes).map_err(|_| SecretFileError::NotText)?;
+    Ok(SecretString::from(text.trim_start_matches('\u{feff}')))
 }
 
 fn read_bytes(path: &Path, allow_readable: bool) -> Result<Vec<u8>, SecretFileError> {

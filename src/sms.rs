@@ -1,5 +1,6 @@
 //! SMS: what is sent, and who sends it.
 
+mod connect_error;
 mod endpoint;
 mod http;
 mod lines;
@@ -16,6 +17,7 @@ use thiserror::Error;
 
 use crate::domain::phone::PhoneNumber;
 
+pub use connect_error::ConnectError;
 pub use endpoint::{BaseUrl, BaseUrlError, Endpoint, EndpointError};
 pub use http::Http;
 pub use lines::{Domain, DomainError, Lines, RetrieverHash, RetrieverHashError};
@@ -71,7 +73,7 @@ pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), SendError>> + Send
 /// Why a message was not taken. Nothing of what the provider said is in it but numbers: it might repeat number or text.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum SendError {
-    /// They will not take it later either.
+    /// They will not take it later either. A status of success belongs to a response that reports a failed message.
     #[error("refused: status {status}, code {}", .code.map_or("none".to_owned(), |code| code.to_string()))]
     Refused {
         /// Of HTTP.
@@ -91,9 +93,12 @@ pub enum SendError {
     /// There was no answer in time.
     #[error("no answer in time")]
     Timeout,
-    /// They cannot be reached, or what came is no HTTP.
-    #[error("not reached")]
-    NotReached,
+    /// There was no connection, or no response of HTTP.
+    #[error("not reached: {0}")]
+    NotReached(#[from] ConnectError),
+    /// The request cannot be written.
+    #[error("the request cannot be written")]
+    Unwritable,
 }
 
 impl SendError {
@@ -102,7 +107,7 @@ impl SendError {
     pub const fn may_pass(self) -> bool {
         match self {
             Self::Refused { .. } | Self::NotTheirs => false,
-            Self::LeftOut | Self::Failed(_) | Self::Timeout | Self::NotReached => true,
+            Self::LeftOut | Self::Failed(_) | Self::Timeout | Self::NotReached(_) | Self::Unwritable => true,
         }
     }
 }

@@ -35,6 +35,8 @@ error-etag-mismatch = Somebody has changed this meanwhile. Please look again.
 error-service-unknown = This application is not known here. Please tell those who run it.
 error-service-not-allowed = This application may not do this. Please tell those who run it.
 error-operator-key-wrong = The operator key is wrong.
+error-metadata-too-large = The request is too large.
+error-compression-not-supported = This is not possible here.
 
 violation-required = Please fill this in.
 violation-enum-value-unknown = This value is not known.

@@ -32,6 +32,8 @@ error-etag-mismatch = Кто-то уже изменил эти данные. П�
 error-service-unknown = Это приложение здесь неизвестно. Пожалуйста, сообщите его владельцам.
 error-service-not-allowed = Этому приложению это не разрешено. Пожалуйста, сообщите его владельцам.
 error-operator-key-wrong = Неверный ключ оператора.
+error-metadata-too-large = Запрос слишком большой.
+error-compression-not-supported = Здесь это невозможно.
 
 violation-required = Заполните это поле.
 violation-enum-value-unknown = Неизвестное значение.

@@ -32,6 +32,8 @@ error-etag-mismatch = Bunu bu arada biri değiştirdi. Lütfen yeniden bakın.
 error-service-unknown = Bu uygulama burada tanınmıyor. Lütfen onu işletenlere bildirin.
 error-service-not-allowed = Bu uygulamanın buna izni yok. Lütfen onu işletenlere bildirin.
 error-operator-key-wrong = Operatör anahtarı yanlış.
+error-metadata-too-large = İstek çok büyük.
+error-compression-not-supported = Bu burada yapılamaz.
 
 violation-required = Lütfen bu alanı doldurun.
 violation-enum-value-unknown = Bilinmeyen değer.

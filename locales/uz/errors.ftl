@@ -32,6 +32,8 @@ error-etag-mismatch = Buni kimdir oʻzgartirib boʻlgan. Qaytadan qarang.
 error-service-unknown = Bu ilova bu yerda tanilmagan. Iltimos, uni boshqaruvchilarga xabar bering.
 error-service-not-allowed = Bu ilovaga bunga ruxsat berilmagan. Iltimos, uni boshqaruvchilarga xabar bering.
 error-operator-key-wrong = Operator kaliti notoʻgʻri.
+error-metadata-too-large = Soʻrov juda katta.
+error-compression-not-supported = Bu yerda buning iloji yoʻq.
 
 violation-required = Bu maydonni toʻldiring.
 violation-enum-value-unknown = Nomaʼlum qiymat.

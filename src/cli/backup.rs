@@ -5,6 +5,7 @@ use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
+use super::output::print_line;
 use super::speech::Speech;
 use crate::app::open_store;
 use crate::clock::{Clock as _, SystemClock};
@@ -39,8 +40,7 @@ pub(super) async fn backup(settings: &Settings, file: &Path, speech: Speech) -> 
             speech.failed("cli-no-backup", &values)
         }
     })?;
-    println!("{}", speech.say("cli-backup-made", &[("file", shown)]));
-    Ok(())
+    print_line(&speech.say("cli-backup-made", &[("file", shown)]))
 }
 
 pub(super) async fn after_restore(settings: &Settings, speech: Speech) -> Result<(), Failure> {
@@ -50,11 +50,7 @@ pub(super) async fn after_restore(settings: &Settings, speech: Speech) -> Result
         .await
         .map_err(|error| Failure::Failed(chain(&error)))?;
     let epoch = epoch.to_string();
-    println!(
-        "{}",
-        speech.say("cli-new-epoch", &[("epoch", epoch.as_str().into())])
-    );
-    Ok(())
+    print_line(&speech.say("cli-new-epoch", &[("epoch", epoch.as_str().into())]))
 }
 
 async fn begin_history(store: Store) -> Result<impl std::fmt::Display, StoreError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Failure;
+use super::output::print_line;
 use super::speech::Speech;
 use crate::app::{App, open_store};
 use crate::clock::SystemClock;
@@ -26,8 +27,7 @@ pub(super) async fn migrate(settings: &Settings, speech: Speech) -> Result<(), F
         .close()
         .await
         .map_err(|error| Failure::Failed(error::chain(&error)))?;
-    println!("{}", speech.say("cli-migrated", &[]));
-    Ok(())
+    print_line(&speech.say("cli-migrated", &[]))
 }
 
 pub(super) async fn create_superuser(
@@ -54,8 +54,7 @@ pub(super) async fn create_superuser(
         Ok(user) => {
             let id = user.id.to_string();
             let values = [("id", id.as_str().into()), ("number", phone.as_str().into())];
-            println!("{}", speech.say("cli-superuser-created", &values));
-            Ok(())
+            print_line(&speech.say("cli-superuser-created", &values))
         }
         Err(Error::PhoneNumberTaken) => Err(speech.failed("cli-phone-taken", &[])),
         Err(error) => Err(rejected(&error, speech)),
@@ -77,8 +76,7 @@ pub(super) async fn change_password(
     match app.accounts().change_password(&phone, password).await {
         Ok(true) => {
             let values = [("number", phone.as_str().into())];
-            println!("{}", speech.say("cli-password-changed", &values));
-            Ok(())
+            print_line(&speech.say("cli-password-changed", &values))
         }
         Ok(false) => Err(speech.failed("cli-phone-unknown", &[])),
         Err(error) => Err(rejected(&error, speech)),

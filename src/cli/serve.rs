@@ -1,6 +1,5 @@
 //! `serve`: binds, starts, and serves until it is told to end.
 
-use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Failure;
+use super::output::write_line;
 use crate::app::{App, StartError};
 use crate::clock::SystemClock;
 use crate::config::Settings;
@@ -50,19 +50,18 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
         }
     };
     if wanted.port() == 0 {
-        println!("listening on {address}");
+        announce(&format!("listening on {address}"));
     }
     tracing::info!(%address, tls = tls.is_some(), "listening");
     if let Some(address) = health_address {
         if wanted_for_health.is_some_and(|wanted| wanted.port() == 0) {
-            println!("listening on {address} for health");
+            announce(&format!("listening on {address} for health"));
         }
         tracing::info!(%address, "listening for health");
     }
     if let Some((wanted, address, listener)) = metrics {
         if wanted.port() == 0 {
-            // Whoever wanted the first line only may have gone.
-            let _ = writeln!(io::stdout(), "metrics on {address}");
+            announce(&format!("metrics on {address}"));
         }
         tracing::info!(%address, "listening for metrics");
         app = app.with_metrics(listener);
@@ -81,6 +80,13 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
     app.serve(Listeners { calls, tls, health }, shutdown, hurry)
         .await
         .map_err(|error| Failure::Failed(error.to_string()))
+}
+
+/// Prints an address. A standard output that is closed or full does not end the service: the log has the address, too.
+fn announce(line: &str) {
+    if let Err(error) = write_line(line) {
+        tracing::warn!(%error, "standard output cannot be written");
+    }
 }
 
 /// Waits for one of the signals.

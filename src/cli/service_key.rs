@@ -8,6 +8,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::output::{note, print_line, unwritable, write_line};
 use super::speech::Speech;
 use super::terminal::{self, printable};
 use super::{Failure, exact};
@@ -54,21 +55,32 @@ pub(super) async fn run(settings: &Settings, command: Command, speech: Speech) -
     keys.close().await.map_err(|error| failed(&error))
 }
 
-/// The key alone on standard output, so that it can go into a file as it is.
+/// Prints the key alone on standard output, so that it can be redirected into a file. A key that cannot be printed is revoked.
 async fn create(keys: &ServiceKeys, name: ServiceName, allow: Rights, speech: Speech) -> Result<(), Failure> {
     let Some((token, key)) = keys.create(name, allow).await.map_err(|error| failed(&error))? else {
         let most = usize::try_from(MAX_LIVE).unwrap_or(usize::MAX);
         return Err(speech.failed("cli-too-many-keys", &[("count", most.into())]));
     };
-    writeln!(io::stdout().lock(), "{}", token.expose())
-        .map_err(|error| Failure::Failed(error.to_string()))?;
+    if let Err(unwritten) = write_line(token.expose()) {
+        let id = key.id.to_string();
+        let problem = unwritten.to_string();
+        let values = [("id", id.as_str().into()), ("problem", problem.as_str().into())];
+        let text = match keys.revoke(key.id).await {
+            Ok(_) => "cli-key-unprinted",
+            Err(error) => {
+                tracing::error!(error = chain(&error), key_id = %id, "an unprinted service key cannot be revoked");
+                "cli-key-unprinted-and-valid"
+            }
+        };
+        return Err(speech.failed(text, &values));
+    }
     let (id, rights) = (key.id.to_string(), key.rights.to_string());
     let values = [
         ("id", id.as_str().into()),
         ("name", key.name.as_str().into()),
         ("rights", rights.as_str().into()),
     ];
-    eprintln!("{}", speech.say("cli-key-made", &values));
+    note(&speech.say("cli-key-made", &values));
     Ok(())
 }
 
@@ -98,8 +110,7 @@ async fn revoke(keys: &ServiceKeys, id: ServiceKeyId, speech: Speech) -> Result<
     match revoked {
         Some(key) => {
             let values = [id, ("name", key.name.as_str().into())];
-            println!("{}", speech.say("cli-key-revoked", &values));
-            Ok(())
+            print_line(&speech.say("cli-key-revoked", &values))
         }
         None => Err(speech.failed("cli-key-unknown", &[id])),
     }
@@ -114,7 +125,7 @@ fn print(written: io::Result<()>) -> Result<bool, Failure> {
     match written {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Failure::Failed(error.to_string())),
+        Err(error) => Err(unwritable(&error)),
     }
 }
 

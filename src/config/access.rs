@@ -7,6 +7,7 @@ use clap::{ArgAction, Args};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::secret::secret;
+use super::values::listen_address;
 use super::{ConfigError, Settings};
 use crate::domain::access::{ClientList, OperatorKey};
 use crate::grpc::{Tls, TlsFiles};
@@ -47,7 +48,8 @@ pub struct AccessSettings {
         global = true,
         long,
         env = "PHONE_IDENTITY_HEALTH_LISTEN",
-        value_name = "ADDRESS"
+        value_name = "ADDRESS",
+        value_parser = listen_address
     )]
     pub health_listen: Option<SocketAddr>,
 

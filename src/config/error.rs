@@ -72,6 +72,12 @@ pub enum ConfigError {
         Webhook::MIN_SECRET_LENGTH
     )]
     WebhookSecretShort,
+    /// The file with certificate authorities of SMS providers cannot be read.
+    #[error("the file of --sms-ca cannot be read: {0}")]
+    SmsCa(#[source] std::io::Error),
+    /// The file with certificate authorities of SMS providers has none, or one that is not valid, or is not PEM.
+    #[error("the file of --sms-ca has no certificate, or one that is not valid, or is not PEM")]
+    SmsCaPem,
     /// TLS to providers cannot be set up.
     #[error("TLS to SMS providers cannot be set up: {0}")]
     ProviderTls(#[from] rustls::Error),

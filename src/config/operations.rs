@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use clap::Args;
 
+use super::values::listen_address;
+
 /// What operators look at.
 #[derive(Args, Clone, Debug)]
 pub struct OperationsSettings {
@@ -13,7 +15,8 @@ pub struct OperationsSettings {
         global = true,
         long,
         env = "PHONE_IDENTITY_METRICS_LISTEN",
-        value_name = "ADDRESS"
+        value_name = "ADDRESS",
+        value_parser = listen_address
     )]
     pub metrics_listen: Option<SocketAddr>,
 

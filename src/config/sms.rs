@@ -1,10 +1,15 @@
 //! The settings of SMS: who sends them, and what they are told by.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::secret::secret;
@@ -19,6 +24,9 @@ use crate::sms::{
 const TWILIO_AUTH_TOKEN: &str = "PHONE_IDENTITY_TWILIO_AUTH_TOKEN";
 const PLAYMOBILE_PASSWORD: &str = "PHONE_IDENTITY_PLAYMOBILE_PASSWORD";
 const WEBHOOK_SECRET: &str = "PHONE_IDENTITY_WEBHOOK_SECRET";
+
+/// Maximum size of the file of `--sms-ca` in bytes: a bundle of all public authorities has a quarter of it.
+const MAX_CA_BYTES: u64 = 1024 * 1024;
 
 /// SMS.
 #[derive(Args, Clone, Debug)]
@@ -38,6 +46,10 @@ pub struct SmsSettings {
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_TIMEOUT", value_name = "DURATION", default_value = "10s",
         value_parser = positive_duration)]
     pub sms_timeout: Duration,
+
+    /// PEM file with certificate authorities of SMS providers, trusted besides the public ones
+    #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_CA", value_name = "FILE")]
+    pub sms_ca: Option<PathBuf>,
 
     /// Maximum number of SMS that a process sends at a time; a quarter each is kept for known askers and strangers
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_CONCURRENCY", value_name = "NUMBER", default_value = "16",
@@ -199,6 +211,25 @@ impl SmsSettings {
         }
     }
 
+    /// The certificate authorities of `--sms-ca`.
+    fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+        let Some(file) = &self.sms_ca else {
+            return Ok(Vec::new());
+        };
+        let mut pem = Vec::new();
+        File::open(file)
+            .and_then(|file| file.take(MAX_CA_BYTES).read_to_end(&mut pem))
+            .map_err(ConfigError::SmsCa)?;
+        let authorities = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+        let is_valid =
+            |authority: &CertificateDer<'static>| RootCertStore::empty().add(authority.clone()).is_ok();
+        // The error of the parser may quote the file.
+        authorities
+            .ok()
+            .filter(|authorities| !authorities.is_empty() && authorities.iter().all(is_valid))
+            .ok_or(ConfigError::SmsCaPem)
+    }
+
     fn twilio(&self, allow_readable: bool, http: Http) -> Result<Twilio, ConfigError> {
         let needs = |what| ConfigError::Provider("twilio", what);
         let account = needed(self.twilio_account_sid.as_ref(), needs("--twilio-account-sid"))?;
@@ -271,7 +302,7 @@ impl Settings {
             return Ok(Vec::new());
         }
         sms.warn_of_open();
-        let http = Http::new(sms.sms_timeout)?;
+        let http = Http::new(sms.sms_timeout, &sms.authorities()?)?;
         let provider = |name: &ProviderName| -> Result<Arc<dyn Provider>, ConfigError> {
             Ok(match name {
                 ProviderName::Log => Arc::new(Log),

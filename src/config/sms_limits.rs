@@ -141,7 +141,8 @@ fn read_bounded(file: &Path) -> io::Result<String> {
     File::open(file)?
         .take(most.saturating_add(1))
         .read_to_string(&mut text)?;
-    Ok(text)
+    // A byte order mark is no part of the first price.
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
 impl SmsLimitSettings {

@@ -48,6 +48,10 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 /// How much of the answers of a stream may wait for a client to read it.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
+/// h2 answers headers above its own limit with HTTP 431, which gRPC clients report as UNKNOWN. Its limit is this many times that of a
+/// call, so that most calls whose metadata is too large get a status of ours.
+const HEADER_LIMIT_FACTOR: u32 = 4;
+
 /// How many streams a client may begin and reset before we have looked at them, until the connection is closed, and how many
 /// may end by its faults. The bounds are for floods; nobody comes near them by cancelling calls.
 const MAX_PENDING_RESETS: usize = 64;
@@ -72,7 +76,7 @@ pub struct Limits {
     pub concurrent_streams: u32,
     /// How many calls all connections may have together, beyond the few that each always may.
     pub concurrent_calls: usize,
-    /// The most bytes of the headers of a call.
+    /// Maximum size of the headers of a call in bytes, as RFC 9113 section 6.5.2 counts it: names, values, and 32 for each field.
     pub header_bytes: u32,
     /// The most bytes of a message.
     pub message_bytes: usize,
@@ -220,7 +224,7 @@ where
     fn new(service: S, limits: Limits, metrics: Arc<Metrics>, stop: Stop) -> Self {
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
-            .max_header_list_size(limits.header_bytes)
+            .max_header_list_size(limits.header_bytes.saturating_mul(HEADER_LIMIT_FACTOR))
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_send_buf_size(SEND_BUFFER_BYTES)
@@ -233,6 +237,7 @@ where
             calls: Gauge::new(limits.concurrent_calls),
             bytes: Gauge::new(limits.receive_bytes),
             max_message_bytes: limits.message_bytes,
+            max_header_bytes: limits.header_bytes,
             default_language: limits.default_language,
             metrics,
         };

@@ -365,6 +365,9 @@ fn in_our_words(response: Response<Body>, language: Language, limit: usize) -> R
         // A message that cannot be decoded, or is cut off, or is none at all.
         Code::Internal | Code::InvalidArgument | Code::Cancelled => WireError::MalformedMessage,
         Code::OutOfRange | Code::ResourceExhausted => WireError::MessageTooLarge { limit },
+        Code::Unimplemented if response.headers().contains_key(status::ACCEPT_ENCODING) => {
+            WireError::Compressed
+        }
         Code::Unimplemented => WireError::NotImplemented,
         _ => return response,
     };

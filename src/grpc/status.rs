@@ -12,6 +12,7 @@ use chrono::SecondsFormat;
 use thiserror::Error;
 
 use tonic::body::Body;
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, LocalizedMessage, StatusExt as _};
 
@@ -27,6 +28,9 @@ use crate::proto::v1::{ErrorReason, ViolationReason};
 
 /// The domain of every ErrorInfo.
 pub const ERROR_DOMAIN: &str = "phone-identity";
+
+/// The header with the encodings of messages that the server accepts.
+pub(super) const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 /// When to try again after the database was away.
 const DATABASE_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -156,8 +160,12 @@ pub(super) enum WireError {
     MessageTooLarge { limit: usize },
     /// The deadline has passed.
     DeadlineExceeded,
-    /// No such RPC, or a compressed message.
+    /// The metadata is over the size limit, in bytes.
+    MetadataTooLarge { limit: u32 },
+    /// No such RPC.
     NotImplemented,
+    /// The message is compressed.
+    Compressed,
     /// There are too many calls in flight, or too much of them in memory.
     Overloaded,
 }
@@ -174,6 +182,16 @@ pub(super) fn of_wire_error(error: WireError, language: Language) -> Status {
             Code::ResourceExhausted,
             ErrorReason::MessageTooLarge,
             "message too large",
+        ),
+        WireError::MetadataTooLarge { .. } => (
+            Code::ResourceExhausted,
+            ErrorReason::MetadataTooLarge,
+            "metadata too large",
+        ),
+        WireError::Compressed => (
+            Code::Unimplemented,
+            ErrorReason::CompressionNotSupported,
+            "compressed messages are not supported",
         ),
         WireError::DeadlineExceeded => (
             Code::DeadlineExceeded,
@@ -198,7 +216,16 @@ pub(super) fn of_wire_error(error: WireError, language: Language) -> Status {
     if let WireError::MessageTooLarge { limit } = error {
         set_metadata(&mut details, reason, [("maxBytes", limit.to_string())]);
     }
-    Status::with_error_details(code, message, details)
+    if let WireError::MetadataTooLarge { limit } = error {
+        set_metadata(&mut details, reason, [("maxBytes", limit.to_string())]);
+    }
+    let mut status = Status::with_error_details(code, message, details);
+    if error == WireError::Compressed {
+        // https://github.com/grpc/grpc/blob/master/doc/compression.md
+        let accepted = MetadataValue::from_static("identity");
+        status.metadata_mut().insert(ACCEPT_ENCODING, accepted);
+    }
+    status
 }
 
 /// How a stream of health or reflection ends when its connection does. It is no error of ours, and has no details: their
@@ -350,7 +377,7 @@ mod tests {
         let violations: Vec<String> = violations
             .map(|reason| text_id("violation", wire_name(reason.as_str_name(), VIOLATION_PREFIX)))
             .collect();
-        assert_eq!((errors.len(), violations.len()), (34, 33));
+        assert_eq!((errors.len(), violations.len()), (36, 33));
         for id in errors.iter().chain(&violations) {
             let english = Language::English.text(id, &[("min", 8.into())]);
             assert_ne!(english, *id, "no English text");

@@ -1,45 +1,80 @@
 //! What providers are asked by: HTTP/1.1 with bounds on time and answers. No redirect is followed.
 
+use std::io;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::GaiResolver;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring;
-use serde::Deserialize;
-use tokio::time::timeout;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
+use tower::ServiceExt as _;
+use tower::util::MapErr;
 
-use super::SendError;
+use super::connect_error::ResolveError;
+use super::{ConnectError, SendError};
 use crate::trace::{Current, What};
 
-/// The most bytes of an answer that are read: all that we ask of it is a number.
+/// Maximum number of bytes of a response that are read: it is asked for a number and a word.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
 
 /// How long a connection is kept that nobody uses.
 const IDLE: Duration = Duration::from_secs(30);
 
+type Resolver = MapErr<GaiResolver, fn(io::Error) -> ResolveError>;
+
 /// A client. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Http {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
     timeout: Duration,
 }
 
+/// The body of a provider's response, as far as it is read.
+pub(super) trait Report: DeserializeOwned {
+    /// Whether the body of a successful response can report a failure.
+    const IS_READ_ON_SUCCESS: bool = false;
+
+    /// The provider's own code of an error.
+    fn code(&self) -> Option<i64>;
+
+    /// Whether a successful response reports a message that will not be delivered.
+    fn is_failure(&self) -> bool {
+        false
+    }
+}
+
 impl Http {
-    /// A client that waits so long for an answer, from the beginning. Certificates are those of the roots of Mozilla.
+    /// A client that waits so long for a response, from the beginning. It trusts the roots of Mozilla, and `authorities` besides.
     ///
     /// # Errors
-    /// When TLS cannot be set up.
-    pub fn new(timeout: Duration) -> Result<Self, rustls::Error> {
+    /// When TLS cannot be set up, or an authority is not valid.
+    pub fn new(timeout: Duration, authorities: &[CertificateDer<'static>]) -> Result<Self, rustls::Error> {
+        let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        for authority in authorities {
+            roots.add(authority.clone())?;
+        }
+        let tls = ClientConfig::builder_with_provider(ring::default_provider().into())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let resolver = GaiResolver::new().map_err(ResolveError as fn(io::Error) -> ResolveError);
+        let mut tcp = HttpConnector::new_with_resolver(resolver);
+        // The connector of TLS checks the scheme.
+        tcp.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(ring::default_provider())?
+            .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
-            .build();
+            .wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
@@ -47,13 +82,15 @@ impl Http {
         Ok(Self { client, timeout })
     }
 
-    /// Sends a POST. OK: the answer was 2xx. Of an error, `code` is asked what number the answer has.
-    pub(super) async fn post<C: for<'a> Deserialize<'a>>(
+    /// Sends a POST. OK: the response was 2xx, and its body reports no failure.
+    ///
+    /// # Errors
+    /// Why the message was not accepted.
+    pub(super) async fn post<R: Report>(
         &self,
         uri: &Uri,
         headers: HeaderMap,
         body: Vec<u8>,
-        code: impl FnOnce(C) -> Option<i64>,
     ) -> Result<(), SendError> {
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = Method::POST;
@@ -63,39 +100,47 @@ impl Http {
         if let (Some(span), Some(host)) = (&span, uri.host()) {
             span.to_server(host);
         }
+        let deadline = Instant::now() + self.timeout;
         let exchange = async {
-            let answer = self
-                .client
-                .request(request)
-                .await
-                .map_err(|_| SendError::NotReached)?;
-            let status = answer.status();
+            let response = timeout_at(deadline, self.client.request(request)).await;
+            let response = response
+                .map_err(|_| SendError::Timeout)?
+                .map_err(|error| ConnectError::of(&error))?;
+            let status = response.status();
             if let Some(span) = &span {
                 span.answered(status.as_u16());
-            }
-            if status.is_success() {
-                return Ok(());
             }
             if status.is_server_error()
                 || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status)
             {
                 return Err(SendError::Failed(status.as_u16()));
             }
-            let answer = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
-            let said = answer
+            let is_success = status.is_success();
+            if is_success && !R::IS_READ_ON_SUCCESS {
+                return Ok(());
+            }
+            // A body that is late, long or unreadable changes nothing: what the status says stands.
+            let report: Option<R> = timeout_at(deadline, report(response.into_body()))
+                .await
                 .ok()
-                .and_then(|body| serde_json::from_slice(&body.to_bytes()).ok());
+                .flatten();
+            if is_success && !report.as_ref().is_some_and(R::is_failure) {
+                return Ok(());
+            }
             Err(SendError::Refused {
                 status: status.as_u16(),
-                code: said.and_then(code),
+                code: report.and_then(|report| report.code()),
             })
         };
-        let outcome = timeout(self.timeout, exchange)
-            .await
-            .unwrap_or(Err(SendError::Timeout));
+        let outcome = exchange.await;
         if let (Some(span), Err(_)) = (&span, &outcome) {
             span.fail();
         }
         outcome
     }
+}
+
+async fn report<R: Report>(body: Incoming) -> Option<R> {
+    let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.ok()?;
+    serde_json::from_slice(&body.to_bytes()).ok()
 }

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, Uri};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use super::http::Report;
 use super::twilio::basic;
 use super::{BaseUrl, Http, Message, Provider, ProviderName, SendError, Sending};
 use crate::domain::phone::PhoneNumber;
@@ -57,10 +58,10 @@ enum Code {
     Text(String),
 }
 
-impl Said {
-    fn code(self) -> Option<i64> {
-        match self.code {
-            Code::Number(code) => Some(code),
+impl Report for Said {
+    fn code(&self) -> Option<i64> {
+        match &self.code {
+            Code::Number(code) => Some(*code),
             Code::Text(text) => text.parse().ok(),
         }
     }
@@ -101,11 +102,11 @@ impl Playmobile {
             }],
         };
         // A struct of strings is always written.
-        let body = serde_json::to_vec(&request).map_err(|_| SendError::NotReached)?;
+        let body = serde_json::to_vec(&request).map_err(|_| SendError::Unwritable)?;
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, self.authorization.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        self.http.post(&self.uri, headers, body, Said::code).await
+        self.http.post::<Said>(&self.uri, headers, body).await
     }
 }
 

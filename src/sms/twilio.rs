@@ -6,7 +6,9 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Uri};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use serde_json::Value;
 
+use super::http::Report;
 use super::{BaseUrl, Http, Message, Provider, ProviderName, SendError, Sending};
 
 /// Who messages come from.
@@ -27,10 +29,31 @@ pub struct Twilio {
     sender: Sender,
 }
 
-/// What an error is said to be.
+/// The part of a response that is read: of an error, or of a message.
 #[derive(Deserialize)]
 struct Said {
+    /// Of an error.
     code: Option<i64>,
+    /// Of a message that failed.
+    error_code: Option<i64>,
+    /// Of a message, a word; of an error, the number of the HTTP status.
+    status: Option<Value>,
+}
+
+/// The statuses of a message that will not be delivered, in Twilio's `message_enum_status`.
+const FAILED_STATUSES: [&str; 3] = ["failed", "undelivered", "canceled"];
+
+impl Report for Said {
+    const IS_READ_ON_SUCCESS: bool = true;
+
+    fn code(&self) -> Option<i64> {
+        self.code.or(self.error_code)
+    }
+
+    fn is_failure(&self) -> bool {
+        let status = self.status.as_ref().and_then(Value::as_str);
+        status.is_some_and(|status| FAILED_STATUSES.contains(&status))
+    }
 }
 
 impl Twilio {
@@ -73,9 +96,7 @@ impl Twilio {
             HeaderValue::from_static("application/x-www-form-urlencoded"),
         );
         let body = self.form(message).into_bytes();
-        self.http
-            .post(&self.uri, headers, body, |said: Said| said.code)
-            .await
+        self.http.post::<Said>(&self.uri, headers, body).await
     }
 }
 

@@ -6,10 +6,10 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Serialize;
-use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use super::http::Report;
 use super::{Endpoint, Http, Message, Provider, ProviderName, SendError, Sending};
 use crate::clock::Clock;
 use crate::trace::Current;
@@ -38,6 +38,16 @@ struct Request<'a> {
     text: &'a str,
 }
 
+/// The body of a response, which is not read: a gateway of one's own logs its errors.
+#[derive(Deserialize)]
+struct NoReport {}
+
+impl Report for NoReport {
+    fn code(&self) -> Option<i64> {
+        None
+    }
+}
+
 impl Webhook {
     /// The fewest characters of the secret that requests are signed with.
     pub const MIN_SECRET_LENGTH: usize = 32;
@@ -60,7 +70,7 @@ impl Webhook {
             text: message.expose_text(),
         };
         // A struct of strings is always written.
-        let body = serde_json::to_vec(&request).map_err(|_| SendError::NotReached)?;
+        let body = serde_json::to_vec(&request).map_err(|_| SendError::Unwritable)?;
         let timestamp = self.clock.now().timestamp();
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -71,23 +81,20 @@ impl Webhook {
         if let Some(value) = traceparent.and_then(|text| HeaderValue::try_from(text).ok()) {
             headers.insert(TRACEPARENT, value);
         }
-        // What a gateway of one's own says of an error is in its own log.
-        self.http
-            .post(&self.uri, headers, body, |_: IgnoredAny| None)
-            .await
+        self.http.post::<NoReport>(&self.uri, headers, body).await
     }
 
     fn signature(&self, timestamp: i64, body: &[u8]) -> Result<HeaderValue, SendError> {
         let secret = self.secret.expose_secret().as_bytes();
         // HMAC takes keys of any length.
-        let mut mac = Hmac::<Sha256>::new_from_slice(secret).map_err(|_| SendError::NotReached)?;
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret).map_err(|_| SendError::Unwritable)?;
         mac.update(format!("{timestamp}.").as_bytes());
         mac.update(body);
         let mut text = "v1=".to_owned();
         for byte in mac.finalize().into_bytes() {
             text.push_str(&format!("{byte:02x}"));
         }
-        HeaderValue::try_from(text).map_err(|_| SendError::NotReached)
+        HeaderValue::try_from(text).map_err(|_| SendError::Unwritable)
     }
 }
 

@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use super::server::Server;
 use super::sqlite::{check_access, is_in_memory, parse_url};
+use super::url::UrlError;
 use super::{Options, Pool, StoreError, changes};
 
 /// Copies the database into a new file, which is there when it is whole and safe on disk, and not before. It gets an epoch
@@ -32,7 +33,7 @@ pub async fn backup(options: &Options, file: &Path) -> Result<(), BackupError> {
         Some("mysql" | "mariadb") => return Err(BackupError::Native("MySQL", "mariadb-dump or mysqldump")),
         Some("sqlite") if is_in_memory(url) => return Err(BackupError::InMemory),
         Some("sqlite") => {}
-        _ => return Err(BackupError::Source(StoreError::InvalidUrl)),
+        _ => return Err(BackupError::Source(UrlError::Scheme.into())),
     }
     let source = open_source(url, options).await.map_err(BackupError::Source)?;
     let copied = copy_beside(&source, file, options).await;

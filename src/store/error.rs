@@ -11,6 +11,7 @@ use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
 use thiserror::Error;
 
 use super::connection::{is_broken, is_timeout};
+use super::url::UrlError;
 use crate::error::Error;
 
 /// Why a query or a transaction failed.
@@ -19,13 +20,9 @@ pub enum StoreError {
     /// Somebody has this phone number.
     #[error("phone number taken")]
     PhoneNumberTaken,
-    /// The URL of the database cannot be read, or is of a kind that is not known. What is wrong with it is not told, since
-    /// it may have a secret in it.
-    #[error(
-        "it is not of the form sqlite://FILE, postgres://USER:PASSWORD@HOST/DATABASE or \
-         mysql://USER:PASSWORD@HOST/DATABASE, or has a parameter that is not known"
-    )]
-    InvalidUrl,
+    /// The URL of the database is not valid.
+    #[error(transparent)]
+    InvalidUrl(#[from] UrlError),
     /// The database lacks something that the service relies on, or one of its files cannot be trusted.
     #[error("{0}")]
     Unsuitable(String),
@@ -101,7 +98,7 @@ impl From<StoreError> for Error {
         match error {
             StoreError::PhoneNumberTaken => Self::PhoneNumberTaken,
             StoreError::NotCommitted(_) | StoreError::Unavailable(_) => Self::DatabaseUnavailable(error),
-            StoreError::Fault(_) | StoreError::InvalidUrl | StoreError::Unsuitable(_) => {
+            StoreError::Fault(_) | StoreError::InvalidUrl(_) | StoreError::Unsuitable(_) => {
                 Self::internal(error)
             }
         }

@@ -7,7 +7,8 @@ use sea_orm::sqlx::mysql::MySqlConnectOptions;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement, TransactionTrait as _};
 
 use super::server::{Host, Server, each_host};
-use super::{LIST_CONNECTIONS, Options, Pool, Store, StoreError, has_only_parameters, migrate_to_date};
+use super::url::{self, UrlError};
+use super::{LIST_CONNECTIONS, Options, Pool, Store, StoreError, migrate_to_date};
 
 /// What may stand in the URL behind the question mark, as sqlx reads it.
 const PARAMETERS: [&str; 9] = [
@@ -78,16 +79,15 @@ async fn get_lock(connection: &impl ConnectionTrait) -> Result<bool, DbErr> {
 
 /// Reads a URL with one host or several.
 fn parse_hosts(url: &str) -> Result<Vec<Host>, StoreError> {
-    if !has_only_parameters(url, &PARAMETERS) {
-        return Err(StoreError::InvalidUrl);
-    }
+    url::check_names(url, &PARAMETERS)?;
     each_host(url).iter().map(|url| parse_host(url)).collect()
 }
 
 fn parse_host(url: &str) -> Result<Host, StoreError> {
-    let server = MySqlConnectOptions::from_str(url).map_err(|_| StoreError::InvalidUrl)?;
+    let server = MySqlConnectOptions::from_str(url)
+        .map_err(|_| url::rejected_part(url, |url| MySqlConnectOptions::from_str(url).is_ok()))?;
     if server.get_database().is_none() {
-        return Err(StoreError::InvalidUrl);
+        return Err(UrlError::Missing("database").into());
     }
     let server = server
         .charset("utf8mb4")

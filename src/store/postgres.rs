@@ -7,7 +7,8 @@ use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, IsolationLevel, TransactionTrait as _};
 
 use super::server::{Host, Server, each_host};
-use super::{LIST_CONNECTIONS, Options, Pool, Store, StoreError, has_only_parameters, migrate_to_date};
+use super::url::{self, UrlError};
+use super::{LIST_CONNECTIONS, Options, Pool, Store, StoreError, migrate_to_date};
 
 /// What may stand in the URL behind the question mark, as sqlx reads it.
 const PARAMETERS: [&str; 17] = [
@@ -67,9 +68,7 @@ pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreErro
 
 /// Reads the URL as libpq does: one host or several, and `target_session_attrs`.
 fn parse_hosts(url: &str) -> Result<Vec<Host>, StoreError> {
-    if !has_only_parameters(url, &PARAMETERS) {
-        return Err(StoreError::InvalidUrl);
-    }
+    url::check_names(url, &PARAMETERS)?;
     let url = without_target(url)?;
     each_host(&url).iter().map(|url| parse_host(url)).collect()
 }
@@ -85,7 +84,7 @@ fn without_target(url: &str) -> Result<String, StoreError> {
     for parameter in query.split('&') {
         match parameter.split_once('=') {
             Some(("target_session_attrs", "read-write" | "primary")) => {}
-            Some(("target_session_attrs", _)) => return Err(StoreError::InvalidUrl),
+            Some((name @ "target_session_attrs", _)) => return Err(UrlError::Value(name.to_owned()).into()),
             _ => kept.push(parameter),
         }
     }
@@ -98,7 +97,8 @@ fn without_target(url: &str) -> Result<String, StoreError> {
 }
 
 fn parse_host(url: &str) -> Result<Host, StoreError> {
-    let server = PgConnectOptions::from_str(url).map_err(|_| StoreError::InvalidUrl)?;
+    let server = PgConnectOptions::from_str(url)
+        .map_err(|_| url::rejected_part(url, |url| PgConnectOptions::from_str(url).is_ok()))?;
     let server = if server.get_application_name().is_none() {
         server.application_name("phone-identity")
     } else {

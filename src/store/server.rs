@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use super::connection::{Connection, from_sqlx};
 use super::identity::{Identity, identification};
 use super::sqlite::DatabaseFile;
+use super::url::UrlError;
 use super::{Options, StoreError};
 use crate::secret_file::{self, SecretFileError};
 
@@ -105,7 +106,7 @@ impl Server {
             url_file: None,
             allow_readable_secrets: false,
             is_url_file_refused: AtomicBool::new(false),
-            parse: |_| Err(StoreError::InvalidUrl),
+            parse: |_| Err(UrlError::Scheme.into()),
             hosts: Mutex::new(hosts),
             preferred: AtomicUsize::new(0),
             session: Vec::new(),

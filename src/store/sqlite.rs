@@ -12,6 +12,7 @@ use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynch
 use sea_orm::{DatabaseConnection, SqliteTransactionMode, TransactionOptions, TransactionTrait as _};
 
 use super::server::Server;
+use super::url::{self, UrlError};
 use super::{LIST_CONNECTIONS, Options, Pool, Store, StoreError, migrate_to_date};
 use crate::secret_file;
 
@@ -19,6 +20,9 @@ use crate::secret_file;
 /// of the indexes of a million sessions do not fit, and are read again and again. Nothing is mapped: a disk that fails would end
 /// the process, and not a statement.
 const CACHE_SIZE: &str = "-8192";
+
+/// The parameters of a URL that sqlx knows.
+const PARAMETERS: [&str; 4] = ["cache", "immutable", "mode", "vfs"];
 
 /// The file of the database, by its device and inode. A file that is deleted or replaced under the service would go on to
 /// accept writes that are lost.
@@ -96,10 +100,12 @@ pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreErro
 
 /// What the URL says, with what we promise: an acknowledged write survives a power cut, and no row is an orphan.
 pub(super) fn parse_url(url: &str, options: &Options) -> Result<SqliteConnectOptions, StoreError> {
-    let file = SqliteConnectOptions::from_str(url).map_err(|_| StoreError::InvalidUrl)?;
+    url::check_names(url, &PARAMETERS)?;
+    let file = SqliteConnectOptions::from_str(url)
+        .map_err(|_| url::rejected_part(url, |url| SqliteConnectOptions::from_str(url).is_ok()))?;
     // Without a file, SQLite gives every connection a temporary database of its own.
     if file.get_filename().as_os_str().is_empty() {
-        return Err(StoreError::InvalidUrl);
+        return Err(UrlError::Missing("file").into());
     }
     Ok(file
         .create_if_missing(true)

@@ -1,7 +1,7 @@
 //! PhoneVerification: one-time codes by SMS. `sending` is about SendCode and what is sent, `providers` about who sends it, `outbox`
 //! about a message until somebody has taken it, `failover` about several of them, `limits` about how many there may be, `owners` about whom that does not keep out,
 //! `exchange` about what a code gives, `changing` about a number that it changes, `holding` about numbers that nobody has shown to hold, `registering` about accounts that need one,
-//! `histories` about what may happen in any order, and `refused` about codes that give nothing.
+//! `unreached` about providers without a connection, `histories` about what may happen in any order, and `refused` about codes that give nothing.
 
 mod changing;
 mod exchange;
@@ -17,6 +17,7 @@ pub(crate) mod providers;
 mod refused;
 mod registering;
 pub(crate) mod sending;
+mod unreached;
 
 use phone_identity::proto::v1;
 use phone_identity::proto::v1::CodePurpose;

@@ -121,14 +121,25 @@ pub(crate) async fn call_by_frames(
     timeout: Option<&str>,
     body: &[u8],
 ) -> http::HeaderMap {
+    let timeout = timeout.map(|timeout| ("grpc-timeout", timeout));
+    call_with_headers(server, path, timeout.as_slice(), body).await
+}
+
+/// The same with these headers besides the ones of each call.
+pub(crate) async fn call_with_headers(
+    server: &TestServer,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> http::HeaderMap {
     let socket = tokio::net::TcpStream::connect(server.address).await.unwrap();
     let (requests, connection) = h2::client::handshake(socket).await.unwrap();
     tokio::spawn(connection);
     let mut request = http::Request::post(format!("http://{}{path}", server.address))
         .header("content-type", "application/grpc")
         .header("te", "trailers");
-    if let Some(timeout) = timeout {
-        request = request.header("grpc-timeout", timeout);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
     }
     let mut requests = requests.ready().await.unwrap();
     let (response, mut stream) = requests.send_request(request.body(()).unwrap(), false).unwrap();
@@ -179,6 +190,58 @@ async fn frames_that_are_broken_are_malformed() {
     assert_eq!(server.database.count("users").await, 0);
     let status = Status::from_header_map(&call_by_frames(&server, REGISTER, None, &good).await);
     assert!(status.is_none(), "{status:?}");
+}
+
+/// As gRPC's compression specification says: UNIMPLEMENTED, and which encodings are accepted.
+#[tokio::test]
+async fn a_compressed_message_is_refused_with_the_encodings_that_are_accepted() {
+    const VALIDATE_SESSION: &str = "/phone_identity.v1.PhoneIdentity/ValidateSession";
+    let server = TestServer::start().await;
+    let mut compressed = frame(&validation("bad"));
+    compressed[0] = 1;
+    for path in [
+        REGISTER,
+        VALIDATE_SESSION,
+        "/phone_identity.v1.PhoneIdentityAdmin/ListUsers",
+        "/phone_identity.v1.PhoneVerification/SendCode",
+    ] {
+        for encoding in ["gzip", "deflate", "zstd", "snappy", "GZIP", ""] {
+            let headers = [("grpc-encoding", encoding)];
+            let headers = call_with_headers(&server, path, &headers, &compressed).await;
+            assert_eq!(headers["grpc-accept-encoding"], "identity", "{path} {encoding}");
+            let status = Status::from_header_map(&headers).unwrap();
+            assert_refused(
+                Err::<Response<()>, _>(status),
+                Code::Unimplemented,
+                "COMPRESSION_NOT_SUPPORTED",
+            );
+        }
+        // Of no encoding.
+        let headers = call_with_headers(&server, path, &[], &compressed).await;
+        let status = Status::from_header_map(&headers).unwrap();
+        assert_refused(
+            Err::<Response<()>, _>(status),
+            Code::InvalidArgument,
+            "MALFORMED_MESSAGE",
+        );
+    }
+    // `identity` is none, and a client that accepts others need not get them.
+    let headers = [
+        ("grpc-encoding", "identity"),
+        ("grpc-accept-encoding", "gzip,identity"),
+    ];
+    let body = frame(&registration("+998901234567", PASSWORD));
+    let headers = call_with_headers(&server, REGISTER, &headers, &body).await;
+    assert!(Status::from_header_map(&headers).is_none(), "{headers:?}");
+    // An unknown RPC is one, compressed or not.
+    let headers = [("grpc-encoding", "gzip")];
+    let headers = call_with_headers(&server, "/no.such.Service/Register", &headers, &compressed).await;
+    let status = Status::from_header_map(&headers).unwrap();
+    assert_refused(
+        Err::<Response<()>, _>(status),
+        Code::Unimplemented,
+        "NOT_IMPLEMENTED",
+    );
 }
 
 #[tokio::test]
@@ -386,6 +449,33 @@ async fn health_is_serving_under_every_name() {
         .await
         .unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound);
+}
+
+/// The protocol: SERVICE_UNKNOWN, on a stream that stays open.
+#[tokio::test]
+async fn a_watch_of_an_unknown_service_stays_open() {
+    let server = TestServer::start().await;
+    let mut client = HealthClient::new(channel(server.address).await);
+    let request = |service: &str| HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    let mut open = Vec::new();
+    for service in ["other", "phone_identity.v1", "Liveness", " ", &"x".repeat(4000)] {
+        let mut watch = client.watch(request(service)).await.unwrap().into_inner();
+        let status = watch.message().await.unwrap().unwrap().status();
+        assert_eq!(status, ServingStatus::ServiceUnknown, "{service:?}");
+        open.push(watch);
+    }
+    // A round trip on the same connection, after which an end of the streams would have come.
+    client.check(request("readiness")).await.unwrap();
+    for watch in &mut open {
+        let silent = tokio::time::timeout(Duration::from_millis(1), watch.message()).await;
+        assert!(silent.is_err(), "{silent:?}");
+    }
+    // A known one is told as before.
+    let mut known = client.watch(request("liveness")).await.unwrap().into_inner();
+    let status = known.message().await.unwrap().unwrap().status();
+    assert_eq!(status, ServingStatus::Serving);
 }
 
 #[tokio::test]

@@ -1,11 +1,14 @@
 //! `users list`.
 
+use std::io;
+
 use chrono::{DateTime, NaiveDate};
 use clap::{Args, ValueEnum};
 
-use super::OPERATOR;
 use super::show::Printer;
+use super::{OPERATOR, Problem};
 use crate::cli::Failure;
+use crate::cli::output::note;
 use crate::cli::speech::Speech;
 use crate::clock::Timestamp;
 use crate::domain::phone::NumberPrefix;
@@ -125,20 +128,25 @@ impl Arguments {
     }
 }
 
-pub(super) async fn list(
+pub(super) async fn list(admin: &Admin, wanted: (List, u64), printer: &mut Printer) -> Result<(), Failure> {
+    match print_pages(admin, wanted, printer).await {
+        // The reader of a closed pipe needs no more.
+        Err(Problem::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome.map_err(|problem| printer.failed(problem)),
+    }
+}
+
+async fn print_pages(
     admin: &Admin,
     (mut list, mut missing): (List, u64),
     printer: &mut Printer,
-) -> Result<(), Failure> {
-    printer.heading().map_err(|problem| printer.failed(problem))?;
+) -> Result<(), Problem> {
+    printer.heading()?;
     while missing > 0 {
         list.limit = missing.min(PAGE_SIZE);
-        let page = admin
-            .list(&OPERATOR, list.clone())
-            .await
-            .map_err(|problem| printer.failed(problem))?;
+        let page = admin.list(&OPERATOR, list.clone()).await?;
         for user in &page.users {
-            printer.user(user).map_err(|problem| printer.failed(problem))?;
+            printer.user(user)?;
         }
         missing = missing.saturating_sub(list.limit);
         list.after = page.end;
@@ -146,6 +154,6 @@ pub(super) async fn list(
             return Ok(());
         }
     }
-    eprintln!("{}", printer.speech.say("cli-more-people", &[]));
+    note(&printer.speech.say("cli-more-people", &[]));
     Ok(())
 }

@@ -34,6 +34,9 @@ const OWN_STREAMS: u32 = 16;
 /// Of the headers and the message of a call, so many bytes each are not counted: nearly all calls have less.
 pub(super) const UNCOUNTED_BYTES: usize = 4 * 1024;
 
+/// What RFC 9113 section 6.5.2 adds to the size of each header field.
+const FIELD_BYTES: usize = 32;
+
 /// What all connections share.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
@@ -43,6 +46,8 @@ pub(super) struct Shared {
     pub(super) bytes: Gauge,
     /// The most bytes of a message.
     pub(super) max_message_bytes: usize,
+    /// Maximum size of the headers of a call in bytes.
+    pub(super) max_header_bytes: u32,
     /// The language of callers who want none that there is.
     pub(super) default_language: Language,
     /// What is refused here is counted here: the edge does not see it.
@@ -170,6 +175,15 @@ where
         let is_stream = is_stream(request.uri().path());
         let language = metadata::language(request.headers()).unwrap_or(self.shared.default_language);
         let bytes = header_bytes(request.headers());
+        let limit = self.shared.max_header_bytes;
+        if bytes > usize::try_from(limit).unwrap_or(usize::MAX) {
+            tracing::debug!(bytes, "call refused: its metadata is too large");
+            self.shared
+                .metrics
+                .refused(request.uri().path(), Code::ResourceExhausted);
+            let refusal = status::of_wire_error(WireError::MetadataTooLarge { limit }, language);
+            return Answering::Refused(Some(refusal.into_http()));
+        }
         let Some(place) = self.in_flight.begin(&self.shared, is_stream, bytes) else {
             tracing::debug!("call refused: there are too many");
             self.shared
@@ -231,10 +245,11 @@ fn is_stream(path: &str) -> bool {
     path == "/grpc.health.v1.Health/Watch" || path.starts_with("/grpc.reflection.")
 }
 
+/// The size of headers without the path and its like, as RFC 9113 section 6.5.2 counts it.
 fn header_bytes(headers: &HeaderMap) -> usize {
     headers
         .iter()
-        .map(|(name, value)| name.as_str().len() + value.len())
+        .map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES)
         .sum()
 }
 
@@ -247,6 +262,7 @@ mod tests {
             calls: Gauge::new(calls),
             bytes: Gauge::new(bytes),
             max_message_bytes: 64 * 1024,
+            max_header_bytes: 16 * 1024,
             default_language: Language::English,
             metrics: Arc::new(Metrics::of_nothing()),
         }

@@ -205,6 +205,10 @@ async fn what_the_first_does_not_take_the_second_gets() {
             r#"{"code": 21211, "message": "Invalid 'To' Phone Number"}"#,
         )],
         &[Answer::Status(401, "{}")],
+        &[Answer::Status(
+            201,
+            r#"{"status": "failed", "error_code": 30007}"#,
+        )],
         &[Answer::Status(302, "elsewhere")],
         &[Answer::Huge(400, 10 * 1024 * 1024)],
         &[Answer::Huge(500, 10 * 1024 * 1024)],

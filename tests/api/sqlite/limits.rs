@@ -242,17 +242,17 @@ async fn an_old_connection_ends_and_calls_on_it_finish() {
 #[tokio::test]
 async fn streams_of_health_end_with_their_connection() {
     let server = TestServer::start_with(&["--max-connection-age=200ms"]).await;
-    let mut watcher = HealthClient::new(channel(server.address).await);
-    let mut health = watcher
-        .watch(HealthCheckRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
-    health.message().await.unwrap().unwrap();
-    let ended = timeout(PATIENCE, health.message())
-        .await
-        .expect("it is not ended");
-    assert_eq!(ended.unwrap_err().code(), Code::Unavailable);
+    for service in ["", "unknown"] {
+        let mut watcher = HealthClient::new(channel(server.address).await);
+        let service = service.to_owned();
+        let watch = watcher.watch(HealthCheckRequest { service }).await;
+        let mut health = watch.unwrap().into_inner();
+        health.message().await.unwrap().unwrap();
+        let ended = timeout(PATIENCE, health.message())
+            .await
+            .expect("it is not ended");
+        assert_eq!(ended.unwrap_err().code(), Code::Unavailable);
+    }
 }
 
 #[tokio::test]
@@ -345,6 +345,17 @@ async fn headers_above_the_bound_are_refused_and_endless_ones_end_the_connection
     let mut request = tonic::Request::new(validation("bad"));
     let long = "x".repeat(5000);
     request.metadata_mut().insert("x-long", long.parse().unwrap());
+    let refused = refusal(&client.validate_session(request).await.unwrap_err());
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::ResourceExhausted, "METADATA_TOO_LARGE")
+    );
+    assert_eq!(refused.metadata, [("maxBytes".to_owned(), "4096".to_owned())]);
+    // Above four times the limit h2 answers by itself, with HTTP 431.
+    let mut request = tonic::Request::new(validation("bad"));
+    request
+        .metadata_mut()
+        .insert("x-long", "x".repeat(20_000).parse().unwrap());
     let status = client.validate_session(request).await.unwrap_err();
     assert_ne!(status.code(), Code::Unauthenticated, "{status:?}");
     // The connection is as good as before.
@@ -363,6 +374,54 @@ async fn headers_above_the_bound_are_refused_and_endless_ones_end_the_connection
         sent = connection
             .send(&frame(CONTINUATION, 0, 1, &field("x", "y")))
             .await;
+    }
+}
+
+/// Whatever the metadata consists of, and whatever is called, one more byte than the limit is refused.
+#[tokio::test]
+async fn metadata_above_the_limit_is_refused_with_a_reason() {
+    let server = TestServer::start().await;
+    // What each field counts: its name, its value and 32. `content-type: application/grpc` and `te: trailers` are there anyway.
+    let others = (12 + 16 + 32) + (2 + 8 + 32);
+    let left = 16 * 1024 - others;
+    let one = |length: usize| vec![("x-long".to_owned(), "x".repeat(length - 6 - 32))];
+    let many = |count: usize| vec![("x-name".to_owned(), "value".to_owned()); count];
+    let body = message_frame(&validation("bad"));
+    for (headers, is_too_large) in [
+        (one(left), false),
+        (one(left + 1), true),
+        (one(40_000), true),
+        (many(left / 43), false),
+        (many(left / 43 + 1), true),
+    ] {
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        for path in [
+            REGISTER,
+            VALIDATE_SESSION,
+            "/grpc.health.v1.Health/Check",
+            "/no.such.Service/Call",
+        ] {
+            let answer = crate::wire::call_with_headers(&server, path, &headers, &body).await;
+            let reason = Status::from_header_map(&answer).map(|status| status.message().to_owned());
+            let is_refused = reason.as_deref() == Some("metadata too large");
+            assert_eq!(
+                is_refused,
+                is_too_large,
+                "{path}: {} fields: {reason:?}",
+                headers.len()
+            );
+            if is_too_large {
+                let refusal = refusal(&status_of(&answer));
+                assert_eq!(
+                    (refusal.code, refusal.reason.as_str()),
+                    (Code::ResourceExhausted, "METADATA_TOO_LARGE")
+                );
+                assert_eq!(refusal.metadata, [("maxBytes".to_owned(), "16384".to_owned())]);
+            }
+        }
     }
 }
 
@@ -493,9 +552,11 @@ async fn a_connection_has_few_streams_of_health() {
     let server = TestServer::start_with(&["--max-concurrent-calls=0"]).await;
     let channel = channel(server.address).await;
     let mut streams = Vec::new();
-    for _ in 0..16 {
+    for number in 0..16 {
+        // A watch of an unknown service counts, too: it stays open.
+        let service = if number % 2 == 0 { "" } else { "unknown" }.to_owned();
         let watch = HealthClient::new(channel.clone())
-            .watch(HealthCheckRequest::default())
+            .watch(HealthCheckRequest { service })
             .await;
         streams.push(watch.unwrap());
     }

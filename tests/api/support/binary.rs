@@ -162,6 +162,23 @@ impl ServerProcess {
         }
     }
 
+    /// Reads the log of a process that prints no address until a line has this in it, and returns the lines up to that one. What
+    /// comes later is read and dropped, so that the process never waits for a reader.
+    pub(crate) async fn logged_until(child: &mut Child, text: &str) -> String {
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut log = String::new();
+        let logged = async {
+            while !log.lines().last().is_some_and(|line| line.contains(text)) {
+                let line = lines.next_line().await.unwrap();
+                log.push_str(&line.unwrap_or_else(|| panic!("the process has ended:\n{log}")));
+                log.push('\n');
+            }
+        };
+        timeout(PATIENCE, logged).await.expect("was not logged");
+        tokio::spawn(async move { while lines.next_line().await.is_ok_and(|line| line.is_some()) {} });
+        log
+    }
+
     /// Waits until so many lines of the log have this in them.
     pub(crate) async fn has_logged(&self, text: &str, times: usize) {
         let mut ticks = interval(Duration::from_millis(10));

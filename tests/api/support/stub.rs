@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
 /// What it does with a request.
@@ -25,6 +26,8 @@ pub(crate) enum Answer {
     Silence,
     /// Answers 200, so much later.
     Late(Duration),
+    /// Answers with a status, announces a body and never sends it.
+    Stalled(u16),
 }
 
 /// The server. It ends when it is dropped.
@@ -38,12 +41,17 @@ pub(crate) struct Stub {
 impl Stub {
     /// Gives these answers, one after another, and the last of them for ever.
     pub(crate) async fn start(answers: &'static [Answer]) -> Self {
-        Self::start_with(answers, Semaphore::MAX_PERMITS).await
+        Self::start_with(answers, Semaphore::MAX_PERMITS, None).await
+    }
+
+    /// The same with TLS.
+    pub(crate) async fn start_tls(answers: &'static [Answer], tls: TlsAcceptor) -> Self {
+        Self::start_with(answers, Semaphore::MAX_PERMITS, Some(tls)).await
     }
 
     /// Takes every message, one for each [`Self::let_through`].
     pub(crate) async fn closed() -> Self {
-        Self::start_with(&[Answer::Status(204, "")], 0).await
+        Self::start_with(&[Answer::Status(204, "")], 0, None).await
     }
 
     /// Answers so many more requests.
@@ -51,7 +59,7 @@ impl Stub {
         self.gate.add_permits(count);
     }
 
-    async fn start_with(answers: &'static [Answer], permits: usize) -> Self {
+    async fn start_with(answers: &'static [Answer], permits: usize, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -60,7 +68,15 @@ impl Stub {
         let serving = tokio::spawn(async move {
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(socket, kept.clone(), passed.clone(), answers));
+                let (kept, passed) = (kept.clone(), passed.clone());
+                match tls.clone() {
+                    None => drop(tokio::spawn(serve(socket, kept, passed, answers))),
+                    Some(tls) => drop(tokio::spawn(async move {
+                        if let Ok(socket) = tls.accept(socket).await {
+                            serve(socket, kept, passed, answers).await;
+                        }
+                    })),
+                }
             }
         });
         Self {
@@ -87,7 +103,7 @@ impl Stub {
 }
 
 async fn serve(
-    mut socket: TcpStream,
+    mut socket: impl AsyncRead + AsyncWrite + Unpin,
     requests: Arc<Mutex<Vec<String>>>,
     gate: Arc<Semaphore>,
     answers: &[Answer],
@@ -115,6 +131,11 @@ async fn serve(
                 sleep(delay).await;
                 b"HTTP/1.1 200 X\r\ncontent-length: 0\r\n\r\n".to_vec()
             }
+            Answer::Stalled(status) => {
+                let head = format!("HTTP/1.1 {status} X\r\ncontent-length: 100\r\n\r\n");
+                let _ = socket.write_all(head.as_bytes()).await;
+                return sleep(Duration::from_secs(60)).await;
+            }
             Answer::Silence => return sleep(Duration::from_secs(60)).await,
         };
         // Nobody has to read all of it.
@@ -125,7 +146,7 @@ async fn serve(
 }
 
 /// The next request, head and body. `None`: there is no more.
-async fn read(socket: &mut TcpStream) -> Option<String> {
+async fn read(socket: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     loop {
