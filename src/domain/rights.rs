@@ -63,9 +63,10 @@ pub enum Denied {
     /// It takes a superuser.
     #[error("not a superuser")]
     NotSuperuser,
-    /// It takes a superuser, since it is done to staff or to a superuser.
-    #[error("user is staff")]
-    UserIsStaff,
+    /// The role may not see the user: staff see neither staff nor superusers. The answer has to be that for a user that does not
+    /// exist.
+    #[error("user is hidden")]
+    Hidden,
 }
 
 /// Whether somebody of this role may do this to this person; without a person, whether there are people to whom they may.
@@ -77,7 +78,7 @@ pub fn may(role: Role, action: Action, person: Option<&User>) -> Result<(), Deni
         (Role::None, _) => Err(Denied::NotStaff),
         (Role::Staff, Action::Read | Action::VerifyPhone | Action::RevokeSessions | Action::Deactivate) => {
             match person {
-                Some(person) if person.is_staff || person.is_superuser => Err(Denied::UserIsStaff),
+                Some(person) if person.is_staff || person.is_superuser => Err(Denied::Hidden),
                 _ => Ok(()),
             }
         }

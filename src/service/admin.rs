@@ -19,7 +19,7 @@ use super::audit;
 use super::hasher::Flow;
 use super::sessions::Actor;
 use crate::domain::audit::{EventId, Filter};
-use crate::domain::phone::PhoneNumber;
+use crate::domain::phone::NumberQuery;
 use crate::domain::rights::{Action, Denied, Role, may};
 use crate::domain::user::{User, UserId};
 use crate::error::Error;
@@ -31,7 +31,7 @@ impl From<Denied> for Error {
         match denied {
             Denied::NotStaff => Self::NotStaff,
             Denied::NotSuperuser => Self::NotSuperuser,
-            Denied::UserIsStaff => Self::UserIsStaff,
+            Denied::Hidden => Self::UserNotFound,
         }
     }
 }
@@ -102,7 +102,7 @@ pub enum Whom {
     /// The id.
     Id(UserId),
     /// The phone number.
-    PhoneNumber(PhoneNumber),
+    PhoneNumber(NumberQuery),
 }
 
 /// A page of people.
@@ -176,19 +176,23 @@ impl Admin {
     /// Finds a person, to whom this is to be done.
     ///
     /// # Errors
-    /// [`Error::UserNotFound`]; [`Error::NotStaff`], [`Error::NotSuperuser`], [`Error::UserIsStaff`];
-    /// [`Error::ReauthenticationRequired`] as the action asks for.
+    /// [`Error::UserNotFound`]; [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::ReauthenticationRequired`] as the action
+    /// asks for.
     pub async fn get(&self, by: &Administrator, action: Action, whom: &Whom) -> Result<ManagedUser, Error> {
         by.may(action)?;
         let reader = self.accounts.store.reader();
         let account = match whom {
             Whom::Id(id) => users::find(reader, *id).await?,
-            Whom::PhoneNumber(number) => users::find_by_phone(reader, number).await?,
+            Whom::PhoneNumber(number) => users::find_by_phone(reader, number.key()).await?,
         };
-        let account = account.ok_or(Error::UserNotFound)?;
-        let checked = self.check(by, by.role(), action, &account);
-        self.noted(by, action, Some(account.user.id), checked).await?;
-        Ok(account.into())
+        let found = account.as_ref().map(|account| account.user.id);
+        let checked = match account {
+            Some(account) => self
+                .check(by, by.role(), action, &account)
+                .map(|()| account.into()),
+            None => Err(Error::UserNotFound),
+        };
+        self.noted(by, action, found, checked).await
     }
 
     /// Whether this may be done to this person. Superusers who change themselves have to have signed in just now, as people

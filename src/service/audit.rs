@@ -236,13 +236,12 @@ fn refusal(error: &Error) -> Option<Refusal> {
         Error::ReauthenticationRequired => Some(Refusal::ReauthenticationRequired),
         Error::PhoneNumberTaken => Some(Refusal::PhoneNumberTaken),
         Error::NotStaff => Some(Refusal::NotStaff),
-        Error::UserIsStaff => Some(Refusal::UserIsStaff),
+        Error::UserNotFound => Some(Refusal::UserNotFound),
         Error::NotSuperuser => Some(Refusal::NotSuperuser),
         Error::LastSuperuser => Some(Refusal::LastSuperuser),
         Error::CodeInvalid => Some(Refusal::CodeInvalid),
         Error::PhoneChangedRecently { .. } => Some(Refusal::PhoneChangedRecently),
         Error::InvalidInput(_)
-        | Error::UserNotFound
         // Two who meet, and nobody who may not.
         | Error::EtagMismatch
         // What has to be asked for otherwise, or cannot be.

@@ -152,7 +152,8 @@ pub struct Change {
     pub locale: Option<Option<Locale>>,
     /// The new status.
     pub status: Option<UserStatus>,
-    /// Whether the new status is [`UserStatus::Deactivated`] by administration.
+    /// Whether administration makes the change: a new status [`UserStatus::Deactivated`] is by administration then, and with a new
+    /// phone number everything ends that was issued to the holder of the old one.
     pub by_admin: bool,
     /// Whether the person is staff.
     pub is_staff: Option<bool>,
@@ -202,12 +203,13 @@ pub async fn update(
             .col_expr(Column::PhoneChangedAt, Expr::value(now));
     }
     if let Some(password_hash) = &change.password_hash {
-        update = update
-            .col_expr(Column::PasswordHash, Expr::value(password_hash.as_str()))
-            .col_expr(
-                Column::CredentialVersion,
-                Expr::col(Column::CredentialVersion).add(1),
-            );
+        update = update.col_expr(Column::PasswordHash, Expr::value(password_hash.as_str()));
+    }
+    if change.password_hash.is_some() || (change.by_admin && change.phone_number.is_some()) {
+        update = update.col_expr(
+            Column::CredentialVersion,
+            Expr::col(Column::CredentialVersion).add(1),
+        );
     }
     if let Some(locale) = &change.locale {
         update = update.col_expr(

@@ -94,9 +94,12 @@ impl Text<'_> {
         between(|character| character.is_alphabetic()).or_else(|| between(|character| character.is_numeric()))
     }
 
-    /// Where a stem may begin: at the core, or up to [`MAX_EXTENSION`] characters before it.
+    /// Where a stem may begin: at the core, or up to [`MAX_EXTENSION`] characters before it; or where the password does, since
+    /// entries such as `2278124q` have many digits before their letters.
     fn starts(&self, core: &Range<usize>) -> Vec<usize> {
-        (core.start.saturating_sub(MAX_EXTENSION)..=core.start).collect()
+        let near = core.start.saturating_sub(MAX_EXTENSION);
+        let first = (near > 0).then_some(0);
+        first.into_iter().chain(near..=core.start).collect()
     }
 
     /// Where a stem may end: at the end of the core, or up to [`MAX_EXTENSION`] characters after it.

@@ -236,7 +236,7 @@ impl Accounts {
 
     /// Whether the number that somebody has is told by SMS that they change it without showing to hold the new one. One that nobody
     /// has shown to hold is not, or whoever has a session could go through all numbers that they want to ring.
-    fn is_told(&self, user: &User) -> bool {
+    pub(in crate::service) fn is_told(&self, user: &User) -> bool {
         let reach = self.policy.notices.as_ref();
         user.phone_verified_at.is_some() && reach.is_some_and(|reach| reach.has(&user.phone_number))
     }

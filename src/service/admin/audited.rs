@@ -2,7 +2,7 @@
 
 use super::{Admin, Administrator};
 use crate::domain::audit::{self, Attempt};
-use crate::domain::rights::Action;
+use crate::domain::rights::{Action, Role};
 use crate::domain::user::UserId;
 use crate::error::Error;
 
@@ -25,6 +25,12 @@ impl Administrator {
             Self::Operator => Attempt::by_operator(action),
         };
         Some(Attempt { subject, ..attempt })
+    }
+
+    /// Whether there are users that this administrator may not see. What such an administrator tries on a user that is not found is
+    /// audited, hidden or missing: the two do not differ, not even in time.
+    pub(super) fn has_hidden_users(&self) -> bool {
+        self.role() != Role::Superuser
     }
 
     /// A deletion, as the log has it: the id that leads nowhere stands in the place of the person. The id of the call is
@@ -57,10 +63,16 @@ impl Admin {
         outcome: Result<T, Error>,
     ) -> Result<T, Error> {
         let subject = match &outcome {
-            // Before the person was looked for: the id may be of nobody, or of somebody whom no event may name any more.
+            // Before the user was looked for: the id may be of no user, or of a deleted one that no event may name any more.
             Err(Error::NotStaff | Error::NotSuperuser) => None,
+            // The subject would reveal whether the user exists.
+            Err(Error::UserNotFound) => None,
             _ => person,
         };
+        // Where no user is hidden, a missing one is a mistyped id.
+        if matches!(outcome, Err(Error::UserNotFound)) && !by.has_hidden_users() {
+            return outcome;
+        }
         match by.attempt(action, subject) {
             Some(attempt) if outcome.is_err() => self.accounts.audit.refused(&attempt, outcome).await,
             _ => outcome,

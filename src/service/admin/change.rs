@@ -6,13 +6,15 @@ use crate::domain::phone::PhoneNumber;
 use crate::domain::rights::Action;
 use crate::domain::user::{User, UserId, UserStatus};
 use crate::error::Error;
+use crate::i18n::Language;
 use crate::service::accounts::{Claim, NewHash, keep_a_superuser, new_user};
 use crate::service::audit::{erase, fields_of};
+use crate::service::outbox::phone_changed;
 use crate::service::retry::retry;
 use crate::service::throttle::SuccessPermit;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
-use crate::store::{Transaction, audit, changes, sessions, users};
+use crate::store::{Transaction, audit, changes, outbox, sessions, users};
 
 /// A person to be.
 #[derive(Debug)]
@@ -28,8 +30,12 @@ pub struct NewUser {
 }
 
 /// What to change about a person; `None` stays as it is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct UserUpdate {
+    /// The new phone number, valid and of an allowed line type. It is not verified.
+    pub phone_number: Option<PhoneNumber>,
+    /// The language in which the old number is notified of a new one, if the user has not chosen one.
+    pub language: Language,
     /// The new status.
     pub status: Option<UserStatus>,
     /// Whether they are staff.
@@ -40,7 +46,7 @@ pub struct UserUpdate {
 
 impl UserUpdate {
     /// What of it is not so already.
-    fn of(self, account: &Account, action: Action) -> Change {
+    fn of(&self, account: &Account, action: Action) -> Change {
         let Account {
             user,
             deactivated_by_admin,
@@ -49,7 +55,11 @@ impl UserUpdate {
         // Who has deactivated themselves is deactivated once more by administration only if that is what was asked for, and
         // not by a form that says of everything how it is.
         let is_taken_over = action == Action::Deactivate && !user.is_active() && !deactivated_by_admin;
+        let phone_number = self.phone_number.as_ref();
         Change {
+            phone_number: phone_number
+                .filter(|number| **number != user.phone_number)
+                .cloned(),
             status: self
                 .status
                 .filter(|status| *status != user.status || is_taken_over),
@@ -106,10 +116,11 @@ impl Admin {
         .await
     }
 
-    /// Changes the status or the flags of a person, if they are still as the etag says.
+    /// Changes the number, the status or the flags of a user, if the user is still as the etag says. A new number ends all
+    /// sessions, and a verified old one is notified by SMS.
     ///
     /// # Errors
-    /// [`Error::EtagMismatch`], [`Error::UserNotFound`], [`Error::LastSuperuser`],
+    /// [`Error::EtagMismatch`], [`Error::UserNotFound`], [`Error::LastSuperuser`], [`Error::PhoneNumberTaken`],
     /// [`Error::ReauthenticationRequired`]; [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::SessionInvalid`] when the
     /// administrator's session ended meanwhile.
     pub async fn update(
@@ -125,8 +136,8 @@ impl Admin {
     /// Deactivates a person, who cannot bring the account back by themselves, and ends all their sessions.
     ///
     /// # Errors
-    /// [`Error::UserNotFound`], [`Error::LastSuperuser`], [`Error::ReauthenticationRequired`]; [`Error::NotStaff`],
-    /// [`Error::UserIsStaff`]; [`Error::SessionInvalid`] when the administrator's session ended meanwhile.
+    /// [`Error::UserNotFound`], [`Error::LastSuperuser`], [`Error::ReauthenticationRequired`]; [`Error::NotStaff`];
+    /// [`Error::SessionInvalid`] when the administrator's session ended meanwhile.
     pub async fn deactivate(&self, by: &Administrator, id: UserId) -> Result<ManagedUser, Error> {
         let update = UserUpdate {
             status: Some(UserStatus::Deactivated),
@@ -172,9 +183,15 @@ impl Admin {
             if !stays {
                 keep_a_superuser(&tx, &account.user).await?;
             }
+            if change.phone_number.is_some() && self.accounts.is_told(&account.user) {
+                let service = by.actor().and_then(|actor| actor.caller.service.as_deref());
+                let notice = phone_changed(&account.user, update.language, service, now);
+                outbox::insert_with_commit(&tx, &notice).await?;
+            }
             users::update(&tx, id, &change, now).await?;
             let mut ended_sessions = None;
-            if change.status == Some(UserStatus::Deactivated) {
+            // The holder of the old number may have signed in by a code to it.
+            if change.status == Some(UserStatus::Deactivated) || change.phone_number.is_some() {
                 ended_sessions = Some(sessions::delete(&tx, id, &Selection::All).await?);
             }
             if let Some(mut attempt) = by.attempt(action, Some(id)) {
@@ -265,8 +282,7 @@ impl Admin {
     /// Ends all sessions of a person, and says how many it were.
     ///
     /// # Errors
-    /// [`Error::UserNotFound`]; [`Error::NotStaff`], [`Error::UserIsStaff`]; [`Error::SessionInvalid`] when the
-    /// administrator's session ended meanwhile.
+    /// [`Error::UserNotFound`]; [`Error::NotStaff`]; [`Error::SessionInvalid`] when the administrator's session ended meanwhile.
     pub async fn revoke_sessions(&self, by: &Administrator, id: UserId) -> Result<u64, Error> {
         by.may(Action::RevokeSessions)?;
         let now = self.accounts.clock.now();

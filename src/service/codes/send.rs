@@ -11,7 +11,7 @@ use crate::domain::code::{Challenge, ChallengeId, Purpose, Sent, plausible_expir
 use crate::domain::message::{Content, Notice, NoticeKind, Origin};
 use crate::domain::network::Network;
 use crate::domain::password::Password;
-use crate::domain::phone::PhoneNumber;
+use crate::domain::phone::{NumberQuery, PhoneNumber};
 use crate::domain::session::ClientInfo;
 use crate::domain::sms_limits::CounterId;
 use crate::domain::throttle::{Subject, SubjectKind};
@@ -56,11 +56,12 @@ impl Codes {
     pub async fn send(
         &self,
         purpose: Purpose,
-        phone_number: PhoneNumber,
+        number: NumberQuery,
         actor: Option<User>,
         request: CodeRequest,
     ) -> Result<Sent, Error> {
-        self.send_for(purpose, phone_number, actor, request, None).await
+        self.send_for(purpose, number.into_key(), actor, request, None)
+            .await
     }
 
     /// As [`Self::send`], for a registration. A password that the policy rejects is rejected now, so that no code is sent for it; an

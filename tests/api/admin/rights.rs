@@ -153,7 +153,7 @@ async fn staff_do_four_things_to_people_who_are_not_staff_and_superusers_do_ever
                 let expected = match (actor_kind, FOR_STAFF.contains(&rpc), target_kind) {
                     ("person", ..) => "NOT_STAFF",
                     ("staff", false, _) => "NOT_SUPERUSER",
-                    ("staff", true, "staff" | "superuser" | "self") => "USER_IS_STAFF",
+                    ("staff", true, "staff" | "superuser" | "self") => "USER_NOT_FOUND",
                     (_, _, "unknown") => "USER_NOT_FOUND",
                     _ => "OK",
                 };
@@ -238,7 +238,7 @@ async fn each_refusal_has_its_code() {
     let outcome = client.deactivate_user(person.asks(request(&staff))).await;
     assert_refused(outcome, Code::PermissionDenied, "NOT_STAFF");
     let outcome = client.deactivate_user(staff.asks(request(&root))).await;
-    assert_refused(outcome, Code::PermissionDenied, "USER_IS_STAFF");
+    assert_refused(outcome, Code::NotFound, "USER_NOT_FOUND");
     let gone = v1::DeactivateUserRequest {
         user_id: "0199b4d0-0000-7000-8000-000000000000".to_owned(),
     };
