@@ -4,7 +4,9 @@
 
 use icu_properties::CodePointMapData;
 use icu_properties::props::GeneralCategory;
-use phone_identity::domain::phone::{LineTypes, MAX_INPUT_CHARS, PhoneError, PhoneNumber, Region};
+use phone_identity::domain::phone::{
+    LineTypes, MAX_INPUT_CHARS, NumberQuery, PhoneError, PhoneNumber, Region,
+};
 use proptest::{
     collection::vec,
     prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest},
@@ -101,6 +103,23 @@ proptest! {
     ) {
         if let Ok(number) = PhoneNumber::parse(&input, region) {
             prop_assert_eq!(PhoneNumber::parse(number.as_str(), other), Ok(number));
+        }
+    }
+
+    /// What today's plans do not allow is looked up by a key that they give to no number, so it finds no other user.
+    #[test]
+    fn a_query_finds_its_own_number_only(
+        input in prop_oneof![inside_the_door(), "\\+[1-9][0-9]{5,19}", "[0-9]{4,14}"],
+        region in maybe_region(),
+        other in maybe_region(),
+    ) {
+        if let Ok(query) = NumberQuery::parse(&input, region) {
+            let key = query.key().as_str();
+            prop_assert_eq!(NumberQuery::parse(key, other), Ok(query.clone()));
+            match PhoneNumber::parse(&input, region) {
+                Ok(number) => prop_assert_eq!(query.key(), &number),
+                Err(_) => prop_assert!(PhoneNumber::parse(key, other).is_err()),
+            }
         }
     }
 
