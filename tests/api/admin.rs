@@ -1,9 +1,10 @@
-//! Service PhoneIdentityAdmin: `rights` is about who may do what, `list` about pages, `explain` about what they cost,
+//! Service PhoneIdentityAdmin: `rights` is about who may do what, `fresh` about what needs a fresh sign-in, `list` about pages, `explain` about what they cost,
 //! `changes` about each RPC, `races` about those that meet, and `commands` about the same at the command line.
 
 mod changes;
 mod commands;
 pub(crate) mod explain;
+mod fresh;
 mod list;
 mod races;
 mod replicas;
