@@ -109,6 +109,9 @@ pub struct Challenge {
     pub phone_number: PhoneNumber,
     /// The person who had it when the challenge was made; to change a number, the one who wants it.
     pub person: Option<UserId>,
+    /// The version of the user's credentials at the request. `None`: there is no user, or an older version of this program made the
+    /// challenge.
+    pub credential_version: Option<i64>,
     /// The id of the key that its code is made with.
     pub key_id: String,
     /// Whether the code is sent at all. It is not where nobody has the number, or it takes no SMS.
@@ -260,6 +263,7 @@ mod tests {
             purpose: Purpose::SignIn,
             phone_number: PhoneNumber::parse("+998901234567", None).unwrap(),
             person: Some(UserId(Uuid::from_u128(1))),
+            credential_version: Some(0),
             key_id: "k1".to_owned(),
             is_sent: true,
             is_known: false,
@@ -328,9 +332,10 @@ mod tests {
         for (index, code) in codes.iter().enumerate() {
             assert!(!codes.iter().take(index).any(|other| other == code), "{index}");
         }
-        // When it is sent, and when it expires, makes no difference.
+        // The time of sending makes no difference, nor does the version of the credentials, which an older replica does not know.
         let again = Challenge {
             sent_at: one.expires_at,
+            credential_version: None,
             ..one.clone()
         };
         assert_eq!(code(&again), code(&one));

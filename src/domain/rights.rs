@@ -1,4 +1,4 @@
-//! Who may do what to whom: one rule, for all of administration.
+//! Authorization of administration: one rule of roles and actions, and one of what needs a fresh sign-in.
 
 use thiserror::Error;
 
@@ -92,5 +92,21 @@ pub fn may(role: Role, action: Action, person: Option<&User>) -> Result<(), Deni
             | Action::ReadAudit,
         ) => Err(Denied::NotSuperuser),
         (Role::Superuser, _) => Ok(()),
+    }
+}
+
+/// Whether an action on a user needs a fresh sign-in of the administrator. It does where its effect outlasts the session: a stolen
+/// session must not create superusers, take over accounts, or remove the administrators that could revoke it. `user` is the user
+/// before the action, or the new user; flags that an update changes need one, too.
+#[must_use]
+pub fn needs_fresh_sign_in(action: Action, user: &User) -> bool {
+    match action {
+        Action::SetPassword | Action::Delete => true,
+        Action::Create
+        | Action::Update
+        | Action::Deactivate
+        | Action::Reactivate
+        | Action::RevokeSessions => user.is_privileged(),
+        Action::Read | Action::ReadAudit | Action::VerifyPhone => false,
     }
 }

@@ -88,6 +88,18 @@ impl Action {
         Self::RevokeServiceKey,
     ];
 
+    /// What only staff, superusers and the operator do. [`Self::VerifyPhone`] is not among them: users do it to themselves, too.
+    pub const ADMINISTRATION: [Self; 8] = [
+        Self::CreateSuperuser,
+        Self::CreateUser,
+        Self::UpdateUser,
+        Self::SetPassword,
+        Self::RevokeUserSessions,
+        Self::DeactivateUser,
+        Self::ReactivateUser,
+        Self::DeleteUser,
+    ];
+
     /// The name, of at most 32 characters.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

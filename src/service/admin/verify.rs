@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Admin, Administrator, Etag, ManagedUser};
+use super::{Admin, Administrator, Authority, Etag, ManagedUser};
 use crate::domain::audit::{Event, Refusal};
 use crate::domain::rights::{Action, Role, may};
 use crate::domain::user::UserId;
@@ -54,7 +54,7 @@ impl Admin {
         let outcome = retry(|| async {
             let tx = self.accounts.store.begin().await?;
             let ids = phones.iter().map(|phone| phone.user);
-            let (role, accounts) = self.lock(&tx, by, Action::VerifyPhone, ids).await?;
+            let (Authority { role, .. }, accounts) = self.lock(&tx, by, Action::VerifyPhone, ids).await?;
             let mut accounts: HashMap<UserId, Account> = accounts
                 .into_iter()
                 .map(|account| (account.user.id, account))

@@ -109,14 +109,16 @@ impl Codes {
                 return Err(rejected);
             }
         }
-        let person = match purpose {
-            // Whoever has the number makes no difference, before somebody shows to hold it.
-            Purpose::ChangePhone => actor,
-            Purpose::VerifyPhone | Purpose::SignIn | Purpose::ResetPassword | Purpose::Register => {
-                let found = users::find_by_phone(self.accounts.store.reader(), &phone_number).await?;
-                found.map(|account| account.user)
+        let reader = self.accounts.store.reader();
+        let account = match (purpose, &actor) {
+            // The user of the session: the owner of the number makes no difference before the code was right.
+            (Purpose::ChangePhone, Some(actor)) => users::find(reader, actor.id).await?,
+            (Purpose::ChangePhone, None) => None,
+            (Purpose::VerifyPhone | Purpose::SignIn | Purpose::ResetPassword | Purpose::Register, _) => {
+                users::find_by_phone(reader, &phone_number).await?
             }
         };
+        let person = account.as_ref().map(|account| &account.user);
         let is_for_number = match purpose {
             Purpose::VerifyPhone | Purpose::ResetPassword | Purpose::ChangePhone => person.is_some(),
             Purpose::SignIn => person.is_some() || self.may_sign_up(&phone_number),
@@ -130,10 +132,9 @@ impl Codes {
             is_known: matches!(asker, Asker::Known { .. }),
             watched: None,
             phone_number,
-            language: person
-                .as_ref()
-                .map_or(request.language, |person| person.language_or(request.language)),
+            language: person.map_or(request.language, |person| person.language_or(request.language)),
             person: person.map(|person| person.id),
+            credential_version: account.as_ref().map(|account| account.credential_version),
             key_id: self
                 .coder
                 .current_key()
