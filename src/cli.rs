@@ -97,9 +97,9 @@ enum Command {
     },
     /// Set a person's password, and end their sessions
     Changepassword {
-        /// Phone number of the person
-        #[arg(value_name = "NUMBER")]
-        phone_number: String,
+        /// Phone number of the person, or the id
+        #[arg(value_name = "NUMBER|ID")]
+        person: String,
         #[command(flatten)]
         password: PasswordSource,
     },
@@ -299,15 +299,9 @@ fn run(cli: Cli, speech: Speech) -> Result<(), Failure> {
             password.password_stdin,
             speech,
         )),
-        Command::Changepassword {
-            phone_number,
-            password,
-        } => runtime(&settings)?.block_on(operator::change_password(
-            settings,
-            &phone_number,
-            password.password_stdin,
-            speech,
-        )),
+        Command::Changepassword { person, password } => runtime(&settings)?.block_on(
+            operator::change_password(settings, &person, password.password_stdin, speech),
+        ),
         Command::Audit(arguments) => runtime(&settings)?.block_on(audit::audit(&settings, arguments, speech)),
         Command::Users { command, json } => {
             runtime(&settings)?.block_on(users::run(settings, command, json, speech))

@@ -33,10 +33,7 @@ pub enum Error {
     /// The actor is neither staff nor a superuser.
     #[error("not staff")]
     NotStaff,
-    /// The person is staff or a superuser, and the actor is no superuser.
-    #[error("user is staff")]
-    UserIsStaff,
-    /// There is no such person.
+    /// There is no such user, or none that the actor may see.
     #[error("user not found")]
     UserNotFound,
     /// The person was changed since they had the etag that the change was decided on.

@@ -5,7 +5,9 @@
 
 use std::str;
 
-use crate::domain::phone::{LineTypes, PhoneNumber, Region};
+use crate::domain::code::Code;
+use crate::domain::password::{Password, PasswordError};
+use crate::domain::phone::{LineTypes, NumberPrefix, NumberQuery, PhoneNumber, Region, is_removed};
 use crate::domain::request_id::{MAX_LENGTH, is_loggable};
 use crate::domain::session::ClientInfo;
 use crate::domain::text::is_control_or_format;
@@ -19,6 +21,8 @@ pub type Target = fn(&[u8]);
 /// All of them, by the names that their files in `fuzz/` have. Those of requests are called as their RPCs are.
 pub const TARGETS: &[(&str, Target)] = &[
     ("phone", phone),
+    ("pasted", pasted),
+    ("password", password),
     ("token", token),
     ("phc", phc),
     ("request_id", request_id),
@@ -48,6 +52,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("send_code", fuzzed::codes::send_code),
     ("verify_code", fuzzed::codes::verify_code),
 ];
+
+/// Maximum length of an input of `pasted` in bytes: that of a code, the shortest of its kinds.
+const MAX_PASTED_BYTES: usize = 64;
 
 /// Runs the target of this name.
 ///
@@ -89,6 +96,61 @@ fn phone(bytes: &[u8]) {
         2 * hidden >= key.national_number().len(),
         "a mask shows the number"
     );
+}
+
+/// A phone number, a prefix or a code as it was pasted: what is removed from it changes no answer.
+fn pasted(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else {
+        return;
+    };
+    let plain: String = text.chars().filter(|c| !is_removed(*c)).collect();
+    // Both have the same limit in bytes, and nothing is not the same as nothing but what is removed.
+    if text.len() > MAX_PASTED_BYTES || plain.is_empty() {
+        return;
+    }
+    for region in [None, "UZ".parse().ok()] {
+        let all = LineTypes::all();
+        assert_eq!(
+            PhoneNumber::parse(text, region),
+            PhoneNumber::parse(&plain, region)
+        );
+        assert_eq!(
+            PhoneNumber::parse_new(text, region, all),
+            PhoneNumber::parse_new(&plain, region, all)
+        );
+        let query = NumberQuery::parse(text, region);
+        assert_eq!(query, NumberQuery::parse(&plain, region));
+        if let Ok(query) = query {
+            let again = NumberQuery::parse(query.key().as_str(), region);
+            assert_eq!(again, Ok(query), "a key is looked up as another");
+        }
+    }
+    assert_eq!(NumberPrefix::parse(text), NumberPrefix::parse(&plain));
+    let digits = |text: &str| Code::parse(text).map(|code| code.expose().to_owned());
+    assert_eq!(digits(text), digits(&plain));
+}
+
+/// A password: what is accepted is accepted again as the same, and a refusal names a character that is in it.
+fn password(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else {
+        return;
+    };
+    match Password::parse(text) {
+        Ok(password) => {
+            let bytes = password.expose_bytes();
+            let again = str::from_utf8(bytes).ok().map(Password::parse);
+            let is_same = again.is_some_and(|again| again.is_ok_and(|again| again.expose_bytes() == bytes));
+            assert!(is_same, "a password is read as another");
+            let _ = password.is_common();
+        }
+        Err(PasswordError::CharacterNotAllowed { character }) => {
+            assert!(
+                text.contains(character),
+                "a refusal names a character that is not there"
+            );
+        }
+        Err(_) => {}
+    }
 }
 
 /// A token of a session, a device or a service: nothing is one that is not written as one.

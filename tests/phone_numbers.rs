@@ -11,7 +11,11 @@ mod labelled;
 
 /// What taking the number of a row gives, in the words of the file.
 fn take(row: &Row) -> Option<Taken> {
-    let number = PhoneNumber::parse_new(row.input, row.default_region(), LineTypes::all()).ok()?;
+    take_input(row.input, row.default_region())
+}
+
+fn take_input(input: &str, region: Option<Region>) -> Option<Taken> {
+    let number = PhoneNumber::parse_new(input, region, LineTypes::all()).ok()?;
     Some(Taken {
         e164: number.as_str().to_owned(),
         line_type: number.line_type().as_str().to_owned(),
@@ -61,6 +65,40 @@ fn looking_up_finds_every_number_that_was_taken() {
             Ok(taken.e164.as_str()),
             "{:?}",
             row.input
+        );
+    }
+}
+
+/// Inputs as they are copied from contact cards and pages. Google's libphonenumber answers the same for them, or refuses to
+/// read them.
+#[test]
+fn invisible_characters_change_no_answer_of_any_row() {
+    // Each pair is put around the input, and the second one between its characters.
+    let marks = [
+        ("\u{202A}", "\u{202C}"),
+        ("\u{2066}", "\u{A0}"),
+        ("\u{FEFF}", "\u{200B}"),
+        ("", "\r\n"),
+    ];
+    for (row, (before, after)) in rows().into_iter().zip(marks.into_iter().cycle()) {
+        let characters = row.input.chars().enumerate();
+        let input: String = characters
+            .map(|(index, c)| {
+                if index % 5 == 4 {
+                    format!("{c}{after}")
+                } else {
+                    c.to_string()
+                }
+            })
+            .collect();
+        let pasted = format!("{before}{input}{after}");
+        assert_eq!(
+            take_input(&pasted, row.default_region()),
+            row.taken,
+            "{} {:?} {:?}",
+            row.category,
+            row.input,
+            row.region
         );
     }
 }

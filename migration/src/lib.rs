@@ -24,6 +24,7 @@ mod m20261127_000011_fewer_columns_of_codes;
 mod m20261130_000012_history;
 mod m20261130_000013_fair_outbox;
 mod m20261130_000014_known_askers;
+mod m20261130_000015_versions_of_challenges;
 
 /// The table in which the migrations are recorded that were applied.
 pub const MIGRATIONS_TABLE: &str = "seaql_migrations";
@@ -67,6 +68,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000012_history::Migration),
             Box::new(m20261130_000013_fair_outbox::Migration),
             Box::new(m20261130_000014_known_askers::Migration),
+            Box::new(m20261130_000015_versions_of_challenges::Migration),
         ]
     }
 

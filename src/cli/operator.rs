@@ -8,15 +8,18 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::Failure;
 use super::output::print_line;
 use super::speech::Speech;
+use super::users::whom;
 use crate::app::{App, open_store};
 use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::domain::caller::Caller;
 use crate::domain::password::{Password, PasswordError};
 use crate::domain::phone::PhoneNumber;
+use crate::domain::rights::Action;
 use crate::domain::rules::Rules;
 use crate::error::{self, Error, Problem, Violation};
 use crate::service::accounts::SuperuserMaker;
+use crate::service::admin::{Administrator, Whom};
 
 /// The most bytes of a password line that are read.
 const MAX_PASSWORD_LINE: u64 = 4096;
@@ -40,7 +43,7 @@ pub(super) async fn create_superuser(
     let phone = rules
         .take_phone(phone_number, "")
         .map_err(|problem| speech.phone_unfit(problem))?;
-    let password = new_password(&rules, &phone, from_stdin, speech)?;
+    let password = new_password(&rules, &[&phone], from_stdin, speech)?;
     let app = App::build(settings, Arc::new(SystemClock)).await?;
     match app
         .accounts()
@@ -63,22 +66,37 @@ pub(super) async fn create_superuser(
 
 pub(super) async fn change_password(
     settings: Settings,
-    phone_number: &str,
+    person: &str,
     from_stdin: bool,
     speech: Speech,
 ) -> Result<(), Failure> {
     let rules = settings.rules();
-    let phone = rules
-        .find_phone(phone_number, "")
-        .map_err(|problem| speech.phone_unfit(problem))?;
-    let password = new_password(&rules, &phone, from_stdin, speech)?;
+    let whom = whom(person, &rules).map_err(|problem| speech.phone_unfit(problem))?;
+    let phones: Vec<&PhoneNumber> = match &whom {
+        Whom::PhoneNumber(number) => vec![number.key()],
+        Whom::Id(_) => Vec::new(),
+    };
+    let password = new_password(&rules, &phones, from_stdin, speech)?;
     let app = App::build(settings, Arc::new(SystemClock)).await?;
-    match app.accounts().change_password(&phone, password).await {
+    let unknown = match &whom {
+        Whom::PhoneNumber(_) => "cli-phone-unknown",
+        Whom::Id(_) => "cli-user-unknown",
+    };
+    let found = match app
+        .admin()
+        .get(&Administrator::Operator, Action::Read, &whom)
+        .await
+    {
+        Ok(found) => found.user,
+        Err(Error::UserNotFound) => return Err(speech.failed(unknown, &[])),
+        Err(error) => return Err(Failure::Failed(error::chain(&error))),
+    };
+    match app.accounts().change_password(found.id, password).await {
         Ok(true) => {
-            let values = [("number", phone.as_str().into())];
+            let values = [("number", found.phone_number.as_str().into())];
             print_line(&speech.say("cli-password-changed", &values))
         }
-        Ok(false) => Err(speech.failed("cli-phone-unknown", &[])),
+        Ok(false) => Err(speech.failed(unknown, &[])),
         Err(error) => Err(rejected(&error, speech)),
     }
 }
@@ -101,13 +119,13 @@ pub(super) fn rejected(error: &Error, speech: Speech) -> Failure {
 /// Reads a new password. What can be checked without the service is checked first, so that nothing is opened for a mistake.
 pub(super) fn new_password(
     rules: &Rules,
-    phone: &PhoneNumber,
+    phones: &[&PhoneNumber],
     from_stdin: bool,
     speech: Speech,
 ) -> Result<Password, Failure> {
     let input = read_password(from_stdin, speech)?;
     let password = rules
-        .take_password(input.expose_secret(), &[phone])
+        .take_password(input.expose_secret(), phones)
         .map_err(|problem| speech.password_unfit(problem))?;
     if password.is_common() {
         return Err(speech.password_unfit(PasswordError::TooCommon));

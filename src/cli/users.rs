@@ -15,6 +15,7 @@ use super::{Failure, PasswordSource};
 use crate::app::App;
 use crate::clock::SystemClock;
 use crate::config::Settings;
+use crate::domain::phone::PhoneError;
 use crate::domain::rights::Action;
 use crate::domain::rules::Rules;
 use crate::domain::user::UserId;
@@ -61,6 +62,15 @@ pub(super) enum Command {
         /// Whether they are superusers
         #[arg(long, value_name = "BOOL")]
         superuser: Option<bool>,
+    },
+    /// Change the phone number of a user, and end all sessions. The new number is not verified
+    ChangeNumber {
+        /// Phone number, or id
+        #[arg(value_name = "NUMBER|ID")]
+        user: String,
+        /// The new phone number
+        #[arg(value_name = "NEW_NUMBER")]
+        phone_number: String,
     },
     /// Note that people hold their phone numbers
     Verify(People),
@@ -124,7 +134,7 @@ pub(super) async fn run(
             let password = if no_password {
                 None
             } else {
-                Some(new_password(&rules, &number, password.password_stdin, speech)?)
+                Some(new_password(&rules, &[&number], password.password_stdin, speech)?)
             };
             let new = NewUser {
                 phone_number: number,
@@ -149,14 +159,34 @@ pub(super) async fn run(
             let people = people.read(&rules, speech)?;
             let admin = open(settings).await?;
             let update = UserUpdate {
-                status: None,
                 is_staff: staff,
                 is_superuser: superuser,
+                ..UserUpdate::default()
             };
             for_each(speech, people, async |whom| {
                 let person = admin.get(&OPERATOR, Action::Update, &whom).await?;
                 let changed = admin
-                    .update(&OPERATOR, person.user.id, &person.etag, update)
+                    .update(&OPERATOR, person.user.id, &person.etag, update.clone())
+                    .await?;
+                Ok(printer.user(&changed)?)
+            })
+            .await
+        }
+        Command::ChangeNumber { user, phone_number } => {
+            let people = People { people: vec![user] }.read(&rules, speech)?;
+            let number = rules
+                .take_phone(&phone_number, "")
+                .map_err(|problem| speech.phone_unfit(problem))?;
+            let update = UserUpdate {
+                phone_number: Some(number),
+                language: settings.default_language,
+                ..UserUpdate::default()
+            };
+            let admin = open(settings).await?;
+            for_each(speech, people, async |whom| {
+                let user = admin.get(&OPERATOR, Action::Update, &whom).await?;
+                let changed = admin
+                    .update(&OPERATOR, user.user.id, &user.etag, update.clone())
                     .await?;
                 Ok(printer.user(&changed)?)
             })
@@ -256,20 +286,21 @@ fn confirms(person: &ManagedUser, speech: Speech) -> io::Result<bool> {
 impl People {
     fn read(self, rules: &Rules, speech: Speech) -> Result<Vec<(String, Whom)>, Failure> {
         let read = |text: String| {
-            let id = (text.len() == uuid::fmt::Hyphenated::LENGTH)
-                .then(|| Uuid::try_parse(&text).ok())
-                .flatten();
-            let whom = match id {
-                Some(id) => Whom::Id(UserId(id)),
-                None => Whom::PhoneNumber(
-                    rules
-                        .find_phone(&text, "")
-                        .map_err(|problem| speech.phone_of_many_unfit(&text, problem))?,
-                ),
-            };
+            let whom = whom(&text, rules).map_err(|problem| speech.phone_of_many_unfit(&text, problem))?;
             Ok((text, whom))
         };
         self.people.into_iter().map(read).collect()
+    }
+}
+
+/// Reads a phone number or an id.
+pub(super) fn whom(text: &str, rules: &Rules) -> Result<Whom, PhoneError> {
+    let id = (text.len() == uuid::fmt::Hyphenated::LENGTH)
+        .then(|| Uuid::try_parse(text).ok())
+        .flatten();
+    match id {
+        Some(id) => Ok(Whom::Id(UserId(id))),
+        None => rules.find_phone(text, "").map(Whom::PhoneNumber),
     }
 }
 

@@ -39,8 +39,8 @@ pub enum Refusal {
     PhoneNumberTaken,
     /// The actor is neither staff nor a superuser.
     NotStaff,
-    /// The subject is staff or a superuser, and the actor is no superuser.
-    UserIsStaff,
+    /// There is no such user, or none that the actor may see. The event has no subject.
+    UserNotFound,
     /// The actor is not a superuser.
     NotSuperuser,
     /// It would remove the last active superuser.
@@ -62,7 +62,7 @@ impl Refusal {
         Self::ReauthenticationRequired,
         Self::PhoneNumberTaken,
         Self::NotStaff,
-        Self::UserIsStaff,
+        Self::UserNotFound,
         Self::NotSuperuser,
         Self::LastSuperuser,
         Self::CodeInvalid,
@@ -80,7 +80,7 @@ impl Refusal {
             Self::ReauthenticationRequired => "REAUTHENTICATION_REQUIRED",
             Self::PhoneNumberTaken => "PHONE_NUMBER_TAKEN",
             Self::NotStaff => "NOT_STAFF",
-            Self::UserIsStaff => "USER_IS_STAFF",
+            Self::UserNotFound => "USER_NOT_FOUND",
             Self::NotSuperuser => "NOT_SUPERUSER",
             Self::LastSuperuser => "LAST_SUPERUSER",
             Self::CodeInvalid => "CODE_INVALID",

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 pub use times::plausible_expiries;
 
-use super::phone::{PhoneNumber, fold};
+use super::phone::{Folded, PhoneNumber, fold};
 use super::secret_keys::SecretKeys;
 use super::sms_limits::CounterId;
 use super::user::UserId;
@@ -33,7 +33,7 @@ pub const LENGTHS: RangeInclusive<u8> = 4..=10;
 /// messages take longer.
 pub const MAX_LIFETIME: Duration = Duration::from_mins(30);
 
-/// The most bytes of what somebody typed as a code that are looked at.
+/// Maximum length of an input in bytes, with everything that is removed from it.
 const MAX_INPUT_BYTES: usize = 64;
 
 /// What a code is exchanged for. The names are stored and are part of codes, so they never change.
@@ -109,6 +109,9 @@ pub struct Challenge {
     pub phone_number: PhoneNumber,
     /// The person who had it when the challenge was made; to change a number, the one who wants it.
     pub person: Option<UserId>,
+    /// The version of the user's credentials at the request. `None`: there is no user, or an older version of this program made the
+    /// challenge.
+    pub credential_version: Option<i64>,
     /// The id of the key that its code is made with.
     pub key_id: String,
     /// Whether the code is sent at all. It is not where nobody has the number, or it takes no SMS.
@@ -147,7 +150,8 @@ pub struct Sent {
 pub struct Code(SecretString);
 
 impl Code {
-    /// What somebody typed: decimal digits of any script, with spaces and hyphens between them. `None`: it is no code.
+    /// Reads a typed or pasted code: decimal digits of any script. Spaces, hyphens, line ends and format characters are
+    /// removed, as from phone numbers. `None`: it is no code.
     #[must_use]
     pub fn parse(input: &str) -> Option<Self> {
         if input.len() > MAX_INPUT_BYTES {
@@ -155,10 +159,10 @@ impl Code {
         }
         let mut digits = String::with_capacity(usize::from(*LENGTHS.end()));
         for c in input.chars() {
-            match fold(c)? {
-                ' ' | '-' => {}
-                digit if digit.is_ascii_digit() => digits.push(digit),
-                _ => return None,
+            match fold(c) {
+                Folded::Ascii(' ' | '-') | Folded::Removed => {}
+                Folded::Ascii(digit) if digit.is_ascii_digit() => digits.push(digit),
+                Folded::Ascii(_) | Folded::Refused => return None,
             }
         }
         let is_possible = u8::try_from(digits.len()).is_ok_and(|length| LENGTHS.contains(&length));
@@ -259,6 +263,7 @@ mod tests {
             purpose: Purpose::SignIn,
             phone_number: PhoneNumber::parse("+998901234567", None).unwrap(),
             person: Some(UserId(Uuid::from_u128(1))),
+            credential_version: Some(0),
             key_id: "k1".to_owned(),
             is_sent: true,
             is_known: false,
@@ -327,9 +332,10 @@ mod tests {
         for (index, code) in codes.iter().enumerate() {
             assert!(!codes.iter().take(index).any(|other| other == code), "{index}");
         }
-        // When it is sent, and when it expires, makes no difference.
+        // The time of sending makes no difference, nor does the version of the credentials, which an older replica does not know.
         let again = Challenge {
             sent_at: one.expires_at,
+            credential_version: None,
             ..one.clone()
         };
         assert_eq!(code(&again), code(&one));
@@ -380,7 +386,13 @@ mod tests {
             ("12345a", None),
             ("+12345", None),
             ("(12345)", None),
-            ("12345\u{200b}6", None),
+            ("374\u{a0}798", Some("374798")),
+            ("374798\n", Some("374798")),
+            ("\u{202a}374\u{202f}798\u{202c}\r\n", Some("374798")),
+            ("\u{feff}12345\u{200b}6\u{2029}", Some("123456")),
+            ("374\t798", None),
+            ("374\u{fe0f}798", None),
+            ("\u{a0}\n", None),
             ("", None),
         ] {
             let code = Code::parse(input);

@@ -4,16 +4,13 @@
 //! rejected. `service/password_policy.rs` applies them; `service/hasher.rs` hashes.
 
 mod common;
+mod opaque;
 
-use std::borrow::Cow;
-
-use precis_profiles::OpaqueString;
-use precis_profiles::precis_core::profile::PrecisFastInvocation as _;
 use secrecy::zeroize::Zeroize as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 
-use super::phone::{self, PhoneNumber};
+use super::phone::{self, Folded, PhoneNumber};
 
 /// The fewest characters that a password may be allowed to have: NIST SP 800-63B section 5.1.1.1.
 pub const MIN_LENGTH: usize = 8;
@@ -24,14 +21,14 @@ pub const MAX_LENGTH: usize = 128;
 /// The most bytes a password may come with: enough for [`MAX_LENGTH`] characters of any script, decomposed or not.
 const MAX_INPUT_BYTES: usize = MAX_LENGTH * 16;
 
-/// A password in the form in which it is hashed: normalised as RFC 8265 OpaqueString (NFC, every space an ASCII space,
-/// no control characters). It cannot be printed and is wiped from memory when dropped.
+/// A password in the form in which it is hashed: normalised as RFC 8265 OpaqueString (NFC, every space an ASCII space, no
+/// control characters), with the characters of current Unicode. It cannot be printed and is wiped from memory when dropped.
 #[derive(Clone, Debug)]
 pub struct Password(SecretString);
 
 impl Password {
-    /// Takes a password as a person typed it, for checking. Rules for choosing one do not apply, since they may have
-    /// been other ones when it was chosen.
+    /// Reads a typed password, to check it. The rules for new passwords do not apply, since they may have been other
+    /// ones when it was chosen.
     ///
     /// # Errors
     /// [`PasswordError::Empty`], [`PasswordError::TooLong`], or [`PasswordError::CharacterNotAllowed`] when it has a
@@ -43,17 +40,9 @@ impl Password {
         if input.len() > MAX_INPUT_BYTES {
             return Err(PasswordError::TooLong);
         }
-        let normalised = OpaqueString::enforce(input).map_err(|_| PasswordError::CharacterNotAllowed)?;
-        let normalised = SecretString::from(normalised.into_owned());
-        // A few characters, such as U+0387, become one that the same profile forbids. What is not stable is refused, as
-        // RFC 8264 section 7 asks: written in the other way, the password would not be taken.
-        let again = OpaqueString::enforce(normalised.expose_secret())
-            .map(Cow::into_owned)
-            .map(SecretString::from);
-        if !again.is_ok_and(|again| again.expose_secret() == normalised.expose_secret()) {
-            return Err(PasswordError::CharacterNotAllowed);
-        }
-        let password = Self(normalised);
+        let form =
+            opaque::enforce(input).map_err(|character| PasswordError::CharacterNotAllowed { character })?;
+        let password = Self(SecretString::from(form.as_str()));
         if password.length() > MAX_LENGTH {
             return Err(PasswordError::TooLong);
         }
@@ -88,8 +77,13 @@ impl Password {
     /// password in which the number stands needs as much besides as the shortest password has.
     fn is_made_of(&self, phone: &PhoneNumber) -> bool {
         let folded = self.0.expose_secret().chars().map(phone::fold);
-        let others = folded.clone().filter(Option::is_none).count();
-        let mut digits: String = folded.flatten().filter(char::is_ascii_digit).collect();
+        let others = folded.clone().filter(|folded| *folded == Folded::Refused).count();
+        let mut digits: String = folded
+            .filter_map(|folded| match folded {
+                Folded::Ascii(digit) if digit.is_ascii_digit() => Some(digit),
+                _ => None,
+            })
+            .collect();
         let is_piece = others == 0 && !digits.is_empty() && phone.as_str().contains(&digits);
         let has_number = others < MIN_LENGTH && digits.contains(phone.national_number());
         digits.zeroize();
@@ -119,9 +113,13 @@ pub enum PasswordError {
     /// It has more than [`MAX_LENGTH`] characters.
     #[error("is longer than {MAX_LENGTH} characters")]
     TooLong,
-    /// It has a character that RFC 8265 OpaqueString forbids, such as a control character.
-    #[error("has a character that is not allowed, such as a control character")]
-    CharacterNotAllowed,
+    /// It has a character that RFC 8265 OpaqueString forbids, such as a control character. No stored password has it, so naming
+    /// it reveals nothing about one.
+    #[error("has a character that is not allowed: {}", code_point(*.character))]
+    CharacterNotAllowed {
+        /// The character.
+        character: char,
+    },
     /// It is among what attackers try first.
     #[error("is among the passwords that are guessed first")]
     TooCommon,
@@ -131,6 +129,12 @@ pub enum PasswordError {
     /// It is the phone number, or a piece of it.
     #[error("is the phone number or a piece of it")]
     ContainsPhoneNumber,
+}
+
+/// The name of a character that may not be visible, as in the Unicode standard: `U+0007`.
+#[must_use]
+pub fn code_point(character: char) -> String {
+    format!("U+{:04X}", u32::from(character))
 }
 
 #[cfg(test)]
@@ -175,9 +179,20 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_refused() {
-        for input in ["zqvk\nxwjy", "zqvk\0xwjy", "zqvk\u{7f}xwjy", "zqvk\u{200b}xwjyz"] {
-            assert_eq!(check(input), Err(PasswordError::CharacterNotAllowed), "{input:?}");
+    fn control_characters_are_refused_by_name() {
+        for (input, character, name) in [
+            ("zqvk\nxwjy", '\n', "U+000A"),
+            ("zqvk\0xwjy", '\0', "U+0000"),
+            ("zqvk\u{7f}xwjy", '\u{7f}', "U+007F"),
+            ("zqvk\u{200b}xwjyz\u{202a}", '\u{200b}', "U+200B"),
+            ("zqvk\u{e0001}xwjyz", '\u{e0001}', "U+E0001"),
+        ] {
+            let refused = PasswordError::CharacterNotAllowed { character };
+            assert_eq!(check(input), Err(refused), "{input:?}");
+            assert_eq!(
+                refused.to_string(),
+                format!("has a character that is not allowed: {name}")
+            );
         }
     }
 
@@ -237,7 +252,11 @@ mod tests {
     /// U+0387, a Greek semicolon, is U+00B7 in NFC, which OpaqueString allows between two l only.
     #[test]
     fn what_normalises_to_what_is_forbidden_is_refused() {
-        assert_eq!(check("zqvkx\u{0387}wjy"), Err(PasswordError::CharacterNotAllowed));
+        let character = '\u{387}';
+        assert_eq!(
+            check("zqvkx\u{387}wjy"),
+            Err(PasswordError::CharacterNotAllowed { character })
+        );
         assert_eq!(check("zqvkxl\u{00b7}lwjy"), Ok(()));
     }
 

@@ -3,9 +3,9 @@
 //!
 //! An input goes through the door (`phone/door.rs`), then through `rlibphonenumber`, and must come out of it
 //! the same when it is read again. There are two ways in. **Taking** a number ([`PhoneNumber::parse_new`])
-//! asks for a valid number of an allowed line type. **Looking one up** ([`PhoneNumber::parse`]) asks only for
-//! a possible length, so that a number that was taken once can always be looked up, whatever becomes of the
-//! numbering plans.
+//! asks for a valid number of an allowed line type. **Looking one up** ([`NumberQuery::parse`]) accepts every
+//! length, so that a number that was taken once can always be looked up, whatever becomes of the numbering
+//! plans.
 //!
 //! The `phonenumber` crate is not used: `tests/phone_differential.rs` shows why.
 
@@ -13,6 +13,7 @@ mod door;
 mod error;
 mod line_type;
 mod prefix;
+mod query;
 mod region;
 #[cfg(test)]
 mod tests;
@@ -24,12 +25,15 @@ use rlibphonenumber::{
     ValidationError,
 };
 
-pub(crate) use self::door::fold;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::door::is_removed;
+pub(crate) use self::door::{Folded, fold};
 pub use self::{
     door::MAX_INPUT_CHARS,
     error::PhoneError,
     line_type::{LineType, LineTypes, UnknownLineType},
     prefix::{NotAPrefix, NumberPrefix},
+    query::NumberQuery,
     region::{NumberRegion, Region},
 };
 
@@ -49,7 +53,8 @@ const DIGITS: std::ops::RangeInclusive<usize> = 4..=20;
 pub struct PhoneNumber(Box<str>);
 
 impl PhoneNumber {
-    /// Reads a number to **look up**, whether or not a person has it.
+    /// Reads a number of a possible length, whether or not a user has it. [`NumberQuery::parse`] is for
+    /// look-ups.
     ///
     /// A number that starts with `+` and a country calling code is read the same under every
     /// `default_region`. A national number is read by the rules of `default_region`, and refused without one.

@@ -1,4 +1,4 @@
-//! Who may do what to whom: one rule, for all of administration.
+//! Authorization of administration: one rule of roles and actions, and one of what needs a fresh sign-in.
 
 use thiserror::Error;
 
@@ -63,9 +63,10 @@ pub enum Denied {
     /// It takes a superuser.
     #[error("not a superuser")]
     NotSuperuser,
-    /// It takes a superuser, since it is done to staff or to a superuser.
-    #[error("user is staff")]
-    UserIsStaff,
+    /// The role may not see the user: staff see neither staff nor superusers. The answer has to be that for a user that does not
+    /// exist.
+    #[error("user is hidden")]
+    Hidden,
 }
 
 /// Whether somebody of this role may do this to this person; without a person, whether there are people to whom they may.
@@ -77,7 +78,7 @@ pub fn may(role: Role, action: Action, person: Option<&User>) -> Result<(), Deni
         (Role::None, _) => Err(Denied::NotStaff),
         (Role::Staff, Action::Read | Action::VerifyPhone | Action::RevokeSessions | Action::Deactivate) => {
             match person {
-                Some(person) if person.is_staff || person.is_superuser => Err(Denied::UserIsStaff),
+                Some(person) if person.is_staff || person.is_superuser => Err(Denied::Hidden),
                 _ => Ok(()),
             }
         }
@@ -91,5 +92,21 @@ pub fn may(role: Role, action: Action, person: Option<&User>) -> Result<(), Deni
             | Action::ReadAudit,
         ) => Err(Denied::NotSuperuser),
         (Role::Superuser, _) => Ok(()),
+    }
+}
+
+/// Whether an action on a user needs a fresh sign-in of the administrator. It does where its effect outlasts the session: a stolen
+/// session must not create superusers, take over accounts, or remove the administrators that could revoke it. `user` is the user
+/// before the action, or the new user; flags that an update changes need one, too.
+#[must_use]
+pub fn needs_fresh_sign_in(action: Action, user: &User) -> bool {
+    match action {
+        Action::SetPassword | Action::Delete => true,
+        Action::Create
+        | Action::Update
+        | Action::Deactivate
+        | Action::Reactivate
+        | Action::RevokeSessions => user.is_privileged(),
+        Action::Read | Action::ReadAudit | Action::VerifyPhone => false,
     }
 }

@@ -1,7 +1,7 @@
 //! What the operator lets people choose: the settings that decide how input is read.
 
 use super::password::{Password, PasswordError};
-use super::phone::{LineTypes, PhoneError, PhoneNumber, Region};
+use super::phone::{LineTypes, NumberQuery, PhoneError, PhoneNumber, Region};
 
 /// The settings that decide how phone numbers and passwords are read.
 #[derive(Clone, Copy, Debug)]
@@ -15,12 +15,12 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Reads a number that somebody is to be found by. `region` takes the place of the default one unless it is empty.
+    /// Reads a number to look an account up by. `region` takes the place of the default one unless it is empty.
     ///
     /// # Errors
-    /// When the text is not a possible phone number.
-    pub fn find_phone(&self, input: &str, region: &str) -> Result<PhoneNumber, PhoneError> {
-        PhoneNumber::parse(input, self.region(region)?)
+    /// When no account can have such a number.
+    pub fn find_phone(&self, input: &str, region: &str) -> Result<NumberQuery, PhoneError> {
+        NumberQuery::parse(input, self.region(region)?)
     }
 
     /// Reads a number that somebody wants to have. `region` takes the place of the default one unless it is empty.

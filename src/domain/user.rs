@@ -75,6 +75,12 @@ impl User {
             .unwrap_or(other)
     }
 
+    /// Whether the user is staff or a superuser.
+    #[must_use]
+    pub fn is_privileged(&self) -> bool {
+        self.is_staff || self.is_superuser
+    }
+
     /// Whether the account is in use.
     #[must_use]
     pub fn is_active(&self) -> bool {

@@ -69,7 +69,6 @@ pub(super) fn verifications(verifications: &[Verification]) -> v1::VerifyPhoneRe
 fn unverified(refused: Unverified) -> v1::ErrorReason {
     match refused {
         Unverified::UserNotFound => v1::ErrorReason::UserNotFound,
-        Unverified::UserIsStaff => v1::ErrorReason::UserIsStaff,
         Unverified::EtagMismatch => v1::ErrorReason::EtagMismatch,
     }
 }

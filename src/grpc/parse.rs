@@ -40,12 +40,8 @@ impl Fields {
     }
 
     /// As [`Self::check`], for a phone number: an unknown region is the fault of another field.
-    fn check_phone(
-        &mut self,
-        field: &'static str,
-        result: Result<PhoneNumber, PhoneError>,
-    ) -> Option<PhoneNumber> {
-        let field = if result == Err(PhoneError::RegionUnknown) {
+    fn check_phone<T>(&mut self, field: &'static str, result: Result<T, PhoneError>) -> Option<T> {
+        let field = if matches!(result, Err(PhoneError::RegionUnknown)) {
             "default_region"
         } else {
             field

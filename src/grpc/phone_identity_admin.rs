@@ -69,7 +69,7 @@ impl PhoneIdentityAdminHandlers {
         request: v1::UpdateUserRequest,
     ) -> Result<ManagedUser, Error> {
         let by = self.administrator(call, Action::Update).await?;
-        let (id, etag, update) = parse::admin::update(&request)?;
+        let (id, etag, update) = parse::admin::update(&request, &self.rules, call.language)?;
         trace::span("admin.update", pin!(self.admin.update(&by, id, &etag, update))).await
     }
 

@@ -54,11 +54,11 @@ impl PhoneVerificationHandlers {
             }
             Wanted::OfActor => {
                 let user = call.actor(&self.sessions).await?.user;
-                (Purpose::VerifyPhone, user.phone_number.clone(), Some(user))
+                (Purpose::VerifyPhone, user.phone_number.clone().into(), Some(user))
             }
             Wanted::ForActor(phone_number) => {
                 let user = call.actor(&self.sessions).await?.user;
-                (Purpose::ChangePhone, phone_number, Some(user))
+                (Purpose::ChangePhone, phone_number.into(), Some(user))
             }
             Wanted::Of(purpose, phone_number) => (purpose, phone_number, None),
         };

@@ -18,7 +18,7 @@ use tonic_types::{ErrorDetails, FieldViolation, LocalizedMessage, StatusExt as _
 
 use crate::clock::Timestamp;
 use crate::domain::code::Sent;
-use crate::domain::password::PasswordError;
+use crate::domain::password::{PasswordError, code_point};
 use crate::domain::phone::PhoneError;
 use crate::domain::sms_limits::SmsRefusal;
 use crate::domain::throttle::SubjectKind;
@@ -61,6 +61,9 @@ pub(super) fn of_error(error: &Error, language: Language) -> Status {
                 .filter(|more| *more > 0)
             {
                 message.push_str(&format!("; and {more} more"));
+            }
+            if let Some(character) = violations.iter().find_map(forbidden_character) {
+                set_metadata(&mut details, reason, [("character", character)]);
             }
             let violations = violations
                 .iter()
@@ -112,7 +115,6 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
         Error::SessionExpired => (Code::Unauthenticated, ErrorReason::SessionExpired),
         Error::NotSuperuser => (Code::PermissionDenied, ErrorReason::NotSuperuser),
         Error::NotStaff => (Code::PermissionDenied, ErrorReason::NotStaff),
-        Error::UserIsStaff => (Code::PermissionDenied, ErrorReason::UserIsStaff),
         Error::UserNotFound => (Code::NotFound, ErrorReason::UserNotFound),
         // As Google's AIP-154 has it: what was read before is out of date, and has to be read again.
         Error::EtagMismatch => (Code::Aborted, ErrorReason::EtagMismatch),
@@ -276,6 +278,14 @@ fn challenge(sent: &Sent) -> [(&'static str, String); 4] {
     ]
 }
 
+/// The character that a password may not have, by its code point: it may be one that cannot be seen.
+fn forbidden_character(violation: &Violation) -> Option<String> {
+    match violation.problem {
+        Problem::Password(PasswordError::CharacterNotAllowed { character }) => Some(code_point(character)),
+        _ => None,
+    }
+}
+
 fn field_path(violation: &Violation) -> String {
     match violation.index {
         Some(index) if violation.field.contains("[]") => {
@@ -309,11 +319,16 @@ fn field_violation(violation: &Violation, language: Language) -> FieldViolation 
 /// What people are told of a field that is wrong.
 pub(crate) fn violation_text(problem: Problem, language: Language) -> String {
     let name = wire_name(violation_reason(problem).as_str_name(), VIOLATION_PREFIX);
-    let numbers = match problem {
-        Problem::Password(PasswordError::TooShort { min_length }) => vec![("min", min_length.into())],
-        _ => Vec::new(),
-    };
-    language.text(&text_id("violation", name), &numbers)
+    let id = text_id("violation", name);
+    match problem {
+        Problem::Password(PasswordError::TooShort { min_length }) => {
+            language.text(&id, &[("min", min_length.into())])
+        }
+        Problem::Password(PasswordError::CharacterNotAllowed { character }) => {
+            language.text(&id, &[("character", code_point(character).as_str().into())])
+        }
+        _ => language.text(&id, &[]),
+    }
 }
 
 fn violation_reason(problem: Problem) -> ViolationReason {
@@ -354,7 +369,7 @@ fn violation_reason(problem: Problem) -> ViolationReason {
             PasswordError::Empty => ViolationReason::Required,
             PasswordError::TooShort { .. } => ViolationReason::PasswordTooShort,
             PasswordError::TooLong => ViolationReason::PasswordTooLong,
-            PasswordError::CharacterNotAllowed => ViolationReason::PasswordCharacterNotAllowed,
+            PasswordError::CharacterNotAllowed { .. } => ViolationReason::PasswordCharacterNotAllowed,
             PasswordError::TooCommon => ViolationReason::PasswordTooCommon,
             PasswordError::Breached => ViolationReason::PasswordBreached,
             PasswordError::ContainsPhoneNumber => ViolationReason::PasswordContainsPhoneNumber,
@@ -377,7 +392,7 @@ mod tests {
         let violations: Vec<String> = violations
             .map(|reason| text_id("violation", wire_name(reason.as_str_name(), VIOLATION_PREFIX)))
             .collect();
-        assert_eq!((errors.len(), violations.len()), (36, 33));
+        assert_eq!((errors.len(), violations.len()), (35, 33));
         for id in errors.iter().chain(&violations) {
             let english = Language::English.text(id, &[("min", 8.into())]);
             assert_ne!(english, *id, "no English text");

@@ -233,27 +233,22 @@ impl Accounts {
         .await
     }
 
-    /// Sets a person's password and ends their sessions, for the operator at the command line. Says whether there is
-    /// such a person.
+    /// Sets a user's password and ends their sessions, for the operator at the command line. Returns whether there is such a
+    /// user.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] when the password policy rejects the password; [`Error::Overloaded`]; or when the database fails.
-    pub async fn change_password(
-        &self,
-        phone_number: &PhoneNumber,
-        password: Password,
-    ) -> Result<bool, Error> {
-        let Some(account) = users::find_by_phone(self.store.reader(), phone_number).await? else {
+    pub async fn change_password(&self, id: UserId, password: Password) -> Result<bool, Error> {
+        let Some(account) = users::find(self.store.reader(), id).await? else {
             return Ok(false);
         };
         let new = NewHash {
             flow: Flow::operator(),
             field: "password",
             password,
-            phones: &[phone_number],
+            phones: &[&account.user.phone_number],
         };
         let (hash, _) = self.hash_password(Claim::unlimited(&self.throttle), new).await?;
-        let id = account.user.id;
         self.finish(move |this| async move {
             let now = this.clock.now();
             let change = Change {

@@ -1,9 +1,9 @@
 //! Administration: what staff, superusers and the operator do to other people.
 //!
-//! Who may do what is one rule, [`may`]. It is looked at when a call comes, and again in the transaction, under the locks of
-//! the administrator's row and of the person's: what either of them was before counts no more. Rows are locked in the order
-//! of their ids, so that two who change each other follow one another; and of two superusers who remove each other, the
-//! second is none any more when their turn comes.
+//! [`may`] is the one rule of what a role may do, and [`needs_fresh_sign_in`] that of what a stolen session must not do. Both are
+//! checked when a call comes, and again in the transaction, under the locks of the rows of the administrator and the user: what
+//! either of them was before does not count. Rows are locked in the order of their ids, so that two users that change each other
+//! follow one another; and of two superusers that remove each other, the second has no rights any more.
 
 mod audited;
 mod change;
@@ -19,8 +19,8 @@ use super::audit;
 use super::hasher::Flow;
 use super::sessions::Actor;
 use crate::domain::audit::{EventId, Filter};
-use crate::domain::phone::PhoneNumber;
-use crate::domain::rights::{Action, Denied, Role, may};
+use crate::domain::phone::NumberQuery;
+use crate::domain::rights::{Action, Denied, Role, may, needs_fresh_sign_in};
 use crate::domain::user::{User, UserId};
 use crate::error::Error;
 use crate::store::users::{Account, List, Position};
@@ -31,7 +31,7 @@ impl From<Denied> for Error {
         match denied {
             Denied::NotStaff => Self::NotStaff,
             Denied::NotSuperuser => Self::NotSuperuser,
-            Denied::UserIsStaff => Self::UserIsStaff,
+            Denied::Hidden => Self::UserNotFound,
         }
     }
 }
@@ -74,6 +74,32 @@ impl Administrator {
     }
 }
 
+/// The authority of an administrator: what the role allows, and whether it may be used for what outlasts the session.
+#[derive(Clone, Copy, Debug)]
+struct Authority {
+    role: Role,
+    is_fresh: bool,
+}
+
+impl Authority {
+    /// Checks whether this may be done to this user, and whether the sign-in is fresh enough for it.
+    fn check(self, action: Action, user: &User) -> Result<(), Error> {
+        may(self.role, action, Some(user))?;
+        if needs_fresh_sign_in(action, user) {
+            self.check_fresh()?;
+        }
+        Ok(())
+    }
+
+    fn check_fresh(self) -> Result<(), Error> {
+        if self.is_fresh {
+            Ok(())
+        } else {
+            Err(Error::ReauthenticationRequired)
+        }
+    }
+}
+
 /// A person as administration sees them.
 #[derive(Clone, Debug)]
 pub struct ManagedUser {
@@ -102,7 +128,7 @@ pub enum Whom {
     /// The id.
     Id(UserId),
     /// The phone number.
-    PhoneNumber(PhoneNumber),
+    PhoneNumber(NumberQuery),
 }
 
 /// A page of people.
@@ -176,63 +202,50 @@ impl Admin {
     /// Finds a person, to whom this is to be done.
     ///
     /// # Errors
-    /// [`Error::UserNotFound`]; [`Error::NotStaff`], [`Error::NotSuperuser`], [`Error::UserIsStaff`];
-    /// [`Error::ReauthenticationRequired`] as the action asks for.
+    /// [`Error::UserNotFound`]; [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::ReauthenticationRequired`] as the action
+    /// asks for.
     pub async fn get(&self, by: &Administrator, action: Action, whom: &Whom) -> Result<ManagedUser, Error> {
         by.may(action)?;
         let reader = self.accounts.store.reader();
         let account = match whom {
             Whom::Id(id) => users::find(reader, *id).await?,
-            Whom::PhoneNumber(number) => users::find_by_phone(reader, number).await?,
+            Whom::PhoneNumber(number) => users::find_by_phone(reader, number.key()).await?,
         };
-        let account = account.ok_or(Error::UserNotFound)?;
-        let checked = self.check(by, by.role(), action, &account);
-        self.noted(by, action, Some(account.user.id), checked).await?;
-        Ok(account.into())
+        let found = account.as_ref().map(|account| account.user.id);
+        let checked = match account {
+            Some(account) => {
+                let checked = self.authority(by).check(action, &account.user);
+                checked.map(|()| account.into())
+            }
+            None => Err(Error::UserNotFound),
+        };
+        self.noted(by, action, found, checked).await
     }
 
-    /// Whether this may be done to this person. Superusers who change themselves have to have signed in just now, as people
-    /// who give no password to change their own account.
-    fn check(&self, by: &Administrator, role: Role, action: Action, account: &Account) -> Result<(), Error> {
-        let person = &account.user;
-        may(role, action, Some(person))?;
-        let needs_proof = match action {
-            Action::Deactivate | Action::Update | Action::SetPassword | Action::Delete => true,
-            Action::Read
-            | Action::ReadAudit
-            | Action::VerifyPhone
-            | Action::RevokeSessions
-            | Action::Reactivate
-            | Action::Create => false,
-        };
-        let oneself = by.actor().filter(|actor| actor.user.id == person.id);
-        let Some(Actor { session, .. }) = oneself.filter(|_| needs_proof) else {
-            return Ok(());
-        };
-        let now = self.accounts.clock.now();
-        let sets_none =
-            action == Action::SetPassword && self.accounts.sets_no_password(account, session, now);
-        if self.accounts.is_fresh(session) && !sets_none {
-            Ok(())
-        } else {
-            Err(Error::ReauthenticationRequired)
+    /// The authority of an administrator by the session of the call, before a transaction checks it again.
+    fn authority(&self, by: &Administrator) -> Authority {
+        Authority {
+            role: by.role(),
+            is_fresh: by
+                .actor()
+                .is_none_or(|actor| self.accounts.is_fresh(&actor.session)),
         }
     }
 
-    /// Locks the administrator's row and those of people, in the order of their ids, and looks again as what the
-    /// administrator does this.
+    /// Locks the rows of the administrator and of users, in the order of their ids, and reads the authority of the administrator
+    /// again.
     async fn lock(
         &self,
         tx: &Transaction,
         by: &Administrator,
         action: Action,
         people: impl IntoIterator<Item = UserId>,
-    ) -> Result<(Role, Vec<Account>), Error> {
+    ) -> Result<(Authority, Vec<Account>), Error> {
         let own = by.actor().map(|actor| actor.user.id);
         let ids: Vec<UserId> = people.into_iter().chain(own).collect();
         let accounts = users::lock_many(tx, &ids).await?;
-        let role = match by {
-            Administrator::Operator => Role::Superuser,
+        let authority = match by {
+            Administrator::Operator => self.authority(by),
             Administrator::Person(actor) => {
                 let account = accounts.iter().find(|account| account.user.id == actor.user.id);
                 let account = account.filter(|account| account.user.is_active());
@@ -240,26 +253,32 @@ impl Admin {
                 if !sessions::exists(tx, actor.session.id).await? {
                     return Err(Error::SessionInvalid);
                 }
-                Role::of(&account.user)
+                let now = self.accounts.clock.now();
+                Authority {
+                    role: Role::of(&account.user),
+                    is_fresh: self
+                        .accounts
+                        .is_fresh_for_lasting_power(account, &actor.session, now),
+                }
             }
         };
-        may(role, action, None)?;
-        Ok((role, accounts))
+        may(authority.role, action, None)?;
+        Ok((authority, accounts))
     }
 
-    /// Locks the administrator's row and that of a person, and looks again whether this may be done to them.
+    /// Locks the rows of the administrator and of a user, and checks again whether this may be done to the user.
     async fn lock_one(
         &self,
         tx: &Transaction,
         by: &Administrator,
         action: Action,
         id: UserId,
-    ) -> Result<Account, Error> {
-        let (role, accounts) = self.lock(tx, by, action, [id]).await?;
+    ) -> Result<(Authority, Account), Error> {
+        let (authority, accounts) = self.lock(tx, by, action, [id]).await?;
         let account = accounts.into_iter().find(|account| account.user.id == id);
         let account = account.ok_or(Error::UserNotFound)?;
-        self.check(by, role, action, &account)?;
-        Ok(account)
+        authority.check(action, &account.user)?;
+        Ok((authority, account))
     }
 
     /// Runs what must not stop half way, even if the caller goes away.

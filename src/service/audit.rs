@@ -19,7 +19,7 @@ use super::retry::retry;
 use super::sessions::Actor;
 use crate::clock::{Clock, MAX_SKEW, Timestamp};
 use crate::domain::audit::{Action, Attempt, Entry, Event, EventId, Field, Filter, Refusal};
-use crate::domain::user::UserId;
+use crate::domain::user::{User, UserId};
 use crate::error::{Error, chain};
 use crate::store::users::Change;
 use crate::store::{Store, StoreError, Transaction, audit};
@@ -236,13 +236,12 @@ fn refusal(error: &Error) -> Option<Refusal> {
         Error::ReauthenticationRequired => Some(Refusal::ReauthenticationRequired),
         Error::PhoneNumberTaken => Some(Refusal::PhoneNumberTaken),
         Error::NotStaff => Some(Refusal::NotStaff),
-        Error::UserIsStaff => Some(Refusal::UserIsStaff),
+        Error::UserNotFound => Some(Refusal::UserNotFound),
         Error::NotSuperuser => Some(Refusal::NotSuperuser),
         Error::LastSuperuser => Some(Refusal::LastSuperuser),
         Error::CodeInvalid => Some(Refusal::CodeInvalid),
         Error::PhoneChangedRecently { .. } => Some(Refusal::PhoneChangedRecently),
         Error::InvalidInput(_)
-        | Error::UserNotFound
         // Two who meet, and nobody who may not.
         | Error::EtagMismatch
         // What has to be asked for otherwise, or cannot be.
@@ -291,17 +290,20 @@ pub(super) fn fields_of(change: &Change) -> Vec<Field> {
     fields.into_iter().flatten().collect()
 }
 
-/// Takes a person out of the log in the transaction that deletes them, and puts an id in their place that leads nowhere. Of
-/// somebody with very many events, the rest is left to [`erase_deleted`].
+/// Replaces a user in the log by a substitute id, in the transaction that deletes the user. Of a user with very many events, the
+/// rest is left to [`erase_deleted`]. Staff and superusers stay in the log: deletion must not hide what they did.
 pub(super) async fn erase(
     tx: &Transaction,
-    user: UserId,
+    user: &User,
     substitute: UserId,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    audit::insert_erasure(tx, user, now).await?;
+    if user.is_privileged() {
+        return Ok(());
+    }
+    audit::insert_erasure(tx, user.id, now).await?;
     for _ in 0..CHUNKS_AT_ONCE {
-        if audit::erase(tx, user, Some(substitute), CHUNK).await? < CHUNK {
+        if audit::erase(tx, user.id, Some(substitute), CHUNK).await? < CHUNK {
             break;
         }
     }

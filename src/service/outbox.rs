@@ -30,7 +30,7 @@ use super::retry::retry;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::audit::{Action, Attempt, Outcome, Refusal};
 use crate::domain::caller::Caller;
-use crate::domain::code::Coder;
+use crate::domain::code::{Challenge, Coder};
 use crate::domain::message::{Content, DeliveryClass, MAX_LIFETIME, MessageId, Notice, NoticeKind, Origin};
 use crate::domain::session::ClientInfo;
 use crate::domain::user::{User, UserId};
@@ -39,7 +39,7 @@ use crate::i18n::Language;
 use crate::sms::{Lines, Message, Provider};
 use crate::store::challenges::Found;
 use crate::store::outbox::{OutboxMessage, order};
-use crate::store::{Store, audit, challenges, outbox};
+use crate::store::{Store, audit, challenges, outbox, users};
 use crate::trace::{Current, span};
 use places::{NextMessages, Places};
 
@@ -334,10 +334,13 @@ impl Outbox {
                 Found::Challenge(challenge) => Some(challenge),
             },
         };
-        // What was met already is not sent.
+        // A code that was used is not sent, nor is one that ended meanwhile.
         let Some(challenge) = challenge.filter(|challenge| challenge.is_sent) else {
             return Ok(None);
         };
+        if self.has_ended(&challenge).await? {
+            return Ok(None);
+        }
         let code = self.counter.coder.code(&challenge);
         if code.is_none() {
             // Another process may have the key.
@@ -350,6 +353,16 @@ impl Outbox {
             event: event(Action::DeliverCode, challenge.person),
             message: code.map(|code| Message::with_code(message.id, &challenge, &code, &self.counter.lines)),
         }))
+    }
+
+    /// Whether the credentials of the account have changed since a code was requested. Of a challenge of an older version this is
+    /// unknown: that version may still accept its code.
+    async fn has_ended(&self, challenge: &Challenge) -> Result<bool, Error> {
+        let (Some(person), Some(_)) = (challenge.person, challenge.credential_version) else {
+            return Ok(false);
+        };
+        let account = users::find(self.store.reader(), person).await?;
+        Ok(account.is_none_or(|account| !challenge.is_current(account.credential_version)))
     }
 
     /// Takes a message that was sent out of the outbox, and notes that. If another has taken it meanwhile, it goes out twice.

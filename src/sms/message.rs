@@ -106,6 +106,7 @@ mod tests {
                     purpose,
                     phone_number: PhoneNumber::parse("+998901234567", None).unwrap(),
                     person: None,
+                    credential_version: None,
                     key_id: coder.current_key().unwrap().to_owned(),
                     is_sent: true,
                     is_known: false,

@@ -14,7 +14,7 @@ use super::entity::audit_event::{ActiveModel, Column, Entity};
 use super::times::comparable;
 use super::{StoreError, Transaction, delete_found};
 use crate::clock::{Timestamp, first_id};
-use crate::domain::audit::{Entry, Event, EventId, Field, Filter, MAX_SERVICE_LENGTH, Outcome};
+use crate::domain::audit::{Action, Entry, Event, EventId, Field, Filter, MAX_SERVICE_LENGTH, Outcome};
 use crate::domain::user::UserId;
 
 /// Writes an event.
@@ -218,10 +218,10 @@ pub async fn remove_older(tx: &Transaction, than: EventId, limit: u64) -> Result
     delete_found(tx, old, Column::Id).await
 }
 
-/// Takes a person out of at most `limit` of the events that are about them, and of as many of those that they did: an id
-/// that leads nowhere stands in their place, or none, and nothing tells of their devices, sessions and calls. Says how
-/// many events of either kind there may be left: none, if it is less than `limit`. Those that another transaction has
-/// locked are passed over.
+/// Replaces a user in at most `limit` of the events about the user, and in as many by the user: a substitute id stands in the
+/// place, or none, and the events name no device, session or call. What the user did as an administrator keeps the id, also after
+/// the user is no administrator any more: a demotion must not make it anonymous. Returns how many events of either kind there may
+/// be left: none, if it is less than `limit`. Passes over events that another transaction has locked.
 ///
 /// # Errors
 /// When the database fails.
@@ -231,12 +231,29 @@ pub async fn erase(
     substitute: Option<UserId>,
     limit: u64,
 ) -> Result<u64, StoreError> {
+    let administration = Action::ADMINISTRATION.map(Action::as_str);
+    // Without NOT, which a comparison with NULL would make unknown.
+    let is_erased = Condition::any()
+        .add(Column::ActorId.is_null())
+        .add(Column::ActorId.ne(user.0))
+        .add(Column::Outcome.ne(Outcome::Done.as_str()))
+        .add(
+            Condition::all()
+                .add(Column::Action.is_not_in(administration))
+                .add(
+                    // Users verify their own numbers, too.
+                    Condition::any()
+                        .add(Column::Action.ne(Action::VerifyPhone.as_str()))
+                        .add(Column::SubjectId.eq(user.0)),
+                ),
+        );
     let mut most = 0;
     for column in [Column::SubjectId, Column::ActorId] {
         let ids: Vec<Uuid> = Entity::find()
             .select_only()
             .column(Column::Id)
             .filter(column.eq(user.0))
+            .filter(is_erased.clone())
             .limit(limit)
             .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
             .into_tuple()

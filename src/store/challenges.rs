@@ -8,6 +8,7 @@ use sea_orm::{
     ColumnTrait as _, Condition, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, QueryFilter as _,
     QueryOrder as _, QuerySelect as _,
 };
+use uuid::Uuid;
 
 use super::entity::challenge::{ActiveModel, Column, Entity, Model};
 use super::{StoreError, Transaction, delete_found, only};
@@ -30,6 +31,7 @@ fn challenge(row: Model) -> Result<Option<Challenge>, DbErr> {
         purpose,
         phone_number,
         person: row.user_id.map(UserId),
+        credential_version: row.credential_version,
         key_id: row.key_id,
         is_sent: row.is_sent,
         is_known: row.is_known,
@@ -51,6 +53,7 @@ pub async fn insert(db: &impl ConnectionTrait, challenge: &Challenge) -> Result<
         purpose: Set(challenge.purpose.as_str().to_owned()),
         phone_number: Set(challenge.phone_number.as_str().to_owned()),
         user_id: Set(challenge.person.map(|person| person.0)),
+        credential_version: Set(challenge.credential_version),
         key_id: Set(challenge.key_id.clone()),
         is_sent: Set(challenge.is_sent),
         is_known: Set(challenge.is_known),
@@ -185,6 +188,32 @@ pub async fn delete_of(tx: &Transaction, user: UserId) -> Result<(), StoreError>
     // There is no index, which each code would have to be written into.
     let theirs = Entity::find().filter(Column::UserId.eq(user.0));
     delete_found(tx, theirs, Column::Id).await?;
+    Ok(())
+}
+
+/// Ends the codes to a number that had no user when they were requested, since its user leaves it now: it changed its owner in the
+/// meantime. The rows stay, and are sent no more: a resend of such a challenge is answered as before.
+///
+/// # Errors
+/// When the database fails.
+pub async fn end_unowned(tx: &Transaction, phone_number: &PhoneNumber) -> Result<(), StoreError> {
+    // Found first, so that no lock waits for a challenge of another number.
+    let ids: Vec<Uuid> = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::PhoneNumber.eq(phone_number.as_str()))
+        .filter(Column::UserId.is_null())
+        .filter(Column::IsSent.eq(true))
+        .into_tuple()
+        .all(tx)
+        .await?;
+    if !ids.is_empty() {
+        Entity::update_many()
+            .filter(Column::Id.is_in(ids))
+            .col_expr(Column::IsSent, Expr::value(false))
+            .exec(tx)
+            .await?;
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@ mod list;
 use std::collections::HashMap;
 
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, Query};
+use sea_orm::sea_query::{Expr, Query, SimpleExpr};
 use sea_orm::{
     ColumnTrait as _, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait as _, ExprTrait as _,
     PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _, QueryTrait,
@@ -32,7 +32,8 @@ pub struct Account {
     pub user: User,
     /// The Argon2id PHC string of the password, if there is one.
     pub password_hash: Option<String>,
-    /// Goes up with every change of the password, and with nothing else.
+    /// Version of the credentials. It goes up with a new password or number, a deactivation, a take-over, and when administration
+    /// revokes all sessions; a device token or a one-time code of an earlier version is invalid.
     pub credential_version: i64,
     /// Whether it was administration that deactivated the account, so that the person cannot bring it back.
     pub deactivated_by_admin: bool,
@@ -161,6 +162,13 @@ pub struct Change {
 }
 
 impl Change {
+    /// Whether it ends what was issued before: device tokens and one-time codes.
+    fn is_of_credentials(&self) -> bool {
+        self.phone_number.is_some()
+            || self.password_hash.is_some()
+            || self.status == Some(UserStatus::Deactivated)
+    }
+
     /// Whether nothing changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -202,12 +210,10 @@ pub async fn update(
             .col_expr(Column::PhoneChangedAt, Expr::value(now));
     }
     if let Some(password_hash) = &change.password_hash {
-        update = update
-            .col_expr(Column::PasswordHash, Expr::value(password_hash.as_str()))
-            .col_expr(
-                Column::CredentialVersion,
-                Expr::col(Column::CredentialVersion).add(1),
-            );
+        update = update.col_expr(Column::PasswordHash, Expr::value(password_hash.as_str()));
+    }
+    if change.is_of_credentials() {
+        update = update.col_expr(Column::CredentialVersion, next_version());
     }
     if let Some(locale) = &change.locale {
         update = update.col_expr(
@@ -258,15 +264,29 @@ pub async fn take_over(tx: &Transaction, id: UserId, now: Timestamp) -> Result<u
     Entity::update_many()
         .filter(Column::Id.eq(id.0))
         .col_expr(Column::PasswordHash, Expr::value(None::<String>))
-        .col_expr(
-            Column::CredentialVersion,
-            Expr::col(Column::CredentialVersion).add(1),
-        )
+        .col_expr(Column::CredentialVersion, next_version())
         .col_expr(Column::PhoneVerifiedAt, Expr::value(now))
         .col_expr(Column::UpdatedAt, Expr::value(now))
         .exec(tx)
         .await?;
     sessions::delete(tx, id, &Selection::All).await
+}
+
+/// Ends the device tokens and one-time codes that were issued to a user before. Call it under the lock of the user's row.
+///
+/// # Errors
+/// When the database fails.
+pub async fn end_credentials(tx: &Transaction, id: UserId) -> Result<(), StoreError> {
+    Entity::update_many()
+        .filter(Column::Id.eq(id.0))
+        .col_expr(Column::CredentialVersion, next_version())
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
+fn next_version() -> SimpleExpr {
+    Expr::col(Column::CredentialVersion).add(1)
 }
 
 /// Notes that a person has signed in, and locks the row until the transaction ends, if the person still has the phone
@@ -357,15 +377,15 @@ pub async fn rehash(
     Ok(())
 }
 
-/// Deletes a person, and their sessions and known devices with them (foreign keys), and the codes and notices that are on their
-/// way to them.
+/// Deletes a user with the sessions and known devices (foreign keys), and the codes and notices to the user that were not sent yet.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn delete(tx: &Transaction, id: UserId) -> Result<(), StoreError> {
-    Entity::delete_by_id(id.0).exec(tx).await?;
-    challenges::delete_of(tx, id).await?;
-    outbox::delete_of(tx, id).await
+pub async fn delete(tx: &Transaction, user: &User) -> Result<(), StoreError> {
+    Entity::delete_by_id(user.id.0).exec(tx).await?;
+    challenges::delete_of(tx, user.id).await?;
+    challenges::end_unowned(tx, &user.phone_number).await?;
+    outbox::delete_of(tx, user.id).await
 }
 
 /// Whether there is an active superuser besides this person. Call [`super::locks::lock_superusers`] first.

@@ -11,7 +11,7 @@ use phone_identity::proto::v1::phone_identity_client::PhoneIdentityClient;
 
 use crate::support::binary::{ServerProcess, command};
 use crate::support::database::TestDatabase;
-use crate::support::place::Place;
+use crate::support::place::{Place, write_secret};
 use crate::support::{PASSWORD, channel, connect, credentials, registration};
 
 /// Runs `serve` with these flags and environment, and gives the one line that it fails with.
@@ -332,7 +332,7 @@ async fn a_byte_order_mark_is_no_part_of_a_secret() {
     let place = Place::new().await;
     let write = |name: &str, text: &str| {
         let path = place.path().join(name);
-        std::fs::write(&path, format!("\u{feff}{text}\r\n")).unwrap();
+        write_secret(&path, format!("\u{feff}{text}\r\n"));
         path.display().to_string()
     };
     let operator_key = "an operator key of thirty-two characters";

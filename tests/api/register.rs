@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use phone_identity::proto::v1;
 use tokio::sync::Barrier;
-use tonic::Code;
+use tonic::{Code, Request};
+use tonic_types::StatusExt as _;
 
 use crate::support::refusal::{assert_refused, assert_violations, refusal};
-use crate::support::{PASSWORD, SignedIn, TestServer, credentials, registration, validation};
+use crate::support::{
+    PASSWORD, SignedIn, TestServer, credentials, next_phone_number, registration, validation,
+};
 
 #[tokio::test]
 async fn a_new_person_is_signed_in() {
@@ -171,7 +174,7 @@ async fn bad_phone_numbers_are_refused_and_nothing_is_written() {
     let long = "+998".repeat(75);
     for (input, reason) in [
         ("+99890123456x", "PHONE_NUMBER_CHARACTER_NOT_ALLOWED"),
-        ("+998901234567\n", "PHONE_NUMBER_CHARACTER_NOT_ALLOWED"),
+        ("+998901234567\t", "PHONE_NUMBER_CHARACTER_NOT_ALLOWED"),
         ("+998901234567\0", "PHONE_NUMBER_CHARACTER_NOT_ALLOWED"),
         ("+998901234567 ext. 5", "PHONE_NUMBER_CHARACTER_NOT_ALLOWED"),
         ("1;phone-context=a;tel:", "PHONE_NUMBER_CHARACTER_NOT_ALLOWED"),
@@ -274,4 +277,80 @@ async fn a_full_hashing_queue_is_said_at_once() {
         "INVALID_CREDENTIALS",
     );
     assert_eq!(server.hasher.snapshot().refused, 1);
+}
+
+/// As contact cards, pages and terminals give them.
+#[tokio::test]
+async fn a_pasted_number_is_the_number() {
+    let server = TestServer::start().await;
+    let mut client = server.client().await;
+    for paste in [
+        |number: &str| format!("\u{202a}{number}\u{202c}"),
+        |number: &str| format!("{}\u{a0}{}\u{202f}{}", &number[..4], &number[4..6], &number[6..]),
+        |number: &str| format!("{number}\r\n"),
+        |number: &str| format!("\u{2028}\u{feff}{}\u{200b}{}\n", &number[..5], &number[5..]),
+    ] {
+        let number = next_phone_number();
+        let pasted = paste(&number);
+        let made = client.register(registration(&pasted, PASSWORD)).await.unwrap();
+        assert_eq!(made.into_inner().user.unwrap().phone_number, number, "{pasted:?}");
+        for written in [&number, &pasted] {
+            client.authenticate(credentials(written, PASSWORD)).await.unwrap();
+        }
+        let again = client.register(registration(&number, PASSWORD)).await;
+        assert_eq!(refusal(&again.unwrap_err()).reason, "PHONE_NUMBER_TAKEN");
+    }
+}
+
+/// In each language, and as metadata, since the character may be one that cannot be seen.
+#[tokio::test]
+async fn a_character_that_a_password_may_not_have_is_named() {
+    let server = TestServer::start().await;
+    let mut client = server.client().await;
+    for (language, text) in [
+        ("en", "The password has a character that is not allowed: U+200B."),
+        ("uz", "Parolda ruxsat etilmagan belgi bor: U+200B."),
+        ("ru", "В пароле есть недопустимый символ: U+200B."),
+        ("tr", "Parolada izin verilmeyen bir karakter var: U+200B."),
+    ] {
+        let mut request = Request::new(registration("+998901234567", "quiet\u{200b} lake\u{7}"));
+        request
+            .metadata_mut()
+            .insert("accept-language", language.parse().unwrap());
+        let status = client.register(request).await.unwrap_err();
+        let refusal = refusal(&status);
+        assert_eq!(refusal.metadata, [("character".to_owned(), "U+200B".to_owned())]);
+        assert_eq!(
+            refusal.message,
+            "password has a character that is not allowed: U+200B"
+        );
+        let details = status.get_error_details();
+        let violation = &details.bad_request().unwrap().field_violations[0];
+        assert_eq!(violation.reason, "PASSWORD_CHARACTER_NOT_ALLOWED");
+        assert_eq!(violation.localized_message.as_ref().unwrap().message, text);
+    }
+    // So is that of a sign-in.
+    let refused = client
+        .authenticate(credentials("+998901234567", "quiet\u{0}lake"))
+        .await;
+    let refused = refusal(&refused.unwrap_err());
+    assert_eq!(refused.metadata, [("character".to_owned(), "U+0000".to_owned())]);
+}
+
+/// Characters of later Unicode than 6.3, and emoji sequences.
+#[tokio::test]
+async fn passwords_of_current_unicode_sign_in() {
+    let server = TestServer::start().await;
+    let mut client = server.client().await;
+    for password in [
+        "quiet lake \u{20bd}",
+        "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467} at home",
+        "press 1\u{fe0f}\u{20e3} twice",
+        "\u{1f44b}\u{1f3fd} to the hill",
+        "\u{2764}\u{fe0f}\u{1faf6} of stone",
+    ] {
+        let number = next_phone_number();
+        client.register(registration(&number, password)).await.unwrap();
+        client.authenticate(credentials(&number, password)).await.unwrap();
+    }
 }

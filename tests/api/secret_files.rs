@@ -61,10 +61,11 @@ fn secret_settings() -> Vec<(&'static str, &'static str, String)> {
 }
 
 /// Files that are for everybody to know.
-const OTHERS: [&str; 4] = [
+const OTHERS: [&str; 5] = [
     "tls-certificate",
     "client-ca",
     "breached-passwords-file",
+    "sms-ca",
     "sms-prices-file",
 ];
 

@@ -17,6 +17,7 @@ pub(crate) mod place;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod refusal;
+pub(crate) mod rpcs;
 pub(crate) mod stub;
 
 use std::future::pending;
@@ -267,7 +268,8 @@ pub(crate) fn next_phone_number() -> String {
     format!("+99890{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Somebody who has signed in.
+/// A user who has signed in.
+#[derive(Clone)]
 pub(crate) struct Person {
     pub(crate) phone_number: String,
     pub(crate) user: v1::User,

@@ -104,7 +104,7 @@ fn there_is_a_line_out_for_every_line_in() {
         [number, empty, number]
     );
     // Only one \r belongs to the end of a line.
-    assert_eq!(lines("1\r\r\n", None), ["1\\r\t-\t-\t-\tcharacter_not_allowed"]);
+    assert_eq!(lines("1\r\r\n", None), ["1\\r\t-\t-\t-\tnot_a_number"]);
 }
 
 #[test]

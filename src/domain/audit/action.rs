@@ -88,6 +88,18 @@ impl Action {
         Self::RevokeServiceKey,
     ];
 
+    /// What only staff, superusers and the operator do. [`Self::VerifyPhone`] is not among them: users do it to themselves, too.
+    pub const ADMINISTRATION: [Self; 8] = [
+        Self::CreateSuperuser,
+        Self::CreateUser,
+        Self::UpdateUser,
+        Self::SetPassword,
+        Self::RevokeUserSessions,
+        Self::DeactivateUser,
+        Self::ReactivateUser,
+        Self::DeleteUser,
+    ];
+
     /// The name, of at most 32 characters.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -145,10 +157,12 @@ impl Action {
             }
             Self::DeleteProfile => "A person deleted their account; refused: as before",
             Self::CreateSuperuser => {
-                "A superuser or the operator made a superuser; refused: the actor is none, or the number is taken"
+                "A superuser or the operator made a superuser; refused: the actor is none, the sign-in is not fresh, or the \
+                 number is taken"
             }
             Self::CreateUser => {
-                "A superuser or the operator created a person; refused: the actor may not, or the number is taken"
+                "A superuser or the operator created a person; refused: the actor may not, the sign-in is not fresh, or the \
+                 number is taken"
             }
             Self::UpdateUser => {
                 "A superuser or the operator changed `fields` of a person, by which their sessions may have ended; none if \
@@ -166,18 +180,20 @@ impl Action {
                  is not right"
             }
             Self::RevokeUserSessions => {
-                "Administration ended all sessions of a person; none if there were none; refused: as before"
+                "Administration ended all sessions of a person; none if there were none; refused: the actor may not, or not \
+                 to this person, or the sign-in is not fresh"
             }
             Self::DeactivateUser => {
                 "Administration deactivated a person and ended their sessions; none if it had done so before; refused: the \
                  actor may not, or not to this person, the sign-in is not fresh, or it is the last superuser"
             }
             Self::ReactivateUser => {
-                "A superuser or the operator brought a person back; none if they were active; refused: the actor may not"
+                "A superuser or the operator brought a person back; none if they were active; refused: the actor may not, or \
+                 the sign-in is not fresh"
             }
             Self::DeleteUser => {
-                "A superuser or the operator deleted a person, whom the event does not name; refused: the actor may not, \
-                 the sign-in is not fresh, or it is the last superuser"
+                "A superuser or the operator deleted a user; the event has the id of staff and superusers only; refused: the \
+                 actor may not, the sign-in is not fresh, or it is the last superuser"
             }
             Self::SendCode => {
                 "Somebody asked for a code, or for the same one once more, or wanted to register where numbers are verified \

@@ -17,6 +17,13 @@ pub fn plausible_expiries(lifetime: Duration, now: Timestamp) -> RangeInclusive<
 }
 
 impl Challenge {
+    /// Whether the user's credentials have not changed since the request. Returns false for an unknown version: its code may have
+    /// been requested before any change.
+    #[must_use]
+    pub fn is_current(&self, credential_version: i64) -> bool {
+        self.credential_version == Some(credential_version)
+    }
+
     /// Time until the code may be sent again. `None`: it may be sent now.
     ///
     /// A wait that is longer than the interval comes from a clock that is or was ahead, and counts as none. The limits on codes

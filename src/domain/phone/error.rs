@@ -11,10 +11,10 @@ pub enum PhoneError {
     /// Nothing was given: a length of zero, not even spaces.
     #[error("must be given")]
     Empty,
-    /// More than [`super::MAX_INPUT_CHARS`] characters were given.
+    /// More than [`super::MAX_INPUT_CHARS`] characters were given, or too many that are removed beside them.
     #[error("is longer than 40 characters")]
     InputTooLong,
-    /// The door refuses a character. An extension ends here too: it can only be written with a letter, `#`,
+    /// The sanitizer refuses a character. An extension ends here too: it can only be written with a letter, `#`,
     /// `,`, `;` or `~`.
     #[error("has a character that is not allowed; digits, spaces and + - . ( ) / are, extensions are not")]
     CharacterNotAllowed,

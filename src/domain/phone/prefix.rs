@@ -4,7 +4,8 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{DIGITS, MAX_INPUT_CHARS, fold};
+use super::door::MAX_INPUT_BYTES;
+use super::{DIGITS, Folded, fold};
 
 /// How the E.164 forms of some numbers begin: `+`, and digits of which the first is not `0`. `+` alone begins all of them.
 ///
@@ -18,21 +19,21 @@ pub struct NumberPrefix(String);
 pub struct NotAPrefix;
 
 impl NumberPrefix {
-    /// Reads what somebody typed. Spaces, dashes and the like are passed over, as in numbers.
+    /// Reads a typed or pasted prefix. Spaces, dashes and format characters are ignored, as in numbers.
     ///
     /// # Errors
     /// When it does not begin with `+`, or has other characters, or more digits than any number.
     pub fn parse(input: &str) -> Result<Self, NotAPrefix> {
-        if input.len() > MAX_INPUT_CHARS * 4 {
+        if input.len() > MAX_INPUT_BYTES {
             return Err(NotAPrefix);
         }
         let mut prefix = String::new();
         for c in input.chars() {
-            match fold(c).ok_or(NotAPrefix)? {
-                '+' if prefix.is_empty() => prefix.push('+'),
-                '+' => return Err(NotAPrefix),
-                digit if digit.is_ascii_digit() => prefix.push(digit),
-                _ => {}
+            match fold(c) {
+                Folded::Ascii('+') if prefix.is_empty() => prefix.push('+'),
+                Folded::Ascii('+') | Folded::Refused => return Err(NotAPrefix),
+                Folded::Ascii(digit) if digit.is_ascii_digit() => prefix.push(digit),
+                Folded::Ascii(_) | Folded::Removed => {}
             }
         }
         let digits = prefix.strip_prefix('+').ok_or(NotAPrefix)?;
@@ -83,7 +84,8 @@ mod tests {
             ("+0", None),
             ("+99%", None),
             ("+99_", None),
-            ("+99\u{200b}8", None),
+            ("\u{202a}+99\u{200b}8\u{a0}90\u{202c}\n", Some("+99890")),
+            ("+99\t8", None),
         ] {
             let prefix = NumberPrefix::parse(input);
             assert_eq!(

@@ -3,6 +3,7 @@
 use super::{Desk, decoded, refused};
 use crate::error::{Error, Violation};
 use crate::grpc::parse::admin;
+use crate::i18n::Language;
 use crate::proto::v1;
 
 pub(crate) fn list_users(bytes: &[u8]) {
@@ -24,8 +25,8 @@ pub(crate) fn create_user(bytes: &[u8]) {
 }
 
 pub(crate) fn update_user(bytes: &[u8]) {
-    if let Some(request) = decoded(bytes) {
-        refused(admin::update(&request));
+    if let (Some(request), Some(desk)) = (decoded(bytes), Desk::get()) {
+        refused(admin::update(&request, &desk.rules, Language::default()));
     }
 }
 

@@ -14,6 +14,7 @@ use crate::domain::rules::Rules;
 use crate::domain::user::{UserId, UserStatus};
 use crate::error::{Error, Problem, Violation};
 use crate::grpc::page_token;
+use crate::i18n::Language;
 use crate::proto::v1;
 use crate::service::admin::{Etag, NewUser, PhoneToVerify, UserUpdate, Whom};
 use crate::store::users::{Filter, List, Order, TimeRange};
@@ -241,7 +242,11 @@ pub(in crate::grpc) fn new_user(request: v1::CreateUserRequest, rules: &Rules) -
     }
 }
 
-pub(in crate::grpc) fn update(request: &v1::UpdateUserRequest) -> Result<(UserId, Etag, UserUpdate), Error> {
+pub(in crate::grpc) fn update(
+    request: &v1::UpdateUserRequest,
+    rules: &Rules,
+    language: Language,
+) -> Result<(UserId, Etag, UserUpdate), Error> {
     let mut fields = Fields::default();
     let id = fields.check("user_id", user_id(&request.user_id));
     let etag = match request.etag.as_str() {
@@ -250,9 +255,14 @@ pub(in crate::grpc) fn update(request: &v1::UpdateUserRequest) -> Result<(UserId
     };
     let etag = fields.check("etag", etag);
     let status = status(&mut fields, request.status);
+    let phone_number = request.phone_number.as_ref().and_then(|number| {
+        fields.check_phone("phone_number", rules.take_phone(number, &request.default_region))
+    });
     match (fields.0.is_empty(), id, etag) {
         (true, Some(id), Some(etag)) => {
             let update = UserUpdate {
+                phone_number,
+                language,
                 status,
                 is_staff: request.is_staff,
                 is_superuser: request.is_superuser,

@@ -6,7 +6,7 @@ use super::{Fields, client, device_token, known_password, new_password, uuid};
 use crate::domain::caller::Caller;
 use crate::domain::code::{ChallengeId, Code, Purpose};
 use crate::domain::password::Password;
-use crate::domain::phone::PhoneNumber;
+use crate::domain::phone::{NumberQuery, PhoneNumber};
 use crate::domain::rules::Rules;
 use crate::error::{Error, Problem};
 use crate::i18n::Language;
@@ -23,7 +23,7 @@ pub(in crate::grpc) enum Wanted {
     /// One by which the bearer's person gets this number.
     ForActor(PhoneNumber),
     /// One for this purpose, to this number.
-    Of(Purpose, PhoneNumber),
+    Of(Purpose, NumberQuery),
 }
 
 /// What a code is exchanged for.

@@ -1,4 +1,5 @@
-//! The hold after a change of the phone number: for some time, a code to the new number sets no password.
+//! The hold after a change of the phone number: for some time, a code to the new number sets no password and gives no lasting
+//! power.
 
 use std::time::Duration;
 
@@ -25,6 +26,17 @@ impl Accounts {
         now: Timestamp,
     ) -> bool {
         session.auth_methods.as_slice() == [AuthMethod::SmsCode] && self.held(account, now).is_some()
+    }
+
+    /// Whether the sign-in of a session is fresh enough for what outlasts the session. A code alone to a number on hold is not: the
+    /// thief of an earlier session may have changed the number.
+    pub(in crate::service) fn is_fresh_for_lasting_power(
+        &self,
+        account: &Account,
+        session: &Session,
+        now: Timestamp,
+    ) -> bool {
+        self.is_fresh(session) && !self.sets_no_password(account, session, now)
     }
 
     /// Returns the outcome. If the hold may have refused the call, and the change of the number is in the future, the hold begins

@@ -16,7 +16,7 @@ use crate::service::sessions::Actor;
 use crate::service::throttle::{Reservation, SuccessPermit};
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
-use crate::store::{Transaction, audit, changes, outbox, sessions, users};
+use crate::store::{Transaction, audit, challenges, changes, outbox, sessions, users};
 
 /// What to change about a person; `None` stays as it is.
 #[derive(Debug, Default)]
@@ -157,6 +157,9 @@ impl Accounts {
                     attempt.ended_sessions = Some(sessions::delete(&tx, user.id, &others).await?);
                 }
                 users::update(&tx, user.id, &change, now).await?;
+                if change.phone_number.is_some() {
+                    challenges::end_unowned(&tx, &user.phone_number).await?;
+                }
                 let changed = users::find(&tx, user.id).await?.ok_or(Error::SessionInvalid)?;
                 attempt.fields = fields_of(&change);
                 audit::insert(&tx, &attempt.done(now)).await?;
@@ -203,8 +206,8 @@ impl Accounts {
         .await
     }
 
-    /// Deletes the actor's person and all that is stored about them. In the audit log an id stands in their place that leads
-    /// nowhere.
+    /// Deletes the actor's user and all that is stored about the user. In the audit log a substitute id stands in the user's place,
+    /// unless the user is staff or a superuser.
     ///
     /// # Errors
     /// [`Error::CurrentPasswordWrong`], [`Error::ReauthenticationRequired`], [`Error::LastSuperuser`],
@@ -219,14 +222,18 @@ impl Accounts {
         self.finish(|this| async move {
             let now = this.clock.now();
             let substitute = UserId::generate(now);
-            let event = attempt.clone().of_somebody(substitute).done(now);
             let outcome = retry(|| async {
                 let tx = this.store.begin().await?;
-                let id = this.lock_leaving_actor(&tx, &actor, &proof).await?.user.id;
-                users::delete(&tx, id).await?;
-                erase(&tx, id, substitute, now).await?;
-                audit::insert(&tx, &event).await?;
-                let deleted = changes::Change::UserDeleted { user: id };
+                let user = this.lock_leaving_actor(&tx, &actor, &proof).await?.user;
+                users::delete(&tx, &user).await?;
+                erase(&tx, &user, substitute, now).await?;
+                let attempt = if user.is_privileged() {
+                    attempt.clone()
+                } else {
+                    attempt.clone().of_somebody(substitute)
+                };
+                audit::insert(&tx, &attempt.done(now)).await?;
+                let deleted = changes::Change::UserDeleted { user: user.id };
                 Ok(this.changes.commit(tx, &[deleted]).await?)
             });
             this.audit.refused(&attempt, outcome.await).await
@@ -236,7 +243,7 @@ impl Accounts {
 
     /// Whether the number that somebody has is told by SMS that they change it without showing to hold the new one. One that nobody
     /// has shown to hold is not, or whoever has a session could go through all numbers that they want to ring.
-    fn is_told(&self, user: &User) -> bool {
+    pub(in crate::service) fn is_told(&self, user: &User) -> bool {
         let reach = self.policy.notices.as_ref();
         user.phone_verified_at.is_some() && reach.is_some_and(|reach| reach.has(&user.phone_number))
     }

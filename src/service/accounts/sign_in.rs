@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Attempt, EventActor, Field};
 use crate::domain::caller::Caller;
 use crate::domain::password::Password;
-use crate::domain::phone::PhoneNumber;
+use crate::domain::phone::{NumberQuery, PhoneNumber};
 use crate::domain::session::{AuthMethod, AuthMethods, ClientInfo, Session};
 use crate::domain::throttle::Subject;
 use crate::domain::token::TokenHash;
@@ -29,8 +29,8 @@ use crate::store::{StoreError, Transaction, audit, changes, sessions, users};
 /// What a person signs in with.
 #[derive(Debug)]
 pub struct Credentials {
-    /// The phone number, whether or not somebody has it.
-    pub phone_number: PhoneNumber,
+    /// The phone number, whether or not an account has it.
+    pub phone_number: NumberQuery,
     /// The password.
     pub password: Password,
     /// The person's device.
@@ -95,6 +95,8 @@ impl Accounts {
             device_token,
             remember_device,
         } = credentials;
+        // What is not possible today takes the same way as any other number that has an account or none.
+        let phone_number = phone_number.into_key();
         let known = self.known_device(device_token, &phone_number).await?;
         let device = known.as_ref().map(KnownDevice::id);
         let subject = device.map_or_else(|| FlowSubject::from(&phone_number), FlowSubject::from);

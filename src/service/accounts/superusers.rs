@@ -57,9 +57,9 @@ impl Accounts {
     /// Creates a superuser.
     ///
     /// # Errors
-    /// [`Error::NotSuperuser`] when the actor is not one; [`Error::SessionInvalid`] when the actor's session ended
-    /// meanwhile; [`Error::PhoneNumberTaken`]; [`Error::InvalidInput`] when the password policy rejects the password;
-    /// [`Error::TooManyAttempts`]; [`Error::Overloaded`].
+    /// [`Error::NotSuperuser`] when the actor is not one; [`Error::ReauthenticationRequired`] when the actor's sign-in is not fresh;
+    /// [`Error::SessionInvalid`] when the actor's session ended meanwhile; [`Error::PhoneNumberTaken`]; [`Error::InvalidInput`] when
+    /// the password policy rejects the password; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
     pub async fn create_superuser(
         &self,
         maker: SuperuserMaker,
@@ -68,6 +68,10 @@ impl Accounts {
     ) -> Result<User, Error> {
         let (flow, claim) = match maker.actor() {
             Some(actor) => {
+                if !self.is_fresh(&actor.session) {
+                    let stale = Err(Error::ReauthenticationRequired);
+                    return self.audit.refused(&maker.attempt(), stale).await;
+                }
                 let flow = Flow::of_actor(actor);
                 self.hasher.check_room(flow)?;
                 let success = self.admit_success_of(actor)?;
@@ -101,13 +105,20 @@ impl Accounts {
                     if !account.user.is_superuser {
                         return Err(Error::NotSuperuser);
                     }
+                    if !this.is_fresh_for_lasting_power(&account, &actor.session, now) {
+                        return Err(Error::ReauthenticationRequired);
+                    }
                 }
                 users::insert(&tx, &user, Some(&hash)).await?;
                 audit::insert(&tx, &event).await?;
                 this.throttle.give_back_in(&tx, &reservation).await?;
                 Ok(tx.commit().await?)
             });
-            this.audit.refused(&attempt, outcome.await).await?;
+            let mut outcome = outcome.await;
+            if let Some(actor) = maker.actor() {
+                outcome = this.bound_hold(actor.user.id, outcome).await;
+            }
+            this.audit.refused(&attempt, outcome).await?;
             Ok(user)
         })
         .await

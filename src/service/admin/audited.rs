@@ -2,8 +2,8 @@
 
 use super::{Admin, Administrator};
 use crate::domain::audit::{self, Attempt};
-use crate::domain::rights::Action;
-use crate::domain::user::UserId;
+use crate::domain::rights::{Action, Role};
+use crate::domain::user::{User, UserId};
 use crate::error::Error;
 
 impl Administrator {
@@ -27,11 +27,20 @@ impl Administrator {
         Some(Attempt { subject, ..attempt })
     }
 
-    /// A deletion, as the log has it: the id that leads nowhere stands in the place of the person. The id of the call is
-    /// left out, since the log of the calling service may know whom it was about.
-    pub(super) fn deletion(&self, person: UserId, substitute: UserId) -> Option<Attempt> {
+    /// Whether there are users that this administrator may not see. What such an administrator tries on a user that is not found is
+    /// audited, hidden or missing: the two do not differ, not even in time.
+    pub(super) fn has_hidden_users(&self) -> bool {
+        self.role() != Role::Superuser
+    }
+
+    /// The event of a deletion. A substitute id stands in the place of the user, and the id of the call is left out, since the log
+    /// of the calling service may name the user. Staff and superusers keep their id: their events stay attributable.
+    pub(super) fn deletion(&self, user: &User, substitute: UserId) -> Option<Attempt> {
+        if user.is_privileged() {
+            return self.attempt(Action::Delete, Some(user.id));
+        }
         let mut attempt = self.attempt(Action::Delete, Some(substitute))?;
-        if attempt.actor.user() == Some(person) {
+        if attempt.actor.user() == Some(user.id) {
             return Some(attempt.of_somebody(substitute));
         }
         attempt.caller.request_id = None;
@@ -48,7 +57,7 @@ impl Admin {
         self.noted(by, action, None, by.may(action)).await
     }
 
-    /// Notes what was refused, and hands the outcome on.
+    /// Notes what was refused, and returns the outcome. The hold of the administrator's own number may have refused it.
     pub(super) async fn noted<T>(
         &self,
         by: &Administrator,
@@ -57,9 +66,19 @@ impl Admin {
         outcome: Result<T, Error>,
     ) -> Result<T, Error> {
         let subject = match &outcome {
-            // Before the person was looked for: the id may be of nobody, or of somebody whom no event may name any more.
+            // Before the user was looked for: the id may be of no user, or of a deleted one that no event may name any more.
             Err(Error::NotStaff | Error::NotSuperuser) => None,
+            // The subject would reveal whether the user exists.
+            Err(Error::UserNotFound) => None,
             _ => person,
+        };
+        // Where no user is hidden, a missing one is a mistyped id.
+        if matches!(outcome, Err(Error::UserNotFound)) && !by.has_hidden_users() {
+            return outcome;
+        }
+        let outcome = match by.actor() {
+            Some(actor) => self.accounts.bound_hold(actor.user.id, outcome).await,
+            None => outcome,
         };
         match by.attempt(action, subject) {
             Some(attempt) if outcome.is_err() => self.accounts.audit.refused(&attempt, outcome).await,

@@ -6,13 +6,15 @@ use crate::domain::phone::PhoneNumber;
 use crate::domain::rights::Action;
 use crate::domain::user::{User, UserId, UserStatus};
 use crate::error::Error;
+use crate::i18n::Language;
 use crate::service::accounts::{Claim, NewHash, keep_a_superuser, new_user};
 use crate::service::audit::{erase, fields_of};
+use crate::service::outbox::phone_changed;
 use crate::service::retry::retry;
 use crate::service::throttle::SuccessPermit;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
-use crate::store::{Transaction, audit, changes, sessions, users};
+use crate::store::{Transaction, audit, changes, outbox, sessions, users};
 
 /// A person to be.
 #[derive(Debug)]
@@ -28,8 +30,12 @@ pub struct NewUser {
 }
 
 /// What to change about a person; `None` stays as it is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct UserUpdate {
+    /// The new phone number, valid and of an allowed line type. It is not verified.
+    pub phone_number: Option<PhoneNumber>,
+    /// The language in which the old number is notified of a new one, if the user has not chosen one.
+    pub language: Language,
     /// The new status.
     pub status: Option<UserStatus>,
     /// Whether they are staff.
@@ -40,7 +46,7 @@ pub struct UserUpdate {
 
 impl UserUpdate {
     /// What of it is not so already.
-    fn of(self, account: &Account, action: Action) -> Change {
+    fn of(&self, account: &Account, action: Action) -> Change {
         let Account {
             user,
             deactivated_by_admin,
@@ -49,7 +55,11 @@ impl UserUpdate {
         // Who has deactivated themselves is deactivated once more by administration only if that is what was asked for, and
         // not by a form that says of everything how it is.
         let is_taken_over = action == Action::Deactivate && !user.is_active() && !deactivated_by_admin;
+        let phone_number = self.phone_number.as_ref();
         Change {
+            phone_number: phone_number
+                .filter(|number| **number != user.phone_number)
+                .cloned(),
             status: self
                 .status
                 .filter(|status| *status != user.status || is_taken_over),
@@ -68,7 +78,8 @@ impl Admin {
     ///
     /// # Errors
     /// [`Error::PhoneNumberTaken`]; [`Error::InvalidInput`] when the password policy rejects the password; [`Error::NotStaff`],
-    /// [`Error::NotSuperuser`]; [`Error::SessionInvalid`] when the administrator's session ended meanwhile;
+    /// [`Error::NotSuperuser`]; [`Error::ReauthenticationRequired`] when the user is to be staff or a superuser and the
+    /// administrator's sign-in is not fresh; [`Error::SessionInvalid`] when the administrator's session ended meanwhile;
     /// [`Error::TooManyAttempts`] from the administrator's address; [`Error::Overloaded`].
     pub async fn create(&self, by: Administrator, new: NewUser) -> Result<ManagedUser, Error> {
         by.may(Action::Create)?;
@@ -78,21 +89,29 @@ impl Admin {
             is_staff,
             is_superuser,
         } = new;
+        let user = User {
+            is_staff,
+            is_superuser,
+            ..new_user(phone_number, self.accounts.clock.now())
+        };
+        let checked = self.authority(&by).check(Action::Create, &user);
+        self.noted(&by, Action::Create, None, checked).await?;
         let hash = match password {
-            Some(password) => Some(self.hash(&by, "password", password, &phone_number).await?),
+            Some(password) => Some(self.hash(&by, "password", password, &user.phone_number).await?),
             None => None,
         };
         self.finish(|this| async move {
+            let now = this.accounts.clock.now();
             let user = User {
-                is_staff,
-                is_superuser,
                 has_password: hash.is_some(),
-                ..new_user(phone_number, this.accounts.clock.now())
+                created_at: now,
+                updated_at: now,
+                ..user
             };
-            let now = user.created_at;
             let outcome = retry(|| async {
                 let tx = this.accounts.store.begin().await?;
-                this.lock(&tx, &by, Action::Create, []).await?;
+                let (authority, _) = this.lock(&tx, &by, Action::Create, []).await?;
+                authority.check(Action::Create, &user)?;
                 users::insert(&tx, &user, hash.as_deref()).await?;
                 if let Some(attempt) = by.attempt(Action::Create, Some(user.id)) {
                     audit::insert(&tx, &attempt.done(now)).await?;
@@ -106,10 +125,11 @@ impl Admin {
         .await
     }
 
-    /// Changes the status or the flags of a person, if they are still as the etag says.
+    /// Changes the number, the status or the flags of a user, if the user is still as the etag says. A new number ends all
+    /// sessions, and a verified old one is notified by SMS.
     ///
     /// # Errors
-    /// [`Error::EtagMismatch`], [`Error::UserNotFound`], [`Error::LastSuperuser`],
+    /// [`Error::EtagMismatch`], [`Error::UserNotFound`], [`Error::LastSuperuser`], [`Error::PhoneNumberTaken`],
     /// [`Error::ReauthenticationRequired`]; [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::SessionInvalid`] when the
     /// administrator's session ended meanwhile.
     pub async fn update(
@@ -125,8 +145,8 @@ impl Admin {
     /// Deactivates a person, who cannot bring the account back by themselves, and ends all their sessions.
     ///
     /// # Errors
-    /// [`Error::UserNotFound`], [`Error::LastSuperuser`], [`Error::ReauthenticationRequired`]; [`Error::NotStaff`],
-    /// [`Error::UserIsStaff`]; [`Error::SessionInvalid`] when the administrator's session ended meanwhile.
+    /// [`Error::UserNotFound`], [`Error::LastSuperuser`], [`Error::ReauthenticationRequired`]; [`Error::NotStaff`];
+    /// [`Error::SessionInvalid`] when the administrator's session ended meanwhile.
     pub async fn deactivate(&self, by: &Administrator, id: UserId) -> Result<ManagedUser, Error> {
         let update = UserUpdate {
             status: Some(UserStatus::Deactivated),
@@ -138,8 +158,8 @@ impl Admin {
     /// Brings a person back.
     ///
     /// # Errors
-    /// [`Error::UserNotFound`]; [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::SessionInvalid`] when the
-    /// administrator's session ended meanwhile.
+    /// [`Error::UserNotFound`]; [`Error::ReauthenticationRequired`]; [`Error::NotStaff`], [`Error::NotSuperuser`];
+    /// [`Error::SessionInvalid`] when the administrator's session ended meanwhile.
     pub async fn reactivate(&self, by: &Administrator, id: UserId) -> Result<ManagedUser, Error> {
         let update = UserUpdate {
             status: Some(UserStatus::Active),
@@ -160,7 +180,7 @@ impl Admin {
         let now = self.accounts.clock.now();
         let outcome = retry(|| async {
             let tx = self.accounts.store.begin().await?;
-            let account = self.lock_one(&tx, by, action, id).await?;
+            let (authority, account) = self.lock_one(&tx, by, action, id).await?;
             if etag.is_some_and(|etag| *etag != Etag::of(&account)) {
                 return Err(Error::EtagMismatch);
             }
@@ -168,13 +188,23 @@ impl Admin {
             if change.is_empty() {
                 return Ok(account.into());
             }
+            let has_flags = change.is_staff.is_some() || change.is_superuser.is_some();
+            if has_flags || change.phone_number.is_some() {
+                authority.check_fresh()?;
+            }
             let stays = change.status != Some(UserStatus::Deactivated) && change.is_superuser != Some(false);
             if !stays {
                 keep_a_superuser(&tx, &account.user).await?;
             }
+            if change.phone_number.is_some() && self.accounts.is_told(&account.user) {
+                let service = by.actor().and_then(|actor| actor.caller.service.as_deref());
+                let notice = phone_changed(&account.user, update.language, service, now);
+                outbox::insert_with_commit(&tx, &notice).await?;
+            }
             users::update(&tx, id, &change, now).await?;
             let mut ended_sessions = None;
-            if change.status == Some(UserStatus::Deactivated) {
+            // The holder of the old number may have signed in by a code to it.
+            if change.status == Some(UserStatus::Deactivated) || change.phone_number.is_some() {
                 ended_sessions = Some(sessions::delete(&tx, id, &Selection::All).await?);
             }
             if let Some(mut attempt) = by.attempt(action, Some(id)) {
@@ -225,8 +255,8 @@ impl Admin {
                 this.accounts.commit_change_of(tx, id).await?;
                 Ok(changed)
             });
-            let outcome = this.accounts.bound_hold(id, outcome.await).await;
-            this.noted(&by, Action::SetPassword, Some(id), outcome).await
+            this.noted(&by, Action::SetPassword, Some(id), outcome.await)
+                .await
         })
         .await
     }
@@ -262,17 +292,18 @@ impl Admin {
         Ok(hash)
     }
 
-    /// Ends all sessions of a person, and says how many it were.
+    /// Revokes all sessions of a user, and returns their number. Device tokens and one-time codes that were issued before end, too.
     ///
     /// # Errors
-    /// [`Error::UserNotFound`]; [`Error::NotStaff`], [`Error::UserIsStaff`]; [`Error::SessionInvalid`] when the
-    /// administrator's session ended meanwhile.
+    /// [`Error::UserNotFound`]; [`Error::ReauthenticationRequired`]; [`Error::NotStaff`];
+    /// [`Error::SessionInvalid`] when the administrator's session ended meanwhile.
     pub async fn revoke_sessions(&self, by: &Administrator, id: UserId) -> Result<u64, Error> {
         by.may(Action::RevokeSessions)?;
         let now = self.accounts.clock.now();
         let outcome = retry(|| async {
             let tx = self.accounts.store.begin().await?;
             self.lock_one(&tx, by, Action::RevokeSessions, id).await?;
+            users::end_credentials(&tx, id).await?;
             let revoked = sessions::delete(&tx, id, &Selection::All).await?;
             if let Some(mut attempt) = by
                 .attempt(Action::RevokeSessions, Some(id))
@@ -290,7 +321,8 @@ impl Admin {
             .await
     }
 
-    /// Deletes a person and all that is stored about them. In the audit log an id stands in their place that leads nowhere.
+    /// Deletes a user and all that is stored about the user. In the audit log a substitute id stands in the user's place, unless the
+    /// user is staff or a superuser.
     ///
     /// # Errors
     /// [`Error::UserNotFound`], [`Error::LastSuperuser`], [`Error::ReauthenticationRequired`]; [`Error::NotStaff`],
@@ -301,11 +333,11 @@ impl Admin {
         let substitute = UserId::generate(now);
         let outcome = retry(|| async {
             let tx = self.accounts.store.begin().await?;
-            let account = self.lock_one(&tx, by, Action::Delete, id).await?;
+            let (_, account) = self.lock_one(&tx, by, Action::Delete, id).await?;
             keep_a_superuser(&tx, &account.user).await?;
-            users::delete(&tx, id).await?;
-            erase(&tx, id, substitute, now).await?;
-            if let Some(attempt) = by.deletion(id, substitute) {
+            users::delete(&tx, &account.user).await?;
+            erase(&tx, &account.user, substitute, now).await?;
+            if let Some(attempt) = by.deletion(&account.user, substitute) {
                 audit::insert(&tx, &attempt.done(now)).await?;
             }
             let change = changes::Change::UserDeleted { user: id };

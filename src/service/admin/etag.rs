@@ -27,7 +27,7 @@ impl Etag {
             password_hash: _,
             credential_version,
             deactivated_by_admin,
-            // Nothing that administration writes.
+            // It changes with the number.
             phone_changed_at: _,
         } = account;
         let is_active = match user.status {

@@ -18,7 +18,7 @@ use crate::service::outbox::phone_changed;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
 use crate::store::users::Change;
-use crate::store::{audit, outbox, users};
+use crate::store::{audit, challenges, outbox, users};
 
 /// Changing a number by a code.
 #[derive(Debug)]
@@ -65,11 +65,14 @@ impl Codes {
                 };
                 let outcome = retry(|| async {
                     let tx = accounts.store.begin().await?;
-                    let user = accounts.lock_proved_actor(&tx, &actor, &proof).await?.user;
+                    let account = accounts.lock_proved_actor(&tx, &actor, &proof).await?;
+                    met.check_credentials(&account)?;
+                    let user = account.user;
                     met.take(&tx, now).await?;
                     let is_new = user.phone_number != challenge.phone_number;
                     if is_new {
                         users::update(&tx, user.id, &change, now).await?;
+                        challenges::end_unowned(&tx, &user.phone_number).await?;
                     }
                     users::verify_phones(&tx, &[user.id], now).await?;
                     let service = actor.caller.service.as_deref();

@@ -11,7 +11,7 @@ use crate::domain::code::{Challenge, ChallengeId, Purpose, Sent, plausible_expir
 use crate::domain::message::{Content, Notice, NoticeKind, Origin};
 use crate::domain::network::Network;
 use crate::domain::password::Password;
-use crate::domain::phone::PhoneNumber;
+use crate::domain::phone::{NumberQuery, PhoneNumber};
 use crate::domain::session::ClientInfo;
 use crate::domain::sms_limits::CounterId;
 use crate::domain::throttle::{Subject, SubjectKind};
@@ -56,11 +56,12 @@ impl Codes {
     pub async fn send(
         &self,
         purpose: Purpose,
-        phone_number: PhoneNumber,
+        number: NumberQuery,
         actor: Option<User>,
         request: CodeRequest,
     ) -> Result<Sent, Error> {
-        self.send_for(purpose, phone_number, actor, request, None).await
+        self.send_for(purpose, number.into_key(), actor, request, None)
+            .await
     }
 
     /// As [`Self::send`], for a registration. A password that the policy rejects is rejected now, so that no code is sent for it; an
@@ -108,14 +109,16 @@ impl Codes {
                 return Err(rejected);
             }
         }
-        let person = match purpose {
-            // Whoever has the number makes no difference, before somebody shows to hold it.
-            Purpose::ChangePhone => actor,
-            Purpose::VerifyPhone | Purpose::SignIn | Purpose::ResetPassword | Purpose::Register => {
-                let found = users::find_by_phone(self.accounts.store.reader(), &phone_number).await?;
-                found.map(|account| account.user)
+        let reader = self.accounts.store.reader();
+        let account = match (purpose, &actor) {
+            // The user of the session: the owner of the number makes no difference before the code was right.
+            (Purpose::ChangePhone, Some(actor)) => users::find(reader, actor.id).await?,
+            (Purpose::ChangePhone, None) => None,
+            (Purpose::VerifyPhone | Purpose::SignIn | Purpose::ResetPassword | Purpose::Register, _) => {
+                users::find_by_phone(reader, &phone_number).await?
             }
         };
+        let person = account.as_ref().map(|account| &account.user);
         let is_for_number = match purpose {
             Purpose::VerifyPhone | Purpose::ResetPassword | Purpose::ChangePhone => person.is_some(),
             Purpose::SignIn => person.is_some() || self.may_sign_up(&phone_number),
@@ -129,10 +132,9 @@ impl Codes {
             is_known: matches!(asker, Asker::Known { .. }),
             watched: None,
             phone_number,
-            language: person
-                .as_ref()
-                .map_or(request.language, |person| person.language_or(request.language)),
+            language: person.map_or(request.language, |person| person.language_or(request.language)),
             person: person.map(|person| person.id),
+            credential_version: account.as_ref().map(|account| account.credential_version),
             key_id: self
                 .coder
                 .current_key()

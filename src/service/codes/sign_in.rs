@@ -1,12 +1,12 @@
 //! Signing in by a code, without a password.
 
 use super::Codes;
-use super::verify::{Met, Offer, create, lock, take};
+use super::verify::{Met, Offer, create, lock};
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Field};
 use crate::domain::code::{Challenge, Purpose};
 use crate::domain::session::{AuthMethod, AuthMethods};
-use crate::domain::user::{User, UserId, UserStatus};
+use crate::domain::user::{User, UserStatus};
 use crate::error::Error;
 use crate::service::accounts::{Accounts, SignedIn, new_user};
 use crate::service::retry::retry;
@@ -76,7 +76,7 @@ impl Codes {
                     let mut attempt = attempt.clone().as_user(id, session.id);
                     let returned = match &newcomer {
                         Some(user) => create(&tx, &met, user, None).await.map(|()| returned_new(user))?,
-                        None => accounts.returns(&tx, &met, id, reactivate, now).await?,
+                        None => accounts.returns(&tx, &met, reactivate, now).await?,
                     };
                     attempt.fields = returned.fields;
                     attempt.ended_sessions = Some(returned.ended_sessions);
@@ -110,16 +110,16 @@ impl Accounts {
         &self,
         tx: &Transaction,
         met: &Met,
-        id: UserId,
         reactivate: bool,
         now: Timestamp,
     ) -> Result<Returned, Error> {
-        let account = lock(tx, id).await?;
+        let account = lock(tx, met).await?;
+        let id = account.user.id;
         let may_return = reactivate && !account.deactivated_by_admin;
         if !account.user.is_active() && !may_return {
             return Err(Error::AccountDeactivated);
         }
-        take(tx, met, &account, now).await?;
+        met.take(tx, now).await?;
         // Else whoever has changed the number without showing to hold it would get by a code what a reset is refused.
         if let Some(retry_after) = self.held(&account, now)
             && account.user.phone_verified_at.is_none()

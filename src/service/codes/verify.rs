@@ -17,7 +17,7 @@ use crate::domain::password::Password;
 use crate::domain::session::ClientInfo;
 use crate::domain::sms_limits::Tripwire;
 use crate::domain::throttle::Subject;
-use crate::domain::user::{User, UserId};
+use crate::domain::user::User;
 use crate::error::Error;
 use crate::service::accounts::Accounts;
 use crate::service::hasher::Flow;
@@ -96,7 +96,8 @@ impl Codes {
                 let outcome = retry(|| async {
                     let tx = accounts.store.begin().await?;
                     let account = accounts.lock_actor(&tx, &actor).await?;
-                    take(&tx, &met, &account, now).await?;
+                    met.check_account(&account)?;
+                    met.take(&tx, now).await?;
                     let id = account.user.id;
                     users::verify_phones(&tx, &[id], now).await?;
                     audit::insert(&tx, &attempt.done(now)).await?;
@@ -126,11 +127,13 @@ impl Codes {
         let (met, mut attempt) = self
             .check_of_nobody(Purpose::ResetPassword, Action::ResetPassword, &offer)
             .await?;
+        // Before the hash: a code that ended tells nothing about the new password.
+        let current = self.check_current(&met).await;
+        self.accounts.audit.refused(&attempt, current).await?;
         let hash = self.hash_for(flow, &met, password).await?;
         self.accounts
             .finish(move |accounts| async move {
                 let now = accounts.clock.now();
-                let id = met.challenge.person.ok_or(Error::CodeInvalid)?;
                 attempt.fields = vec![Field::Password];
                 let change = Change {
                     password_hash: Some(hash),
@@ -138,11 +141,12 @@ impl Codes {
                 };
                 let outcome = retry(|| async {
                     let tx = accounts.store.begin().await?;
-                    let account = lock(&tx, id).await?;
+                    let account = lock(&tx, &met).await?;
+                    let id = account.user.id;
                     if !account.user.is_active() {
                         return Err(Error::AccountDeactivated);
                     }
-                    take(&tx, &met, &account, now).await?;
+                    met.take(&tx, now).await?;
                     if let Some(retry_after) = accounts.held(&account, now) {
                         return Err(Error::PhoneChangedRecently { retry_after });
                     }
@@ -253,6 +257,13 @@ impl Codes {
         accounts.unless_code_was_right(hash, met).await
     }
 
+    /// Checks the account of a challenge before its transaction, which checks it again.
+    async fn check_current(&self, met: &Met) -> Result<(), Error> {
+        let id = met.challenge.person.ok_or(Error::CodeInvalid)?;
+        let account = users::find(self.accounts.store.reader(), id).await?;
+        met.check_account(&account.ok_or(Error::CodeInvalid)?)
+    }
+
     /// Checks whether a code is right. It counts as an attempt on the challenge, and until it is given back as one on the number, from
     /// the address and by the service. If nobody is the subject of what is attempted, whoever had the number is.
     async fn check(&self, purpose: Purpose, offer: &Offer, attempt: &mut Attempt) -> Result<Met, Unmet> {
@@ -354,12 +365,35 @@ impl Accounts {
     }
 }
 
-/// Locks the row of whoever had the number when the code was asked for. Somebody who was deleted has no code.
-pub(super) async fn lock(tx: &Transaction, id: UserId) -> Result<Account, Error> {
-    users::lock(tx, id).await?.ok_or(Error::CodeInvalid)
+/// Locks the row of the account that had the number at the request, if the challenge is still valid for the account.
+pub(super) async fn lock(tx: &Transaction, met: &Met) -> Result<Account, Error> {
+    let id = met.challenge.person.ok_or(Error::CodeInvalid)?;
+    let account = users::lock(tx, id).await?.ok_or(Error::CodeInvalid)?;
+    met.check_account(&account)?;
+    Ok(account)
 }
 
 impl Met {
+    /// Fails if the credentials of the account have changed since the request: a code that was requested before must not undo
+    /// that. In the transaction, call it under the lock of the user's row.
+    pub(super) fn check_credentials(&self, account: &Account) -> Result<(), Error> {
+        if self.challenge.is_current(account.credential_version) {
+            Ok(())
+        } else {
+            Err(Error::CodeInvalid)
+        }
+    }
+
+    /// As [`Self::check_credentials`], for a challenge to the number of the account itself: the account still has it.
+    pub(super) fn check_account(&self, account: &Account) -> Result<(), Error> {
+        self.check_credentials(account)?;
+        if account.user.phone_number == self.challenge.phone_number {
+            Ok(())
+        } else {
+            Err(Error::CodeInvalid)
+        }
+    }
+
     /// Takes the challenge away, or somebody else has done so.
     pub(super) async fn take(&self, tx: &Transaction, now: Timestamp) -> Result<(), Error> {
         if !challenges::take(tx, self.challenge.id).await? {
@@ -379,20 +413,6 @@ impl Met {
             self.metrics.code(*purpose, Fate::Verified, Some(phone_number));
         }
         outcome
-    }
-}
-
-/// Takes a challenge away that was met, if the person still has the number. To be called under the lock of their row.
-pub(super) async fn take(
-    tx: &Transaction,
-    met: &Met,
-    account: &Account,
-    now: Timestamp,
-) -> Result<(), Error> {
-    if account.user.phone_number == met.challenge.phone_number {
-        met.take(tx, now).await
-    } else {
-        Err(Error::CodeInvalid)
     }
 }
 

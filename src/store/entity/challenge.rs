@@ -11,8 +11,10 @@ pub(crate) struct Model {
     pub id: Uuid,
     pub purpose: String,
     pub phone_number: String,
-    /// The person who had the number then.
+    /// The user of the number at the request.
     pub user_id: Option<Uuid>,
+    /// The version of the user's credentials at the request. NULL: there was no user, or an older version wrote the row.
+    pub credential_version: Option<i64>,
     /// The key that the code is made with.
     pub key_id: String,
     /// Whether the code is sent at all.

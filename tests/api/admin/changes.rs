@@ -375,8 +375,8 @@ async fn phones_of_many_are_verified_and_what_is_refused_for_one_does_not_keep_t
         [
             (third.as_str(), v1::ErrorReason::EtagMismatch),
             (UNKNOWN, v1::ErrorReason::UserNotFound),
-            (superuser.user.user_id.as_str(), v1::ErrorReason::UserIsStaff),
-            (staff.user.user_id.as_str(), v1::ErrorReason::UserIsStaff),
+            (superuser.user.user_id.as_str(), v1::ErrorReason::UserNotFound),
+            (staff.user.user_id.as_str(), v1::ErrorReason::UserNotFound),
         ]
     );
     // What was told is what is there, and the session knows.

@@ -98,8 +98,8 @@ async fn what_was_taken_from_the_administrator_meanwhile_counts() {
         (
             "UPDATE users SET is_superuser = TRUE WHERE id = ?",
             true,
-            Code::PermissionDenied,
-            "USER_IS_STAFF",
+            Code::NotFound,
+            "USER_NOT_FOUND",
         ),
         (
             "DELETE FROM users WHERE id = ?",

@@ -50,20 +50,18 @@ async fn nothing_names_who_was_deleted() {
     let mut client = log.client.clone();
     let person = log.person().await;
     let stranger = log.person().await;
-    let make_superuser = "UPDATE users SET is_superuser = TRUE WHERE id = ?";
-    log.server.database.execute(make_superuser, &person).await;
-    log.server.database.execute(make_superuser, &stranger).await;
     log.server.clock.advance(Duration::from_secs(1));
     // To themselves, to somebody else, by somebody else, and by nobody.
     let again = log.sign_in(&person, PASSWORD, false).await;
     let made = super::superuser(&log.number());
-    client.create_superuser(again.asks(made)).await.unwrap();
+    let refused = client.create_superuser(again.asks(made)).await;
+    assert_refused(refused, Code::PermissionDenied, "NOT_SUPERUSER");
     let wrong = client
         .authenticate(credentials(&person.phone_number, OTHER_PASSWORD))
         .await;
     assert_refused(wrong, Code::Unauthenticated, "INVALID_CREDENTIALS");
     let change = "UPDATE audit_events SET actor_id = (SELECT user_id FROM sessions WHERE user_id <> ? LIMIT 1) \
-                  WHERE outcome = 'refused'";
+                  WHERE reason = 'INVALID_CREDENTIALS'";
     log.server.database.execute(change, &person).await;
     let before = all(&log.server).await;
     let user = person.user.user_id.as_str();
@@ -122,6 +120,112 @@ async fn nothing_names_who_was_deleted() {
     for line in events {
         assert!(!known.iter().any(|known| line.contains(known.as_str())), "{line}");
     }
+}
+
+/// Deletion must not make an administrator anonymous, neither by DeleteProfile nor by DeleteUser.
+#[tokio::test]
+async fn events_name_staff_and_superusers_after_their_deletion() {
+    for flags in ["is_staff = TRUE", "is_superuser = TRUE"] {
+        for by_themselves in [true, false] {
+            let mut log = Watched::start(&[]).await;
+            let mut client = log.client.clone();
+            let (gone, root) = (log.person().await, log.person().await);
+            let execute = async |flags: &str, person: &Person| {
+                let statement = format!("UPDATE users SET {flags} WHERE id = ?");
+                log.server.database.execute(&statement, person).await;
+            };
+            execute(flags, &gone).await;
+            execute("is_superuser = TRUE", &root).await;
+            let wrong = client
+                .authenticate(credentials(&gone.phone_number, OTHER_PASSWORD))
+                .await;
+            assert_refused(wrong, Code::Unauthenticated, "INVALID_CREDENTIALS");
+            log.server.clock.advance(Duration::from_secs(1));
+            let before = all(&log.server).await;
+            let (user, by, action) = if by_themselves {
+                let request = gone.asks(deletion(Some(PASSWORD)));
+                client.delete_profile(request).await.unwrap();
+                (gone.user.user_id.clone(), &gone, "delete_profile")
+            } else {
+                let user_id = gone.user.user_id.clone();
+                let request = root.asks(v1::DeleteUserRequest {
+                    user_id: user_id.clone(),
+                });
+                log.server.admin().await.delete_user(request).await.unwrap();
+                (user_id, &root, "delete_user")
+            };
+            let after = all(&log.server).await;
+            assert_eq!(after[..before.len()], before, "{flags}");
+            let deleted = Row::done(action).by(&by.user.user_id).to(&user);
+            let deleted = deleted.session(&by.session.session_id).on_the_device();
+            assert_eq!(
+                after[before.len()..]
+                    .iter()
+                    .map(|(_, row)| row)
+                    .collect::<Vec<_>>(),
+                [&deleted]
+            );
+            assert_eq!(log.server.database.count("audit_erasures").await, 0);
+        }
+    }
+}
+
+/// A superuser that gives up the flags before the deletion is erased as a user, but for acts of administration.
+#[tokio::test]
+async fn what_an_administrator_did_stays_attributable_after_a_demotion() {
+    let mut log = Watched::start(&["--cleanup-interval=10ms"]).await;
+    let mut client = log.client.clone();
+    let thief = log.person().await;
+    let make_superuser = "UPDATE users SET is_superuser = TRUE WHERE id = ?";
+    log.server.database.execute(make_superuser, &thief).await;
+    let made = client
+        .create_superuser(thief.asks(super::superuser(&log.number())))
+        .await;
+    let made = made.unwrap().into_inner().user.unwrap().user_id;
+    log.server.clock.advance(Duration::from_secs(1));
+    let mut demotion = crate::admin::update_of(&log.server, &thief, &thief).await;
+    demotion.is_superuser = Some(false);
+    let mut admin = log.server.admin().await;
+    admin.update_user(thief.asks(demotion)).await.unwrap();
+    client
+        .delete_profile(thief.asks(deletion(Some(PASSWORD))))
+        .await
+        .unwrap();
+    // The background work has passed over them, too: an event that is written after the deletion is erased.
+    write_failures(&log.server, &thief, 1).await;
+    let count = async |what: &str| {
+        log.server
+            .database
+            .count(&format!("audit_events WHERE {what}"))
+            .await
+    };
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let erased = async {
+        while count("client_ip_address = '203.0.113.7'").await > 0 {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), erased)
+        .await
+        .expect("it still names the user");
+    let user = &thief.user.user_id;
+    let named: Vec<Row> = all(&log.server)
+        .await
+        .into_iter()
+        .map(|(_, row)| row)
+        .filter(|row| row.actor_id.as_ref() == Some(user) || row.subject_id.as_ref() == Some(user))
+        .collect();
+    let done = |action: &str| {
+        let row = Row::done(action).by(user).session(&thief.session.session_id);
+        row.on_the_device()
+    };
+    assert_eq!(
+        named,
+        [
+            done("create_superuser").to(&made),
+            done("update_user").to(user).fields("is_superuser"),
+        ]
+    );
 }
 
 /// A call that began before somebody was deleted may note its refusal afterwards. It is found, as long as such a call can go

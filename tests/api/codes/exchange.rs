@@ -261,3 +261,30 @@ async fn of_many_who_have_the_code_one_is_signed_in() {
     assert_eq!(server.database.sessions_of(&person).await, 2);
     assert_eq!(server.database.count("challenges").await, 0);
 }
+
+/// As it is copied from a message, with what stands around it.
+#[tokio::test]
+async fn a_pasted_code_is_the_code() {
+    let server = start_with_codes(&[]).await;
+    let mut client = codes(&server).await;
+    for paste in [
+        |code: &str| format!("{}\u{a0}{}", &code[..3], &code[3..]),
+        |code: &str| format!("{code}\n"),
+        |code: &str| format!("\u{202a}{}\u{2009}{}\u{202c}\r\n", &code[..3], &code[3..]),
+        |code: &str| format!("\u{feff}{}\u{200b}{}\u{2029}", &code[..1], &code[1..]),
+    ] {
+        let person = server.person().await;
+        let challenge = Challenge::of(&mut client, CodePurpose::SignIn, &person).await;
+        let pasted = challenge.with(&paste(challenge.code()));
+        let response = client.verify_code(pasted).await.unwrap().into_inner();
+        assert_eq!(response.user.unwrap().user_id, person.user.user_id);
+    }
+    let person = server.person().await;
+    let challenge = Challenge::of(&mut client, CodePurpose::SignIn, &person).await;
+    for marks in ["\t", "x", "\u{fe0f}"] {
+        let code = format!("{}{marks}{}", &challenge.code()[..3], &challenge.code()[3..]);
+        let refused = client.verify_code(challenge.with(&code)).await;
+        assert_refused(refused, Code::InvalidArgument, "CODE_INVALID");
+    }
+    client.verify_code(challenge.met()).await.unwrap();
+}

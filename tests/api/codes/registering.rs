@@ -41,7 +41,7 @@ async fn register(server: &TestServer, phone_number: &str) -> Status {
 }
 
 /// Wants to register a number that nobody has.
-async fn challenge(server: &TestServer, phone_number: &str) -> Challenge {
+pub(super) async fn challenge(server: &TestServer, phone_number: &str) -> Challenge {
     let (id, _) = required(&register(server, phone_number).await);
     let purpose = CodePurpose::Register;
     let code = code_of(&id, purpose, phone_number, None);

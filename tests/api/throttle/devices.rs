@@ -154,7 +154,7 @@ async fn a_new_password_makes_every_device_unknown() {
 }
 
 #[tokio::test]
-async fn a_device_is_known_with_another_number_too_and_not_when_the_person_is_gone() {
+async fn a_device_is_not_known_with_a_new_number_and_gone_with_the_account() {
     let server = TestServer::start_with(&["--throttle-number-attempts=1"]).await;
     let person = server.person().await;
     let mut client = server.client().await;
@@ -165,6 +165,9 @@ async fn a_device_is_known_with_another_number_too_and_not_when_the_person_is_go
         ..v1::UpdateProfileRequest::default()
     };
     client.update_profile(person.asks(request)).await.unwrap();
+    let answer = client.authenticate(on(&device, &number, PASSWORD)).await;
+    assert_eq!(answer.unwrap().into_inner().device_token, "");
+    let device = remembered(&mut client, &number).await;
     fail(&mut client, &number, 1).await;
     client.authenticate(on(&device, &number, PASSWORD)).await.unwrap();
     let request = v1::DeleteProfileRequest {

@@ -38,6 +38,8 @@ pub(super) struct Known {
     pub(super) is_verified: bool,
     pub(super) password: Option<&'static str>,
     changed_at: Option<u64>,
+    /// Goes up with each change of the credentials.
+    version: u32,
     /// The live ones; the last one is what they use.
     tokens: Vec<Token>,
 }
@@ -56,6 +58,8 @@ pub(super) struct Challenge {
     number: usize,
     /// The id of whom it is for.
     user_id: Option<String>,
+    /// The version of that user's credentials at the request.
+    version: Option<u32>,
     created_at: u64,
     sent_at: u64,
     attempts: u32,
@@ -113,6 +117,7 @@ impl Model {
             is_verified: false,
             password: Some(PASSWORDS[0]),
             changed_at: None,
+            version: 0,
             tokens: Vec::new(),
         });
         self.signed_in(person, token);
@@ -143,6 +148,7 @@ impl Model {
         self.end_sessions(person);
         let known = self.person_mut(person);
         (known.password, known.is_verified) = (None, true);
+        known.version += 1;
     }
 
     pub(super) fn left(&mut self, person: usize) {
@@ -158,12 +164,20 @@ impl Model {
         user_id: Option<String>,
         code: String,
     ) {
+        let is_them = |person: &&Known| Some(&person.id) == user_id.as_ref();
+        let version = self
+            .people
+            .iter()
+            .flatten()
+            .find(is_them)
+            .map(|person| person.version);
         self.challenges.push(Challenge {
             id,
             purpose,
             code,
             number,
             user_id,
+            version,
             created_at: self.now,
             sent_at: self.now,
             attempts: 0,
@@ -236,6 +250,9 @@ impl Model {
         if code != challenge.code || (is_bearers && owner != bearer) {
             return Err("CODE_INVALID");
         }
+        if challenge.version != Some(self.person(owner).version) {
+            return Err("CODE_INVALID");
+        }
         if purpose == CodePurpose::ChangePhone {
             if let Some(holder) = self.holder(challenge.number).filter(|holder| *holder != owner) {
                 let Known {
@@ -252,6 +269,7 @@ impl Model {
             let person = self.person_mut(owner);
             if person.number != challenge.number {
                 (person.number, person.changed_at) = (challenge.number, Some(now));
+                person.version += 1;
             }
         } else if self.person(owner).number != challenge.number {
             return Err("CODE_INVALID");
@@ -262,7 +280,9 @@ impl Model {
                 return Err("PHONE_CHANGED_RECENTLY");
             }
             self.end_sessions(owner);
-            self.person_mut(owner).password = Some(PASSWORDS[1]);
+            let person = self.person_mut(owner);
+            person.password = Some(PASSWORDS[1]);
+            person.version += 1;
         }
         if purpose == CodePurpose::SignIn && !self.person(owner).is_verified {
             self.lost(owner);
