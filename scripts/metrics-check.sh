@@ -38,7 +38,7 @@ serve phone-identity env PHONE_IDENTITY_CODE_KEYS="k1:$(head -c 32 /dev/zero | b
   "$folder/phone-identity" --listen="$grpc" --metrics-listen="$metrics" --throttle-number-attempts=2 \
   --throttle-address-attempts=0 --hash-threads=1 --hash-queue=1 --cleanup-interval=1s --shutdown-delay=0s \
   --sms-providers=webhook,log --webhook-url=http://127.0.0.1:9/ --sms-countries=UZ,KZ --sms-budget=1 --sms-prices-file="$folder/prices.tsv" \
-  --code-lifetime=1s --sms-tripwire-codes=10 --sms-tripwire-pause=1s
+  --code-lifetime=1s --sms-pumping-codes=10 --sms-pumping-pause=1s
 wait_for phone-identity "$!" python3 -c "import urllib.request; urllib.request.urlopen('http://$metrics/readyz')"
 
 python3 scripts/metrics-check.py rewrite deploy/prometheus/prometheus.yml "$folder/rules.yml" "$metrics" >"$folder/prometheus.yml"

@@ -14,25 +14,26 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic_health::server::HealthReporter;
 
+use crate::cgroup;
 use crate::clock::Clock;
-use crate::config::{ConfigError, RegistrationMode, Settings};
+use crate::config::{ConfigError, Settings};
 use crate::domain::access::OperatorKey;
-use crate::error::chain;
+use crate::domain::registration::RegistrationMode;
 use crate::grpc::{self, Callers, Limits, Listeners, Services, Stop};
-use crate::machine;
 use crate::metrics;
 use crate::service::accounts::{Accounts, Passwords};
 use crate::service::admin::Admin;
-use crate::service::change_log::ChangeLog;
 use crate::service::codes::{self, Codes};
+use crate::service::error::chain;
 use crate::service::hasher::{HashError, Hasher};
-use crate::service::outbox::{Breakers, Counter, Outbox, Wake};
+use crate::service::outbox::{Breakers, DeliveryContext, Outbox, Wake};
 use crate::service::password_policy::{BreachedFileError, PasswordPolicy};
+use crate::service::revocation::ChangeLog;
 use crate::service::service_keys::Keyring;
 use crate::service::sessions::Sessions;
 use crate::service::throttle::Throttle;
 use crate::store::{Store, StoreError};
-use crate::trace::{Export, ExportError};
+use crate::telemetry::tracing::{Export, ExportError};
 use health::{Health, SLOW};
 
 /// How long closing the database may take, after the calls in flight have had their time; and sending the last spans.
@@ -107,7 +108,7 @@ impl App {
             None
         } else {
             let (coder, wake) = (Arc::new(settings.coder()?), Wake::default());
-            let counter = Counter {
+            let delivery = DeliveryContext {
                 coder: coder.clone(),
                 lines: settings.sms.lines(),
                 breakers: Breakers::new(providers.len()),
@@ -116,7 +117,7 @@ impl App {
                 concurrency: usize::from(settings.sms.sms_concurrency),
                 metrics: code_metrics.clone(),
             };
-            let outbox = Outbox::new(store.clone(), clock.clone(), counter, wake.clone());
+            let outbox = Outbox::new(store.clone(), clock.clone(), delivery, wake.clone());
             let metrics = code_metrics.clone();
             let codes = Codes::new(
                 accounts.clone(),
@@ -356,7 +357,7 @@ async fn end_of(task: Option<&mut AbortOnDropHandle<()>>) -> Result<(), JoinErro
 /// How many of the connections that are wanted there are descriptors for, beside what else needs some.
 fn room_for_connections(wanted: usize, database_connections: u32) -> usize {
     let others = u64::from(database_connections) + OTHER_DESCRIPTORS;
-    let Some(descriptors) = machine::raise_descriptors() else {
+    let Some(descriptors) = cgroup::raise_descriptors() else {
         return wanted;
     };
     let room = usize::try_from(descriptors.saturating_sub(others)).unwrap_or(usize::MAX);
@@ -429,7 +430,7 @@ pub enum StartError {
 pub enum ServeError {
     /// The server failed.
     #[error(transparent)]
-    Server(#[from] grpc::ServeError),
+    Server(#[from] grpc::GrpcServeError),
     /// The compiled-in contract cannot be read.
     #[error("the contract cannot be read: {0}")]
     Contract(#[from] prost::DecodeError),

@@ -8,12 +8,12 @@ mod calibrate;
 mod dotenv;
 mod environment;
 mod healthcheck;
+mod messages;
 mod operator;
 mod output;
 mod phone_check;
 mod serve;
 mod service_key;
-mod speech;
 mod terminal;
 mod users;
 
@@ -37,8 +37,8 @@ use crate::domain::phone::Region;
 use crate::domain::rules::Rules;
 use crate::i18n::Language;
 use crate::store::changes::VERSION_LEVEL;
-use crate::telemetry;
-use speech::Speech;
+use crate::telemetry::logging;
+use messages::Messages;
 
 /// The version and the commit of which it was built, or `unknown`: see build.rs.
 const VERSION: &str = concat!(
@@ -104,11 +104,11 @@ enum Command {
         password: PasswordSource,
     },
     /// Show the audit log, the newest event first
-    Audit(audit::Arguments),
+    Audit(audit::AuditArguments),
     /// Look after people, as service PhoneIdentityAdmin does for superusers
     Users {
         #[command(subcommand)]
-        command: users::Command,
+        command: users::UsersCommand,
         /// Print one JSON object a line instead of a table
         #[arg(long, global = true)]
         json: bool,
@@ -116,7 +116,7 @@ enum Command {
     /// Make, list and revoke the keys by which calling services prove who they are
     ServiceKey {
         #[command(subcommand)]
-        command: service_key::Command,
+        command: service_key::ServiceKeyCommand,
     },
     /// Say how phone numbers are read: a line of TSV each, with input, E.164, line type, region, and ok or the reason
     PhoneCheck {
@@ -128,7 +128,7 @@ enum Command {
         numbers: Vec<String>,
     },
     /// Ask a running server by gRPC whether it serves; the exit code is 0 if it says SERVING, and else 1
-    Healthcheck(healthcheck::Arguments),
+    Healthcheck(healthcheck::HealthcheckArguments),
     /// Measure this machine, and propose Argon2id parameters as lines for .env
     Calibrate {
         /// Longest time that a hash may take, 1s at most
@@ -168,14 +168,14 @@ pub fn main() -> ExitCode {
 #[must_use]
 pub fn main_at_level(version_level: i32) -> ExitCode {
     // Until the settings are known.
-    let mut speech = Speech::new(Language::default());
+    let mut messages = Messages::new(Language::default());
     let outcome = load_dotenv()
         .and_then(|()| parse(env::args_os().filter(|arg| !is_empty_flag(arg))))
         .and_then(|cli| {
             let Some(mut cli) = cli else { return Ok(()) };
             cli.settings.version_level = version_level;
-            speech = Speech::new(cli.settings.default_language);
-            run(cli, speech)
+            messages = Messages::new(cli.settings.default_language);
+            run(cli, messages)
         });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -185,7 +185,7 @@ pub fn main_at_level(version_level: i32) -> ExitCode {
                 Failure::Unusable(message) => (message, UNUSABLE),
             };
             let values = [("problem", message.as_str().into())];
-            output::note(&speech.say("cli-error", &values));
+            output::note(&messages.say("cli-error", &values));
             ExitCode::from(code)
         }
     }
@@ -283,13 +283,13 @@ fn one_line(error: &clap::Error) -> String {
         .join("; ")
 }
 
-fn run(cli: Cli, speech: Speech) -> Result<(), Failure> {
+fn run(cli: Cli, messages: Messages) -> Result<(), Failure> {
     let Cli { command, settings } = cli;
     match command.unwrap_or(Command::Serve) {
         Command::Serve => runtime(&settings)?.block_on(serve::serve(settings)),
-        Command::Migrate => runtime(&settings)?.block_on(operator::migrate(&settings, speech)),
-        Command::Backup { file } => runtime(&settings)?.block_on(backup::backup(&settings, &file, speech)),
-        Command::AfterRestore => runtime(&settings)?.block_on(backup::after_restore(&settings, speech)),
+        Command::Migrate => runtime(&settings)?.block_on(operator::migrate(&settings, messages)),
+        Command::Backup { file } => runtime(&settings)?.block_on(backup::backup(&settings, &file, messages)),
+        Command::AfterRestore => runtime(&settings)?.block_on(backup::after_restore(&settings, messages)),
         Command::Createsuperuser {
             phone_number,
             password,
@@ -297,17 +297,19 @@ fn run(cli: Cli, speech: Speech) -> Result<(), Failure> {
             settings,
             &phone_number,
             password.password_stdin,
-            speech,
+            messages,
         )),
         Command::Changepassword { person, password } => runtime(&settings)?.block_on(
-            operator::change_password(settings, &person, password.password_stdin, speech),
+            operator::change_password(settings, &person, password.password_stdin, messages),
         ),
-        Command::Audit(arguments) => runtime(&settings)?.block_on(audit::audit(&settings, arguments, speech)),
+        Command::Audit(arguments) => {
+            runtime(&settings)?.block_on(audit::audit(&settings, arguments, messages))
+        }
         Command::Users { command, json } => {
-            runtime(&settings)?.block_on(users::run(settings, command, json, speech))
+            runtime(&settings)?.block_on(users::run(settings, command, json, messages))
         }
         Command::ServiceKey { command } => {
-            runtime(&settings)?.block_on(service_key::run(&settings, command, speech))
+            runtime(&settings)?.block_on(service_key::run(&settings, command, messages))
         }
         Command::PhoneCheck { region, numbers } => {
             let rules = Rules {
@@ -325,11 +327,11 @@ fn run(cli: Cli, speech: Speech) -> Result<(), Failure> {
             let runtime = runtime::Builder::new_current_thread().enable_all().build();
             runtime
                 .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?
-                .block_on(healthcheck::healthcheck(&settings, arguments, speech, out))
+                .block_on(healthcheck::healthcheck(&settings, arguments, messages, out))
         }
         Command::Calibrate { target } => {
             begin_to_log(&settings)?;
-            calibrate::calibrate(&settings, target, speech, io::stdout().lock())
+            calibrate::calibrate(&settings, target, messages, io::stdout().lock())
         }
     }
 }
@@ -345,7 +347,7 @@ fn runtime(settings: &Settings) -> Result<Runtime, Failure> {
 }
 
 fn begin_to_log(settings: &Settings) -> Result<(), Failure> {
-    telemetry::init(settings.log_format, settings.log_level)
+    logging::init(settings.log_format, settings.log_level)
         .map_err(|error| Failure::Unusable(error.to_string()))
 }
 

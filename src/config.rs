@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::domain::phone::{LineType, LineTypes, Region};
@@ -33,13 +33,14 @@ use crate::service::accounts::Policy;
 use crate::service::audit;
 use crate::service::sessions;
 use crate::store::{self, changes::VERSION_LEVEL};
+use crate::telemetry::logging::{LogFormat, LogLevel};
 pub use access::AccessSettings;
 pub use codes::CodeSettings;
 pub(crate) use dotenv::line_of_substitution;
 pub use error::ConfigError;
 pub use hashing::HashingSettings;
 pub use operations::OperationsSettings;
-pub use registration::{RegistrationMode, RegistrationSettings};
+pub use registration::RegistrationSettings;
 pub use sms::SmsSettings;
 pub use sms_limits::SmsLimitSettings;
 pub use throttle::ThrottleSettings;
@@ -192,9 +193,9 @@ pub struct Settings {
     pub reauthentication_window: Duration,
 
     /// Shortest time after which a failed sign-in is answered
-    #[arg(global = true, long, env = "PHONE_IDENTITY_FAILED_SIGN_IN_TIME", value_name = "DURATION",
+    #[arg(global = true, long, env = "PHONE_IDENTITY_MIN_FAILED_SIGN_IN_DURATION", value_name = "DURATION",
         default_value = "100ms", value_parser = duration)]
-    pub failed_sign_in_time: Duration,
+    pub min_failed_sign_in_duration: Duration,
 
     /// Accept a database and secret files that all users of the machine can read or write, with a warning at the start
     #[arg(global = true, long, env = "PHONE_IDENTITY_ALLOW_READABLE_SECRETS", value_name = "BOOL",
@@ -257,30 +258,6 @@ pub struct Settings {
     pub version_level: i32,
 }
 
-/// The form of the log.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Pretty,
-    /// One JSON object a line.
-    Json,
-}
-
-/// How important a message has to be to be logged.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum LogLevel {
-    /// Faults.
-    Error,
-    /// And what an operator should look at.
-    Warn,
-    /// And one line a call.
-    Info,
-    /// And what helps to find a fault.
-    Debug,
-    /// And all else.
-    Trace,
-}
-
 impl Settings {
     /// Where the database is.
     ///
@@ -335,7 +312,7 @@ impl Settings {
             },
             max_sessions: self.max_sessions,
             reauthentication_window: self.reauthentication_window,
-            failed_sign_in_time: self.failed_sign_in_time,
+            min_failed_sign_in_duration: self.min_failed_sign_in_duration,
             device_lifetime: self.throttle.device_lifetime,
             max_devices: self.throttle.max_devices,
             notices: (!self.sms.sms_providers.is_empty()).then(|| self.sms_limits.reach()),

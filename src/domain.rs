@@ -2,13 +2,12 @@
 
 pub mod access;
 pub mod audit;
-pub mod caller;
 pub mod code;
-pub mod device;
 pub mod message;
 pub mod network;
 pub mod password;
 pub mod phone;
+pub mod registration;
 pub mod request_id;
 pub mod rights;
 pub mod rules;

@@ -6,25 +6,23 @@
 //! makes every error; `health` is the health protocol; `checks` is the short way of ValidateSession; `refusal_log` samples
 //! the lines of refused calls.
 
-mod checks;
-mod connections;
+mod authorization;
 mod convert;
-mod edge;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzed;
-mod gate;
 mod health;
-mod incoming;
 mod metadata;
 mod metrics;
+mod middleware;
 mod page_token;
 mod parse;
 mod phone_identity;
 mod phone_identity_admin;
 mod phone_verification;
 mod refusal_log;
+mod server;
 mod status;
-mod tls;
+mod validate_session;
 
 use std::sync::Arc;
 
@@ -36,17 +34,17 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::Layer as _;
 
-pub use connections::{Limits, Stop};
-pub use gate::{Callers, GateError};
+pub use authorization::{AuthorizationError, Callers};
 pub use health::health_server;
 pub use metrics::{CODES, Calls, Metrics};
+pub use server::tls::{Tls, TlsError, TlsFiles};
+pub use server::{Limits, Stop};
 pub use status::ERROR_DOMAIN;
 pub(crate) use status::violation_text;
-pub use tls::{Tls, TlsError, TlsFiles};
 
 use crate::clock::Clock;
-use crate::config::RegistrationMode;
 use crate::domain::access::OperatorKey;
+use crate::domain::registration::RegistrationMode;
 use crate::domain::rules::Rules;
 use crate::proto::DESCRIPTORS;
 use crate::proto::v1::phone_identity_admin_server::PhoneIdentityAdminServer;
@@ -56,14 +54,14 @@ use crate::service::accounts::Accounts;
 use crate::service::admin::Admin;
 use crate::service::codes::Codes;
 use crate::service::sessions::Sessions;
-use crate::trace::Tracer;
-use checks::Checks;
-use edge::EdgeLayer;
-use gate::Gate;
+use crate::telemetry::tracing::Tracer;
+use authorization::CallerAuthorizer;
+use middleware::EdgeLayer;
 use phone_identity::PhoneIdentityHandlers;
 use phone_identity_admin::PhoneIdentityAdminHandlers;
 use phone_verification::PhoneVerificationHandlers;
 use refusal_log::RefusalLog;
+use validate_session::ValidateSessionService;
 
 /// The most bytes of a message to health or reflection, which ask with a name.
 const MAX_NAME_MESSAGE_BYTES: usize = 4 * 1024;
@@ -138,7 +136,7 @@ pub async fn serve(
     limits: Limits,
     listeners: Listeners,
     stop: Stop,
-) -> Result<(), ServeError> {
+) -> Result<(), GrpcServeError> {
     let Services {
         accounts,
         admin,
@@ -171,7 +169,7 @@ pub async fn serve(
         operator_key: operator_key.clone(),
         registration,
     });
-    let checks = Checks::new(handlers.clone(), limits.message_bytes);
+    let checks = ValidateSessionService::new(handlers.clone(), limits.message_bytes);
     let phone_identity =
         PhoneIdentityServer::from_arc(handlers).max_decoding_message_size(limits.message_bytes);
     let phone_identity_admin =
@@ -208,7 +206,7 @@ pub async fn serve(
         metrics.clone(),
         tracer,
         checks,
-        Gate::new(callers)?,
+        CallerAuthorizer::new(callers)?,
         refusals.clone(),
     )
     .with_operator_key(operator_key);
@@ -223,16 +221,16 @@ pub async fn serve(
     let health_only = async {
         if let Some(listener) = health_only {
             let routes = Routes::new(health).prepare();
-            let incoming = incoming::incoming(listener, None);
+            let incoming = server::stream::incoming(listener, None);
             let few = Limits {
                 connections: limits.connections.min(HEALTH_CONNECTIONS),
                 ..limits.clone()
             };
-            connections::serve(incoming, routes, few, metrics.clone(), stop.clone()).await;
+            server::serve(incoming, routes, few, metrics.clone(), stop.clone()).await;
         }
     };
-    let calls = connections::serve(
-        incoming::incoming(calls, tls),
+    let calls = server::serve(
+        server::stream::incoming(calls, tls),
         edge.layer(routes.prepare()),
         limits.clone(),
         metrics.clone(),
@@ -245,10 +243,10 @@ pub async fn serve(
 
 /// Why serving ended before it was told to.
 #[derive(Debug, Error)]
-pub enum ServeError {
+pub enum GrpcServeError {
     /// It is not known who may call what.
     #[error(transparent)]
-    Gate(#[from] GateError),
+    CallerAuthorizer(#[from] AuthorizationError),
     /// The compiled-in contract cannot be reflected.
     #[error("the contract cannot be reflected: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),

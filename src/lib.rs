@@ -5,17 +5,15 @@
 //! is what can go wrong on the way. [`app`] wires it all; [`cli`] is the command line; [`config`] the settings.
 
 pub mod app;
+pub mod cgroup;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;
-pub mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod grpc;
-pub mod histogram;
 pub mod i18n;
-pub mod machine;
 pub mod metrics;
 pub mod proto;
 pub mod secret_file;
@@ -23,4 +21,3 @@ pub mod service;
 pub mod sms;
 pub mod store;
 pub mod telemetry;
-pub mod trace;

@@ -23,12 +23,12 @@ pub use families::FAMILIES;
 pub use listener::{Readiness, serve};
 
 use crate::grpc;
-use crate::histogram::Times;
 use crate::service::accounts::Accounts;
 use crate::service::codes;
 use crate::service::hasher::{self, Hasher};
 use crate::service::sessions::{self, Sessions};
 use crate::store::{self, Store};
+use crate::telemetry::histogram::Times;
 use process::Process;
 
 /// What kind of metrics a family has.

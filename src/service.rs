@@ -3,15 +3,16 @@
 pub mod accounts;
 pub mod admin;
 pub mod audit;
-pub mod change_log;
 pub mod codes;
-mod gather;
+pub mod error;
 pub mod hasher;
+mod housekeeping;
 pub mod outbox;
 pub mod password_policy;
 mod retry;
+pub mod revocation;
 pub mod service_keys;
 pub mod sessions;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod throttle;

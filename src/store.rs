@@ -11,6 +11,7 @@ mod connection;
 pub mod devices;
 mod entity;
 mod error;
+pub(crate) mod group_commit;
 pub mod heartbeat;
 mod identity;
 pub mod locks;

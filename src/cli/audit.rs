@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::speech::Speech;
+use super::messages::Messages;
 use super::terminal::{self, printable};
 use super::{Failure, exact};
 use crate::app::open_store;
@@ -18,12 +18,12 @@ use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::config::{Settings, duration};
 use crate::domain::audit::{Action, Entry, Filter, is_service_name};
 use crate::domain::user::UserId;
-use crate::error::chain;
 use crate::service::audit::{self, Audit};
+use crate::service::error::chain;
 
 /// Which events, and how to show them.
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(super) struct AuditArguments {
     /// Only what was done to this user
     #[arg(long, value_name = "ID", value_parser = user_id)]
     user: Option<UserId>,
@@ -76,7 +76,11 @@ impl Moment {
     }
 }
 
-pub(super) async fn audit(settings: &Settings, arguments: Arguments, speech: Speech) -> Result<(), Failure> {
+pub(super) async fn audit(
+    settings: &Settings,
+    arguments: AuditArguments,
+    messages: Messages,
+) -> Result<(), Failure> {
     let store = open_store(settings).await?;
     let audit = Audit::new(store.clone(), Arc::new(SystemClock), TaskTracker::new());
     let now = SystemClock.now();
@@ -93,7 +97,7 @@ pub(super) async fn audit(settings: &Settings, arguments: Arguments, speech: Spe
     };
     let mut out = BufWriter::new(io::stdout().lock());
     if !arguments.json {
-        write_or_stop(write_header(&mut out, speech))?;
+        write_or_stop(write_header(&mut out, messages))?;
     }
     let (mut left, mut before) = (arguments.limit, None);
     while left > 0 {
@@ -133,7 +137,7 @@ fn write_or_stop(written: io::Result<()>) -> Result<bool, Failure> {
     }
 }
 
-fn write_header(out: &mut impl Write, speech: Speech) -> io::Result<()> {
+fn write_header(out: &mut impl Write, messages: Messages) -> io::Result<()> {
     let names = [
         "cli-column-time",
         "cli-column-action",
@@ -144,7 +148,7 @@ fn write_header(out: &mut impl Write, speech: Speech) -> io::Result<()> {
         "cli-column-service",
         "cli-column-address",
     ];
-    let names = names.map(|id| speech.say(id, &[]));
+    let names = names.map(|id| messages.say(id, &[]));
     write_columns(out, names.each_ref().map(String::as_str))
 }
 
@@ -184,7 +188,7 @@ fn write_columns(out: &mut impl Write, columns: [&str; 8]) -> io::Result<()> {
 /// An event as JSON. What is not known is left out.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Json<'a> {
+struct EventJson<'a> {
     event_id: String,
     at: String,
     action: &'a str,
@@ -221,7 +225,7 @@ fn is_one(count: &u64) -> bool {
 }
 
 fn write_json(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
-    let json = Json {
+    let json = EventJson {
         event_id: entry.id.to_string(),
         at: exact(entry.at),
         action: &entry.action,

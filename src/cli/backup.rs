@@ -5,17 +5,17 @@ use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
+use super::messages::Messages;
 use super::output::print_line;
-use super::speech::Speech;
 use crate::app::open_store;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
-use crate::domain::audit::{Action, Attempt};
-use crate::error::chain;
+use crate::domain::audit::{Action, AuditDraft};
 use crate::i18n::Value;
+use crate::service::error::chain;
 use crate::store::{self, BackupError, Store, StoreError, audit, changes};
 
-pub(super) async fn backup(settings: &Settings, file: &Path, speech: Speech) -> Result<(), Failure> {
+pub(super) async fn backup(settings: &Settings, file: &Path, messages: Messages) -> Result<(), Failure> {
     let options = settings
         .store()
         .map_err(|error| Failure::Unusable(error.to_string()))?;
@@ -37,26 +37,26 @@ pub(super) async fn backup(settings: &Settings, file: &Path, speech: Speech) -> 
         _ => {
             let problem = chain(&error);
             let values = [("file", shown), ("problem", problem.as_str().into())];
-            speech.failed("cli-no-backup", &values)
+            messages.failed("cli-no-backup", &values)
         }
     })?;
-    print_line(&speech.say("cli-backup-made", &[("file", shown)]))
+    print_line(&messages.say("cli-backup-made", &[("file", shown)]))
 }
 
-pub(super) async fn after_restore(settings: &Settings, speech: Speech) -> Result<(), Failure> {
+pub(super) async fn after_restore(settings: &Settings, messages: Messages) -> Result<(), Failure> {
     // What was restored may be older than this program.
     let store = open_store(settings).await?;
     let epoch = begin_history(store)
         .await
         .map_err(|error| Failure::Failed(chain(&error)))?;
     let epoch = epoch.to_string();
-    print_line(&speech.say("cli-new-epoch", &[("epoch", epoch.as_str().into())]))
+    print_line(&messages.say("cli-new-epoch", &[("epoch", epoch.as_str().into())]))
 }
 
 async fn begin_history(store: Store) -> Result<impl std::fmt::Display, StoreError> {
     let tx = store.begin().await?;
     let epoch = changes::renew_epoch(&tx).await?;
-    let event = Attempt::by_operator(Action::AfterRestore).done(SystemClock.now());
+    let event = AuditDraft::by_operator(Action::AfterRestore).done(SystemClock.now());
     audit::insert(&tx, &event).await?;
     tx.commit().await?;
     store.close().await?;

@@ -6,9 +6,9 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::Failure;
-use super::speech::Speech;
+use super::messages::Messages;
+use crate::cgroup;
 use crate::config::{self, Settings};
-use crate::machine;
 use crate::service::hasher::{self, Engine, HashError, MAX_MEMORY_KIB};
 
 /// The least memory in MiB for 1, 2, 3 and 4 passes, with p = 1: the OWASP Password Storage Cheat Sheet, which takes
@@ -34,13 +34,13 @@ const MIB: u64 = 1024 * 1024;
 
 /// Parameters, and how long a hash takes with them.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Row {
+struct CalibrateRow {
     mib: u32,
     iterations: u32,
     time: Duration,
 }
 
-impl Row {
+impl CalibrateRow {
     /// What an attacker has to pay for: so much memory, for so long.
     fn cost(&self) -> u64 {
         let mib = u64::from(self.mib);
@@ -61,7 +61,7 @@ pub(super) fn target(text: &str) -> Result<Duration, String> {
 pub(super) fn calibrate(
     settings: &Settings,
     target: Duration,
-    speech: Speech,
+    messages: Messages,
     out: impl Write,
 ) -> Result<(), Failure> {
     let failed = |error: HashError| Failure::Failed(error.to_string());
@@ -76,7 +76,7 @@ pub(super) fn calibrate(
         hasher::time_of_a_hash(engine, mib * 1024, iterations, runs)
     };
     let rows = rows(target, most, measure).map_err(failed)?;
-    write(out, speech, &rows, engine, options.threads, target)
+    write(out, messages, &rows, engine, options.threads, target)
         .map_err(|error| Failure::Failed(error.to_string()))
 }
 
@@ -85,7 +85,7 @@ pub(super) fn calibrate(
 fn most_memory(threads: usize) -> u32 {
     let limit = MAX_MEMORY_KIB / 1024;
     let threads = u64::try_from(threads + 1).unwrap_or(u64::MAX);
-    machine::memory().map_or(limit, |memory| {
+    cgroup::memory().map_or(limit, |memory| {
         u32::try_from(memory / MIB / PART_OF_MEMORY / threads)
             .unwrap_or(limit)
             .min(limit)
@@ -98,16 +98,16 @@ fn rows(
     target: Duration,
     most: u32,
     mut measure: impl FnMut(u32, u32) -> Result<Duration, HashError>,
-) -> Result<Vec<Row>, HashError> {
+) -> Result<Vec<CalibrateRow>, HashError> {
     let mut rows = Vec::new();
     for (iterations, least) in (1..).zip(OWASP_MINIMUM_MIB) {
-        let mut best = Row {
+        let mut best = CalibrateRow {
             mib: least,
             iterations,
             time: measure(least, iterations)?,
         };
         // The least that took too long.
-        let mut over: Option<Row> = None;
+        let mut over: Option<CalibrateRow> = None;
         for _ in 0..GUESSES {
             let limit = over.map_or(most, |over| over.mib - 1);
             if best.time > target.mul_f64(NEAR_ENOUGH) || best.mib >= limit {
@@ -115,7 +115,7 @@ fn rows(
             }
             let mib = guess(best, over, target).clamp(best.mib + 1, limit);
             let time = measure(mib, iterations)?;
-            let measured = Row {
+            let measured = CalibrateRow {
                 mib,
                 iterations,
                 time,
@@ -137,7 +137,7 @@ fn rows(
     clippy::cast_sign_loss,
     reason = "such a cast saturates, and no factor is negative"
 )]
-fn guess(under: Row, over: Option<Row>, target: Duration) -> u32 {
+fn guess(under: CalibrateRow, over: Option<CalibrateRow>, target: Duration) -> u32 {
     let (mib, time) = (f64::from(under.mib), under.time.as_secs_f64());
     let missing = target.as_secs_f64() - time;
     let mib_a_second = over.map_or(mib / time.max(1e-9), |over| {
@@ -149,15 +149,15 @@ fn guess(under: Row, over: Option<Row>, target: Duration) -> u32 {
 }
 
 /// The row that costs an attacker most, of those that meet the target.
-fn recommended(rows: &[Row], target: Duration) -> Option<Row> {
+fn recommended(rows: &[CalibrateRow], target: Duration) -> Option<CalibrateRow> {
     let rows = rows.iter().filter(|row| row.time <= target);
-    rows.copied().max_by_key(Row::cost)
+    rows.copied().max_by_key(CalibrateRow::cost)
 }
 
 fn write(
     mut out: impl Write,
-    speech: Speech,
-    rows: &[Row],
+    messages: Messages,
+    rows: &[CalibrateRow],
     engine: Engine,
     threads: usize,
     target: Duration,
@@ -168,7 +168,7 @@ fn write(
         ("threads", threads.into()),
         ("target", target_text.as_str().into()),
     ];
-    writeln!(out, "# {}", speech.say("cli-calibrate", &values))?;
+    writeln!(out, "# {}", messages.say("cli-calibrate", &values))?;
     let [memory, iterations, milliseconds, logins, all] = [
         "cli-calibrate-memory",
         "cli-calibrate-iterations",
@@ -176,7 +176,7 @@ fn write(
         "cli-calibrate-logins",
         "cli-calibrate-all",
     ]
-    .map(|id| speech.say(id, &[]));
+    .map(|id| messages.say(id, &[]));
     writeln!(
         out,
         "# {memory:>10}  {iterations:>10}  {milliseconds:>12}  {logins:>8}  {all:>18}"
@@ -198,11 +198,11 @@ fn write(
     let fallback = || rows.iter().find(|row| row.iterations == FALLBACK_ITERATIONS);
     let row = match (recommended(rows, target), fallback()) {
         (Some(row), _) => {
-            writeln!(out, "# {}", speech.say("cli-calibrate-best", &[]))?;
+            writeln!(out, "# {}", messages.say("cli-calibrate-best", &[]))?;
             row
         }
         (None, Some(row)) => {
-            writeln!(out, "# {}", speech.say("cli-calibrate-least", &[]))?;
+            writeln!(out, "# {}", messages.say("cli-calibrate-least", &[]))?;
             *row
         }
         (None, None) => return Ok(()),
@@ -265,7 +265,7 @@ mod tests {
         let found = rows(TARGET, 1024, machine(0.01)).unwrap();
         assert!(found.iter().map(|row| row.mib).eq(OWASP_MINIMUM_MIB));
         let mut out = Vec::new();
-        write(&mut out, Speech::english(), &found, Engine::Portable, 2, TARGET).unwrap();
+        write(&mut out, Messages::english(), &found, Engine::Portable, 2, TARGET).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(
             text.contains("Even the least that OWASP recommends takes longer"),

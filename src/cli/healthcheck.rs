@@ -14,13 +14,13 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::Failure;
-use super::speech::Speech;
+use super::messages::Messages;
 use crate::config::{Settings, positive_duration};
-use crate::error::chain;
+use crate::service::error::chain;
 
 /// Whom to ask, and what.
 #[derive(Args, Clone, Debug)]
-pub(super) struct Arguments {
+pub(super) struct HealthcheckArguments {
     /// Server to ask [default: that of --health-listen, or else, and with TLS, of --listen, on this machine]
     #[arg(long, value_name = "HOST:PORT")]
     address: Option<String>,
@@ -46,7 +46,7 @@ pub(super) struct Arguments {
     timeout: Duration,
 }
 
-impl Arguments {
+impl HealthcheckArguments {
     /// `health_listen` is where health is served without TLS, if there is such a place.
     fn endpoint(&self, listen: SocketAddr, health_listen: Option<SocketAddr>) -> Result<Endpoint, Failure> {
         let with_tls = self.tls || self.tls_ca.is_some() || self.tls_domain.is_some();
@@ -93,23 +93,23 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 /// Says on `out` what the server answers. It fails if that is anything but SERVING, or comes too late.
 pub(super) async fn healthcheck(
     settings: &Settings,
-    arguments: Arguments,
-    speech: Speech,
+    arguments: HealthcheckArguments,
+    messages: Messages,
     mut out: impl Write,
 ) -> Result<(), Failure> {
     let endpoint = arguments.endpoint(settings.listen, settings.access.health_listen)?;
-    let asked = timeout(arguments.timeout, ask(&endpoint, arguments.service, speech)).await;
-    let status = asked.unwrap_or_else(|_| Err(speech.failed("cli-no-answer", &[])))?;
+    let asked = timeout(arguments.timeout, ask(&endpoint, arguments.service, messages)).await;
+    let status = asked.unwrap_or_else(|_| Err(messages.failed("cli-no-answer", &[])))?;
     if status != ServingStatus::Serving {
         return Err(Failure::Failed(status.as_str_name().to_owned()));
     }
     writeln!(out, "{}", status.as_str_name()).map_err(|error: io::Error| Failure::Failed(error.to_string()))
 }
 
-async fn ask(endpoint: &Endpoint, service: String, speech: Speech) -> Result<ServingStatus, Failure> {
+async fn ask(endpoint: &Endpoint, service: String, messages: Messages) -> Result<ServingStatus, Failure> {
     let channel: Channel = endpoint.connect().await.map_err(|error| {
         let problem = chain(&error);
-        speech.failed("cli-no-connection", &[("problem", problem.as_str().into())])
+        messages.failed("cli-no-connection", &[("problem", problem.as_str().into())])
     })?;
     let answer = HealthClient::new(channel)
         .check(HealthCheckRequest { service })
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn health_is_asked_for_where_it_needs_no_certificate_unless_tls_is_asked_for() {
-        let mut arguments = Arguments {
+        let mut arguments = HealthcheckArguments {
             address: None,
             service: String::new(),
             tls: false,
@@ -144,7 +144,7 @@ mod tests {
             timeout: Duration::from_secs(3),
         };
         let (listen, health) = ("0.0.0.0:1".parse().unwrap(), "0.0.0.0:2".parse().unwrap());
-        let asked = |arguments: &Arguments, health| {
+        let asked = |arguments: &HealthcheckArguments, health| {
             let endpoint = arguments.endpoint(listen, health);
             endpoint.unwrap_or_else(|_| panic!("unusable")).uri().to_string()
         };

@@ -6,44 +6,44 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Failure;
+use super::messages::Messages;
 use super::output::print_line;
-use super::speech::Speech;
 use super::users::whom;
 use crate::app::{App, open_store};
 use crate::clock::SystemClock;
 use crate::config::Settings;
-use crate::domain::caller::Caller;
+use crate::domain::access::Caller;
 use crate::domain::password::{Password, PasswordError};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::rights::Action;
 use crate::domain::rules::Rules;
-use crate::error::{self, Error, Problem, Violation};
 use crate::service::accounts::SuperuserMaker;
-use crate::service::admin::{Administrator, Whom};
+use crate::service::admin::{Administrator, UserSelector};
+use crate::service::error::{self, Error, Problem, Violation};
 
 /// The most bytes of a password line that are read.
 const MAX_PASSWORD_LINE: u64 = 4096;
 
-pub(super) async fn migrate(settings: &Settings, speech: Speech) -> Result<(), Failure> {
+pub(super) async fn migrate(settings: &Settings, messages: Messages) -> Result<(), Failure> {
     let store = open_store(settings).await?;
     store
         .close()
         .await
         .map_err(|error| Failure::Failed(error::chain(&error)))?;
-    print_line(&speech.say("cli-migrated", &[]))
+    print_line(&messages.say("cli-migrated", &[]))
 }
 
 pub(super) async fn create_superuser(
     settings: Settings,
     phone_number: &str,
     from_stdin: bool,
-    speech: Speech,
+    messages: Messages,
 ) -> Result<(), Failure> {
     let rules = settings.rules();
     let phone = rules
         .take_phone(phone_number, "")
-        .map_err(|problem| speech.phone_unfit(problem))?;
-    let password = new_password(&rules, &[&phone], from_stdin, speech)?;
+        .map_err(|problem| messages.phone_unfit(problem))?;
+    let password = new_password(&rules, &[&phone], from_stdin, messages)?;
     let app = App::build(settings, Arc::new(SystemClock)).await?;
     match app
         .accounts()
@@ -57,10 +57,10 @@ pub(super) async fn create_superuser(
         Ok(user) => {
             let id = user.id.to_string();
             let values = [("id", id.as_str().into()), ("number", phone.as_str().into())];
-            print_line(&speech.say("cli-superuser-created", &values))
+            print_line(&messages.say("cli-superuser-created", &values))
         }
-        Err(Error::PhoneNumberTaken) => Err(speech.failed("cli-phone-taken", &[])),
-        Err(error) => Err(rejected(&error, speech)),
+        Err(Error::PhoneNumberTaken) => Err(messages.failed("cli-phone-taken", &[])),
+        Err(error) => Err(rejected(&error, messages)),
     }
 }
 
@@ -68,19 +68,19 @@ pub(super) async fn change_password(
     settings: Settings,
     person: &str,
     from_stdin: bool,
-    speech: Speech,
+    messages: Messages,
 ) -> Result<(), Failure> {
     let rules = settings.rules();
-    let whom = whom(person, &rules).map_err(|problem| speech.phone_unfit(problem))?;
+    let whom = whom(person, &rules).map_err(|problem| messages.phone_unfit(problem))?;
     let phones: Vec<&PhoneNumber> = match &whom {
-        Whom::PhoneNumber(number) => vec![number.key()],
-        Whom::Id(_) => Vec::new(),
+        UserSelector::PhoneNumber(number) => vec![number.key()],
+        UserSelector::Id(_) => Vec::new(),
     };
-    let password = new_password(&rules, &phones, from_stdin, speech)?;
+    let password = new_password(&rules, &phones, from_stdin, messages)?;
     let app = App::build(settings, Arc::new(SystemClock)).await?;
     let unknown = match &whom {
-        Whom::PhoneNumber(_) => "cli-phone-unknown",
-        Whom::Id(_) => "cli-user-unknown",
+        UserSelector::PhoneNumber(_) => "cli-phone-unknown",
+        UserSelector::Id(_) => "cli-user-unknown",
     };
     let found = match app
         .admin()
@@ -88,21 +88,21 @@ pub(super) async fn change_password(
         .await
     {
         Ok(found) => found.user,
-        Err(Error::UserNotFound) => return Err(speech.failed(unknown, &[])),
+        Err(Error::UserNotFound) => return Err(messages.failed(unknown, &[])),
         Err(error) => return Err(Failure::Failed(error::chain(&error))),
     };
     match app.accounts().change_password(found.id, password).await {
         Ok(true) => {
             let values = [("number", found.phone_number.as_str().into())];
-            print_line(&speech.say("cli-password-changed", &values))
+            print_line(&messages.say("cli-password-changed", &values))
         }
-        Ok(false) => Err(speech.failed(unknown, &[])),
-        Err(error) => Err(rejected(&error, speech)),
+        Ok(false) => Err(messages.failed(unknown, &[])),
+        Err(error) => Err(rejected(&error, messages)),
     }
 }
 
 /// Why a new password was not set: the rule of the password policy, if that is why.
-pub(super) fn rejected(error: &Error, speech: Speech) -> Failure {
+pub(super) fn rejected(error: &Error, messages: Messages) -> Failure {
     if let Error::InvalidInput(violations) = error
         && let [
             Violation {
@@ -111,7 +111,7 @@ pub(super) fn rejected(error: &Error, speech: Speech) -> Failure {
             },
         ] = violations.as_slice()
     {
-        return speech.password_unfit(*problem);
+        return messages.password_unfit(*problem);
     }
     Failure::Failed(error::chain(error))
 }
@@ -121,22 +121,22 @@ pub(super) fn new_password(
     rules: &Rules,
     phones: &[&PhoneNumber],
     from_stdin: bool,
-    speech: Speech,
+    messages: Messages,
 ) -> Result<Password, Failure> {
-    let input = read_password(from_stdin, speech)?;
+    let input = read_password(from_stdin, messages)?;
     let password = rules
         .take_password(input.expose_secret(), phones)
-        .map_err(|problem| speech.password_unfit(problem))?;
+        .map_err(|problem| messages.password_unfit(problem))?;
     if password.is_common() {
-        return Err(speech.password_unfit(PasswordError::TooCommon));
+        return Err(messages.password_unfit(PasswordError::TooCommon));
     }
     Ok(password)
 }
 
-fn read_password(from_stdin: bool, speech: Speech) -> Result<SecretString, Failure> {
+fn read_password(from_stdin: bool, messages: Messages) -> Result<SecretString, Failure> {
     let cannot_read = |error: io::Error| {
         let problem = error.to_string();
-        speech.unusable("cli-password-unreadable", &[("problem", problem.as_str().into())])
+        messages.unusable("cli-password-unreadable", &[("problem", problem.as_str().into())])
     };
     if from_stdin {
         let mut line = String::new();
@@ -148,17 +148,17 @@ fn read_password(from_stdin: bool, speech: Speech) -> Result<SecretString, Failu
         return Ok(SecretString::from(line.trim_end_matches(['\n', '\r'])));
     }
     if !io::stdin().is_terminal() {
-        return Err(speech.unusable("cli-no-terminal-for-password", &[]));
+        return Err(messages.unusable("cli-no-terminal-for-password", &[]));
     }
     let ask = |id| {
-        let prompt = format!("{} ", speech.say(id, &[]));
+        let prompt = format!("{} ", messages.say(id, &[]));
         rpassword::prompt_password(prompt)
             .map(SecretString::from)
             .map_err(cannot_read)
     };
     let (first, second) = (ask("cli-ask-password")?, ask("cli-ask-password-again")?);
     if first.expose_secret() != second.expose_secret() {
-        return Err(speech.unusable("cli-passwords-differ", &[]));
+        return Err(messages.unusable("cli-passwords-differ", &[]));
     }
     Ok(first)
 }

@@ -8,27 +8,27 @@ use clap::Subcommand;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::messages::Messages;
 use super::output::{note, print_line, unwritable, write_line};
-use super::speech::Speech;
 use super::terminal::{self, printable};
 use super::{Failure, exact};
 use crate::app::open_store;
 use crate::clock::{SystemClock, Timestamp};
 use crate::config::Settings;
 use crate::domain::access::{Rights, ServiceKey, ServiceKeyId, ServiceName};
-use crate::error::{Error, chain};
 use crate::i18n::Value;
+use crate::service::error::{Error, chain};
 use crate::service::service_keys::{MAX_LIVE, ServiceKeys};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum ServiceKeyCommand {
     /// Make a key, and print it: it is told here only
     Create {
         /// Name of the calling service: small letters, digits and hyphens
         #[arg(value_name = "NAME")]
         name: ServiceName,
         #[arg(long, value_name = "RIGHTS", required = true,
-            help = format!("What it may call, with commas between: {}", Rights::names()))]
+            help = format!("SpanKind it may call, with commas between: {}", Rights::names()))]
         allow: Rights,
     },
     /// List keys, revoked ones, too
@@ -45,21 +45,30 @@ pub(super) enum Command {
     },
 }
 
-pub(super) async fn run(settings: &Settings, command: Command, speech: Speech) -> Result<(), Failure> {
+pub(super) async fn run(
+    settings: &Settings,
+    command: ServiceKeyCommand,
+    messages: Messages,
+) -> Result<(), Failure> {
     let keys = ServiceKeys::new(open_store(settings).await?, Arc::new(SystemClock));
     match command {
-        Command::Create { name, allow } => create(&keys, name, allow, speech).await?,
-        Command::List { json } => list(&keys, json, speech).await?,
-        Command::Revoke { key } => revoke(&keys, key, speech).await?,
+        ServiceKeyCommand::Create { name, allow } => create(&keys, name, allow, messages).await?,
+        ServiceKeyCommand::List { json } => list(&keys, json, messages).await?,
+        ServiceKeyCommand::Revoke { key } => revoke(&keys, key, messages).await?,
     }
     keys.close().await.map_err(|error| failed(&error))
 }
 
 /// Prints the key alone on standard output, so that it can be redirected into a file. A key that cannot be printed is revoked.
-async fn create(keys: &ServiceKeys, name: ServiceName, allow: Rights, speech: Speech) -> Result<(), Failure> {
+async fn create(
+    keys: &ServiceKeys,
+    name: ServiceName,
+    allow: Rights,
+    messages: Messages,
+) -> Result<(), Failure> {
     let Some((token, key)) = keys.create(name, allow).await.map_err(|error| failed(&error))? else {
         let most = usize::try_from(MAX_LIVE).unwrap_or(usize::MAX);
-        return Err(speech.failed("cli-too-many-keys", &[("count", most.into())]));
+        return Err(messages.failed("cli-too-many-keys", &[("count", most.into())]));
     };
     if let Err(unwritten) = write_line(token.expose()) {
         let id = key.id.to_string();
@@ -72,7 +81,7 @@ async fn create(keys: &ServiceKeys, name: ServiceName, allow: Rights, speech: Sp
                 "cli-key-unprinted-and-valid"
             }
         };
-        return Err(speech.failed(text, &values));
+        return Err(messages.failed(text, &values));
     }
     let (id, rights) = (key.id.to_string(), key.rights.to_string());
     let values = [
@@ -80,12 +89,12 @@ async fn create(keys: &ServiceKeys, name: ServiceName, allow: Rights, speech: Sp
         ("name", key.name.as_str().into()),
         ("rights", rights.as_str().into()),
     ];
-    note(&speech.say("cli-key-made", &values));
+    note(&messages.say("cli-key-made", &values));
     Ok(())
 }
 
-async fn list(keys: &ServiceKeys, json: bool, speech: Speech) -> Result<(), Failure> {
-    if !json && !print(heading(speech))? {
+async fn list(keys: &ServiceKeys, json: bool, messages: Messages) -> Result<(), Failure> {
+    if !json && !print(heading(messages))? {
         return Ok(());
     }
     let mut after = None;
@@ -103,16 +112,16 @@ async fn list(keys: &ServiceKeys, json: bool, speech: Speech) -> Result<(), Fail
     }
 }
 
-async fn revoke(keys: &ServiceKeys, id: ServiceKeyId, speech: Speech) -> Result<(), Failure> {
+async fn revoke(keys: &ServiceKeys, id: ServiceKeyId, messages: Messages) -> Result<(), Failure> {
     let revoked = keys.revoke(id).await.map_err(|error| failed(&error))?;
     let id = id.to_string();
     let id = ("id", Value::Text(&id));
     match revoked {
         Some(key) => {
             let values = [id, ("name", key.name.as_str().into())];
-            print_line(&speech.say("cli-key-revoked", &values))
+            print_line(&messages.say("cli-key-revoked", &values))
         }
-        None => Err(speech.failed("cli-key-unknown", &[id])),
+        None => Err(messages.failed("cli-key-unknown", &[id])),
     }
 }
 
@@ -129,7 +138,7 @@ fn print(written: io::Result<()>) -> Result<bool, Failure> {
     }
 }
 
-fn heading(speech: Speech) -> io::Result<()> {
+fn heading(messages: Messages) -> io::Result<()> {
     let names = [
         "cli-column-id",
         "cli-column-name",
@@ -137,7 +146,7 @@ fn heading(speech: Speech) -> io::Result<()> {
         "cli-column-created",
         "cli-column-revoked",
     ];
-    let names = names.map(|id| speech.say(id, &[]));
+    let names = names.map(|id| messages.say(id, &[]));
     columns(names.each_ref().map(String::as_str))
 }
 
@@ -161,7 +170,7 @@ fn columns(columns: [&str; 5]) -> io::Result<()> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Json<'a> {
+struct ServiceKeyJson<'a> {
     key_id: String,
     name: &'a str,
     allowed: String,
@@ -170,7 +179,7 @@ struct Json<'a> {
 }
 
 fn line(key: &ServiceKey) -> io::Result<()> {
-    let json = Json {
+    let json = ServiceKeyJson {
         key_id: key.id.to_string(),
         name: key.name.as_str(),
         allowed: key.rights.to_string(),

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
+use super::messages::Messages;
 use super::operator::{new_password, rejected};
-use super::speech::Speech;
 use super::{Failure, PasswordSource};
 use crate::app::App;
 use crate::clock::SystemClock;
@@ -19,8 +19,10 @@ use crate::domain::phone::PhoneError;
 use crate::domain::rights::Action;
 use crate::domain::rules::Rules;
 use crate::domain::user::UserId;
-use crate::error::{Error, chain};
-use crate::service::admin::{Admin, Administrator, ManagedUser, NewUser, PhoneToVerify, UserUpdate, Whom};
+use crate::service::admin::{
+    Admin, Administrator, ManagedUser, NewUser, PhoneToVerify, UserSelector, UserUpdate,
+};
+use crate::service::error::{Error, chain};
 use show::Printer;
 
 /// The operator.
@@ -30,9 +32,9 @@ const OPERATOR: Administrator = Administrator::Operator;
 const MAX_ANSWER: u64 = 64;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum UsersCommand {
     /// List people
-    List(list::Arguments),
+    List(list::ListArguments),
     /// Show people
     Show(People),
     /// Create a person
@@ -99,29 +101,29 @@ pub(super) struct People {
 
 pub(super) async fn run(
     settings: Settings,
-    command: Command,
+    command: UsersCommand,
     json: bool,
-    speech: Speech,
+    messages: Messages,
 ) -> Result<(), Failure> {
     let rules = settings.rules();
-    let mut printer = Printer::new(json, speech);
+    let mut printer = Printer::new(json, messages);
     // What is wrong with the arguments is told before the database is opened.
     match command {
-        Command::List(arguments) => {
-            let wanted = arguments.read(speech)?;
+        UsersCommand::List(arguments) => {
+            let wanted = arguments.read(messages)?;
             let admin = open(settings).await?;
             list::list(&admin, wanted, &mut printer).await
         }
-        Command::Show(people) => {
-            let people = people.read(&rules, speech)?;
+        UsersCommand::Show(people) => {
+            let people = people.read(&rules, messages)?;
             let admin = open(settings).await?;
-            for_each(speech, people, async |whom| {
+            for_each(messages, people, async |whom| {
                 let shown = admin.get(&OPERATOR, Action::Read, &whom).await?;
                 Ok(printer.user(&shown)?)
             })
             .await
         }
-        Command::Create {
+        UsersCommand::Create {
             phone_number,
             password,
             no_password,
@@ -130,11 +132,16 @@ pub(super) async fn run(
         } => {
             let number = rules
                 .take_phone(&phone_number, "")
-                .map_err(|problem| speech.phone_unfit(problem))?;
+                .map_err(|problem| messages.phone_unfit(problem))?;
             let password = if no_password {
                 None
             } else {
-                Some(new_password(&rules, &[&number], password.password_stdin, speech)?)
+                Some(new_password(
+                    &rules,
+                    &[&number],
+                    password.password_stdin,
+                    messages,
+                )?)
             };
             let new = NewUser {
                 phone_number: number,
@@ -145,25 +152,25 @@ pub(super) async fn run(
             let admin = open(settings).await?;
             let created = admin.create(OPERATOR, new).await;
             let created = created.map_err(|problem| match problem {
-                Error::InvalidInput(_) => rejected(&problem, speech),
+                Error::InvalidInput(_) => rejected(&problem, messages),
                 problem => printer.failed(problem),
             })?;
             let printed = printer.user(&created);
             printed.map_err(|problem| printer.failed(problem))
         }
-        Command::Update {
+        UsersCommand::Update {
             people,
             staff,
             superuser,
         } => {
-            let people = people.read(&rules, speech)?;
+            let people = people.read(&rules, messages)?;
             let admin = open(settings).await?;
             let update = UserUpdate {
                 is_staff: staff,
                 is_superuser: superuser,
                 ..UserUpdate::default()
             };
-            for_each(speech, people, async |whom| {
+            for_each(messages, people, async |whom| {
                 let person = admin.get(&OPERATOR, Action::Update, &whom).await?;
                 let changed = admin
                     .update(&OPERATOR, person.user.id, &person.etag, update.clone())
@@ -172,18 +179,18 @@ pub(super) async fn run(
             })
             .await
         }
-        Command::ChangeNumber { user, phone_number } => {
-            let people = People { people: vec![user] }.read(&rules, speech)?;
+        UsersCommand::ChangeNumber { user, phone_number } => {
+            let people = People { people: vec![user] }.read(&rules, messages)?;
             let number = rules
                 .take_phone(&phone_number, "")
-                .map_err(|problem| speech.phone_unfit(problem))?;
+                .map_err(|problem| messages.phone_unfit(problem))?;
             let update = UserUpdate {
                 phone_number: Some(number),
                 language: settings.default_language,
                 ..UserUpdate::default()
             };
             let admin = open(settings).await?;
-            for_each(speech, people, async |whom| {
+            for_each(messages, people, async |whom| {
                 let user = admin.get(&OPERATOR, Action::Update, &whom).await?;
                 let changed = admin
                     .update(&OPERATOR, user.user.id, &user.etag, update.clone())
@@ -192,54 +199,54 @@ pub(super) async fn run(
             })
             .await
         }
-        Command::Verify(people) => {
-            let people = people.read(&rules, speech)?;
+        UsersCommand::Verify(people) => {
+            let people = people.read(&rules, messages)?;
             let admin = open(settings).await?;
-            for_each(speech, people, async |whom| {
+            for_each(messages, people, async |whom| {
                 Ok(printer.user(&verify(&admin, &whom).await?)?)
             })
             .await
         }
-        Command::Deactivate(people) => {
-            let people = people.read(&rules, speech)?;
+        UsersCommand::Deactivate(people) => {
+            let people = people.read(&rules, messages)?;
             let admin = open(settings).await?;
-            for_each(speech, people, async |whom| {
+            for_each(messages, people, async |whom| {
                 let person = admin.get(&OPERATOR, Action::Deactivate, &whom).await?;
                 let changed = admin.deactivate(&OPERATOR, person.user.id).await?;
                 Ok(printer.user(&changed)?)
             })
             .await
         }
-        Command::Reactivate(people) => {
-            let people = people.read(&rules, speech)?;
+        UsersCommand::Reactivate(people) => {
+            let people = people.read(&rules, messages)?;
             let admin = open(settings).await?;
-            for_each(speech, people, async |whom| {
+            for_each(messages, people, async |whom| {
                 let person = admin.get(&OPERATOR, Action::Reactivate, &whom).await?;
                 let changed = admin.reactivate(&OPERATOR, person.user.id).await?;
                 Ok(printer.user(&changed)?)
             })
             .await
         }
-        Command::RevokeSessions(people) => {
-            let people = people.read(&rules, speech)?;
+        UsersCommand::RevokeSessions(people) => {
+            let people = people.read(&rules, messages)?;
             let admin = open(settings).await?;
-            for_each(speech, people, async |whom| {
+            for_each(messages, people, async |whom| {
                 let person = admin.get(&OPERATOR, Action::RevokeSessions, &whom).await?;
                 let revoked = admin.revoke_sessions(&OPERATOR, person.user.id).await?;
                 Ok(printer.revoked(&person, revoked)?)
             })
             .await
         }
-        Command::Delete { people, yes } => {
-            let people = people.read(&rules, speech)?;
+        UsersCommand::Delete { people, yes } => {
+            let people = people.read(&rules, messages)?;
             if !yes && !io::stdin().is_terminal() {
-                return Err(speech.unusable("cli-no-terminal-to-confirm", &[]));
+                return Err(messages.unusable("cli-no-terminal-to-confirm", &[]));
             }
             let admin = open(settings).await?;
-            for_each(speech, people, async |whom| {
+            for_each(messages, people, async |whom| {
                 let person = admin.get(&OPERATOR, Action::Delete, &whom).await?;
-                if !yes && !confirms(&person, speech)? {
-                    return Err(Problem::NotConfirmed);
+                if !yes && !confirms(&person, messages)? {
+                    return Err(UserCommandError::NotConfirmed);
                 }
                 admin.delete(&OPERATOR, person.user.id).await?;
                 Ok(printer.deleted(&person)?)
@@ -254,7 +261,7 @@ async fn open(settings: Settings) -> Result<Admin, Failure> {
 }
 
 /// The number that was looked at, and no other that the person has taken since.
-async fn verify(admin: &Admin, whom: &Whom) -> Result<ManagedUser, Problem> {
+async fn verify(admin: &Admin, whom: &UserSelector) -> Result<ManagedUser, UserCommandError> {
     let person = admin.get(&OPERATOR, Action::VerifyPhone, whom).await?;
     let phone = PhoneToVerify {
         user: person.user.id,
@@ -263,12 +270,12 @@ async fn verify(admin: &Admin, whom: &Whom) -> Result<ManagedUser, Problem> {
     let verification = admin.verify_phones(&OPERATOR, &[phone]).await?.pop();
     match verification.map(|verification| verification.outcome) {
         Some(Ok(verified)) => Ok(verified),
-        _ => Err(Problem::Service(Error::EtagMismatch)),
+        _ => Err(UserCommandError::Service(Error::EtagMismatch)),
     }
 }
 
 /// Asks at the terminal.
-fn confirms(person: &ManagedUser, speech: Speech) -> io::Result<bool> {
+fn confirms(person: &ManagedUser, messages: Messages) -> io::Result<bool> {
     let user = &person.user;
     let id = user.id.to_string();
     let values = [
@@ -276,7 +283,7 @@ fn confirms(person: &ManagedUser, speech: Speech) -> io::Result<bool> {
         ("id", id.as_str().into()),
     ];
     let mut screen = io::stderr().lock();
-    write!(screen, "{} ", speech.say("cli-confirm-delete", &values))?;
+    write!(screen, "{} ", messages.say("cli-confirm-delete", &values))?;
     screen.flush()?;
     let mut answer = String::new();
     io::stdin().lock().take(MAX_ANSWER).read_line(&mut answer)?;
@@ -284,9 +291,9 @@ fn confirms(person: &ManagedUser, speech: Speech) -> io::Result<bool> {
 }
 
 impl People {
-    fn read(self, rules: &Rules, speech: Speech) -> Result<Vec<(String, Whom)>, Failure> {
+    fn read(self, rules: &Rules, messages: Messages) -> Result<Vec<(String, UserSelector)>, Failure> {
         let read = |text: String| {
-            let whom = whom(&text, rules).map_err(|problem| speech.phone_of_many_unfit(&text, problem))?;
+            let whom = whom(&text, rules).map_err(|problem| messages.phone_of_many_unfit(&text, problem))?;
             Ok((text, whom))
         };
         self.people.into_iter().map(read).collect()
@@ -294,62 +301,62 @@ impl People {
 }
 
 /// Reads a phone number or an id.
-pub(super) fn whom(text: &str, rules: &Rules) -> Result<Whom, PhoneError> {
+pub(super) fn whom(text: &str, rules: &Rules) -> Result<UserSelector, PhoneError> {
     let id = (text.len() == uuid::fmt::Hyphenated::LENGTH)
         .then(|| Uuid::try_parse(text).ok())
         .flatten();
     match id {
-        Some(id) => Ok(Whom::Id(UserId(id))),
-        None => rules.find_phone(text, "").map(Whom::PhoneNumber),
+        Some(id) => Ok(UserSelector::Id(UserId(id))),
+        None => rules.find_phone(text, "").map(UserSelector::PhoneNumber),
     }
 }
 
 /// Why something could not be done to a person.
-enum Problem {
+enum UserCommandError {
     Service(Error),
     Output(io::Error),
     NotConfirmed,
 }
 
-impl From<Error> for Problem {
+impl From<Error> for UserCommandError {
     fn from(error: Error) -> Self {
         Self::Service(error)
     }
 }
 
-impl From<io::Error> for Problem {
+impl From<io::Error> for UserCommandError {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
     }
 }
 
-impl Problem {
-    fn text(&self, speech: Speech) -> String {
+impl UserCommandError {
+    fn text(&self, messages: Messages) -> String {
         match self {
-            Self::Service(Error::UserNotFound) => speech.say("cli-user-unknown", &[]),
-            Self::Service(Error::PhoneNumberTaken) => speech.say("cli-phone-taken", &[]),
-            Self::Service(Error::LastSuperuser) => speech.say("cli-last-superuser", &[]),
-            Self::Service(Error::EtagMismatch) => speech.say("cli-changed-meanwhile", &[]),
+            Self::Service(Error::UserNotFound) => messages.say("cli-user-unknown", &[]),
+            Self::Service(Error::PhoneNumberTaken) => messages.say("cli-phone-taken", &[]),
+            Self::Service(Error::LastSuperuser) => messages.say("cli-last-superuser", &[]),
+            Self::Service(Error::EtagMismatch) => messages.say("cli-changed-meanwhile", &[]),
             Self::Service(error) => chain(error),
             Self::Output(error) => error.to_string(),
-            Self::NotConfirmed => speech.say("cli-not-deleted", &[]),
+            Self::NotConfirmed => messages.say("cli-not-deleted", &[]),
         }
     }
 }
 
 /// Does something to one person after another. What fails for one is told in the end, and keeps nobody from the rest.
 async fn for_each(
-    speech: Speech,
-    people: Vec<(String, Whom)>,
-    mut act: impl AsyncFnMut(Whom) -> Result<(), Problem>,
+    messages: Messages,
+    people: Vec<(String, UserSelector)>,
+    mut act: impl AsyncFnMut(UserSelector) -> Result<(), UserCommandError>,
 ) -> Result<(), Failure> {
     let mut failed = Vec::new();
     for (text, whom) in people {
         match act(whom).await {
             Ok(()) => {}
             // Nobody reads on.
-            Err(Problem::Output(error)) => return Err(Failure::Failed(error.to_string())),
-            Err(problem) => failed.push(format!("{text}: {}", problem.text(speech))),
+            Err(UserCommandError::Output(error)) => return Err(Failure::Failed(error.to_string())),
+            Err(problem) => failed.push(format!("{text}: {}", problem.text(messages))),
         }
     }
     if failed.is_empty() {

@@ -25,7 +25,7 @@ pub enum ConfigError {
     #[error("--change-log-interval is not less than --staleness-bound")]
     ChangeLogInterval,
     /// A failed sign-in would never be answered.
-    #[error("--failed-sign-in-time is not less than --request-timeout")]
+    #[error("--min-failed-sign-in-duration is not less than --request-timeout")]
     FailedSignInTime,
     /// The delays of throttling contradict each other.
     #[error("--throttle-base-delay is longer than --throttle-max-delay")]

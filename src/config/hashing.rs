@@ -8,8 +8,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::secret::secret;
 use super::{ConfigError, Settings};
+use crate::cgroup;
 use crate::domain::secret_keys::SecretKeys;
-use crate::machine;
 use crate::service::hasher::{self, EngineChoice};
 
 /// How passwords are hashed.
@@ -81,7 +81,7 @@ impl Settings {
     /// As [`Self::peppers`].
     pub fn hasher(&self) -> Result<hasher::Options, ConfigError> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let quota = machine::cpu_quota();
+        let quota = cgroup::cpu_quota();
         let hashing = &self.hashing;
         let threads = hashing
             .hash_threads

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args};
 
 use super::values::duration;
 use super::{ConfigError, Settings};
+use crate::domain::registration::RegistrationMode;
 
 /// Registering and changing a phone number.
 #[derive(Args, Clone, Debug)]
@@ -32,17 +33,6 @@ pub struct RegistrationSettings {
     #[arg(global = true, long, env = "PHONE_IDENTITY_PHONE_CHANGE_HOLD", value_name = "DURATION",
         default_value = "1d", value_parser = duration)]
     pub phone_change_hold: Duration,
-}
-
-/// Who can register.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum RegistrationMode {
-    /// Anybody, with a number that nobody has shown to hold.
-    Open,
-    /// Whoever shows by a code that they hold the number.
-    Verified,
-    /// Nobody: superusers make the accounts.
-    Closed,
 }
 
 impl Settings {

@@ -10,7 +10,7 @@ use clap::Args;
 use super::values::positive_duration_up_to;
 use super::{ConfigError, Settings};
 use crate::domain::phone::{LineType, Region};
-use crate::domain::sms_limits::{Amount, Bounds, FORGOTTEN_AFTER, Prices, Reach, SmsLimits, Tripwire};
+use crate::domain::sms_limits::{Amount, Bounds, FORGOTTEN_AFTER, Prices, PumpingGuard, Reach, SmsLimits};
 
 /// Bounds on messages.
 #[derive(Args, Clone, Debug)]
@@ -106,23 +106,23 @@ pub struct SmsLimitSettings {
     pub sms_prices_file: Option<PathBuf>,
 
     /// After how many codes to a prefix, whose time is over, it is looked whether they were used: at least 10, or 0 for never
-    #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_TRIPWIRE_CODES", value_name = "NUMBER", default_value = "30",
-        value_parser = tripwire_codes)]
-    pub sms_tripwire_codes: u32,
+    #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_PUMPING_CODES", value_name = "NUMBER", default_value = "30",
+        value_parser = pumping_codes)]
+    pub sms_pumping_codes: u32,
 
     /// Of how many of a hundred codes to a prefix the right one has to be given, so that it is not paused
-    #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_TRIPWIRE_PERCENT", value_name = "NUMBER", default_value = "10",
+    #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_PUMPING_PERCENT", value_name = "NUMBER", default_value = "10",
         value_parser = clap::value_parser!(u8).range(1..=50))]
-    pub sms_tripwire_percent: u8,
+    pub sms_pumping_percent: u8,
 
     /// How long a prefix is paused, for a week at most
-    #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_TRIPWIRE_PAUSE", value_name = "DURATION", default_value = "1h",
+    #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_PUMPING_PAUSE", value_name = "DURATION", default_value = "1h",
         value_parser = pause)]
-    pub sms_tripwire_pause: Duration,
+    pub sms_pumping_pause: Duration,
 }
 
 /// With fewer codes, what thirds and halves of them are rounded to would let one address have a prefix paused.
-fn tripwire_codes(text: &str) -> Result<u32, String> {
+fn pumping_codes(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(codes @ (0 | 10..=1_000_000)) => Ok(codes),
         _ => Err("not 0 or in 10..=1000000".to_owned()),
@@ -175,10 +175,10 @@ impl Settings {
         if self.sms.is_real() && (settings.sms_countries.is_empty() || !is_limited) {
             return Err(ConfigError::SmsWithoutCeiling);
         }
-        let tripwire = Tripwire {
-            asked: settings.sms_tripwire_codes,
-            verified_percent: settings.sms_tripwire_percent,
-            pause: settings.sms_tripwire_pause,
+        let pumping_guard = PumpingGuard {
+            asked: settings.sms_pumping_codes,
+            verified_percent: settings.sms_pumping_percent,
+            pause: settings.sms_pumping_pause,
         };
         Ok(SmsLimits {
             reach: settings.reach(),
@@ -189,7 +189,7 @@ impl Settings {
             country: settings.sms_limit_country,
             total: settings.sms_limit_total,
             budget,
-            tripwire: Some(tripwire).filter(|tripwire| tripwire.asked > 0),
+            pumping_guard: Some(pumping_guard).filter(|pumping_guard| pumping_guard.asked > 0),
         })
     }
 }

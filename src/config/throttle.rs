@@ -27,14 +27,14 @@ pub struct ThrottleSettings {
     pub throttle_number_recovery: Duration,
 
     /// Attempts to take a phone number that somebody has that have no delay, for each such number. 0: no limit
-    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_TAKING_ATTEMPTS", value_name = "NUMBER",
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_PHONE_CLAIM_ATTEMPTS", value_name = "NUMBER",
         default_value = "100", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
-    pub throttle_taking_attempts: u32,
+    pub throttle_phone_claim_attempts: u32,
 
     /// In how long an attempt to take a phone number is forgotten
-    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_TAKING_RECOVERY", value_name = "DURATION",
+    #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_PHONE_CLAIM_RECOVERY", value_name = "DURATION",
         default_value = "1m", value_parser = positive_duration)]
-    pub throttle_taking_recovery: Duration,
+    pub throttle_phone_claim_recovery: Duration,
 
     /// Codes to a phone number per client address (networks as for addresses) or known device before back-off starts; 0 disables the
     /// limit
@@ -139,7 +139,10 @@ impl ThrottleSettings {
         };
         Ok(Limits {
             number: limit(self.throttle_number_attempts, self.throttle_number_recovery)?,
-            taking: limit(self.throttle_taking_attempts, self.throttle_taking_recovery)?,
+            phone_claim: limit(
+                self.throttle_phone_claim_attempts,
+                self.throttle_phone_claim_recovery,
+            )?,
             code: limit(self.throttle_code_attempts, self.throttle_code_recovery)?,
             code_guess: limit(
                 self.throttle_code_guess_attempts,

@@ -95,7 +95,7 @@ impl Settings {
     /// When failed sign-ins would be answered later than calls may take.
     pub fn limits(&self) -> Result<Limits, ConfigError> {
         let wire = &self.wire;
-        if self.failed_sign_in_time >= wire.request_timeout {
+        if self.min_failed_sign_in_duration >= wire.request_timeout {
             return Err(ConfigError::FailedSignInTime);
         }
         let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);

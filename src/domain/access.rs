@@ -15,6 +15,15 @@ use crate::clock::{self, Timestamp};
 pub use clients::{ClientList, ClientListError};
 pub use operator_key::OperatorKey;
 
+/// What is known of the calling service, and of its call.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Caller {
+    /// Its name. `None`: services do not have to prove who they are here, or it is the operator at the command line.
+    pub service: Option<Arc<str>>,
+    /// The id of the call, under which the log has its line. `None`: it is the operator at the command line.
+    pub request_id: Option<Arc<str>>,
+}
+
 /// What a calling service may be allowed: one or several RPCs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Right {

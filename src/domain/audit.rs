@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 pub use action::Action;
 
-use super::caller::Caller;
+use super::access::Caller;
 use super::session::{ClientInfo, SessionId};
 use super::user::UserId;
 use crate::clock::{self, Timestamp};
@@ -188,7 +188,7 @@ impl Field {
 
 /// Something that somebody is about to do, before it is known how it ends.
 #[derive(Clone, Debug)]
-pub struct Attempt {
+pub struct AuditDraft {
     /// What.
     pub action: Action,
     /// Who.
@@ -207,7 +207,7 @@ pub struct Attempt {
     pub client: ClientInfo,
 }
 
-impl Attempt {
+impl AuditDraft {
     /// By somebody who has not shown who they are.
     #[must_use]
     pub fn by_nobody(action: Action, client: ClientInfo, caller: Caller) -> Self {
@@ -309,7 +309,7 @@ pub struct Event {
     /// How it ended.
     pub outcome: Outcome,
     /// What it was.
-    pub attempt: Attempt,
+    pub attempt: AuditDraft,
 }
 
 /// An event as it was read. Names are text: a newer version may have written one that this one does not know.

@@ -119,7 +119,7 @@ pub struct Challenge {
     /// Whether it was requested on a known device or with a session of the user. Wrong codes of such a challenge count apart, so that
     /// strangers do not stop the owner of the number.
     pub is_known: bool,
-    /// By which counter the tripwire watches whether its code is used: that of the prefix and of the source that asked for it.
+    /// By which counter the pumping guard watches whether its code is used: that of the prefix and of the source that asked for it.
     /// `None`: it does not.
     pub watched: Option<CounterId>,
     /// The language of the message.

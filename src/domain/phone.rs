@@ -9,12 +9,12 @@
 //!
 //! The `phonenumber` crate is not used: `tests/phone_differential.rs` shows why.
 
-mod door;
 mod error;
 mod line_type;
 mod prefix;
 mod query;
 mod region;
+mod sanitize;
 #[cfg(test)]
 mod tests;
 
@@ -26,15 +26,15 @@ use rlibphonenumber::{
 };
 
 #[cfg(any(test, fuzzing))]
-pub(crate) use self::door::is_removed;
-pub(crate) use self::door::{Folded, fold};
+pub(crate) use self::sanitize::is_removed;
+pub(crate) use self::sanitize::{Folded, fold};
 pub use self::{
-    door::MAX_INPUT_CHARS,
     error::PhoneError,
     line_type::{LineType, LineTypes, UnknownLineType},
     prefix::{NotAPrefix, NumberPrefix},
     query::NumberQuery,
     region::{NumberRegion, Region},
+    sanitize::MAX_INPUT_CHARS,
 };
 
 /// How many digits an E.164 form can have here, the country calling code included.
@@ -64,7 +64,7 @@ impl PhoneNumber {
     /// # Errors
     /// Any [`PhoneError`] but `RegionUnknown`, `LocalOnly`, `NotValid` and `LineTypeNotAllowed`.
     pub fn parse(input: &str, default_region: Option<Region>) -> Result<Self, PhoneError> {
-        Reading::of(input, default_region).map(|reading| reading.key)
+        ParsedInput::of(input, default_region).map(|reading| reading.key)
     }
 
     /// Reads a number to **take**: as [`PhoneNumber::parse`] does, and it must be valid (libphonenumber's
@@ -77,7 +77,7 @@ impl PhoneNumber {
         default_region: Option<Region>,
         allowed: LineTypes,
     ) -> Result<Self, PhoneError> {
-        let reading = Reading::of(input, default_region)?;
+        let reading = ParsedInput::of(input, default_region)?;
         if !reading.number.is_valid() {
             return Err(if reading.length == NumberLengthType::IsPossibleLocalOnly {
                 PhoneError::LocalOnly
@@ -182,15 +182,15 @@ impl fmt::Debug for PhoneNumber {
 }
 
 /// What taking and looking up have in common: an input that the parser read, and its key.
-struct Reading {
+struct ParsedInput {
     number: LibraryNumber,
     length: NumberLengthType,
     key: PhoneNumber,
 }
 
-impl Reading {
+impl ParsedInput {
     fn of(input: &str, default_region: Option<Region>) -> Result<Self, PhoneError> {
-        let input = door::enter(input)?;
+        let input = sanitize::sanitize(input)?;
         let number = PHONE_NUMBER_UTIL
             .parse(&input, default_region.map(Region::library))
             .map_err(|error| Self::unreadable(&error, &input, default_region))?;

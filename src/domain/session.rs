@@ -12,6 +12,18 @@ use super::token::{self, TOKEN_LENGTH};
 use super::user::UserId;
 use crate::clock::{self, MAX_SKEW, Timestamp};
 
+/// A device's id, a UUIDv7. It is not secret.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct DeviceId(pub Uuid);
+
+impl DeviceId {
+    /// A new id.
+    #[must_use]
+    pub fn generate(now: Timestamp) -> Self {
+        Self(clock::new_id(now))
+    }
+}
+
 /// A session's id, a UUIDv7. It is not secret.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct SessionId(pub Uuid);

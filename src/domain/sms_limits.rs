@@ -1,7 +1,7 @@
 //! Bounds on messages, against those who have them sent for money: numbers of premium rate and networks share what a message
 //! costs with whoever brings them traffic.
 //!
-//! Messages are counted by the hour and by the day, of UTC. A *tripwire* pauses a prefix, which is a number without its last
+//! Messages are counted by the hour and by the day, of UTC. A *pumping guard* pauses a prefix, which is a number without its last
 //! four digits, when its codes are asked for and hardly ever used: who has thousands of numbers has neighbouring ones.
 //!
 //! Bounds must not become a weapon: whoever uses one up keeps others out. So one *source*, which is the network of a client address,
@@ -21,7 +21,7 @@ use thiserror::Error;
 
 pub use counted::{Counted, CounterId, Source};
 pub use money::{Amount, AmountError, PriceError, Prices};
-pub use usage::{Asked, FORGOTTEN_AFTER, Paused, Seen, Tripwire, Usage};
+pub use usage::{Asked, FORGOTTEN_AFTER, Paused, PrefixStats, PumpingGuard, Usage};
 
 use super::phone::{LineTypes, NumberRegion, PhoneNumber, Region};
 use crate::clock::{MAX_SKEW, Timestamp};
@@ -299,7 +299,7 @@ pub struct SmsLimits {
     /// What all messages of a day may cost, and what each does. `None`: no bound.
     pub budget: Option<(Amount, Prices)>,
     /// When a prefix is paused. `None`: never.
-    pub tripwire: Option<Tripwire>,
+    pub pumping_guard: Option<PumpingGuard>,
 }
 
 /// The country of a number, as metrics and prices name it.

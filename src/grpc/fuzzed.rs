@@ -12,33 +12,33 @@ use prost::Message;
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
-use super::{edge, metadata, parse, status};
+use super::{metadata, middleware, parse, status};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
-use crate::domain::caller::Caller;
+use crate::domain::access::Caller;
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::rules::Rules;
 use crate::domain::session::SessionId;
 use crate::domain::token::TokenHash;
 use crate::domain::user::{User, UserId, UserStatus};
-use crate::error::Error;
 use crate::i18n::Language;
 use crate::proto::v1;
+use crate::service::error::Error;
 
 /// The most that a status may take in headers, in bytes, so that all clients take it: some bound them at 8 KiB.
 const MAX_STATUS_BYTES: usize = 8 * 1024;
 
 /// What the parser of requests stands on.
-struct Desk {
+struct FuzzedHandlers {
     rules: Rules,
     user: User,
 }
 
-impl Desk {
+impl FuzzedHandlers {
     /// Made once. `None` where the machine does not let it.
     fn get() -> Option<&'static Self> {
-        static DESK: OnceLock<Option<Desk>> = OnceLock::new();
+        static DESK: OnceLock<Option<FuzzedHandlers>> = OnceLock::new();
         DESK.get_or_init(Self::make).as_ref()
     }
 
@@ -95,7 +95,7 @@ fn refused<T: Debug>(outcome: Result<T, Error>) {
 }
 
 pub(crate) fn register(bytes: &[u8]) {
-    let (Some(request), Some(desk)) = (decoded(bytes), Desk::get()) else {
+    let (Some(request), Some(desk)) = (decoded(bytes), FuzzedHandlers::get()) else {
         return;
     };
     let caller = Caller::default();
@@ -103,7 +103,7 @@ pub(crate) fn register(bytes: &[u8]) {
 }
 
 pub(crate) fn authenticate(bytes: &[u8]) {
-    if let (Some(request), Some(desk)) = (decoded(bytes), Desk::get()) {
+    if let (Some(request), Some(desk)) = (decoded(bytes), FuzzedHandlers::get()) {
         refused(parse::credentials(request, &Caller::default(), &desk.rules));
     }
 }
@@ -132,7 +132,7 @@ pub(crate) fn revoke_sessions(bytes: &[u8]) {
 }
 
 pub(crate) fn update_profile(bytes: &[u8]) {
-    let (Some(request), Some(desk)) = (decoded(bytes), Desk::get()) else {
+    let (Some(request), Some(desk)) = (decoded(bytes), FuzzedHandlers::get()) else {
         return;
     };
     let parsed = parse::profile_update(request, &desk.rules, &desk.user, Language::default());
@@ -155,7 +155,7 @@ pub(crate) fn delete_profile(bytes: &[u8]) {
 }
 
 pub(crate) fn create_superuser(bytes: &[u8]) {
-    let (Some(request), Some(desk)) = (decoded(bytes), Desk::get()) else {
+    let (Some(request), Some(desk)) = (decoded(bytes), FuzzedHandlers::get()) else {
         return;
     };
     let parsed = parse::superuser(request, &desk.rules);
@@ -184,8 +184,8 @@ pub(crate) fn metadata(bytes: &[u8]) {
     refused(
         metadata::bearer(&headers).and_then(|token| TokenHash::of(token).map_err(|_| Error::SessionInvalid)),
     );
-    let _ = edge::grpc_timeout(&headers);
-    if let Some(id) = edge::given_request_id(&headers, None) {
+    let _ = middleware::grpc_timeout(&headers);
+    if let Some(id) = middleware::given_request_id(&headers, None) {
         assert!(HeaderValue::try_from(&id).is_ok(), "{id:?} cannot be sent back");
         assert!(TokenHash::of(&id).is_err(), "a token would be logged");
     }

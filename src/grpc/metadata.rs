@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::{ACCEPT_LANGUAGE, AUTHORIZATION};
 
-use crate::error::Error;
 use crate::i18n::Language;
+use crate::service::error::Error;
 
 /// The operator's key, with which CreateSuperuser needs no bearer.
 pub(super) const OPERATOR_KEY: &str = "x-operator-key";

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use tonic::Code;
 
-use super::connections::Gauge;
+use super::server::Quota;
 use crate::domain::throttle::SubjectKind;
-use crate::histogram::Times;
 use crate::proto::{self, Rpc};
-use crate::trace;
+use crate::telemetry::histogram::Times;
+use crate::telemetry::tracing::CallTrace;
 
 /// The codes of gRPC as its specification spells them, in the order of their numbers.
 pub const CODES: [&str; 17] = [
@@ -62,19 +62,19 @@ pub struct Metrics {
     places: HashMap<String, usize>,
     /// The names of RPCs in the order of their places, and [`OTHER`].
     names: Vec<String>,
-    validate_session: Place,
+    validate_session: RpcIndex,
     stripes: Box<[Vec<Counters>]>,
     /// Of each place and kind of subject.
     throttled: Vec<[AtomicU64; SubjectKind::ALL.len()]>,
-    connections: Gauge,
+    connections: Quota,
     pub(super) connections_refused: AtomicU64,
 }
 
 /// Which RPC a call is of: a place in [`proto::rpcs`], or the one after the last for what is no RPC of ours.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place(usize);
+pub(super) struct RpcIndex(usize);
 
-impl Place {
+impl RpcIndex {
     pub(super) const fn index(self) -> usize {
         self.0
     }
@@ -122,10 +122,10 @@ impl Metrics {
         let other = names.len() - 1;
         let counters = || names.iter().map(|_| Counters::default()).collect();
         Self {
-            validate_session: Place(places.get(VALIDATE_SESSION).copied().unwrap_or(other)),
+            validate_session: RpcIndex(places.get(VALIDATE_SESSION).copied().unwrap_or(other)),
             stripes: (0..STRIPES).map(|_| counters()).collect(),
             throttled: names.iter().map(|_| Default::default()).collect(),
-            connections: Gauge::new(usize::MAX),
+            connections: Quota::new(usize::MAX),
             connections_refused: AtomicU64::new(0),
             places,
             names,
@@ -139,26 +139,26 @@ impl Metrics {
     }
 
     /// Which RPC has this path.
-    pub(super) fn place(&self, path: &str) -> Place {
+    pub(super) fn place(&self, path: &str) -> RpcIndex {
         if path == VALIDATE_SESSION {
             return self.validate_session;
         }
-        Place(self.places.get(path).copied().unwrap_or(self.names.len() - 1))
+        RpcIndex(self.places.get(path).copied().unwrap_or(self.names.len() - 1))
     }
 
     /// Whether it is an RPC of ours. The path of any other is the caller's own text.
-    pub(super) fn is_ours(&self, place: Place) -> bool {
+    pub(super) fn is_ours(&self, place: RpcIndex) -> bool {
         place.0 < self.names.len() - 1
     }
 
-    fn counters(&self, place: Place) -> &Counters {
+    fn counters(&self, place: RpcIndex) -> &Counters {
         &self.stripes[stripe()][place.0]
     }
 
     /// Counts a call that began at this time.
-    pub(super) fn begin(self: &Arc<Self>, place: Place, begun: Instant) -> Counted {
+    pub(super) fn begin(self: &Arc<Self>, place: RpcIndex, begun: Instant) -> CountedCall {
         self.counters(place).begun.fetch_add(1, Ordering::Relaxed);
-        Counted {
+        CountedCall {
             metrics: self.clone(),
             place,
             begun,
@@ -173,7 +173,7 @@ impl Metrics {
     }
 
     /// The connections that are open. Each takes one.
-    pub(super) fn connections(&self) -> &Gauge {
+    pub(super) fn connections(&self) -> &Quota {
         &self.connections
     }
 
@@ -242,17 +242,17 @@ fn stripe() -> usize {
 
 /// A call that was counted. If it is dropped before it has ended, its caller has gone: CANCELLED.
 #[derive(Debug)]
-pub(super) struct Counted {
+pub(super) struct CountedCall {
     metrics: Arc<Metrics>,
-    place: Place,
+    place: RpcIndex,
     begun: Instant,
     code: Code,
-    trace: Option<trace::Call>,
+    trace: Option<CallTrace>,
 }
 
-impl Counted {
+impl CountedCall {
     /// The call has this span, which ends with it.
-    pub(super) fn with_trace(mut self, trace: Option<&trace::Call>) -> Self {
+    pub(super) fn with_trace(mut self, trace: Option<&CallTrace>) -> Self {
         self.trace = trace.cloned();
         self
     }
@@ -273,7 +273,7 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedCall {
     fn drop(&mut self) {
         let counters = self.metrics.counters(self.place);
         let microseconds = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -8,16 +8,16 @@ use std::net::IpAddr;
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
-use crate::domain::caller::Caller;
+use crate::domain::access::Caller;
 use crate::domain::password::Password;
 use crate::domain::phone::{PhoneError, PhoneNumber};
 use crate::domain::rules::Rules;
 use crate::domain::session::{ClientInfo, SessionId};
 use crate::domain::user::{Locale, User};
-use crate::error::{Error, Problem, Violation};
 use crate::i18n::Language;
 use crate::proto::v1;
 use crate::service::accounts::{Credentials, ProfileUpdate, Registration};
+use crate::service::error::{Error, Problem, Violation};
 use crate::service::sessions::Consistency;
 use crate::store::sessions::Selection;
 

@@ -5,22 +5,21 @@ use std::sync::OnceLock;
 
 use tonic::{Request, Response, Status};
 
-use super::checks::Checked;
 use super::metadata::RequestId;
+use super::validate_session::ValidatedSession;
 use super::{convert, metadata, parse, status};
-use crate::config::RegistrationMode;
-use crate::domain::access::OperatorKey;
-use crate::domain::caller::Caller;
+use crate::domain::access::{Caller, OperatorKey};
+use crate::domain::registration::RegistrationMode;
 use crate::domain::rules::Rules;
 use crate::domain::session::Session;
-use crate::error::Error;
 use crate::i18n::Language;
 use crate::proto::v1;
 use crate::proto::v1::phone_identity_server::PhoneIdentity;
 use crate::service::accounts::{Accounts, SuperuserMaker};
 use crate::service::codes::Codes;
+use crate::service::error::Error;
 use crate::service::sessions::{Actor, Sessions};
-use crate::trace;
+use crate::telemetry::tracing::span;
 
 /// The handlers of service `PhoneIdentity`.
 pub(super) struct PhoneIdentityHandlers {
@@ -58,7 +57,7 @@ impl Call {
     /// The bearer's person and session.
     pub(super) async fn actor(&self, sessions: &Sessions) -> Result<Actor, Error> {
         let actor = sessions.actor(metadata::bearer(&self.headers)?, self.caller.clone());
-        let actor = trace::span("sessions.actor", pin!(actor)).await?;
+        let actor = span("sessions.actor", pin!(actor)).await?;
         self.language_of_actor
             .get_or_init(|| actor.user.language_or(self.language));
         Ok(actor)
@@ -100,7 +99,7 @@ impl PhoneIdentityHandlers {
             RegistrationMode::Closed => return Err(Error::RegistrationClosed),
         }
         let registration = parse::registration(request, &call.caller, &self.rules)?;
-        let signed_in = trace::span("accounts.register", pin!(self.accounts.register(registration))).await?;
+        let signed_in = span("accounts.register", pin!(self.accounts.register(registration))).await?;
         Ok(v1::RegisterResponse {
             user: Some(convert::user(&signed_in.user)),
             session: Some(self.session(&signed_in.session)),
@@ -113,7 +112,7 @@ impl PhoneIdentityHandlers {
     async fn require_code(&self, call: &Call, request: v1::RegisterRequest) -> Result<Error, Error> {
         let codes = self.codes.as_ref().ok_or(Error::SmsNotConfigured)?;
         let registration = parse::codes::registration(request, &call.caller, call.language, &self.rules)?;
-        let sent = trace::span("codes.send", pin!(codes.send_to_register(registration))).await?;
+        let sent = span("codes.send", pin!(codes.send_to_register(registration))).await?;
         Ok(Error::VerificationRequired { sent: Some(sent) })
     }
 
@@ -123,7 +122,7 @@ impl PhoneIdentityHandlers {
         request: v1::AuthenticateRequest,
     ) -> Result<v1::AuthenticateResponse, Error> {
         let credentials = parse::credentials(request, &call.caller, &self.rules)?;
-        let signed_in = trace::span(
+        let signed_in = span(
             "accounts.authenticate",
             pin!(self.accounts.authenticate(credentials)),
         )
@@ -136,28 +135,31 @@ impl PhoneIdentityHandlers {
         })
     }
 
-    async fn try_check_session(&self, request: v1::ValidateSessionRequest) -> Result<Checked, Error> {
+    async fn try_check_session(
+        &self,
+        request: v1::ValidateSessionRequest,
+    ) -> Result<ValidatedSession, Error> {
         let consistency = parse::consistency(request.consistency)?;
         let validated = self.sessions.validate(&request.session_token, consistency);
-        let known = trace::span("sessions.validate", pin!(validated)).await?;
-        Ok(Checked {
+        let known = span("sessions.validate", pin!(validated)).await?;
+        Ok(ValidatedSession {
             known,
             lifetimes: *self.sessions.lifetimes(),
         })
     }
 
-    /// ValidateSession, for those who make its answer: see [`super::checks`].
+    /// ValidateSession, for those who make its answer: see [`crate::grpc::validate_session`].
     pub(super) async fn check_session(
         &self,
         request: Request<v1::ValidateSessionRequest>,
-    ) -> Answer<Checked> {
+    ) -> Answer<ValidatedSession> {
         let (call, request) = split(request);
         answer(&call, self.try_check_session(request).await)
     }
 
     async fn try_list_sessions(&self, call: &Call) -> Result<v1::ListSessionsResponse, Error> {
         let actor = call.actor(&self.sessions).await?;
-        let sessions = trace::span("sessions.list", pin!(self.sessions.list(&actor))).await?;
+        let sessions = span("sessions.list", pin!(self.sessions.list(&actor))).await?;
         Ok(v1::ListSessionsResponse {
             sessions: sessions.iter().map(|session| self.session(session)).collect(),
             current_session_id: actor.session.id.to_string(),
@@ -171,7 +173,7 @@ impl PhoneIdentityHandlers {
     ) -> Result<v1::RevokeSessionsResponse, Error> {
         let actor = call.actor(&self.sessions).await?;
         let selection = parse::selection(&request, actor.session.id)?;
-        let revoked = trace::span(
+        let revoked = span(
             "sessions.revoke_selected",
             pin!(self.sessions.revoke_selected(&actor, selection)),
         )
@@ -190,7 +192,7 @@ impl PhoneIdentityHandlers {
         let (current_password, update) =
             parse::profile_update(request, &self.rules, &actor.user, call.language)?;
         let updated = self.accounts.update_profile(actor, current_password, update);
-        let user = trace::span("accounts.update_profile", pin!(updated)).await?;
+        let user = span("accounts.update_profile", pin!(updated)).await?;
         Ok(v1::UpdateProfileResponse {
             user: Some(convert::user(&user)),
         })
@@ -203,7 +205,7 @@ impl PhoneIdentityHandlers {
     ) -> Result<v1::DeactivateProfileResponse, Error> {
         let actor = call.actor(&self.sessions).await?;
         let current_password = parse::current_password(request.current_password)?;
-        trace::span(
+        span(
             "accounts.deactivate_profile",
             pin!(self.accounts.deactivate_profile(actor, current_password)),
         )
@@ -218,7 +220,7 @@ impl PhoneIdentityHandlers {
     ) -> Result<v1::DeleteProfileResponse, Error> {
         let actor = call.actor(&self.sessions).await?;
         let current_password = parse::current_password(request.current_password)?;
-        trace::span(
+        span(
             "accounts.delete_profile",
             pin!(self.accounts.delete_profile(actor, current_password)),
         )
@@ -249,7 +251,7 @@ impl PhoneIdentityHandlers {
         let maker = self.superuser_maker(call).await?;
         let (phone_number, password) = parse::superuser(request, &self.rules)?;
         let created = self.accounts.create_superuser(maker, phone_number, password);
-        let user = trace::span("accounts.create_superuser", pin!(created)).await?;
+        let user = span("accounts.create_superuser", pin!(created)).await?;
         Ok(v1::CreateSuperuserResponse {
             user: Some(convert::user(&user)),
         })
@@ -271,13 +273,13 @@ impl PhoneIdentity for PhoneIdentityHandlers {
         answer(&call, self.try_authenticate(&call, request).await)
     }
 
-    /// What comes over the network is answered by [`super::checks`], the same without the message.
+    /// What comes over the network is answered by [`crate::grpc::validate_session`], the same without the message.
     async fn validate_session(
         &self,
         request: Request<v1::ValidateSessionRequest>,
     ) -> Answer<v1::ValidateSessionResponse> {
         let checked = self.check_session(request).await?;
-        Ok(checked.map(Checked::into))
+        Ok(checked.map(ValidatedSession::into))
     }
 
     async fn revoke_session(
@@ -286,7 +288,7 @@ impl PhoneIdentity for PhoneIdentityHandlers {
     ) -> Answer<v1::RevokeSessionResponse> {
         let (call, request) = split(request);
         let revoked = self.sessions.revoke(&request.session_token, call.caller.clone());
-        let outcome = trace::span("sessions.revoke", pin!(revoked)).await;
+        let outcome = span("sessions.revoke", pin!(revoked)).await;
         answer(&call, outcome.map(|()| v1::RevokeSessionResponse {}))
     }
 

@@ -9,12 +9,12 @@ use super::phone_identity::{Answer, Call, answer, split};
 use super::{convert, page_token, parse};
 use crate::domain::rights::Action;
 use crate::domain::rules::Rules;
-use crate::error::Error;
 use crate::proto::v1;
 use crate::proto::v1::phone_identity_admin_server::PhoneIdentityAdmin;
 use crate::service::admin::{Admin, Administrator, ManagedUser};
+use crate::service::error::Error;
 use crate::service::sessions::Sessions;
-use crate::trace;
+use crate::telemetry::tracing::span;
 
 /// The handlers of service `PhoneIdentityAdmin`.
 pub(super) struct PhoneIdentityAdminHandlers {
@@ -28,7 +28,7 @@ impl PhoneIdentityAdminHandlers {
     async fn administrator(&self, call: &Call, action: Action) -> Result<Administrator, Error> {
         let actor = call.actor(&self.sessions).await?;
         let administrator = Administrator::Person(Box::new(actor));
-        trace::span("admin.may", pin!(self.admin.may(&administrator, action))).await?;
+        span("admin.may", pin!(self.admin.may(&administrator, action))).await?;
         Ok(administrator)
     }
 
@@ -39,7 +39,7 @@ impl PhoneIdentityAdminHandlers {
     ) -> Result<v1::ListUsersResponse, Error> {
         let by = self.administrator(call, Action::Read).await?;
         let list = parse::admin::list(&request)?;
-        let page = trace::span("admin.list", pin!(self.admin.list(&by, list))).await?;
+        let page = span("admin.list", pin!(self.admin.list(&by, list))).await?;
         let token = page.end.map(|end| page_token::encode_user(&request, &end));
         Ok(v1::ListUsersResponse {
             users: page.users.iter().map(convert::managed_user).collect(),
@@ -50,7 +50,7 @@ impl PhoneIdentityAdminHandlers {
     async fn try_get_user(&self, call: &Call, request: v1::GetUserRequest) -> Result<ManagedUser, Error> {
         let by = self.administrator(call, Action::Read).await?;
         let whom = parse::admin::whom(&request, &self.rules)?;
-        trace::span("admin.get", pin!(self.admin.get(&by, Action::Read, &whom))).await
+        span("admin.get", pin!(self.admin.get(&by, Action::Read, &whom))).await
     }
 
     async fn try_create_user(
@@ -60,7 +60,7 @@ impl PhoneIdentityAdminHandlers {
     ) -> Result<ManagedUser, Error> {
         let by = self.administrator(call, Action::Create).await?;
         let new = parse::admin::new_user(request, &self.rules)?;
-        trace::span("admin.create", pin!(self.admin.create(by, new))).await
+        span("admin.create", pin!(self.admin.create(by, new))).await
     }
 
     async fn try_update_user(
@@ -70,7 +70,7 @@ impl PhoneIdentityAdminHandlers {
     ) -> Result<ManagedUser, Error> {
         let by = self.administrator(call, Action::Update).await?;
         let (id, etag, update) = parse::admin::update(&request, &self.rules, call.language)?;
-        trace::span("admin.update", pin!(self.admin.update(&by, id, &etag, update))).await
+        span("admin.update", pin!(self.admin.update(&by, id, &etag, update))).await
     }
 
     async fn try_set_password(
@@ -80,7 +80,7 @@ impl PhoneIdentityAdminHandlers {
     ) -> Result<ManagedUser, Error> {
         let by = self.administrator(call, Action::SetPassword).await?;
         let (id, password) = parse::admin::password(request, &self.rules)?;
-        trace::span(
+        span(
             "admin.set_password",
             pin!(self.admin.set_password(by, id, password)),
         )
@@ -94,7 +94,7 @@ impl PhoneIdentityAdminHandlers {
     ) -> Result<v1::VerifyPhoneResponse, Error> {
         let by = self.administrator(call, Action::VerifyPhone).await?;
         let phones = parse::admin::phones(request)?;
-        let verifications = trace::span(
+        let verifications = span(
             "admin.verify_phones",
             pin!(self.admin.verify_phones(&by, &phones)),
         )
@@ -109,7 +109,7 @@ impl PhoneIdentityAdminHandlers {
     ) -> Result<v1::RevokeUserSessionsResponse, Error> {
         let by = self.administrator(call, Action::RevokeSessions).await?;
         let id = parse::admin::person(&request.user_id)?;
-        let revoked = trace::span("admin.revoke_sessions", pin!(self.admin.revoke_sessions(&by, id))).await?;
+        let revoked = span("admin.revoke_sessions", pin!(self.admin.revoke_sessions(&by, id))).await?;
         Ok(v1::RevokeUserSessionsResponse {
             revoked_count: i32::try_from(revoked).unwrap_or(i32::MAX),
         })
@@ -122,7 +122,7 @@ impl PhoneIdentityAdminHandlers {
     ) -> Result<ManagedUser, Error> {
         let by = self.administrator(call, Action::Deactivate).await?;
         let id = parse::admin::person(&request.user_id)?;
-        trace::span("admin.deactivate", pin!(self.admin.deactivate(&by, id))).await
+        span("admin.deactivate", pin!(self.admin.deactivate(&by, id))).await
     }
 
     async fn try_reactivate_user(
@@ -132,7 +132,7 @@ impl PhoneIdentityAdminHandlers {
     ) -> Result<ManagedUser, Error> {
         let by = self.administrator(call, Action::Reactivate).await?;
         let id = parse::admin::person(&request.user_id)?;
-        trace::span("admin.reactivate", pin!(self.admin.reactivate(&by, id))).await
+        span("admin.reactivate", pin!(self.admin.reactivate(&by, id))).await
     }
 
     async fn try_delete_user(
@@ -142,7 +142,7 @@ impl PhoneIdentityAdminHandlers {
     ) -> Result<v1::DeleteUserResponse, Error> {
         let by = self.administrator(call, Action::Delete).await?;
         let id = parse::admin::person(&request.user_id)?;
-        trace::span("admin.delete", pin!(self.admin.delete(&by, id))).await?;
+        span("admin.delete", pin!(self.admin.delete(&by, id))).await?;
         Ok(v1::DeleteUserResponse {})
     }
 
@@ -154,7 +154,7 @@ impl PhoneIdentityAdminHandlers {
         let by = self.administrator(call, Action::ReadAudit).await?;
         let parse::admin::Events { filter, before, size } = parse::admin::events(&request)?;
         let listed = self.admin.list_events(&by, &filter, before, size);
-        let page = trace::span("admin.list_events", pin!(listed)).await?;
+        let page = span("admin.list_events", pin!(listed)).await?;
         let token = page.next.map(|next| page_token::encode_event(&request, next));
         Ok(v1::ListAuditEventsResponse {
             events: page.entries.into_iter().map(convert::audit::event).collect(),

@@ -8,13 +8,13 @@ use super::phone_identity::{Answer, Call, answer, split};
 use super::{convert, parse};
 use crate::domain::code::Purpose;
 use crate::domain::rules::Rules;
-use crate::error::Error;
 use crate::proto::v1;
 use crate::proto::v1::phone_verification_server::PhoneVerification;
 use crate::service::accounts::SignedIn;
 use crate::service::codes::{CodeRegistration, CodeSignIn, Codes, PhoneChange, Reset};
+use crate::service::error::Error;
 use crate::service::sessions::Sessions;
-use crate::trace;
+use crate::telemetry::tracing::span;
 use parse::codes::{Exchange, Wanted};
 
 /// The handlers of service `PhoneVerification`.
@@ -49,7 +49,7 @@ impl PhoneVerificationHandlers {
         let (wanted, request) = parse::codes::wanted(request, &call.caller, call.language, &self.rules)?;
         let (purpose, phone_number, actor) = match wanted {
             Wanted::Again(id) => {
-                let sent = trace::span("codes.send_again", pin!(codes.send_again(id, request))).await?;
+                let sent = span("codes.send_again", pin!(codes.send_again(id, request))).await?;
                 return Ok(convert::sent(&sent));
             }
             Wanted::OfActor => {
@@ -63,7 +63,7 @@ impl PhoneVerificationHandlers {
             Wanted::Of(purpose, phone_number) => (purpose, phone_number, None),
         };
         let sent = codes.send(purpose, phone_number, actor, request);
-        Ok(convert::sent(&trace::span("codes.send", pin!(sent)).await?))
+        Ok(convert::sent(&span("codes.send", pin!(sent)).await?))
     }
 
     async fn try_verify_code(
@@ -76,11 +76,11 @@ impl PhoneVerificationHandlers {
         let user = match exchange {
             Exchange::VerifyPhone => {
                 let actor = call.actor(&self.sessions).await?;
-                trace::span("codes.verify_phone", pin!(codes.verify_phone(actor, offer))).await?
+                span("codes.verify_phone", pin!(codes.verify_phone(actor, offer))).await?
             }
             Exchange::ResetPassword(password) => {
                 let reset = codes.reset_password(Reset { offer, password });
-                trace::span("codes.reset_password", pin!(reset)).await?
+                span("codes.reset_password", pin!(reset)).await?
             }
             Exchange::ChangePhone { current_password } => {
                 let change = PhoneChange {
@@ -89,7 +89,7 @@ impl PhoneVerificationHandlers {
                     language: call.language,
                 };
                 let actor = call.actor(&self.sessions).await?;
-                trace::span("codes.change_phone", pin!(codes.change_phone(actor, change))).await?
+                span("codes.change_phone", pin!(codes.change_phone(actor, change))).await?
             }
             Exchange::SignIn {
                 reactivate,
@@ -100,7 +100,7 @@ impl PhoneVerificationHandlers {
                     reactivate,
                     remember_device,
                 });
-                let signed_in = trace::span("codes.sign_in", pin!(signed_in)).await?;
+                let signed_in = span("codes.sign_in", pin!(signed_in)).await?;
                 return Ok(self.signed_in(&signed_in));
             }
             Exchange::Register {
@@ -112,7 +112,7 @@ impl PhoneVerificationHandlers {
                     password,
                     remember_device,
                 });
-                let registered = trace::span("codes.register", pin!(registered)).await?;
+                let registered = span("codes.register", pin!(registered)).await?;
                 return Ok(self.signed_in(&registered));
             }
         };

@@ -30,13 +30,13 @@ const MAX_WINDOWS: usize = 4096;
 pub(super) struct RefusedCaller(pub(super) Arc<str>);
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-struct Key {
+struct RefusalKey {
     reason: ErrorReason,
     service: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
-struct Window {
+struct LogWindow {
     /// Time since boot.
     start: Duration,
     logged: u64,
@@ -47,7 +47,7 @@ struct Window {
 #[derive(Clone)]
 pub(super) struct RefusalLog {
     clock: Arc<dyn Clock>,
-    windows: Arc<Mutex<HashMap<Key, Window>>>,
+    windows: Arc<Mutex<HashMap<RefusalKey, LogWindow>>>,
 }
 
 impl RefusalLog {
@@ -66,7 +66,7 @@ impl RefusalLog {
         };
         let now = self.clock.since_boot();
         let mut windows = self.lock();
-        let mut key = Key {
+        let mut key = RefusalKey {
             reason,
             service: service.map(|RefusedCaller(name)| name.clone()),
         };
@@ -77,7 +77,7 @@ impl RefusalLog {
             Some(_) => LINES_OF_SERVICE,
             None => LINES,
         };
-        let new = Window {
+        let new = LogWindow {
             start: now,
             logged: 0,
             suppressed: 0,
@@ -119,7 +119,7 @@ impl RefusalLog {
 
     /// Logs the summaries of the windows that are over. `None`: of all windows.
     pub(super) fn end_windows(&self, now: Option<Duration>) {
-        let is_over = |window: &Window| now.is_none_or(|now| window.start + WINDOW <= now);
+        let is_over = |window: &LogWindow| now.is_none_or(|now| window.start + WINDOW <= now);
         let mut ended: Vec<_> = {
             let mut windows = self.lock();
             windows.extract_if(|_, window| is_over(window)).collect()
@@ -130,13 +130,13 @@ impl RefusalLog {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Window>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RefusalKey, LogWindow>> {
         self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Logs how many lines a window left out, beside the call in whose span it may be.
-fn summarize(key: &Key, window: &Window) {
+fn summarize(key: &RefusalKey, window: &LogWindow) {
     if window.suppressed > 0 {
         let name = key.reason.as_str_name();
         tracing::info!(

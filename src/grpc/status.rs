@@ -22,9 +22,9 @@ use crate::domain::password::{PasswordError, code_point};
 use crate::domain::phone::PhoneError;
 use crate::domain::sms_limits::SmsRefusal;
 use crate::domain::throttle::SubjectKind;
-use crate::error::{Error, Problem, Violation, chain};
 use crate::i18n::Language;
 use crate::proto::v1::{ErrorReason, ViolationReason};
+use crate::service::error::{Error, Problem, Violation, chain};
 
 /// The domain of every ErrorInfo.
 pub const ERROR_DOMAIN: &str = "phone-identity";

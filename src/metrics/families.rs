@@ -3,7 +3,7 @@
 use super::{Family, Kind, Sample, Value};
 use crate::domain::throttle::SubjectKind;
 use crate::grpc::CODES;
-use crate::histogram::Times;
+use crate::telemetry::histogram::Times;
 
 /// All metrics there are, in the order in which they are scraped.
 pub const FAMILIES: &[Family] = &[
@@ -74,7 +74,7 @@ pub const FAMILIES: &[Family] = &[
         name: "phone_identity_throttled_total",
         kind: Kind::Counter,
         labels: &["rpc", "by"],
-        help: "Calls that were refused with TOO_MANY_ATTEMPTS, by RPC and by what has to wait: number, taking, person, \
+        help: "Calls that were refused with TOO_MANY_ATTEMPTS, by RPC and by what has to wait: number, phone_claim, person, \
                device, code, known_code, code_guess, known_code_guess, address, creation or service",
         read: |scrape| {
             let all = scrape.calls.iter().flat_map(|calls| {
@@ -318,7 +318,7 @@ pub const FAMILIES: &[Family] = &[
         name: "phone_identity_database_errors_total",
         kind: Kind::Counter,
         labels: &["kind"],
-        help: "What the database failed to do: conflict, wrong_server and stale (retried), unavailable or fault",
+        help: "SpanKind the database failed to do: conflict, wrong_server and stale (retried), unavailable or fault",
         read: |scrape| {
             let Some((_, first)) = scrape.pools.first() else {
                 return Vec::new();

@@ -25,16 +25,16 @@ pub use superusers::SuperuserMaker;
 pub(super) use superusers::keep_a_superuser;
 
 use super::audit::Audit;
-use super::change_log::ChangeLog;
-use super::gather::Gather;
+use super::error::Error;
 use super::hasher::{Flow, Hasher};
 use super::password_policy::PasswordPolicy;
 use super::retry::retry;
+use super::revocation::ChangeLog;
 use super::sessions::Actor;
 use super::throttle::{Reservation, Throttle, creations};
 use crate::clock::{Clock, Timestamp};
-use crate::domain::audit::{Action, Attempt, Field};
-use crate::domain::caller::Caller;
+use crate::domain::access::Caller;
+use crate::domain::audit::{Action, AuditDraft, Field};
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::{AuthMethod, AuthMethods, ClientInfo, Lifetimes, Session, SessionId};
@@ -42,11 +42,11 @@ use crate::domain::sms_limits::Reach;
 use crate::domain::throttle::Subject;
 use crate::domain::token::PlainToken;
 use crate::domain::user::{User, UserId, UserStatus};
-use crate::error::Error;
+use crate::store::group_commit::GroupCommit;
 use crate::store::sessions::Selection;
 use crate::store::users::Change;
 use crate::store::{Store, Transaction, audit, changes, sessions, users};
-use crate::trace::Current;
+use crate::telemetry::tracing::TraceContext;
 use metrics::SignIns;
 use sign_in::{MOST_TOGETHER, SignInsTogether};
 
@@ -60,7 +60,7 @@ pub struct Policy {
     /// How long after signing in a person needs no password to change their account.
     pub reauthentication_window: Duration,
     /// A failed sign-in is answered no sooner than this after it came.
-    pub failed_sign_in_time: Duration,
+    pub min_failed_sign_in_duration: Duration,
     /// How long a device is known after it was last used.
     pub device_lifetime: Duration,
     /// The most known devices of a person; the one that was not used for the longest time gives way.
@@ -150,7 +150,7 @@ impl Accounts {
             passwords: passwords.policy,
             tasks,
             sign_ins: Arc::default(),
-            together: Arc::new(Gather::new(MOST_TOGETHER)),
+            together: Arc::new(GroupCommit::new(MOST_TOGETHER)),
         }
     }
 
@@ -182,7 +182,7 @@ impl Accounts {
         let flow = Flow::new(&caller, client.ip_address, &phone_number);
         self.hasher.check_room(flow)?;
         let success = self.throttle.admit_success(client.ip_address, &caller, None)?;
-        let mut subjects = vec![Subject::Taking(&phone_number)];
+        let mut subjects = vec![Subject::PhoneClaim(&phone_number)];
         subjects.extend(creations(client.ip_address));
         let reservation = self
             .throttle
@@ -200,7 +200,7 @@ impl Accounts {
             let now = this.clock.now();
             let mut user = new_user(phone_number, now);
             user.last_login_at = Some(now);
-            let attempt = Attempt::by_nobody(Action::Register, client.clone(), caller);
+            let attempt = AuditDraft::by_nobody(Action::Register, client.clone(), caller);
             let (session, token) = this.new_session(
                 user.id,
                 AuthMethods::from_iter([AuthMethod::Password]),
@@ -261,7 +261,7 @@ impl Accounts {
                     return Ok(false);
                 }
                 users::update(&tx, id, &change, now).await?;
-                let mut attempt = Attempt::by_operator(Action::ChangePassword);
+                let mut attempt = AuditDraft::by_operator(Action::ChangePassword);
                 attempt.subject = Some(id);
                 attempt.fields = vec![Field::Password];
                 attempt.ended_sessions = Some(sessions::delete(&tx, id, &Selection::All).await?);
@@ -280,7 +280,7 @@ impl Accounts {
         actor: &Actor,
         phone_number: &PhoneNumber,
     ) -> Result<Reservation, Error> {
-        let subjects = [Subject::Taking(phone_number), Subject::Person(actor.user.id)];
+        let subjects = [Subject::PhoneClaim(phone_number), Subject::Person(actor.user.id)];
         let address = actor.session.client.ip_address;
         self.throttle.reserve(&subjects, address, &actor.caller).await
     }
@@ -308,8 +308,8 @@ impl Accounts {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let (trace, work) = (Current::here(), work(self.clone()));
-        let work = async move { trace.around(work).await };
+        let (trace, work) = (TraceContext::current(), work(self.clone()));
+        let work = async move { trace.scope(work).await };
         let task = self.tasks.spawn(work.in_current_span());
         task.await.map_err(Error::internal)?
     }

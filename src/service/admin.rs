@@ -16,13 +16,13 @@ pub use verify::{PhoneToVerify, Unverified, Verification};
 
 use super::accounts::Accounts;
 use super::audit;
+use super::error::Error;
 use super::hasher::Flow;
 use super::sessions::Actor;
 use crate::domain::audit::{EventId, Filter};
 use crate::domain::phone::NumberQuery;
 use crate::domain::rights::{Action, Denied, Role, may, needs_fresh_sign_in};
 use crate::domain::user::{User, UserId};
-use crate::error::Error;
 use crate::store::users::{Account, List, Position};
 use crate::store::{Transaction, sessions, users};
 
@@ -124,7 +124,7 @@ impl From<Account> for ManagedUser {
 
 /// By what a person is found.
 #[derive(Clone, Debug)]
-pub enum Whom {
+pub enum UserSelector {
     /// The id.
     Id(UserId),
     /// The phone number.
@@ -204,12 +204,17 @@ impl Admin {
     /// # Errors
     /// [`Error::UserNotFound`]; [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::ReauthenticationRequired`] as the action
     /// asks for.
-    pub async fn get(&self, by: &Administrator, action: Action, whom: &Whom) -> Result<ManagedUser, Error> {
+    pub async fn get(
+        &self,
+        by: &Administrator,
+        action: Action,
+        whom: &UserSelector,
+    ) -> Result<ManagedUser, Error> {
         by.may(action)?;
         let reader = self.accounts.store.reader();
         let account = match whom {
-            Whom::Id(id) => users::find(reader, *id).await?,
-            Whom::PhoneNumber(number) => users::find_by_phone(reader, number.key()).await?,
+            UserSelector::Id(id) => users::find(reader, *id).await?,
+            UserSelector::PhoneNumber(number) => users::find_by_phone(reader, number.key()).await?,
         };
         let found = account.as_ref().map(|account| account.user.id);
         let checked = match account {

@@ -15,15 +15,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use super::error::{Error, chain};
 use super::retry::retry;
 use super::sessions::Actor;
 use crate::clock::{Clock, MAX_SKEW, Timestamp};
-use crate::domain::audit::{Action, Attempt, Entry, Event, EventId, Field, Filter, Refusal};
+use crate::domain::audit::{Action, AuditDraft, Entry, Event, EventId, Field, Filter, Refusal};
 use crate::domain::user::{User, UserId};
-use crate::error::{Error, chain};
 use crate::store::users::Change;
 use crate::store::{Store, StoreError, Transaction, audit};
-use crate::trace::Current;
+use crate::telemetry::tracing::TraceContext;
 use rows::{RowEstimate, RowLimit};
 use unknown::{Noted, Uncounted, Unknown};
 
@@ -109,15 +109,15 @@ impl Audit {
     ///
     /// # Errors
     /// That of the outcome; [`Error::DatabaseUnavailable`] when it cannot be noted.
-    pub async fn refused<T>(&self, attempt: &Attempt, outcome: Result<T, Error>) -> Result<T, Error> {
+    pub async fn refused<T>(&self, attempt: &AuditDraft, outcome: Result<T, Error>) -> Result<T, Error> {
         let Some(refusal) = outcome.as_ref().err().and_then(refusal) else {
             return outcome;
         };
         let event = attempt.refused(refusal, self.clock.now());
         let store = self.store.clone();
         let write = async move { retry(|| async { Ok(audit::insert(store.writer(), &event).await?) }).await };
-        let trace = Current::here();
-        let write = async move { trace.around(write).await };
+        let trace = TraceContext::current();
+        let write = async move { trace.scope(write).await };
         let written = self.tasks.spawn(write.in_current_span());
         written.await.map_err(Error::internal)??;
         outcome
@@ -128,7 +128,7 @@ impl Audit {
     ///
     /// # Errors
     /// [`Error::CodeInvalid`]; [`Error::DatabaseUnavailable`] when the event cannot be written.
-    pub async fn refused_unknown<T>(&self, attempt: &Attempt) -> Result<T, Error> {
+    pub async fn refused_unknown<T>(&self, attempt: &AuditDraft) -> Result<T, Error> {
         let noted = self
             .unknown
             .note(attempt, self.clock.now(), self.clock.since_boot());
@@ -141,8 +141,8 @@ impl Audit {
             unknown.set_written(&source, event.id, written.is_ok());
             written
         };
-        let trace = Current::here();
-        let write = async move { trace.around(write).await };
+        let trace = TraceContext::current();
+        let write = async move { trace.scope(write).await };
         let written = self.tasks.spawn(write.in_current_span());
         written.await.map_err(Error::internal)??;
         Err(Error::CodeInvalid)
@@ -266,8 +266,8 @@ fn refusal(error: &Error) -> Option<Refusal> {
 impl Actor {
     /// What the actor is about to do to themselves.
     #[must_use]
-    pub fn attempt(&self, action: Action) -> Attempt {
-        Attempt::by_user(
+    pub fn attempt(&self, action: Action) -> AuditDraft {
+        AuditDraft::by_user(
             action,
             self.user.id,
             self.session.id,

@@ -20,7 +20,7 @@ pub use metrics::{Backlog, Metrics};
 pub use register::CodeRegistration;
 pub use send::{CodeRequest, CodeToRegister};
 pub use sign_in::CodeSignIn;
-pub use verify::{Offer, Reset};
+pub use verify::{CodeSubmission, Reset};
 
 use super::accounts::Accounts;
 use super::outbox::Wake;

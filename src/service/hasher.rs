@@ -7,21 +7,21 @@
 //! long, so that a machine that is busy with other calls does not keep people from signing in. While other processes starve the threads
 //! of the lowest priority, relief threads hash in their place (`relief`).
 
-mod arena;
-mod bound;
+mod cpu_quota;
 mod engine;
 mod error;
 mod flow;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzed;
 mod metrics;
-mod pace;
+mod phc;
 mod queue;
+mod queue_capacity;
 mod relief;
+mod reply_batch;
 mod self_test;
 #[cfg(test)]
 mod tests;
-mod together;
 mod worker;
 
 use std::num::NonZero;
@@ -32,24 +32,24 @@ use std::time::Duration;
 use argon2::{KeyId, Params, ParamsBuilder};
 use tokio::sync::oneshot;
 
+use super::error::Error;
 use crate::domain::password::Password;
 use crate::domain::secret_keys::SecretKeys;
-use crate::error::Error;
 use crate::service::password_policy::NewPassword;
-use crate::trace::Current;
-use arena::Scheme;
-pub use arena::{MAX_ITERATIONS, MAX_MEMORY_KIB};
-use bound::Bound;
+use crate::telemetry::tracing::TraceContext;
+use cpu_quota::CpuQuota;
 pub use engine::{Engine, EngineChoice};
 pub use error::HashError;
 pub use flow::{Flow, FlowSubject};
 use metrics::{Metrics, QueueState};
 pub use metrics::{Snapshot, WAIT_BOUNDS_MICROSECONDS};
-use pace::Pacer;
+use phc::Scheme;
+pub use phc::{MAX_ITERATIONS, MAX_MEMORY_KIB};
 use queue::{Pushed, Queue, Ticket};
+use queue_capacity::QueueCapacity;
 use relief::{Monitor, Pause, Probe, Slots, Ticking};
+use reply_batch::ReplyBatch;
 pub use self_test::{checked_engine, time_of_a_hash};
-use together::Together;
 use worker::{Common, Duty, Job, Reply, Task, Worker, lower_priority};
 
 /// The least time after which to try again when the queue was full.
@@ -125,7 +125,7 @@ impl Setup {
         let threads = options.threads;
         let queue = options
             .queue
-            .unwrap_or_else(|| Bound::new(threads, hash_time).jobs());
+            .unwrap_or_else(|| QueueCapacity::new(threads, hash_time).jobs());
         // What a full queue takes, with all threads at work.
         let full = u32::try_from(queue.div_ceil(threads.max(1))).unwrap_or(u32::MAX);
         let full = hash_time.saturating_mul(full);
@@ -158,16 +158,16 @@ pub enum Verdict {
 
 /// A handle to the hashing threads. They end when the last handle is dropped. Cheap to clone.
 #[derive(Clone)]
-pub struct Hasher(Arc<Shared>);
+pub struct Hasher(Arc<HasherState>);
 
-struct Shared {
+struct HasherState {
     queue: Arc<Queue<Arc<Task>>>,
     probe: Arc<Probe>,
     metrics: Arc<Metrics>,
     setup: Setup,
 }
 
-impl Drop for Shared {
+impl Drop for HasherState {
     fn drop(&mut self) {
         self.queue.close();
         self.probe.close();
@@ -192,7 +192,7 @@ impl Hasher {
             (Arc::new(Queue::new(setup.queue, setup.hash_time)), Arc::default());
         let probe = Arc::new(Probe::default());
         // Made first, so that the threads end if one of them cannot be started.
-        let hasher = Self(Arc::new(Shared {
+        let hasher = Self(Arc::new(HasherState {
             queue: queue.clone(),
             probe: probe.clone(),
             metrics: metrics.clone(),
@@ -211,9 +211,9 @@ impl Hasher {
             bound: options
                 .queue
                 .is_none()
-                .then(|| Bound::new(setup.threads, setup.hash_time)),
-            pacer: options.quota.map(Pacer::new),
-            together: Together::default(),
+                .then(|| QueueCapacity::new(setup.threads, setup.hash_time)),
+            pacer: options.quota.map(CpuQuota::new),
+            together: ReplyBatch::default(),
         });
         let start = |name: String, duty| {
             let worker = Worker::new(common.clone());
@@ -348,7 +348,7 @@ impl Hasher {
         let (reply, answer) = oneshot::channel();
         let task = Arc::new(Task {
             job: job(reply.into()),
-            trace: Current::here(),
+            trace: TraceContext::current(),
         });
         let Ok(Pushed { ticket, displaced }) = shared.queue.push(flow, task) else {
             Metrics::add(&shared.metrics.refused);
@@ -387,7 +387,7 @@ impl<T> Pending<T> {
 
 /// A caller's slot in the queue, which is given up when the caller goes.
 struct QueueSlot<'a, T, L: FnOnce(Pending<T>)> {
-    shared: &'a Shared,
+    shared: &'a HasherState,
     ticket: Ticket,
     /// `None` once the job is done.
     left: Option<(oneshot::Receiver<Result<T, HashError>>, L)>,

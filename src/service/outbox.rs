@@ -8,7 +8,7 @@
 //! between the classes.
 
 mod breakers;
-mod places;
+mod permits;
 mod providers;
 
 use std::convert::Infallible;
@@ -26,22 +26,22 @@ use uuid::Uuid;
 pub use breakers::Breakers;
 
 use super::codes::{Backlog, Metrics};
+use super::error::{Error, chain};
 use super::retry::retry;
 use crate::clock::{Clock, Timestamp};
-use crate::domain::audit::{Action, Attempt, Outcome, Refusal};
-use crate::domain::caller::Caller;
+use crate::domain::access::Caller;
+use crate::domain::audit::{Action, AuditDraft, Outcome, Refusal};
 use crate::domain::code::{Challenge, Coder};
 use crate::domain::message::{Content, DeliveryClass, MAX_LIFETIME, MessageId, Notice, NoticeKind, Origin};
 use crate::domain::session::ClientInfo;
 use crate::domain::user::{User, UserId};
-use crate::error::{Error, chain};
 use crate::i18n::Language;
 use crate::sms::{Lines, Message, Provider};
 use crate::store::challenges::Found;
 use crate::store::outbox::{OutboxMessage, order};
 use crate::store::{Store, audit, challenges, outbox, users};
-use crate::trace::{Current, span};
-use places::{NextMessages, Places};
+use crate::telemetry::tracing::{TraceContext, span};
+use permits::{NextMessages, SendPermits};
 
 /// Maximum number of messages that enter their lanes again at a time.
 const PAGE: u64 = 100;
@@ -72,7 +72,7 @@ const TRACED: usize = 1000;
 pub struct Wake {
     notify: Arc<Notify>,
     /// The traces of messages that this process has written and not sent yet. Whoever else sends them does not know of it.
-    traced: Arc<Cache<Uuid, Current>>,
+    traced: Arc<Cache<Uuid, TraceContext>>,
 }
 
 impl Default for Wake {
@@ -87,7 +87,7 @@ impl Default for Wake {
 impl Wake {
     /// There is this message, which was written here and now.
     pub fn send(&self, message: MessageId) {
-        let here = Current::here();
+        let here = TraceContext::current();
         if here.is_traced() {
             self.traced.insert(message.0, here);
         }
@@ -95,7 +95,7 @@ impl Wake {
     }
 
     /// The trace of a message, if it has one, which is forgotten by that.
-    fn trace_of(&self, message: MessageId) -> Current {
+    fn trace_of(&self, message: MessageId) -> TraceContext {
         self.traced
             .remove(&message.0)
             .map(|(_, trace)| trace)
@@ -104,7 +104,7 @@ impl Wake {
 }
 
 /// What messages are made and sent by.
-pub struct Counter {
+pub struct DeliveryContext {
     /// Makes the codes.
     pub coder: Arc<Coder>,
     /// What comes after the text of a message with a code.
@@ -124,7 +124,7 @@ pub struct Counter {
 /// What is about to be given to a provider.
 struct Delivery {
     /// What the audit log is told.
-    event: Attempt,
+    event: AuditDraft,
     /// `None`: this process cannot make it.
     message: Option<Message>,
 }
@@ -134,33 +134,33 @@ struct Delivery {
 pub struct Outbox {
     store: Store,
     clock: Arc<dyn Clock>,
-    counter: Arc<Counter>,
+    context: Arc<DeliveryContext>,
     wake: Wake,
 }
 
 impl Outbox {
     /// The outbox of this store.
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>, counter: Counter, wake: Wake) -> Self {
+    pub fn new(store: Store, clock: Arc<dyn Clock>, context: DeliveryContext, wake: Wake) -> Self {
         Self {
             store,
             clock,
-            counter: Arc::new(counter),
+            context: Arc::new(context),
             wake,
         }
     }
 
     /// Sends until `stop`, and then finishes what is being sent.
     pub async fn run(self, stop: CancellationToken) {
-        let mut places = Places::new(self.counter.concurrency);
+        let mut permits = SendPermits::new(self.context.concurrency);
         let mut sending = JoinSet::new();
         let sends = async {
             loop {
                 while sending.try_join_next().is_some() {}
-                match self.send_ready(&mut places, &mut sending).await {
+                match self.send_ready(&mut permits, &mut sending).await {
                     Ok(0) => tokio::select! {
                         // A class without a place waits for one.
-                        Some(_) = sending.join_next(), if places.is_short() => {}
+                        Some(_) = sending.join_next(), if permits.is_short() => {}
                         _ = timeout(INTERVAL, self.wake.notify.notified()) => {}
                     },
                     // There may be more.
@@ -207,7 +207,7 @@ impl Outbox {
         let now = self.clock.now();
         let written_at = backlog.oldest.and_then(MessageId::written_at);
         let age = written_at.and_then(|time| (now - time).to_std().ok());
-        self.counter.metrics.set_backlog(Backlog {
+        self.context.metrics.set_backlog(Backlog {
             messages: backlog.messages,
             age: age.unwrap_or_default(),
         });
@@ -216,8 +216,8 @@ impl Outbox {
 
     /// How long a message is leased: every provider may take its time.
     fn lease(&self) -> Duration {
-        let providers = u32::try_from(self.counter.providers.len()).unwrap_or(u32::MAX);
-        self.counter.timeout.saturating_mul(providers) + LEASE
+        let providers = u32::try_from(self.context.providers.len()).unwrap_or(u32::MAX);
+        self.context.timeout.saturating_mul(providers) + LEASE
     }
 
     /// Puts messages in line whose pause or lease is over.
@@ -234,15 +234,15 @@ impl Outbox {
     }
 
     /// Begins to send the messages that are next, as many as there are places. Returns how many it looked at.
-    async fn send_ready(&self, places: &mut Places, sending: &mut JoinSet<()>) -> Result<usize, Error> {
+    async fn send_ready(&self, permits: &mut SendPermits, sending: &mut JoinSet<()>) -> Result<usize, Error> {
         let mut lines = NextMessages::default();
         for class in DeliveryClass::ALL {
-            *lines.of_mut(class) = self.line(class, places).await?.into();
+            *lines.of_mut(class) = self.line(class, permits).await?.into();
         }
         let mut looked_at = 0;
         loop {
             let waiting = DeliveryClass::ALL.map(|class| !lines.of(class).is_empty());
-            let Some(class) = places.next(waiting) else {
+            let Some(class) = permits.next(waiting) else {
                 return Ok(looked_at);
             };
             let Some(message) = lines.of_mut(class).pop_front() else {
@@ -254,12 +254,12 @@ impl Outbox {
                 retry(|| async { Ok(order::park(writer, &message).await?) }).await?;
                 continue;
             }
-            let place = places.take(class);
+            let place = permits.take(class);
             let taken = retry(|| async { Ok(outbox::take(writer, message.clone(), lease, now).await?) });
             if let Some(message) = taken.await? {
                 let (outbox, trace) = (self.clone(), self.wake.trace_of(message.id));
                 sending.spawn(async move {
-                    let sent = trace.around(async { span("outbox.send", pin!(outbox.send(&message))).await });
+                    let sent = trace.scope(async { span("outbox.send", pin!(outbox.send(&message))).await });
                     if let Err(error) = sent.await {
                         tracing::warn!(error = chain(&error), message_id = %message.id, "a message is left for later");
                     }
@@ -271,15 +271,15 @@ impl Outbox {
 
     /// The next messages of a class, as many as may be sent. One place of four is for the message that waits for the longest time, if that
     /// is long.
-    async fn line(&self, class: DeliveryClass, places: &Places) -> Result<Vec<OutboxMessage>, Error> {
-        let room = places.room(class);
+    async fn line(&self, class: DeliveryClass, permits: &SendPermits) -> Result<Vec<OutboxMessage>, Error> {
+        let room = permits.room(class);
         if room == 0 {
             return Ok(Vec::new());
         }
         let (reader, writer) = (self.store.reader(), self.store.writer());
         let room = u64::try_from(room).unwrap_or(u64::MAX);
         let mut line = order::first(reader, writer, class, room).await?;
-        if !line.is_empty() && places.is_for_longest_waiting(class) {
+        if !line.is_empty() && permits.is_for_longest_waiting(class) {
             let due_by = self.clock.now() - LONG_WAIT;
             if let Some(longest) = order::longest_waiting(reader, class, due_by).await? {
                 line.retain(|message| message.id != longest.id);
@@ -341,7 +341,7 @@ impl Outbox {
         if self.has_ended(&challenge).await? {
             return Ok(None);
         }
-        let code = self.counter.coder.code(&challenge);
+        let code = self.context.coder.code(&challenge);
         if code.is_none() {
             // Another process may have the key.
             tracing::warn!(
@@ -351,7 +351,7 @@ impl Outbox {
         }
         Ok(Some(Delivery {
             event: event(Action::DeliverCode, challenge.person),
-            message: code.map(|code| Message::with_code(message.id, &challenge, &code, &self.counter.lines)),
+            message: code.map(|code| Message::with_code(message.id, &challenge, &code, &self.context.lines)),
         }))
     }
 
@@ -366,7 +366,7 @@ impl Outbox {
     }
 
     /// Takes a message that was sent out of the outbox, and notes that. If another has taken it meanwhile, it goes out twice.
-    async fn end(&self, message: &OutboxMessage, attempt: &Attempt) -> Result<(), Error> {
+    async fn end(&self, message: &OutboxMessage, attempt: &AuditDraft) -> Result<(), Error> {
         let event = attempt.ended(Outcome::Done, self.clock.now());
         retry(|| async {
             let tx = self.store.begin().await?;
@@ -378,7 +378,7 @@ impl Outbox {
     }
 
     /// Takes a message out of the outbox that nobody takes, and notes that. One that another has taken meanwhile is left to them.
-    async fn give_up(&self, message: &OutboxMessage, attempt: &Attempt) -> Result<(), Error> {
+    async fn give_up(&self, message: &OutboxMessage, attempt: &AuditDraft) -> Result<(), Error> {
         let event = attempt.ended(Outcome::Refused(Refusal::SmsNotDelivered), self.clock.now());
         retry(|| async {
             let tx = self.store.begin().await?;
@@ -391,10 +391,10 @@ impl Outbox {
     }
 }
 
-fn event(action: Action, subject: Option<UserId>) -> Attempt {
-    Attempt {
+fn event(action: Action, subject: Option<UserId>) -> AuditDraft {
+    AuditDraft {
         subject,
-        ..Attempt::by_nobody(action, ClientInfo::default(), Caller::default())
+        ..AuditDraft::by_nobody(action, ClientInfo::default(), Caller::default())
     }
 }
 

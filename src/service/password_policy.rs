@@ -13,9 +13,9 @@ pub use breached::BreachedFileError;
 use breached::BreachedPasswords;
 use tokio::task::spawn_blocking;
 
+use super::error::{Error, Violation};
 use crate::domain::password::{Password, PasswordError};
 use crate::domain::phone::PhoneNumber;
-use crate::error::{Error, Violation};
 
 /// A password that the policy accepted. [`PasswordPolicy::accept`] makes them, and nothing else can.
 #[derive(Clone, Debug)]

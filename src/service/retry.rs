@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::error::{Error, chain};
+use super::error::{Error, chain};
 use crate::store::StoreError;
 
 /// How long to wait, at most, before each attempt after the first: those who met must not meet again.

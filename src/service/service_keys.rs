@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 pub use keyring::Keyring;
 
+use super::error::Error;
 use super::retry::retry;
 use crate::clock::Clock;
 use crate::domain::access::{Rights, ServiceKey, ServiceKeyId, ServiceName};
-use crate::domain::audit::{Action, Attempt, EventActor};
+use crate::domain::audit::{Action, AuditDraft, EventActor};
 use crate::domain::token::PlainToken;
-use crate::error::Error;
 use crate::store::{Store, audit, service_keys};
 
 /// The most keys that may be good at a time: all of them are in memory, and are read again and again.
@@ -106,8 +106,8 @@ impl ServiceKeys {
 }
 
 /// What the operator does to a key. The service of the event is the one whose key it is.
-fn attempt(action: Action, key: &ServiceKey) -> Attempt {
-    let mut attempt = Attempt::by_operator(action);
+fn attempt(action: Action, key: &ServiceKey) -> AuditDraft {
+    let mut attempt = AuditDraft::by_operator(action);
     attempt.caller.service = Some(key.name.as_str().into());
     attempt
 }

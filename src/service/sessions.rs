@@ -5,12 +5,9 @@
 
 mod background;
 mod cache;
-mod cleanup;
-pub(in crate::service) mod freshness;
 mod last_seen;
 mod lookup;
-mod metrics;
-mod tail;
+pub(in crate::service) mod metrics;
 #[cfg(test)]
 mod tests;
 
@@ -20,20 +17,20 @@ use std::time::Duration;
 pub use cache::KnownSession;
 pub use metrics::{Metrics, Snapshot};
 
-use super::change_log::ChangeLog;
+use super::error::{Error, chain};
 use super::retry::retry;
+use super::revocation::ChangeLog;
+use super::revocation::fence::Fence;
 use crate::clock::{Clock, Timestamp};
-use crate::domain::audit::{Action, Attempt};
-use crate::domain::caller::Caller;
+use crate::domain::access::Caller;
+use crate::domain::audit::{Action, AuditDraft};
 use crate::domain::session::{Lifetimes, Session};
 use crate::domain::token::TokenHash;
 use crate::domain::user::User;
-use crate::error::{Error, chain};
 use crate::store::changes::Change;
 use crate::store::sessions::Selection;
 use crate::store::{self, Store, sessions, users};
 use cache::Cache;
-use freshness::Freshness;
 use last_seen::LastSeen;
 use lookup::Lookups;
 
@@ -81,14 +78,14 @@ pub struct Actor {
 
 /// Checks, lists and ends sessions. Cheap to clone.
 #[derive(Clone)]
-pub struct Sessions(Arc<Shared>);
+pub struct Sessions(Arc<SessionsState>);
 
-struct Shared {
+struct SessionsState {
     store: Store,
     clock: Arc<dyn Clock>,
     options: Options,
     changes: ChangeLog,
-    freshness: Arc<Freshness>,
+    freshness: Arc<Fence>,
     cache: Cache,
     lookups: Lookups,
     last_seen: LastSeen,
@@ -107,7 +104,7 @@ impl Sessions {
             options.lookup_queries,
         );
         let metrics = Metrics::default();
-        Self(Arc::new(Shared {
+        Self(Arc::new(SessionsState {
             store,
             clock,
             options,
@@ -129,7 +126,7 @@ impl Sessions {
     /// What was counted since the start.
     #[must_use]
     pub fn metrics(&self) -> Snapshot {
-        let Shared {
+        let SessionsState {
             metrics,
             cache,
             freshness,
@@ -178,11 +175,11 @@ impl Sessions {
 
     /// `None`: the database has to be asked.
     fn find_in_cache(&self, token: &TokenHash) -> Option<Result<Arc<KnownSession>, Error>> {
-        let Shared { freshness, clock, .. } = self.0.as_ref();
+        let SessionsState { freshness, clock, .. } = self.0.as_ref();
         // In this order: until when all is known, then the answer, then what time it is. See `freshness`.
         let known_until = freshness.known_until();
         let known = self.0.cache.get(token)?;
-        if !freshness.holds(known.position(), known.user().id, token)
+        if !freshness.is_current(known.position(), known.user().id, token)
             || !freshness.is_recent(known_until, clock.since_boot())
         {
             return None;
@@ -294,7 +291,7 @@ impl Sessions {
             return Ok(());
         };
         let (session, user) = (found.id, found.user_id);
-        let attempt = Attempt::by_user(Action::RevokeSession, user, session, found.client, caller);
+        let attempt = AuditDraft::by_user(Action::RevokeSession, user, session, found.client, caller);
         retry(|| async {
             let tx = store.begin().await?;
             if !sessions::delete_one(&tx, session).await? {

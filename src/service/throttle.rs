@@ -18,13 +18,13 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use super::error::{Error, chain};
 use super::retry::retry;
 use crate::clock::{Clock, Timestamp};
-use crate::domain::caller::Caller;
-use crate::domain::device::DeviceId;
+use crate::domain::access::Caller;
 use crate::domain::network::Network;
+use crate::domain::session::DeviceId;
 use crate::domain::throttle::{Delays, Limit, Memory, Subject, SubjectId, SubjectKind};
-use crate::error::{Error, chain};
 use crate::store::attempts::{self, Row};
 use crate::store::{Affected, Store, StoreError, Transaction};
 pub(super) use creation::creations;
@@ -40,7 +40,7 @@ pub struct Limits {
     /// Of passwords for a phone number, of a person's sessions, and of a device of theirs.
     pub number: Option<Limit>,
     /// Of wishes to have a phone number.
-    pub taking: Option<Limit>,
+    pub phone_claim: Option<Limit>,
     /// Of codes that are sent to a phone number, or asked for on a device.
     pub code: Option<Limit>,
     /// Of wrong codes for a phone number, over all its challenges.
@@ -166,7 +166,7 @@ impl Throttle {
     fn limited(&self, subject: &Subject<'_>) -> Option<Limited> {
         let limit = match subject {
             Subject::SignIn(_) | Subject::Person(_) | Subject::Device(_) => self.limits.number,
-            Subject::Taking(_) => self.limits.taking,
+            Subject::PhoneClaim(_) => self.limits.phone_claim,
             Subject::Code(_) | Subject::CodeFrom(..) | Subject::KnownCode(_) => self.limits.code,
             Subject::CodeGuess(_) | Subject::KnownCodeGuess(_) => self.limits.code_guess,
             Subject::Address(_) => self.limits.address,

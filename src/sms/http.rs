@@ -21,7 +21,7 @@ use tower::util::MapErr;
 
 use super::connect_error::ResolveError;
 use super::{ConnectError, SendError};
-use crate::trace::{Current, What};
+use crate::telemetry::tracing::{SpanKind, TraceContext};
 
 /// Maximum number of bytes of a response that are read: it is asked for a number and a word.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
@@ -96,7 +96,7 @@ impl Http {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers;
-        let span = Current::here().child("POST", What::Request);
+        let span = TraceContext::current().child("POST", SpanKind::Request);
         if let (Some(span), Some(host)) = (&span, uri.host()) {
             span.to_server(host);
         }

@@ -20,7 +20,7 @@ pub struct Playmobile {
 }
 
 #[derive(Serialize)]
-struct Request<'a> {
+struct PlaymobileRequest<'a> {
     messages: [OneMessage<'a>; 1],
 }
 
@@ -35,34 +35,34 @@ struct OneMessage<'a> {
 #[derive(Serialize)]
 struct Sms<'a> {
     originator: &'a str,
-    content: Content<'a>,
+    content: PlaymobileContent<'a>,
 }
 
 #[derive(Serialize)]
-struct Content<'a> {
+struct PlaymobileContent<'a> {
     text: &'a str,
 }
 
 /// What an error is said to be.
 #[derive(Deserialize)]
-struct Said {
+struct PlaymobileResponse {
     #[serde(rename = "error-code")]
-    code: Code,
+    code: PlaymobileCode,
 }
 
 /// It comes as either.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Code {
+enum PlaymobileCode {
     Number(i64),
     Text(String),
 }
 
-impl Report for Said {
+impl Report for PlaymobileResponse {
     fn code(&self) -> Option<i64> {
         match &self.code {
-            Code::Number(code) => Some(*code),
-            Code::Text(text) => text.parse().ok(),
+            PlaymobileCode::Number(code) => Some(*code),
+            PlaymobileCode::Text(text) => text.parse().ok(),
         }
     }
 }
@@ -89,13 +89,13 @@ impl Playmobile {
 
     async fn try_send(&self, message: &Message) -> Result<(), SendError> {
         let recipient = recipient(message.to.as_str()).ok_or(SendError::NotTheirs)?;
-        let request = Request {
+        let request = PlaymobileRequest {
             messages: [OneMessage {
                 recipient,
                 message_id: message.id.to_string(),
                 sms: Sms {
                     originator: &self.originator,
-                    content: Content {
+                    content: PlaymobileContent {
                         text: message.expose_text(),
                     },
                 },
@@ -106,7 +106,9 @@ impl Playmobile {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, self.authorization.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        self.http.post::<Said>(&self.uri, headers, body).await
+        self.http
+            .post::<PlaymobileResponse>(&self.uri, headers, body)
+            .await
     }
 }
 

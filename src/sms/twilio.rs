@@ -31,7 +31,7 @@ pub struct Twilio {
 
 /// The part of a response that is read: of an error, or of a message.
 #[derive(Deserialize)]
-struct Said {
+struct TwilioResponse {
     /// Of an error.
     code: Option<i64>,
     /// Of a message that failed.
@@ -43,7 +43,7 @@ struct Said {
 /// The statuses of a message that will not be delivered, in Twilio's `message_enum_status`.
 const FAILED_STATUSES: [&str; 3] = ["failed", "undelivered", "canceled"];
 
-impl Report for Said {
+impl Report for TwilioResponse {
     const IS_READ_ON_SUCCESS: bool = true;
 
     fn code(&self) -> Option<i64> {
@@ -96,7 +96,7 @@ impl Twilio {
             HeaderValue::from_static("application/x-www-form-urlencoded"),
         );
         let body = self.form(message).into_bytes();
-        self.http.post::<Said>(&self.uri, headers, body).await
+        self.http.post::<TwilioResponse>(&self.uri, headers, body).await
     }
 }
 

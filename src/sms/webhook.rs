@@ -12,7 +12,7 @@ use sha2::Sha256;
 use super::http::Report;
 use super::{Endpoint, Http, Message, Provider, ProviderName, SendError, Sending};
 use crate::clock::Clock;
-use crate::trace::Current;
+use crate::telemetry::tracing::TraceContext;
 
 /// When it was signed, in seconds since 1970.
 const TIMESTAMP: HeaderName = HeaderName::from_static("x-phone-identity-timestamp");
@@ -32,7 +32,7 @@ pub struct Webhook {
 }
 
 #[derive(Serialize)]
-struct Request<'a> {
+struct WebhookRequest<'a> {
     message_id: String,
     to: &'a str,
     text: &'a str,
@@ -64,7 +64,7 @@ impl Webhook {
     }
 
     async fn try_send(&self, message: &Message) -> Result<(), SendError> {
-        let request = Request {
+        let request = WebhookRequest {
             message_id: message.id.to_string(),
             to: message.to.as_str(),
             text: message.expose_text(),
@@ -77,7 +77,7 @@ impl Webhook {
         headers.insert(TIMESTAMP, HeaderValue::from(timestamp));
         headers.insert(SIGNATURE, self.signature(timestamp, &body)?);
         // It is one's own, and may be traced, too.
-        let traceparent = Current::here().traceparent();
+        let traceparent = TraceContext::current().traceparent();
         if let Some(value) = traceparent.and_then(|text| HeaderValue::try_from(text).ok()) {
             headers.insert(TRACEPARENT, value);
         }

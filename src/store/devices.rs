@@ -12,8 +12,8 @@ use super::entity::device::{ActiveModel, Column, Entity};
 use super::entity::user;
 use super::{StoreError, delete_found, only};
 use crate::clock::{MAX_SKEW, Timestamp};
-use crate::domain::device::DeviceId;
 use crate::domain::phone::PhoneNumber;
+use crate::domain::session::DeviceId;
 use crate::domain::token::TokenHash;
 use crate::domain::user::UserId;
 

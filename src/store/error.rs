@@ -12,7 +12,6 @@ use thiserror::Error;
 
 use super::connection::{is_broken, is_timeout};
 use super::url::UrlError;
-use crate::error::Error;
 
 /// Why a query or a transaction failed.
 #[derive(Clone, Debug, Error)]
@@ -90,24 +89,6 @@ impl From<DbErr> for StoreError {
             Kind::Unavailable => Self::Unavailable(error),
             Kind::Fault => Self::Fault(error),
         }
-    }
-}
-
-impl From<StoreError> for Error {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::PhoneNumberTaken => Self::PhoneNumberTaken,
-            StoreError::NotCommitted(_) | StoreError::Unavailable(_) => Self::DatabaseUnavailable(error),
-            StoreError::Fault(_) | StoreError::InvalidUrl(_) | StoreError::Unsuitable(_) => {
-                Self::internal(error)
-            }
-        }
-    }
-}
-
-impl From<DbErr> for Error {
-    fn from(error: DbErr) -> Self {
-        StoreError::from(error).into()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sea_orm::DbErr;
 
 use super::error::Kind;
-use crate::histogram::{Histogram, Times};
+use crate::telemetry::histogram::{Histogram, Times};
 
 /// The upper bounds of the buckets of waits for a connection, in microseconds. Most find a free one at once.
 const WAIT_BOUNDS_MICROSECONDS: [u64; 13] = [

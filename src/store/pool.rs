@@ -59,9 +59,9 @@ const MARGIN: Duration = Duration::from_millis(500);
 
 /// A connection pool. Cheap to clone.
 #[derive(Clone)]
-pub struct Pool(Arc<Shared>);
+pub struct Pool(Arc<PoolState>);
 
-struct Shared {
+struct PoolState {
     server: Arc<Server>,
     size: u32,
     /// One permit for each connection that is used.
@@ -73,7 +73,7 @@ struct Shared {
     statement_timeout: Option<Duration>,
     /// After what time SQLite interrupts a statement. `None`: it does not.
     deadline: Option<Duration>,
-    family: Arc<Family>,
+    family: Arc<Backend>,
     /// What this pool adds to the generation of its family.
     own_generation: AtomicU64,
     /// Whether no connection is given out: the database requires a newer version of this program.
@@ -82,7 +82,7 @@ struct Shared {
 }
 
 /// The rows of a statement with a stamp (see `store::identity`), and the server that returned them.
-pub(super) struct Answer {
+pub(super) struct PoolResult {
     /// At least one, on a server.
     pub(super) rows: Vec<QueryResult>,
     pub(super) incarnation: Incarnation,
@@ -92,7 +92,7 @@ pub(super) struct Answer {
 
 /// What all pools of a store have in common.
 #[derive(Default)]
-struct Family {
+struct Backend {
     generation: AtomicU64,
     /// The number of the server to which a connection was opened last. 0: none yet.
     server: AtomicU64,
@@ -111,7 +111,7 @@ impl Pool {
     }
 
     fn of_family(
-        family: Arc<Family>,
+        family: Arc<Backend>,
         server: Arc<Server>,
         size: u32,
         options: &Options,
@@ -119,7 +119,7 @@ impl Pool {
     ) -> Self {
         let is_remote = server.backend() != DbBackend::Sqlite;
         let permits = usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS);
-        Self(Arc::new(Shared {
+        Self(Arc::new(PoolState {
             server,
             size,
             permits: Arc::new(Semaphore::new(permits)),
@@ -187,7 +187,7 @@ impl Pool {
     /// Reads by a statement with a stamp (see `store::identity`). An answer of a server that does not accept writes, or of
     /// another server than the one that the connection was opened to, is not returned: the connections of this generation
     /// are closed, and the statement is executed again.
-    pub(super) async fn query_stamped(&self, statement: Statement) -> Result<Answer, DbErr> {
+    pub(super) async fn query_stamped(&self, statement: Statement) -> Result<PoolResult, DbErr> {
         let mut retries = self.retries(true);
         loop {
             let answer = self.lease().await?.query_stamped(statement.clone()).await;
@@ -291,7 +291,7 @@ impl Pool {
     }
 }
 
-impl Shared {
+impl PoolState {
     /// Whether there is a network between this process and the database.
     fn is_remote(&self) -> bool {
         self.statement_timeout.is_some()

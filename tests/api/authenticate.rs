@@ -76,7 +76,7 @@ async fn an_unknown_number_and_a_wrong_password_get_the_same_answer() {
 /// A promise about the least time, which no slow machine breaks; there is none about the most.
 #[tokio::test]
 async fn a_failed_sign_in_is_answered_no_sooner_than_the_setting_says() {
-    let server = TestServer::start_with(&["--failed-sign-in-time=200ms"]).await;
+    let server = TestServer::start_with(&["--min-failed-sign-in-duration=200ms"]).await;
     let person = server.person().await;
     let mut client = server.client().await;
     for number in ["+998712345678", &person.phone_number] {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use phone_identity::domain::caller::Caller;
+use phone_identity::domain::access::Caller;
 use phone_identity::domain::phone::PhoneNumber;
 use phone_identity::proto::v1;
 use phone_identity::service::hasher::Flow;

@@ -282,7 +282,7 @@ async fn a_right_code_is_counted_once() {
 async fn a_pause_for_all_is_told_from_one_for_an_address() {
     let place = Place::new().await;
     let keys = flag_of_keys();
-    let flags = [LISTEN, "--sms-providers=log", "--sms-tripwire-codes=12", &keys];
+    let flags = [LISTEN, "--sms-providers=log", "--sms-pumping-codes=12", &keys];
     let server = ServerProcess::start(&place, &flags).await;
     let mut codes = PhoneVerificationClient::new(channel(server.address).await);
     let mut ask = async |address: &str| {

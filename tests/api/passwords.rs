@@ -43,7 +43,7 @@ async fn common_passwords_are_rejected_in_all_languages() {
 #[tokio::test]
 async fn a_rejected_password_uses_up_no_attempts() {
     let flags = [
-        "--throttle-taking-attempts=1",
+        "--throttle-phone-claim-attempts=1",
         "--throttle-number-attempts=1",
         "--throttle-creation-attempts=1",
     ];

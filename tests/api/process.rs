@@ -85,9 +85,9 @@ fn a_bad_setting_is_one_clear_line() {
         ),
         (vec!["--password-min-length=7"], vec![], "not in 8..=128"),
         (
-            vec!["--failed-sign-in-time=10s", "--request-timeout=10s"],
+            vec!["--min-failed-sign-in-duration=10s", "--request-timeout=10s"],
             vec![],
-            "--failed-sign-in-time is not less than --request-timeout",
+            "--min-failed-sign-in-duration is not less than --request-timeout",
         ),
         (vec!["--max-connections=0"], vec![], "--max-connections"),
         (

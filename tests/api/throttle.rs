@@ -161,7 +161,7 @@ async fn replicas_count_together_and_a_killed_one_forgets_nothing() {
     let flags = [
         "--throttle-number-attempts=5",
         "--throttle-base-delay=15m",
-        "--failed-sign-in-time=0s",
+        "--min-failed-sign-in-duration=0s",
     ];
     let (one, other) = (
         ServerProcess::start(&place, &flags).await,
@@ -393,7 +393,7 @@ async fn every_rpc_that_takes_the_current_password_counts_for_the_person() {
 async fn asking_whether_numbers_are_taken_is_counted() {
     let server = TestServer::start_with(&[
         "--throttle-number-attempts=3",
-        "--throttle-taking-attempts=3",
+        "--throttle-phone-claim-attempts=3",
         "--throttle-address-attempts=4",
     ])
     .await;

@@ -66,7 +66,7 @@ const TEST_FLAGS: [&str; 7] = [
     "--throttle-number-recovery=1s",
     "--argon2-memory-kib=64",
     "--argon2-iterations=1",
-    "--failed-sign-in-time=0s",
+    "--min-failed-sign-in-duration=0s",
     "--shutdown-delay=0s",
     "--log-level=error",
 ];

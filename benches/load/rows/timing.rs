@@ -40,7 +40,7 @@ const COUNTED: [&str; 2] = [
 const REFUSED: [&str; 3] = [
     "--throttle-number-attempts=1",
     "--throttle-base-delay=15m",
-    "--failed-sign-in-time=20ms",
+    "--min-failed-sign-in-duration=20ms",
 ];
 
 /// The kinds of numbers.

@@ -6,10 +6,10 @@ use chrono::{DateTime, NaiveDate};
 use clap::{Args, ValueEnum};
 
 use super::show::Printer;
-use super::{OPERATOR, Problem};
+use super::{OPERATOR, UserCommandError};
 use crate::cli::Failure;
+use crate::cli::messages::Messages;
 use crate::cli::output::note;
-use crate::cli::speech::Speech;
 use crate::clock::Timestamp;
 use crate::domain::phone::NumberPrefix;
 use crate::domain::user::UserStatus;
@@ -20,7 +20,7 @@ use crate::store::users::{Filter, List, Order, TimeRange};
 const PAGE_SIZE: u64 = 500;
 
 #[derive(Args, Debug)]
-pub(crate) struct Arguments {
+pub(crate) struct ListArguments {
     /// Only numbers that begin so, such as +9989
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
@@ -92,13 +92,13 @@ fn time(text: &str) -> Result<Timestamp, String> {
         .ok_or_else(|| "neither a day such as 2026-11-24 nor a time such as 2026-11-24T07:40:00Z".to_owned())
 }
 
-impl Arguments {
+impl ListArguments {
     /// Which people, and in all how many of them.
-    pub(super) fn read(self, speech: Speech) -> Result<(List, u64), Failure> {
+    pub(super) fn read(self, messages: Messages) -> Result<(List, u64), Failure> {
         let prefix = self.prefix.as_deref().map(NumberPrefix::parse).transpose();
         let list = List {
             filter: Filter {
-                prefix: prefix.map_err(|problem| speech.prefix_unfit(problem))?,
+                prefix: prefix.map_err(|problem| messages.prefix_unfit(problem))?,
                 status: self.status.map(|status| match status {
                     Status::Active => UserStatus::Active,
                     Status::Deactivated => UserStatus::Deactivated,
@@ -131,7 +131,7 @@ impl Arguments {
 pub(super) async fn list(admin: &Admin, wanted: (List, u64), printer: &mut Printer) -> Result<(), Failure> {
     match print_pages(admin, wanted, printer).await {
         // The reader of a closed pipe needs no more.
-        Err(Problem::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(UserCommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome.map_err(|problem| printer.failed(problem)),
     }
 }
@@ -140,7 +140,7 @@ async fn print_pages(
     admin: &Admin,
     (mut list, mut missing): (List, u64),
     printer: &mut Printer,
-) -> Result<(), Problem> {
+) -> Result<(), UserCommandError> {
     printer.heading()?;
     while missing > 0 {
         list.limit = missing.min(PAGE_SIZE);
@@ -154,6 +154,6 @@ async fn print_pages(
             return Ok(());
         }
     }
-    note(&printer.speech.say("cli-more-people", &[]));
+    note(&printer.messages.say("cli-more-people", &[]));
     Ok(())
 }

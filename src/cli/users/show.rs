@@ -5,8 +5,8 @@ use std::io::{self, Write as _};
 use chrono::SecondsFormat;
 use serde::Serialize;
 
-use super::Problem;
-use crate::cli::speech::Speech;
+use super::UserCommandError;
+use crate::cli::messages::Messages;
 use crate::cli::terminal::{self, printable};
 use crate::cli::{Failure, exact};
 use crate::clock::Timestamp;
@@ -15,15 +15,15 @@ use crate::service::admin::ManagedUser;
 
 /// Prints people on standard output, each as soon as it is known.
 pub(super) struct Printer {
-    pub(super) speech: Speech,
+    pub(super) messages: Messages,
     json: bool,
     has_heading: bool,
 }
 
 impl Printer {
-    pub(super) fn new(json: bool, speech: Speech) -> Self {
+    pub(super) fn new(json: bool, messages: Messages) -> Self {
         Self {
-            speech,
+            messages,
             json,
             has_heading: false,
         }
@@ -44,13 +44,13 @@ impl Printer {
             "cli-column-joined",
             "cli-column-last-login",
         ];
-        let names = names.map(|id| self.speech.say(id, &[]));
+        let names = names.map(|id| self.messages.say(id, &[]));
         row(names.each_ref().map(String::as_str))
     }
 
     /// What did not go well, for whoever reads it.
-    pub(super) fn failed(&self, problem: impl Into<Problem>) -> Failure {
-        Failure::Failed(problem.into().text(self.speech))
+    pub(super) fn failed(&self, problem: impl Into<UserCommandError>) -> Failure {
+        Failure::Failed(problem.into().text(self.messages))
     }
 
     pub(super) fn user(&mut self, managed: &ManagedUser) -> io::Result<()> {
@@ -85,7 +85,7 @@ impl Printer {
         let flags: Vec<String> = flags
             .into_iter()
             .filter(|flag| flag.0)
-            .map(|flag| self.speech.say(flag.1, &[]))
+            .map(|flag| self.messages.say(flag.1, &[]))
             .collect();
         let status = match user.status {
             UserStatus::Active => "cli-status-active",
@@ -95,7 +95,7 @@ impl Printer {
         row([
             &user.id.to_string(),
             user.phone_number.as_str(),
-            &self.speech.say(status, &[]),
+            &self.messages.say(status, &[]),
             &if flags.is_empty() {
                 "-".to_owned()
             } else {
@@ -119,7 +119,7 @@ impl Printer {
         }
         let count = usize::try_from(revoked_count).unwrap_or(usize::MAX);
         let values = [("number", phone_number.into()), ("count", count.into())];
-        let said = self.speech.say("cli-sessions-ended", &values);
+        let said = self.messages.say("cli-sessions-ended", &values);
         writeln!(io::stdout().lock(), "{said}")
     }
 
@@ -133,7 +133,9 @@ impl Printer {
                 deleted: true,
             });
         }
-        let said = self.speech.say("cli-deleted", &[("number", phone_number.into())]);
+        let said = self
+            .messages
+            .say("cli-deleted", &[("number", phone_number.into())]);
         writeln!(io::stdout().lock(), "{said}")
     }
 }

@@ -75,12 +75,12 @@ impl ByNetwork for Attempts {
 }
 
 #[derive(Clone, Debug)]
-struct Messages {
+struct MessageLimits {
     bounds: Bounds,
     counters: HashMap<CounterId, Counter>,
 }
 
-impl ByNetwork for Messages {
+impl ByNetwork for MessageLimits {
     fn attempt(&mut self, address: IpAddr, now: Timestamp) -> Result<(), Duration> {
         let mut after = Vec::new();
         for prefix in Network::of(address).prefixes() {
@@ -140,10 +140,10 @@ prop_compose! {
     fn messages()(
         hour in proptest::option::of(1..20_u64),
         day in proptest::option::of(1..50_u64),
-    ) -> Messages {
+    ) -> MessageLimits {
         // Without any bound the attempts would have no end.
         let bounds = Bounds { hour: hour.or(Some(20)), day };
-        Messages { bounds, counters: HashMap::new() }
+        MessageLimits { bounds, counters: HashMap::new() }
     }
 }
 

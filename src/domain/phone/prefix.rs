@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::door::MAX_INPUT_BYTES;
+use super::sanitize::MAX_INPUT_BYTES;
 use super::{DIGITS, Folded, fold};
 
 /// How the E.164 forms of some numbers begin: `+`, and digits of which the first is not `0`. `+` alone begins all of them.

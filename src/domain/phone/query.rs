@@ -6,7 +6,7 @@
 
 use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat};
 
-use super::{PhoneError, PhoneNumber, Region, door};
+use super::{PhoneError, PhoneNumber, Region, sanitize};
 
 /// Minimum number of digits of a form that no plan of today has: no number that libphonenumber ever called valid has fewer.
 /// Fewer are a number that is not complete.
@@ -61,7 +61,7 @@ fn is_of_length(error: PhoneError) -> bool {
 
 /// The form under which an older plan stored this number, if it has one.
 fn exact(input: &str, default_region: Option<Region>) -> Option<PhoneNumber> {
-    let input = door::enter(input).ok()?;
+    let input = sanitize::sanitize(input).ok()?;
     if let Some(digits) = international_digits(&input) {
         return stored(format!("+{digits}"));
     }

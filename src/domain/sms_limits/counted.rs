@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use uuid::Uuid;
 
-use super::{Bounds, Tripwire};
+use super::{Bounds, PumpingGuard};
 use crate::domain::network::{Network, Prefix};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::throttle::digest;
@@ -109,10 +109,10 @@ impl Source {
 
     /// When a prefix is paused for this source.
     #[must_use]
-    pub fn tripwire(self, tripwire: Tripwire) -> Tripwire {
+    pub fn pumping_guard(self, pumping_guard: PumpingGuard) -> PumpingGuard {
         match self {
-            Self::Network(_) => tripwire.of_a_source(),
-            Self::Unknown => tripwire,
+            Self::Network(_) => pumping_guard.of_a_source(),
+            Self::Unknown => pumping_guard,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The tripwire: how the codes of a prefix are used, and when it is paused for that.
+//! The pumping guard: how the codes of a prefix are used, and when it is paused for that.
 //!
 //! What is seen of a prefix is the sum of what is seen of the sources that ask for its codes, of which none may be enough to have
 //! it paused for all the others. So a source is watched for itself, too, and pauses the prefix for itself alone; and of its codes
@@ -20,7 +20,7 @@ use crate::clock::{MAX_SKEW, Timestamp};
 /// midnight: it cannot hold the same against a prefix that is still seen.
 pub const FORGOTTEN_AFTER: TimeDelta = TimeDelta::days(7);
 
-/// How many times as many codes as the tripwire wants to see are looked back on. What is older counts half, a quarter and so on:
+/// How many times as many codes as the pumping guard wants to see are looked back on. What is older counts half, a quarter and so on:
 /// a prefix that was good for years is paused as soon as another one.
 const LOOKED_BACK: u32 = 4;
 
@@ -29,7 +29,7 @@ const ALL_HALVINGS: u32 = u32::BITS;
 
 /// When a prefix is paused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Tripwire {
+pub struct PumpingGuard {
     /// How many codes have to have been asked for, whose time is over. At least ten: of fewer a half is rounded to too much.
     pub asked: u32,
     /// Of so many of a hundred at least the code has to have been right. At most 50: above that, it could not be said of
@@ -39,7 +39,7 @@ pub struct Tripwire {
     pub pause: Duration,
 }
 
-impl Tripwire {
+impl PumpingGuard {
     /// When a prefix is paused for one source that is told apart from the others: after a third of the codes.
     #[must_use]
     pub fn of_a_source(self) -> Self {
@@ -78,8 +78,8 @@ impl Tripwire {
     /// Looks whether a source may ask for one more code, and counts it if so. The codes of the last `lifetime` may still be used,
     /// and pause nothing.
     #[must_use]
-    pub fn ask(&self, from: Source, seen: Seen, lifetime: Duration, now: Timestamp) -> Asked {
-        let of_source = seen.source.look(&from.tripwire(*self), lifetime, now);
+    pub fn ask(&self, from: Source, seen: PrefixStats, lifetime: Duration, now: Timestamp) -> Asked {
+        let of_source = seen.source.look(&from.pumping_guard(*self), lifetime, now);
         let of_prefix = seen.prefix.look(self, lifetime, now);
         let (Looked::Good(source, _), Looked::Good(prefix, halvings)) = (of_source, of_prefix) else {
             let (rest, whose) = match (of_source.rest(), of_prefix.rest()) {
@@ -88,7 +88,7 @@ impl Tripwire {
             };
             let by_this = match (of_source.paused(), of_prefix.paused()) {
                 (None, None) => None,
-                (source, prefix) => Some(Seen {
+                (source, prefix) => Some(PrefixStats {
                     source: source.unwrap_or(seen.source),
                     prefix: prefix.map_or(seen.prefix, |prefix| prefix.halved(ALL_HALVINGS)),
                 }),
@@ -96,7 +96,7 @@ impl Tripwire {
             return Asked::Paused { rest, whose, by_this };
         };
         let prefix = prefix.halved(halvings);
-        let mut seen = Seen { source, prefix };
+        let mut seen = PrefixStats { source, prefix };
         seen.forget_together();
         if self.lets_share(seen.source.shared_asked, seen.source.shared_verified) {
             seen.source.shared_asked = seen.source.shared_asked.saturating_add(1);
@@ -111,7 +111,7 @@ impl Tripwire {
     /// A code was right that a source had asked for. Its use is shared, whether or not its asking was, unless too few of all that the
     /// source has asked for are used: who begins badly would else never be seen to go on well.
     #[must_use]
-    pub fn used(&self, mut seen: Seen) -> Seen {
+    pub fn used(&self, mut seen: PrefixStats) -> PrefixStats {
         seen.source.verified = seen.source.verified.saturating_add(1);
         if !seen.source.is_below(self.verified_percent) {
             seen.forget_together();
@@ -150,18 +150,18 @@ pub struct Usage {
 
 /// How the codes of a prefix are used by a source, and by all.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Seen {
+pub struct PrefixStats {
     /// By the source.
     pub source: Usage,
     /// By all.
     pub prefix: Usage,
 }
 
-/// What the tripwire says to one more code.
+/// What the pumping guard says to one more code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Asked {
     /// Nothing. This is seen now.
-    Counted(Seen),
+    Counted(PrefixStats),
     /// The prefix is paused.
     Paused {
         /// For how long.
@@ -169,7 +169,7 @@ pub enum Asked {
         /// For whom.
         whose: Paused,
         /// What is seen now, if this one has paused it.
-        by_this: Option<Seen>,
+        by_this: Option<PrefixStats>,
     },
 }
 
@@ -220,21 +220,21 @@ impl Usage {
         }
     }
 
-    fn look(self, tripwire: &Tripwire, lifetime: Duration, now: Timestamp) -> Looked {
+    fn look(self, pumping_guard: &PumpingGuard, lifetime: Duration, now: Timestamp) -> Looked {
         let rest = self.paused_until.and_then(|until| (until - now).to_std().ok());
         // A pause further ahead comes from a clock that was wrong, and counts as none.
-        let longest = tripwire.pause.saturating_add(MAX_SKEW);
+        let longest = pumping_guard.pause.saturating_add(MAX_SKEW);
         if let Some(rest) = rest.filter(|rest| !rest.is_zero() && *rest <= longest) {
-            if rest <= tripwire.pause {
+            if rest <= pumping_guard.pause {
                 return Looked::PausedBefore(rest);
             }
             // A replica that is ahead has paused it. The stored end is moved, too: otherwise the pause would last longer than the
             // returned wait.
             let paused = Self {
-                paused_until: Some(now + tripwire.pause),
+                paused_until: Some(now + pumping_guard.pause),
                 ..self
             };
-            return Looked::PausedNow(paused, tripwire.pause);
+            return Looked::PausedNow(paused, pumping_guard.pause);
         }
         let mut usage = Self {
             lately_since: self.lately_since.min(now),
@@ -255,21 +255,21 @@ impl Usage {
         if are_over {
             usage.roll(now);
         }
-        if tripwire.is_met(usage.asked, usage.verified) {
+        if pumping_guard.is_met(usage.asked, usage.verified) {
             let paused = Self {
-                paused_until: Some(now + tripwire.pause),
+                paused_until: Some(now + pumping_guard.pause),
                 ..usage.anew(now)
             };
-            return Looked::PausedNow(paused, tripwire.pause);
+            return Looked::PausedNow(paused, pumping_guard.pause);
         }
         // Before it is halved, since what is used of these is halved, too.
         if !are_over {
             usage.roll(now);
         }
         let mut halvings = 0;
-        let looked_back = tripwire.asked.saturating_mul(LOOKED_BACK);
+        let looked_back = pumping_guard.asked.saturating_mul(LOOKED_BACK);
         // Nor what pauses it, if it stays as it is, before it could be looked at.
-        while !tripwire.is_met(usage.asked, usage.verified)
+        while !pumping_guard.is_met(usage.asked, usage.verified)
             && (i64::from(halvings) < days || usage.asked >= looked_back)
         {
             // Not rounded down, which alone could pause it.
@@ -306,11 +306,11 @@ impl Usage {
     /// Whether with one more code fewer than so many of a hundred are right, of all: those, too, whose time is not over.
     fn is_below(&self, percent: u8) -> bool {
         let all = self.asked.saturating_add(self.asked_lately);
-        Tripwire::is_below(all.saturating_add(1), self.verified, percent)
+        PumpingGuard::is_below(all.saturating_add(1), self.verified, percent)
     }
 }
 
-impl Seen {
+impl PrefixStats {
     /// Of what the source has shared of the prefix, forgets what is not seen of the prefix any more. What is left of it may be one more,
     /// and one less that was right, but never the other way round.
     fn forget_together(&mut self) {

@@ -4,9 +4,9 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{Delays, Limit};
-use crate::domain::device::DeviceId;
 use crate::domain::network::Prefix;
 use crate::domain::phone::PhoneNumber;
+use crate::domain::session::DeviceId;
 use crate::domain::user::UserId;
 
 /// What attempts are counted for.
@@ -15,7 +15,7 @@ pub enum Subject<'a> {
     /// Passwords tried for a phone number, whether or not somebody has it.
     SignIn(&'a PhoneNumber),
     /// Wishes to have a phone number, whether or not somebody has it.
-    Taking(&'a PhoneNumber),
+    PhoneClaim(&'a PhoneNumber),
     /// What somebody with a session of this person tries.
     Person(UserId),
     /// Passwords tried on a device on which the person has signed in before.
@@ -44,8 +44,8 @@ pub enum Subject<'a> {
 pub enum SubjectKind {
     /// [`Subject::SignIn`].
     Number,
-    /// [`Subject::Taking`].
-    Taking,
+    /// [`Subject::PhoneClaim`].
+    PhoneClaim,
     /// [`Subject::Person`].
     Person,
     /// [`Subject::Device`].
@@ -70,7 +70,7 @@ impl SubjectKind {
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; 11] = [
         Self::Number,
-        Self::Taking,
+        Self::PhoneClaim,
         Self::Person,
         Self::Device,
         Self::Code,
@@ -87,7 +87,7 @@ impl SubjectKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Number => "number",
-            Self::Taking => "taking",
+            Self::PhoneClaim => "phone_claim",
             Self::Person => "person",
             Self::Device => "device",
             Self::Code => "code",
@@ -107,7 +107,7 @@ impl Subject<'_> {
     pub fn kind(&self) -> SubjectKind {
         match self {
             Self::SignIn(_) => SubjectKind::Number,
-            Self::Taking(_) => SubjectKind::Taking,
+            Self::PhoneClaim(_) => SubjectKind::PhoneClaim,
             Self::Person(_) => SubjectKind::Person,
             Self::Device(_) => SubjectKind::Device,
             Self::Code(_) | Self::CodeFrom(..) => SubjectKind::Code,
@@ -126,7 +126,7 @@ impl Subject<'_> {
         match self {
             Self::CodeFrom(_, prefix) | Self::Address(prefix) | Self::Creation(prefix) => prefix.factor(),
             Self::SignIn(_)
-            | Self::Taking(_)
+            | Self::PhoneClaim(_)
             | Self::Person(_)
             | Self::Device(_)
             | Self::Code(_)
@@ -144,7 +144,7 @@ impl Subject<'_> {
         match self {
             Self::Creation(_) | Self::CodeGuess(_) | Self::KnownCodeGuess(_) => Delays::steady(limit),
             Self::SignIn(_)
-            | Self::Taking(_)
+            | Self::PhoneClaim(_)
             | Self::Person(_)
             | Self::Device(_)
             | Self::Code(_)
@@ -161,7 +161,7 @@ impl Subject<'_> {
     pub fn id(&self) -> SubjectId {
         SubjectId(match self {
             Self::SignIn(number) => digest("sign-in", number.as_str().as_bytes()),
-            Self::Taking(number) => digest("taking", number.as_str().as_bytes()),
+            Self::PhoneClaim(number) => digest("phone_claim", number.as_str().as_bytes()),
             Self::Person(user) => digest("person", user.0.as_bytes()),
             Self::Device(device) => digest("device", device.0.as_bytes()),
             Self::Code(number) => digest("code", number.as_str().as_bytes()),
@@ -229,7 +229,7 @@ mod tests {
         let number = PhoneNumber::parse("+998901234567", None).unwrap();
         let expected = "23eeaa6a5aa49f459d01754f298c04d2";
         assert_eq!(Subject::SignIn(&number).id().0.simple().to_string(), expected);
-        assert_ne!(Subject::SignIn(&number).id(), Subject::Taking(&number).id());
+        assert_ne!(Subject::SignIn(&number).id(), Subject::PhoneClaim(&number).id());
         assert_ne!(Subject::Service(None).id(), Subject::Service(Some("")).id());
         // By `printf 'code from address\0+998901234567\0\300\000\002\007' | sha256sum`.
         let prefix = Network::of("192.0.2.7".parse().unwrap()).narrowest();

@@ -1,10 +1,10 @@
 //! The requests of `PhoneIdentityAdmin`.
 
-use super::{Desk, decoded, refused};
-use crate::error::{Error, Violation};
+use super::{FuzzedHandlers, decoded, refused};
 use crate::grpc::parse::admin;
 use crate::i18n::Language;
 use crate::proto::v1;
+use crate::service::error::{Error, Violation};
 
 pub(crate) fn list_users(bytes: &[u8]) {
     if let Some(request) = decoded(bytes) {
@@ -13,25 +13,25 @@ pub(crate) fn list_users(bytes: &[u8]) {
 }
 
 pub(crate) fn get_user(bytes: &[u8]) {
-    if let (Some(request), Some(desk)) = (decoded(bytes), Desk::get()) {
+    if let (Some(request), Some(desk)) = (decoded(bytes), FuzzedHandlers::get()) {
         refused(admin::whom(&request, &desk.rules));
     }
 }
 
 pub(crate) fn create_user(bytes: &[u8]) {
-    if let (Some(request), Some(desk)) = (decoded(bytes), Desk::get()) {
+    if let (Some(request), Some(desk)) = (decoded(bytes), FuzzedHandlers::get()) {
         refused(admin::new_user(request, &desk.rules));
     }
 }
 
 pub(crate) fn update_user(bytes: &[u8]) {
-    if let (Some(request), Some(desk)) = (decoded(bytes), Desk::get()) {
+    if let (Some(request), Some(desk)) = (decoded(bytes), FuzzedHandlers::get()) {
         refused(admin::update(&request, &desk.rules, Language::default()));
     }
 }
 
 pub(crate) fn set_password(bytes: &[u8]) {
-    if let (Some(request), Some(desk)) = (decoded::<v1::SetPasswordRequest>(bytes), Desk::get()) {
+    if let (Some(request), Some(desk)) = (decoded::<v1::SetPasswordRequest>(bytes), FuzzedHandlers::get()) {
         let parsed = admin::password(request, &desk.rules);
         if let Ok((_, password)) = &parsed {
             let _ = password.is_common();

@@ -12,11 +12,11 @@ use crate::domain::password::Password;
 use crate::domain::phone::{NumberPrefix, PhoneNumber};
 use crate::domain::rules::Rules;
 use crate::domain::user::{UserId, UserStatus};
-use crate::error::{Error, Problem, Violation};
 use crate::grpc::page_token;
 use crate::i18n::Language;
 use crate::proto::v1;
-use crate::service::admin::{Etag, NewUser, PhoneToVerify, UserUpdate, Whom};
+use crate::service::admin::{Etag, NewUser, PhoneToVerify, UserSelector, UserUpdate};
+use crate::service::error::{Error, Problem, Violation};
 use crate::store::users::{Filter, List, Order, TimeRange};
 
 /// How many people a page has if nobody says.
@@ -197,15 +197,17 @@ pub(in crate::grpc) fn storable(time: Timestamp) -> Option<Timestamp> {
     (1..=9999).contains(&time.year()).then_some(time)
 }
 
-pub(in crate::grpc) fn whom(request: &v1::GetUserRequest, rules: &Rules) -> Result<Whom, Error> {
+pub(in crate::grpc) fn whom(request: &v1::GetUserRequest, rules: &Rules) -> Result<UserSelector, Error> {
     let mut fields = Fields::default();
     let whom = match (request.user_id.as_str(), request.phone_number.as_str()) {
         ("", "") => fields.check("user_id", Err(Problem::Required)),
         ("", number) => {
             let number = rules.find_phone(number, &request.default_region);
-            fields.check_phone("phone_number", number).map(Whom::PhoneNumber)
+            fields
+                .check_phone("phone_number", number)
+                .map(UserSelector::PhoneNumber)
         }
-        (id, "") => fields.check("user_id", user_id(id)).map(Whom::Id),
+        (id, "") => fields.check("user_id", user_id(id)).map(UserSelector::Id),
         _ => fields.check("phone_number", Err(Problem::MutuallyExclusive("user_id"))),
     };
     whom.ok_or_else(|| fields.into_error())

@@ -3,15 +3,15 @@
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Fields, client, device_token, known_password, new_password, uuid};
-use crate::domain::caller::Caller;
+use crate::domain::access::Caller;
 use crate::domain::code::{ChallengeId, Code, Purpose};
 use crate::domain::password::Password;
 use crate::domain::phone::{NumberQuery, PhoneNumber};
 use crate::domain::rules::Rules;
-use crate::error::{Error, Problem};
 use crate::i18n::Language;
 use crate::proto::v1;
-use crate::service::codes::{CodeRequest, CodeToRegister, Offer};
+use crate::service::codes::{CodeRequest, CodeSubmission, CodeToRegister};
+use crate::service::error::{Error, Problem};
 
 /// Which code is to be sent.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ pub(in crate::grpc) fn offer(
     request: v1::VerifyCodeRequest,
     caller: &Caller,
     rules: &Rules,
-) -> Result<(Offer, Exchange), Error> {
+) -> Result<(CodeSubmission, Exchange), Error> {
     let mut fields = Fields::default();
     let input = SecretString::from(request.code);
     for (field, is_empty) in [
@@ -193,7 +193,7 @@ pub(in crate::grpc) fn offer(
     else {
         return Err(Error::CodeInvalid);
     };
-    let offer = Offer {
+    let offer = CodeSubmission {
         challenge,
         code: Code::parse(input.expose_secret()),
         client,

@@ -11,10 +11,10 @@ use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
 use super::Accounts;
-use crate::domain::audit::Attempt;
+use crate::domain::audit::AuditDraft;
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
-use crate::error::{Error, chain};
+use crate::service::error::{Error, chain};
 use crate::service::hasher::{Flow, Pending, Verdict};
 use crate::service::throttle::{Reservation, ReservationGuard, SuccessPermit, Throttle};
 
@@ -35,7 +35,7 @@ pub(in crate::service) struct Check<'a> {
     /// Whether a weak hash is replaced.
     pub(in crate::service) upgrade: bool,
     /// What is audited if it is wrong.
-    pub(in crate::service) attempt: &'a Attempt,
+    pub(in crate::service) attempt: &'a AuditDraft,
     /// The error of a wrong password.
     pub(in crate::service) wrong: fn() -> Error,
 }
@@ -158,7 +158,7 @@ impl Accounts {
         &self,
         pending: Pending<Verdict>,
         claim: Arc<Claim>,
-        attempt: Attempt,
+        attempt: AuditDraft,
         wrong: fn() -> Error,
     ) {
         let audit = self.audit.clone();

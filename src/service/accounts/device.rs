@@ -6,11 +6,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Accounts;
 use crate::clock::{MAX_SKEW, Timestamp};
-use crate::domain::device::DeviceId;
 use crate::domain::phone::PhoneNumber;
+use crate::domain::session::DeviceId;
 use crate::domain::token::{PlainToken, TokenHash};
 use crate::domain::user::UserId;
-use crate::error::Error;
+use crate::service::error::Error;
 use crate::store::{StoreError, Transaction, devices};
 
 /// How far the end of a known device may lag behind its use, so that a use seldom costs a write.

@@ -7,7 +7,7 @@ use super::Accounts;
 use crate::clock::Timestamp;
 use crate::domain::session::{AuthMethod, Session};
 use crate::domain::user::{UserId, hold_remaining};
-use crate::error::{Error, chain};
+use crate::service::error::{Error, chain};
 use crate::service::retry::retry;
 use crate::store::users::{self, Account};
 
@@ -19,7 +19,7 @@ impl Accounts {
 
     /// Whether the session was created by a code alone, to a number on hold. Without this rule a sign-in by code would replace the
     /// reset that the hold refuses.
-    pub(in crate::service) fn sets_no_password(
+    pub(in crate::service) fn password_change_blocked(
         &self,
         account: &Account,
         session: &Session,
@@ -36,7 +36,7 @@ impl Accounts {
         session: &Session,
         now: Timestamp,
     ) -> bool {
-        self.is_fresh(session) && !self.sets_no_password(account, session, now)
+        self.is_fresh(session) && !self.password_change_blocked(account, session, now)
     }
 
     /// Returns the outcome. If the hold may have refused the call, and the change of the number is in the future, the hold begins

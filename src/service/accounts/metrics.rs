@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::Error;
+use crate::service::error::Error;
 
 /// The outcomes by their names, in the order of their counters.
 const OUTCOMES: [&str; 6] = [

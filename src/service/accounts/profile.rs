@@ -1,14 +1,14 @@
 //! What people do with their own account: change it, deactivate it, delete it.
 
 use super::{Accounts, Check, Claim, NewHash, keep_a_superuser};
-use crate::domain::audit::{Action, Attempt, Field};
+use crate::domain::audit::{Action, AuditDraft, Field};
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::throttle::Subject;
 use crate::domain::user::{Locale, User, UserId, UserStatus};
-use crate::error::Error;
 use crate::i18n::Language;
 use crate::service::audit::{erase, fields_of};
+use crate::service::error::Error;
 use crate::service::hasher::Flow;
 use crate::service::outbox::phone_changed;
 use crate::service::retry::retry;
@@ -128,7 +128,7 @@ impl Accounts {
                 let account = this.lock_proved_actor(&tx, &actor, &proof).await?;
                 let mut change = wanted.clone();
                 let sets_none = matches!(proof, Proof::FreshSignIn)
-                    && this.sets_no_password(&account, &actor.session, now);
+                    && this.password_change_blocked(&account, &actor.session, now);
                 if change.password_hash.is_some() && sets_none {
                     return Err(Error::ReauthenticationRequired);
                 }
@@ -253,7 +253,7 @@ impl Accounts {
         &self,
         actor: &Actor,
         current_password: Option<Password>,
-        attempt: &Attempt,
+        attempt: &AuditDraft,
     ) -> Result<Proof, Error> {
         let Some(password) = current_password else {
             let proof = if self.is_fresh(&actor.session) {

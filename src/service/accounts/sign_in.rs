@@ -10,19 +10,19 @@ use tokio::time::{Instant, sleep_until};
 use super::device::{Device, KnownDevice};
 use super::{Accounts, Check, Claim, Policy, SignedIn};
 use crate::clock::Timestamp;
-use crate::domain::audit::{Action, Attempt, EventActor, Field};
-use crate::domain::caller::Caller;
+use crate::domain::access::Caller;
+use crate::domain::audit::{Action, AuditDraft, EventActor, Field};
 use crate::domain::password::Password;
 use crate::domain::phone::{NumberQuery, PhoneNumber};
 use crate::domain::session::{AuthMethod, AuthMethods, ClientInfo, Session};
 use crate::domain::throttle::Subject;
 use crate::domain::token::TokenHash;
 use crate::domain::user::{User, UserStatus};
-use crate::error::Error;
-use crate::service::gather::{Gather, NoAnswer};
+use crate::service::error::Error;
 use crate::service::hasher::{Flow, FlowSubject, Verdict};
 use crate::service::retry::retry;
 use crate::service::throttle::{GivenBack, Reservation};
+use crate::store::group_commit::{GroupCommit, SubmitError};
 use crate::store::users::{Account, Change};
 use crate::store::{StoreError, Transaction, audit, changes, sessions, users};
 
@@ -53,14 +53,14 @@ pub(super) struct SignIn {
     verdict: Verdict,
     session: Session,
     token_hash: TokenHash,
-    attempt: Attempt,
+    attempt: AuditDraft,
     /// What was reserved of the attempt, to be given back.
     reservation: Reservation,
     device: Device,
 }
 
 /// Those who are committed together. `None`: it is for each to commit theirs alone, which does nothing twice.
-pub(super) type SignInsTogether = Gather<Arc<SignIn>, Option<Result<User, Error>>>;
+pub(super) type SignInsTogether = GroupCommit<Arc<SignIn>, Option<Result<User, Error>>>;
 
 /// How many sign-ins are committed together at most.
 pub(super) const MOST_TOGETHER: usize = 16;
@@ -79,7 +79,7 @@ impl Accounts {
         let came = Instant::now();
         let outcome = self.try_credentials(credentials).await;
         if let Err(Error::InvalidCredentials) = outcome {
-            sleep_until(came + self.policy.failed_sign_in_time).await;
+            sleep_until(came + self.policy.min_failed_sign_in_duration).await;
         }
         self.sign_ins.note(&outcome);
         outcome
@@ -107,7 +107,7 @@ impl Accounts {
             .reserve_sign_in(&phone_number, known.as_ref(), client.ip_address, &caller)
             .await?;
         let claim = Claim::new(self.throttle.guard(reservation), success);
-        let mut attempt = Attempt::by_nobody(Action::SignIn, client.clone(), caller);
+        let mut attempt = AuditDraft::by_nobody(Action::SignIn, client.clone(), caller);
         let account = users::find_by_phone(self.store.reader(), &phone_number).await?;
         attempt.subject = account.as_ref().map(|account| account.user.id);
         let stored = account.as_ref().and_then(|account| account.password_hash.clone());
@@ -188,13 +188,13 @@ impl Accounts {
         let work = |sign_ins| self.commit_sign_ins(sign_ins);
         // As long as for a connection that writes.
         let patience = self.store.acquire_timeout();
-        match self.together.ask(sign_in.clone(), patience, work).await {
+        match self.together.submit(sign_in.clone(), patience, work).await {
             Ok(Some(outcome)) => outcome,
             Ok(None) => self.commit_alone(&sign_in).await,
-            Err(NoAnswer::TooLong) => {
+            Err(SubmitError::TooLong) => {
                 Err(StoreError::unavailable("others were committed for too long").into())
             }
-            Err(NoAnswer::Unknown) => Err(Error::internal(NotDone)),
+            Err(SubmitError::Unknown) => Err(Error::internal(NotDone)),
         }
     }
 

@@ -1,12 +1,12 @@
 //! Superusers: who makes them, and that the last one stays.
 
 use super::{Accounts, Claim, NewHash, new_user};
-use crate::domain::audit::{Action, Attempt};
-use crate::domain::caller::Caller;
+use crate::domain::access::Caller;
+use crate::domain::audit::{Action, AuditDraft};
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::user::User;
-use crate::error::Error;
+use crate::service::error::Error;
 use crate::service::hasher::Flow;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
@@ -30,12 +30,12 @@ impl SuperuserMaker {
     }
 
     /// That somebody is made a superuser who is not there yet.
-    fn attempt(&self) -> Attempt {
+    fn attempt(&self) -> AuditDraft {
         match self {
             Self::Person(actor) => superuser_attempt(actor),
-            Self::Operator(caller) => Attempt {
+            Self::Operator(caller) => AuditDraft {
                 caller: caller.clone(),
-                ..Attempt::by_operator(Action::CreateSuperuser)
+                ..AuditDraft::by_operator(Action::CreateSuperuser)
             },
         }
     }
@@ -126,8 +126,8 @@ impl Accounts {
 }
 
 /// That an actor makes somebody a superuser who is not there yet.
-fn superuser_attempt(actor: &Actor) -> Attempt {
-    Attempt {
+fn superuser_attempt(actor: &Actor) -> AuditDraft {
+    AuditDraft {
         subject: None,
         ..actor.attempt(Action::CreateSuperuser)
     }

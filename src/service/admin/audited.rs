@@ -1,14 +1,14 @@
 //! What the audit log has of administration. What only reads is not in it.
 
 use super::{Admin, Administrator};
-use crate::domain::audit::{self, Attempt};
+use crate::domain::audit::{self, AuditDraft};
 use crate::domain::rights::{Action, Role};
 use crate::domain::user::{User, UserId};
-use crate::error::Error;
+use crate::service::error::Error;
 
 impl Administrator {
     /// What they are about to do to a person, in the audit log. `None`: nothing that belongs there.
-    pub(super) fn attempt(&self, action: Action, subject: Option<UserId>) -> Option<Attempt> {
+    pub(super) fn attempt(&self, action: Action, subject: Option<UserId>) -> Option<AuditDraft> {
         let action = match action {
             Action::Read | Action::ReadAudit => return None,
             Action::Create => audit::Action::CreateUser,
@@ -22,9 +22,9 @@ impl Administrator {
         };
         let attempt = match self {
             Self::Person(actor) => actor.attempt(action),
-            Self::Operator => Attempt::by_operator(action),
+            Self::Operator => AuditDraft::by_operator(action),
         };
-        Some(Attempt { subject, ..attempt })
+        Some(AuditDraft { subject, ..attempt })
     }
 
     /// Whether there are users that this administrator may not see. What such an administrator tries on a user that is not found is
@@ -35,7 +35,7 @@ impl Administrator {
 
     /// The event of a deletion. A substitute id stands in the place of the user, and the id of the call is left out, since the log
     /// of the calling service may name the user. Staff and superusers keep their id: their events stay attributable.
-    pub(super) fn deletion(&self, user: &User, substitute: UserId) -> Option<Attempt> {
+    pub(super) fn deletion(&self, user: &User, substitute: UserId) -> Option<AuditDraft> {
         if user.is_privileged() {
             return self.attempt(Action::Delete, Some(user.id));
         }

@@ -1,14 +1,14 @@
 //! Changes of one person by administration.
 
-use super::{Admin, Administrator, Etag, ManagedUser, Whom};
+use super::{Admin, Administrator, Etag, ManagedUser, UserSelector};
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::rights::Action;
 use crate::domain::user::{User, UserId, UserStatus};
-use crate::error::Error;
 use crate::i18n::Language;
 use crate::service::accounts::{Claim, NewHash, keep_a_superuser, new_user};
 use crate::service::audit::{erase, fields_of};
+use crate::service::error::Error;
 use crate::service::outbox::phone_changed;
 use crate::service::retry::retry;
 use crate::service::throttle::SuccessPermit;
@@ -232,7 +232,7 @@ impl Admin {
         password: Password,
     ) -> Result<ManagedUser, Error> {
         // The policy depends on the number.
-        let managed = self.get(&by, Action::SetPassword, &Whom::Id(id)).await?;
+        let managed = self.get(&by, Action::SetPassword, &UserSelector::Id(id)).await?;
         let number = &managed.user.phone_number;
         let hash = self.hash(&by, "new_password", password, number).await?;
         self.finish(move |this| async move {

@@ -6,7 +6,7 @@ use super::{Admin, Administrator, Authority, Etag, ManagedUser};
 use crate::domain::audit::{Event, Refusal};
 use crate::domain::rights::{Action, Role, may};
 use crate::domain::user::UserId;
-use crate::error::Error;
+use crate::service::error::Error;
 use crate::service::retry::retry;
 use crate::store::users::Account;
 use crate::store::{audit, changes, users};

@@ -54,7 +54,7 @@ impl RowEstimate {
 }
 
 /// All rows as they were counted.
-struct Count {
+struct RowCount {
     rows: u64,
     newest: Option<EventId>,
     /// Time since boot of the last full count.
@@ -67,7 +67,7 @@ pub(super) struct RowLimit<'a> {
     estimate: &'a RowEstimate,
     /// 0: no limit.
     limit: u64,
-    last: Option<Count>,
+    last: Option<RowCount>,
 }
 
 impl<'a> RowLimit<'a> {
@@ -92,14 +92,14 @@ impl<'a> RowLimit<'a> {
             .take()
             .filter(|last| since_boot.saturating_sub(last.counted_at) < RECOUNT);
         let mut count = match recent {
-            Some(last) => Count {
+            Some(last) => RowCount {
                 rows: last
                     .rows
                     .saturating_add(audit::count_newer(reader, last.newest).await?),
                 newest,
                 ..last
             },
-            None => Count {
+            None => RowCount {
                 rows: u64::MAX,
                 newest,
                 counted_at: since_boot,

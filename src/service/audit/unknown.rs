@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::domain::audit::{Action, Attempt, Event, EventActor, EventId, Refusal};
+use crate::domain::audit::{Action, AuditDraft, Event, EventActor, EventId, Refusal};
 use crate::domain::network::{Network, Prefix};
 use crate::domain::session::ClientInfo;
 use crate::domain::user::UserId;
@@ -35,7 +35,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    fn of(attempt: &Attempt) -> Self {
+    fn of(attempt: &AuditDraft) -> Self {
         let actor = match attempt.actor {
             EventActor::User(user) => Some(user),
             EventActor::Nobody | EventActor::Operator => None,
@@ -52,7 +52,7 @@ impl Source {
 
 /// What is known of a row.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Row {
+enum PendingRow {
     /// The first call writes it now.
     Writing,
     Written,
@@ -61,9 +61,9 @@ enum Row {
 }
 
 #[derive(Debug)]
-struct Window {
+struct MinuteWindow {
     event: Event,
-    row: Row,
+    row: PendingRow,
     /// Calls that the row does not count yet.
     uncounted: u64,
     /// End, as time since boot.
@@ -92,21 +92,21 @@ pub(super) struct Uncounted {
 
 /// The sources that were seen within [`WINDOW`].
 #[derive(Debug, Default)]
-pub(super) struct Unknown(Mutex<HashMap<Source, Window>>);
+pub(super) struct Unknown(Mutex<HashMap<Source, MinuteWindow>>);
 
 impl Unknown {
     /// Notes a refused call. `now` is the wall clock, for the event; `since_boot` the monotonic one, for the window.
-    pub(super) fn note(&self, attempt: &Attempt, now: Timestamp, since_boot: Duration) -> Noted {
+    pub(super) fn note(&self, attempt: &AuditDraft, now: Timestamp, since_boot: Duration) -> Noted {
         let mut windows = self.lock();
         let mut source = Source::of(attempt);
         let mut attempt = attempt.clone();
         if windows.len() >= MAX_SOURCES && !windows.contains_key(&source) {
             (source.site, source.actor) = (None, None);
-            attempt = Attempt::by_nobody(attempt.action, ClientInfo::default(), attempt.caller);
+            attempt = AuditDraft::by_nobody(attempt.action, ClientInfo::default(), attempt.caller);
         }
-        let first = |attempt: &Attempt| Window {
+        let first = |attempt: &AuditDraft| MinuteWindow {
             event: attempt.refused(Refusal::CodeInvalid, now),
-            row: Row::Writing,
+            row: PendingRow::Writing,
             uncounted: 0,
             until: since_boot + WINDOW,
         };
@@ -119,12 +119,12 @@ impl Unknown {
                 let window = entry.get_mut();
                 // A window that is over goes on until its count is written: that bounds the memory while the database is away.
                 let is_open = since_boot < window.until || window.uncounted > 0;
-                if window.row != Row::Missing && (is_open || window.row == Row::Writing) {
+                if window.row != PendingRow::Missing && (is_open || window.row == PendingRow::Writing) {
                     window.uncounted = window.uncounted.saturating_add(1);
                     return Noted::Counted;
                 }
                 let uncounted = window.uncounted;
-                *window = Window {
+                *window = MinuteWindow {
                     uncounted,
                     ..first(&attempt)
                 };
@@ -137,16 +137,20 @@ impl Unknown {
     pub(super) fn set_written(&self, source: &Source, event: EventId, is_written: bool) {
         let mut windows = self.lock();
         if let Some(window) = windows.get_mut(source).filter(|window| window.event.id == event) {
-            window.row = if is_written { Row::Written } else { Row::Missing };
+            window.row = if is_written {
+                PendingRow::Written
+            } else {
+                PendingRow::Missing
+            };
         }
     }
 
     /// Takes the counts of the windows that are over, and forgets those without any. `None`: of all windows.
     pub(super) fn take_ended(&self, since_boot: Option<Duration>) -> Vec<Uncounted> {
-        let is_over = |window: &Window| since_boot.is_none_or(|now| window.until <= now);
+        let is_over = |window: &MinuteWindow| since_boot.is_none_or(|now| window.until <= now);
         let mut taken = Vec::new();
         self.lock().retain(|source, window| {
-            if window.row == Row::Writing || !is_over(window) {
+            if window.row == PendingRow::Writing || !is_over(window) {
                 return true;
             }
             let count = mem::take(&mut window.uncounted);
@@ -154,7 +158,7 @@ impl Unknown {
                 taken.push(Uncounted {
                     event: window.event.clone(),
                     count,
-                    has_row: window.row == Row::Written,
+                    has_row: window.row == PendingRow::Written,
                     source: source.clone(),
                 });
             }
@@ -175,9 +179,13 @@ impl Unknown {
             source,
         } in taken
         {
-            let window = windows.entry(source).or_insert(Window {
+            let window = windows.entry(source).or_insert(MinuteWindow {
                 event,
-                row: if has_row { Row::Written } else { Row::Missing },
+                row: if has_row {
+                    PendingRow::Written
+                } else {
+                    PendingRow::Missing
+                },
                 uncounted: 0,
                 until: Duration::ZERO,
             });
@@ -185,7 +193,7 @@ impl Unknown {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Source, Window>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Source, MinuteWindow>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -194,15 +202,15 @@ impl Unknown {
 mod tests {
     use super::*;
     use crate::clock::{Clock as _, ManualClock};
-    use crate::domain::caller::Caller;
+    use crate::domain::access::Caller;
     use chrono::DateTime;
 
-    fn attempt(address: Option<IpAddr>) -> Attempt {
+    fn attempt(address: Option<IpAddr>) -> AuditDraft {
         let caller = Caller {
             service: Some("shop".into()),
             request_id: Some("r1".into()),
         };
-        Attempt::by_nobody(Action::SignInByCode, ClientInfo::new(address, "Example"), caller)
+        AuditDraft::by_nobody(Action::SignInByCode, ClientInfo::new(address, "Example"), caller)
     }
 
     /// Notes a call. Returns the event of the first one of a window, whose row is written unless `fails`.

@@ -4,16 +4,16 @@ use std::net::IpAddr;
 
 use super::Codes;
 use super::limits::{Asker, Wanted};
-use super::verify::Offer;
+use super::verify::CodeSubmission;
 use crate::clock::Timestamp;
-use crate::domain::audit::{Action, Attempt, Field};
+use crate::domain::audit::{Action, AuditDraft, Field};
 use crate::domain::code::{Challenge, Purpose};
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::user::User;
-use crate::error::Error;
 use crate::i18n::Language;
 use crate::service::accounts::Accounts;
+use crate::service::error::Error;
 use crate::service::outbox::phone_changed;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
@@ -24,7 +24,7 @@ use crate::store::{audit, challenges, outbox, users};
 #[derive(Debug)]
 pub struct PhoneChange {
     /// The code that the new number got.
-    pub offer: Offer,
+    pub offer: CodeSubmission,
     /// The password, unless the person has signed in lately.
     pub current_password: Option<Password>,
     /// The language in which the old number is told, if the person has not chosen one.
@@ -140,7 +140,7 @@ impl Accounts {
     async fn take_over_from_a_stranger(
         &self,
         phone_number: &PhoneNumber,
-        by: &Attempt,
+        by: &AuditDraft,
         now: Timestamp,
     ) -> Result<(), Error> {
         retry(|| async {
@@ -161,7 +161,7 @@ impl Accounts {
             }
             let ended = users::take_over(&tx, id, now).await?;
             let has_password = account.user.has_password;
-            let attempt = Attempt {
+            let attempt = AuditDraft {
                 action: Action::VerifyPhone,
                 subject: Some(id),
                 fields: has_password.then_some(Field::Password).into_iter().collect(),

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Timestamp;
 use crate::domain::code::Challenge;
-use crate::domain::sms_limits::{Counted, Counter, CounterId, Seen, Tripwire};
-use crate::error::Error;
+use crate::domain::sms_limits::{Counted, Counter, CounterId, PrefixStats, PumpingGuard};
+use crate::service::error::Error;
 use crate::store::{Transaction, sms_counters};
 
-/// The counters by which the tripwire watches a prefix.
+/// The counters by which the pumping guard watches a prefix.
 #[derive(Clone, Copy)]
 pub(super) struct Pair {
     /// Of the prefix and a source.
@@ -59,13 +59,13 @@ impl Locked {
     }
 
     /// What is seen of a prefix.
-    pub(super) fn seen(&self, by: &Pair) -> Seen {
+    pub(super) fn seen(&self, by: &Pair) -> PrefixStats {
         let [source, prefix] = by.ids().map(|id| self.of(id).usage);
-        Seen { source, prefix }
+        PrefixStats { source, prefix }
     }
 
     /// Changes that.
-    pub(super) fn see(&mut self, by: &Pair, seen: Seen) {
+    pub(super) fn see(&mut self, by: &Pair, seen: PrefixStats) {
         for (id, usage) in [(by.source, seen.source), (by.prefix, seen.prefix)] {
             let counter = self.of(id);
             self.set(id, Counter { usage, ..counter });
@@ -81,14 +81,14 @@ impl Locked {
     }
 }
 
-/// Notes in the transaction which takes a challenge away that its code was used, if the tripwire watches that.
+/// Notes in the transaction which takes a challenge away that its code was used, if the pumping guard watches that.
 pub(super) async fn note_used(
     tx: &Transaction,
     challenge: &Challenge,
-    tripwire: Option<&Tripwire>,
+    pumping_guard: Option<&PumpingGuard>,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let (Some(source), Some(tripwire)) = (challenge.watched, tripwire) else {
+    let (Some(source), Some(pumping_guard)) = (challenge.watched, pumping_guard) else {
         return Ok(());
     };
     let by = Pair {
@@ -96,7 +96,7 @@ pub(super) async fn note_used(
         prefix: Counted::Prefix(&challenge.phone_number).id(),
     };
     let mut counters = Locked::lock(tx, &by.ids(), now).await?;
-    let seen = tripwire.used(counters.seen(&by));
+    let seen = pumping_guard.used(counters.seen(&by));
     counters.see(&by, seen);
     counters.write(tx).await
 }

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use super::Codes;
 use super::counters::{Locked, Pair};
-use crate::domain::caller::Caller;
+use crate::domain::access::Caller;
 use crate::domain::message::DeliveryClass;
 use crate::domain::network::Network;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::sms_limits::{
-    Asked, Bounds, Counted, CounterId, Paused, SmsRefusal, Source, Tripwire, country,
+    Asked, Bounds, Counted, CounterId, Paused, PumpingGuard, SmsRefusal, Source, country,
 };
-use crate::error::Error;
+use crate::service::error::Error;
 use crate::service::retry::retry;
 use crate::store::sms_counters;
 
@@ -56,24 +56,24 @@ pub(super) struct Wanted<'a> {
 }
 
 /// Something that it counts for.
-struct Count {
+struct MessageCount {
     id: CounterId,
     bounds: Bounds,
     amount: u64,
     refusal: SmsRefusal,
 }
 
-/// How the tripwire watches a prefix.
+/// How the pumping guard watches a prefix.
 struct Watch {
-    tripwire: Tripwire,
+    pumping_guard: PumpingGuard,
     from: Source,
     by: Pair,
 }
 
 /// All that a message counts for.
-struct Counts {
+struct MessageCounts {
     /// In the order in which it is looked at.
-    counts: Vec<Count>,
+    counts: Vec<MessageCount>,
     /// `None`: nothing is held against the prefix.
     watch: Option<Watch>,
 }
@@ -95,7 +95,7 @@ impl Codes {
         Err(self.refused(SmsRefusal::CountryNotAllowed, None, number))
     }
 
-    /// Counts a message, for all that it counts for or for nothing. Says what the tripwire watches of its code.
+    /// Counts a message, for all that it counts for or for nothing. Says what the pumping guard watches of its code.
     ///
     /// # Errors
     /// [`Error::SmsRefused`], where there were too many.
@@ -122,10 +122,10 @@ impl Codes {
     }
 
     /// What a message counts for.
-    fn counts(&self, wanted: &Wanted<'_>) -> Counts {
+    fn counts(&self, wanted: &Wanted<'_>) -> MessageCounts {
         let limits = &self.limits;
         let (to, from) = (wanted.to, Source::from(wanted.address));
-        let count = |id, bounds, refusal| Count {
+        let count = |id, bounds, refusal| MessageCount {
             id,
             bounds,
             amount: 1,
@@ -152,7 +152,11 @@ impl Codes {
             };
             counts.push(count(by.source, from.part_of(limits.prefix), SmsRefusal::Prefix));
             counts.push(count(by.prefix, limits.prefix, SmsRefusal::Prefix));
-            watch = limits.tripwire.map(|tripwire| Watch { tripwire, from, by });
+            watch = limits.pumping_guard.map(|pumping_guard| Watch {
+                pumping_guard,
+                from,
+                by,
+            });
         }
         let network = wanted.address.map(Network::of);
         for prefix in network.into_iter().flat_map(Network::prefixes) {
@@ -177,7 +181,7 @@ impl Codes {
         }
         for (counted, bounds, amount, refusal) in shared {
             let mut push = |id, bounds| {
-                counts.push(Count {
+                counts.push(MessageCount {
                     amount,
                     ..count(id, bounds, refusal)
                 });
@@ -193,11 +197,16 @@ impl Codes {
             }
         }
         counts.retain(|count| !count.bounds.is_none());
-        Counts { counts, watch }
+        MessageCounts { counts, watch }
     }
 
     /// Counts, if all counters are there.
-    async fn try_count(&self, counts: &Counts, ids: &[CounterId], to: &PhoneNumber) -> Result<Tried, Error> {
+    async fn try_count(
+        &self,
+        counts: &MessageCounts,
+        ids: &[CounterId],
+        to: &PhoneNumber,
+    ) -> Result<Tried, Error> {
         let now = self.accounts.clock.now();
         let tx = self.accounts.store.begin().await?;
         let mut counters = Locked::lock(&tx, ids, now).await?;
@@ -209,8 +218,13 @@ impl Codes {
             }
         }
         let (mut watched, mut seen, mut paused) = (None, None, None);
-        if let Some(Watch { tripwire, from, by }) = &counts.watch {
-            let asked = tripwire.ask(*from, counters.seen(by), self.options.lifetime, now);
+        if let Some(Watch {
+            pumping_guard,
+            from,
+            by,
+        }) = &counts.watch
+        {
+            let asked = pumping_guard.ask(*from, counters.seen(by), self.options.lifetime, now);
             let after = match asked {
                 Asked::Counted(seen) => {
                     watched = Some(by.source);
@@ -267,7 +281,7 @@ impl Codes {
     }
 }
 
-impl Counts {
+impl MessageCounts {
     /// The ids of all counters, each once.
     fn ids(&self) -> Vec<CounterId> {
         let watched = self.watch.iter().flat_map(|watch| watch.by.ids());

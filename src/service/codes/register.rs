@@ -2,14 +2,14 @@
 //! comes with the code.
 
 use super::Codes;
-use super::verify::{Offer, create};
+use super::verify::{CodeSubmission, create};
 use crate::domain::audit::Action;
 use crate::domain::code::Purpose;
 use crate::domain::password::Password;
 use crate::domain::session::{AuthMethod, AuthMethods};
 use crate::domain::user::User;
-use crate::error::Error;
 use crate::service::accounts::{SignedIn, new_user};
+use crate::service::error::Error;
 use crate::service::retry::retry;
 use crate::store::{audit, sessions};
 
@@ -17,7 +17,7 @@ use crate::store::{audit, sessions};
 #[derive(Debug)]
 pub struct CodeRegistration {
     /// The code.
-    pub offer: Offer,
+    pub offer: CodeSubmission,
     /// The password, to which the password policy was not applied yet.
     pub password: Password,
     /// Whether to give the device a token.

@@ -5,8 +5,8 @@ use secrecy::SecretString;
 use super::Codes;
 use super::limits::{Asker, Wanted};
 use crate::clock::Timestamp;
-use crate::domain::audit::{Action, Attempt};
-use crate::domain::caller::Caller;
+use crate::domain::access::Caller;
+use crate::domain::audit::{Action, AuditDraft};
 use crate::domain::code::{Challenge, ChallengeId, Purpose, Sent, plausible_expiries};
 use crate::domain::message::{Content, Notice, NoticeKind, Origin};
 use crate::domain::network::Network;
@@ -16,8 +16,8 @@ use crate::domain::session::ClientInfo;
 use crate::domain::sms_limits::CounterId;
 use crate::domain::throttle::{Subject, SubjectKind};
 use crate::domain::user::User;
-use crate::error::Error;
 use crate::i18n::Language;
+use crate::service::error::Error;
 use crate::service::retry::retry;
 use crate::service::throttle::Reservation;
 use crate::store::outbox::OutboxMessage;
@@ -292,9 +292,9 @@ impl Codes {
     }
 }
 
-fn attempt(challenge: &Challenge, request: CodeRequest) -> Attempt {
-    Attempt {
+fn attempt(challenge: &Challenge, request: CodeRequest) -> AuditDraft {
+    AuditDraft {
         subject: challenge.person,
-        ..Attempt::by_nobody(Action::SendCode, request.client, request.caller)
+        ..AuditDraft::by_nobody(Action::SendCode, request.client, request.caller)
     }
 }

@@ -1,14 +1,14 @@
 //! Signing in by a code, without a password.
 
 use super::Codes;
-use super::verify::{Met, Offer, create, lock};
+use super::verify::{CodeSubmission, RedeemedChallenge, create, lock};
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, Field};
 use crate::domain::code::{Challenge, Purpose};
 use crate::domain::session::{AuthMethod, AuthMethods};
 use crate::domain::user::{User, UserStatus};
-use crate::error::Error;
 use crate::service::accounts::{Accounts, SignedIn, new_user};
+use crate::service::error::Error;
 use crate::service::retry::retry;
 use crate::store::users::Change;
 use crate::store::{Transaction, audit, changes, sessions, users};
@@ -17,7 +17,7 @@ use crate::store::{Transaction, audit, changes, sessions, users};
 #[derive(Debug)]
 pub struct CodeSignIn {
     /// The code.
-    pub offer: Offer,
+    pub offer: CodeSubmission,
     /// Whether to bring an account back that the person has deactivated.
     pub reactivate: bool,
     /// Whether to give the device a token.
@@ -109,7 +109,7 @@ impl Accounts {
     async fn returns(
         &self,
         tx: &Transaction,
-        met: &Met,
+        met: &RedeemedChallenge,
         reactivate: bool,
         now: Timestamp,
     ) -> Result<Returned, Error> {

@@ -10,16 +10,16 @@ use super::counters::note_used;
 use super::metrics::Fate;
 use super::{Codes, Metrics};
 use crate::clock::Timestamp;
-use crate::domain::audit::{Action, Attempt, EventActor, Field};
-use crate::domain::caller::Caller;
+use crate::domain::access::Caller;
+use crate::domain::audit::{Action, AuditDraft, EventActor, Field};
 use crate::domain::code::{Challenge, ChallengeId, Code, Purpose, plausible_expiries};
 use crate::domain::password::Password;
 use crate::domain::session::ClientInfo;
-use crate::domain::sms_limits::Tripwire;
+use crate::domain::sms_limits::PumpingGuard;
 use crate::domain::throttle::Subject;
 use crate::domain::user::User;
-use crate::error::Error;
 use crate::service::accounts::Accounts;
+use crate::service::error::Error;
 use crate::service::hasher::Flow;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
@@ -29,11 +29,11 @@ use crate::store::users::{Account, Change};
 use crate::store::{StoreError, Transaction, audit, challenges, sessions, users};
 
 /// A challenge whose code was right.
-pub(super) struct Met {
+pub(super) struct RedeemedChallenge {
     pub(super) challenge: Challenge,
     /// That the code was tried.
     pub(super) reservation: Reservation,
-    tripwire: Option<Tripwire>,
+    pumping_guard: Option<PumpingGuard>,
     metrics: Arc<Metrics>,
 }
 
@@ -53,7 +53,7 @@ impl From<Error> for Unmet {
 
 /// A code that somebody offers.
 #[derive(Debug)]
-pub struct Offer {
+pub struct CodeSubmission {
     /// For which challenge.
     pub challenge: ChallengeId,
     /// `None`: what was given cannot be a code.
@@ -68,12 +68,12 @@ pub struct Offer {
 #[derive(Debug)]
 pub struct Reset {
     /// The code.
-    pub offer: Offer,
+    pub offer: CodeSubmission,
     /// The new password, to which the password policy was not applied yet.
     pub password: Password,
 }
 
-impl Offer {
+impl CodeSubmission {
     /// The flow of a new password that comes with the code. The number is known after the code was checked.
     pub(super) fn flow(&self) -> Flow {
         Flow::new(&self.caller, self.client.ip_address, self.challenge)
@@ -85,7 +85,7 @@ impl Codes {
     ///
     /// # Errors
     /// [`Error::CodeInvalid`]; [`Error::SessionInvalid`] when the session ended meanwhile; [`Error::TooManyAttempts`].
-    pub async fn verify_phone(&self, actor: Actor, offer: Offer) -> Result<User, Error> {
+    pub async fn verify_phone(&self, actor: Actor, offer: CodeSubmission) -> Result<User, Error> {
         let mut attempt = actor.attempt(Action::VerifyPhone);
         let met = self
             .check_of_actor(Purpose::VerifyPhone, &actor, &offer, &mut attempt)
@@ -179,9 +179,9 @@ impl Codes {
         &self,
         purpose: Purpose,
         action: Action,
-        offer: &Offer,
-    ) -> Result<(Met, Attempt), Error> {
-        let mut attempt = Attempt::by_nobody(action, offer.client.clone(), offer.caller.clone());
+        offer: &CodeSubmission,
+    ) -> Result<(RedeemedChallenge, AuditDraft), Error> {
+        let mut attempt = AuditDraft::by_nobody(action, offer.client.clone(), offer.caller.clone());
         let checked = self.check(purpose, offer, &mut attempt).await;
         let met = self.audited(&attempt, checked).await?;
         Ok((met, attempt))
@@ -192,9 +192,9 @@ impl Codes {
         &self,
         purpose: Purpose,
         actor: &Actor,
-        offer: &Offer,
-        attempt: &mut Attempt,
-    ) -> Result<Met, Error> {
+        offer: &CodeSubmission,
+        attempt: &mut AuditDraft,
+    ) -> Result<RedeemedChallenge, Error> {
         let checked = self.check(purpose, offer, attempt).await;
         let checked = checked.and_then(|met| {
             let is_theirs = met.challenge.person == Some(actor.user.id);
@@ -204,7 +204,11 @@ impl Codes {
     }
 
     /// Notes a refusal in the audit log. Codes for unknown challenges are counted there, since anybody can invent as many as they like.
-    async fn audited(&self, attempt: &Attempt, checked: Result<Met, Unmet>) -> Result<Met, Error> {
+    async fn audited(
+        &self,
+        attempt: &AuditDraft,
+        checked: Result<RedeemedChallenge, Unmet>,
+    ) -> Result<RedeemedChallenge, Error> {
         let audit = &self.accounts.audit;
         match checked {
             Ok(met) => Ok(met),
@@ -217,9 +221,9 @@ impl Codes {
     /// who signs in is not refused because of accounts that others in the same network have created.
     pub(super) async fn reserve_creation(
         &self,
-        met: &mut Met,
-        offer: &Offer,
-        attempt: &Attempt,
+        met: &mut RedeemedChallenge,
+        offer: &CodeSubmission,
+        attempt: &AuditDraft,
     ) -> Result<(), Error> {
         let accounts = &self.accounts;
         match accounts.throttle.reserve_creation(offer.client.ip_address).await {
@@ -239,7 +243,12 @@ impl Codes {
     /// Applies the password policy and hashes, after the code was right. If the policy rejects the password, or the queue is full, the
     /// challenge does not count the attempt: nothing was guessed, and a user may need several tries to find an acceptable password. A
     /// caller that leaves meanwhile gets the rest of the attempt back, too.
-    pub(super) async fn hash_for(&self, flow: Flow, met: &Met, password: Password) -> Result<String, Error> {
+    pub(super) async fn hash_for(
+        &self,
+        flow: Flow,
+        met: &RedeemedChallenge,
+        password: Password,
+    ) -> Result<String, Error> {
         let accounts = &self.accounts;
         let guard = accounts.throttle.guard(met.reservation.clone());
         let phones = [&met.challenge.phone_number];
@@ -258,7 +267,7 @@ impl Codes {
     }
 
     /// Checks the account of a challenge before its transaction, which checks it again.
-    async fn check_current(&self, met: &Met) -> Result<(), Error> {
+    async fn check_current(&self, met: &RedeemedChallenge) -> Result<(), Error> {
         let id = met.challenge.person.ok_or(Error::CodeInvalid)?;
         let account = users::find(self.accounts.store.reader(), id).await?;
         met.check_account(&account.ok_or(Error::CodeInvalid)?)
@@ -266,7 +275,12 @@ impl Codes {
 
     /// Checks whether a code is right. It counts as an attempt on the challenge, and until it is given back as one on the number, from
     /// the address and by the service. If nobody is the subject of what is attempted, whoever had the number is.
-    async fn check(&self, purpose: Purpose, offer: &Offer, attempt: &mut Attempt) -> Result<Met, Unmet> {
+    async fn check(
+        &self,
+        purpose: Purpose,
+        offer: &CodeSubmission,
+        attempt: &mut AuditDraft,
+    ) -> Result<RedeemedChallenge, Unmet> {
         let accounts = &self.accounts;
         let address = offer.client.ip_address;
         let reservation = accounts.throttle.reserve(&[], address, &offer.caller).await?;
@@ -302,10 +316,10 @@ impl Codes {
         let right = self.coder.code(&challenge);
         // Nobody was told a code that was not sent.
         if challenge.is_sent && right.is_some_and(|right| right.is(code)) {
-            Ok(Met {
+            Ok(RedeemedChallenge {
                 challenge,
                 reservation: reserved,
-                tripwire: self.limits.tripwire,
+                pumping_guard: self.limits.pumping_guard,
                 metrics: self.metrics.clone(),
             })
         } else {
@@ -339,7 +353,7 @@ impl Accounts {
     pub(super) async fn unless_code_was_right<T>(
         &self,
         outcome: Result<T, Error>,
-        met: &Met,
+        met: &RedeemedChallenge,
     ) -> Result<T, Error> {
         if let Err(
             Error::AccountDeactivated
@@ -357,7 +371,7 @@ impl Accounts {
         self.bound_hold_of(met, outcome).await
     }
 
-    async fn bound_hold_of<T>(&self, met: &Met, outcome: Result<T, Error>) -> Result<T, Error> {
+    async fn bound_hold_of<T>(&self, met: &RedeemedChallenge, outcome: Result<T, Error>) -> Result<T, Error> {
         match met.challenge.person {
             Some(person) => self.bound_hold(person, outcome).await,
             None => outcome,
@@ -366,14 +380,14 @@ impl Accounts {
 }
 
 /// Locks the row of the account that had the number at the request, if the challenge is still valid for the account.
-pub(super) async fn lock(tx: &Transaction, met: &Met) -> Result<Account, Error> {
+pub(super) async fn lock(tx: &Transaction, met: &RedeemedChallenge) -> Result<Account, Error> {
     let id = met.challenge.person.ok_or(Error::CodeInvalid)?;
     let account = users::lock(tx, id).await?.ok_or(Error::CodeInvalid)?;
     met.check_account(&account)?;
     Ok(account)
 }
 
-impl Met {
+impl RedeemedChallenge {
     /// Fails if the credentials of the account have changed since the request: a code that was requested before must not undo
     /// that. In the transaction, call it under the lock of the user's row.
     pub(super) fn check_credentials(&self, account: &Account) -> Result<(), Error> {
@@ -399,7 +413,7 @@ impl Met {
         if !challenges::take(tx, self.challenge.id).await? {
             return Err(Error::CodeInvalid);
         }
-        note_used(tx, &self.challenge, self.tripwire.as_ref(), now).await
+        note_used(tx, &self.challenge, self.pumping_guard.as_ref(), now).await
     }
 
     /// Counts the code as used, if that is what came of it. A right one that gives nothing, for another reason, may be given again.
@@ -419,7 +433,7 @@ impl Met {
 /// Meets a challenge by which somebody gets an account, who is new now.
 pub(super) async fn create(
     tx: &Transaction,
-    met: &Met,
+    met: &RedeemedChallenge,
     user: &User,
     password_hash: Option<&str>,
 ) -> Result<(), Error> {

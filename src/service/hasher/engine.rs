@@ -52,12 +52,12 @@ pub(super) struct Input<'a> {
 }
 
 /// The memory of one thread. It is taken by the first hash.
-pub(super) enum Memory {
+pub(super) enum HashMemory {
     Fast(Box<argon2_rust::Hasher>),
     Portable(Vec<Block>),
 }
 
-impl Memory {
+impl HashMemory {
     pub(super) fn new(engine: Engine) -> Self {
         match engine {
             Engine::Fast => {
@@ -166,7 +166,7 @@ mod tests {
         );
         let mut config = Config::with_cases(4000);
         config.failure_persistence = None;
-        let mut memories = [Engine::Fast, Engine::Portable].map(Memory::new);
+        let mut memories = [Engine::Fast, Engine::Portable].map(HashMemory::new);
         let memories = std::cell::RefCell::new(&mut memories);
         let outcome = TestRunner::new(config).run(&(costs, texts), |(costs, texts)| {
             let (memory, iterations, lanes, (algorithm, is_old, gives_back)) = costs;
@@ -214,7 +214,7 @@ mod tests {
                 salt: b"short",
                 password: b"",
             };
-            let outcome = Memory::new(engine).compute(&input, &mut [0; 32]);
+            let outcome = HashMemory::new(engine).compute(&input, &mut [0; 32]);
             assert!(
                 matches!(outcome, Err(HashError::Parameters(argon2::Error::SaltTooShort))),
                 "{engine:?}: {outcome:?}"
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn memory_is_kept_unless_it_is_too_much() {
-        let mut memory = Memory::new(Engine::Fast);
+        let mut memory = HashMemory::new(Engine::Fast);
         for (kib, kept) in [(64, 64), (128, 0), (32, 32), (64, 64)] {
             let params = Params::new(kib, 1, 1, None).unwrap();
             let input = Input {
@@ -237,7 +237,7 @@ mod tests {
             };
             memory.compute(&input, &mut [0; 32]).unwrap();
             memory.keep_at_most(64);
-            let Memory::Fast(hasher) = &memory else { return };
+            let HashMemory::Fast(hasher) = &memory else { return };
             assert_eq!(hasher.reserved_blocks(), kept);
         }
     }

@@ -8,11 +8,11 @@ use std::sync::LazyLock;
 
 use uuid::Uuid;
 
-use crate::domain::caller::Caller;
+use crate::domain::access::Caller;
 use crate::domain::code::ChallengeId;
-use crate::domain::device::DeviceId;
 use crate::domain::network::Network;
 use crate::domain::phone::PhoneNumber;
+use crate::domain::session::DeviceId;
 use crate::domain::user::UserId;
 use crate::service::sessions::Actor;
 

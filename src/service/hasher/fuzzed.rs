@@ -4,8 +4,8 @@ use argon2::Params;
 use argon2::password_hash::phc::PasswordHash;
 
 use super::HashError;
-use super::arena::{Arena, MAX_ITERATIONS, MAX_MEMORY_KIB, Scheme};
 use super::engine::Engine;
+use super::phc::{MAX_ITERATIONS, MAX_MEMORY_KIB, PhcHasher, Scheme};
 use crate::domain::secret_keys::SecretKeys;
 
 /// What a hash may cost that is computed here, in blocks: a fuzzer tries thousands a second.
@@ -38,7 +38,7 @@ pub(crate) fn phc(stored: &str) {
         return;
     }
     let [fast, portable] = [Engine::Fast, Engine::Portable].map(|engine| {
-        let outcome = Arena::new(engine).matches(b"a quiet lake at dawn 7", &hash, &params, &scheme);
+        let outcome = PhcHasher::new(engine).matches(b"a quiet lake at dawn 7", &hash, &params, &scheme);
         match outcome {
             Ok(_) => assert!(!is_too_costly, "{params:?} was computed"),
             Err(HashError::TooCostly) => assert!(is_too_costly, "{params:?} was not computed"),

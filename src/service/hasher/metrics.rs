@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::histogram::{Histogram, Times};
+use crate::telemetry::histogram::{Histogram, Times};
 
 /// The upper bounds of the buckets of waits, in microseconds, each included. What waited longer is in one more bucket.
 pub const WAIT_BOUNDS_MICROSECONDS: [u64; 13] = [

@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Pid;
 use rustix::time::ClockId;
 
-use super::pace::cpu_time;
-use policy::{Observation, PROBE_INTERVAL, Policy};
+use super::cpu_quota::cpu_time;
+use policy::{Observation, PROBE_INTERVAL, ReliefPolicy};
 use probe::PROBE_WORK;
 pub(super) use probe::{Pause, Probe, Ticking};
 
@@ -170,7 +170,7 @@ pub(super) struct Look<T> {
 
 /// Decides when the relief threads work. One thread owns it.
 pub(super) struct Monitor {
-    policy: Policy,
+    policy: ReliefPolicy,
     /// A job is slow after this time.
     slow: Duration,
     /// How long the relief threads pause for a probe: until their jobs have ended, and a moment more.
@@ -183,7 +183,7 @@ impl Monitor {
     pub(super) fn new(hash_time: Duration, cores: usize) -> Self {
         let pause = hash_time.saturating_mul(2) + PROBE_WORK.saturating_mul(10);
         Self {
-            policy: Policy::new(cores, pause),
+            policy: ReliefPolicy::new(cores, pause),
             slow: hash_time.saturating_mul(SLOW).max(MIN_SLOW_TIME),
             pause,
             begin: Instant::now(),

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use argon2::{Algorithm, AssociatedData, Params, ParamsBuilder, Version};
 
 use super::HashError;
-use super::arena::{Arena, Scheme};
-use super::engine::{Engine, EngineChoice, Input, Memory};
+use super::engine::{Engine, EngineChoice, HashMemory, Input};
+use super::phc::{PhcHasher, Scheme};
 
 /// The tag of RFC 9106, section 5.3: Argon2id with a secret and associated data.
 const RFC_9106_TAG: [u8; 32] = [
@@ -36,7 +36,7 @@ pub(super) fn start(choice: EngineChoice, scheme: &Scheme) -> Result<Tested, Has
     let engine = choose(choice, &scheme.params, |memory, input, output| {
         memory.compute(input, output)
     })?;
-    let mut arena = Arena::new(engine);
+    let mut arena = PhcHasher::new(engine);
     let mut hash = || {
         let begin = Instant::now();
         let dummy = arena.hash(NOBODYS_PASSWORD, scheme)?;
@@ -56,14 +56,14 @@ pub(super) fn start(choice: EngineChoice, scheme: &Scheme) -> Result<Tested, Has
 pub(super) fn choose(
     choice: EngineChoice,
     params: &Params,
-    mut fast: impl FnMut(&mut Memory, &Input<'_>, &mut [u8]) -> Result<(), HashError>,
+    mut fast: impl FnMut(&mut HashMemory, &Input<'_>, &mut [u8]) -> Result<(), HashError>,
 ) -> Result<Engine, HashError> {
     let random = Random::generate()?;
     let rfc_params = rfc_9106_params()?;
     let questions = [rfc_9106(&rfc_params), random.input(params)];
     let mut expected = [RFC_9106_TAG; 2];
     {
-        let mut reference = Memory::new(Engine::Portable);
+        let mut reference = HashMemory::new(Engine::Portable);
         let mut tag = [0; 32];
         reference.compute(&questions[0], &mut tag)?;
         if tag != RFC_9106_TAG {
@@ -76,7 +76,7 @@ pub(super) fn choose(
     }
     // A panic is as much of a difference as another tag.
     let agrees = catch_unwind(AssertUnwindSafe(|| {
-        let mut memory = Memory::new(Engine::Fast);
+        let mut memory = HashMemory::new(Engine::Fast);
         questions.iter().zip(&expected).all(|(question, expected)| {
             let mut tag = [0; 32];
             fast(&mut memory, question, &mut tag).is_ok() && tag == *expected
@@ -105,7 +105,7 @@ pub fn time_of_a_hash(
 ) -> Result<Duration, HashError> {
     let params = Params::new(memory_kib, iterations, 1, Some(Params::DEFAULT_OUTPUT_LEN))?;
     let random = Random::generate()?;
-    let mut memory = Memory::new(engine);
+    let mut memory = HashMemory::new(engine);
     // The first one takes the memory.
     let mut best = Duration::MAX;
     for _ in 0..=runs {
@@ -183,7 +183,9 @@ mod tests {
         let params = rfc_9106_params().unwrap();
         for engine in [Engine::Fast, Engine::Portable] {
             let mut tag = [0; 32];
-            Memory::new(engine).compute(&rfc_9106(&params), &mut tag).unwrap();
+            HashMemory::new(engine)
+                .compute(&rfc_9106(&params), &mut tag)
+                .unwrap();
             assert_eq!(tag, RFC_9106_TAG, "{engine:?}");
         }
     }

@@ -13,18 +13,18 @@ use thread_priority::{
 };
 use tokio::sync::oneshot;
 
-use super::arena::{Arena, Scheme};
-use super::bound::Bound;
+use super::cpu_quota::{self, CpuQuota};
 use super::engine::Engine;
 use super::metrics::Metrics;
-use super::pace::{self, Pacer};
+use super::phc::{PhcHasher, Scheme};
 use super::queue::{Queue, Taken};
+use super::queue_capacity::QueueCapacity;
 use super::relief::{Monitor, Pause, Probe, Slots, TICK, Ticking};
-use super::together::Together;
+use super::reply_batch::ReplyBatch;
 use super::{HashError, Verdict};
 use crate::domain::password::Password;
 use crate::service::password_policy::NewPassword;
-use crate::trace::{Current, What};
+use crate::telemetry::tracing::{SpanKind, TraceContext};
 
 /// The lowest priority of an ordinary thread that Linux has.
 #[cfg(target_os = "linux")]
@@ -84,7 +84,7 @@ impl Job {
 /// A job, and the trace that it belongs to.
 pub(super) struct Task {
     pub(super) job: Job,
-    pub(super) trace: Current,
+    pub(super) trace: TraceContext,
 }
 
 /// Which jobs a thread takes.
@@ -112,11 +112,11 @@ pub(super) struct Common {
     /// What an unknown number is checked against.
     pub(super) dummy: String,
     /// Without one, the queue keeps the bound that was set.
-    pub(super) bound: Option<Bound>,
+    pub(super) bound: Option<QueueCapacity>,
     /// There is one under a quota.
-    pub(super) pacer: Option<Pacer>,
+    pub(super) pacer: Option<CpuQuota>,
     /// The answers of those who work in turn.
-    pub(super) together: Together,
+    pub(super) together: ReplyBatch,
 }
 
 impl Common {
@@ -139,12 +139,12 @@ impl Common {
 
 pub(super) struct Worker {
     common: Arc<Common>,
-    arena: Arena,
+    arena: PhcHasher,
 }
 
 impl Worker {
     pub(super) fn new(common: Arc<Common>) -> Self {
-        let arena = Arena::new(common.engine);
+        let arena = PhcHasher::new(common.engine);
         Self { common, arena }
     }
 
@@ -171,7 +171,7 @@ impl Worker {
                 }
             }
             let work = || catch_unwind(AssertUnwindSafe(|| self.work(&taken.job, waited)));
-            let (outcome, used) = pace::measured(work);
+            let (outcome, used) = cpu_quota::measured(work);
             if let Some(pacer) = &common.pacer {
                 pacer.charge(used);
             }
@@ -182,7 +182,7 @@ impl Worker {
                 common.slots.end(slot);
             }
             if outcome.is_err() {
-                self.arena = Arena::new(self.common.engine);
+                self.arena = PhcHasher::new(self.common.engine);
             }
         }
         self.common.together.give_all();
@@ -200,7 +200,7 @@ impl Worker {
             Duty::Relief(_) => {
                 common.pause.wait();
                 // The memory is given back when the relief ends.
-                let release = || self.arena = Arena::new(common.engine);
+                let release = || self.arena = PhcHasher::new(common.engine);
                 queue
                     .take_relief(release)
                     .inspect(|_| Metrics::add(&metrics.relieved))
@@ -246,9 +246,9 @@ impl Worker {
     fn answer<T: Send + 'static>(
         &mut self,
         reply: &Reply<T>,
-        trace: &Current,
+        trace: &TraceContext,
         waited: Duration,
-        work: impl FnOnce(&mut Arena) -> Result<T, HashError>,
+        work: impl FnOnce(&mut PhcHasher) -> Result<T, HashError>,
     ) {
         match reply.is_closed() {
             // Another thread has computed it.
@@ -257,7 +257,7 @@ impl Worker {
             Some(false) => {}
         }
         let begun = Instant::now();
-        let span = trace.child("hash", What::Work);
+        let span = trace.child("hash", SpanKind::Work);
         let result = work(&mut self.arena);
         // Before the answer: others go on with it, and may send the trace, while this thread has to wait for the processor.
         drop(span);
@@ -281,7 +281,7 @@ impl Worker {
 }
 
 fn verify(
-    arena: &mut Arena,
+    arena: &mut PhcHasher,
     common: &Common,
     password: &Password,
     stored: Option<&str>,

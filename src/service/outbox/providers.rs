@@ -10,7 +10,7 @@ impl Outbox {
     /// # Errors
     /// Why nobody has taken it: if one of them may take it later, that.
     pub(super) async fn ask_providers(&self, message: &Message) -> Result<(), SendError> {
-        let providers = &self.counter.providers;
+        let providers = &self.context.providers;
         let all = 0..providers.len();
         let mut serving: Vec<usize> = all
             .clone()
@@ -22,7 +22,7 @@ impl Outbox {
         }
         let mut left_out = Vec::new();
         let open = serving.iter().copied().filter(|index| {
-            let may_ask = self.counter.breakers.may_ask(*index, self.clock.since_boot());
+            let may_ask = self.context.breakers.may_ask(*index, self.clock.since_boot());
             if !may_ask {
                 left_out.push(*index);
             }
@@ -56,12 +56,12 @@ impl Outbox {
     }
 
     async fn ask(&self, index: usize, message: &Message) -> Result<(), SendError> {
-        let provider = &self.counter.providers[index];
+        let provider = &self.context.providers[index];
         let name = provider.name();
         let outcome = provider.send(message).await;
         let failed = outcome.err().is_some_and(SendError::may_pass);
-        self.counter.breakers.note(index, failed, self.clock.since_boot());
-        self.counter.metrics.message(name, outcome, &message.to);
+        self.context.breakers.note(index, failed, self.clock.since_boot());
+        self.context.metrics.message(name, outcome, &message.to);
         match outcome {
             Ok(()) => {
                 tracing::info!(message_id = %message.id, provider = name.as_str(), "message taken");

@@ -21,7 +21,7 @@ use super::MAX_LIVE;
 use crate::clock::Clock;
 use crate::domain::access::Service;
 use crate::domain::token::TokenHash;
-use crate::error::{Error, chain};
+use crate::service::error::{Error, chain};
 use crate::store::{Store, StoreError, service_keys};
 
 /// The most keys that are read: more than may be made, since several may be made at once.
@@ -32,9 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The keys that are good. Cheap to clone.
 #[derive(Clone)]
-pub struct Keyring(Arc<Shared>);
+pub struct Keyring(Arc<KeyringState>);
 
-struct Shared {
+struct KeyringState {
     store: Store,
     clock: Arc<dyn Clock>,
     /// How old the last reading may be.
@@ -71,7 +71,7 @@ impl Keyring {
             asked_at: Duration::ZERO,
             reading: 0,
         };
-        let keyring = Self(Arc::new(Shared {
+        let keyring = Self(Arc::new(KeyringState {
             store,
             clock,
             bound,
@@ -114,7 +114,7 @@ impl Keyring {
     }
 
     async fn read(&self) -> Result<(), StoreError> {
-        let Shared {
+        let KeyringState {
             store,
             clock,
             readings,

@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::tail::{self as follower, Tail};
-use super::{Sessions, Shared, cleanup};
-use crate::error::chain;
+use super::{Sessions, SessionsState};
 use crate::service::audit;
+use crate::service::error::chain;
+use crate::service::housekeeping;
+use crate::service::revocation::follower::{self as follower, Follower};
 use crate::store::heartbeat;
 
 /// How long the use of a session may wait to be written.
@@ -26,8 +27,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Sessions {
     /// A reader of the change log that has read nothing yet.
-    pub(super) fn tail(&self) -> Tail {
-        Tail::new(
+    pub(super) fn tail(&self) -> Follower {
+        Follower::new(
             self.0.store.clone(),
             self.0.clock.clone(),
             self.0.freshness.clone(),
@@ -78,7 +79,7 @@ impl Sessions {
     /// Finds out again and again whether the database accepts writes, by a heartbeat. When it does not is logged once, and so
     /// is when it does again.
     async fn probe_writes(&self) {
-        let Shared { store, metrics, .. } = self.0.as_ref();
+        let SessionsState { store, metrics, .. } = self.0.as_ref();
         let mut last_accepted = Instant::now();
         loop {
             let accepted = match heartbeat::beat(&store.unsynced_writer()).await {
@@ -111,7 +112,7 @@ impl Sessions {
     }
 
     pub(super) async fn flush(&self) {
-        let Shared {
+        let SessionsState {
             store,
             last_seen,
             options,
@@ -123,7 +124,7 @@ impl Sessions {
     }
 
     pub(super) async fn clean_up(&self) {
-        let Shared {
+        let SessionsState {
             store,
             options,
             metrics,
@@ -132,13 +133,13 @@ impl Sessions {
         // Each step reads the clock: it may be corrected during a pass, which takes minutes on large tables.
         let now = || self.0.clock.now();
         let cleaned = async {
-            let alive = cleanup::remove_ended_sessions(store, &options.lifetimes, now()).await?;
+            let alive = housekeeping::remove_ended_sessions(store, &options.lifetimes, now()).await?;
             metrics.seldom().set_alive(alive);
-            cleanup::prune_changes(store, now()).await?;
-            cleanup::remove_forgotten_attempts(store, now()).await?;
-            cleanup::remove_expired_challenges(store, now()).await?;
-            cleanup::remove_unused_sms_counters(store, now()).await?;
-            cleanup::remove_expired_devices(store, now()).await
+            housekeeping::prune_changes(store, now()).await?;
+            housekeeping::remove_forgotten_attempts(store, now()).await?;
+            housekeeping::remove_expired_challenges(store, now()).await?;
+            housekeeping::remove_unused_sms_counters(store, now()).await?;
+            housekeeping::remove_expired_devices(store, now()).await
         };
         if let Err(error) = cleaned.await {
             tracing::warn!(error = chain(&error), "what has ended was not removed");

@@ -1,4 +1,4 @@
-//! The sessions that were asked for lately, in memory. What is in here may be out of date: [`super::freshness`] says
+//! The sessions that were asked for lately, in memory. What is in here may be out of date: [`crate::service::revocation::fence`] says
 //! whether it may be used.
 
 use std::hash::{BuildHasherDefault, Hasher};
@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use quick_cache::sync::Cache as QuickCache;
 use quick_cache::{Lifecycle, UnitWeighter};
 
-use super::freshness::Position;
-use super::metrics::Seldom;
+use super::metrics::RareCounters;
 use crate::clock::Timestamp;
 use crate::domain::session::Session;
 use crate::domain::token::TokenHash;
 use crate::domain::user::User;
+use crate::service::revocation::fence::Version;
 
 /// A session and its person, as they were read from the database.
 #[derive(Debug)]
@@ -22,12 +22,12 @@ pub struct KnownSession {
     session: Session,
     /// When the session was last used, in microseconds since the epoch. It moves on while the session is known.
     last_seen_at: AtomicI64,
-    position: Position,
+    position: Version,
 }
 
 impl KnownSession {
     /// What a query found that was sent when `position` had been reached.
-    pub(super) fn new(user: User, session: Session, position: Position) -> Self {
+    pub(super) fn new(user: User, session: Session, position: Version) -> Self {
         Self {
             last_seen_at: AtomicI64::new(session.last_seen_at.timestamp_micros()),
             user,
@@ -61,7 +61,7 @@ impl KnownSession {
         self.last_seen_at.fetch_max(now, Ordering::Relaxed) < now
     }
 
-    pub(super) fn position(&self) -> Position {
+    pub(super) fn position(&self) -> Version {
         self.position
     }
 }
@@ -70,7 +70,7 @@ impl KnownSession {
 pub(super) struct Cache {
     sessions:
         QuickCache<TokenHash, Arc<KnownSession>, UnitWeighter, BuildHasherDefault<Sha256Hasher>, TakenOut>,
-    metrics: Arc<Seldom>,
+    metrics: Arc<RareCounters>,
 }
 
 /// Says who was taken out for another.
@@ -88,7 +88,7 @@ impl Lifecycle<TokenHash, Arc<KnownSession>> for TakenOut {
 
 impl Cache {
     /// Room for so many sessions.
-    pub(super) fn new(capacity: usize, metrics: Arc<Seldom>) -> Self {
+    pub(super) fn new(capacity: usize, metrics: Arc<RareCounters>) -> Self {
         let sessions = QuickCache::with(
             capacity,
             u64::try_from(capacity).unwrap_or(u64::MAX),

@@ -11,15 +11,15 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::cache::KnownSession;
-use super::freshness::{Freshness, Position};
 use crate::clock::Clock;
 use crate::domain::session::Session;
 use crate::domain::token::TokenHash;
 use crate::domain::user::User;
-use crate::error::Error;
+use crate::service::error::Error;
+use crate::service::revocation::fence::{Fence, Version};
 use crate::store::sessions::{self, MAX_TOKENS};
 use crate::store::{Store, StoreError};
-use crate::trace::Current;
+use crate::telemetry::tracing::TraceContext;
 
 /// How many may stand in the line: as many as some hundred queries take, which is less than a second of work.
 const LINE: usize = 16 * 1024;
@@ -39,7 +39,7 @@ struct Question {
     token: TokenHash,
     answer: oneshot::Sender<Answer>,
     /// A query that is shared belongs to the first trace of those who share it.
-    trace: Current,
+    trace: TraceContext,
 }
 
 /// The line of those who ask.
@@ -49,14 +49,9 @@ pub(super) struct Lookups {
 
 impl Lookups {
     /// Begins to answer, with at most `queries` at a time, until it is dropped.
-    pub(super) fn start(
-        store: Store,
-        clock: Arc<dyn Clock>,
-        freshness: Arc<Freshness>,
-        queries: usize,
-    ) -> Self {
+    pub(super) fn start(store: Store, clock: Arc<dyn Clock>, freshness: Arc<Fence>, queries: usize) -> Self {
         let (line, questions) = mpsc::channel(LINE);
-        let desk = Desk {
+        let desk = LookupQueue {
             store,
             clock,
             freshness,
@@ -75,7 +70,7 @@ impl Lookups {
             .try_send(Question {
                 token,
                 answer,
-                trace: Current::here(),
+                trace: TraceContext::current(),
             })
             .map_err(|_| Error::Overloaded {
                 retry_after: RETRY_AFTER,
@@ -85,13 +80,13 @@ impl Lookups {
 }
 
 #[derive(Clone)]
-struct Desk {
+struct LookupQueue {
     store: Store,
     clock: Arc<dyn Clock>,
-    freshness: Arc<Freshness>,
+    freshness: Arc<Fence>,
 }
 
-impl Desk {
+impl LookupQueue {
     async fn run(self, mut questions: mpsc::Receiver<Question>, queries: usize) {
         let free = Arc::new(Semaphore::new(queries));
         // First a free place, then the questions: while all places are taken, those who ask gather in the line.
@@ -107,7 +102,7 @@ impl Desk {
                 .find(|trace| trace.is_traced());
             let trace = traced.cloned().unwrap_or_default();
             tokio::spawn(async move {
-                trace.around(desk.answer(batch)).await;
+                trace.scope(desk.answer(batch)).await;
                 drop(place);
             });
         }
@@ -137,7 +132,7 @@ impl Desk {
 
     /// Finds the sessions of these tokens, and the position before the query. If the answer cannot be used, the change log
     /// is read on a new connection first, which decides which server is right, and the query is executed once more.
-    async fn find(&self, tokens: &[TokenHash]) -> (Result<Found, StoreError>, Position) {
+    async fn find(&self, tokens: &[TokenHash]) -> (Result<Found, StoreError>, Version) {
         match self.find_once(tokens).await {
             (Ok(Err(Unusable::OtherServer(generation))), _) => self.store.end_generation_of(generation),
             (Ok(Err(Unusable::NoHeartbeat)), _) => {}
@@ -151,7 +146,7 @@ impl Desk {
     async fn find_once(
         &self,
         tokens: &[TokenHash],
-    ) -> (Result<Result<Found, Unusable>, StoreError>, Position) {
+    ) -> (Result<Result<Found, Unusable>, StoreError>, Version) {
         // Before the query: what is forgotten from here on is not in its answer.
         let position = self.freshness.position();
         let known_until = self.freshness.known_until();
@@ -198,7 +193,7 @@ fn required(found: Result<Result<Found, Unusable>, StoreError>) -> Result<Found,
 fn tell(
     mut waiting: HashMap<TokenHash, Vec<oneshot::Sender<Answer>>>,
     found: Result<Found, StoreError>,
-    position: Position,
+    position: Version,
 ) {
     match found {
         Ok(found) => {

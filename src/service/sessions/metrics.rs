@@ -12,14 +12,14 @@ pub struct Metrics {
     hits: AtomicU64,
     misses: AtomicU64,
     strong: AtomicU64,
-    seldom: Arc<Seldom>,
+    seldom: Arc<RareCounters>,
 }
 
 /// What is not counted with every check.
 #[derive(Debug)]
-pub(super) struct Seldom {
-    pub(super) change_log_failures: AtomicU64,
-    pub(super) evictions: AtomicU64,
+pub(in crate::service) struct RareCounters {
+    pub(in crate::service) change_log_failures: AtomicU64,
+    pub(in crate::service) evictions: AtomicU64,
     /// [`UNKNOWN`] until they were counted.
     alive: AtomicU64,
     /// The time since boot, in nanoseconds, at which the last complete reading of the change log began.
@@ -29,7 +29,7 @@ pub(super) struct Seldom {
 
 const UNKNOWN: u64 = u64::MAX;
 
-impl Default for Seldom {
+impl Default for RareCounters {
     fn default() -> Self {
         Self {
             change_log_failures: AtomicU64::new(0),
@@ -41,25 +41,25 @@ impl Default for Seldom {
     }
 }
 
-impl Seldom {
+impl RareCounters {
     /// Notes how many sessions are alive.
-    pub(super) fn set_alive(&self, sessions: u64) {
+    pub(in crate::service) fn set_alive(&self, sessions: u64) {
         self.alive.store(sessions, Ordering::Relaxed);
     }
 
     /// Notes when a complete reading of the change log began, by the time since boot.
-    pub(super) fn set_read_at(&self, time: Duration) {
+    pub(in crate::service) fn set_read_at(&self, time: Duration) {
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.read_at.store(nanoseconds, Ordering::Relaxed);
     }
 
     /// Notes whether the database accepts writes.
-    pub(super) fn set_accepts_writes(&self, accepted: bool) {
+    pub(in crate::service) fn set_accepts_writes(&self, accepted: bool) {
         self.accepts_writes.store(accepted, Ordering::Relaxed);
     }
 
     /// Whether the database accepted the last write that was probed.
-    pub(super) fn accepts_writes(&self) -> bool {
+    pub(in crate::service) fn accepts_writes(&self) -> bool {
         self.accepts_writes.load(Ordering::Relaxed)
     }
 }
@@ -121,7 +121,7 @@ impl Metrics {
         self.strong.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn seldom(&self) -> &Arc<Seldom> {
+    pub(super) fn seldom(&self) -> &Arc<RareCounters> {
         &self.seldom
     }
 

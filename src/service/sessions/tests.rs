@@ -15,13 +15,13 @@ use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::tail::{MAX_ENTRIES, Tail, TailError, Taken};
 use super::*;
 use crate::clock::ManualClock;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::{AuthMethod, AuthMethods, ClientInfo, SessionId};
 use crate::domain::token::PlainToken;
 use crate::domain::user::{UserId, UserStatus};
+use crate::service::revocation::follower::{FollowError, Follower, MAX_ENTRIES, Progress};
 use crate::store::{self, users};
 
 const BOUND: Duration = Duration::from_secs(1);
@@ -36,10 +36,10 @@ struct World {
 struct Replica {
     store: Store,
     sessions: Sessions,
-    tail: Tail,
+    tail: Follower,
 }
 
-struct SignedIn {
+struct KnownSignIn {
     user: UserId,
     session: SessionId,
     token: PlainToken,
@@ -94,7 +94,7 @@ impl World {
 }
 
 impl Replica {
-    async fn sign_in(&self) -> SignedIn {
+    async fn sign_in(&self) -> KnownSignIn {
         let now = self.sessions.0.clock.now();
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -106,14 +106,14 @@ impl Replica {
         sessions::insert(self.store.writer(), &session, &token.hash())
             .await
             .unwrap();
-        SignedIn {
+        KnownSignIn {
             user: user.id,
             session: session.id,
             token,
         }
     }
 
-    async fn check(&self, person: &SignedIn) -> Result<(), Error> {
+    async fn check(&self, person: &KnownSignIn) -> Result<(), Error> {
         let checked = self
             .sessions
             .validate(person.token.expose(), Consistency::MinimizeLatency);
@@ -121,13 +121,13 @@ impl Replica {
     }
 
     /// Checks, and says whether the answer came from memory.
-    async fn is_cached(&self, person: &SignedIn) -> bool {
+    async fn is_cached(&self, person: &KnownSignIn) -> bool {
         let hits = self.sessions.metrics().hits;
         self.check(person).await.unwrap();
         self.sessions.metrics().hits > hits
     }
 
-    async fn assert_invalid(&self, person: &SignedIn) {
+    async fn assert_invalid(&self, person: &KnownSignIn) {
         let checked = self.check(person).await;
         assert!(matches!(checked, Err(Error::SessionInvalid)), "{checked:?}");
     }
@@ -315,7 +315,7 @@ async fn past_the_bound_the_database_is_asked_and_nothing_is_guessed() {
     replica.store.clone().close().await.unwrap();
     assert!(matches!(
         replica.tail.read().await,
-        Err(TailError::Store(store::StoreError::Unavailable(_)))
+        Err(FollowError::Store(store::StoreError::Unavailable(_)))
     ));
     world.clock.advance(BOUND);
     assert!(replica.is_cached(&person).await);
@@ -403,9 +403,9 @@ async fn a_full_page_is_not_the_end() {
         person.user.0.simple()
     );
     world.database().await.execute_unprepared(&sql).await.unwrap();
-    assert_eq!(replica.tail.read_once().await.unwrap(), Taken::NotYet);
+    assert_eq!(replica.tail.read_once().await.unwrap(), Progress::NotYet);
     assert!(replica.is_cached(&person).await);
-    assert_eq!(replica.tail.read_once().await.unwrap(), Taken::UpToHead);
+    assert_eq!(replica.tail.read_once().await.unwrap(), Progress::UpToHead);
     assert!(!replica.is_cached(&person).await);
 }
 

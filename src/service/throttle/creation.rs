@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{Reservation, Throttle};
 use crate::domain::network::Network;
 use crate::domain::throttle::{Subject, SubjectKind};
-use crate::error::Error;
+use crate::service::error::Error;
 
 impl Throttle {
     /// Reserves the creation of an account from an address, and nothing else.

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::{Reservation, Throttle};
-use crate::trace::Current;
+use crate::telemetry::tracing::TraceContext;
 
 /// Maximum number of attempts that are being reserved, or given back for callers that left, in tasks of their own. Beyond it an attempt
 /// counts if its caller leaves, and is forgotten with time.
@@ -45,9 +45,9 @@ impl Returns {
         else {
             return Err(work);
         };
-        let trace = Current::here();
+        let trace = TraceContext::current();
         let work = async move {
-            let done = trace.around(work).await;
+            let done = trace.scope(work).await;
             drop(permit);
             done
         };

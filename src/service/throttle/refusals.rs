@@ -19,12 +19,12 @@ const REFUSALS: usize = 10_000;
 #[derive(Clone)]
 pub(super) struct Refusals {
     clock: Arc<dyn Clock>,
-    refusals: Arc<Cache<SubjectId, Refusal>>,
+    refusals: Arc<Cache<SubjectId, RecentRefusal>>,
 }
 
 /// A refused subject. Both are times since boot.
 #[derive(Clone, Copy)]
-struct Refusal {
+struct RecentRefusal {
     /// End of the wait.
     until: Duration,
     /// End of the period without a query.
@@ -59,7 +59,7 @@ impl Refusals {
 
     fn insert(&self, subject: SubjectId, wait: Duration, kept: Duration) {
         let now = self.clock.since_boot();
-        let refusal = Refusal {
+        let refusal = RecentRefusal {
             until: now + wait,
             known_until: now + kept,
         };

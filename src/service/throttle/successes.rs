@@ -15,11 +15,11 @@ use std::time::Duration;
 use quick_cache::sync::Cache;
 
 use crate::clock::Clock;
-use crate::domain::caller::Caller;
-use crate::domain::device::DeviceId;
+use crate::domain::access::Caller;
 use crate::domain::network::{Network, Prefix};
+use crate::domain::session::DeviceId;
 use crate::domain::throttle::{Limit, SubjectKind};
-use crate::error::Error;
+use crate::service::error::Error;
 
 /// Maximum number of prefixes and devices in memory, of about 150 bytes each.
 const KEYS: usize = 20_000;
@@ -31,7 +31,7 @@ const DEVICE_BURST: u32 = 60;
 const DEVICE_RATE: u32 = 600;
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-enum Key {
+enum SuccessKey {
     Network(Option<Arc<str>>, Prefix),
     Device(DeviceId),
 }
@@ -44,7 +44,7 @@ type ArrivalTime = Arc<Mutex<Duration>>;
 pub(super) struct Successes {
     clock: Arc<dyn Clock>,
     limit: Option<Limit>,
-    times: Arc<Cache<Key, ArrivalTime>>,
+    times: Arc<Cache<SuccessKey, ArrivalTime>>,
 }
 
 /// A success that is under way. It counts if it is kept, and is returned when it is dropped otherwise.
@@ -97,7 +97,7 @@ impl Successes {
         };
         let prefixes = Network::of(address).prefixes();
         let keys = prefixes.map(|prefix| {
-            let key = Key::Network(caller.service.clone(), prefix);
+            let key = SuccessKey::Network(caller.service.clone(), prefix);
             (key, limit, prefix.factor())
         });
         let by_network = self.take(keys);
@@ -107,7 +107,7 @@ impl Successes {
                     free: (limit.free / DEVICE_BURST).max(1),
                     recovery: limit.recovery.saturating_mul(DEVICE_RATE),
                 };
-                self.take([(Key::Device(device), limit, 1)])
+                self.take([(SuccessKey::Device(device), limit, 1)])
             }
             (by_network, _) => by_network,
         }
@@ -118,7 +118,10 @@ impl Successes {
     }
 
     /// Takes one of each, or none. A key may use `factor` times the limit.
-    fn take(&self, keys: impl IntoIterator<Item = (Key, Limit, u32)>) -> Result<SuccessPermit, Duration> {
+    fn take(
+        &self,
+        keys: impl IntoIterator<Item = (SuccessKey, Limit, u32)>,
+    ) -> Result<SuccessPermit, Duration> {
         let now = self.clock.since_boot();
         let mut permit = SuccessPermit::default();
         for (key, limit, factor) in keys {
@@ -155,12 +158,12 @@ mod tests {
         recovery: Duration::from_millis(100),
     };
 
-    struct Scene {
+    struct SuccessesScene {
         clock: Arc<ManualClock>,
         successes: Successes,
     }
 
-    impl Scene {
+    impl SuccessesScene {
         fn new() -> Self {
             let clock = Arc::new(ManualClock::new(DateTime::UNIX_EPOCH + TimeDelta::days(9)));
             let successes = Successes::new(clock.clone(), Some(LIMIT));
@@ -202,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_burst_passes_and_then_the_rate() {
-        let scene = Scene::new();
+        let scene = SuccessesScene::new();
         assert_eq!(
             scene.succeed("192.0.2.7", None),
             (120, Duration::from_millis(100))
@@ -221,7 +224,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_success_is_returned() {
-        let scene = Scene::new();
+        let scene = SuccessesScene::new();
         for _ in 0..500 {
             drop(scene.admit("shop", "2001:db8::1", None).unwrap());
         }
@@ -235,7 +238,7 @@ mod tests {
 
     #[test]
     fn under_way_they_count() {
-        let scene = Scene::new();
+        let scene = SuccessesScene::new();
         let permits: Vec<_> = (0..120).map(|_| scene.admit("shop", "192.0.2.7", None)).collect();
         assert!(permits.iter().all(Result::is_ok));
         assert!(scene.admit("shop", "192.0.2.7", None).is_err());
@@ -245,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_site_of_ipv6_gets_four_times_what_an_address_gets() {
-        let scene = Scene::new();
+        let scene = SuccessesScene::new();
         let all: u32 = (0..600)
             .map(|subnet| scene.succeed(&format!("2001:db8:0:{subnet:x}::1"), None).0)
             .sum();
@@ -254,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_known_device_has_an_allowance_of_its_own_when_that_of_its_network_is_used_up() {
-        let scene = Scene::new();
+        let scene = SuccessesScene::new();
         assert_eq!(scene.succeed("192.0.2.7", Some(1)).0, 120 + 2);
         let minute = Duration::from_mins(1);
         assert_eq!(scene.succeed("192.0.2.7", Some(1)), (0, minute));

@@ -19,7 +19,7 @@ pub(crate) struct Model {
     pub key_id: String,
     /// Whether the code is sent at all.
     pub is_sent: bool,
-    /// The counter of the prefix and of the source that asked for the code. NULL: the tripwire watches nothing.
+    /// The counter of the prefix and of the source that asked for the code. NULL: the pumping guard watches nothing.
     pub watched_source: Option<Uuid>,
     /// Whether it was requested on a known device or with a session of the user.
     pub is_known: bool,

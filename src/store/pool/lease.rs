@@ -9,11 +9,11 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
-use super::{Answer, Shared, VERIFICATION_TIMEOUT};
+use super::{PoolResult, PoolState, VERIFICATION_TIMEOUT};
 use crate::store::connection::{Connection, timed_out};
 use crate::store::error::other_server;
 use crate::store::identity::{Identity, verification};
-use crate::trace::{Current, What};
+use crate::telemetry::tracing::{SpanKind, TraceContext};
 
 /// From here on SQLite answers a commit when it is on the disk, as it does when it is opened.
 const SYNCED: &str = "PRAGMA synchronous=FULL; ";
@@ -68,7 +68,7 @@ pub(super) struct Idle {
 
 /// The state of a connection that is returned.
 #[derive(Clone, Copy)]
-pub(super) enum Standing {
+pub(super) enum ConnectionState {
     /// It can be used again.
     Good,
     /// It may be in a transaction, or in the middle of an answer that was not read.
@@ -79,19 +79,19 @@ pub(super) enum Standing {
 pub(super) struct Lease {
     /// `None`: it is lost.
     pooled: Option<Pooled>,
-    pub(super) standing: Standing,
+    pub(super) state: ConnectionState,
     /// The transaction that it is for. `None`: each statement belongs to its caller.
-    pub(super) trace: Option<Current>,
-    pool: Arc<Shared>,
+    pub(super) trace: Option<TraceContext>,
+    pool: Arc<PoolState>,
     /// `None`: it has gone on with the connection.
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Lease {
-    pub(super) fn new(pooled: Pooled, pool: Arc<Shared>, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(pooled: Pooled, pool: Arc<PoolState>, permit: OwnedSemaphorePermit) -> Self {
         Self {
             pooled: Some(pooled),
-            standing: Standing::Good,
+            state: ConnectionState::Good,
             trace: None,
             pool,
             permit: Some(permit),
@@ -109,21 +109,21 @@ impl Lease {
         operation: &'static str,
         work: impl AsyncFnOnce(&mut Pooled) -> Result<T, DbErr>,
     ) -> Result<T, DbErr> {
-        let here = self.trace.clone().unwrap_or_else(Current::here);
+        let here = self.trace.clone().unwrap_or_else(TraceContext::current);
         let system = self.pool.server.name();
-        let span = here.child(operation, What::Statement { system, operation });
+        let span = here.child(operation, SpanKind::Statement { system, operation });
         let Some(pooled) = &mut self.pooled else {
             return Err(timed_out("the connection to the database was lost before"));
         };
         let generation = pooled.generation;
-        let standing = mem::replace(&mut self.standing, Standing::Unknown);
+        let state = mem::replace(&mut self.state, ConnectionState::Unknown);
         let deadline = match self.pool.deadline {
             Some(time) => Some(pooled.connection.set_deadline(time).await?),
             None => None,
         };
         let outcome = within(self.pool.statement_timeout, work(pooled)).await;
         drop(deadline);
-        self.standing = standing;
+        self.state = state;
         if let Err(error) = &outcome {
             self.pool.metrics.failed(error);
             if let Some(span) = &span {
@@ -145,13 +145,13 @@ impl Lease {
     }
 
     /// Reads by a statement with a stamp.
-    pub(super) async fn query_stamped(&mut self, statement: Statement) -> Result<Answer, DbErr> {
+    pub(super) async fn query_stamped(&mut self, statement: Statement) -> Result<PoolResult, DbErr> {
         self.run("SELECT", async |pooled| {
             let rows = pooled.connection.query_all(statement).await?;
             if pooled.identity.backend() != DbBackend::Sqlite {
                 pooled.check(rows.first())?;
             }
-            Ok(Answer {
+            Ok(PoolResult {
                 rows,
                 incarnation: pooled.identity.incarnation,
                 generation: pooled.generation,
@@ -231,7 +231,7 @@ impl Drop for Lease {
         let Some(mut pooled) = self.pooled.take() else {
             return;
         };
-        if let Standing::Good = self.standing {
+        if let ConnectionState::Good = self.state {
             return self.pool.put_back(pooled);
         }
         // Without a runtime, the process ends, and the connection with it.

@@ -4,7 +4,7 @@ use sea_orm::prelude::async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
 
 use super::lease::operation_of;
-use super::{Pool, Shared};
+use super::{Pool, PoolState};
 use crate::store::connection::{is_broken, is_timeout};
 use crate::store::error::Kind;
 
@@ -25,7 +25,7 @@ impl Pool {
 
 /// Counts how often something is retried on another connection.
 pub(super) struct Retries<'a> {
-    pool: &'a Shared,
+    pool: &'a PoolState,
     is_read: bool,
     left: u32,
 }

@@ -7,11 +7,11 @@ use sea_orm::prelude::async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
 use tokio::sync::Mutex;
 
-use super::lease::{Lease, Standing};
+use super::lease::{ConnectionState, Lease};
 use crate::store::StoreError;
 use crate::store::connection::is_timeout;
 use crate::store::error::{Kind, lost_before_commit};
-use crate::trace::{Current, Span, What};
+use crate::telemetry::tracing::{Span, SpanKind, TraceContext};
 
 /// What begins a transaction that writes. What was locked is read in it as it is then, and not as it was when the transaction
 /// began: READ COMMITTED, as sessions of MySQL are told when they connect. SQLite has no levels; there, a transaction that
@@ -65,7 +65,7 @@ impl Work {
     /// Notes that from now on, and until it is committed, the transaction has to be rolled back.
     fn begin(&mut self) {
         self.is_begun = true;
-        self.lease.standing = Standing::Unknown;
+        self.lease.state = ConnectionState::Unknown;
     }
 
     /// The connection, and the statement with what has to go before it.
@@ -84,7 +84,7 @@ impl Transaction {
     /// # Errors
     /// When BEGIN fails; nothing else was sent then.
     pub(super) async fn begin(backend: DbBackend, mut lease: Lease) -> Result<Self, DbErr> {
-        let trace = Current::here().child("database transaction", What::Work);
+        let trace = TraceContext::current().child("database transaction", SpanKind::Work);
         lease.trace = trace.as_ref().map(Span::current);
         let mut work = Work {
             lease,
@@ -149,7 +149,7 @@ impl Transaction {
                 of_this.set(rows);
             }
         }
-        work.lease.standing = Standing::Good;
+        work.lease.state = ConnectionState::Good;
         Ok(())
     }
 }

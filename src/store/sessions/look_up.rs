@@ -61,7 +61,7 @@ pub async fn find_with_users(db: &Pool, tokens: &[TokenHash]) -> Result<FoundSes
             .try_get_by_index::<Option<Uuid>>(stamp_columns(backend))?
             .is_some()
         {
-            let found = Found::read(row, stamp_columns(backend))?;
+            let found = FoundSession::read(row, stamp_columns(backend))?;
             sessions.push((found.token, found.session, found.user));
         }
     }
@@ -73,13 +73,13 @@ pub async fn find_with_users(db: &Pool, tokens: &[TokenHash]) -> Result<FoundSes
 }
 
 /// A row of [`find_with_users`].
-struct Found {
+struct FoundSession {
     token: TokenHash,
     session: Session,
     user: User,
 }
 
-impl Found {
+impl FoundSession {
     /// From the column of index `first` on. By the indexes of the columns: by their names it takes three times as long.
     fn read(row: &QueryResult, first: usize) -> Result<Self, DbErr> {
         let mut columns = Columns::from(row, first);

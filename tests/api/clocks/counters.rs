@@ -33,7 +33,7 @@ async fn ask(client: &mut CodesClient, request: SendCodeRequest) -> Option<Durat
 /// The writer uses a window up. On the judge it is full for the length of a window at most, and the difference of the clocks.
 async fn window(scenario: Scenario, offset: TimeDelta, begins: Duration, bound: &str, length: Duration) {
     let limit = format!("--sms-limit-number={bound}");
-    let world = start(scenario, offset, &["--sms-tripwire-codes=0", &limit]).await;
+    let world = start(scenario, offset, &["--sms-pumping-codes=0", &limit]).await;
     world.advance(begins);
     let number = next_phone_number();
     let to = || wanted(CodePurpose::SignIn, &number);
@@ -92,7 +92,7 @@ fn from(address: u32) -> SendCodeRequest {
 #[tokio::test]
 async fn a_pause_of_a_wrong_clock_is_as_long_as_the_pause_at_most() {
     for scenario in SCENARIOS {
-        let flags = ["--sms-tripwire-codes=10", "--sms-tripwire-pause=2h"];
+        let flags = ["--sms-pumping-codes=10", "--sms-pumping-pause=2h"];
         let world = start(scenario, scenario.offset(), &flags).await;
         let mut client = codes(&world.writer).await;
         for index in 0..30 {

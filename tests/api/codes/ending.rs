@@ -28,7 +28,7 @@ const FLAGS: [&str; 7] = [
     "--throttle-code-attempts=0",
     "--sms-limit-number=none",
     "--sms-limit-prefix=none",
-    "--sms-tripwire-codes=0",
+    "--sms-pumping-codes=0",
     "--unverified-phone-change",
     UNTHROTTLED[0],
     UNTHROTTLED[1],

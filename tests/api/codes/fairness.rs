@@ -35,7 +35,7 @@ async fn start(stub: &Stub) -> TestServer {
         flags.push(format!("--sms-limit-{limit}=none"));
     }
     let off = [
-        "--sms-tripwire-codes=0",
+        "--sms-pumping-codes=0",
         "--throttle-address-attempts=0",
         "--throttle-code-attempts=0",
     ];

@@ -220,7 +220,7 @@ impl World {
             "--throttle-code-attempts=0",
             "--sms-limit-number=none",
             "--sms-limit-prefix=none",
-            "--sms-tripwire-codes=0",
+            "--sms-pumping-codes=0",
             "--session-lifetime=1000d",
             "--session-idle-lifetime=1000d",
         ])

@@ -24,7 +24,7 @@ const UNBOUND: &[&str] = &[
     "--sms-limit-number=none",
     "--sms-limit-prefix=none",
     "--sms-limit-address=none",
-    "--sms-tripwire-codes=0",
+    "--sms-pumping-codes=0",
 ];
 
 pub(super) async fn start(flags: &[&str]) -> TestServer {
@@ -284,9 +284,9 @@ async fn many_at_once_and_replicas_count_together() {
 #[tokio::test]
 async fn a_prefix_whose_codes_nobody_uses_is_paused() {
     let server = start(&[
-        "--sms-tripwire-codes=10",
-        "--sms-tripwire-percent=20",
-        "--sms-tripwire-pause=2h",
+        "--sms-pumping-codes=10",
+        "--sms-pumping-percent=20",
+        "--sms-pumping-pause=2h",
     ])
     .await;
     let mut client = codes(&server).await;
@@ -389,9 +389,9 @@ async fn settings_that_say_nothing_are_told() {
         (vec!["--sms-countries=Uzbekistan"], "Uzbekistan"),
         (vec!["--sms-line-types=carrier_pigeon"], "carrier_pigeon"),
         (vec!["--sms-limit-number=many"], "not bounds such as 5/h,20/d"),
-        (vec!["--sms-tripwire-codes=9"], "not 0 or in 10..=1000000"),
-        (vec!["--sms-tripwire-percent=51"], "51 is not in 1..=50"),
-        (vec!["--sms-tripwire-pause=8d"], "longer than a week"),
+        (vec!["--sms-pumping-codes=9"], "not 0 or in 10..=1000000"),
+        (vec!["--sms-pumping-percent=51"], "51 is not in 1..=50"),
+        (vec!["--sms-pumping-pause=8d"], "longer than a week"),
         (
             vec!["--twilio-url=https://sms.example.com/?key=1"],
             "has a query, and paths come behind it",

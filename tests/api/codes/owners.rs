@@ -199,7 +199,7 @@ async fn one_address_does_not_have_a_prefix_paused() {
 /// Use counts for the address that asked for a code, wherever that is given.
 #[tokio::test]
 async fn a_code_counts_as_used_for_whoever_asked_for_it() {
-    let server = start(&["--sms-tripwire-codes=12", "--sms-tripwire-percent=25"]).await;
+    let server = start(&["--sms-pumping-codes=12", "--sms-pumping-percent=25"]).await;
     let mut client = codes(&server).await;
     let person = server.person().await;
     let mobile = "192.0.2.1";
@@ -274,7 +274,7 @@ async fn what_is_refused_is_not_counted() {
 /// An address that many people share is not paused by those of them who use their codes.
 #[tokio::test]
 async fn an_address_whose_codes_are_used_is_not_paused() {
-    let server = start(&["--sms-tripwire-codes=30", "--sms-tripwire-percent=10"]).await;
+    let server = start(&["--sms-pumping-codes=30", "--sms-pumping-percent=10"]).await;
     let mut client = codes(&server).await;
     let person = server.person().await;
     let shared = "192.0.2.1";
@@ -314,7 +314,7 @@ async fn assert_nine_more_pause_the_prefix(server: &TestServer, client: &mut Cod
 /// A right code that gives nothing, for another reason, is used once, when it gives something.
 #[tokio::test]
 async fn a_code_counts_as_used_once() {
-    let server = start(&["--sms-tripwire-codes=10", "--sms-tripwire-percent=20"]).await;
+    let server = start(&["--sms-pumping-codes=10", "--sms-pumping-percent=20"]).await;
     let mut client = codes(&server).await;
     let person = server.person().await;
     let challenge = Challenge::of(&mut client, CodePurpose::ResetPassword, &person).await;
@@ -335,7 +335,7 @@ async fn a_code_counts_as_used_once() {
 /// What is not held against a prefix does not speak for it either.
 #[tokio::test]
 async fn codes_on_known_devices_say_nothing_of_a_prefix() {
-    let server = start(&["--sms-tripwire-codes=10", "--sms-tripwire-percent=20"]).await;
+    let server = start(&["--sms-pumping-codes=10", "--sms-pumping-percent=20"]).await;
     let mut client = codes(&server).await;
     let person = server.person().await;
     verify(&server, &mut client, &person).await;

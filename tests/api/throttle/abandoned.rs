@@ -122,7 +122,7 @@ async fn calls_whose_deadlines_pass_in_the_queue_do_not_delay_the_owner() {
 
 #[tokio::test]
 async fn a_call_that_leaves_the_queue_is_given_back_whatever_it_was_for() {
-    let server = TestServer::start_with(&["--throttle-taking-attempts=3"]).await;
+    let server = TestServer::start_with(&["--throttle-phone-claim-attempts=3"]).await;
     let (person, superuser) = (server.person().await, server.superuser().await);
     let mut client = server.client().await;
     for _ in 0..=FREE {
@@ -240,7 +240,7 @@ async fn until_audited(count: impl AsyncFn() -> i64, expected: i64) {
 /// Nothing is learned of an account by the hash of a new password.
 #[tokio::test]
 async fn a_registration_is_given_back_if_its_caller_left_while_it_was_hashed() {
-    let server = TestServer::start_with(&["--throttle-taking-attempts=1"]).await;
+    let server = TestServer::start_with(&["--throttle-phone-claim-attempts=1"]).await;
     let mut client = server.client().await;
     for _ in 0..3 {
         let (mut client, request) = (server.client().await, registration(UNKNOWN, PASSWORD));

@@ -55,7 +55,11 @@ async fn guess(server: &TestServer, addresses: impl IntoIterator<Item = String>)
 
 #[tokio::test]
 async fn guesses_from_the_subnets_of_a_site_are_four_times_those_of_one_address() {
-    let server = TestServer::start_with(&["--throttle-address-attempts=3", "--failed-sign-in-time=0s"]).await;
+    let server = TestServer::start_with(&[
+        "--throttle-address-attempts=3",
+        "--min-failed-sign-in-duration=0s",
+    ])
+    .await;
     // Of a /64, then of the rest of its /56, then of the rest of the /48.
     assert_eq!(guess(&server, vec![of_site(0); 5]).await, 3);
     assert_eq!(guess(&server, (0..16).map(of_site)).await, 3);
@@ -86,7 +90,7 @@ async fn codes_asked_for_from_the_subnets_of_a_site_are_four_times_those_of_one_
     let flags = [
         "--throttle-code-attempts=2",
         "--sms-limit-number=none",
-        "--sms-tripwire-codes=0",
+        "--sms-pumping-codes=0",
     ];
     let server = start_with_codes(&flags).await;
     let number = next_phone_number();
@@ -126,7 +130,7 @@ async fn messages_of_register_from_the_subnets_of_a_site_are_four_times_those_of
         "--registration=verified",
         "--sms-limit-address=5/h",
         "--sms-limit-prefix=none",
-        "--sms-tripwire-codes=0",
+        "--sms-pumping-codes=0",
     ];
     let server = start_with_codes(&flags).await;
     let subnets = (0..14).map(|subnet| of_site(subnet * 16));

@@ -27,7 +27,7 @@ const FLAGS: [&str; 10] = [
     "--throttle-code-guess-recovery=1s",
     "--sms-limit-number=1000000/d",
     "--sms-limit-prefix=1000000/d",
-    "--sms-tripwire-codes=1000000",
+    "--sms-pumping-codes=1000000",
 ];
 
 fn phone_number(kind: usize, round: usize) -> String {

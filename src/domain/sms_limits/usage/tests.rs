@@ -15,7 +15,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 /// As by default.
-const TRIPWIRE: Tripwire = Tripwire {
+const TRIPWIRE: PumpingGuard = PumpingGuard {
     asked: 30,
     verified_percent: 10,
     pause: Duration::from_hours(1),
@@ -26,7 +26,7 @@ const DAY: i64 = 86_400;
 
 #[test]
 fn codes_that_nobody_uses_pause_a_prefix_when_their_time_is_over() {
-    let mut world = World::new(TRIPWIRE, 5);
+    let mut world = PrefixWorld::new(TRIPWIRE, 5);
     for source in 0..3 {
         world.ask_times(source, 10);
     }
@@ -53,7 +53,7 @@ fn codes_that_nobody_uses_pause_a_prefix_when_their_time_is_over() {
 /// However many ask at once: who has just been sent a code has not left it unused.
 #[test]
 fn codes_whose_time_is_not_over_pause_nobody() {
-    let mut world = World::new(TRIPWIRE, 60);
+    let mut world = PrefixWorld::new(TRIPWIRE, 60);
     world.ask_times(0, 1);
     world.now = 299;
     for source in 1..60 {
@@ -64,7 +64,7 @@ fn codes_whose_time_is_not_over_pause_nobody() {
         world.ask_times(0, 1);
     }
     // Nor are they judged with older ones.
-    let mut world = World::new(TRIPWIRE, 60);
+    let mut world = PrefixWorld::new(TRIPWIRE, 60);
     for now in [0, 300] {
         world.now = now;
         world.ask_times(0, 1);
@@ -80,7 +80,7 @@ fn codes_whose_time_is_not_over_pause_nobody() {
 #[test]
 fn few_codes_say_nothing_and_used_ones_pause_nobody() {
     for (asked, verified, is_paused) in [(29, 0, false), (30, 2, true), (30, 3, false), (30, 30, false)] {
-        let mut world = World::new(TRIPWIRE, 4);
+        let mut world = PrefixWorld::new(TRIPWIRE, 4);
         for index in 0..asked {
             world.ask_times(index % 3, 1);
         }
@@ -95,7 +95,7 @@ fn few_codes_say_nothing_and_used_ones_pause_nobody() {
 fn a_source_of_which_nothing_is_used_is_paused_for_itself() {
     // Those that nobody tells apart are not paused before the prefix would be.
     for (source, needed) in [(0, 10), (1, 30)] {
-        let mut world = World::new(TRIPWIRE, 1);
+        let mut world = PrefixWorld::new(TRIPWIRE, 1);
         for round in 0..20 {
             world.ask_times(source, needed);
             world.now += 600;
@@ -112,7 +112,7 @@ fn a_source_of_which_nothing_is_used_is_paused_for_itself() {
 
 #[test]
 fn an_address_whose_codes_are_used_speaks_for_the_prefix() {
-    let mut world = World::new(TRIPWIRE, 4);
+    let mut world = PrefixWorld::new(TRIPWIRE, 4);
     // Many people behind one address, half of whom use their codes.
     for _ in 0..20 {
         for _ in 0..5 {
@@ -133,7 +133,7 @@ fn an_address_whose_codes_are_used_speaks_for_the_prefix() {
 /// Messages may be late at first: whoever is seen to use codes then counts again, and before what was at first is forgotten.
 #[test]
 fn an_address_that_begins_badly_speaks_for_the_prefix_when_it_goes_on_well() {
-    let mut world = World::new(TRIPWIRE, 4);
+    let mut world = PrefixWorld::new(TRIPWIRE, 4);
     world.ask_times(0, 14);
     for _ in 0..40 {
         world.ask_and_use(0);
@@ -149,7 +149,7 @@ fn an_address_that_begins_badly_speaks_for_the_prefix_when_it_goes_on_well() {
 /// What is used of the codes of the last minutes is halved as these are.
 #[test]
 fn hundreds_of_codes_at_once_pause_nobody_if_they_are_used() {
-    let mut world = World::new(TRIPWIRE, 7);
+    let mut world = PrefixWorld::new(TRIPWIRE, 7);
     for minutes in 0..60 {
         world.now = minutes * 60;
         for (code, source) in (0..100).zip((0..7).cycle()) {
@@ -165,7 +165,7 @@ fn hundreds_of_codes_at_once_pause_nobody_if_they_are_used() {
 #[test]
 fn few_codes_that_are_used_do_not_hide_many_that_are_not() {
     for is_used_first in [true, false] {
-        let mut world = World::new(TRIPWIRE, 5);
+        let mut world = PrefixWorld::new(TRIPWIRE, 5);
         for source in 0..4 {
             world.ask_times(source, if is_used_first { 2 } else { 34 });
             world.use_one(source);
@@ -180,7 +180,7 @@ fn few_codes_that_are_used_do_not_hide_many_that_are_not() {
 /// Who uses as few as have to be used could else have it paused by the next code of anybody that is not.
 #[test]
 fn whoever_uses_just_enough_leaves_room_for_others() {
-    let mut world = World::new(TRIPWIRE, 20);
+    let mut world = PrefixWorld::new(TRIPWIRE, 20);
     for _ in 0..10 {
         world.ask_and_use(0);
         world.ask_times(0, 8);
@@ -195,8 +195,8 @@ fn whoever_uses_just_enough_leaves_room_for_others() {
 /// A code that somebody has just been sent is none that they do not use, beside another who uses none.
 #[test]
 fn who_uses_all_but_the_last_code_has_nothing_paused() {
-    let mut world = World::new(
-        Tripwire {
+    let mut world = PrefixWorld::new(
+        PumpingGuard {
             asked: 17,
             verified_percent: 48,
             ..TRIPWIRE
@@ -215,11 +215,11 @@ fn who_uses_all_but_the_last_code_has_nothing_paused() {
 /// A code of before a pause may be used after it, when nothing is seen any more of its having been asked for.
 #[test]
 fn what_is_forgotten_is_not_used() {
-    let tripwire = Tripwire {
+    let pumping_guard = PumpingGuard {
         pause: Duration::from_secs(1),
         ..TRIPWIRE
     };
-    let mut world = World::new(tripwire, 4);
+    let mut world = PrefixWorld::new(pumping_guard, 4);
     for source in 0..3 {
         world.ask_times(source, 10);
     }
@@ -236,8 +236,8 @@ fn what_is_forgotten_is_not_used() {
 
 #[test]
 fn what_halves_are_rounded_to_pauses_nobody() {
-    let mut world = World::new(
-        Tripwire {
+    let mut world = PrefixWorld::new(
+        PumpingGuard {
             asked: 10,
             verified_percent: 50,
             ..TRIPWIRE
@@ -255,7 +255,7 @@ fn what_halves_are_rounded_to_pauses_nobody() {
 #[test]
 fn what_was_long_ago_counts_less_and_less() {
     let bad_until_paused = |good: u32| {
-        let mut world = World::new(TRIPWIRE, 200);
+        let mut world = PrefixWorld::new(TRIPWIRE, 200);
         for _ in 0..good {
             world.ask_and_use(0);
             world.now += 60;
@@ -291,7 +291,7 @@ fn at_midnight_half_is_forgotten_and_after_a_week_all() {
         (29, 3, 26, false),
         (29, 3, 27, true),
     ] {
-        let mut world = World::new(TRIPWIRE, 10);
+        let mut world = PrefixWorld::new(TRIPWIRE, 10);
         for index in 0..asked {
             world.ask_times(index % 3, 1);
         }
@@ -310,7 +310,7 @@ fn at_midnight_half_is_forgotten_and_after_a_week_all() {
 /// Clocks of replicas differ a little, and sometimes much.
 #[test]
 fn a_clock_that_is_far_ahead_pauses_nobody_for_longer() {
-    let mut world = World::new(TRIPWIRE, 3);
+    let mut world = PrefixWorld::new(TRIPWIRE, 3);
     world.now = 365 * 86_400;
     for source in 0..3 {
         world.ask_times(source, 10);

@@ -44,7 +44,7 @@ pub(in crate::service::hasher) struct Charge {
 /// The waiting jobs and the shares of their flows.
 pub(super) struct Fair<T> {
     services: Branch<Branch<Branch<Bucket<T>>>>,
-    counts: Counts,
+    counts: JobCounts,
     /// Expected cost of a job in nanoseconds: an average of what jobs have taken lately.
     estimate: u64,
     waiting: usize,
@@ -55,7 +55,7 @@ pub(super) struct Fair<T> {
 
 /// What is counted over all branches.
 #[derive(Debug, Default)]
-struct Counts {
+struct JobCounts {
     debtors: usize,
     /// Buckets with waiting jobs.
     flows: usize,
@@ -66,7 +66,7 @@ impl<T> Fair<T> {
     pub(super) fn new(estimate: u64) -> Self {
         Self {
             services: Branch::default(),
-            counts: Counts::default(),
+            counts: JobCounts::default(),
             estimate: estimate.max(1),
             waiting: 0,
             running: 0,
@@ -151,14 +151,14 @@ impl<T> Fair<T> {
 
 /// A level of the hierarchy.
 trait Level<T>: Default {
-    fn push(&mut self, path: &[Key], ticket: Ticket, job: Waiting<T>, counts: &mut Counts);
-    fn take(&mut self, estimate: u64, counts: &mut Counts) -> Option<(Ticket, Waiting<T>)>;
-    fn remove(&mut self, path: &[Key], ticket: Ticket, counts: &mut Counts) -> Option<Waiting<T>>;
-    fn settle(&mut self, path: &[Key], estimate: u64, used: u64, counts: &mut Counts);
+    fn push(&mut self, path: &[Key], ticket: Ticket, job: Waiting<T>, counts: &mut JobCounts);
+    fn take(&mut self, estimate: u64, counts: &mut JobCounts) -> Option<(Ticket, Waiting<T>)>;
+    fn remove(&mut self, path: &[Key], ticket: Ticket, counts: &mut JobCounts) -> Option<Waiting<T>>;
+    fn settle(&mut self, path: &[Key], estimate: u64, used: u64, counts: &mut JobCounts);
     /// As [`Fair::victim`]; `newcomer` is `None` where the new job belongs to another part of the tree.
     fn victim(&self, newcomer: Option<&[Key]>) -> Option<Ticket>;
     /// Forgets the debts of an idle level.
-    fn forget(&mut self, counts: &mut Counts);
+    fn forget(&mut self, counts: &mut JobCounts);
 }
 
 /// The jobs of one bucket, in the order in which they came.
@@ -171,7 +171,11 @@ impl<T> Default for Bucket<T> {
 }
 
 impl<T> Bucket<T> {
-    fn out(&self, found: Option<(Ticket, Waiting<T>)>, counts: &mut Counts) -> Option<(Ticket, Waiting<T>)> {
+    fn out(
+        &self,
+        found: Option<(Ticket, Waiting<T>)>,
+        counts: &mut JobCounts,
+    ) -> Option<(Ticket, Waiting<T>)> {
         if found.is_some() && self.0.is_empty() {
             counts.flows = counts.flows.saturating_sub(1);
         }
@@ -180,24 +184,24 @@ impl<T> Bucket<T> {
 }
 
 impl<T> Level<T> for Bucket<T> {
-    fn push(&mut self, _: &[Key], ticket: Ticket, job: Waiting<T>, counts: &mut Counts) {
+    fn push(&mut self, _: &[Key], ticket: Ticket, job: Waiting<T>, counts: &mut JobCounts) {
         if self.0.is_empty() {
             counts.flows += 1;
         }
         self.0.insert(ticket.number, (ticket, job));
     }
 
-    fn take(&mut self, _: u64, counts: &mut Counts) -> Option<(Ticket, Waiting<T>)> {
+    fn take(&mut self, _: u64, counts: &mut JobCounts) -> Option<(Ticket, Waiting<T>)> {
         let oldest = self.0.pop_first().map(|(_, job)| job);
         self.out(oldest, counts)
     }
 
-    fn remove(&mut self, _: &[Key], ticket: Ticket, counts: &mut Counts) -> Option<Waiting<T>> {
+    fn remove(&mut self, _: &[Key], ticket: Ticket, counts: &mut JobCounts) -> Option<Waiting<T>> {
         let found = self.0.remove(&ticket.number);
         self.out(found, counts).map(|(_, job)| job)
     }
 
-    fn settle(&mut self, _: &[Key], _: u64, _: u64, _: &mut Counts) {}
+    fn settle(&mut self, _: &[Key], _: u64, _: u64, _: &mut JobCounts) {}
 
     fn victim(&self, newcomer: Option<&[Key]>) -> Option<Ticket> {
         // In its own bucket the new job is the newest.
@@ -205,7 +209,7 @@ impl<T> Level<T> for Bucket<T> {
         newest.map(|(_, (ticket, _))| *ticket)
     }
 
-    fn forget(&mut self, _: &mut Counts) {}
+    fn forget(&mut self, _: &mut JobCounts) {}
 }
 
 /// Children that share the threads equally.
@@ -245,7 +249,7 @@ impl<N> Default for Branch<N> {
 
 impl<N> Branch<N> {
     /// Changes a child and keeps the indexes true. A child without jobs is forgotten unless it owes.
-    fn change<T>(&mut self, key: Key, counts: &mut Counts, change: impl FnOnce(&mut Child<N>, Tag))
+    fn change<T>(&mut self, key: Key, counts: &mut JobCounts, change: impl FnOnce(&mut Child<N>, Tag))
     where
         N: Level<T>,
     {
@@ -277,7 +281,7 @@ impl<N> Branch<N> {
     }
 
     /// Moves the clock on after a job of a child whose tag was `start`. `busy` is the number of children that had waiting jobs.
-    fn advance(&mut self, start: Tag, estimate: u64, busy: usize, counts: &mut Counts) {
+    fn advance(&mut self, start: Tag, estimate: u64, busy: usize, counts: &mut JobCounts) {
         let share = estimate / u64::try_from(busy).unwrap_or(u64::MAX).max(1);
         // A new flow starts at most one job behind the flow that is next. So where each flow has one job, the order is that of arrival.
         let latest = self.order.first();
@@ -290,7 +294,7 @@ impl<N> Branch<N> {
     }
 
     /// Forgets the child with the smallest debt.
-    fn forgive_first(&mut self, counts: &mut Counts) {
+    fn forgive_first(&mut self, counts: &mut JobCounts) {
         if let Some((_, key)) = self.debtors.pop_first() {
             self.children.remove(&key);
             counts.debtors = counts.debtors.saturating_sub(1);
@@ -299,7 +303,7 @@ impl<N> Branch<N> {
 }
 
 impl<T, N: Level<T>> Level<T> for Branch<N> {
-    fn push(&mut self, path: &[Key], ticket: Ticket, job: Waiting<T>, counts: &mut Counts) {
+    fn push(&mut self, path: &[Key], ticket: Ticket, job: Waiting<T>, counts: &mut JobCounts) {
         let Some((key, rest)) = path.split_first() else {
             return;
         };
@@ -314,7 +318,7 @@ impl<T, N: Level<T>> Level<T> for Branch<N> {
         });
     }
 
-    fn take(&mut self, estimate: u64, counts: &mut Counts) -> Option<(Ticket, Waiting<T>)> {
+    fn take(&mut self, estimate: u64, counts: &mut JobCounts) -> Option<(Ticket, Waiting<T>)> {
         let busy = self.order.len();
         let (start, _, key) = *self.order.first()?;
         let taken = self.children.get_mut(&key)?.level.take(estimate, counts);
@@ -327,7 +331,7 @@ impl<T, N: Level<T>> Level<T> for Branch<N> {
         taken
     }
 
-    fn remove(&mut self, path: &[Key], ticket: Ticket, counts: &mut Counts) -> Option<Waiting<T>> {
+    fn remove(&mut self, path: &[Key], ticket: Ticket, counts: &mut JobCounts) -> Option<Waiting<T>> {
         let (key, rest) = path.split_first()?;
         let child = self.children.get_mut(key)?;
         let removed = child.level.remove(rest, ticket, counts)?;
@@ -337,7 +341,7 @@ impl<T, N: Level<T>> Level<T> for Branch<N> {
         Some(removed)
     }
 
-    fn settle(&mut self, path: &[Key], estimate: u64, used: u64, counts: &mut Counts) {
+    fn settle(&mut self, path: &[Key], estimate: u64, used: u64, counts: &mut JobCounts) {
         let Some((key, rest)) = path.split_first() else {
             return;
         };
@@ -366,7 +370,7 @@ impl<T, N: Level<T>> Level<T> for Branch<N> {
         self.children.get(&key)?.level.victim(None)
     }
 
-    fn forget(&mut self, counts: &mut Counts) {
+    fn forget(&mut self, counts: &mut JobCounts) {
         counts.debtors = counts.debtors.saturating_sub(self.debtors.len());
         *self = Self::default();
     }

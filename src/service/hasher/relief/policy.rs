@@ -39,7 +39,7 @@ pub(super) struct Decision {
 
 /// Decides whether the relief threads work.
 #[derive(Debug)]
-pub(super) struct Policy {
+pub(super) struct ReliefPolicy {
     /// How much processor time a second the rest of the process uses when it is busy, in seconds.
     busy: f64,
     is_relieved: bool,
@@ -52,7 +52,7 @@ pub(super) struct Policy {
     is_probing: bool,
 }
 
-impl Policy {
+impl ReliefPolicy {
     /// `cores`: how many this process may use. `pause`: how long the relief threads pause for a probe.
     pub(super) fn new(cores: usize, pause: Duration) -> Self {
         Self {
@@ -133,7 +133,7 @@ mod tests {
 
     /// Two cores, looked at every 20 ms. Rates are in seconds of processor time a second.
     struct Machine {
-        policy: Policy,
+        policy: ReliefPolicy,
         at: Duration,
         process: Duration,
         hashing: Duration,
@@ -148,7 +148,7 @@ mod tests {
     impl Machine {
         fn new() -> Self {
             Self {
-                policy: Policy::new(2, Duration::from_millis(30)),
+                policy: ReliefPolicy::new(2, Duration::from_millis(30)),
                 at: Duration::ZERO,
                 process: Duration::ZERO,
                 hashing: Duration::ZERO,
@@ -237,7 +237,7 @@ mod tests {
     /// Hashes of half a second have pauses of a second.
     #[test]
     fn long_pauses_are_rare() {
-        let mut policy = Policy::new(2, Duration::from_secs(1));
+        let mut policy = ReliefPolicy::new(2, Duration::from_secs(1));
         policy.is_relieved = true;
         let mut pauses = 0;
         for second in 0..60 {

@@ -53,7 +53,7 @@ fn a_job_whose_caller_has_gone_is_not_hashed() {
         dummy: String::new(),
         bound: None,
         pacer: None,
-        together: Together::default(),
+        together: ReplyBatch::default(),
     });
     let (reply, answer) = oneshot::channel();
     let password = new_password("correct horse");
@@ -62,7 +62,7 @@ fn a_job_whose_caller_has_gone_is_not_hashed() {
             password,
             reply: reply.into(),
         },
-        trace: Current::default(),
+        trace: TraceContext::default(),
     });
     assert!(common.queue.push(Flow::operator(), task).is_ok());
     drop(answer);

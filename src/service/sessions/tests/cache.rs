@@ -1,10 +1,10 @@
 //! What a session in memory takes, and who makes room.
 
 use super::super::cache::Cache;
-use super::super::freshness::Freshness;
-use super::super::metrics::Seldom;
+use super::super::metrics::RareCounters;
 use super::*;
 use crate::domain::token::TokenHash;
+use crate::service::revocation::fence::Fence;
 
 /// Of what the allocator gives, 256 bytes are followed by 320.
 #[test]
@@ -16,10 +16,10 @@ fn a_session_is_small() {
 
 #[test]
 fn who_makes_room_for_another_is_counted_and_who_is_read_again_is_not() {
-    let metrics = Arc::new(Seldom::default());
+    let metrics = Arc::new(RareCounters::default());
     let evictions = || metrics.evictions.load(Ordering::Relaxed);
     let cache = Cache::new(100, metrics.clone());
-    let position = Freshness::new(BOUND).position();
+    let position = Fence::new(BOUND).position();
     let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
     let (user, session) = someone(1, now);
     let known = || Arc::new(KnownSession::new(user.clone(), session.clone(), position));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::World;
-use crate::domain::caller::Caller;
+use crate::domain::access::Caller;
 use crate::store::{changes, sessions};
 
 /// In pieces, of which none is the last because it is full, nor forgotten because it is not.

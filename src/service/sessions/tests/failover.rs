@@ -19,14 +19,14 @@ use super::{BOUND, someone};
 use crate::domain::session::Session;
 use crate::domain::token::{PlainToken, TokenHash};
 use crate::domain::user::{User, UserId};
+use crate::service::revocation::fence::{Fence, Version};
+use crate::service::revocation::follower::{LogCursor, Progress};
 use crate::service::sessions::cache::{Cache, KnownSession};
-use crate::service::sessions::freshness::{Freshness, Position};
-use crate::service::sessions::tail::{Follower, Taken};
 use crate::store::Incarnation;
 use crate::store::changes::{Entry, Head, Reading};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Step {
+enum FailoverStep {
     /// A reader notes the position, and takes a connection.
     Ask,
     /// The database executes its query.
@@ -48,13 +48,13 @@ enum Step {
 
 /// A server: whether it has the session, and the log.
 #[derive(Clone)]
-struct Server {
+struct FakeServer {
     number: u64,
     has_session: bool,
     log: Vec<(Uuid, UserId)>,
 }
 
-impl Server {
+impl FakeServer {
     /// What a follower reads from a number on.
     fn read(&self, from: Option<i64>) -> Reading {
         let last_seq = i64::try_from(self.log.len()).unwrap();
@@ -106,12 +106,17 @@ struct Seen {
 
 impl Failover {
     fn try_all_orders(self) -> Seen {
-        let freshness = Freshness::new(BOUND);
+        let freshness = Fence::new(BOUND);
         let someone = someone(1, DateTime::UNIX_EPOCH);
-        let reader = [Step::Ask, Step::Load, Step::Keep];
-        let revoker = [Step::Switch, Step::Commit, Step::Answer];
-        let follower = [Step::Read, Step::Take, Step::Read, Step::Take];
-        let actors: [&[Step]; 4] = [&reader, &revoker, &follower, &[Step::Check]];
+        let reader = [FailoverStep::Ask, FailoverStep::Load, FailoverStep::Keep];
+        let revoker = [FailoverStep::Switch, FailoverStep::Commit, FailoverStep::Answer];
+        let follower = [
+            FailoverStep::Read,
+            FailoverStep::Take,
+            FailoverStep::Read,
+            FailoverStep::Take,
+        ];
+        let actors: [&[FailoverStep]; 4] = [&reader, &revoker, &follower, &[FailoverStep::Check]];
         let mut seen = Seen::default();
         orders(&actors, &mut Vec::new(), &mut |order| {
             self.run(order, &someone, &freshness, &mut seen);
@@ -119,17 +124,23 @@ impl Failover {
         seen
     }
 
-    fn run(self, order: &[Step], (user, session): &(User, Session), freshness: &Freshness, seen: &mut Seen) {
+    fn run(
+        self,
+        order: &[FailoverStep],
+        (user, session): &(User, Session),
+        freshness: &Fence,
+        seen: &mut Seen,
+    ) {
         seen.orders += 1;
         let other = UserId(Uuid::from_u128(2));
         let token = TOKEN.with(|token| *token);
         let entry = |number: usize, user| (Uuid::from_u128(number as u128), user);
-        let mut a = Server {
+        let mut a = FakeServer {
             number: 1,
             has_session: true,
             log: vec![entry(10, other)],
         };
-        let mut b = Server {
+        let mut b = FakeServer {
             number: if self.is_another_server { 2 } else { 1 },
             ..a.clone()
         };
@@ -139,7 +150,7 @@ impl Failover {
             .extend((0..self.others).map(|number| entry(30 + number, other)));
 
         let cache = Cache::new(10, Arc::default());
-        let mut follower = Follower::default();
+        let mut follower = LogCursor::default();
         follow(&mut follower, freshness, &a);
         freshness.publish(Duration::ZERO);
         let keep = |position| {
@@ -149,7 +160,7 @@ impl Failover {
         keep(freshness.position());
 
         let (mut is_switched, mut answered_at) = (false, None::<Duration>);
-        let mut position = None::<Position>;
+        let mut position = None::<Version>;
         let mut is_on_a = true;
         let mut row = None::<(u64, bool)>;
         let mut reading = None::<(Duration, Reading)>;
@@ -158,50 +169,50 @@ impl Failover {
             let now = Duration::from_secs(1 + time as u64);
             let is_known = answered_at.is_some_and(|at| freshness.known_until() >= at);
             match step {
-                Step::Ask => {
+                FailoverStep::Ask => {
                     position = Some(freshness.position());
                     is_on_a = self.is_old_connection || !is_switched;
                 }
-                Step::Load => {
+                FailoverStep::Load => {
                     let server = if is_on_a { &a } else { &b };
                     // The connections of a server that has crashed are lost.
                     let is_lost = is_on_a && is_switched && !self.is_another_server;
                     row = (!is_lost).then_some((server.number, server.has_session));
                 }
-                Step::Keep => {
+                FailoverStep::Keep => {
                     if let Some((server, true)) = row {
                         seen.stale_rows += usize::from(answered_at.is_some());
                         if freshness.follows(Incarnation::new(server)) {
                             // The answer of a strong check. The reader may have asked before the answer.
                             let position = position.unwrap();
-                            let is_valid = freshness.holds(position, user.id, &token);
+                            let is_valid = freshness.is_current(position, user.id, &token);
                             assert!(!(is_known && is_valid), "strong: {self:?} {order:?}");
                             keep(position);
                         }
                     }
                 }
-                Step::Switch => is_switched = true,
-                Step::Commit => {
+                FailoverStep::Switch => is_switched = true,
+                FailoverStep::Commit => {
                     b.has_session = false;
                     b.log.push(entry(40, user.id));
                 }
-                Step::Answer => answered_at = Some(now),
-                Step::Read => {
+                FailoverStep::Answer => answered_at = Some(now),
+                FailoverStep::Read => {
                     let server = if is_switched { &b } else { &a };
                     reading = Some((now, server.read(follower.from())));
                 }
-                Step::Take => {
+                FailoverStep::Take => {
                     let (asked_at, reading) = reading.take().unwrap();
-                    if follower.take(&reading, freshness) != Taken::UpToHead {
+                    if follower.take(&reading, freshness) != Progress::UpToHead {
                         let server = if is_switched { &b } else { &a };
                         follow(&mut follower, freshness, server);
                     }
                     freshness.publish(asked_at);
                 }
-                Step::Check => {
+                FailoverStep::Check => {
                     let says_yes = cache
                         .get(&token)
-                        .is_some_and(|known| freshness.holds(known.position(), user.id, &token));
+                        .is_some_and(|known| freshness.is_current(known.position(), user.id, &token));
                     seen.yes += usize::from(says_yes);
                     seen.known += usize::from(is_known);
                     assert!(!(is_known && says_yes), "{self:?} {order:?}");
@@ -212,8 +223,8 @@ impl Failover {
 }
 
 /// Reads a log to its end.
-fn follow(follower: &mut Follower, freshness: &Freshness, server: &Server) {
-    while follower.take(&server.read(follower.from()), freshness) != Taken::UpToHead {}
+fn follow(follower: &mut LogCursor, freshness: &Fence, server: &FakeServer) {
+    while follower.take(&server.read(follower.from()), freshness) != Progress::UpToHead {}
 }
 
 thread_local! {

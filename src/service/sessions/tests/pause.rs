@@ -29,7 +29,7 @@ impl Clock for StoppingClock {
 }
 
 /// What happens to a replica that is stopped, by its clock and what it knows of the changes.
-type While = fn(&ManualClock, &Freshness, UserId);
+type While = fn(&ManualClock, &Fence, UserId);
 
 /// Revokes a session elsewhere, and checks it at a replica that is stopped for ten seconds in the middle of the check.
 async fn check_with_a_stop(happens: While) {

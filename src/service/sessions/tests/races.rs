@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use chrono::DateTime;
 
 use super::{BOUND, World, someone};
-use crate::domain::caller::Caller;
+use crate::domain::access::Caller;
 use crate::domain::token::PlainToken;
-use crate::error::Error;
+use crate::service::error::Error;
+use crate::service::revocation::fence::{Fence, Version};
 use crate::service::sessions::Consistency;
 use crate::service::sessions::cache::{Cache, KnownSession};
-use crate::service::sessions::freshness::{Freshness, Position};
 
 /// Eight workers check sessions at random, from memory, sharing queries and strongly, while these are revoked. Whoever
 /// begins a check after a revocation was acknowledged is not told that the session is good.
@@ -115,7 +115,7 @@ pub(super) fn orders<S: Copy>(actors: &[&[S]], done: &mut Vec<S>, visit: &mut im
 #[test]
 fn a_stale_row_is_never_used_in_any_order_of_steps() {
     #[derive(Clone, Copy, Debug, PartialEq)]
-    enum Step {
+    enum RaceStep {
         Ask(usize),
         Load(usize),
         Keep(usize),
@@ -126,41 +126,47 @@ fn a_stale_row_is_never_used_in_any_order_of_steps() {
     let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
     let (user, session) = someone(1, now);
     let token = PlainToken::generate().unwrap().hash();
-    let reader = |number| [Step::Ask(number), Step::Load(number), Step::Keep(number)];
+    let reader = |number| {
+        [
+            RaceStep::Ask(number),
+            RaceStep::Load(number),
+            RaceStep::Keep(number),
+        ]
+    };
     let (first, second) = (reader(0), reader(1));
-    let actors: [&[Step]; 4] = [
+    let actors: [&[RaceStep]; 4] = [
         &first,
         &second,
-        &[Step::Commit, Step::Answer],
-        &[Step::Check, Step::Check],
+        &[RaceStep::Commit, RaceStep::Answer],
+        &[RaceStep::Check, RaceStep::Check],
     ];
-    let freshness = Freshness::new(BOUND);
+    let freshness = Fence::new(BOUND);
     let (mut count, mut stale_rows) = (0, 0);
     orders(&actors, &mut Vec::new(), &mut |order| {
         count += 1;
         let cache = Cache::new(10, Arc::default());
         let (mut is_in_database, mut is_answered) = (true, false);
-        let mut positions = [None::<Position>; 2];
+        let mut positions = [None::<Version>; 2];
         let mut rows = [false; 2];
         for step in order {
             match *step {
-                Step::Ask(reader) => positions[reader] = Some(freshness.position()),
-                Step::Load(reader) => rows[reader] = is_in_database,
-                Step::Keep(reader) if rows[reader] => {
+                RaceStep::Ask(reader) => positions[reader] = Some(freshness.position()),
+                RaceStep::Load(reader) => rows[reader] = is_in_database,
+                RaceStep::Keep(reader) if rows[reader] => {
                     let known = KnownSession::new(user.clone(), session.clone(), positions[reader].unwrap());
                     cache.insert(token, Arc::new(known));
                     stale_rows += usize::from(is_answered);
                 }
-                Step::Keep(_) => {}
-                Step::Commit => is_in_database = false,
-                Step::Answer => {
+                RaceStep::Keep(_) => {}
+                RaceStep::Commit => is_in_database = false,
+                RaceStep::Answer => {
                     freshness.forget(user.id);
                     is_answered = true;
                 }
-                Step::Check => {
+                RaceStep::Check => {
                     let says_yes = cache
                         .get(&token)
-                        .is_some_and(|known| freshness.holds(known.position(), user.id, &token));
+                        .is_some_and(|known| freshness.is_current(known.position(), user.id, &token));
                     assert!(!(is_answered && says_yes), "{order:?}");
                 }
             }

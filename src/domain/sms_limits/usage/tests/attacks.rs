@@ -5,7 +5,7 @@ use crate::domain::sms_limits::{Bounds, Counter};
 
 /// Asks for ten codes from each of so many networks every five minutes, as far as it can, and uses none; from the first of them for so
 /// many only, until the prefix is halved for the first time. Says for how many of so many days the prefix was paused for all.
-fn attack(world: &mut World, networks: usize, first: usize, days: i64) -> f64 {
+fn attack(world: &mut PrefixWorld, networks: usize, first: usize, days: i64) -> f64 {
     let (end, mut paused) = (world.now + days * DAY, 0);
     let mut left = first;
     while world.now < end {
@@ -27,12 +27,12 @@ fn attack(world: &mut World, networks: usize, first: usize, days: i64) -> f64 {
 #[test]
 fn those_who_go_on_have_a_prefix_paused_again() {
     for networks in [3, 4, 30] {
-        let mut world = World::new(TRIPWIRE, 30);
+        let mut world = PrefixWorld::new(TRIPWIRE, 30);
         let paused = attack(&mut world, networks, usize::MAX, 20);
         assert!(paused > 9.0, "{networks}: {paused}");
     }
     // Two do not.
-    let mut world = World::new(TRIPWIRE, 30);
+    let mut world = PrefixWorld::new(TRIPWIRE, 30);
     assert_eq!(attack(&mut world, 2, usize::MAX, 20), 0.0);
 }
 
@@ -41,7 +41,7 @@ fn those_who_go_on_have_a_prefix_paused_again() {
 #[test]
 fn who_holds_back_until_counts_are_halved_is_not_passed_over() {
     for first in 0..14 {
-        let mut world = World::new(TRIPWIRE, 3);
+        let mut world = PrefixWorld::new(TRIPWIRE, 3);
         let paused = attack(&mut world, 3, first, 20);
         assert!(paused > 8.0, "{first}: {paused}");
     }
@@ -52,7 +52,7 @@ fn who_holds_back_until_counts_are_halved_is_not_passed_over() {
 fn who_asks_at_midnight_is_not_passed_over() {
     let midnight = DAY - START.rem_euclid(DAY);
     for before in [1, 200, 299] {
-        let mut world = World::new(TRIPWIRE, 4);
+        let mut world = PrefixWorld::new(TRIPWIRE, 4);
         world.now = midnight - before;
         for source in 0..3 {
             world.ask_times(source, 33);
@@ -68,7 +68,7 @@ fn who_asks_at_midnight_is_not_passed_over() {
 #[test]
 fn those_who_go_on_have_a_prefix_paused_that_was_good() {
     for (networks, days, least) in [(20, 1, 0.3), (3, 10, 2.0)] {
-        let mut world = World::new(TRIPWIRE, 20);
+        let mut world = PrefixWorld::new(TRIPWIRE, 20);
         for _ in 0..1000 {
             world.ask_and_use(20);
             world.now += 60;
@@ -104,7 +104,7 @@ impl Bounded {
 /// Asks from so many networks each minute, knows all that is stored, and asks for nothing that could have the prefix paused for all. Each
 /// is the first to ask in turn, for so many seconds. Says how many codes it got on each of so many days.
 fn careful_attack(networks: usize, turns: i64, days: i64) -> Vec<u64> {
-    let mut world = World::new(TRIPWIRE, u8::try_from(networks).unwrap());
+    let mut world = PrefixWorld::new(TRIPWIRE, u8::try_from(networks).unwrap());
     let mut bounded = Bounded {
         prefix: Counter::new(at(0)),
         sources: vec![Counter::new(at(0)); networks],
@@ -128,11 +128,11 @@ fn careful_attack(networks: usize, turns: i64, days: i64) -> Vec<u64> {
         .collect()
 }
 
-fn ask_carefully(world: &mut World, bounded: &mut Bounded, source: usize) -> bool {
+fn ask_carefully(world: &mut PrefixWorld, bounded: &mut Bounded, source: usize) -> bool {
     let before = world.clone();
     let is_counted = world.ask(source) == Answer::Counted;
     let seen = world.prefix.asked + world.prefix.asked_lately;
-    if is_counted && (seen >= world.tripwire.asked || !bounded.add(source, world.now)) {
+    if is_counted && (seen >= world.pumping_guard.asked || !bounded.add(source, world.now)) {
         *world = before;
         return false;
     }

@@ -7,7 +7,7 @@ use super::*;
 
 /// What somebody does.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum HistoryStep {
     /// This one of the two asks for so many codes at once.
     Ask(usize, u32),
     /// Uses so many of the codes that it has asked for.
@@ -23,20 +23,20 @@ fn at_once() -> impl Strategy<Value = u32> {
     prop_oneof![8 => Just(1_u32), 1 => 2..50_u32, 1 => 50..400_u32]
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<HistoryStep>> {
     let of_both = || (0_usize..2, at_once());
     let step = prop_oneof![
-        12 => of_both().prop_map(|(source, times)| Step::Ask(source, times)),
-        4 => of_both().prop_map(|(source, times)| Step::Use(source, times)),
-        6 => at_once().prop_map(Step::Others),
-        2 => (1_i64..7200).prop_map(Step::Wait),
-        1 => (1..14 * DAY).prop_map(Step::Wait),
+        12 => of_both().prop_map(|(source, times)| HistoryStep::Ask(source, times)),
+        4 => of_both().prop_map(|(source, times)| HistoryStep::Use(source, times)),
+        6 => at_once().prop_map(HistoryStep::Others),
+        2 => (1_i64..7200).prop_map(HistoryStep::Wait),
+        1 => (1..14 * DAY).prop_map(HistoryStep::Wait),
     ];
     collection::vec(step, 1..600)
 }
 
-fn tripwires() -> impl Strategy<Value = Tripwire> {
-    (10_u32..60, 1_u8..=50).prop_map(|(asked, verified_percent)| Tripwire {
+fn pumping_guards() -> impl Strategy<Value = PumpingGuard> {
+    (10_u32..60, 1_u8..=50).prop_map(|(asked, verified_percent)| PumpingGuard {
         asked,
         verified_percent,
         ..TRIPWIRE
@@ -50,11 +50,11 @@ struct Others {
 }
 
 impl Others {
-    fn ask(&mut self, world: &mut World, times: u32) {
+    fn ask(&mut self, world: &mut PrefixWorld, times: u32) {
         for other in (2..5).cycle().take(times as usize) {
             if world.ask(other) == Answer::Counted {
                 self.asked += 1;
-                if self.used * 100 < self.asked * usize::from(world.tripwire.verified_percent) * 3 {
+                if self.used * 100 < self.asked * usize::from(world.pumping_guard.verified_percent) * 3 {
                     world.use_one(other);
                     self.used += 1;
                 }
@@ -64,26 +64,31 @@ impl Others {
 }
 
 /// Plays a history with these for the two. Says whether the prefix is never paused for all.
-fn is_good(tripwire: Tripwire, steps: &[Step], two: [usize; 2], mut others: Option<Others>) -> bool {
-    let mut world = World::new(tripwire, 5);
+fn is_good(
+    pumping_guard: PumpingGuard,
+    steps: &[HistoryStep],
+    two: [usize; 2],
+    mut others: Option<Others>,
+) -> bool {
+    let mut world = PrefixWorld::new(pumping_guard, 5);
     for step in steps {
         match *step {
-            Step::Ask(source, times) => {
+            HistoryStep::Ask(source, times) => {
                 for _ in 0..times {
                     world.ask(two[source]);
                 }
             }
-            Step::Use(source, times) => {
+            HistoryStep::Use(source, times) => {
                 for _ in 0..times {
                     world.use_one(two[source]);
                 }
             }
-            Step::Others(times) => {
+            HistoryStep::Others(times) => {
                 if let Some(others) = &mut others {
                     others.ask(&mut world, times);
                 }
             }
-            Step::Wait(seconds) => {
+            HistoryStep::Wait(seconds) => {
                 let before = day(at(world.now));
                 world.now += seconds;
                 if day(at(world.now)) != before {
@@ -105,23 +110,23 @@ proptest! {
     /// Whatever it does, however long, and however many of its own codes it uses.
     #[test]
     fn no_source_alone_has_a_prefix_paused_for_all(
-        tripwire in tripwires(),
+        pumping_guard in pumping_guards(),
         steps in steps(),
         is_told_apart: bool,
     ) {
         let source = if is_told_apart { 0 } else { UNKNOWN };
         let others = Others { asked: 0, used: 0 };
-        prop_assert!(is_good(tripwire, &steps, [source; 2], Some(others)));
+        prop_assert!(is_good(pumping_guard, &steps, [source; 2], Some(others)));
     }
 
     /// Where nobody else asks.
     #[test]
     fn no_two_sources_have_a_prefix_paused_for_all(
-        tripwire in tripwires(),
+        pumping_guard in pumping_guards(),
         steps in steps(),
         are_told_apart: bool,
     ) {
         let second = if are_told_apart { 1 } else { UNKNOWN };
-        prop_assert!(is_good(tripwire, &steps, [0, second], None));
+        prop_assert!(is_good(pumping_guard, &steps, [0, second], None));
     }
 }

@@ -1,4 +1,4 @@
-//! A prefix as the tripwire sees it, with the sources that ask for its codes, on a clock of its own.
+//! A prefix as the pumping guard sees it, with the sources that ask for its codes, on a clock of its own.
 
 use std::net::Ipv4Addr;
 
@@ -7,8 +7,8 @@ use crate::domain::network::Network;
 
 /// A prefix, and the sources that ask for its codes.
 #[derive(Clone)]
-pub(super) struct World {
-    pub(super) tripwire: Tripwire,
+pub(super) struct PrefixWorld {
+    pub(super) pumping_guard: PumpingGuard,
     pub(super) prefix: Usage,
     pub(super) sources: Vec<SourceSeen>,
     pub(super) now: i64,
@@ -39,9 +39,9 @@ pub(super) const PAUSED_FOR_SOURCE: Answer = Answer::Paused {
     seconds: 3600,
 };
 
-impl World {
+impl PrefixWorld {
     /// With so many networks, and after them those that nobody tells apart.
-    pub(super) fn new(tripwire: Tripwire, networks: u8) -> Self {
+    pub(super) fn new(pumping_guard: PumpingGuard, networks: u8) -> Self {
         let network = |index| Network::of(Ipv4Addr::new(192, 0, 2, index).into());
         let sources = (0..networks).map(|index| Source::Network(network(index)));
         let seen = |from| SourceSeen {
@@ -50,28 +50,28 @@ impl World {
             codes: 0,
         };
         Self {
-            tripwire,
+            pumping_guard,
             prefix: Usage::new(at(0)),
             sources: sources.chain([Source::Unknown]).map(seen).collect(),
             now: 0,
         }
     }
 
-    pub(super) fn seen(&self, source: usize) -> Seen {
-        Seen {
+    pub(super) fn seen(&self, source: usize) -> PrefixStats {
+        PrefixStats {
             source: self.sources[source].usage,
             prefix: self.prefix,
         }
     }
 
-    pub(super) fn set(&mut self, source: usize, seen: Seen) {
+    pub(super) fn set(&mut self, source: usize, seen: PrefixStats) {
         self.sources[source].usage = seen.source;
         self.prefix = seen.prefix;
     }
 
     pub(super) fn ask(&mut self, source: usize) -> Answer {
         let (from, seen, now) = (self.sources[source].from, self.seen(source), at(self.now));
-        match self.tripwire.ask(from, seen, LIFETIME, now) {
+        match self.pumping_guard.ask(from, seen, LIFETIME, now) {
             Asked::Counted(seen) => {
                 self.set(source, seen);
                 self.sources[source].codes += 1;
@@ -98,7 +98,7 @@ impl World {
     pub(super) fn use_one(&mut self, source: usize) {
         if let Some(left) = self.sources[source].codes.checked_sub(1) {
             self.sources[source].codes = left;
-            let seen = self.tripwire.used(self.seen(source));
+            let seen = self.pumping_guard.used(self.seen(source));
             self.set(source, seen);
         }
     }

@@ -9,12 +9,12 @@ const MS: u64 = 1_000_000;
 /// The estimate of the first job.
 const HASH: u64 = 10 * MS;
 
-struct Scene {
+struct QueueScene {
     fair: Fair<u64>,
     next: u64,
 }
 
-impl Scene {
+impl QueueScene {
     fn new() -> Self {
         Self {
             fair: Fair::new(HASH),
@@ -65,7 +65,7 @@ impl Scene {
 
 #[test]
 fn jobs_of_a_flow_keep_their_order() {
-    let mut scene = Scene::new();
+    let mut scene = QueueScene::new();
     for _ in 0..5 {
         scene.push([1, 1, 1]);
     }
@@ -77,7 +77,7 @@ fn jobs_of_a_flow_keep_their_order() {
 fn a_flood_does_not_delay_another_flow() {
     // Another service, another network of the service, another number of the network.
     for other in [[2, 1, 1], [1, 2, 1], [1, 1, 2]] {
-        let mut scene = Scene::new();
+        let mut scene = QueueScene::new();
         for _ in 0..100 {
             scene.push([1, 1, 1]);
         }
@@ -93,7 +93,7 @@ fn a_flood_does_not_delay_another_flow() {
 /// Service 1 has one network with one number; service 2 has 20 networks with up to 5 numbers each, and its jobs cost three times as much.
 #[test]
 fn shares_of_processor_time_converge_at_each_level() {
-    let mut scene = Scene::new();
+    let mut scene = QueueScene::new();
     let paths: Vec<[Key; 3]> = std::iter::once([1, 1, 1])
         .chain((0..20).flat_map(|network| (0..=network % 5).map(move |bucket| [2, network, bucket])))
         .collect();
@@ -136,7 +136,7 @@ fn shares_of_processor_time_converge_at_each_level() {
 /// Each job is of a new network, and there are always 50 that wait.
 #[test]
 fn a_stream_of_new_flows_starves_no_flow() {
-    let mut scene = Scene::new();
+    let mut scene = QueueScene::new();
     for network in 0..50 {
         scene.push([1, 1000 + network, 1]);
     }
@@ -162,7 +162,7 @@ fn a_stream_of_new_flows_starves_no_flow() {
 #[test]
 fn a_costly_job_is_paid_for_and_not_for_ever() {
     for (cost, expected) in [(5 * HASH, 4), (1_000_000 * HASH, 31)] {
-        let mut scene = Scene::new();
+        let mut scene = QueueScene::new();
         let [costly, cheap] = [[1, 1, 1], [1, 2, 1]];
         for path in [costly, cheap] {
             for _ in 0..100 {
@@ -179,7 +179,7 @@ fn a_costly_job_is_paid_for_and_not_for_ever() {
 
 #[test]
 fn a_flow_that_owes_is_remembered_until_it_has_paid() {
-    let mut scene = Scene::new();
+    let mut scene = QueueScene::new();
     let [debtor, other] = [[1, 1, 1], [1, 2, 1]];
     for _ in 0..30 {
         scene.push(other);
@@ -201,7 +201,7 @@ fn a_flow_that_owes_is_remembered_until_it_has_paid() {
 
 #[test]
 fn the_number_of_debtors_is_bounded() {
-    let mut scene = Scene::new();
+    let mut scene = QueueScene::new();
     for network in 0..2 * MAX_DEBTORS as u64 {
         // One flow is always busy, so that no debt is forgotten because the branch is idle.
         scene.push([0, 0, 0]);
@@ -219,7 +219,7 @@ fn the_number_of_debtors_is_bounded() {
 
 #[test]
 fn the_newest_job_of_the_longest_flow_makes_room() {
-    let mut scene = Scene::new();
+    let mut scene = QueueScene::new();
     let flow = Flow::of_path;
     // Service 1 has six jobs, service 2 four. Network 1 of service 1 has four of them, its bucket 2 three.
     let tickets = [
@@ -256,7 +256,7 @@ fn the_newest_job_of_the_longest_flow_makes_room() {
 
 #[test]
 fn of_flows_of_the_same_length_the_one_that_was_charged_most_makes_room() {
-    let mut scene = Scene::new();
+    let mut scene = QueueScene::new();
     scene.push([1, 1, 1]);
     scene.push([1, 2, 1]);
     assert_eq!(scene.work(|_| 5 * HASH).unwrap().1, [1, 1, 1]);
@@ -268,7 +268,7 @@ fn of_flows_of_the_same_length_the_one_that_was_charged_most_makes_room() {
 /// As at twice the capacity: each job is of a bucket at random. None waits much longer than a queue in order of arrival would have it wait.
 #[test]
 fn where_each_flow_has_one_job_the_order_is_that_of_arrival() {
-    let mut scene = Scene::new();
+    let mut scene = QueueScene::new();
     let mut waited = Vec::new();
     let mut random = 1_u64;
     let mut next = || {
@@ -307,7 +307,7 @@ fn where_each_flow_has_one_job_the_order_is_that_of_arrival() {
 
 #[test]
 fn a_queue_of_new_flows_refuses_a_new_flow() {
-    let mut scene = Scene::new();
+    let mut scene = QueueScene::new();
     for network in 0..5 {
         scene.push([1, network, 1]);
     }
@@ -315,7 +315,7 @@ fn a_queue_of_new_flows_refuses_a_new_flow() {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum QueueStep {
     Push([Key; 3]),
     Remove(usize),
     Take,
@@ -323,14 +323,14 @@ enum Step {
     Settle(usize, u64),
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<QueueStep>> {
     let path =
         (0..3_u64, 0..4_u64, 0..3_u64).prop_map(|(service, network, bucket)| [service, network, bucket]);
     let step = prop_oneof![
-        4 => path.prop_map(Step::Push),
-        1 => any::<usize>().prop_map(Step::Remove),
-        2 => Just(Step::Take),
-        2 => (any::<usize>(), 0..40 * HASH).prop_map(|(place, cost)| Step::Settle(place, cost)),
+        4 => path.prop_map(QueueStep::Push),
+        1 => any::<usize>().prop_map(QueueStep::Remove),
+        2 => Just(QueueStep::Take),
+        2 => (any::<usize>(), 0..40 * HASH).prop_map(|(place, cost)| QueueStep::Settle(place, cost)),
     ];
     proptest::collection::vec(step, 1..300)
 }
@@ -349,12 +349,12 @@ proptest! {
     /// that is longest at each level, and the end leaves no state.
     #[test]
     fn it_is_a_queue_of_queues(steps in steps(), bound in 1..20_usize) {
-        let mut scene = Scene::new();
+        let mut scene = QueueScene::new();
         let mut model: Vec<Ticket> = Vec::new();
         let mut running = Vec::new();
         for step in steps {
             match step {
-                Step::Push(path) => {
+                QueueStep::Push(path) => {
                     if model.len() >= bound {
                         let newcomer = Flow::of_path(path);
                         let mut with_newcomer = model.clone();
@@ -374,12 +374,12 @@ proptest! {
                     }
                     model.push(scene.push(path));
                 }
-                Step::Remove(place) if !model.is_empty() => {
+                QueueStep::Remove(place) if !model.is_empty() => {
                     let ticket = model.remove(place % model.len());
                     prop_assert_eq!(scene.fair.remove(ticket).map(|job| job.job), Some(ticket.number));
                     prop_assert!(scene.fair.remove(ticket).is_none());
                 }
-                Step::Take => {
+                QueueStep::Take => {
                     let taken = scene.fair.take();
                     prop_assert_eq!(taken.is_some(), !model.is_empty());
                     if let Some((job, charge)) = taken {
@@ -388,11 +388,11 @@ proptest! {
                         running.push(charge);
                     }
                 }
-                Step::Settle(place, cost) if !running.is_empty() => {
+                QueueStep::Settle(place, cost) if !running.is_empty() => {
                     let charge = running.remove(place % running.len());
                     scene.fair.settle(charge, cost);
                 }
-                Step::Remove(_) | Step::Settle(..) => {}
+                QueueStep::Remove(_) | QueueStep::Settle(..) => {}
             }
             prop_assert_eq!(scene.fair.len(), model.len());
             prop_assert_eq!(scene.fair.running(), running.len());
