@@ -19,14 +19,14 @@ use crate::clock::Clock;
 use crate::config::{ConfigError, Settings};
 use crate::domain::access::OperatorKey;
 use crate::domain::registration::RegistrationMode;
-use crate::grpc::{self, Callers, Limits, Listeners, Services, Stop};
+use crate::grpc::{self, Callers, Limits, Listeners, Services, Stop, Tls, TlsError, TlsFiles};
 use crate::metrics;
 use crate::service::accounts::{Accounts, Passwords};
 use crate::service::admin::Admin;
 use crate::service::codes::{self, Codes};
 use crate::service::error::chain;
 use crate::service::hasher::{HashError, Hasher};
-use crate::service::outbox::{Breakers, DeliveryContext, Outbox, Wake};
+use crate::service::outbox::{self, Breakers, DeliveryContext, Outbox, Wake};
 use crate::service::password_policy::{BreachedFileError, PasswordPolicy};
 use crate::service::revocation::ChangeLog;
 use crate::service::service_keys::Keyring;
@@ -57,6 +57,7 @@ pub struct App {
     sessions: Sessions,
     codes: Option<(Codes, Outbox)>,
     code_metrics: Arc<codes::Metrics>,
+    outbox_metrics: Arc<outbox::Metrics>,
     keys: Option<Keyring>,
     operator_key: Option<OperatorKey>,
     registration: RegistrationMode,
@@ -104,6 +105,7 @@ impl App {
         let sessions = Sessions::new(store.clone(), clock.clone(), settings.sessions()?, changes);
         let providers = settings.providers(&clock)?;
         let code_metrics = Arc::new(codes::Metrics::default());
+        let outbox_metrics = Arc::new(outbox::Metrics::default());
         let codes = if providers.is_empty() {
             None
         } else {
@@ -115,7 +117,7 @@ impl App {
                 providers,
                 timeout: settings.sms.sms_timeout,
                 concurrency: usize::from(settings.sms.sms_concurrency),
-                metrics: code_metrics.clone(),
+                metrics: outbox_metrics.clone(),
             };
             let outbox = Outbox::new(store.clone(), clock.clone(), delivery, wake.clone());
             let metrics = code_metrics.clone();
@@ -144,6 +146,7 @@ impl App {
             sessions,
             codes,
             code_metrics,
+            outbox_metrics,
             keys,
             operator_key,
             registration,
@@ -215,6 +218,7 @@ impl App {
                 sessions: self.sessions.clone(),
                 accounts: self.accounts.clone(),
                 codes: self.code_metrics.clone(),
+                outbox: self.outbox_metrics.clone(),
                 store: self.store.clone(),
                 patience,
             };
@@ -405,6 +409,24 @@ pub async fn open_store(settings: &Settings) -> Result<Store, StartError> {
     }
 }
 
+/// Loads the certificates and the key of TLS. `None`: it is not served.
+///
+/// # Errors
+/// [`StartError::Tls`] when a file cannot be read or is invalid.
+pub fn tls(settings: &Settings) -> Result<Option<Tls>, StartError> {
+    let Some(tls) = settings.tls() else {
+        return Ok(None);
+    };
+    let files = TlsFiles {
+        certificate: tls.certificate,
+        key: tls.key,
+        allow_readable_key: tls.allow_readable_key,
+        client_ca: tls.client_ca,
+        is_client_certificate_optional: tls.is_client_certificate_optional,
+    };
+    Ok(Some(Tls::load(files, tls.clients)?))
+}
+
 /// Why the program cannot start.
 #[derive(Debug, Error)]
 pub enum StartError {
@@ -414,6 +436,9 @@ pub enum StartError {
     /// The database cannot be opened or written.
     #[error("the database of DATABASE_URL cannot be used: {}", chain(.0))]
     Store(#[from] StoreError),
+    /// TLS cannot be served.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Traces cannot be sent.
     #[error(transparent)]
     Traces(#[from] ExportError),

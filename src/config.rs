@@ -10,7 +10,6 @@ mod error;
 mod hashing;
 mod operations;
 mod registration;
-mod secret;
 mod sms;
 mod sms_limits;
 mod throttle;
@@ -34,7 +33,7 @@ use crate::service::audit;
 use crate::service::sessions;
 use crate::store::{self, changes::VERSION_LEVEL};
 use crate::telemetry::logging::{LogFormat, LogLevel};
-pub use access::AccessSettings;
+pub use access::{AccessSettings, TlsSettings};
 pub use codes::CodeSettings;
 pub(crate) use dotenv::line_of_substitution;
 pub use error::ConfigError;
@@ -47,8 +46,7 @@ pub use throttle::ThrottleSettings;
 pub(crate) use values::{duration, positive_duration};
 pub use wire::WireSettings;
 
-use secret::secret;
-use values::{database_timeout, listen_address, password_min_length};
+use values::{database_timeout, listen_address, password_min_length, secret};
 
 const DEFAULT_DATABASE_URL: &str = "sqlite://phone-identity.db";
 

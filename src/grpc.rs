@@ -7,6 +7,7 @@
 //! the lines of refused calls.
 
 mod authorization;
+mod call;
 mod convert;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzed;
@@ -246,7 +247,7 @@ pub async fn serve(
 pub enum GrpcServeError {
     /// It is not known who may call what.
     #[error(transparent)]
-    CallerAuthorizer(#[from] AuthorizationError),
+    Authorization(#[from] AuthorizationError),
     /// The compiled-in contract cannot be reflected.
     #[error("the contract cannot be reflected: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),

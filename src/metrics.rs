@@ -26,6 +26,7 @@ use crate::grpc;
 use crate::service::accounts::Accounts;
 use crate::service::codes;
 use crate::service::hasher::{self, Hasher};
+use crate::service::outbox;
 use crate::service::sessions::{self, Sessions};
 use crate::store::{self, Store};
 use crate::telemetry::histogram::Times;
@@ -126,8 +127,10 @@ pub struct Sources {
     pub sessions: Sessions,
     /// The sign-ins.
     pub accounts: Accounts,
-    /// One-time codes and their messages.
+    /// One-time codes.
     pub codes: Arc<codes::Metrics>,
+    /// Messages that are sent.
+    pub outbox: Arc<outbox::Metrics>,
     /// The pools of connections.
     pub store: Store,
     /// How long the reader of the change log may be late before the database is said not to answer.
@@ -153,7 +156,7 @@ struct Scrape<'a> {
     codes: Vec<([String; 3], u64)>,
     messages: Vec<([String; 3], u64)>,
     sms_refusals: Vec<([String; 2], u64)>,
-    backlog: Option<codes::Backlog>,
+    backlog: Option<outbox::Backlog>,
     pools: Vec<(&'static str, store::Snapshot)>,
     database_is_up: bool,
     process: Process,
@@ -172,9 +175,9 @@ impl Sources {
             sign_ins: self.accounts.sign_ins().into_iter().collect(),
             audit_rows: self.accounts.audit().rows_and_limit(),
             codes: self.codes.codes(),
-            messages: self.codes.messages(),
+            messages: self.outbox.messages(),
             sms_refusals: self.codes.refusals(),
-            backlog: self.codes.backlog(),
+            backlog: self.outbox.backlog(),
             pools: self.store.pools(),
             process: Process::read(),
         }

@@ -7,6 +7,7 @@ pub mod codes;
 pub mod error;
 pub mod hasher;
 mod housekeeping;
+pub(crate) mod label_counts;
 pub mod outbox;
 pub mod password_policy;
 mod retry;

@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Failure;
 use super::output::write_line;
-use crate::app::{App, StartError};
+use crate::app::{self, App, StartError};
 use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::grpc::Listeners;
@@ -19,7 +19,7 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
     settings.check_listen().map_err(StartError::from)?;
     settings.check_access().map_err(StartError::from)?;
     settings.warn_of_readable_secrets();
-    let tls = settings.tls().map_err(StartError::from)?;
+    let tls = app::tls(&settings)?;
     let wanted = settings.listen;
     let (calls, address) = bind(wanted).await?;
     let wanted_for_health = settings.access.health_listen;

@@ -6,11 +6,9 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::secret::secret;
-use super::values::listen_address;
+use super::values::{listen_address, secret};
 use super::{ConfigError, Settings};
 use crate::domain::access::{ClientList, OperatorKey};
-use crate::grpc::{Tls, TlsFiles};
 
 /// Who may call, and how they prove who they are.
 #[derive(Args, Clone, Debug)]
@@ -72,6 +70,23 @@ pub struct AccessSettings {
         value_name = "FILE"
     )]
     pub operator_key_file: Option<PathBuf>,
+}
+
+/// Where the certificates and the key of TLS are, and which clients are known.
+#[derive(Clone, Debug)]
+pub struct TlsSettings {
+    /// The certificate of the server and those between it and its authority, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// Whether a key is accepted that all users of the machine can read.
+    pub allow_readable_key: bool,
+    /// The authorities of client certificates, PEM. `None`: no client is asked for one.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client certificate is optional.
+    pub is_client_certificate_optional: bool,
+    /// The calling services, by the names in their certificates.
+    pub clients: ClientList,
 }
 
 impl AccessSettings {
@@ -136,27 +151,22 @@ impl Settings {
         }
     }
 
-    /// What TLS is served with, as its files are now. `None`: it is not.
-    ///
-    /// # Errors
-    /// When the files cannot be used.
-    pub fn tls(&self) -> Result<Option<Tls>, ConfigError> {
+    /// The settings of TLS. `None`: it is not served.
+    #[must_use]
+    pub fn tls(&self) -> Option<TlsSettings> {
         let access = &self.access;
         let (Some(certificate), Some(key)) = (&access.tls_certificate, &access.tls_key) else {
-            return Ok(None);
+            return None;
         };
-        let files = TlsFiles {
+        Some(TlsSettings {
             certificate: certificate.clone(),
             key: key.clone(),
             allow_readable_key: self.allow_readable_secrets,
             client_ca: access.client_ca.clone(),
-            // Who has none may have a service key.
+            // A client without a certificate may have a service key.
             is_client_certificate_optional: access.require_service_key,
-        };
-        Ok(Some(Tls::load(
-            files,
-            access.clients.clone().unwrap_or_default(),
-        )?))
+            clients: access.clients.clone().unwrap_or_default(),
+        })
     }
 
     /// The operator's key for CreateSuperuser. `None`: there is none.

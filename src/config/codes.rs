@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::secret::secret;
+use super::values::secret;
 use super::values::{positive_duration, positive_duration_up_to};
 use super::{ConfigError, Settings};
 use crate::domain::code::{self, Coder};

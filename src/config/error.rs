@@ -8,7 +8,6 @@ use crate::domain::RandomError;
 use crate::domain::access::OperatorKey;
 use crate::domain::secret_keys::SecretKeyError;
 use crate::domain::sms_limits::PriceError;
-use crate::grpc::TlsError;
 use crate::secret_file::SecretFileError;
 use crate::sms::Webhook;
 
@@ -51,9 +50,6 @@ pub enum ConfigError {
          or --client-ca and --clients, or --insecure if something else keeps strangers out"
     )]
     Insecure(SocketAddr),
-    /// TLS cannot be served.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
     /// The operator key could be guessed.
     #[error(
         "PHONE_IDENTITY_OPERATOR_KEY has fewer than {} characters",

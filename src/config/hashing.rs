@@ -6,7 +6,7 @@ use std::thread;
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::secret::secret;
+use super::values::secret;
 use super::{ConfigError, Settings};
 use crate::cgroup;
 use crate::domain::secret_keys::SecretKeys;

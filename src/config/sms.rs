@@ -12,8 +12,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::secret::secret;
 use super::values::positive_duration;
+use super::values::secret;
 use super::{ConfigError, Settings};
 use crate::clock::Clock;
 use crate::sms::{

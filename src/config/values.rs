@@ -1,9 +1,14 @@
-//! How the values of settings are read.
+//! Parsers of setting values, and secrets from variables or files, as Kubernetes and Docker mount them.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
+use secrecy::SecretString;
+
+use super::ConfigError;
 use crate::domain::password;
+use crate::secret_file;
 
 /// The longest that any duration may be set to: ten years.
 pub(super) const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -85,6 +90,28 @@ pub(super) fn password_min_length(text: &str) -> Result<usize, String> {
     }
 }
 
+/// The secret that is given by the variable `name`, or in the file of the variable `name` with `_FILE` behind it. `None`: by
+/// neither.
+///
+/// # Errors
+/// When it is given by both, or the file cannot be read or is open to other users.
+pub(super) fn secret(
+    name: &'static str,
+    given: Option<&SecretString>,
+    file: Option<&Path>,
+    allow_readable: bool,
+) -> Result<Option<SecretString>, ConfigError> {
+    match (given, file) {
+        (Some(_), Some(_)) => Err(ConfigError::SecretTwice(name)),
+        (Some(secret), None) => Ok(Some(secret.clone())),
+        (None, Some(file)) => {
+            let text = secret_file::read_text(file, allow_readable);
+            text.map(Some)
+                .map_err(|error| ConfigError::SecretFile(name, error))
+        }
+        (None, None) => Ok(None),
+    }
+}
 #[cfg(test)]
 mod tests {
     use super::*;

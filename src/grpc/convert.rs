@@ -2,6 +2,7 @@
 
 pub(super) mod audit;
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use prost_types::Timestamp as ProtoTimestamp;
@@ -13,6 +14,7 @@ use crate::domain::token::PlainToken;
 use crate::domain::user::{User, UserStatus};
 use crate::proto::v1;
 use crate::service::admin::{ManagedUser, Unverified, Verification};
+use crate::service::sessions::KnownSession;
 
 pub(super) fn user(user: &User) -> v1::User {
     v1::User {
@@ -122,4 +124,19 @@ fn client(client: &ClientInfo) -> Option<v1::ClientInfo> {
 
 pub(super) fn timestamp(time: Timestamp) -> ProtoTimestamp {
     SystemTime::from(time).into()
+}
+
+/// The answer of ValidateSession, before it is a message or bytes.
+pub(super) struct ValidatedSession {
+    pub(super) known: Arc<KnownSession>,
+    pub(super) lifetimes: Lifetimes,
+}
+
+impl From<ValidatedSession> for v1::ValidateSessionResponse {
+    fn from(ValidatedSession { known, lifetimes }: ValidatedSession) -> Self {
+        Self {
+            user: Some(user(known.user())),
+            session: Some(session(known.session(), known.last_seen_at(), &lifetimes)),
+        }
+    }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tonic::Code;
 
-use super::server::Quota;
+use super::server::quota::Quota;
 use crate::domain::throttle::SubjectKind;
 use crate::proto::{self, Rpc};
 use crate::telemetry::histogram::Times;

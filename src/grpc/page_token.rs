@@ -5,11 +5,12 @@
 //! makes a token of their own gets the page that begins there, which they might have asked for anyway.
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
-use chrono::DateTime;
+use chrono::{DateTime, Datelike as _};
 use prost::Message;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use crate::clock::Timestamp;
 use crate::domain::audit::EventId;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::user::UserId;
@@ -122,12 +123,17 @@ pub(super) fn decode_user(request: &v1::ListUsersRequest, order: Order) -> Optio
                     let microseconds = i64::from_be_bytes(time.try_into().ok()?);
                     // What no database holds is in no token of ours.
                     let time = DateTime::from_timestamp_micros(microseconds)?;
-                    Some(super::parse::admin::storable(time)?)
+                    Some(storable(time)?)
                 }
             };
             Some(Position::Time(time, UserId(Uuid::from_bytes(*id))))
         }
     }
+}
+
+/// A time of the years that the contract allows, and that every database can compare with.
+pub(in crate::grpc) fn storable(time: Timestamp) -> Option<Timestamp> {
+    (1..=9999).contains(&time.year()).then_some(time)
 }
 
 #[cfg(test)]

@@ -1,24 +1,22 @@
 //! Service `PhoneIdentity`: each RPC parses its message, calls the service once, and converts the answer.
 
 use std::pin::pin;
-use std::sync::OnceLock;
 
-use tonic::{Request, Response, Status};
+use tonic::Request;
 
-use super::metadata::RequestId;
-use super::validate_session::ValidatedSession;
-use super::{convert, metadata, parse, status};
-use crate::domain::access::{Caller, OperatorKey};
+use super::call::{Answer, Call, answer, split};
+use super::convert::ValidatedSession;
+use super::{convert, metadata, parse};
+use crate::domain::access::OperatorKey;
 use crate::domain::registration::RegistrationMode;
 use crate::domain::rules::Rules;
 use crate::domain::session::Session;
-use crate::i18n::Language;
 use crate::proto::v1;
 use crate::proto::v1::phone_identity_server::PhoneIdentity;
 use crate::service::accounts::{Accounts, SuperuserMaker};
 use crate::service::codes::Codes;
 use crate::service::error::Error;
-use crate::service::sessions::{Actor, Sessions};
+use crate::service::sessions::Sessions;
 use crate::telemetry::tracing::span;
 
 /// The handlers of service `PhoneIdentity`.
@@ -30,57 +28,6 @@ pub(super) struct PhoneIdentityHandlers {
     pub(super) rules: Rules,
     pub(super) operator_key: Option<OperatorKey>,
     pub(super) registration: RegistrationMode,
-}
-
-pub(super) type Answer<T> = Result<Response<T>, Status>;
-
-/// Turns the outcome of an RPC into its answer.
-pub(super) fn answer<T>(call: &Call, outcome: Result<T, Error>) -> Answer<T> {
-    outcome
-        .map(Response::new)
-        .map_err(|error| status::of_error(&error, call.language_of_answer()))
-}
-
-/// What comes beside the message of a call.
-pub(super) struct Call {
-    /// The metadata, as HTTP headers.
-    pub(super) headers: http::HeaderMap,
-    /// The calling service.
-    pub(super) caller: Caller,
-    /// The language that it asks for.
-    pub(super) language: Language,
-    /// That of the bearer's person, once it is known who they are.
-    language_of_actor: OnceLock<Language>,
-}
-
-impl Call {
-    /// The bearer's person and session.
-    pub(super) async fn actor(&self, sessions: &Sessions) -> Result<Actor, Error> {
-        let actor = sessions.actor(metadata::bearer(&self.headers)?, self.caller.clone());
-        let actor = span("sessions.actor", pin!(actor)).await?;
-        self.language_of_actor
-            .get_or_init(|| actor.user.language_or(self.language));
-        Ok(actor)
-    }
-
-    /// The language in which it is answered: that of the bearer's person, or else that which it asks for.
-    fn language_of_answer(&self) -> Language {
-        *self.language_of_actor.get().unwrap_or(&self.language)
-    }
-}
-
-/// What comes beside the message of a call, and the message.
-pub(super) fn split<T>(request: Request<T>) -> (Call, T) {
-    let (metadata, mut extensions, message) = request.into_parts();
-    let mut caller: Caller = extensions.remove().unwrap_or_default();
-    caller.request_id = extensions.remove().map(|RequestId(id)| id);
-    let call = Call {
-        headers: metadata.into_headers(),
-        caller,
-        language: extensions.remove().unwrap_or_default(),
-        language_of_actor: OnceLock::new(),
-    };
-    (call, message)
 }
 
 impl PhoneIdentityHandlers {

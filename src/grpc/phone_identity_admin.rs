@@ -5,7 +5,7 @@ use std::pin::pin;
 
 use tonic::Request;
 
-use super::phone_identity::{Answer, Call, answer, split};
+use super::call::{Answer, Call, answer, split};
 use super::{convert, page_token, parse};
 use crate::domain::rights::Action;
 use crate::domain::rules::Rules;

@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use tonic::Request;
 
-use super::phone_identity::{Answer, Call, answer, split};
+use super::call::{Answer, Call, answer, split};
 use super::{convert, parse};
 use crate::domain::code::Purpose;
 use crate::domain::rules::Rules;

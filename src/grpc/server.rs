@@ -8,6 +8,7 @@
 mod admission;
 mod body;
 mod handshake;
+mod in_flight;
 mod lazy_poll;
 pub(super) mod quota;
 pub(super) mod stream;
@@ -35,8 +36,9 @@ use tower::Service;
 
 use super::metrics::Metrics;
 use crate::i18n::Language;
-use admission::{CallAdmission, InFlight, ServerLimits};
+use admission::CallAdmission;
 use handshake::HandshakeStream;
+use in_flight::{InFlight, ServerLimits};
 use lazy_poll::LazyPoll;
 pub(in crate::grpc) use quota::Quota;
 

@@ -16,11 +16,9 @@ use tonic::{Request, Status};
 use tonic_prost::ProstDecoder;
 use tower::service_fn;
 
-use super::convert;
+use super::convert::ValidatedSession;
 use super::phone_identity::PhoneIdentityHandlers;
-use crate::domain::session::Lifetimes;
 use crate::proto::v1;
-use crate::service::sessions::KnownSession;
 use encode::EncodedAnswer;
 
 /// What is taken for a request at first: a token and a consistency fit twice. A longer one takes more.
@@ -56,25 +54,6 @@ impl ValidateSessionService {
             .max_decoding_message_size(self.max_message_bytes)
             .unary(check, request)
             .await
-    }
-}
-
-/// Whose session it is: the answer of ValidateSession before it is a message, or bytes.
-pub(super) struct ValidatedSession {
-    pub(super) known: Arc<KnownSession>,
-    pub(super) lifetimes: Lifetimes,
-}
-
-impl From<ValidatedSession> for v1::ValidateSessionResponse {
-    fn from(ValidatedSession { known, lifetimes }: ValidatedSession) -> Self {
-        Self {
-            user: Some(convert::user(known.user())),
-            session: Some(convert::session(
-                known.session(),
-                known.last_seen_at(),
-                &lifetimes,
-            )),
-        }
     }
 }
 

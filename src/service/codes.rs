@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use change_phone::PhoneChange;
-pub use metrics::{Backlog, Metrics};
+pub use metrics::Metrics;
 pub use register::CodeRegistration;
 pub use send::{CodeRequest, CodeToRegister};
 pub use sign_in::CodeSignIn;

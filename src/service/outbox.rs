@@ -8,6 +8,7 @@
 //! between the classes.
 
 mod breakers;
+mod metrics;
 mod permits;
 mod providers;
 
@@ -24,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use breakers::Breakers;
+pub use metrics::{Backlog, Metrics};
 
-use super::codes::{Backlog, Metrics};
 use super::error::{Error, chain};
 use super::retry::retry;
 use crate::clock::{Clock, Timestamp};

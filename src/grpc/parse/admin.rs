@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike as _, SubsecRound as _};
+use chrono::{DateTime, SubsecRound as _};
 use prost_types::Timestamp as ProtoTimestamp;
 
 use super::{Fields, MAX_BAD_IDS, new_password, uuid};
@@ -12,7 +12,7 @@ use crate::domain::password::Password;
 use crate::domain::phone::{NumberPrefix, PhoneNumber};
 use crate::domain::rules::Rules;
 use crate::domain::user::{UserId, UserStatus};
-use crate::grpc::page_token;
+use crate::grpc::page_token::{self, storable};
 use crate::i18n::Language;
 use crate::proto::v1;
 use crate::service::admin::{Etag, NewUser, PhoneToVerify, UserSelector, UserUpdate};
@@ -190,11 +190,6 @@ fn timestamp(time: ProtoTimestamp) -> Option<Timestamp> {
         Duration::ZERO
     };
     storable(whole + rest)
-}
-
-/// A time of the years that the contract allows, and that every database can compare with.
-pub(in crate::grpc) fn storable(time: Timestamp) -> Option<Timestamp> {
-    (1..=9999).contains(&time.year()).then_some(time)
 }
 
 pub(in crate::grpc) fn whom(request: &v1::GetUserRequest, rules: &Rules) -> Result<UserSelector, Error> {

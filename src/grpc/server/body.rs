@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 use tonic::body::Body;
 
-use super::admission::{CallPermit, ServerLimits, UNCOUNTED_BYTES};
+use super::in_flight::{CallPermit, ServerLimits, UNCOUNTED_BYTES};
 use super::quota::QuotaPermit;
 use crate::grpc::status::{self, WireError};
 use crate::i18n::Language;

@@ -1,0 +1,59 @@
+//! Metrics of the outbox: attempts by provider, and the backlog.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::domain::phone::PhoneNumber;
+use crate::service::label_counts::{LabelCounts, Labels, country};
+use crate::sms::{ProviderName, SendError};
+
+/// Messages that are to be sent by all replicas together.
+#[derive(Clone, Copy, Debug)]
+pub struct Backlog {
+    /// Number of messages.
+    pub messages: u64,
+    /// Age of the oldest one. Without messages: 0.
+    pub age: Duration,
+}
+
+/// Counts attempts to send messages.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    messages: LabelCounts<3>,
+    backlog: Mutex<Option<Backlog>>,
+}
+
+impl Metrics {
+    /// A provider was asked to send a message.
+    pub(super) fn message(
+        &self,
+        provider: ProviderName,
+        outcome: Result<(), SendError>,
+        number: &PhoneNumber,
+    ) {
+        let outcome = match outcome {
+            Ok(()) => "taken",
+            Err(error) if error.may_pass() => "failed",
+            Err(_) => "refused",
+        };
+        let country = country(Some(number));
+        self.messages.add([provider.as_str(), outcome, &country]);
+    }
+
+    /// Sets the backlog.
+    pub(super) fn set_backlog(&self, backlog: Backlog) {
+        *self.backlog.lock().unwrap_or_else(PoisonError::into_inner) = Some(backlog);
+    }
+
+    /// The last known backlog. `None`: it was not measured yet.
+    #[must_use]
+    pub fn backlog(&self) -> Option<Backlog> {
+        *self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Number of attempts to send a message, by provider, outcome and country.
+    #[must_use]
+    pub fn messages(&self) -> Vec<(Labels<3>, u64)> {
+        self.messages.all()
+    }
+}
