@@ -1,6 +1,7 @@
 //! The wiring: what is started in which order, and an orderly end.
 
 mod health;
+mod start;
 
 use std::future::pending;
 use std::sync::Arc;
@@ -16,31 +17,30 @@ use tonic_health::server::HealthReporter;
 
 use crate::cgroup;
 use crate::clock::Clock;
-use crate::config::{ConfigError, Settings};
+use crate::config::Settings;
 use crate::domain::access::OperatorKey;
 use crate::domain::registration::RegistrationMode;
-use crate::grpc::{self, Callers, Limits, Listeners, Services, Stop, Tls, TlsError, TlsFiles};
+use crate::grpc::{self, Callers, Limits, Listeners, Services, Stop};
 use crate::metrics;
 use crate::service::accounts::{Accounts, Passwords};
 use crate::service::admin::Admin;
 use crate::service::codes::{self, Codes};
 use crate::service::error::chain;
-use crate::service::hasher::{HashError, Hasher};
+use crate::service::hasher::Hasher;
 use crate::service::outbox::{self, Breakers, DeliveryContext, Outbox, Wake};
-use crate::service::password_policy::{BreachedFileError, PasswordPolicy};
+use crate::service::password_policy::PasswordPolicy;
 use crate::service::revocation::ChangeLog;
 use crate::service::service_keys::Keyring;
 use crate::service::sessions::Sessions;
 use crate::service::throttle::Throttle;
 use crate::store::{Store, StoreError};
-use crate::telemetry::tracing::{Export, ExportError};
+use crate::telemetry::tracing::Export;
+pub use start::{StartError, open_store, tls};
+
 use health::{Health, SLOW};
 
 /// How long closing the database may take, after the calls in flight have had their time; and sending the last spans.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The pause before the start tries again to reach the database.
-const START_PAUSE: Duration = Duration::from_millis(250);
 
 /// Descriptors that are neither connections of clients nor of the pool: the log, the files of SQLite, the connection for the
 /// change log, one for a statement that is given up, what the runtime needs, and connections that ask for health only.
@@ -380,74 +380,6 @@ fn room_for_connections(wanted: usize, database_connections: u32) -> usize {
         );
     }
     wanted.min(room.max(1))
-}
-
-/// Opens the database, for which it waits up to `--database-start-timeout`, and brings its schema up to date.
-///
-/// # Errors
-/// When the setting is invalid, or the database cannot be opened, is not suitable, or cannot be written.
-pub async fn open_store(settings: &Settings) -> Result<Store, StartError> {
-    let options = settings.store()?;
-    let end = Instant::now() + settings.database_start_timeout;
-    let mut is_waiting = false;
-    loop {
-        let outcome = async {
-            let store = Store::open(&options).await?;
-            store.migrate().await?;
-            Ok::<_, StoreError>(store)
-        };
-        match outcome.await {
-            Err(error) if error.may_be_starting() && Instant::now() + START_PAUSE < end => {
-                if !is_waiting {
-                    tracing::warn!(error = chain(&error), "waiting for the database");
-                }
-                is_waiting = true;
-                sleep(START_PAUSE).await;
-            }
-            outcome => return Ok(outcome?),
-        }
-    }
-}
-
-/// Loads the certificates and the key of TLS. `None`: it is not served.
-///
-/// # Errors
-/// [`StartError::Tls`] when a file cannot be read or is invalid.
-pub fn tls(settings: &Settings) -> Result<Option<Tls>, StartError> {
-    let Some(tls) = settings.tls() else {
-        return Ok(None);
-    };
-    let files = TlsFiles {
-        certificate: tls.certificate,
-        key: tls.key,
-        allow_readable_key: tls.allow_readable_key,
-        client_ca: tls.client_ca,
-        is_client_certificate_optional: tls.is_client_certificate_optional,
-    };
-    Ok(Some(Tls::load(files, tls.clients)?))
-}
-
-/// Why the program cannot start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// A setting cannot be used.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The database cannot be opened or written.
-    #[error("the database of DATABASE_URL cannot be used: {}", chain(.0))]
-    Store(#[from] StoreError),
-    /// TLS cannot be served.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// Traces cannot be sent.
-    #[error(transparent)]
-    Traces(#[from] ExportError),
-    /// Hashing cannot start.
-    #[error(transparent)]
-    Hasher(#[from] HashError),
-    /// The file of breached passwords cannot be used.
-    #[error(transparent)]
-    BreachedPasswords(#[from] BreachedFileError),
 }
 
 /// Why serving ended before it was told to.

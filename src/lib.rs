@@ -1,8 +1,8 @@
 //! phone-identity: who is this phone number, does this password belong to it, and is this session still good?
 //!
 //! The way of a request is one way: [`grpc`] parses the message into words of the [`domain`], calls one method of a
-//! [`service`], which owns policy, hashing and the transaction, and which stands on the queries of [`store`]. [`error`]
-//! is what can go wrong on the way. [`app`] wires it all; [`cli`] is the command line; [`config`] the settings.
+//! [`service`], which owns policy, hashing and the transaction, and which stands on the queries of [`store`].
+//! [`service::error`] has every failure. [`app`] wires it all; [`cli`] is the command line; [`config`] the settings.
 
 pub mod app;
 pub mod cgroup;

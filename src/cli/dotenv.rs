@@ -3,8 +3,10 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 use super::Failure;
 
@@ -23,13 +25,18 @@ pub(super) fn open(folder: &Path) -> Result<Option<File>, Failure> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         metadata => metadata.map_err(unreadable)?,
     };
-    let file = match File::open(&path) {
+    // Opening a pipe of another user would wait for its writer.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = match File::options().read(true).custom_flags(flags).open(&path) {
         // A link to nothing.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file.map_err(unreadable)?,
     };
     // Of the file that is open, so that it is the one that is read.
     let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(Failure::Unusable(".env is not read: it is no file".to_owned()));
+    }
     let user = rustix::process::geteuid().as_raw();
     problem(&link, &metadata, user).map_or(Ok(Some(file)), |why| {
         Err(Failure::Unusable(format!(".env is not read: {why}")))

@@ -28,7 +28,7 @@ pub(super) enum ServiceKeyCommand {
         #[arg(value_name = "NAME")]
         name: ServiceName,
         #[arg(long, value_name = "RIGHTS", required = true,
-            help = format!("SpanKind it may call, with commas between: {}", Rights::names()))]
+            help = format!("Rights of the service, separated by commas: {}", Rights::names()))]
         allow: Rights,
     },
     /// List keys, revoked ones, too

@@ -113,8 +113,8 @@ pub enum PasswordError {
     /// It has more than [`MAX_LENGTH`] characters.
     #[error("is longer than {MAX_LENGTH} characters")]
     TooLong,
-    /// It has a character that RFC 8265 OpaqueString forbids, such as a control character. No stored password has it, so naming
-    /// it reveals nothing about one.
+    /// It has a character that RFC 8265 OpaqueString forbids, such as a control character. Most of them are in no stored
+    /// password; the few that are allowed in another context reveal one character of an attempt to its own caller.
     #[error("has a character that is not allowed: {}", code_point(*.character))]
     CharacterNotAllowed {
         /// The character.

@@ -318,7 +318,7 @@ pub const FAMILIES: &[Family] = &[
         name: "phone_identity_database_errors_total",
         kind: Kind::Counter,
         labels: &["kind"],
-        help: "SpanKind the database failed to do: conflict, wrong_server and stale (retried), unavailable or fault",
+        help: "Errors of the database, by kind: conflict, wrong_server and stale (retried), unavailable or fault",
         read: |scrape| {
             let Some((_, first)) = scrape.pools.first() else {
                 return Vec::new();

@@ -172,12 +172,16 @@ pub async fn send_again(tx: &Transaction, read: &Challenge, again: &Challenge) -
     Ok(noted.rows_affected > 0)
 }
 
-/// Takes a challenge away that was met. Of those who do so at the same time, one is told that it did.
+/// Deletes a challenge whose code was right, unless the code ended or was used since it was checked. Returns whether it deleted it.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn take(tx: &Transaction, id: ChallengeId) -> Result<bool, StoreError> {
-    Ok(Entity::delete_by_id(id.0).exec(tx).await?.rows_affected > 0)
+    let deleted = Entity::delete_by_id(id.0)
+        .filter(Column::IsSent.eq(true))
+        .exec(tx)
+        .await?;
+    Ok(deleted.rows_affected > 0)
 }
 
 /// Removes the challenges of a person who is deleted.
@@ -188,6 +192,33 @@ pub async fn delete_of(tx: &Transaction, user: UserId) -> Result<(), StoreError>
     // There is no index, which each code would have to be written into.
     let theirs = Entity::find().filter(Column::UserId.eq(user.0));
     delete_found(tx, theirs, Column::Id).await?;
+    Ok(())
+}
+
+/// Keeps the codes valid by which the holder of an unverified number takes its account over, in the transaction that makes `version`
+/// the version of the credentials of that account.
+///
+/// # Errors
+/// When the database fails.
+pub async fn keep_for_holder(tx: &Transaction, user: UserId, version: i64) -> Result<(), StoreError> {
+    let take_over = [Purpose::SignIn, Purpose::ResetPassword].map(Purpose::as_str);
+    // Found first, so that no lock waits for a challenge of another user.
+    let ids: Vec<Uuid> = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::UserId.eq(user.0))
+        .filter(Column::Purpose.is_in(take_over))
+        .filter(Column::CredentialVersion.eq(version - 1))
+        .into_tuple()
+        .all(tx)
+        .await?;
+    if !ids.is_empty() {
+        Entity::update_many()
+            .filter(Column::Id.is_in(ids))
+            .col_expr(Column::CredentialVersion, Expr::value(version))
+            .exec(tx)
+            .await?;
+    }
     Ok(())
 }
 

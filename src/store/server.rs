@@ -183,7 +183,10 @@ impl Server {
                 None => server.hosts().url,
             };
             let hosts = (server.parse)(url.expose_secret()).ok()?;
-            check_client_key(&url, server.allow_readable_secrets).ok()?;
+            if let Err(error) = check_client_key(&url, server.allow_readable_secrets) {
+                tracing::warn!(%error, "the URL in the file of DATABASE_URL_FILE is not used");
+                return None;
+            }
             Some(Hosts {
                 url,
                 hosts: hosts.into(),

@@ -107,6 +107,15 @@ pub(super) fn parse_url(url: &str, options: &Options) -> Result<SqliteConnectOpt
     if file.get_filename().as_os_str().is_empty() {
         return Err(UrlError::Missing("file").into());
     }
+    // SQLite would read such a name as a URI, with parameters of its own, and the checks of the file would look at another one.
+    if file
+        .get_filename()
+        .as_os_str()
+        .as_encoded_bytes()
+        .starts_with(b"file:")
+    {
+        return Err(UrlError::FileUri.into());
+    }
     Ok(file
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)

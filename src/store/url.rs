@@ -20,6 +20,9 @@ pub enum UrlError {
     /// The URL names no database, or no file.
     #[error("it names no {0}")]
     Missing(&'static str),
+    /// The path of an SQLite file begins with `file:`.
+    #[error("its file begins with file: write the path of the file behind sqlite://")]
+    FileUri,
     /// A parameter is unknown. sqlx ignores it, so that a misspelt `sslmode` would have no effect.
     #[error("its parameter {0} is unknown")]
     UnknownParameter(String),
@@ -53,7 +56,8 @@ pub(super) fn check_names(url: &str, known: &[&str]) -> Result<(), UrlError> {
     else {
         return Ok(());
     };
-    let has_sign_of_user = parameters(url).any(|parameter| parameter.contains('@'));
+    // Also behind a #, which may be a part of the password as well.
+    let has_sign_of_user = url.split_once('?').is_some_and(|(_, rest)| rest.contains('@'));
     let is_word = unknown.len() <= 40
         && unknown
             .bytes()
@@ -96,6 +100,7 @@ mod tests {
             ("postgres://u:hunter?two@h/d", Err(UrlError::HiddenParameter)),
             ("postgres://u:hunter?two=x@h/d", Err(UrlError::HiddenParameter)),
             ("postgres://u:hunter?two&x@h/d", Err(UrlError::HiddenParameter)),
+            ("postgres://u:hun?ter#two@h/d", Err(UrlError::HiddenParameter)),
             ("postgres://h/d?hunter2=x", Err(UrlError::HiddenParameter)),
         ] {
             assert_eq!(check_names(url, &["sslmode", "user"]), expected, "{url}");

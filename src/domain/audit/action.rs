@@ -180,8 +180,8 @@ impl Action {
                  is not right"
             }
             Self::RevokeUserSessions => {
-                "Administration ended all sessions of a person; none if there were none; refused: the actor may not, or not \
-                 to this person, or the sign-in is not fresh"
+                "Administration revoked all sessions, device tokens and codes of a user; refused: the actor may not, or not \
+                 to this user, or the sign-in is not fresh"
             }
             Self::DeactivateUser => {
                 "Administration deactivated a person and ended their sessions; none if it had done so before; refused: the \

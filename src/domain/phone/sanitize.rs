@@ -11,8 +11,8 @@ use rlibphonenumber::PHONE_NUMBER_UTIL;
 
 use super::PhoneError;
 
-/// Maximum number of characters (Unicode scalar values, not bytes) of an input, without those that
-/// [`fold`] removes.
+/// Maximum number of characters (Unicode scalar values, not bytes) of an input, without the characters that
+/// are removed.
 ///
 /// The longest number that libphonenumber reads has 20 digits, which leaves a separator for each of them.
 pub const MAX_INPUT_CHARS: usize = 40;

@@ -45,7 +45,11 @@ where
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let is_stream = is_stream(request.uri().path());
         let language = metadata::language(request.headers()).unwrap_or(self.shared.default_language);
-        let bytes = header_bytes(request.headers());
+        let path = request
+            .uri()
+            .path_and_query()
+            .map_or(0, |path| path.as_str().len());
+        let bytes = header_bytes(request.headers()) + path;
         let limit = self.shared.max_header_bytes;
         if bytes > usize::try_from(limit).unwrap_or(usize::MAX) {
             tracing::debug!(bytes, "call refused: its metadata is too large");
@@ -117,7 +121,7 @@ fn is_stream(path: &str) -> bool {
     path == "/grpc.health.v1.Health/Watch" || path.starts_with("/grpc.reflection.")
 }
 
-/// The size of headers without the path and its like, as RFC 9113 section 6.5.2 counts it.
+/// The size of headers without those that HTTP/2 has for itself, as RFC 9113 section 6.5.2 counts it.
 fn header_bytes(headers: &HeaderMap) -> usize {
     headers
         .iter()

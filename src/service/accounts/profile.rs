@@ -16,7 +16,7 @@ use crate::service::sessions::Actor;
 use crate::service::throttle::{Reservation, SuccessPermit};
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
-use crate::store::{Transaction, audit, challenges, changes, outbox, sessions, users};
+use crate::store::{StoreError, Transaction, audit, challenges, changes, outbox, sessions, users};
 
 /// What to change about a person; `None` stays as it is.
 #[derive(Debug, Default)]
@@ -157,10 +157,12 @@ impl Accounts {
                     attempt.ended_sessions = Some(sessions::delete(&tx, user.id, &others).await?);
                 }
                 users::update(&tx, user.id, &change, now).await?;
+                let changed = users::find(&tx, user.id).await?.ok_or(Error::SessionInvalid)?;
                 if change.phone_number.is_some() {
                     challenges::end_unowned(&tx, &user.phone_number).await?;
+                } else if change.password_hash.is_some() {
+                    keep_take_over(&tx, &changed).await?;
                 }
-                let changed = users::find(&tx, user.id).await?.ok_or(Error::SessionInvalid)?;
                 attempt.fields = fields_of(&change);
                 audit::insert(&tx, &attempt.done(now)).await?;
                 this.throttle.give_back_in(&tx, &reservation).await?;
@@ -196,6 +198,8 @@ impl Accounts {
                 let tx = this.store.begin().await?;
                 let id = this.lock_leaving_actor(&tx, &actor, &proof).await?.user.id;
                 users::update(&tx, id, &change, now).await?;
+                let changed = users::find(&tx, id).await?.ok_or(Error::SessionInvalid)?;
+                keep_take_over(&tx, &changed).await?;
                 let mut attempt = attempt.clone();
                 attempt.ended_sessions = Some(sessions::delete(&tx, id, &Selection::All).await?);
                 audit::insert(&tx, &attempt.done(now)).await?;
@@ -340,4 +344,13 @@ impl Accounts {
         keep_a_superuser(tx, &account.user).await?;
         Ok(account)
     }
+}
+
+/// Keeps the codes valid that were sent to an unverified number, although its user has changed the credentials. Its holder may be
+/// another person than the one that registered it, has no other proof, and could be kept out by one change after another.
+async fn keep_take_over(tx: &Transaction, changed: &Account) -> Result<(), StoreError> {
+    if changed.user.phone_verified_at.is_none() {
+        challenges::keep_for_holder(tx, changed.user.id, changed.credential_version).await?;
+    }
+    Ok(())
 }

@@ -14,7 +14,7 @@ use crate::service::retry::retry;
 use crate::service::throttle::SuccessPermit;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, Change};
-use crate::store::{Transaction, audit, changes, outbox, sessions, users};
+use crate::store::{Transaction, audit, challenges, changes, outbox, sessions, users};
 
 /// A person to be.
 #[derive(Debug)]
@@ -202,6 +202,9 @@ impl Admin {
                 outbox::insert_with_commit(&tx, &notice).await?;
             }
             users::update(&tx, id, &change, now).await?;
+            if change.phone_number.is_some() {
+                challenges::end_unowned(&tx, &account.user.phone_number).await?;
+            }
             let mut ended_sessions = None;
             // The holder of the old number may have signed in by a code to it.
             if change.status == Some(UserStatus::Deactivated) || change.phone_number.is_some() {
@@ -305,10 +308,8 @@ impl Admin {
             self.lock_one(&tx, by, Action::RevokeSessions, id).await?;
             users::end_credentials(&tx, id).await?;
             let revoked = sessions::delete(&tx, id, &Selection::All).await?;
-            if let Some(mut attempt) = by
-                .attempt(Action::RevokeSessions, Some(id))
-                .filter(|_| revoked > 0)
-            {
+            // Also without sessions: codes and device tokens ended.
+            if let Some(mut attempt) = by.attempt(Action::RevokeSessions, Some(id)) {
                 attempt.ended_sessions = Some(revoked);
                 audit::insert(&tx, &attempt.done(now)).await?;
             }

@@ -67,6 +67,7 @@ enum Event {
     DeactivateProfile,
     DeactivateUser,
     UpdateStatus,
+    UpdateNumberAndBack,
     DeleteProfile,
     DeleteUser,
 }
@@ -75,7 +76,7 @@ use Event::{
     ChangePasswordCommand, ChangePhoneAndBack, DeactivateProfile, DeactivateUser, DeleteProfile, DeleteUser,
     NewLocale, NewNumber, NewPassword, Nothing, Promotion, Reset, RevokeAllOthers, RevokeOneSession,
     RevokeSession, RevokeUserSessions, SetPassword, SignIn, SignInByCode, TakeOverByChange, TakeOverBySignIn,
-    UpdateStatus, VerifyByCode, VerifyByStaff,
+    UpdateNumberAndBack, UpdateStatus, VerifyByCode, VerifyByStaff,
 };
 
 /// What each RPC does that ends codes, and what it does that leaves them valid.
@@ -95,7 +96,7 @@ const EVENTS: &[(&str, &[Event], &[Event])] = &[
     ("PhoneIdentityAdmin/ListUsers", &[], &[]),
     ("PhoneIdentityAdmin/GetUser", &[], &[]),
     ("PhoneIdentityAdmin/CreateUser", &[], &[]),
-    ("PhoneIdentityAdmin/UpdateUser", &[UpdateStatus], &[Promotion]),
+    ("PhoneIdentityAdmin/UpdateUser", &[UpdateStatus, UpdateNumberAndBack], &[Promotion]),
     ("PhoneIdentityAdmin/SetPassword", &[SetPassword], &[]),
     ("PhoneIdentityAdmin/VerifyPhone", &[], &[VerifyByStaff]),
     ("PhoneIdentityAdmin/RevokeUserSessions", &[RevokeUserSessions], &[]),
@@ -234,7 +235,8 @@ impl World {
                 let anew = registration(&person.phone_number, PASSWORD);
                 self.client.register(anew).await.unwrap();
             }
-            VerifyByStaff | Promotion | SetPassword | RevokeUserSessions | DeactivateUser | UpdateStatus => {
+            VerifyByStaff | Promotion | SetPassword | RevokeUserSessions | DeactivateUser | UpdateStatus
+            | UpdateNumberAndBack => {
                 self.administer(event, person).await;
             }
         }
@@ -279,6 +281,13 @@ impl World {
                 for status in [v1::UserStatus::Deactivated, v1::UserStatus::Active] {
                     let mut request = crate::admin::update_of(&self.server, root, person).await;
                     request.status = status.into();
+                    admin.update_user(root.asks(request)).await.unwrap();
+                }
+            }
+            UpdateNumberAndBack => {
+                for number in [&next_phone_number(), &person.phone_number] {
+                    let mut request = crate::admin::update_of(&self.server, root, person).await;
+                    request.phone_number = Some(number.clone());
                     admin.update_user(root.asks(request)).await.unwrap();
                 }
             }
@@ -469,7 +478,7 @@ async fn a_code_to_a_number_that_had_a_user_in_the_meantime_creates_nobody() {
     let mut codes = codes(&server).await;
     let root = root_of(&server, &mut codes).await;
     for purpose in [CodePurpose::Register, CodePurpose::SignIn] {
-        for leaves in [DeleteProfile, DeleteUser, ChangePhoneAndBack] {
+        for leaves in [DeleteProfile, DeleteUser, ChangePhoneAndBack, UpdateNumberAndBack] {
             let case = format!("{purpose:?}, {leaves:?}");
             let number = next_phone_number();
             let old = of_nobody(&server, &mut codes, purpose, &number).await;
@@ -485,6 +494,20 @@ async fn a_code_to_a_number_that_had_a_user_in_the_meantime_creates_nobody() {
                     let user_id = user.user_id;
                     let request = with_bearer(&root, v1::DeleteUserRequest { user_id });
                     admin.delete_user(request).await.unwrap();
+                }
+                UpdateNumberAndBack => {
+                    let get = v1::GetUserRequest {
+                        user_id: user.user_id.clone(),
+                        ..v1::GetUserRequest::default()
+                    };
+                    let managed = admin.get_user(with_bearer(&root, get)).await.unwrap();
+                    let request = v1::UpdateUserRequest {
+                        user_id: user.user_id,
+                        etag: managed.into_inner().user.unwrap().etag,
+                        phone_number: Some(next_phone_number()),
+                        ..v1::UpdateUserRequest::default()
+                    };
+                    admin.update_user(with_bearer(&root, request)).await.unwrap();
                 }
                 _ => {
                     let new = next_phone_number();
@@ -506,6 +529,56 @@ async fn a_code_to_a_number_that_had_a_user_in_the_meantime_creates_nobody() {
             // The number is free.
             let new = of_nobody(&server, &mut codes, purpose, &number).await;
             codes.verify_code(new.met()).await.unwrap();
+        }
+    }
+}
+
+/// The account goes while the password of a registration by an older code to its number is hashed.
+#[tokio::test]
+async fn a_code_that_ends_while_its_password_is_hashed_creates_nobody() {
+    let mut flags = FLAGS.to_vec();
+    flags.retain(|flag| *flag != "--unverified-phone-change");
+    flags.push("--registration=verified");
+    let server = start_with_codes(&flags).await;
+    let (mut client, mut codes) = (server.client().await, codes(&server).await);
+    let number = next_phone_number();
+    let old = registration_of(&server, &number).await;
+    let by = registration_of(&server, &number).await;
+    let came = codes.verify_code(by.met()).await.unwrap().into_inner();
+    let held = server.hasher.hold();
+    let late = tokio::spawn(async move { codes.verify_code(old.met()).await });
+    server.waiting(1).await;
+    let request = with_bearer(&came.session_token, v1::DeleteProfileRequest::default());
+    client.delete_profile(request).await.unwrap();
+    drop(held);
+    assert_refused(late.await.unwrap(), Code::InvalidArgument, "CODE_INVALID");
+    assert_eq!(server.database.count("users").await, 0);
+}
+
+/// A code is the only proof that the holder of an unverified number has: the user that registered it without holding it cannot end
+/// that code by one change of credentials after another.
+#[tokio::test]
+async fn a_user_of_an_unverified_number_does_not_keep_its_holder_out() {
+    for event in [NewPassword, DeactivateProfile] {
+        for purpose in [CodePurpose::SignIn, CodePurpose::ResetPassword] {
+            let case = format!("{purpose:?} after {event:?}");
+            let mut world = World::new().await;
+            let squatter = world.server.person().await;
+            let challenge = world.challenge(purpose, &squatter).await;
+            world.happen(event, &squatter).await;
+            let mut squatters = squatter.token.clone();
+            if event == DeactivateProfile {
+                let request = v1::AuthenticateRequest {
+                    reactivate: true,
+                    ..credentials(&squatter.phone_number, PASSWORD)
+                };
+                let back = world.client.authenticate(request).await.unwrap();
+                squatters = back.into_inner().session_token;
+            }
+            let taken = world.codes.verify_code(challenge.met()).await;
+            taken.unwrap_or_else(|status| panic!("{case}: {status}"));
+            let check = world.client.validate_session(validation(&squatters)).await;
+            assert_refused(check, Code::Unauthenticated, "SESSION_INVALID");
         }
     }
 }
