@@ -49,9 +49,9 @@ where
             .uri()
             .path_and_query()
             .map_or(0, |path| path.as_str().len());
-        let bytes = header_bytes(request.headers()) + path;
+        let bytes = header_bytes(request.headers());
         let limit = self.shared.max_header_bytes;
-        if bytes > usize::try_from(limit).unwrap_or(usize::MAX) {
+        if bytes.max(path) > usize::try_from(limit).unwrap_or(usize::MAX) {
             tracing::debug!(bytes, "call refused: its metadata is too large");
             self.shared
                 .metrics
@@ -59,7 +59,7 @@ where
             let refusal = status::of_wire_error(WireError::MetadataTooLarge { limit }, language);
             return Answering::Refused(Some(refusal.into_http()));
         }
-        let Some(place) = self.in_flight.begin(&self.shared, is_stream, bytes) else {
+        let Some(place) = self.in_flight.begin(&self.shared, is_stream, bytes + path) else {
             tracing::debug!("call refused: there are too many");
             self.shared
                 .metrics

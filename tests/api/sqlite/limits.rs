@@ -423,6 +423,15 @@ async fn metadata_above_the_limit_is_refused_with_a_reason() {
             }
         }
     }
+    // A path is no metadata, and has the same limit.
+    for (length, reason) in [
+        (16 * 1024, "NOT_IMPLEMENTED"),
+        (16 * 1024 + 1, "METADATA_TOO_LARGE"),
+    ] {
+        let path = format!("/no.such.Service/{}", "x".repeat(length - 17));
+        let answer = crate::wire::call_with_headers(&server, &path, &[], &body).await;
+        assert_eq!(refusal(&status_of(&answer)).reason, reason, "{length}");
+    }
 }
 
 #[tokio::test]
