@@ -21,9 +21,9 @@ const POSTGRES_WRITABLE: &str = "current_setting('transaction_read_only') = 'off
 const POSTGRES_NODE: &str = "pg_postmaster_start_time()";
 
 /// `read_only` is a flag, and on newer versions of MariaDB an enumeration.
-const MYSQL_WRITABLE: &str = "CAST(GLOBAL.read_only AS CHAR) IN ('0', 'OFF')";
+const MYSQL_WRITABLE: &str = "CAST(@@GLOBAL.read_only AS CHAR) IN ('0', 'OFF')";
 
-const MYSQL_NODE: &str = "CONCAT(hostname, ':', port, ':', server_id)";
+const MYSQL_NODE: &str = "CONCAT(@@hostname, ':', @@port, ':', @@server_id)";
 
 /// One run of one database server. Another server has another one, and so has the same server after a restart. The nodes of
 /// a Galera cluster share theirs: `wsrep_sync_wait` makes each of them answer with what the others have committed.

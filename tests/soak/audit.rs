@@ -102,14 +102,17 @@ fn is_told_once(found: &Found, model: &Model) {
 }
 
 /// Compares one person, and settles what was in doubt.
-fn compare(person: &mut Person, (number, password_changes): (String, i64), found: &mut Found, model: &Model) {
+///
+/// `version`: that of the credentials, which goes up with each change of the number or of the password.
+fn compare(person: &mut Person, (number, version): (String, i64), found: &mut Found, model: &Model) {
+    let version = usize::try_from(version).unwrap();
     let id = person.id.clone();
     let changes = found.user_changes.remove(&id).unwrap_or_default();
     let mut sessions = found.sessions.remove(&id).unwrap_or_default();
     if let Some(pending) = person.pending.take() {
         let has_happened = match &pending {
             Pending::Number(new) => number == *new,
-            Pending::Password(_) => password_changes > person.password_changes,
+            Pending::Password(_) => version > person.changes,
         };
         if has_happened {
             if let Pending::Password(_) = pending {
@@ -129,11 +132,11 @@ fn compare(person: &mut Person, (number, password_changes): (String, i64), found
             }
         }
     }
-    let wanted = (&person.number, person.password_changes, person.changes);
-    if (&number, password_changes, changes) != wanted {
+    let wanted = (&person.number, person.changes, person.changes);
+    if (&number, version, changes) != wanted {
         model.violation(format!(
-            "number, password changes and changes in the log of {id}: {:?}, not {wanted:?}",
-            (&number, password_changes, changes)
+            "number, version of the credentials and changes in the log of {id}: {:?}, not {wanted:?}",
+            (&number, version, changes)
         ));
     }
     for session in &person.sessions {

@@ -123,7 +123,7 @@ impl Cluster {
                 self.other().finds(&has_applied).await;
             }
             _ => {
-                let position = self.primary().text("SELECT gtid_binlog_pos").await;
+                let position = self.primary().text("SELECT @@gtid_binlog_pos").await;
                 let has_applied = format!("SELECT 1 FROM dual WHERE MASTER_GTID_WAIT('{position}', 30) = 0");
                 self.other().finds(&has_applied).await;
             }
