@@ -130,16 +130,16 @@ impl Sessions {
             metrics,
             ..
         } = self.0.as_ref();
-        // Each step reads the clock: it may be corrected during a pass, which takes minutes on large tables.
+        // It is read for each step: it may be corrected during a pass, which takes minutes on large tables.
         let now = || self.0.clock.now();
         let cleaned = async {
-            let alive = housekeeping::remove_ended_sessions(store, &options.lifetimes, now()).await?;
+            let alive = housekeeping::remove_ended_sessions(store, &options.lifetimes, &now).await?;
             metrics.seldom().set_alive(alive);
-            housekeeping::prune_changes(store, now()).await?;
-            housekeeping::remove_forgotten_attempts(store, now()).await?;
-            housekeeping::remove_expired_challenges(store, now()).await?;
-            housekeeping::remove_unused_sms_counters(store, now()).await?;
-            housekeeping::remove_expired_devices(store, now()).await
+            housekeeping::prune_changes(store, &now).await?;
+            housekeeping::remove_forgotten_attempts(store, &now).await?;
+            housekeeping::remove_expired_challenges(store, &now).await?;
+            housekeeping::remove_unused_sms_counters(store, &now).await?;
+            housekeeping::remove_expired_devices(store, &now).await
         };
         if let Err(error) = cleaned.await {
             tracing::warn!(error = chain(&error), "what has ended was not removed");
