@@ -56,15 +56,17 @@ pub(super) fn check() -> Result<(), Failure> {
     let known = settings();
     let mut protective = Vec::new();
     for name in env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()) {
+        let Some(unknown) = judge(&name, &known) else {
+            continue;
+        };
         let similar = most_similar(&name, &known);
-        match judge(&name, &known) {
-            None => {}
-            Some(Unknown::Harmless) => tracing::warn!(
+        match unknown {
+            Unknown::Harmless => tracing::warn!(
                 variable = %name.escape_debug(),
                 similar,
                 "unknown variable in the environment: it is no setting, and has no effect"
             ),
-            Some(Unknown::Protective) => protective.push(match similar {
+            Unknown::Protective => protective.push(match similar {
                 Some(similar) => format!("{} ({similar}?)", name.escape_debug()),
                 None => name.escape_debug().to_string(),
             }),

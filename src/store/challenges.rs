@@ -6,7 +6,7 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait as _, Condition, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _,
+    QueryOrder as _, QuerySelect as _, Select,
 };
 use uuid::Uuid;
 
@@ -202,24 +202,11 @@ pub async fn delete_of(tx: &Transaction, user: UserId) -> Result<(), StoreError>
 /// When the database fails.
 pub async fn keep_for_holder(tx: &Transaction, user: UserId, version: i64) -> Result<(), StoreError> {
     let take_over = [Purpose::SignIn, Purpose::ResetPassword].map(Purpose::as_str);
-    // Found first, so that no lock waits for a challenge of another user.
-    let ids: Vec<Uuid> = Entity::find()
-        .select_only()
-        .column(Column::Id)
+    let found = Entity::find()
         .filter(Column::UserId.eq(user.0))
         .filter(Column::Purpose.is_in(take_over))
-        .filter(Column::CredentialVersion.eq(version - 1))
-        .into_tuple()
-        .all(tx)
-        .await?;
-    if !ids.is_empty() {
-        Entity::update_many()
-            .filter(Column::Id.is_in(ids))
-            .col_expr(Column::CredentialVersion, Expr::value(version))
-            .exec(tx)
-            .await?;
-    }
-    Ok(())
+        .filter(Column::CredentialVersion.eq(version - 1));
+    update_found(tx, found, Column::CredentialVersion, Expr::value(version)).await
 }
 
 /// Ends the codes to a number that had no user when they were requested, since its user leaves it now: it changed its owner in the
@@ -228,20 +215,30 @@ pub async fn keep_for_holder(tx: &Transaction, user: UserId, version: i64) -> Re
 /// # Errors
 /// When the database fails.
 pub async fn end_unowned(tx: &Transaction, phone_number: &PhoneNumber) -> Result<(), StoreError> {
-    // Found first, so that no lock waits for a challenge of another number.
-    let ids: Vec<Uuid> = Entity::find()
-        .select_only()
-        .column(Column::Id)
+    let found = Entity::find()
         .filter(Column::PhoneNumber.eq(phone_number.as_str()))
         .filter(Column::UserId.is_null())
-        .filter(Column::IsSent.eq(true))
+        .filter(Column::IsSent.eq(true));
+    update_found(tx, found, Column::IsSent, Expr::value(false)).await
+}
+
+/// Sets a column of the challenges that are found. They are found first, so that no lock waits for another challenge.
+async fn update_found(
+    tx: &Transaction,
+    found: Select<Entity>,
+    column: Column,
+    value: Expr,
+) -> Result<(), StoreError> {
+    let ids: Vec<Uuid> = found
+        .select_only()
+        .column(Column::Id)
         .into_tuple()
         .all(tx)
         .await?;
     if !ids.is_empty() {
         Entity::update_many()
             .filter(Column::Id.is_in(ids))
-            .col_expr(Column::IsSent, Expr::value(false))
+            .col_expr(column, value)
             .exec(tx)
             .await?;
     }
