@@ -32,7 +32,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    // Messages carry passwords, tokens and phone numbers, which a derived `Debug` would print. Theirs says the name only.
+    // Messages carry passwords, tokens and phone numbers, which a derived `Debug` would print. Theirs says the name
+    // only.
     let messages: Vec<String> = descriptors
         .file
         .iter()
@@ -64,8 +65,8 @@ fn name_the_commit() {
     );
 }
 
-/// The commit that is checked out, if this folder is the root of a repository. Sources that were unpacked inside of another
-/// repository are not of its commit.
+/// The commit that is checked out, if this folder is the root of a repository. Sources that were unpacked inside of
+/// another repository are not of its commit.
 fn commit_of_git() -> Option<String> {
     let root = fs::canonicalize(git(&["rev-parse", "--show-toplevel"])?).ok()?;
     if root != fs::canonicalize(".").ok()? {

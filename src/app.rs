@@ -42,8 +42,9 @@ use health::{Health, SLOW};
 /// How long closing the database may take, after the calls in flight have had their time; and sending the last spans.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Descriptors that are neither connections of clients nor of the pool: the log, the files of SQLite, the connection for the
-/// change log, one for a statement that is given up, what the runtime needs, and connections that ask for health only.
+/// Descriptors that are neither connections of clients nor of the pool: the log, the files of SQLite, the connection
+/// for the change log, one for a statement that is given up, what the runtime needs, and connections that ask for
+/// health only.
 const OTHER_DESCRIPTORS: u64 = 128;
 
 /// Everything that serves, started but not yet listening.
@@ -194,8 +195,9 @@ impl App {
         Admin::new(self.accounts.clone())
     }
 
-    /// Serves on `listeners` until `shutdown` is there. Then health says so, while connections are accepted for some time
-    /// more, or until `hurry` is there; then clients are told to go, calls in flight finish, and the database is closed.
+    /// Serves on `listeners` until `shutdown` is there. Then health says so, while connections are accepted for some
+    /// time more, or until `hurry` is there; then clients are told to go, calls in flight finish, and the database is
+    /// closed.
     ///
     /// # Errors
     /// When the listener fails, or the database cannot be closed.

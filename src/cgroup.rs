@@ -1,7 +1,7 @@
 //! What the machine gives this process: how much processor time and memory its control groups let it have.
 //!
-//! The standard library knows of the quota, too, but rounds it down to whole cores. Only Linux has these files; elsewhere
-//! there is no quota. A file that is missing or cannot be understood limits nothing.
+//! The standard library knows of the quota, too, but rounds it down to whole cores. Only Linux has these files;
+//! elsewhere there is no quota. A file that is missing or cannot be understood limits nothing.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};

@@ -51,8 +51,8 @@ const VERSION: &str = concat!(
 const FAILED: u8 = 1;
 const UNUSABLE: u8 = 2;
 
-/// The variables of secrets. clap does not read them, since what clap reads can be given as an argument, which all users of the
-/// machine see.
+/// The variables of secrets. clap does not read them, since what clap reads can be given as an argument, which all
+/// users of the machine see.
 const SECRETS: [&str; 6] = [
     "PHONE_IDENTITY_PEPPERS",
     "PHONE_IDENTITY_CODE_KEYS",
@@ -263,7 +263,8 @@ fn secret_of_environment(name: &str) -> Result<Option<SecretString>, Failure> {
     }
 }
 
-/// Whether this is `--some-thing=`. Empty means unset, as it does in the environment; templates of deployments make such.
+/// Whether this is `--some-thing=`. Empty means unset, as it does in the environment; templates of deployments make
+/// such.
 fn is_empty_flag(arg: &OsString) -> bool {
     arg.to_str()
         .and_then(|arg| arg.strip_prefix("--")?.strip_suffix('='))

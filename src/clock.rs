@@ -12,9 +12,10 @@ pub type Timestamp = DateTime<Utc>;
 
 /// Maximum difference between the wall clocks of two replicas.
 ///
-/// A stored time that is further ahead than its setting plus this allowance comes from a clock that was wrong. It must neither
-/// make a user wait nor keep a secret valid until the wall clock reaches it. NTP keeps machines within milliseconds, so a quarter of
-/// an hour is ample; a larger allowance keeps one-time codes valid for longer after a correction.
+/// A stored time that is further ahead than its setting plus this allowance comes from a clock that was wrong. It must
+/// neither make a user wait nor keep a secret valid until the wall clock reaches it. NTP keeps machines within
+/// milliseconds, so a quarter of an hour is ample; a larger allowance keeps one-time codes valid for longer after a
+/// correction.
 pub const MAX_SKEW: Duration = Duration::from_mins(15);
 
 /// A source of the current time.
@@ -88,7 +89,8 @@ impl ManualClock {
         }
     }
 
-    /// Moves the clock forward, and the time since boot with it. Durations past what the clock can hold move it to its end.
+    /// Moves the clock forward, and the time since boot with it. Durations past what the clock can hold move it to its
+    /// end.
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
         self.passed.fetch_add(by, Ordering::SeqCst);

@@ -80,7 +80,8 @@ pub struct Settings {
     #[arg(global = true, long, env = "DATABASE_URL_FILE", value_name = "FILE")]
     pub database_url_file: Option<PathBuf>,
 
-    /// Maximum number of connections to the database (SQLite: that read), beside one for the change log and two for lists
+    /// Maximum number of connections to the database (SQLite: that read), beside one for the change log and two for
+    /// lists
     #[arg(global = true, long, env = "PHONE_IDENTITY_DATABASE_CONNECTIONS", value_name = "NUMBER", default_value = "4",
         value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_connections: u32,
@@ -129,7 +130,8 @@ pub struct Settings {
         value_parser = password_min_length)]
     pub password_min_length: usize,
 
-    /// Have I Been Pwned download of SHA-1 hashes, ordered by hash; new passwords that it has are rejected [default: none]
+    /// Have I Been Pwned download of SHA-1 hashes, ordered by hash; new passwords that it has are rejected [default:
+    /// none]
     #[arg(
         global = true,
         long,

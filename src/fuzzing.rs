@@ -1,5 +1,5 @@
-//! What is fuzzed: everything that reads what others wrote. `fuzz/` has a target for each (`make fuzz`), and the test below
-//! does the same with the inputs that were kept in `fuzz/corpus`.
+//! What is fuzzed: everything that reads what others wrote. `fuzz/` has a target for each (`make fuzz`), and the test
+//! below does the same with the inputs that were kept in `fuzz/corpus`.
 //!
 //! None of this is in the program: it is compiled for tests and by cargo-fuzz only.
 

@@ -1,10 +1,9 @@
 //! The gRPC side: from messages to the domain and back.
 //!
-//! `connections` serves them within bounds, `incoming` accepts them and `tls` protects them; `edge` is what all calls pass,
-//! and `gate` says who may call what; `parse` reads
-//! messages, collecting every violation; the handlers call one service method each; `convert` builds the answers; `status`
-//! makes every error; `health` is the health protocol; `checks` is the short way of ValidateSession; `refusal_log` samples
-//! the lines of refused calls.
+//! `connections` serves them within bounds, `incoming` accepts them and `tls` protects them; `edge` is what all calls
+//! pass, and `gate` says who may call what; `parse` reads messages, collecting every violation; the handlers call one
+//! service method each; `convert` builds the answers; `status` makes every error; `health` is the health protocol;
+//! `checks` is the short way of ValidateSession; `refusal_log` samples the lines of refused calls.
 
 mod authorization;
 mod call;

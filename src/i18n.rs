@@ -40,8 +40,8 @@ impl Language {
         }
     }
 
-    /// The language that an `accept-language` value (RFC 9110 section 12.5.4) wants most, of those that there are; `None`: it
-    /// wants none of them. A region or script is passed over: `ru-UZ` is Russian.
+    /// The language that an `accept-language` value (RFC 9110 section 12.5.4) wants most, of those that there are;
+    /// `None`: it wants none of them. A region or script is passed over: `ru-UZ` is Russian.
     #[must_use]
     pub fn accepted(accept_language: &str) -> Option<Self> {
         if accept_language.len() > MAX_ACCEPT_LANGUAGE {
@@ -66,8 +66,8 @@ impl Language {
         best
     }
 
-    /// The language of a locale as POSIX writes it, such as `uz_UZ.UTF-8`. `C` and `POSIX` are English. `None`: there are no texts
-    /// in it.
+    /// The language of a locale as POSIX writes it, such as `uz_UZ.UTF-8`. `C` and `POSIX` are English. `None`: there
+    /// are no texts in it.
     #[must_use]
     pub fn of_posix(locale: &str) -> Option<Self> {
         let name = locale.split(['.', '@']).next().unwrap_or_default();
@@ -88,8 +88,8 @@ impl Language {
         all.find(|language| language.tag().eq_ignore_ascii_case(primary))
     }
 
-    /// The text with this id, with what is given put in: numbers, or text, as which a code keeps its leading zeros. A text that is
-    /// missing comes in English, or as its id; a test sees to it that none is missing.
+    /// The text with this id, with what is given put in: numbers, or text, as which a code keeps its leading zeros. A
+    /// text that is missing comes in English, or as its id; a test sees to it that none is missing.
     #[must_use]
     pub fn text(self, id: &str, values: &[(&str, Value<'_>)]) -> String {
         let mut args = FluentArgs::new();

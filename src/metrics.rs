@@ -1,8 +1,8 @@
 //! Metrics in the text format of Prometheus, and what serves them.
 //!
-//! Whatever counts keeps its counters itself: the check engine, the hashing threads, the pools of connections and the gRPC
-//! side. [`FAMILIES`] says what each is called here, what it means and where it is read, and is the only such list. A scrape
-//! reads what is in memory, and never asks the database.
+//! Whatever counts keeps its counters itself: the check engine, the hashing threads, the pools of connections and the
+//! gRPC side. [`FAMILIES`] says what each is called here, what it means and where it is read, and is the only such
+//! list. A scrape reads what is in memory, and never asks the database.
 
 mod families;
 mod listener;

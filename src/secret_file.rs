@@ -1,7 +1,7 @@
 //! Secret file reader: refuses files that all users of the machine can read or write, as ssh does with private keys.
 //!
-//! Permissions of the group are not checked: Kubernetes gives secrets and volumes the group of the Pod (`fsGroup`), and mounts them
-//! with mode 0440 or 0660. Symbolic links are followed, since each file of a Secret is one.
+//! Permissions of the group are not checked: Kubernetes gives secrets and volumes the group of the Pod (`fsGroup`), and
+//! mounts them with mode 0440 or 0660. Symbolic links are followed, since each file of a Secret is one.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
@@ -18,7 +18,8 @@ pub const MAX_BYTES: u64 = 1024 * 1024;
 /// Permission bits of other users: to read and to write.
 const OTHERS: u32 = 0o006;
 
-/// Why a secret file is not read. The text completes a sentence that begins with the file, and shows nothing that is in it.
+/// Why a secret file is not read. The text completes a sentence that begins with the file, and shows nothing that is in
+/// it.
 #[derive(Debug, Error)]
 pub enum SecretFileError {
     /// The file cannot be read.

@@ -63,16 +63,16 @@ pub struct Options {
     pub url: SecretString,
     /// The file that the URL was read from. It is read again when no connection can be made.
     pub url_file: Option<PathBuf>,
-    /// Whether files with secrets are accepted that all users of the machine can read or write: the one of the URL, the client keys
-    /// that it names, and the database of SQLite.
+    /// Whether files with secrets are accepted that all users of the machine can read or write: the one of the URL, the
+    /// client keys that it names, and the database of SQLite.
     pub allow_readable_secrets: bool,
     /// The most connections; of SQLite, the most that read, beside the one that writes. The tail of the change log has
     /// one of its own.
     pub connections: u32,
     /// How long to wait for a connection, and for what another transaction has locked.
     pub acquire_timeout: Duration,
-    /// How long the server may work on a statement, and how long a transaction may stand still; a little later it is given
-    /// up here. Of SQLite, how long a statement of a list may take.
+    /// How long the server may work on a statement, and how long a transaction may stand still; a little later it is
+    /// given up here. Of SQLite, how long a statement of a list may take.
     pub statement_timeout: Duration,
     /// The version level of this program: see [`changes::VERSION_LEVEL`].
     pub version_level: i32,
@@ -207,15 +207,15 @@ impl Store {
         &self.tail
     }
 
-    /// For pages of lists, and for counts. A filter can pass over any number of rows, so these statements have few connections
-    /// of their own and a deadline: they never occupy a connection that a session check waits for.
+    /// For pages of lists, and for counts. A filter can pass over any number of rows, so these statements have few
+    /// connections of their own and a deadline: they never occupy a connection that a session check waits for.
     #[must_use]
     pub fn lists(&self) -> &Pool {
         &self.lists
     }
 
-    /// Opens a new connection for [`Self::tail`], so that it is to the server to which new connections lead now. Returns
-    /// whether that server commits synchronously to a standby.
+    /// Opens a new connection for [`Self::tail`], so that it is to the server to which new connections lead now.
+    /// Returns whether that server commits synchronously to a standby.
     ///
     /// # Errors
     /// When no connection can be opened; then that of before stays.
@@ -250,8 +250,8 @@ impl Store {
         self.writer.get_database_backend() != DbBackend::Sqlite
     }
 
-    /// Closes the store to all calls but those of [`Self::tail`], or opens it again: the database requires a newer version
-    /// of this program.
+    /// Closes the store to all calls but those of [`Self::tail`], or opens it again: the database requires a newer
+    /// version of this program.
     pub fn set_closed(&self, is_closed: bool) {
         for pool in [&self.reader, &self.writer, &self.lists] {
             pool.set_closed(is_closed);
@@ -306,14 +306,14 @@ impl Store {
     }
 }
 
-/// The row of a unique key, of a query without a LIMIT: whenever a LIMIT is bound, SQLite plans the statement anew, which takes
-/// longer than to run it.
+/// The row of a unique key, of a query without a LIMIT: whenever a LIMIT is bound, SQLite plans the statement anew,
+/// which takes longer than to run it.
 fn only<T>(rows: Vec<T>) -> Option<T> {
     rows.into_iter().next()
 }
 
-/// Removes the rows that a query finds, and says how many it were. They are looked for first: MySQL would lock what a removal passes
-/// over, and not all databases know a removal with an order and a bound.
+/// Removes the rows that a query finds, and says how many it were. They are looked for first: MySQL would lock what a
+/// removal passes over, and not all databases know a removal with an order and a bound.
 async fn delete_found<E: EntityTrait>(
     db: &impl ConnectionTrait,
     found: Select<E>,

@@ -69,8 +69,8 @@ fn looking_up_finds_every_number_that_was_taken() {
     }
 }
 
-/// Inputs as they are copied from contact cards and pages. Google's libphonenumber answers the same for them, or refuses to
-/// read them.
+/// Inputs as they are copied from contact cards and pages. Google's libphonenumber answers the same for them, or
+/// refuses to read them.
 #[test]
 fn invisible_characters_change_no_answer_of_any_row() {
     // Each pair is put around the input, and the second one between its characters.

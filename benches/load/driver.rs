@@ -1,9 +1,10 @@
-//! The client of the hot rows: plain HTTP/2 frames on plain sockets, from one thread, as cheap for each request as can be.
+//! The client of the hot rows: plain HTTP/2 frames on plain sockets, from one thread, as cheap for each request as can
+//! be.
 //!
-//! The frames of a request are encoded before anything is measured; what differs between two requests of the same message
-//! is the stream id. Answers are told apart by their frames alone: headers, data and trailers are a gRPC answer with a
-//! message, which is what OK looks like; headers that end the stream are an error. So the driver's own cost is small and
-//! the same for every server.
+//! The frames of a request are encoded before anything is measured; what differs between two requests of the same
+//! message is the stream id. Answers are told apart by their frames alone: headers, data and trailers are a gRPC answer
+//! with a message, which is what OK looks like; headers that end the stream are an error. So the driver's own cost is
+//! small and the same for every server.
 
 mod connection;
 
@@ -99,7 +100,8 @@ impl Outcome {
         f64::from(u32::try_from(self.done).unwrap()) / self.elapsed.as_secs_f64()
     }
 
-    /// The latency that this part of the requests did not exceed. What had no answer, or a refusal, counts as [`NEVER`].
+    /// The latency that this part of the requests did not exceed. What had no answer, or a refusal, counts as
+    /// [`NEVER`].
     pub(crate) fn percentile(&self, percent: usize) -> Duration {
         let errors = usize::try_from(self.errors).unwrap();
         let never = std::iter::repeat_n(NEVER, errors);

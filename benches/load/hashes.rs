@@ -19,8 +19,8 @@ pub(crate) enum Engine {
 const PASSWORD: &[u8] = b"mountains and rivers";
 const SALT: &[u8] = b"sixteen bytes ok";
 
-/// Hashes on a thread for each of these cores, with the default parameters of the service and memory that is kept, and says
-/// how many it were a second.
+/// Hashes on a thread for each of these cores, with the default parameters of the service and memory that is kept, and
+/// says how many it were a second.
 pub(crate) fn per_second(engine: Engine, cores: &[usize], lasting: Duration) -> f64 {
     thread::scope(|scope| {
         let threads: Vec<_> = cores

@@ -1,5 +1,5 @@
-//! Sign-ins beside something else that is measured, and more of them than the service takes. By the generated client, since what
-//! is refused has to be read.
+//! Sign-ins beside something else that is measured, and more of them than the service takes. By the generated client,
+//! since what is refused has to be read.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};

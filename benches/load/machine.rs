@@ -53,8 +53,8 @@ pub(crate) fn on<T>(cores: &[usize], work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Puts the calling thread before all others of its core, with exact timers. It stands for callers on other machines, who
-/// do not wait for this one's threads. Needs root; without it, the thread stays as it is.
+/// Puts the calling thread before all others of its core, with exact timers. It stands for callers on other machines,
+/// who do not wait for this one's threads. Needs root; without it, the thread stays as it is.
 pub(crate) fn go_first() {
     let _ = setpriority_process(None, -20);
     let _ = set_current_timer_slack(NonZeroU64::new(1));

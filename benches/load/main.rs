@@ -1,7 +1,8 @@
-//! Measures the release binary under load, each figure as a ratio to something that this machine can do in the same run:
-//! see docs/performance.md. `make bench` runs it.
+//! Measures the release binary under load, each figure as a ratio to something that this machine can do in the same
+//! run: see docs/performance.md. `make bench` runs it.
 //!
-//! `ROWS=cached,login`, `ROUNDS=5` and `SECONDS_A_ROUND=3` in the environment choose rows and make them shorter or longer.
+//! `ROWS=cached,login`, `ROUNDS=5` and `SECONDS_A_ROUND=3` in the environment choose rows and make them shorter or
+//! longer.
 
 #![allow(
     clippy::expect_used,

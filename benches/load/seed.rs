@@ -1,7 +1,7 @@
 //! Databases with many people and sessions, written without asking the service, in the form in which it writes.
 //!
-//! Everybody has the same password and the same stored hash of it: checking one costs what checking any costs. A token can
-//! be made again from its number, so that a database of an earlier run can be used once more.
+//! Everybody has the same password and the same stored hash of it: checking one costs what checking any costs. A token
+//! can be made again from its number, so that a database of an earlier run can be used once more.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -70,8 +70,8 @@ pub(crate) fn validation(session: usize, consistency: Consistency) -> ValidateSe
     }
 }
 
-/// A database with so many sessions, each used in the minute that has just passed: what a service sees that has been busy
-/// for a while. It is written to by nobody else; [`scratch`] makes a copy for those who write.
+/// A database with so many sessions, each used in the minute that has just passed: what a service sees that has been
+/// busy for a while. It is written to by nobody else; [`scratch`] makes a copy for those who write.
 pub(crate) fn database(bench: &Bench, sessions: usize) -> PathBuf {
     let path = bench.folder.join(format!("sessions-{sessions}.db"));
     let now = SystemClock.now();
@@ -128,8 +128,8 @@ pub(crate) fn use_now(bench: &Bench, path: &Path, condition: &str) {
     });
 }
 
-/// Makes, of the first people, a part as they are, a part that is deactivated, and a part whose hashes are of parameters that
-/// cost a quarter.
+/// Makes, of the first people, a part as they are, a part that is deactivated, and a part whose hashes are of
+/// parameters that cost a quarter.
 pub(crate) fn make_kinds(bench: &Bench, path: &Path, people: usize) {
     let older = stored_hash_with(bench, &["--argon2-memory-kib=9728", "--argon2-iterations=1"]);
     bench.runtime.block_on(async {
@@ -182,7 +182,8 @@ fn check(bench: &Bench, path: &Path, sessions: usize) {
     }
 }
 
-/// The PHC string that the service stores for [`PASSWORD`]. Fails when it stores times otherwise than they are written here.
+/// The PHC string that the service stores for [`PASSWORD`]. Fails when it stores times otherwise than they are written
+/// here.
 fn stored_hash(bench: &Bench) -> String {
     stored_hash_with(bench, &[])
 }
@@ -276,7 +277,8 @@ async fn write_rows(database: &DatabaseConnection, sessions: usize, password_has
     tx.commit().await.unwrap();
 }
 
-/// A UUIDv7 that can be made again. They come one a millisecond: the service's are in the order in which its rows are written, too.
+/// A UUIDv7 that can be made again. They come one a millisecond: the service's are in the order in which its rows are
+/// written, too.
 fn id(kind: &str, number: usize, now: Timestamp) -> Uuid {
     let chance: [u8; 32] = Sha256::digest(format!("{kind} id {number}")).into();
     let number = i64::try_from(number).unwrap();

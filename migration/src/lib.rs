@@ -1,8 +1,8 @@
 //! The schema of phone-identity, as migrations. They name tables and columns by themselves and import no entities, so
 //! that an old migration never changes when an entity does.
 //!
-//! Every step can be done twice: on MySQL what changes the schema commits at once, so a migration that was killed half way
-//! is begun anew by the next start.
+//! Every step can be done twice: on MySQL what changes the schema commits at once, so a migration that was killed half
+//! way is begun anew by the next start.
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::prelude::{MigratorTrait, SchemaManager};
@@ -72,9 +72,9 @@ impl MigratorTrait for Migrator {
         ]
     }
 
-    /// What has been applied, but for what is newer than all that this version knows: SeaORM would refuse to start. In a
-    /// rolling upgrade an old process may have to start on a database that a new one has migrated. What is not known and
-    /// not newer comes from something else, and is refused.
+    /// What has been applied, but for what is newer than all that this version knows: SeaORM would refuse to start. In
+    /// a rolling upgrade an old process may have to start on a database that a new one has migrated. What is not known
+    /// and not newer comes from something else, and is refused.
     async fn get_migration_models<C>(db: &C) -> Result<Vec<seaql_migrations::Model>, DbErr>
     where
         C: ConnectionTrait,
@@ -101,9 +101,9 @@ impl MigratorTrait for Migrator {
     }
 }
 
-/// Whether all migrations have been applied, and none that comes from elsewhere. There may be newer ones, of a newer version,
-/// and that is well: it has only added to the schema what this version does not use, until none of this version runs any
-/// more.
+/// Whether all migrations have been applied, and none that comes from elsewhere. There may be newer ones, of a newer
+/// version, and that is well: it has only added to the schema what this version does not use, until none of this
+/// version runs any more.
 ///
 /// # Errors
 /// When the database cannot be read.

@@ -1,5 +1,5 @@
-//! What administration needs: who was deactivated by it, and people in the order in which they joined and last signed in.
-//! (In the order of their numbers they are by the unique index.)
+//! What administration needs: who was deactivated by it, and people in the order in which they joined and last signed
+//! in. (In the order of their numbers they are by the unique index.)
 
 use sea_orm_migration::prelude::*;
 

@@ -63,7 +63,8 @@ impl MigrationTrait for Migration {
                     .col(ColumnDef::new(Challenges::Id).uuid().not_null().primary_key())
                     .col(ColumnDef::new(Challenges::Purpose).string_len(16).not_null())
                     .col(ColumnDef::new(Challenges::PhoneNumber).string_len(21).not_null())
-                    // No foreign key: a challenge is made by the same statements whether or not somebody has the number.
+                    // No foreign key: a challenge is made by the same statements whether or not somebody has the
+                    // number.
                     .col(ColumnDef::new(Challenges::UserId).uuid())
                     .col(ColumnDef::new(Challenges::KeyId).string_len(8).not_null())
                     .col(ColumnDef::new(Challenges::IsSent).boolean().not_null())

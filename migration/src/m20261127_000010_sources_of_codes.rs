@@ -1,5 +1,5 @@
-//! What is seen of the sources that ask for codes to a prefix. And a column that databases lack which were made while the
-//! migration of codes was being written.
+//! What is seen of the sources that ask for codes to a prefix. And a column that databases lack which were made while
+//! the migration of codes was being written.
 
 use sea_orm_migration::prelude::*;
 
@@ -15,7 +15,8 @@ const SHARED_VERIFIED: &str = "shared_verified";
 const UNSHARED: &str = "unshared";
 const HALVINGS: &str = "halvings";
 
-/// The columns that are new. The version before does not fill them; that a code is used which it was asked for counts for nothing.
+/// The columns that are new. The version before does not fill them; that a code is used which it was asked for counts
+/// for nothing.
 fn columns() -> [(&'static str, ColumnDef); 6] {
     let count = |name: &'static str| {
         let mut column = ColumnDef::new(name);

@@ -1,5 +1,5 @@
-//! What the tripwire does not look at any more: whether the asking for a code counts for the prefix, since its use does in any case, and
-//! how many of a prefix do not.
+//! What the tripwire does not look at any more: whether the asking for a code counts for the prefix, since its use does
+//! in any case, and how many of a prefix do not.
 
 use sea_orm_migration::prelude::*;
 

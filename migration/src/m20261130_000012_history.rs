@@ -1,5 +1,6 @@
-//! What tells apart two histories of the change log that reached the same number (`entry_id`), which versions may serve on the
-//! database (`version_floor`), and a row that is written to find out whether the database accepts writes (`heartbeat`).
+//! What tells apart two histories of the change log that reached the same number (`entry_id`), which versions may serve
+//! on the database (`version_floor`), and a row that is written to find out whether the database accepts writes
+//! (`heartbeat`).
 
 use sea_orm_migration::prelude::*;
 

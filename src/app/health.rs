@@ -49,8 +49,8 @@ impl Health {
         self.readiness.clone()
     }
 
-    /// The process lives, and cannot serve calls yet. (tonic-health says SERVING from the start.) Connections wait in line until
-    /// the database has answered.
+    /// The process lives, and cannot serve calls yet. (tonic-health says SERVING from the start.) Connections wait in
+    /// line until the database has answered.
     pub(super) async fn begin(&self) {
         self.set_ready(false).await;
         self.reporter
@@ -71,9 +71,9 @@ impl Health {
         }
     }
 
-    /// Reports whether a database that accepts writes answers, for as long as it is polled. The change-log follower, which
-    /// reads all the time, and the write probe know that. The database does not answer when the follower has completed no
-    /// reading for longer than `patience`.
+    /// Reports whether a database that accepts writes answers, for as long as it is polled. The change-log follower,
+    /// which reads all the time, and the write probe know that. The database does not answer when the follower has
+    /// completed no reading for longer than `patience`.
     pub(super) async fn tell(&self, sessions: &Sessions, patience: Duration) -> Infallible {
         let mut is_serving = true;
         // Until then the reader may be about to begin.

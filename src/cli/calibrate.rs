@@ -92,8 +92,8 @@ fn most_memory(threads: usize) -> u32 {
     })
 }
 
-/// For each number of passes, the most memory with which a hash takes no longer than `target`, and OWASP's minimum where
-/// even that takes longer.
+/// For each number of passes, the most memory with which a hash takes no longer than `target`, and OWASP's minimum
+/// where even that takes longer.
 fn rows(
     target: Duration,
     most: u32,
@@ -131,7 +131,8 @@ fn rows(
     Ok(rows)
 }
 
-/// How many MiB take about `target`: on the line through what takes less and what takes more, or through nothing at all.
+/// How many MiB take about `target`: on the line through what takes less and what takes more, or through nothing at
+/// all.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

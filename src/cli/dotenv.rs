@@ -1,5 +1,5 @@
-//! Ownership check of `.env`: its settings turn protection off and name other hosts, so it counts only if no other user can have
-//! written it. Other users can put a file into a shared working directory, such as `/tmp`.
+//! Ownership check of `.env`: its settings turn protection off and name other hosts, so it counts only if no other user
+//! can have written it. Other users can put a file into a shared working directory, such as `/tmp`.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
@@ -16,8 +16,8 @@ const WRITABLE: u32 = 0o022;
 /// Opens `.env` in a folder. `None`: there is none.
 ///
 /// # Errors
-/// When it cannot be opened; belongs to another user than root and the one of this process, or is reached through a link that does; or
-/// can be written by its group or by other users.
+/// When it cannot be opened; belongs to another user than root and the one of this process, or is reached through a
+/// link that does; or can be written by its group or by other users.
 pub(super) fn open(folder: &Path) -> Result<Option<File>, Failure> {
     let unreadable = |error: io::Error| Failure::Unusable(format!(".env cannot be read: {error}"));
     let path = folder.join(".env");

@@ -1,5 +1,5 @@
-//! Check of the environment for variables of our prefix that are no setting: a misspelt setting has no effect, and a misspelt one of
-//! TLS or of service keys would leave the service open.
+//! Check of the environment for variables of our prefix that are no setting: a misspelt setting has no effect, and a
+//! misspelt one of TLS or of service keys would leave the service open.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -51,7 +51,8 @@ enum Unknown {
 /// Logs each unknown variable of our prefix, with the setting that it resembles.
 ///
 /// # Errors
-/// [`Failure::Unusable`] for a variable that resembles a setting of service keys, TLS, client certificates or the operator key.
+/// [`Failure::Unusable`] for a variable that resembles a setting of service keys, TLS, client certificates or the
+/// operator key.
 pub(super) fn check() -> Result<(), Failure> {
     let known = settings();
     let mut protective = Vec::new();
@@ -115,8 +116,8 @@ fn judge(name: &str, known: &BTreeSet<String>) -> Option<Unknown> {
     })
 }
 
-/// Whether Kubernetes injects a variable of this name into each container beside a Service whose name begins with `phone-identity`
-/// (<https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>).
+/// Whether Kubernetes injects a variable of this name into each container beside a Service whose name begins with
+/// `phone-identity` (<https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>).
 fn is_of_kubernetes(name: &str) -> bool {
     name.ends_with("_SERVICE_HOST") || name.ends_with("_PORT") || name.contains("_PORT_")
 }

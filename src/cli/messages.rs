@@ -1,7 +1,7 @@
 //! In which language commands speak to people: the one of the environment, as POSIX has it, or else the default one.
 //!
-//! What machines read (JSON, the TSV of `phone-check`, lines for `.env`, what `serve` prints, the log) is English everywhere,
-//! and so is what is said of settings and faults, which people look for on the web.
+//! What machines read (JSON, the TSV of `phone-check`, lines for `.env`, what `serve` prints, the log) is English
+//! everywhere, and so is what is said of settings and faults, which people look for on the web.
 
 use std::env;
 use std::fmt::Display;

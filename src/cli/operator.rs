@@ -116,7 +116,8 @@ pub(super) fn rejected(error: &Error, messages: Messages) -> Failure {
     Failure::Failed(error::chain(error))
 }
 
-/// Reads a new password. What can be checked without the service is checked first, so that nothing is opened for a mistake.
+/// Reads a new password. What can be checked without the service is checked first, so that nothing is opened for a
+/// mistake.
 pub(super) fn new_password(
     rules: &Rules,
     phones: &[&PhoneNumber],

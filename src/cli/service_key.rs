@@ -59,7 +59,8 @@ pub(super) async fn run(
     keys.close().await.map_err(|error| failed(&error))
 }
 
-/// Prints the key alone on standard output, so that it can be redirected into a file. A key that cannot be printed is revoked.
+/// Prints the key alone on standard output, so that it can be redirected into a file. A key that cannot be printed is
+/// revoked.
 async fn create(
     keys: &ServiceKeys,
     name: ServiceName,

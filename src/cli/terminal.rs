@@ -1,7 +1,9 @@
-//! Terminal output encoding: what is stored, and what others wrote, is printed without characters that a terminal obeys.
+//! Terminal output encoding: what is stored, and what others wrote, is printed without characters that a terminal
+//! obeys.
 //!
-//! A calling service, a newer version, or a hand-made row may have put escape sequences or marks of the writing direction into a text. A
-//! table shows U+FFFD in their place, and JSON has them as escapes, so that its values stay exact.
+//! A calling service, a newer version, or a hand-made row may have put escape sequences or marks of the writing
+//! direction into a text. A table shows U+FFFD in their place, and JSON has them as escapes, so that its values stay
+//! exact.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -12,8 +14,8 @@ use serde_json::ser::Formatter;
 
 use crate::domain::text::is_control_or_format;
 
-/// The text for a cell or a message: a space in the place of a tab or a line end, and U+FFFD in the place of any other control or format
-/// character.
+/// The text for a cell or a message: a space in the place of a tab or a line end, and U+FFFD in the place of any other
+/// control or format character.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_control_or_format) {
         return Cow::Borrowed(text);

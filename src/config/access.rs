@@ -13,8 +13,8 @@ use crate::domain::access::{ClientList, OperatorKey};
 /// Who may call, and how they prove who they are.
 #[derive(Args, Clone, Debug)]
 pub struct AccessSettings {
-    /// File with the certificate of the server and those between it and its authority, PEM; turns TLS on. Read again when
-    /// it changes
+    /// File with the certificate of the server and those between it and its authority, PEM; turns TLS on. Read again
+    /// when it changes
     #[arg(
         global = true,
         long,
@@ -57,12 +57,13 @@ pub struct AccessSettings {
         default_missing_value = "true", hide_possible_values = true)]
     pub insecure: bool,
 
-    /// The operator's key as the environment has it, in `PHONE_IDENTITY_OPERATOR_KEY`. No flag: all users of the machine see
-    /// flags.
+    /// The operator's key as the environment has it, in `PHONE_IDENTITY_OPERATOR_KEY`. No flag: all users of the
+    /// machine see flags.
     #[arg(skip)]
     pub operator_key: Option<SecretString>,
 
-    /// File with the operator's key for CreateSuperuser, in the place of PHONE_IDENTITY_OPERATOR_KEY [default: no such key]
+    /// File with the operator's key for CreateSuperuser, in the place of PHONE_IDENTITY_OPERATOR_KEY [default: no such
+    /// key]
     #[arg(
         global = true,
         long,
@@ -121,8 +122,8 @@ impl Settings {
     /// Looks whether strangers are kept out, and tells loudly if they are not.
     ///
     /// # Errors
-    /// [`ConfigError::Insecure`], unless the address is a loopback one, callers prove who they are, or the operator takes
-    /// that on.
+    /// [`ConfigError::Insecure`], unless the address is a loopback one, callers prove who they are, or the operator
+    /// takes that on.
     pub fn check_listen(&self) -> Result<(), ConfigError> {
         let access = &self.access;
         if self.listen.ip().to_canonical().is_loopback() {

@@ -13,7 +13,8 @@ use crate::domain::code::{self, Coder};
 use crate::domain::secret_keys::SecretKeys;
 use crate::service::codes::Options;
 
-/// How many codes of its length there are at least for each attempt on a challenge: the chance of a guess is at most 10^-4.
+/// How many codes of its length there are at least for each attempt on a challenge: the chance of a guess is at most
+/// 10^-4.
 const CODES_PER_ATTEMPT: u64 = 10_000;
 
 /// One-time codes.
@@ -45,8 +46,8 @@ pub struct CodeSettings {
         default_missing_value = "true", hide_possible_values = true)]
     pub sign_up_by_code: bool,
 
-    /// The secret keys of codes as the environment has them, in `PHONE_IDENTITY_CODE_KEYS`. No flag: all users of the machine
-    /// see flags.
+    /// The secret keys of codes as the environment has them, in `PHONE_IDENTITY_CODE_KEYS`. No flag: all users of the
+    /// machine see flags.
     #[arg(skip)]
     pub code_keys: Option<SecretString>,
 
@@ -69,8 +70,8 @@ impl Settings {
     /// What makes codes. Without keys that are given, codes are good in this process only.
     ///
     /// # Errors
-    /// When the keys are given twice, cannot be read, are not `KEY-ID:SECRET` entries, or are not given where messages really go
-    /// out; or the operating system gives no random bytes.
+    /// When the keys are given twice, cannot be read, are not `KEY-ID:SECRET` entries, or are not given where messages
+    /// really go out; or the operating system gives no random bytes.
     pub fn coder(&self) -> Result<Coder, ConfigError> {
         const NAME: &str = "PHONE_IDENTITY_CODE_KEYS";
         let settings = &self.codes;
@@ -94,8 +95,8 @@ impl Settings {
     /// How codes are dealt with.
     ///
     /// # Errors
-    /// When a code could be guessed: NIST SP 800-63B asks for a chance of at most one in 10,000 for each authentication secret of this
-    /// kind (section 3.1.3.2: six digits, and a limit on attempts).
+    /// When a code could be guessed: NIST SP 800-63B asks for a chance of at most one in 10,000 for each authentication
+    /// secret of this kind (section 3.1.3.2: six digits, and a limit on attempts).
     pub fn codes(&self) -> Result<Options, ConfigError> {
         let CodeSettings {
             code_length,

@@ -1,4 +1,5 @@
-//! Pre-check of `.env`: dotenvy replaces `$NAME` by a variable, and a secret such as `abc$def` would lose its end without a word.
+//! Pre-check of `.env`: dotenvy replaces `$NAME` by a variable, and a secret such as `abc$def` would lose its end
+//! without a word.
 
 /// Where a character of the file stands, as dotenvy reads it.
 #[derive(Clone, Copy)]
@@ -18,8 +19,8 @@ enum Position {
     Comment,
 }
 
-/// The number, from 1, of the first line with a `$` that dotenvy would not take literally: one that is neither in single quotes
-/// nor behind a backslash.
+/// The number, from 1, of the first line with a `$` that dotenvy would not take literally: one that is neither in
+/// single quotes nor behind a backslash.
 pub(crate) fn line_of_substitution(text: &str) -> Option<usize> {
     let mut line = 1;
     let mut position = Position::LineStart;
@@ -81,8 +82,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// dotenvy, the other implementation, keeps each `$` exactly if none is found here. (Comments are left out: a `$` in one is
-        /// not kept.)
+        /// dotenvy, the other implementation, keeps each `$` exactly if none is found here. (Comments are left out: a
+        /// `$` in one is not kept.)
         #[test]
         fn it_finds_what_dotenvy_substitutes(values in prop::collection::vec("[a$'\"\\\\ {}]{0,8}", 1..4)) {
             let lines: Vec<String> = values.iter().enumerate().map(|(i, value)| format!("K{i}={value}")).collect();

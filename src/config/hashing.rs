@@ -30,7 +30,8 @@ pub struct HashingSettings {
         value_parser = clap::value_parser!(u32).range(1..=64))]
     pub argon2_parallelism: u32,
 
-    /// Most passwords that are hashed at a time; never more than there are cores [default: one a core, of a CPU quota three quarters]
+    /// Most passwords that are hashed at a time; never more than there are cores [default: one a core, of a CPU quota
+    /// three quarters]
     #[arg(global = true, long, env = "PHONE_IDENTITY_HASH_THREADS", value_name = "NUMBER",
         value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub hash_threads: Option<u16>,

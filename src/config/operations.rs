@@ -9,8 +9,8 @@ use super::values::listen_address;
 /// What operators look at.
 #[derive(Args, Clone, Debug)]
 pub struct OperationsSettings {
-    /// Address to serve /metrics, /livez and /readyz on, over HTTP/1.1 and to everybody who reaches it. Port 0 picks a free
-    /// one and prints it
+    /// Address to serve /metrics, /livez and /readyz on, over HTTP/1.1 and to everybody who reaches it. Port 0 picks a
+    /// free one and prints it
     #[arg(
         global = true,
         long,

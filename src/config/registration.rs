@@ -11,8 +11,8 @@ use crate::domain::registration::RegistrationMode;
 /// Registering and changing a phone number.
 #[derive(Args, Clone, Debug)]
 pub struct RegistrationSettings {
-    /// Who registers: `open`, anybody; `verified`, who shows by a code that they hold the number; `closed`, nobody, superusers
-    /// make the accounts
+    /// Who registers: `open`, anybody; `verified`, who shows by a code that they hold the number; `closed`, nobody,
+    /// superusers make the accounts
     #[arg(
         global = true,
         long,
@@ -23,7 +23,8 @@ pub struct RegistrationSettings {
     )]
     pub registration: RegistrationMode,
 
-    /// Takes a new phone number by UpdateProfile, without a code that shows that the person holds it, though codes are sent
+    /// Takes a new phone number by UpdateProfile, without a code that shows that the person holds it, though codes are
+    /// sent
     #[arg(global = true, long, env = "PHONE_IDENTITY_UNVERIFIED_PHONE_CHANGE", value_name = "BOOL",
         action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false",
         default_missing_value = "true", hide_possible_values = true)]
@@ -39,8 +40,8 @@ impl Settings {
     /// Who can register.
     ///
     /// # Errors
-    /// When numbers are to be verified, and there are no codes or it need not be done; or nobody is to register, and signing in
-    /// by a code would do it.
+    /// When numbers are to be verified, and there are no codes or it need not be done; or nobody is to register, and
+    /// signing in by a code would do it.
     pub fn registration(&self) -> Result<RegistrationMode, ConfigError> {
         let mode = self.registration.registration;
         match mode {

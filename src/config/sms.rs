@@ -31,8 +31,8 @@ const MAX_CA_BYTES: u64 = 1024 * 1024;
 /// SMS.
 #[derive(Args, Clone, Debug)]
 pub struct SmsSettings {
-    /// Who sends SMS, separated by commas: each one is asked when those before it did not take a message. `log` writes them into
-    /// the log, codes and all, for development [default: nobody, there are no codes]
+    /// Who sends SMS, separated by commas: each one is asked when those before it did not take a message. `log` writes
+    /// them into the log, codes and all, for development [default: nobody, there are no codes]
     #[arg(
         global = true,
         long,
@@ -56,7 +56,8 @@ pub struct SmsSettings {
         value_parser = clap::value_parser!(u16).range(1..=256))]
     pub sms_concurrency: u16,
 
-    /// Hash of your Android app, 11 characters, by which its SMS Retriever finds messages with codes; it is a line after the text
+    /// Hash of your Android app, 11 characters, by which its SMS Retriever finds messages with codes; it is a line
+    /// after the text
     #[arg(
         global = true,
         long,
@@ -65,8 +66,8 @@ pub struct SmsSettings {
     )]
     pub sms_retriever_hash: Option<RetrieverHash>,
 
-    /// Domain that codes are for, by which browsers (WebOTP) and iOS offer them on that site only; `@DOMAIN #CODE` is the last
-    /// line
+    /// Domain that codes are for, by which browsers (WebOTP) and iOS offer them on that site only; `@DOMAIN #CODE` is
+    /// the last line
     #[arg(
         global = true,
         long,
@@ -94,8 +95,8 @@ pub struct SmsSettings {
     )]
     pub twilio_account_sid: Option<String>,
 
-    /// Twilio: the auth token as the environment has it, in `PHONE_IDENTITY_TWILIO_AUTH_TOKEN`. No flag: all users of the
-    /// machine see flags.
+    /// Twilio: the auth token as the environment has it, in `PHONE_IDENTITY_TWILIO_AUTH_TOKEN`. No flag: all users of
+    /// the machine see flags.
     #[arg(skip)]
     pub twilio_auth_token: Option<SecretString>,
 
@@ -135,8 +136,8 @@ pub struct SmsSettings {
     )]
     pub playmobile_login: Option<String>,
 
-    /// Playmobile: the password as the environment has it, in `PHONE_IDENTITY_PLAYMOBILE_PASSWORD`. No flag: all users of the
-    /// machine see flags.
+    /// Playmobile: the password as the environment has it, in `PHONE_IDENTITY_PLAYMOBILE_PASSWORD`. No flag: all users
+    /// of the machine see flags.
     #[arg(skip)]
     pub playmobile_password: Option<SecretString>,
 
@@ -162,12 +163,13 @@ pub struct SmsSettings {
     #[arg(global = true, long, env = "PHONE_IDENTITY_WEBHOOK_URL", value_name = "URL")]
     pub webhook_url: Option<Endpoint>,
 
-    /// Webhook: the secret of signatures as the environment has it, in `PHONE_IDENTITY_WEBHOOK_SECRET`. No flag: all users of the
-    /// machine see flags.
+    /// Webhook: the secret of signatures as the environment has it, in `PHONE_IDENTITY_WEBHOOK_SECRET`. No flag: all
+    /// users of the machine see flags.
     #[arg(skip)]
     pub webhook_secret: Option<SecretString>,
 
-    /// File with the secret that requests to your gateway are signed with, in the place of PHONE_IDENTITY_WEBHOOK_SECRET
+    /// File with the secret that requests to your gateway are signed with, in the place of
+    /// PHONE_IDENTITY_WEBHOOK_SECRET
     #[arg(
         global = true,
         long,
@@ -192,8 +194,8 @@ impl SmsSettings {
         self.sms_providers.iter().any(|name| *name != ProviderName::Log)
     }
 
-    /// Says whose messages, and whose passwords, all can read who are on the way. That may be what somebody wants, in a network of
-    /// their own.
+    /// Says whose messages, and whose passwords, all can read who are on the way. That may be what somebody wants, in a
+    /// network of their own.
     fn warn_of_open(&self) {
         let of = |name| match name {
             ProviderName::Log => None,

@@ -15,7 +15,8 @@ use crate::domain::sms_limits::{Amount, Bounds, FORGOTTEN_AFTER, Prices, Pumping
 /// Bounds on messages.
 #[derive(Args, Clone, Debug)]
 pub struct SmsLimitSettings {
-    /// Countries that SMS are sent to, separated by commas, such as UZ,KZ. Providers other than log need it [default: all]
+    /// Countries that SMS are sent to, separated by commas, such as UZ,KZ. Providers other than log need it [default:
+    /// all]
     #[arg(
         global = true,
         long,
@@ -30,8 +31,8 @@ pub struct SmsLimitSettings {
         default_values_t = [LineType::Mobile, LineType::FixedLineOrMobile])]
     pub sms_line_types: Vec<LineType>,
 
-    /// Most SMS to a phone number in an hour and in a day of UTC, such as 5/h,20/d, 20/d or none; a third of them asked for from one client
-    /// address (IPv6: one /48), and as many again on known devices and with a session
+    /// Most SMS to a phone number in an hour and in a day of UTC, such as 5/h,20/d, 20/d or none; a third of them asked
+    /// for from one client address (IPv6: one /48), and as many again on known devices and with a session
     #[arg(
         global = true,
         long,
@@ -41,8 +42,8 @@ pub struct SmsLimitSettings {
     )]
     pub sms_limit_number: Bounds,
 
-    /// Most SMS to a prefix, which is a phone number without its last four digits; a third of them asked for from one client address
-    /// (IPv6: one /48)
+    /// Most SMS to a prefix, which is a phone number without its last four digits; a third of them asked for from one
+    /// client address (IPv6: one /48)
     #[arg(
         global = true,
         long,
@@ -92,7 +93,8 @@ pub struct SmsLimitSettings {
     )]
     pub sms_limit_total: Bounds,
 
-    /// What all SMS that are asked for in a day of UTC may cost, such as 250.00, by --sms-prices-file [default: no bound]
+    /// What all SMS that are asked for in a day of UTC may cost, such as 250.00, by --sms-prices-file [default: no
+    /// bound]
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_BUDGET", value_name = "AMOUNT")]
     pub sms_budget: Option<Amount>,
 
@@ -105,7 +107,8 @@ pub struct SmsLimitSettings {
     )]
     pub sms_prices_file: Option<PathBuf>,
 
-    /// After how many codes to a prefix, whose time is over, it is looked whether they were used: at least 10, or 0 for never
+    /// After how many codes to a prefix, whose time is over, it is looked whether they were used: at least 10, or 0 for
+    /// never
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_PUMPING_CODES", value_name = "NUMBER", default_value = "30",
         value_parser = pumping_codes)]
     pub sms_pumping_codes: u32,
@@ -159,8 +162,8 @@ impl Settings {
     /// The bounds on messages.
     ///
     /// # Errors
-    /// When there is a budget and no prices, or the other way round; prices cannot be read; or messages cost money, and countries or
-    /// a limit for all messages are missing.
+    /// When there is a budget and no prices, or the other way round; prices cannot be read; or messages cost money, and
+    /// countries or a limit for all messages are missing.
     pub fn sms_limits(&self) -> Result<SmsLimits, ConfigError> {
         let settings = &self.sms_limits;
         let budget = match (settings.sms_budget, &settings.sms_prices_file) {

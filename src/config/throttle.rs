@@ -15,8 +15,8 @@ const MAX_ATTEMPTS: i64 = 1_000_000;
 /// How attempts are slowed down.
 #[derive(Args, Clone, Debug)]
 pub struct ThrottleSettings {
-    /// Attempts without success on a phone number, by a person's sessions or on a known device that have no delay. 0: no
-    /// limit
+    /// Attempts without success on a phone number, by a person's sessions or on a known device that have no delay. 0:
+    /// no limit
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_NUMBER_ATTEMPTS", value_name = "NUMBER",
         default_value = "10", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
     pub throttle_number_attempts: u32,
@@ -36,8 +36,8 @@ pub struct ThrottleSettings {
         default_value = "1m", value_parser = positive_duration)]
     pub throttle_phone_claim_recovery: Duration,
 
-    /// Codes to a phone number per client address (networks as for addresses) or known device before back-off starts; 0 disables the
-    /// limit
+    /// Codes to a phone number per client address (networks as for addresses) or known device before back-off starts; 0
+    /// disables the limit
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_CODE_ATTEMPTS", value_name = "NUMBER",
         default_value = "5", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
     pub throttle_code_attempts: u32,
@@ -47,8 +47,8 @@ pub struct ThrottleSettings {
         default_value = "1h", value_parser = positive_duration)]
     pub throttle_code_recovery: Duration,
 
-    /// Wrong codes per phone number, over all its challenges, before each next one waits for the recovery; 0 disables the limit. As many
-    /// again for challenges of known devices and sessions. NIST SP 800-63B allows at most 100
+    /// Wrong codes per phone number, over all its challenges, before each next one waits for the recovery; 0 disables
+    /// the limit. As many again for challenges of known devices and sessions. NIST SP 800-63B allows at most 100
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_CODE_GUESS_ATTEMPTS", value_name = "NUMBER",
         default_value = "100", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
     pub throttle_code_guess_attempts: u32,
@@ -58,8 +58,8 @@ pub struct ThrottleSettings {
         default_value = "1h", value_parser = positive_duration)]
     pub throttle_code_guess_recovery: Duration,
 
-    /// Failed attempts per client address (IPv6: per /64, twice that per /56, 4 times per /48) before back-off starts; 0 disables the
-    /// limit
+    /// Failed attempts per client address (IPv6: per /64, twice that per /56, 4 times per /48) before back-off starts;
+    /// 0 disables the limit
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_ADDRESS_ATTEMPTS", value_name = "NUMBER",
         default_value = "100", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
     pub throttle_address_attempts: u32,
@@ -69,8 +69,8 @@ pub struct ThrottleSettings {
         default_value = "10s", value_parser = positive_duration)]
     pub throttle_address_recovery: Duration,
 
-    /// Accounts that strangers create per client address (IPv6: per /64, twice that per /56, 4 times per /48) before each next one waits
-    /// for the recovery; 0 disables the limit
+    /// Accounts that strangers create per client address (IPv6: per /64, twice that per /56, 4 times per /48) before
+    /// each next one waits for the recovery; 0 disables the limit
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_CREATION_ATTEMPTS", value_name = "NUMBER",
         default_value = "100", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
     pub throttle_creation_attempts: u32,

@@ -13,7 +13,8 @@ use crate::secret_file;
 /// The longest that any duration may be set to: ten years.
 pub(super) const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// The units of durations. humantime also knows months as `M`, which reads like minutes, and units of fewer than a millisecond.
+/// The units of durations. humantime also knows months as `M`, which reads like minutes, and units of fewer than a
+/// millisecond.
 const UNITS: [&str; 6] = ["ms", "s", "m", "h", "d", "w"];
 
 /// Reads a duration such as `30d`, `15m` or `1h30m`, in the units of [`UNITS`].
@@ -58,8 +59,8 @@ pub(super) fn database_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads an address to listen on. `localhost` is 127.0.0.1; other names are refused, since they may resolve to several addresses, or
-/// to another one at each start.
+/// Reads an address to listen on. `localhost` is 127.0.0.1; other names are refused, since they may resolve to several
+/// addresses, or to another one at each start.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let port = text
         .rsplit_once(':')
@@ -90,8 +91,8 @@ pub(super) fn password_min_length(text: &str) -> Result<usize, String> {
     }
 }
 
-/// The secret that is given by the variable `name`, or in the file of the variable `name` with `_FILE` behind it. `None`: by
-/// neither.
+/// The secret that is given by the variable `name`, or in the file of the variable `name` with `_FILE` behind it.
+/// `None`: by neither.
 ///
 /// # Errors
 /// When it is given by both, or the file cannot be read or is open to other users.

@@ -255,8 +255,8 @@ impl AuditDraft {
         }
     }
 
-    /// The same by somebody whom an id stands for that leads nowhere, and to them: nothing names the person any more. The
-    /// id of the call does, since the log of the calling service may know whose call it was.
+    /// The same by somebody whom an id stands for that leads nowhere, and to them: nothing names the person any more.
+    /// The id of the call does, since the log of the calling service may know whose call it was.
     #[must_use]
     pub fn of_somebody(self, substitute: UserId) -> Self {
         Self {

@@ -1,8 +1,8 @@
 //! One-time codes, by which people show that they hold a phone number.
 //!
-//! A code is not stored. It is HMAC-SHA256 of its challenge with a key of this service, and computed again whenever it is
-//! sent or checked; so whoever has the database has no codes, and a code for one purpose, number or person is none for
-//! another.
+//! A code is not stored. It is HMAC-SHA256 of its challenge with a key of this service, and computed again whenever it
+//! is sent or checked; so whoever has the database has no codes, and a code for one purpose, number or person is none
+//! for another.
 
 mod times;
 
@@ -25,12 +25,12 @@ use super::user::UserId;
 use crate::clock::Timestamp;
 use crate::i18n::Language;
 
-/// How many digits a code may have. NIST 800-63B section 3.1.3.2 asks for six at least; fewer are for those who bound attempts
-/// elsewhere.
+/// How many digits a code may have. NIST 800-63B section 3.1.3.2 asks for six at least; fewer are for those who bound
+/// attempts elsewhere.
 pub const LENGTHS: RangeInclusive<u8> = 4..=10;
 
-/// The longest that a code may be set to be good. NIST 800-63B section 3.1.3.2 allows ten minutes; longer is for those whose
-/// messages take longer.
+/// The longest that a code may be set to be good. NIST 800-63B section 3.1.3.2 allows ten minutes; longer is for those
+/// whose messages take longer.
 pub const MAX_LIFETIME: Duration = Duration::from_mins(30);
 
 /// Maximum length of an input in bytes, with everything that is removed from it.
@@ -109,18 +109,18 @@ pub struct Challenge {
     pub phone_number: PhoneNumber,
     /// The person who had it when the challenge was made; to change a number, the one who wants it.
     pub person: Option<UserId>,
-    /// The version of the user's credentials at the request. `None`: there is no user, or an older version of this program made the
-    /// challenge.
+    /// The version of the user's credentials at the request. `None`: there is no user, or an older version of this
+    /// program made the challenge.
     pub credential_version: Option<i64>,
     /// The id of the key that its code is made with.
     pub key_id: String,
     /// Whether the code is sent at all. It is not where nobody has the number, or it takes no SMS.
     pub is_sent: bool,
-    /// Whether it was requested on a known device or with a session of the user. Wrong codes of such a challenge count apart, so that
-    /// strangers do not stop the owner of the number.
+    /// Whether it was requested on a known device or with a session of the user. Wrong codes of such a challenge count
+    /// apart, so that strangers do not stop the owner of the number.
     pub is_known: bool,
-    /// By which counter the pumping guard watches whether its code is used: that of the prefix and of the source that asked for it.
-    /// `None`: it does not.
+    /// By which counter the pumping guard watches whether its code is used: that of the prefix and of the source that
+    /// asked for it. `None`: it does not.
     pub watched: Option<CounterId>,
     /// The language of the message.
     pub language: Language,
@@ -332,7 +332,8 @@ mod tests {
         for (index, code) in codes.iter().enumerate() {
             assert!(!codes.iter().take(index).any(|other| other == code), "{index}");
         }
-        // The time of sending makes no difference, nor does the version of the credentials, which an older replica does not know.
+        // The time of sending makes no difference, nor does the version of the credentials, which an older replica does
+        // not know.
         let again = Challenge {
             sent_at: one.expires_at,
             credential_version: None,
@@ -349,8 +350,8 @@ mod tests {
         );
     }
 
-    /// Chi-squared of the digits at each place of 20,000 codes: 9 degrees of freedom, of which 33.7 is exceeded once in 10,000
-    /// times. Ids come from a fixed sequence, so the outcome is always the same.
+    /// Chi-squared of the digits at each place of 20,000 codes: 9 degrees of freedom, of which 33.7 is exceeded once in
+    /// 10,000 times. Ids come from a fixed sequence, so the outcome is always the same.
     #[test]
     fn no_digit_comes_more_often() {
         let coder = coder(6);

@@ -15,7 +15,8 @@ use super::user::UserId;
 use crate::clock::{self, Timestamp};
 use crate::i18n::Language;
 
-/// Maximum time for which delivery of a message is retried: the longest lifetime of a code, and the lifetime of a notice.
+/// Maximum time for which delivery of a message is retried: the longest lifetime of a code, and the lifetime of a
+/// notice.
 pub const MAX_LIFETIME: Duration = Duration::from_mins(30);
 
 /// A message's id, a UUIDv7. A provider may use it to tell a message that is sent twice.
@@ -71,8 +72,8 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The queue of a message that a client asked for: the flow is the site of its address. Without an address, all clients of a
-    /// calling service are one flow.
+    /// The queue of a message that a client asked for: the flow is the site of its address. Without an address, all
+    /// clients of a calling service are one flow.
     #[must_use]
     pub fn new(class: DeliveryClass, address: Option<IpAddr>, service: Option<&str>) -> Self {
         let flow = match (address, service) {

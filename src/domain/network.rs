@@ -1,8 +1,8 @@
 //! Client networks: the one notion of "where an attempt comes from" that every limit, queue and counter uses.
 //!
-//! An attacker with one IPv6 address has at least a /64, and often the whole /48 of a site (RFC 6177), so IPv6 counts at three prefix
-//! lengths at once. Addresses that carry an IPv4 address count as that address: otherwise each of its aliases would have limits of its
-//! own.
+//! An attacker with one IPv6 address has at least a /64, and often the whole /48 of a site (RFC 6177), so IPv6 counts
+//! at three prefix lengths at once. Addresses that carry an IPv4 address count as that address: otherwise each of its
+//! aliases would have limits of its own.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,8 +14,8 @@ const IPV6_PREFIXES: [(u32, u32); 3] = [(64, 1), (56, 2), (48, 4)];
 pub struct Network(IpAddr);
 
 impl Network {
-    /// The network of a client address. IPv4-mapped addresses (RFC 4291), NAT64 (RFC 6052, the well-known prefix), 6to4 (RFC 3056) and
-    /// Teredo (RFC 4380) count as the IPv4 address that they carry.
+    /// The network of a client address. IPv4-mapped addresses (RFC 4291), NAT64 (RFC 6052, the well-known prefix), 6to4
+    /// (RFC 3056) and Teredo (RFC 4380) count as the IPv4 address that they carry.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         match address {
@@ -24,7 +24,8 @@ impl Network {
         }
     }
 
-    /// The prefixes that the network counts by, the narrowest first: one for IPv4; the /64, the /56 and the /48 for IPv6.
+    /// The prefixes that the network counts by, the narrowest first: one for IPv4; the /64, the /56 and the /48 for
+    /// IPv6.
     pub fn prefixes(self) -> impl Iterator<Item = Prefix> {
         let (ipv4, ipv6) = match self.0 {
             IpAddr::V4(address) => (Some(Prefix::of_ipv4(address)), None),
@@ -108,8 +109,8 @@ impl Prefix {
         self.factor
     }
 
-    /// The octets that name the prefix in storage: those of its first address, and behind them the length of a prefix that is wider
-    /// than one address or a /64. No two prefixes share them.
+    /// The octets that name the prefix in storage: those of its first address, and behind them the length of a prefix
+    /// that is wider than one address or a /64. No two prefixes share them.
     #[must_use]
     pub fn key(self) -> Vec<u8> {
         let mut key = self.octets();
@@ -186,8 +187,8 @@ mod tests {
         assert_eq!(network("192.0.2.7").site(), network("192.0.2.7").narrowest());
     }
 
-    /// The examples of RFC 6052 section 2.4, RFC 3056 section 2 and RFC 4380 section 4 with 192.0.2.33; the Teredo address is the one
-    /// that Python's `ipaddress.IPv6Address.teredo` reads it from.
+    /// The examples of RFC 6052 section 2.4, RFC 3056 section 2 and RFC 4380 section 4 with 192.0.2.33; the Teredo
+    /// address is the one that Python's `ipaddress.IPv6Address.teredo` reads it from.
     #[test]
     fn an_address_that_carries_ipv4_counts_as_that() {
         for alias in [

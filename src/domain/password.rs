@@ -21,8 +21,9 @@ pub const MAX_LENGTH: usize = 128;
 /// The most bytes a password may come with: enough for [`MAX_LENGTH`] characters of any script, decomposed or not.
 const MAX_INPUT_BYTES: usize = MAX_LENGTH * 16;
 
-/// A password in the form in which it is hashed: normalised as RFC 8265 OpaqueString (NFC, every space an ASCII space, no
-/// control characters), with the characters of current Unicode. It cannot be printed and is wiped from memory when dropped.
+/// A password in the form in which it is hashed: normalised as RFC 8265 OpaqueString (NFC, every space an ASCII space,
+/// no control characters), with the characters of current Unicode. It cannot be printed and is wiped from memory when
+/// dropped.
 #[derive(Clone, Debug)]
 pub struct Password(SecretString);
 
@@ -90,8 +91,9 @@ impl Password {
         is_piece || has_number
     }
 
-    /// Whether the whole password is one of those that attackers try first: a common password, name or word, a repetition, a
-    /// sequence, a run of keys or a date, or one of them with a few digits or signs around it. Takes under a millisecond.
+    /// Whether the whole password is one of those that attackers try first: a common password, name or word, a
+    /// repetition, a sequence, a run of keys or a date, or one of them with a few digits or signs around it. Takes
+    /// under a millisecond.
     #[must_use]
     pub fn is_common(&self) -> bool {
         common::is_common(self.0.expose_secret())
@@ -113,8 +115,9 @@ pub enum PasswordError {
     /// It has more than [`MAX_LENGTH`] characters.
     #[error("is longer than {MAX_LENGTH} characters")]
     TooLong,
-    /// It has a character that RFC 8265 OpaqueString forbids, such as a control character. Most of them are in no stored
-    /// password; the few that are allowed in another context reveal one character of an attempt to its own caller.
+    /// It has a character that RFC 8265 OpaqueString forbids, such as a control character. Most of them are in no
+    /// stored password; the few that are allowed in another context reveal one character of an attempt to its own
+    /// caller.
     #[error("has a character that is not allowed: {}", code_point(*.character))]
     CharacterNotAllowed {
         /// The character.

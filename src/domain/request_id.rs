@@ -1,7 +1,7 @@
 //! Request id: the correlation id of a call, in its log lines, its audit row and its answer.
 //!
-//! The caller may choose it (`x-request-id`), and it is the only text of a caller that is logged. So an id that could have a secret
-//! or a phone number in it is not used, and the call gets a fresh one.
+//! The caller may choose it (`x-request-id`), and it is the only text of a caller that is logged. So an id that could
+//! have a secret or a phone number in it is not used, and the call gets a fresh one.
 
 use uuid::Uuid;
 
@@ -22,8 +22,9 @@ const MIN_HEX_LENGTH: usize = 16;
 /// Length of a ULID (<https://github.com/ulid/spec>).
 const ULID_LENGTH: usize = 26;
 
-/// Whether the request id of a caller can be logged: 1 to [`MAX_LENGTH`] characters of `[A-Za-z0-9._:/+=-]`, without the prefix of
-/// a token, and without digits that may be a phone number, unless the whole is a UUID, a ULID, or hexadecimal.
+/// Whether the request id of a caller can be logged: 1 to [`MAX_LENGTH`] characters of `[A-Za-z0-9._:/+=-]`, without
+/// the prefix of a token, and without digits that may be a phone number, unless the whole is a UUID, a ULID, or
+/// hexadecimal.
 #[must_use]
 pub fn is_loggable(id: &str) -> bool {
     (1..=MAX_LENGTH).contains(&id.len())
@@ -36,8 +37,8 @@ fn is_allowed(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'/' | b'+' | b'=' | b'-')
 }
 
-/// Whether the whole is a UUID with hyphens, a ULID, or hexadecimal of at least [`MIN_HEX_LENGTH`] digits. One without letters could
-/// be a number with zeros around it; by chance, hardly any is.
+/// Whether the whole is a UUID with hyphens, a ULID, or hexadecimal of at least [`MIN_HEX_LENGTH`] digits. One without
+/// letters could be a number with zeros around it; by chance, hardly any is.
 fn is_random_id(id: &str) -> bool {
     let bytes = id.as_bytes();
     let has_letter = bytes.iter().any(u8::is_ascii_alphabetic);
@@ -52,8 +53,8 @@ fn is_random_id(id: &str) -> bool {
     is_uuid || has_letter && (is_hex || is_ulid)
 }
 
-/// Whether the digits of an id may be a phone number: in a row, in groups of two to four with `-`, `.` or `/` between them as people
-/// write numbers, or without any letter.
+/// Whether the digits of an id may be a phone number: in a row, in groups of two to four with `-`, `.` or `/` between
+/// them as people write numbers, or without any letter.
 fn may_have_phone_number(id: &str) -> bool {
     let has_letter = id.bytes().any(|byte| byte.is_ascii_alphabetic());
     let digits = id.bytes().filter(u8::is_ascii_digit).count();
@@ -135,7 +136,8 @@ mod tests {
             "998901234567a",
             "0000998901234567",
             "00000000000000000000998901234567",
-            // As a ULID it is too short or too long, has a letter that is none of base 32, or a first digit that is too high.
+            // As a ULID it is too short or too long, has a letter that is none of base 32, or a first digit that is too
+            // high.
             "01ARZ3NDEKTSV1234567Q69G5",
             "01ARZ3NDEKTSV1234567Q69G5FA",
             "01ARZ3NDEKTSV1234567Q69G5U",

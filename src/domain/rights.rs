@@ -63,13 +63,14 @@ pub enum Denied {
     /// It takes a superuser.
     #[error("not a superuser")]
     NotSuperuser,
-    /// The role may not see the user: staff see neither staff nor superusers. The answer has to be that for a user that does not
-    /// exist.
+    /// The role may not see the user: staff see neither staff nor superusers. The answer has to be that for a user that
+    /// does not exist.
     #[error("user is hidden")]
     Hidden,
 }
 
-/// Whether somebody of this role may do this to this person; without a person, whether there are people to whom they may.
+/// Whether somebody of this role may do this to this person; without a person, whether there are people to whom they
+/// may.
 ///
 /// # Errors
 /// Why not.
@@ -95,9 +96,9 @@ pub fn may(role: Role, action: Action, person: Option<&User>) -> Result<(), Deni
     }
 }
 
-/// Whether an action on a user needs a fresh sign-in of the administrator. It does where its effect outlasts the session: a stolen
-/// session must not create superusers, take over accounts, or remove the administrators that could revoke it. `user` is the user
-/// before the action, or the new user; flags that an update changes need one, too.
+/// Whether an action on a user needs a fresh sign-in of the administrator. It does where its effect outlasts the
+/// session: a stolen session must not create superusers, take over accounts, or remove the administrators that could
+/// revoke it. `user` is the user before the action, or the new user; flags that an update changes need one, too.
 #[must_use]
 pub fn needs_fresh_sign_in(action: Action, user: &User) -> bool {
     match action {

@@ -31,8 +31,8 @@ impl Rules {
         PhoneNumber::parse_new(input, self.region(region)?, self.line_types)
     }
 
-    /// Reads a new password of an account with these numbers, and checks its shape. `service::password_policy` checks the rest,
-    /// after an attempt was reserved.
+    /// Reads a new password of an account with these numbers, and checks its shape. `service::password_policy` checks
+    /// the rest, after an attempt was reserved.
     ///
     /// # Errors
     /// The rule that the password breaks.

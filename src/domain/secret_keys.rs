@@ -1,5 +1,5 @@
-//! Secret keys of this service: secrets that are not in the database, each with a key id, so that one can be exchanged step by
-//! step. Peppers are such, and what one-time codes are made with.
+//! Secret keys of this service: secrets that are not in the database, each with a key id, so that one can be exchanged
+//! step by step. Peppers are such, and what one-time codes are made with.
 
 use std::fmt;
 

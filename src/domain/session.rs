@@ -109,8 +109,8 @@ impl Session {
         self.expires_at.min(last_seen_at + lifetimes.idle)
     }
 
-    /// Whether a time of the session, with this time of the last use, is further ahead than [`MAX_SKEW`]: it comes from a clock that
-    /// was wrong.
+    /// Whether a time of the session, with this time of the last use, is further ahead than [`MAX_SKEW`]: it comes from
+    /// a clock that was wrong.
     #[must_use]
     pub fn is_ahead_if_seen(&self, last_seen_at: Timestamp, now: Timestamp) -> bool {
         self.created_at.max(last_seen_at) > now + MAX_SKEW
@@ -124,9 +124,9 @@ impl Session {
 
     /// The session with the times of a wrong clock limited to what the current time allows.
     ///
-    /// The session stays valid, so that a correction signs no user out. From now on it has the lifetimes of a new session at most;
-    /// otherwise they would be longer by the error of the clock. The real time of the sign-in is unknown, so it does not count as
-    /// recent, and changes of the account require the password.
+    /// The session stays valid, so that a correction signs no user out. From now on it has the lifetimes of a new
+    /// session at most; otherwise they would be longer by the error of the clock. The real time of the sign-in is
+    /// unknown, so it does not count as recent, and changes of the account require the password.
     #[must_use]
     pub fn corrected(&self, lifetimes: &Lifetimes, now: Timestamp) -> Self {
         let is_created_ahead = self.created_at > now + MAX_SKEW;
@@ -143,8 +143,8 @@ impl Session {
         }
     }
 
-    /// Whether the sign-in is at most `window` ago. A sign-in that is further ahead than [`MAX_SKEW`] is not: its real time is
-    /// unknown.
+    /// Whether the sign-in is at most `window` ago. A sign-in that is further ahead than [`MAX_SKEW`] is not: its real
+    /// time is unknown.
     #[must_use]
     pub fn is_fresh(&self, window: Duration, now: Timestamp) -> bool {
         (self.created_at - MAX_SKEW..=self.created_at + window).contains(&now)
@@ -168,11 +168,13 @@ pub struct ClientInfo {
 }
 
 impl ClientInfo {
-    /// Maximum size of a stored user agent, in bytes of UTF-8. The client chooses the text, and each session and audit row stores it.
+    /// Maximum size of a stored user agent, in bytes of UTF-8. The client chooses the text, and each session and audit
+    /// row stores it.
     pub const MAX_USER_AGENT_BYTES: usize = 256;
 
-    /// Builds the client information of a call. A user agent is the client's own text and never a reason to refuse a sign-in: control
-    /// and format characters are removed, tokens are redacted, and the rest is cut at the last character that ends within the limit.
+    /// Builds the client information of a call. A user agent is the client's own text and never a reason to refuse a
+    /// sign-in: control and format characters are removed, tokens are redacted, and the rest is cut at the last
+    /// character that ends within the limit.
     #[must_use]
     pub fn new(ip_address: Option<IpAddr>, user_agent: &str) -> Self {
         let visible = user_agent.chars().filter(|c| !text::is_control_or_format(*c));

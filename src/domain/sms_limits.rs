@@ -1,12 +1,13 @@
-//! Bounds on messages, against those who have them sent for money: numbers of premium rate and networks share what a message
-//! costs with whoever brings them traffic.
+//! Bounds on messages, against those who have them sent for money: numbers of premium rate and networks share what a
+//! message costs with whoever brings them traffic.
 //!
-//! Messages are counted by the hour and by the day, of UTC. A *pumping guard* pauses a prefix, which is a number without its last
-//! four digits, when its codes are asked for and hardly ever used: who has thousands of numbers has neighbouring ones.
+//! Messages are counted by the hour and by the day, of UTC. A *pumping guard* pauses a prefix, which is a number
+//! without its last four digits, when its codes are asked for and hardly ever used: who has thousands of numbers has
+//! neighbouring ones.
 //!
-//! Bounds must not become a weapon: whoever uses one up keeps others out. So one *source*, which is the network of a client address,
-//! or that nobody says one, gets only a part of what strangers may get, and strangers only a part of what a service, a country and
-//! the budget may.
+//! Bounds must not become a weapon: whoever uses one up keeps others out. So one *source*, which is the network of a
+//! client address, or that nobody says one, gets only a part of what strangers may get, and strangers only a part of
+//! what a service, a country and the budget may.
 
 mod counted;
 mod money;
@@ -29,7 +30,8 @@ use crate::clock::{MAX_SKEW, Timestamp};
 /// So many networks at least have to ask to use up what strangers may get, or to have a prefix paused for all.
 const FEWEST_NETWORKS: u64 = 3;
 
-/// How much of so many there is for one network: a third, and so little that two of them leave something. Where that is nothing, one.
+/// How much of so many there is for one network: a third, and so little that two of them leave something. Where that is
+/// nothing, one.
 fn part(all: u64) -> u64 {
     let third = all.div_ceil(FEWEST_NETWORKS);
     third.min(all.saturating_sub(1) / 2).max(1)
@@ -209,8 +211,8 @@ impl Window {
         let next = since + length;
         let window = match self.since {
             of_this if (since..next).contains(&of_this) => Self { since, ..self },
-            // A replica whose clock is a little ahead has begun it. The window of a clock that was wrong is not counted: it would
-            // be full for up to two windows.
+            // A replica whose clock is a little ahead has begun it. The window of a clock that was wrong is not
+            // counted: it would be full for up to two windows.
             of_next if of_next == next && next <= now + MAX_SKEW => self,
             _ => Self { since, count: 0 },
         };

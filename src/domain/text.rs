@@ -1,12 +1,12 @@
 //! Text hygiene: characters that are not displayed, or that change how the text around them is displayed.
 //!
-//! A user agent, or a name in the database, ends in the terminal of an operator. Escape sequences move its cursor, and marks of the
-//! writing direction reorder a line (CVE-2021-42574), so that it reads as another one.
+//! A user agent, or a name in the database, ends in the terminal of an operator. Escape sequences move its cursor, and
+//! marks of the writing direction reorder a line (CVE-2021-42574), so that it reads as another one.
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
 
-/// Whether a character is a control character (Unicode category Cc), a format character (Cf: marks of the writing direction,
-/// zero-width characters, tags), or a line or paragraph separator (U+2028, U+2029).
+/// Whether a character is a control character (Unicode category Cc), a format character (Cf: marks of the writing
+/// direction, zero-width characters, tags), or a line or paragraph separator (U+2028, U+2029).
 #[must_use]
 pub fn is_control_or_format(character: char) -> bool {
     if character.is_ascii() {

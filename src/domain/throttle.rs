@@ -1,9 +1,9 @@
-//! How attempts are slowed down: some failures are free, then each has to wait twice as long as the one before, and with
-//! time all is forgotten.
+//! How attempts are slowed down: some failures are free, then each has to wait twice as long as the one before, and
+//! with time all is forgotten.
 //!
 //! What is remembered of a subject is two times: until when something is remembered at all, and when the last attempt
-//! was. Each attempt moves the first one on by the *recovery* time of its subject, in which one failure is forgotten; so
-//! how far it lies ahead says how many failures are remembered. Nothing has to run for it to be forgotten.
+//! was. Each attempt moves the first one on by the *recovery* time of its subject, in which one failure is forgotten;
+//! so how far it lies ahead says how many failures are remembered. Nothing has to run for it to be forgotten.
 
 mod subject;
 
@@ -24,8 +24,8 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// The limit of a prefix that may use `factor` times as much: so many times the free attempts, of which each is forgotten so many
-    /// times as fast. In whole microseconds, as databases store times.
+    /// The limit of a prefix that may use `factor` times as much: so many times the free attempts, of which each is
+    /// forgotten so many times as fast. In whole microseconds, as databases store times.
     #[must_use]
     pub fn times(self, factor: u32) -> Self {
         let recovery = self.recovery.as_micros().div_ceil(u128::from(factor.max(1)));
@@ -90,9 +90,9 @@ impl Memory {
         }
     }
 
-    /// Corrects the times of a wrong clock. A last attempt that is further ahead than [`MAX_SKEW`] shows the error of the clock, and
-    /// both times are moved back by it. So one failure on a fast clock is one failure after the correction: more would delay
-    /// the user for days, and none would forget guesses.
+    /// Corrects the times of a wrong clock. A last attempt that is further ahead than [`MAX_SKEW`] shows the error of
+    /// the clock, and both times are moved back by it. So one failure on a fast clock is one failure after the
+    /// correction: more would delay the user for days, and none would forget guesses.
     #[must_use]
     pub fn corrected(self, now: Timestamp) -> Self {
         if self.last_at <= now + MAX_SKEW {
@@ -123,9 +123,10 @@ impl Memory {
 
     /// What is remembered when there is one more attempt now.
     ///
-    /// An attempt never waits longer than the longest delay. If the stored times require more, a clock is or was ahead, and the
-    /// attempt is allowed and counts. Where clocks of replicas differ, such attempts on alternating replicas would have no delay;
-    /// so after an attempt that [`Self::is_ahead`] allowed, the caller enforces [`Self::delay`] by the monotonic clock.
+    /// An attempt never waits longer than the longest delay. If the stored times require more, a clock is or was ahead,
+    /// and the attempt is allowed and counts. Where clocks of replicas differ, such attempts on alternating replicas
+    /// would have no delay; so after an attempt that [`Self::is_ahead`] allowed, the caller enforces [`Self::delay`] by
+    /// the monotonic clock.
     ///
     /// # Errors
     /// How long that attempt has to wait.
@@ -272,8 +273,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happened before: nobody waits longer than the longest delay, a refused attempt may be made after what
-        /// it was told, what is taken back is what was added, and memory ends.
+        /// Whatever happened before: nobody waits longer than the longest delay, a refused attempt may be made after
+        /// what it was told, what is taken back is what was added, and memory ends.
         #[test]
         fn nobody_is_shut_out(
             free in 1..20_u32,

@@ -1,9 +1,10 @@
 //! Tokens: opaque secrets that stand for a session, for a device, or for a calling service.
 //!
-//! A token is `pid_` (of a device `pdv_`, of a service `pis_`), 44 characters of base62 (32 random bytes as two halves of 128 bits, 22 characters each), and 6
-//! characters of base62 with the CRC-32 of all that stands before them: 54 characters. The prefix lets secret scanners
-//! find leaked tokens, and the checksum refuses garbage before anything is looked up. Only the SHA-256 of a token is
-//! stored; a token has 256 bits of chance, so neither salt nor slow hash is needed.
+//! A token is `pid_` (of a device `pdv_`, of a service `pis_`), 44 characters of base62 (32 random bytes as two halves
+//! of 128 bits, 22 characters each), and 6 characters of base62 with the CRC-32 of all that stands before them: 54
+//! characters. The prefix lets secret scanners find leaked tokens, and the checksum refuses garbage before anything is
+//! looked up. Only the SHA-256 of a token is stored; a token has 256 bits of chance, so neither salt nor slow hash is
+//! needed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -158,8 +159,8 @@ impl fmt::Debug for TokenHash {
     }
 }
 
-/// Minimum number of characters after a prefix that count as a token, or as a piece of one: with fewer known, the rest of a token
-/// cannot be guessed.
+/// Minimum number of characters after a prefix that count as a token, or as a piece of one: with fewer known, the rest
+/// of a token cannot be guessed.
 const MIN_PIECE_LENGTH: usize = 16;
 
 /// Whether a text has the prefix of a token anywhere in it, in any case.
@@ -168,8 +169,8 @@ pub fn has_prefix(text: &str) -> bool {
     prefixes_in(text).next().is_some()
 }
 
-/// The text with `…` in the place of each token, or piece of a token, behind its prefix. Other words may have a prefix in them
-/// (`rapid_test`), and stay.
+/// The text with `…` in the place of each token, or piece of a token, behind its prefix. Other words may have a prefix
+/// in them (`rapid_test`), and stay.
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
     let mut redacted = String::new();

@@ -90,8 +90,8 @@ impl User {
 
 /// Rest of the hold that begins when a phone number changes. `None`: the hold is over.
 ///
-/// A change in the future comes from a clock that is or was ahead. Its real time is unknown, so the whole hold is left, and not
-/// more.
+/// A change in the future comes from a clock that is or was ahead. Its real time is unknown, so the whole hold is left,
+/// and not more.
 #[must_use]
 pub fn hold_remaining(changed_at: Timestamp, hold: Duration, now: Timestamp) -> Option<Duration> {
     let rest = (changed_at.min(now) + hold - now).to_std().ok()?;

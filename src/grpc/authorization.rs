@@ -1,8 +1,8 @@
-//! Who may call what: the calling service of each call, by the certificate of its connection or by the service key of the
-//! call, and whether it has the right that the RPC takes.
+//! Who may call what: the calling service of each call, by the certificate of its connection or by the service key of
+//! the call, and whether it has the right that the RPC takes.
 //!
-//! Health needs nothing, since those who ask have no identity. Reflection, and what is no RPC at all, takes a service that
-//! is known, whatever its rights. A refusal is never UNAUTHENTICATED: that would be taken for a dead session.
+//! Health needs nothing, since those who ask have no identity. Reflection, and what is no RPC at all, takes a service
+//! that is known, whatever its rights. A refusal is never UNAUTHENTICATED: that would be taken for a dead session.
 
 use std::sync::Arc;
 
@@ -54,8 +54,8 @@ impl CallerAuthorizer {
     /// Lets a call of this RPC in, and notes who makes it.
     ///
     /// # Errors
-    /// [`Error::ServiceUnknown`], [`Error::ServiceNotAllowed`], or [`Error::DatabaseUnavailable`] when it is not known whether
-    /// the key is good.
+    /// [`Error::ServiceUnknown`], [`Error::ServiceNotAllowed`], or [`Error::DatabaseUnavailable`] when it is not known
+    /// whether the key is good.
     pub(super) async fn authorize(&self, request: &mut Request<Body>, place: RpcIndex) -> Result<(), Error> {
         let Callers { certificates, keys } = &self.callers;
         if !certificates && keys.is_none() || request.uri().path().starts_with("/grpc.health.") {

@@ -1,4 +1,5 @@
-//! Requests and metadata, from the bytes of a caller to the domain: decoding, parsing, and the answer if they are refused.
+//! Requests and metadata, from the bytes of a caller to the domain: decoding, parsing, and the answer if they are
+//! refused.
 
 pub(crate) mod admin;
 pub(crate) mod codes;

@@ -1,5 +1,5 @@
-//! The gRPC health protocol, version 1: `Watch` of an unknown service answers SERVICE_UNKNOWN and stays open, as the protocol says.
-//! tonic-health ends it with NOT_FOUND.
+//! The gRPC health protocol, version 1: `Watch` of an unknown service answers SERVICE_UNKNOWN and stays open, as the
+//! protocol says. tonic-health ends it with NOT_FOUND.
 
 use std::pin::Pin;
 
@@ -33,8 +33,8 @@ impl Health for WatchUnknown {
 
     type WatchStream = Statuses;
 
-    /// The names of services are set before the server starts, so an unknown one stays unknown. Its stream costs no task, and counts
-    /// among the few streams that a connection may have.
+    /// The names of services are set before the server starts, so an unknown one stays unknown. Its stream costs no
+    /// task, and counts among the few streams that a connection may have.
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Statuses>, Status> {
         match self.0.watch(request).await {
             Ok(response) => Ok(response.map(|statuses| Box::pin(statuses) as Statuses)),

@@ -37,7 +37,8 @@ pub(super) fn language_of<T>(request: &http::Request<T>) -> Language {
     request.extensions().get().copied().unwrap_or_default()
 }
 
-/// The language of `accept-language`. `None`: it wants none that there is. What cannot be read is no reason to refuse a call.
+/// The language of `accept-language`. `None`: it wants none that there is. What cannot be read is no reason to refuse a
+/// call.
 pub(super) fn language(headers: &HeaderMap) -> Option<Language> {
     let value = headers.get(ACCEPT_LANGUAGE)?;
     Language::accepted(value.to_str().ok()?)

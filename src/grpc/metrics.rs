@@ -38,7 +38,8 @@ pub const CODES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
-/// The upper bounds of the buckets of calls, in microseconds: a check from memory is in the first ones, a hash in the middle.
+/// The upper bounds of the buckets of calls, in microseconds: a check from memory is in the first ones, a hash in the
+/// middle.
 const CALL_BOUNDS_MICROSECONDS: [u64; 16] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000,

@@ -1,5 +1,5 @@
-//! The outermost layer of a call: its request id, its deadline, its line in the log, and the answers that tonic gives by
-//! itself, which are put into the form that all our errors have.
+//! The outermost layer of a call: its request id, its deadline, its line in the log, and the answers that tonic gives
+//! by itself, which are put into the form that all our errors have.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -228,8 +228,8 @@ where
     }
 }
 
-/// ValidateSession, the call that comes with every request to every other service. What goes well is not logged here: the
-/// check engine counts it. It has a span only if it is traced, and a request id only if the caller gave one.
+/// ValidateSession, the call that comes with every request to every other service. What goes well is not logged here:
+/// the check engine counts it. It has a span only if it is traced, and a request id only if the caller gave one.
 async fn check(
     answer: Timeout<impl Future<Output = Response<Body>>>,
     counted: CountedCall,
@@ -274,7 +274,8 @@ fn refused_caller(response: &Response<Body>) -> Option<RefusedCaller> {
     response.extensions().get::<RefusedCaller>().cloned()
 }
 
-/// The span in which all lines of the log are that belong to a call. If it is traced, they say to which trace they belong.
+/// The span in which all lines of the log are that belong to a call. If it is traced, they say to which trace they
+/// belong.
 fn call_span(path: &str, request_id: &str, trace: Option<&CallTrace>) -> Span {
     let span = tracing::info_span!(
         "call",
@@ -317,8 +318,8 @@ fn is_foreign(path: &str) -> bool {
     path.starts_with("/grpc.health.") || path.starts_with("/grpc.reflection.")
 }
 
-/// The request id that the caller gave, if it can be logged ([`request_id::is_loggable`]) and is not the operator's key, which has no
-/// form of its own.
+/// The request id that the caller gave, if it can be logged ([`request_id::is_loggable`]) and is not the operator's
+/// key, which has no form of its own.
 pub(super) fn given_request_id(headers: &HeaderMap, operator_key: Option<&OperatorKey>) -> Option<String> {
     let given = headers.get(REQUEST_ID)?.to_str().ok()?;
     let is_operator_key =
@@ -351,8 +352,8 @@ pub(super) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// Puts an error that tonic made into the form that ours have. Ours have details, tonic's have none. `limit` is the most
-/// bytes of a message.
+/// Puts an error that tonic made into the form that ours have. Ours have details, tonic's have none. `limit` is the
+/// most bytes of a message.
 fn in_our_words(response: Response<Body>, language: Language, limit: usize) -> Response<Body> {
     let Some(status) = Status::from_header_map(response.headers()) else {
         return response;

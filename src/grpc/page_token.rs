@@ -1,8 +1,8 @@
 //! Page tokens: where a page of a list ended, and of which list.
 //!
 //! A token is base64url of a digest of the request (without the page), and of the place. The digest keeps a token from
-//! being used with other filters or another order, where its place would mean something else. It is no signature: whoever
-//! makes a token of their own gets the page that begins there, which they might have asked for anyway.
+//! being used with other filters or another order, where its place would mean something else. It is no signature:
+//! whoever makes a token of their own gets the page that begins there, which they might have asked for anyway.
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use chrono::{DateTime, Datelike as _};

@@ -126,7 +126,8 @@ fn new_account(
     (phone_number, password)
 }
 
-/// A new password of an account with these numbers. Only its shape is checked here: the service applies the password policy.
+/// A new password of an account with these numbers. Only its shape is checked here: the service applies the password
+/// policy.
 fn new_password(
     fields: &mut Fields,
     rules: &Rules,

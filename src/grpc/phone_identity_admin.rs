@@ -1,5 +1,6 @@
-//! Service `PhoneIdentityAdmin`: each RPC looks who asks and whether they may at all, parses its message, calls the service
-//! once, and converts the answer. In this order: whoever may not learns nothing of what was wrong with the request.
+//! Service `PhoneIdentityAdmin`: each RPC looks who asks and whether they may at all, parses its message, calls the
+//! service once, and converts the answer. In this order: whoever may not learns nothing of what was wrong with the
+//! request.
 
 use std::pin::pin;
 

@@ -1,7 +1,8 @@
 //! Log sampling of refusals: the first ones of a second have their lines, and one line counts the rest.
 //!
-//! A refusal that looks at nothing costs a client nothing, so a line for each would let a stranger fill the disk. Every line is still
-//! written at the level DEBUG. Counts are exact: what is not logged is in a summary, at the latest when the process ends.
+//! A refusal that looks at nothing costs a client nothing, so a line for each would let a stranger fill the disk. Every
+//! line is still written at the level DEBUG. Counts are exact: what is not logged is in a summary, at the latest when
+//! the process ends.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -149,8 +150,8 @@ fn summarize(key: &RefusalKey, window: &LogWindow) {
     }
 }
 
-/// Whether refusals of this reason cost their sender nothing, and have no audit row each. Faults, and refusals that are in the audit log,
-/// have a line each.
+/// Whether refusals of this reason cost their sender nothing, and have no audit row each. Faults, and refusals that are
+/// in the audit log, have a line each.
 fn is_sampled(reason: ErrorReason) -> bool {
     matches!(
         reason,

@@ -1,5 +1,5 @@
-//! Serving connections, with a bound on everything that one can take: how many there are, how long each may do nothing, be
-//! slow, or live, and how much all of them together may have in memory.
+//! Serving connections, with a bound on everything that one can take: how many there are, how long each may do nothing,
+//! be slow, or live, and how much all of them together may have in memory.
 //!
 //! tonic's own server has some of these bounds, and not the others: it waits for ever for a client that does not begin,
 //! never closes one that does nothing, and cuts calls off at the end of a connection's age without having said that it
@@ -42,8 +42,8 @@ use in_flight::{InFlight, ServerLimits};
 use lazy_poll::LazyPoll;
 pub(in crate::grpc) use quota::Quota;
 
-/// How much of a request may be on its way before we ask for more: most requests fit into it many times, and a larger one
-/// waits once.
+/// How much of a request may be on its way before we ask for more: most requests fit into it many times, and a larger
+/// one waits once.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 
 /// The same for all requests of a connection together. It bounds what nobody has read yet.
@@ -52,23 +52,24 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 /// How much of the answers of a stream may wait for a client to read it.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-/// h2 answers headers above its own limit with HTTP 431, which gRPC clients report as UNKNOWN. Its limit is this many times that of a
-/// call, so that most calls whose metadata is too large get a status of ours.
+/// h2 answers headers above its own limit with HTTP 431, which gRPC clients report as UNKNOWN. Its limit is this many
+/// times that of a call, so that most calls whose metadata is too large get a status of ours.
 const HEADER_LIMIT_FACTOR: u32 = 4;
 
-/// How many streams a client may begin and reset before we have looked at them, until the connection is closed, and how many
-/// may end by its faults. The bounds are for floods; nobody comes near them by cancelling calls.
+/// How many streams a client may begin and reset before we have looked at them, until the connection is closed, and how
+/// many may end by its faults. The bounds are for floods; nobody comes near them by cancelling calls.
 const MAX_PENDING_RESETS: usize = 64;
 const MAX_FAULTY_STREAMS: usize = 1024;
 
-/// How long to wait when a connection could not be accepted, which has no better chance at once: there are no descriptors.
+/// How long to wait when a connection could not be accepted, which has no better chance at once: there are no
+/// descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often it is told, at most, that connections are refused.
 const TELLING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long a client without a call may take to say that it has understood that the process ends; and any client, to close its
-/// side of a connection on which everything was said.
+/// How long a client without a call may take to say that it has understood that the process ends; and any client, to
+/// close its side of a connection on which everything was said.
 const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
 /// The bounds, and in which language they are told where a caller wants none that there is.
@@ -80,7 +81,8 @@ pub struct Limits {
     pub concurrent_streams: u32,
     /// How many calls all connections may have together, beyond the few that each always may.
     pub concurrent_calls: usize,
-    /// Maximum size of the headers of a call in bytes, as RFC 9113 section 6.5.2 counts it: names, values, and 32 for each field.
+    /// Maximum size of the headers of a call in bytes, as RFC 9113 section 6.5.2 counts it: names, values, and 32 for
+    /// each field.
     pub header_bytes: u32,
     /// The most bytes of a message.
     pub message_bytes: usize,

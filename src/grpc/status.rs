@@ -230,8 +230,8 @@ pub(super) fn of_wire_error(error: WireError, language: Language) -> Status {
     status
 }
 
-/// How a stream of health or reflection ends when its connection does. It is no error of ours, and has no details: their
-/// clients know that they have to ask again, on another connection.
+/// How a stream of health or reflection ends when its connection does. It is no error of ours, and has no details:
+/// their clients know that they have to ask again, on another connection.
 pub(super) fn of_ended_stream() -> Status {
     Status::unavailable("the connection is closing")
 }

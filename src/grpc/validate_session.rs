@@ -1,9 +1,9 @@
 //! ValidateSession, the call that comes with every request to every other service, on a way of its own.
 //!
-//! What tonic generates for an RPC boxes its future three times, takes 16 KiB of buffers for messages that have a few hundred
-//! bytes, and wants the answer as a message, whose eight strings are made only to be copied. A check from memory costs so
-//! little that this is a good part of it. So its call is served here: tonic still reads the request and frames the
-//! answer, but the bytes of the answer are written from what is in memory ([`encode`]).
+//! What tonic generates for an RPC boxes its future three times, takes 16 KiB of buffers for messages that have a few
+//! hundred bytes, and wants the answer as a message, whose eight strings are made only to be copied. A check from
+//! memory costs so little that this is a good part of it. So its call is served here: tonic still reads the request and
+//! frames the answer, but the bytes of the answer are written from what is in memory ([`encode`]).
 
 mod encode;
 

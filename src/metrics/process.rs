@@ -60,7 +60,8 @@ fn started() -> Option<f64> {
     Some(boot + start_ticks(&stat)? / TICKS_PER_SECOND)
 }
 
-/// The time from boot to the start: field 22. The name of the program, field 2, is in parentheses, and may have any in it.
+/// The time from boot to the start: field 22. The name of the program, field 2, is in parentheses, and may have any in
+/// it.
 fn start_ticks(stat: &str) -> Option<f64> {
     let (_, after_name) = stat.rsplit_once(") ")?;
     after_name.split(' ').nth(19)?.parse().ok()

@@ -233,11 +233,12 @@ impl Accounts {
         .await
     }
 
-    /// Sets a user's password and ends their sessions, for the operator at the command line. Returns whether there is such a
-    /// user.
+    /// Sets a user's password and ends their sessions, for the operator at the command line. Returns whether there is
+    /// such a user.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] when the password policy rejects the password; [`Error::Overloaded`]; or when the database fails.
+    /// [`Error::InvalidInput`] when the password policy rejects the password; [`Error::Overloaded`]; or when the
+    /// database fails.
     pub async fn change_password(&self, id: UserId, password: Password) -> Result<bool, Error> {
         let Some(account) = users::find(self.store.reader(), id).await? else {
             return Ok(false);

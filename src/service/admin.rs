@@ -1,9 +1,10 @@
 //! Administration: what staff, superusers and the operator do to other people.
 //!
-//! [`may`] is the one rule of what a role may do, and [`needs_fresh_sign_in`] that of what a stolen session must not do. Both are
-//! checked when a call comes, and again in the transaction, under the locks of the rows of the administrator and the user: what
-//! either of them was before does not count. Rows are locked in the order of their ids, so that two users that change each other
-//! follow one another; and of two superusers that remove each other, the second has no rights any more.
+//! [`may`] is the one rule of what a role may do, and [`needs_fresh_sign_in`] that of what a stolen session must not
+//! do. Both are checked when a call comes, and again in the transaction, under the locks of the rows of the
+//! administrator and the user: what either of them was before does not count. Rows are locked in the order of their
+//! ids, so that two users that change each other follow one another; and of two superusers that remove each other, the
+//! second has no rights any more.
 
 mod audited;
 mod change;
@@ -202,8 +203,8 @@ impl Admin {
     /// Finds a person, to whom this is to be done.
     ///
     /// # Errors
-    /// [`Error::UserNotFound`]; [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::ReauthenticationRequired`] as the action
-    /// asks for.
+    /// [`Error::UserNotFound`]; [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::ReauthenticationRequired`] as
+    /// the action asks for.
     pub async fn get(
         &self,
         by: &Administrator,
@@ -237,8 +238,8 @@ impl Admin {
         }
     }
 
-    /// Locks the rows of the administrator and of users, in the order of their ids, and reads the authority of the administrator
-    /// again.
+    /// Locks the rows of the administrator and of users, in the order of their ids, and reads the authority of the
+    /// administrator again.
     async fn lock(
         &self,
         tx: &Transaction,

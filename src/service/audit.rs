@@ -1,7 +1,8 @@
 //! The audit log: noting what was done and what was refused, reading it, and taking people and old events out of it.
 //!
-//! What is done is noted in the transaction that does it. What is refused has none; it is noted before it is answered, and
-//! if that cannot be, the answer is that the database is unavailable: nobody tries passwords without leaving a trace.
+//! What is done is noted in the transaction that does it. What is refused has none; it is noted before it is answered,
+//! and if that cannot be, the answer is that the database is unavailable: nobody tries passwords without leaving a
+//! trace.
 
 mod rows;
 mod unknown;
@@ -89,7 +90,8 @@ impl Audit {
         }
     }
 
-    /// Events, the newest first, from the one after `before` on; `size` of them, but one at least and [`MAX_PAGE`] at most.
+    /// Events, the newest first, from the one after `before` on; `size` of them, but one at least and [`MAX_PAGE`] at
+    /// most.
     ///
     /// # Errors
     /// When the database fails, or has to look for too long: a filter that finds little needs a person or a time range.
@@ -104,8 +106,8 @@ impl Audit {
         Ok(Page { entries, next })
     }
 
-    /// Notes the event of something that was refused, if there has to be one, and hands the outcome on. It is written even
-    /// if the caller goes away.
+    /// Notes the event of something that was refused, if there has to be one, and hands the outcome on. It is written
+    /// even if the caller goes away.
     ///
     /// # Errors
     /// That of the outcome; [`Error::DatabaseUnavailable`] when it cannot be noted.
@@ -123,8 +125,8 @@ impl Audit {
         outcome
     }
 
-    /// Notes a code for an unknown challenge: the first one of a source and minute is written, further ones are counted. The write goes
-    /// on if the caller goes away.
+    /// Notes a code for an unknown challenge: the first one of a source and minute is written, further ones are
+    /// counted. The write goes on if the caller goes away.
     ///
     /// # Errors
     /// [`Error::CodeInvalid`]; [`Error::DatabaseUnavailable`] when the event cannot be written.
@@ -154,8 +156,8 @@ impl Audit {
         self.rows.get()
     }
 
-    /// Adds the counts of unknown challenges to their rows, and keeps the log within its limit, until `stop`; then adds all counts that are
-    /// left. To be stopped after the last call.
+    /// Adds the counts of unknown challenges to their rows, and keeps the log within its limit, until `stop`; then adds
+    /// all counts that are left. To be stopped after the last call.
     pub async fn run(self, options: Options, stop: CancellationToken) {
         let flushes = async {
             let mut ticks = interval(FLUSH_INTERVAL);
@@ -227,7 +229,8 @@ impl Audit {
     }
 }
 
-/// What a refusal is called in the log. `None`: it is not in it, because nobody knows who was refused what, or nothing was.
+/// What a refusal is called in the log. `None`: it is not in it, because nobody knows who was refused what, or nothing
+/// was.
 fn refusal(error: &Error) -> Option<Refusal> {
     match error {
         Error::InvalidCredentials => Some(Refusal::InvalidCredentials),
@@ -290,8 +293,9 @@ pub(super) fn fields_of(change: &Change) -> Vec<Field> {
     fields.into_iter().flatten().collect()
 }
 
-/// Replaces a user in the log by a substitute id, in the transaction that deletes the user. Of a user with very many events, the
-/// rest is left to [`erase_deleted`]. Staff and superusers stay in the log: deletion must not hide what they did.
+/// Replaces a user in the log by a substitute id, in the transaction that deletes the user. Of a user with very many
+/// events, the rest is left to [`erase_deleted`]. Staff and superusers stay in the log: deletion must not hide what
+/// they did.
 pub(super) async fn erase(
     tx: &Transaction,
     user: &User,
@@ -310,8 +314,8 @@ pub(super) async fn erase(
     Ok(())
 }
 
-/// Takes out of the log what still names people who were deleted: events that were too many, or were written by calls that
-/// had begun before. No id stands in their place then, since none is kept that would lead from one to the other.
+/// Takes out of the log what still names people who were deleted: events that were too many, or were written by calls
+/// that had begun before. No id stands in their place then, since none is kept that would lead from one to the other.
 pub(super) async fn erase_deleted(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     let mut after = None;
     loop {

@@ -1,7 +1,8 @@
 //! One-time codes by SMS: asking for one, and what it is exchanged for.
 //!
-//! Whether somebody has a number makes no difference to what SendCode does before it answers: the same statements run, and the
-//! message is sent afterwards, from the [`outbox`](super::outbox). What differs is only whether there is one to send.
+//! Whether somebody has a number makes no difference to what SendCode does before it answers: the same statements run,
+//! and the message is sent afterwards, from the [`outbox`](super::outbox). What differs is only whether there is one to
+//! send.
 
 mod change_phone;
 mod counters;

@@ -2,10 +2,11 @@
 //! at once than there are threads.
 //!
 //! The threads have the lowest priority, and each keeps its memory from one hash to the next. In front of them stands a
-//! bounded fair queue (`queue`): full means [`Error::Overloaded`] at once, for the longest [`Flow`]. A job leaves the queue when its
-//! caller goes, be it that the call was cancelled or that its deadline passed. One more thread, of ordinary priority, takes what has waited for too
-//! long, so that a machine that is busy with other calls does not keep people from signing in. While other processes starve the threads
-//! of the lowest priority, relief threads hash in their place (`relief`).
+//! bounded fair queue (`queue`): full means [`Error::Overloaded`] at once, for the longest [`Flow`]. A job leaves the
+//! queue when its caller goes, be it that the call was cancelled or that its deadline passed. One more thread, of
+//! ordinary priority, takes what has waited for too long, so that a machine that is busy with other calls does not keep
+//! people from signing in. While other processes starve the threads of the lowest priority, relief threads hash in
+//! their place (`relief`).
 
 mod cpu_quota;
 mod engine;
@@ -83,7 +84,8 @@ pub struct Options {
     pub quota: Option<f64>,
     /// What computes the hashes.
     pub engine: EngineChoice,
-    /// The secrets that go into them, and are not in the database, so that who has only the database cannot try passwords.
+    /// The secrets that go into them, and are not in the database, so that who has only the database cannot try
+    /// passwords.
     pub peppers: SecretKeys,
 }
 
@@ -241,8 +243,8 @@ impl Hasher {
         Ok(hasher)
     }
 
-    /// Hashes a password with today's parameters. The answer is a PHC string. If the caller goes while the password is hashed, `leave`
-    /// gets what it leaves behind.
+    /// Hashes a password with today's parameters. The answer is a PHC string. If the caller goes while the password is
+    /// hashed, `leave` gets what it leaves behind.
     ///
     /// # Errors
     /// [`Error::Overloaded`] when the queue is full.
@@ -255,9 +257,9 @@ impl Hasher {
         self.run(flow, |reply| Job::Hash { password, reply }, leave).await
     }
 
-    /// Checks a password against a stored hash, or against the dummy where there is none, which takes as long. `upgrade` asks for a new
-    /// hash of a right password whose stored one is weak. If the caller goes while the password is hashed, `leave` gets what it leaves
-    /// behind.
+    /// Checks a password against a stored hash, or against the dummy where there is none, which takes as long.
+    /// `upgrade` asks for a new hash of a right password whose stored one is weak. If the caller goes while the
+    /// password is hashed, `leave` gets what it leaves behind.
     ///
     /// # Errors
     /// [`Error::Overloaded`] when the queue is full; [`Error::Internal`] when the stored hash cannot be read, or its
@@ -279,7 +281,8 @@ impl Hasher {
         self.run(flow, job, leave).await
     }
 
-    /// Whether the queue would accept a password of this flow now: a look before work that would be for nothing otherwise.
+    /// Whether the queue would accept a password of this flow now: a look before work that would be for nothing
+    /// otherwise.
     ///
     /// # Errors
     /// [`Error::Overloaded`] when the queue is full and no other flow is longer.
@@ -330,8 +333,8 @@ impl Hasher {
         Held(self.clone(), Queue::release)
     }
 
-    /// Keeps all threads from working on the jobs that they take, until what this returns is dropped: for tests, in which nothing else
-    /// makes sure that a caller goes while its job is worked on.
+    /// Keeps all threads from working on the jobs that they take, until what this returns is dropped: for tests, in
+    /// which nothing else makes sure that a caller goes while its job is worked on.
     #[must_use]
     pub fn hold_taken(&self) -> Held {
         self.0.queue.hold_taken();

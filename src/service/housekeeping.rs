@@ -1,5 +1,5 @@
-//! Removing what has ended: sessions that ended by themselves, old entries of the change log, attempts and devices that are
-//! forgotten. In small pieces, so that nobody waits for it.
+//! Removing what has ended: sessions that ended by themselves, old entries of the change log, attempts and devices that
+//! are forgotten. In small pieces, so that nobody waits for it.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::domain::session::Lifetimes;
 use crate::domain::sms_limits::FORGOTTEN_AFTER;
 use crate::store::{Store, StoreError, attempts, challenges, changes, devices, sessions, sms_counters};
 
-/// Reads the clock for each piece of a table: it may be corrected meanwhile, and what was true by a clock that was ahead must not
-/// delete what is not over.
+/// Reads the clock for each piece of a table: it may be corrected meanwhile, and what was true by a clock that was
+/// ahead must not delete what is not over.
 type Now<'a> = &'a (dyn Fn() -> Timestamp + Send + Sync);
 
 /// How many rows are looked at, and at most removed, at a time.
@@ -22,8 +22,8 @@ const PAGE: u64 = 1000;
 const PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Going through a whole table takes no more of the time than one part of so many: it is done again and again, and whoever checks
-/// sessions waits for the same database.
+/// Going through a whole table takes no more of the time than one part of so many: it is done again and again, and
+/// whoever checks sessions waits for the same database.
 const PARTS: u32 = 20;
 
 /// How long the change log goes back.
@@ -103,9 +103,9 @@ async fn pause(began: Instant) {
     sleep(rest.clamp(PAUSE, LONGEST_PAUSE)).await;
 }
 
-/// Removes the challenges of one-time codes that have expired, when the outbox has told of what it did not send. Challenges that
-/// expire later than any code can are removed, too: they come from a wrong clock, count as expired, and would become valid again
-/// shortly before their expiry.
+/// Removes the challenges of one-time codes that have expired, when the outbox has told of what it did not send.
+/// Challenges that expire later than any code can are removed, too: they come from a wrong clock, count as expired, and
+/// would become valid again shortly before their expiry.
 pub(super) async fn remove_expired_challenges(store: &Store, now: Now<'_>) -> Result<(), StoreError> {
     loop {
         let now = now();

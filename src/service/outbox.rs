@@ -1,11 +1,11 @@
-//! The outbox: messages are written into the database along with what they are about, and sent from there afterwards. So no
-//! transaction waits for a provider, and a process that is killed loses none.
+//! The outbox: messages are written into the database along with what they are about, and sent from there afterwards.
+//! So no transaction waits for a provider, and a process that is killed loses none.
 //!
-//! Every process sends. A sender leases a message for longer than sending it may take, so that a message whose sender was killed is sent
-//! by another process. It may be sent twice, with the same code.
+//! Every process sends. A sender leases a message for longer than sending it may take, so that a message whose sender
+//! was killed is sent by another process. It may be sent twice, with the same code.
 //!
-//! Known askers come before strangers, and client networks take turns: see `store::outbox::order`. `places` shares the concurrent sends
-//! between the classes.
+//! Known askers come before strangers, and client networks take turns: see `store::outbox::order`. `places` shares the
+//! concurrent sends between the classes.
 
 mod breakers;
 mod metrics;
@@ -47,8 +47,8 @@ use permits::{NextMessages, SendPermits};
 /// Maximum number of messages that enter their lanes again at a time.
 const PAGE: u64 = 100;
 
-/// Waiting time after which a message comes before its turn, in one of four places of its class. Without it, messages of new networks
-/// could hold it up until it expires.
+/// Waiting time after which a message comes before its turn, in one of four places of its class. Without it, messages
+/// of new networks could hold it up until it expires.
 const LONG_WAIT: Duration = Duration::from_secs(15);
 
 /// For how much longer than the providers may take a message is whose that has taken it.
@@ -60,8 +60,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked how much there is to send.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long to wait before a message is sent again for the first time. It doubles with each further time, up to the longest one,
-/// until the message expires.
+/// How long to wait before a message is sent again for the first time. It doubles with each further time, up to the
+/// longest one, until the message expires.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 
@@ -72,7 +72,8 @@ const TRACED: usize = 1000;
 #[derive(Clone)]
 pub struct Wake {
     notify: Arc<Notify>,
-    /// The traces of messages that this process has written and not sent yet. Whoever else sends them does not know of it.
+    /// The traces of messages that this process has written and not sent yet. Whoever else sends them does not know of
+    /// it.
     traced: Arc<Cache<Uuid, TraceContext>>,
 }
 
@@ -270,8 +271,8 @@ impl Outbox {
         }
     }
 
-    /// The next messages of a class, as many as may be sent. One place of four is for the message that waits for the longest time, if that
-    /// is long.
+    /// The next messages of a class, as many as may be sent. One place of four is for the message that waits for the
+    /// longest time, if that is long.
     async fn line(&self, class: DeliveryClass, permits: &SendPermits) -> Result<Vec<OutboxMessage>, Error> {
         let room = permits.room(class);
         if room == 0 {
@@ -356,8 +357,8 @@ impl Outbox {
         }))
     }
 
-    /// Whether the credentials of the account have changed since a code was requested. Of a challenge of an older version this is
-    /// unknown: that version may still accept its code.
+    /// Whether the credentials of the account have changed since a code was requested. Of a challenge of an older
+    /// version this is unknown: that version may still accept its code.
     async fn has_ended(&self, challenge: &Challenge) -> Result<bool, Error> {
         let (Some(person), Some(_)) = (challenge.person, challenge.credential_version) else {
             return Ok(false);
@@ -366,7 +367,8 @@ impl Outbox {
         Ok(account.is_none_or(|account| !challenge.is_current(account.credential_version)))
     }
 
-    /// Takes a message that was sent out of the outbox, and notes that. If another has taken it meanwhile, it goes out twice.
+    /// Takes a message that was sent out of the outbox, and notes that. If another has taken it meanwhile, it goes out
+    /// twice.
     async fn end(&self, message: &OutboxMessage, attempt: &AuditDraft) -> Result<(), Error> {
         let event = attempt.ended(Outcome::Done, self.clock.now());
         retry(|| async {
@@ -378,7 +380,8 @@ impl Outbox {
         .await
     }
 
-    /// Takes a message out of the outbox that nobody takes, and notes that. One that another has taken meanwhile is left to them.
+    /// Takes a message out of the outbox that nobody takes, and notes that. One that another has taken meanwhile is
+    /// left to them.
     async fn give_up(&self, message: &OutboxMessage, attempt: &AuditDraft) -> Result<(), Error> {
         let event = attempt.ended(Outcome::Refused(Refusal::SmsNotDelivered), self.clock.now());
         retry(|| async {
@@ -399,8 +402,8 @@ fn event(action: Action, subject: Option<UserId>) -> AuditDraft {
     }
 }
 
-/// The notice to the number of an account that it is about to lose. The user asked for it with a session, by this calling service; the
-/// address of that call is unknown.
+/// The notice to the number of an account that it is about to lose. The user asked for it with a session, by this
+/// calling service; the address of that call is unknown.
 pub(super) fn phone_changed(
     user: &User,
     of_call: Language,

@@ -1,7 +1,7 @@
 //! Password policy: the only maker of [`NewPassword`], which is all that the hasher takes to make a hash.
 //!
-//! Services apply it after an attempt was reserved, and after a code or the current password was found right: a stranger makes
-//! the service do nothing about a password before its attempt counts.
+//! Services apply it after an attempt was reserved, and after a code or the current password was found right: a
+//! stranger makes the service do nothing about a password before its attempt counts.
 
 mod breached;
 
@@ -63,8 +63,8 @@ impl PasswordPolicy {
     /// Accepts a new password of an account with these phone numbers. `field` is where the request has it.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] with the rule that the password breaks; [`Error::Internal`] when the file of breached passwords cannot
-    /// be read.
+    /// [`Error::InvalidInput`] with the rule that the password breaks; [`Error::Internal`] when the file of breached
+    /// passwords cannot be read.
     pub async fn accept(
         &self,
         field: &'static str,

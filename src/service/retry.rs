@@ -14,8 +14,8 @@ const PAUSES: [Duration; 3] = [
     Duration::from_millis(90),
 ];
 
-/// No attempt begins later than this after the first: whoever has waited so long for a lock does not wait for it again. It
-/// takes PostgreSQL a second to look for a deadlock.
+/// No attempt begins later than this after the first: whoever has waited so long for a lock does not wait for it again.
+/// It takes PostgreSQL a second to look for a deadlock.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs a transaction, from BEGIN to COMMIT, and runs it again if it met a deadlock, a serialization failure or a lock

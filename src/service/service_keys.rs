@@ -66,8 +66,8 @@ impl ServiceKeys {
         Ok(is_made.await?.then_some((token, key)))
     }
 
-    /// Lists keys, revoked ones, too, in the order in which they were made, from the one after `after` on; [`MAX_PAGE`] at
-    /// most.
+    /// Lists keys, revoked ones, too, in the order in which they were made, from the one after `after` on; [`MAX_PAGE`]
+    /// at most.
     ///
     /// # Errors
     /// When the database fails.

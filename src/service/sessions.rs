@@ -226,7 +226,8 @@ impl Sessions {
         Ok(known)
     }
 
-    /// Corrects the stored times of a session that come from a clock that was ahead. After a failure the next check tries again.
+    /// Corrects the stored times of a session that come from a clock that was ahead. After a failure the next check
+    /// tries again.
     async fn correct(&self, session: &Session) {
         let corrected = session.corrected(self.lifetimes(), self.0.clock.now());
         let writer = self.0.store.writer();

@@ -1,6 +1,6 @@
-//! Slowing down those who guess. An attempt is written into the database before anything is hashed, and is given back only
-//! when it succeeded, or when nothing was hashed: so neither many at once, nor a call that is dropped while its password is hashed, nor a
-//! process that is killed has guesses for free, and all replicas count together.
+//! Slowing down those who guess. An attempt is written into the database before anything is hashed, and is given back
+//! only when it succeeded, or when nothing was hashed: so neither many at once, nor a call that is dropped while its
+//! password is hashed, nor a process that is killed has guesses for free, and all replicas count together.
 //!
 //! Successes have a limit of their own, in memory: `successes`.
 //!
@@ -51,7 +51,8 @@ pub struct Limits {
     pub creation: Option<Limit>,
     /// Of a calling service.
     pub service: Option<Limit>,
-    /// Of right passwords from a client network by a calling service: successes at once, and the interval between further ones.
+    /// Of right passwords from a client network by a calling service: successes at once, and the interval between
+    /// further ones.
     pub success: Option<Limit>,
     /// How long attempts have to wait.
     pub delays: Delays,
@@ -145,7 +146,8 @@ impl Throttle {
         self.reserve_all(self.limited(&subject)).await
     }
 
-    /// Takes a permit for a right password from this address by this service, or on this known device, before anything is reserved.
+    /// Takes a permit for a right password from this address by this service, or on this known device, before anything
+    /// is reserved.
     ///
     /// # Errors
     /// [`Error::TooManyAttempts`].
@@ -318,8 +320,8 @@ impl Throttle {
             attempts::update(&tx, one.row.subject, &one.row.memory).await?;
         }
         tx.commit().await?;
-        // The stored times did not delay this attempt, so this replica delays the next one by its monotonic clock. Otherwise
-        // attempts on alternating replicas with different clocks would have no delay.
+        // The stored times did not delay this attempt, so this replica delays the next one by its monotonic clock.
+        // Otherwise attempts on alternating replicas with different clocks would have no delay.
         for (subject, delay) in ahead {
             if let Some(delay) = delay {
                 self.refusals.hold(subject, delay);
@@ -368,8 +370,8 @@ impl Throttle {
         Ok(())
     }
 
-    /// As [`Self::give_back_in`], along with the commit where that is a trip less. What comes of it is to be settled after the
-    /// commit.
+    /// As [`Self::give_back_in`], along with the commit where that is a trip less. What comes of it is to be settled
+    /// after the commit.
     ///
     /// # Errors
     /// When the database fails.
@@ -406,8 +408,8 @@ impl Throttle {
         }
     }
 
-    /// Gives an attempt back that succeeded, or for which nothing was hashed, in a transaction of its own. If that fails the
-    /// attempt counts, and is forgotten with time.
+    /// Gives an attempt back that succeeded, or for which nothing was hashed, in a transaction of its own. If that
+    /// fails the attempt counts, and is forgotten with time.
     pub async fn give_back(&self, reservation: &Reservation) {
         if reservation.0.is_empty() {
             return;

@@ -1,5 +1,5 @@
-//! Why a provider was not reached: the operator mends a DNS name, a firewall, a certificate authority and a wrong scheme in different
-//! places.
+//! Why a provider was not reached: the operator mends a DNS name, a firewall, a certificate authority and a wrong
+//! scheme in different places.
 
 use std::error::Error;
 use std::io;

@@ -53,7 +53,8 @@ pub(super) trait Report: DeserializeOwned {
 }
 
 impl Http {
-    /// A client that waits so long for a response, from the beginning. It trusts the roots of Mozilla, and `authorities` besides.
+    /// A client that waits so long for a response, from the beginning. It trusts the roots of Mozilla, and
+    /// `authorities` besides.
     ///
     /// # Errors
     /// When TLS cannot be set up, or an authority is not valid.

@@ -19,8 +19,8 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// What comes after the text of a message with a code. That of the domain has to be the last one; the hash has to be in the
-    /// message, and at its end where it is alone.
+    /// What comes after the text of a message with a code. That of the domain has to be the last one; the hash has to
+    /// be in the message, and at its end where it is alone.
     pub(super) fn after(&self, code: &Code) -> String {
         let mut lines = String::new();
         if let Some(RetrieverHash(hash)) = &self.retriever_hash {
@@ -34,8 +34,8 @@ impl Lines {
     }
 }
 
-/// The hash of an app by which the SMS Retriever of Android finds the messages for it: the first 11 characters, in base64, of a
-/// SHA-256 of its package and its certificate.
+/// The hash of an app by which the SMS Retriever of Android finds the messages for it: the first 11 characters, in
+/// base64, of a SHA-256 of its package and its certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RetrieverHash(String);
 

@@ -80,8 +80,8 @@ mod tests {
     use crate::domain::user::UserId;
     use crate::i18n::Language;
 
-    /// Of the GSM 7-bit default alphabet, what is also in ASCII, but for the characters that take two places (3GPP TS 23.038
-    /// section 6.2.1): enough for our texts, which have no others.
+    /// Of the GSM 7-bit default alphabet, what is also in ASCII, but for the characters that take two places (3GPP TS
+    /// 23.038 section 6.2.1): enough for our texts, which have no others.
     fn is_gsm(c: char) -> bool {
         matches!(c, '\n' | ' '..='~') && !"[\\]^`{|}~".contains(c)
     }
@@ -152,8 +152,8 @@ mod tests {
         assert_eq!(texts.len(), all, "there is a text that is another one's");
     }
 
-    /// With the hash of an app, and codes of six digits, in all languages: the SMS Retriever takes no more than 140 bytes, which is
-    /// one message. With a domain, too, where all characters are of the GSM alphabet.
+    /// With the hash of an app, and codes of six digits, in all languages: the SMS Retriever takes no more than 140
+    /// bytes, which is one message. With a domain, too, where all characters are of the GSM alphabet.
     #[test]
     fn lines_for_phones_fit_as_well() {
         let hash = Some("FA+9qCX9VSu".parse().unwrap());

@@ -1,5 +1,5 @@
-//! Queries on attempts that did not succeed, or are under way. A subject of which nothing is remembered has no row, or one
-//! whose time is over.
+//! Queries on attempts that did not succeed, or are under way. A subject of which nothing is remembered has no row, or
+//! one whose time is over.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, LockBehavior, LockType};
@@ -107,8 +107,8 @@ pub async fn delete(db: &impl ConnectionTrait, subject: SubjectId) -> Result<(),
     Ok(())
 }
 
-/// Removes those of these rows that nobody has touched since they were added, along with the commit where that is a trip
-/// less, and says how many it were.
+/// Removes those of these rows that nobody has touched since they were added, along with the commit where that is a
+/// trip less, and says how many it were.
 ///
 /// # Errors
 /// When the database fails.
@@ -146,8 +146,8 @@ pub struct ForgottenPage {
     pub last: Option<SubjectId>,
 }
 
-/// Looks at the next `limit` rows in the order of their ids, and says which are remembered no more at a time. Without an
-/// index that every sign-in would have to write to.
+/// Looks at the next `limit` rows in the order of their ids, and says which are remembered no more at a time. Without
+/// an index that every sign-in would have to write to.
 ///
 /// # Errors
 /// When the database fails.
@@ -173,8 +173,8 @@ pub async fn find_forgotten(
     })
 }
 
-/// Removes those of these rows that are still remembered no more at a time. One that another transaction has locked stays
-/// until the next time: whoever locks many and waits for none is in nobody's deadlock.
+/// Removes those of these rows that are still remembered no more at a time. One that another transaction has locked
+/// stays until the next time: whoever locks many and waits for none is in nobody's deadlock.
 ///
 /// # Errors
 /// When the database fails.

@@ -204,8 +204,8 @@ pub async fn count_newer(db: &impl ConnectionTrait, than: Option<EventId>) -> Re
         .await?)
 }
 
-/// Removes at most `limit` of the events that are older than another one, the oldest first, and returns their number. Those that another
-/// transaction has locked stay until the next time.
+/// Removes at most `limit` of the events that are older than another one, the oldest first, and returns their number.
+/// Those that another transaction has locked stay until the next time.
 ///
 /// # Errors
 /// When the database fails.
@@ -218,10 +218,11 @@ pub async fn remove_older(tx: &Transaction, than: EventId, limit: u64) -> Result
     delete_found(tx, old, Column::Id).await
 }
 
-/// Replaces a user in at most `limit` of the events about the user, and in as many by the user: a substitute id stands in the
-/// place, or none, and the events name no device, session or call. What the user did as an administrator keeps the id, also after
-/// the user is no administrator any more: a demotion must not make it anonymous. Returns how many events of either kind there may
-/// be left: none, if it is less than `limit`. Passes over events that another transaction has locked.
+/// Replaces a user in at most `limit` of the events about the user, and in as many by the user: a substitute id stands
+/// in the place, or none, and the events name no device, session or call. What the user did as an administrator keeps
+/// the id, also after the user is no administrator any more: a demotion must not make it anonymous. Returns how many
+/// events of either kind there may be left: none, if it is less than `limit`. Passes over events that another
+/// transaction has locked.
 ///
 /// # Errors
 /// When the database fails.

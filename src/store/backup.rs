@@ -1,9 +1,9 @@
 //! A copy of an SQLite database, made while others read and write it.
 //!
-//! `VACUUM INTO` and not the backup API of SQLite: it reads in one transaction, so that what it writes is the database at
-//! one moment, and in WAL mode neither waits for a writer nor is waited for. The API begins anew whenever another process
-//! has written, or holds up everybody if it is told to take all at once. What `VACUUM INTO` writes is compact, too, and
-//! nothing of what was deleted is left in it.
+//! `VACUUM INTO` and not the backup API of SQLite: it reads in one transaction, so that what it writes is the database
+//! at one moment, and in WAL mode neither waits for a writer nor is waited for. The API begins anew whenever another
+//! process has written, or holds up everybody if it is told to take all at once. What `VACUUM INTO` writes is compact,
+//! too, and nothing of what was deleted is left in it.
 
 use std::fs::File;
 use std::io;
@@ -21,8 +21,8 @@ use super::sqlite::{check_access, is_in_memory, parse_url};
 use super::url::UrlError;
 use super::{Options, Pool, StoreError, changes};
 
-/// Copies the database into a new file, which is there when it is whole and safe on disk, and not before. It gets an epoch
-/// that says that it is a copy (see [`changes::leave_epoch`]).
+/// Copies the database into a new file, which is there when it is whole and safe on disk, and not before. It gets an
+/// epoch that says that it is a copy (see [`changes::leave_epoch`]).
 ///
 /// # Errors
 /// When this is no SQLite database, the file is there already, or one of them cannot be read or written.
@@ -46,8 +46,8 @@ pub async fn backup(options: &Options, file: &Path) -> Result<(), BackupError> {
     keep(copy, file, &folder)
 }
 
-/// Makes the copy beside where it is going to be, so that it only has to be renamed; for the eyes of this user; and removed
-/// when it is dropped.
+/// Makes the copy beside where it is going to be, so that it only has to be renamed; for the eyes of this user; and
+/// removed when it is dropped.
 async fn copy_beside(
     source: &Pool,
     file: &Path,

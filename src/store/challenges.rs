@@ -92,7 +92,8 @@ pub async fn look_up(db: &impl ConnectionTrait, id: ChallengeId) -> Result<Found
     })
 }
 
-/// Finds a challenge whose code expires within `expiries` and may still be tried, if fewer than `max_attempts` were made.
+/// Finds a challenge whose code expires within `expiries` and may still be tried, if fewer than `max_attempts` were
+/// made.
 ///
 /// # Errors
 /// When the database fails.
@@ -110,8 +111,8 @@ pub async fn find_live(
     Ok(only(rows).map(challenge).transpose()?.flatten())
 }
 
-/// Counts that a code is tried, and finds the challenge. `None`: there is no such one, it is for something else, it does not
-/// expire within `expiries`, or `max_attempts` were made before: nothing was counted, and no code is right.
+/// Counts that a code is tried, and finds the challenge. `None`: there is no such one, it is for something else, it
+/// does not expire within `expiries`, or `max_attempts` were made before: nothing was counted, and no code is right.
 ///
 /// # Errors
 /// When the database fails.
@@ -172,7 +173,8 @@ pub async fn send_again(tx: &Transaction, read: &Challenge, again: &Challenge) -
     Ok(noted.rows_affected > 0)
 }
 
-/// Deletes a challenge whose code was right, unless the code ended or was used since it was checked. Returns whether it deleted it.
+/// Deletes a challenge whose code was right, unless the code ended or was used since it was checked. Returns whether it
+/// deleted it.
 ///
 /// # Errors
 /// When the database fails.
@@ -195,8 +197,8 @@ pub async fn delete_of(tx: &Transaction, user: UserId) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Keeps the codes valid by which the holder of an unverified number takes its account over, in the transaction that makes `version`
-/// the version of the credentials of that account.
+/// Keeps the codes valid by which the holder of an unverified number takes its account over, in the transaction that
+/// makes `version` the version of the credentials of that account.
 ///
 /// # Errors
 /// When the database fails.
@@ -209,8 +211,8 @@ pub async fn keep_for_holder(tx: &Transaction, user: UserId, version: i64) -> Re
     update_found(tx, found, Column::CredentialVersion, Expr::value(version)).await
 }
 
-/// Ends the codes to a number that had no user when they were requested, since its user leaves it now: it changed its owner in the
-/// meantime. The rows stay, and are sent no more: a resend of such a challenge is answered as before.
+/// Ends the codes to a number that had no user when they were requested, since its user leaves it now: it changed its
+/// owner in the meantime. The rows stay, and are sent no more: a resend of such a challenge is answered as before.
 ///
 /// # Errors
 /// When the database fails.

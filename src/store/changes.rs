@@ -1,5 +1,5 @@
-//! The change log: what was taken back or changed, numbered in the order in which it was committed, for every replica to
-//! read. It holds ids only, and no foreign keys: an entry outlives what it is about.
+//! The change log: what was taken back or changed, numbered in the order in which it was committed, for every replica
+//! to read. It holds ids only, and no foreign keys: an entry outlives what it is about.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, Order};
@@ -19,8 +19,8 @@ use crate::domain::user::UserId;
 /// The epoch of a copy that nobody has used yet.
 const LEFT_EPOCH: Uuid = Uuid::nil();
 
-/// What happened that others have to know of. A sign-in and a use of a session are not among it: they make nothing false
-/// that was true.
+/// What happened that others have to know of. A sign-in and a use of a session are not among it: they make nothing
+/// false that was true.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Change {
     /// One session was revoked.
@@ -77,8 +77,8 @@ impl Change {
     }
 }
 
-/// Writes changes into the log and commits the transaction in which they happened. The head of the log is locked last, right
-/// before the commit, so that the order of the numbers is the order of the commits.
+/// Writes changes into the log and commits the transaction in which they happened. The head of the log is locked last,
+/// right before the commit, so that the order of the numbers is the order of the commits.
 ///
 /// # Errors
 /// When the database fails; whether the transaction was committed is then not known.
@@ -126,8 +126,8 @@ pub struct Head {
     pub version_floor: i32,
 }
 
-/// The version level of this program. A feature that an older replica would undo without knowing raises the floor in the
-/// database to the first level that respects the feature; a replica below the floor does not serve.
+/// The version level of this program. A feature that an older replica would undo without knowing raises the floor in
+/// the database to the first level that respects the feature; a replica below the floor does not serve.
 pub const VERSION_LEVEL: i32 = 1;
 
 /// Reads the head of the log.
@@ -148,8 +148,8 @@ fn no_head() -> DbErr {
     DbErr::RecordNotFound("change_log has no row".to_owned())
 }
 
-/// Raises the version floor, and leaves a higher one as it is. In the transaction that first uses the feature that an older
-/// replica does not respect; replicas notice it within the staleness bound.
+/// Raises the version floor, and leaves a higher one as it is. In the transaction that first uses the feature that an
+/// older replica does not respect; replicas notice it within the staleness bound.
 ///
 /// # Errors
 /// When the database fails.
@@ -293,8 +293,8 @@ pub async fn prune(db: &impl ConnectionTrait, last: i64) -> Result<u64, StoreErr
     Ok(pruned.rows_affected)
 }
 
-/// Begins another history: whoever has read the log forgets everybody. For a database that was restored or taken over from
-/// one that failed, where a number may mean another change than it did before.
+/// Begins another history: whoever has read the log forgets everybody. For a database that was restored or taken over
+/// from one that failed, where a number may mean another change than it did before.
 ///
 /// # Errors
 /// When the database fails, or the log has no head.

@@ -36,8 +36,8 @@ macro_rules! with {
 }
 
 impl Connection {
-    /// Has SQLite interrupt what is executed from now on after this time, or as soon as the returned token is dropped: a
-    /// statement goes on after its caller has gone, otherwise. A server has deadlines of its own.
+    /// Has SQLite interrupt what is executed from now on after this time, or as soon as the returned token is dropped:
+    /// a statement goes on after its caller has gone, otherwise. A server has deadlines of its own.
     pub(super) async fn set_deadline(&mut self, time: Duration) -> Result<Arc<()>, DbErr> {
         let token = Arc::new(());
         if let Self::Sqlite(it) = self {
@@ -66,8 +66,8 @@ impl Connection {
         done.map_err(|error| DbErr::Exec(from_sqlx(error)))
     }
 
-    /// Executes several statements in one, which SQLite takes, and says how many rows each of them has changed. For BEGIN and
-    /// COMMIT that is nothing that means anything.
+    /// Executes several statements in one, which SQLite takes, and says how many rows each of them has changed. For
+    /// BEGIN and COMMIT that is nothing that means anything.
     pub(super) async fn execute_each(&mut self, statement: Statement) -> Result<Vec<u64>, DbErr> {
         let Self::Sqlite(it) = self else {
             return Ok(vec![self.execute(statement).await?.rows_affected()]);
@@ -151,8 +151,8 @@ pub(super) fn from_sqlx(error: sqlx::Error) -> RuntimeErr {
     RuntimeErr::SqlxError(Arc::new(error))
 }
 
-/// Whether a connection is of no use after this: it is anything but the database's answer to a statement, or the last answer
-/// before the server closes it.
+/// Whether a connection is of no use after this: it is anything but the database's answer to a statement, or the last
+/// answer before the server closes it.
 pub(super) fn is_broken(error: &DbErr) -> bool {
     let (DbErr::Conn(RuntimeErr::SqlxError(cause))
     | DbErr::Exec(RuntimeErr::SqlxError(cause))

@@ -28,8 +28,8 @@ pub struct Device {
     pub is_verified: bool,
 }
 
-/// Finds the device of a token, if it is of whoever has this phone number, their password is still the one of then, and it
-/// is not forgotten yet.
+/// Finds the device of a token, if it is of whoever has this phone number, their password is still the one of then, and
+/// it is not forgotten yet.
 ///
 /// # Errors
 /// When the database fails.
@@ -86,8 +86,8 @@ pub async fn insert(
     Ok(())
 }
 
-/// Makes room for one more device of a person, so that there are at most `max` then. Call it under the lock of the person's
-/// row.
+/// Makes room for one more device of a person, so that there are at most `max` then. Call it under the lock of the
+/// person's row.
 ///
 /// # Errors
 /// When the database fails.

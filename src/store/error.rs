@@ -25,9 +25,9 @@ pub enum StoreError {
     /// The database lacks something that the service relies on, or one of its files cannot be trusted.
     #[error("{0}")]
     Unsuitable(String),
-    /// The transaction certainly did not commit, and may succeed when it is retried: a deadlock, a serialization failure, a
-    /// lock timeout, a server that does not accept writes any more, a stale plan, or a connection that was lost before COMMIT
-    /// was sent.
+    /// The transaction certainly did not commit, and may succeed when it is retried: a deadlock, a serialization
+    /// failure, a lock timeout, a server that does not accept writes any more, a stale plan, or a connection that was
+    /// lost before COMMIT was sent.
     #[error("the database did not commit")]
     NotCommitted(#[source] DbErr),
     /// The database cannot be reached, is busy for too long, or has no room; later it may work. Whether a transaction
@@ -45,9 +45,9 @@ impl StoreError {
         Self::NotCommitted(DbErr::Custom(why.to_owned()))
     }
 
-    /// Whether the database server may be about to start, so that it is worth waiting for it: it is not reached, has not
-    /// started, has too many connections now, or does not accept writes yet. A wrong password, a missing database or a file that
-    /// cannot be opened is a mistake.
+    /// Whether the database server may be about to start, so that it is worth waiting for it: it is not reached, has
+    /// not started, has too many connections now, or does not accept writes yet. A wrong password, a missing database
+    /// or a file that cannot be opened is a mistake.
     pub(crate) fn may_be_starting(&self) -> bool {
         match self {
             Self::Unavailable(DbErr::ConnectionAcquire(_)) => true,
@@ -97,8 +97,8 @@ impl From<DbErr> for StoreError {
 pub(super) enum Kind {
     /// Another transaction was in the way; this one did not commit.
     Conflict,
-    /// The server does not accept writes, or is a standby: the statement had no effect, and may succeed on a new connection to
-    /// another server.
+    /// The server does not accept writes, or is a standby: the statement had no effect, and may succeed on a new
+    /// connection to another server.
     WrongServer,
     /// A prepared statement is out of date: it was not executed, and may succeed on a new connection.
     Stale,
@@ -168,8 +168,8 @@ pub(super) fn lost_before_commit(error: DbErr) -> DbErr {
     DbErr::Query(RuntimeErr::SqlxError(Arc::new(lost)))
 }
 
-/// An answer that is not used, since another server gave it than the one that the connection was opened to, or one that does
-/// not accept writes.
+/// An answer that is not used, since another server gave it than the one that the connection was opened to, or one that
+/// does not accept writes.
 #[derive(Debug, Error)]
 #[error("another server answers, or one that does not accept writes")]
 struct OtherServer;
@@ -215,13 +215,14 @@ fn kind_of_postgres_answer(code: &str, routine: Option<&str>) -> Kind {
         // read_only_sql_transaction; serialization_failure, which READ COMMITTED knows on a standby only.
         "25006" | "40001" => Kind::WrongServer,
         // feature_not_supported (a cached plan of another result type, or what a standby does not do);
-        // object_not_in_prerequisite_state (recovery is in progress); invalid_sql_statement_name (a prepared statement that
-        // the server has forgotten). Each may have another cause, so no more than this pool is renewed.
+        // object_not_in_prerequisite_state (recovery is in progress); invalid_sql_statement_name (a prepared statement
+        // that the server has forgotten). Each may have another cause, so no more than this pool is renewed.
         "0A000" | "55000" | "26000" => Kind::Stale,
-        // in_failed_sql_transaction (an earlier statement has failed), idle_in_transaction_session_timeout, query_canceled
-        // (statement_timeout).
+        // in_failed_sql_transaction (an earlier statement has failed), idle_in_transaction_session_timeout,
+        // query_canceled (statement_timeout).
         "25P02" | "25P03" | "57014" => Kind::Unavailable,
-        // Connection exceptions, of pgbouncer too; insufficient resources; the server's end or start; errors of its system.
+        // Connection exceptions, of pgbouncer too; insufficient resources; the server's end or start; errors of its
+        // system.
         _ if ["08", "53", "57P", "58"]
             .iter()
             .any(|class| code.starts_with(class)) =>
@@ -246,7 +247,8 @@ fn kind_of_mysql_number(number: u16) -> Kind {
         | 4031 | 1568
         // The statement timeout: MariaDB's and MySQL's.
         | 1969 | 3024 => Kind::Unavailable,
-        // The server is read-only (by an option, by the transaction, by --innodb-read-only); a node of Galera is not ready.
+        // The server is read-only (by an option, by the transaction, by --innodb-read-only); a node of Galera is not
+        // ready.
         1290 | 1792 | 1836 | 1047 => Kind::WrongServer,
         // A prepared statement has to be prepared again, or is not known.
         1615 | 1243 => Kind::Stale,

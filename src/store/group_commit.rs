@@ -1,7 +1,8 @@
 //! Doing together what several ask for at the same time.
 //!
-//! Whoever asks while nobody is at work begins at once, and alone. Those who ask meanwhile stand in a line; when the work is done, the
-//! first of them does that of all who stand there. So nobody waits for company, and the busier it is, the more share one work.
+//! Whoever asks while nobody is at work begins at once, and alone. Those who ask meanwhile stand in a line; when the
+//! work is done, the first of them does that of all who stand there. So nobody waits for company, and the busier it is,
+//! the more share one work.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -69,8 +70,8 @@ impl<T, R> GroupCommit<T, R> {
         }
     }
 
-    /// Has `work` done with what is asked, and with what others ask, which gives an answer for each. Nobody stands in the line for
-    /// longer than `patience`; work that has begun is waited for.
+    /// Has `work` done with what is asked, and with what others ask, which gives an answer for each. Nobody stands in
+    /// the line for longer than `patience`; work that has begun is waited for.
     ///
     /// # Errors
     /// [`SubmitError`].

@@ -1,6 +1,6 @@
 //! Heartbeat: a small write, by which a process finds out whether the database accepts writes. Where the server commits
-//! synchronously to a standby, its success also shows that the server was not cut off from the standby, which may have been
-//! promoted meanwhile.
+//! synchronously to a standby, its success also shows that the server was not cut off from the standby, which may have
+//! been promoted meanwhile.
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, QueryFilter as _};

@@ -1,8 +1,8 @@
 //! Server identity: which server answers on a connection, and whether it accepts writes.
 //!
-//! A failover does not always break connections: a server that is demoted keeps its sessions, and a proxy that leads new
-//! connections to the new server keeps the old ones alive. So the readings that freshness depends on return the identity of
-//! the server in the same statement, and a connection to any other server is closed.
+//! A failover does not always break connections: a server that is demoted keeps its sessions, and a proxy that leads
+//! new connections to the new server keeps the old ones alive. So the readings that freshness depends on return the
+//! identity of the server in the same statement, and a connection to any other server is closed.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -14,8 +14,9 @@ use crate::clock::Timestamp;
 /// The alias of the subquery of [`stamp`].
 const SERVER: &str = "server";
 
-/// Whether PostgreSQL accepts writes in this transaction. The setting is on in each transaction that began during recovery,
-/// also if the server is promoted before it ends, so the answer is about the snapshot that the statement reads.
+/// Whether PostgreSQL accepts writes in this transaction. The setting is on in each transaction that began during
+/// recovery, also if the server is promoted before it ends, so the answer is about the snapshot that the statement
+/// reads.
 const POSTGRES_WRITABLE: &str = "current_setting('transaction_read_only') = 'off'";
 
 const POSTGRES_NODE: &str = "pg_postmaster_start_time()";
@@ -25,8 +26,9 @@ const MYSQL_WRITABLE: &str = "CAST(@@GLOBAL.read_only AS CHAR) IN ('0', 'OFF')";
 
 const MYSQL_NODE: &str = "CONCAT(@@hostname, ':', @@port, ':', @@server_id)";
 
-/// One run of one database server. Another server has another one, and so has the same server after a restart. The nodes of
-/// a Galera cluster share theirs: `wsrep_sync_wait` makes each of them answer with what the others have committed.
+/// One run of one database server. Another server has another one, and so has the same server after a restart. The
+/// nodes of a Galera cluster share theirs: `wsrep_sync_wait` makes each of them answer with what the others have
+/// committed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Incarnation(u64);
 
@@ -53,13 +55,14 @@ impl Incarnation {
     }
 }
 
-/// What a statement can tell of the server that executes it, at no cost. A proxy that distributes statements may lead two
-/// statements of one connection to two servers.
+/// What a statement can tell of the server that executes it, at no cost. A proxy that distributes statements may lead
+/// two statements of one connection to two servers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Node {
     /// SQLite has no server.
     File,
-    /// When PostgreSQL was started. Its address is no part of it: one server may have several, and a virtual address moves.
+    /// When PostgreSQL was started. Its address is no part of it: one server may have several, and a virtual address
+    /// moves.
     Started(Timestamp),
     /// Host name, port and server id of MySQL or MariaDB.
     Named(String),
@@ -90,8 +93,8 @@ enum Membership {
     None,
     /// In the cluster with this identifier.
     Ready(String),
-    /// Such a node accepts connections, and answers questions about its status. A connection that was opened to it must not
-    /// be used as one to a server of its own: the node may become ready later.
+    /// Such a node accepts connections, and answers questions about its status. A connection that was opened to it must
+    /// not be used as one to a server of its own: the node may become ready later.
     NotReady,
 }
 
@@ -139,8 +142,8 @@ impl Identity {
         })
     }
 
-    /// By the rows of [`identification`]: the same columns, and a name and a value of the server's status in each. `None`: a
-    /// node of Galera that is not ready, since it joins the cluster or has no quorum.
+    /// By the rows of [`identification`]: the same columns, and a name and a value of the server's status in each.
+    /// `None`: a node of Galera that is not ready, since it joins the cluster or has no quorum.
     fn of_mysql(rows: &[QueryResult], node: String) -> Result<Option<Self>, DbErr> {
         let mut started = 0;
         let mut galera = Galera::default();
@@ -223,8 +226,8 @@ pub(super) fn identification(backend: DbBackend) -> String {
             "SELECT {POSTGRES_WRITABLE}, {POSTGRES_NODE}, current_setting('synchronous_standby_names') <> '' \
              AND current_setting('synchronous_commit') NOT IN ('off', 'local')"
         ),
-        // The first comment is MySQL's, the second MariaDB's. The clock and the uptime are read in one statement, so that
-        // their difference is always the same.
+        // The first comment is MySQL's, the second MariaDB's. The clock and the uptime are read in one statement, so
+        // that their difference is always the same.
         DbBackend::MySql => format!(
             "SELECT {MYSQL_WRITABLE}, {MYSQL_NODE}, UNIX_TIMESTAMP(), VARIABLE_NAME, VARIABLE_VALUE \
              FROM /*!80000 performance_schema.global_status */ /*M! information_schema.GLOBAL_STATUS */ \
@@ -234,8 +237,8 @@ pub(super) fn identification(backend: DbBackend) -> String {
     }
 }
 
-/// A SELECT whose first columns are the stamp of the server, and which has one row even if nothing is joined to it. Join
-/// tables by LEFT JOIN only. SQLite has no server, and no stamp columns: there, the row is empty.
+/// A SELECT whose first columns are the stamp of the server, and which has one row even if nothing is joined to it.
+/// Join tables by LEFT JOIN only. SQLite has no server, and no stamp columns: there, the row is empty.
 pub(super) fn stamp(backend: DbBackend) -> SelectStatement {
     let mut server = Query::select();
     let mut select = Query::select();

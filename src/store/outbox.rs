@@ -120,8 +120,8 @@ pub async fn insert_with_commit(tx: &Transaction, message: &OutboxMessage) -> Re
     Ok(())
 }
 
-/// Leases a message to send it, and parks it until then. `None`: another sender was faster. Limits the expiry to that of a new message: a clock that was
-/// ahead must not prolong the retries.
+/// Leases a message to send it, and parks it until then. `None`: another sender was faster. Limits the expiry to that
+/// of a new message: a clock that was ahead must not prolong the retries.
 ///
 /// # Errors
 /// When the database fails.

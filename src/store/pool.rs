@@ -1,19 +1,19 @@
 //! A connection pool that recovers as soon as the database does.
 //!
-//! A database that is stopped, or behind a network that drops packets, breaks no connection for a long time: TCP retries for
-//! a quarter of an hour, and the server's own timeouts do not help then. So nothing here waits without a timeout: a
-//! statement is abandoned a little after the server should have abandoned it, and its connection is closed. A connection that
-//! was idle for a while is verified before it is used.
+//! A database that is stopped, or behind a network that drops packets, breaks no connection for a long time: TCP
+//! retries for a quarter of an hour, and the server's own timeouts do not help then. So nothing here waits without a
+//! timeout: a statement is abandoned a little after the server should have abandoned it, and its connection is closed.
+//! A connection that was idle for a while is verified before it is used.
 //!
-//! A connection returns to the pool at once, without a question to the database, unless its state is not known, because its
-//! caller has gone in the middle of a statement or of a transaction. Then it is rolled back first, in the background.
-//! (sqlx's own pool pings every connection that returns, and waits for the answer without a timeout. A connection whose answer
-//! is lost in the network keeps its slot in that pool for as long as TCP retries.)
+//! A connection returns to the pool at once, without a question to the database, unless its state is not known, because
+//! its caller has gone in the middle of a statement or of a transaction. Then it is rolled back first, in the
+//! background. (sqlx's own pool pings every connection that returns, and waits for the answer without a timeout. A
+//! connection whose answer is lost in the network keeps its slot in that pool for as long as TCP retries.)
 //!
-//! After a failover the pool follows the server that accepts writes. A connection is opened to such a server only, and is
-//! closed together with all of its *generation*, which are the connections that were opened before the failover was noticed,
-//! as soon as one of them answers for another server, or that its server is read-only. What had no effect is retried on a new
-//! connection; what may have been committed never is.
+//! After a failover the pool follows the server that accepts writes. A connection is opened to such a server only, and
+//! is closed together with all of its *generation*, which are the connections that were opened before the failover was
+//! noticed, as soon as one of them answers for another server, or that its server is read-only. What had no effect is
+//! retried on a new connection; what may have been committed never is.
 
 mod lease;
 mod statements;
@@ -47,8 +47,8 @@ const VERIFICATION_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection that was idle for longer is verified before it is used. That costs a round trip, so a busy one is not.
 const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
 
-/// A connection that was idle for longer is closed: firewalls drop such connections silently, and to find that out takes
-/// longer than to connect.
+/// A connection that was idle for longer is closed: firewalls drop such connections silently, and to find that out
+/// takes longer than to connect.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(5 * 60);
 
 /// A connection that is older is closed when it is free.
@@ -141,8 +141,9 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Another pool of connections to the same server, whose generations end together with those of this one. `deadline`: when
-    /// SQLite interrupts a statement, which also ends with its caller. A server has its own statement timeout.
+    /// Another pool of connections to the same server, whose generations end together with those of this one.
+    /// `deadline`: when SQLite interrupts a statement, which also ends with its caller. A server has its own statement
+    /// timeout.
     pub(super) fn sibling(&self, size: u32, options: &Options, deadline: Option<Duration>) -> Self {
         let (family, server) = (self.0.family.clone(), self.0.server.clone());
         Self::of_family(family, server, size, options, deadline)
@@ -156,8 +157,8 @@ impl Pool {
         self.0.acquire_timeout
     }
 
-    /// Begins a transaction that writes. A connection that turns out to be closed at BEGIN is replaced: nothing was sent
-    /// before it.
+    /// Begins a transaction that writes. A connection that turns out to be closed at BEGIN is replaced: nothing was
+    /// sent before it.
     pub(super) async fn begin(&self) -> Result<Transaction, DbErr> {
         let mut retries = self.retries(true);
         loop {
@@ -184,9 +185,9 @@ impl Pool {
         }
     }
 
-    /// Reads by a statement with a stamp (see `store::identity`). An answer of a server that does not accept writes, or of
-    /// another server than the one that the connection was opened to, is not returned: the connections of this generation
-    /// are closed, and the statement is executed again.
+    /// Reads by a statement with a stamp (see `store::identity`). An answer of a server that does not accept writes, or
+    /// of another server than the one that the connection was opened to, is not returned: the connections of this
+    /// generation are closed, and the statement is executed again.
     pub(super) async fn query_stamped(&self, statement: Statement) -> Result<PoolResult, DbErr> {
         let mut retries = self.retries(true);
         loop {
@@ -197,8 +198,8 @@ impl Pool {
         }
     }
 
-    /// Opens a new connection and closes those of before, except those that are used now, which follow. If no connection can
-    /// be opened, those of before stay. Returns whether the server commits synchronously to a standby.
+    /// Opens a new connection and closes those of before, except those that are used now, which follow. If no
+    /// connection can be opened, those of before stay. Returns whether the server commits synchronously to a standby.
     pub(super) async fn renew(&self) -> Result<bool, DbErr> {
         let pool = &self.0;
         let connecting = timeout(pool.acquire_timeout, Box::pin(pool.connect()));
@@ -319,8 +320,8 @@ impl PoolState {
         self.close_idle();
     }
 
-    /// Drops the connections that are not used, without a farewell. One that was silent or lost is seldom the only one, and
-    /// to try them one after another would take longer than to connect.
+    /// Drops the connections that are not used, without a farewell. One that was silent or lost is seldom the only one,
+    /// and to try them one after another would take longer than to connect.
     fn drop_idle(&self) {
         drop(self.take_idle());
     }
@@ -374,8 +375,8 @@ impl PoolState {
         }
     }
 
-    /// Ends what an error shows to be of no use: the connections that are like the one on which it occurred, which was opened
-    /// in this generation. Returns whether that one is to be closed.
+    /// Ends what an error shows to be of no use: the connections that are like the one on which it occurred, which was
+    /// opened in this generation. Returns whether that one is to be closed.
     fn judge(&self, error: &DbErr, generation: u64) -> bool {
         match Kind::of(error) {
             // What is learned late is known already.

@@ -36,10 +36,10 @@ const MIGRATION_LOCK: i64 = 0x4de4_3500_a5af_5462;
 
 /// Connects to the server that accepts writes.
 pub(super) async fn open(options: &Options) -> Result<Store, StoreError> {
-    // By statements and not as start-up parameters: those are refused by pgbouncer. No warnings: a connection whose caller
-    // has gone in the middle of a statement is rolled back, whether or not there is a transaction, and each time there is
-    // none, the log of this program would have a line about it. Statements outside of transactions are READ COMMITTED, too,
-    // whatever the default of the database is.
+    // By statements and not as start-up parameters: those are refused by pgbouncer. No warnings: a connection whose
+    // caller has gone in the middle of a statement is rolled back, whether or not there is a transaction, and each time
+    // there is none, the log of this program would have a line about it. Statements outside of transactions are READ
+    // COMMITTED, too, whatever the default of the database is.
     let session = format!(
         "SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
          SET idle_in_transaction_session_timeout = {statement}; SET client_min_messages = error; \
@@ -73,8 +73,8 @@ fn parse_hosts(url: &str) -> Result<Vec<Host>, StoreError> {
     each_host(&url).iter().map(|url| parse_host(url)).collect()
 }
 
-/// Takes `target_session_attrs` out of a URL. sqlx does not know it, and every connection of this service is to a server
-/// that accepts writes, so other targets are refused.
+/// Takes `target_session_attrs` out of a URL. sqlx does not know it, and every connection of this service is to a
+/// server that accepts writes, so other targets are refused.
 fn without_target(url: &str) -> Result<String, StoreError> {
     let Some((server, query)) = url.split_once('?') else {
         return Ok(url.to_owned());

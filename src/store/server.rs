@@ -1,8 +1,8 @@
 //! Where the database is, and how to connect: one host or several, of which one accepts writes.
 //!
-//! With several hosts, connecting is a race with a head start ("happy eyeballs", RFC 8305): the host that was reached last is
-//! tried first, and each further one a moment later, or at once when the one before has failed. The first that accepts writes
-//! wins. A host that is gone costs a moment so, and not a timeout.
+//! With several hosts, connecting is a race with a head start ("happy eyeballs", RFC 8305): the host that was reached
+//! last is tried first, and each further one a moment later, or at once when the one before has failed. The first that
+//! accepts writes wins. A host that is gone costs a moment so, and not a timeout.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -135,8 +135,8 @@ impl Server {
         }
     }
 
-    /// Connects to the host that accepts writes. If no connection can be made, reads the URL file (and with it the password
-    /// file of PostgreSQL) again, and tries once more if that makes a difference.
+    /// Connects to the host that accepts writes. If no connection can be made, reads the URL file (and with it the
+    /// password file of PostgreSQL) again, and tries once more if that makes a difference.
     pub(super) async fn connect(self: &Arc<Self>) -> Result<(Connection, Identity), DbErr> {
         let hosts = self.hosts();
         let outcome = self.race(&hosts.hosts).await;
@@ -169,8 +169,8 @@ impl Server {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the URL file again. `None`: there is nothing new. A file that cannot be read, or has no URL of this database in
-    /// it, is in the middle of its rotation.
+    /// Reads the URL file again. `None`: there is nothing new. A file that cannot be read, or has no URL of this
+    /// database in it, is in the middle of its rotation.
     async fn read_again(self: &Arc<Self>, before: &SecretString, is_forced: bool) -> Option<Arc<[Host]>> {
         if self.backend == DbBackend::Sqlite {
             return None;
@@ -315,8 +315,9 @@ fn no_writable_server() -> DbErr {
     ))
 }
 
-/// Refuses a client key that is open to other users: the file of `sslkey` or `ssl-key`, or for PostgreSQL of the variable `PGSSLKEY`,
-/// which sqlx reads with each connection. A file that cannot be read is what the first connection fails with.
+/// Refuses a client key that is open to other users: the file of `sslkey` or `ssl-key`, or for PostgreSQL of the
+/// variable `PGSSLKEY`, which sqlx reads with each connection. A file that cannot be read is what the first connection
+/// fails with.
 fn check_client_key(url: &SecretString, allow_readable: bool) -> Result<(), StoreError> {
     let url = url.expose_secret();
     let query = url.split_once('?').map_or("", |(_, query)| query);
@@ -338,7 +339,8 @@ fn check_client_key(url: &SecretString, allow_readable: bool) -> Result<(), Stor
     Ok(())
 }
 
-/// Splits a URL with several hosts (`scheme://user@host1:1,host2:2/database`) into one URL a host, each with everything else.
+/// Splits a URL with several hosts (`scheme://user@host1:1,host2:2/database`) into one URL a host, each with everything
+/// else.
 pub(super) fn each_host(url: &str) -> Vec<String> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return vec![url.to_owned()];

@@ -204,16 +204,17 @@ pub async fn delete(
 /// How long a session has to have ended before it is removed: longer than it takes to write that it was used.
 pub const ENDED_GRACE: Duration = Duration::from_mins(1);
 
-/// Sessions that ended by themselves before a time have `expires_at` or `last_seen_at` plus the idle lifetime before it.
+/// Sessions that ended by themselves before a time have `expires_at` or `last_seen_at` plus the idle lifetime before
+/// it.
 fn ended_by(time: Timestamp, lifetimes: &Lifetimes) -> Condition {
     Condition::any()
         .add(Column::ExpiresAt.lte(time))
         .add(Column::LastSeenAt.lte(time - lifetimes.idle))
 }
 
-/// Makes room for one more live session of a person who has `count` sessions, ended or not, so that there are at most `max`
-/// live ones then: where there are too many, removes the ended ones, and of the live ones the oldest. Says which live ones it
-/// revoked.
+/// Makes room for one more live session of a person who has `count` sessions, ended or not, so that there are at most
+/// `max` live ones then: where there are too many, removes the ended ones, and of the live ones the oldest. Says which
+/// live ones it revoked.
 ///
 /// # Errors
 /// When the database fails.
@@ -275,8 +276,9 @@ pub struct EndedPage {
 }
 
 /// Looks at the next `limit` sessions in the order of their ids, and says which had ended by themselves at a time, and
-/// how many were alive [`ENDED_GRACE`] later. This reads a bounded piece of the table, without an index that every use of a
-/// session would have to move; and it is the database that looks, since it costs ten times as much to be given all rows.
+/// how many were alive [`ENDED_GRACE`] later. This reads a bounded piece of the table, without an index that every use
+/// of a session would have to move; and it is the database that looks, since it costs ten times as much to be given all
+/// rows.
 ///
 /// # Errors
 /// When the database fails.

@@ -16,16 +16,16 @@ use super::url::{self, UrlError};
 use super::{LIST_CONNECTIONS, Options, Pool, Store, StoreError, migrate_to_date};
 use crate::secret_file;
 
-/// What a connection keeps of the file in memory, at most: 8 MiB, as SQLite wants it written. By its default of 2 MB the inner pages
-/// of the indexes of a million sessions do not fit, and are read again and again. Nothing is mapped: a disk that fails would end
-/// the process, and not a statement.
+/// What a connection keeps of the file in memory, at most: 8 MiB, as SQLite wants it written. By its default of 2 MB
+/// the inner pages of the indexes of a million sessions do not fit, and are read again and again. Nothing is mapped: a
+/// disk that fails would end the process, and not a statement.
 const CACHE_SIZE: &str = "-8192";
 
 /// The parameters of a URL that sqlx knows.
 const PARAMETERS: [&str; 4] = ["cache", "immutable", "mode", "vfs"];
 
-/// The file of the database, by its device and inode. A file that is deleted or replaced under the service would go on to
-/// accept writes that are lost.
+/// The file of the database, by its device and inode. A file that is deleted or replaced under the service would go on
+/// to accept writes that are lost.
 #[derive(Clone, Debug)]
 pub(super) struct DatabaseFile {
     path: PathBuf,
@@ -77,8 +77,8 @@ pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreErr
     // SQLite would create it through a dangling link, readable by all; and one that is gone later again, empty.
     let file = file.create_if_missing(false);
     let server = |file| Server::of_file(file, opened.clone());
-    // SQLite has one writer at a time. In a pool of one connection the writers of this process queue, where SQLite's own
-    // waiting would let them poll and starve each other.
+    // SQLite has one writer at a time. In a pool of one connection the writers of this process queue, where SQLite's
+    // own waiting would let them poll and starve each other.
     let writer = Pool::open(server(file.clone()), 1, options).await?;
     let read_only = server(file.pragma("query_only", "on"));
     let reader = Pool::open(read_only.clone(), options.connections, options).await?;
@@ -107,7 +107,8 @@ pub(super) fn parse_url(url: &str, options: &Options) -> Result<SqliteConnectOpt
     if file.get_filename().as_os_str().is_empty() {
         return Err(UrlError::Missing("file").into());
     }
-    // SQLite would read such a name as a URI, with parameters of its own, and the checks of the file would look at another one.
+    // SQLite would read such a name as a URI, with parameters of its own, and the checks of the file would look at
+    // another one.
     if file
         .get_filename()
         .as_os_str()
@@ -139,9 +140,9 @@ fn make_private_file(file: &SqliteConnectOptions) {
 /// Suffixes of the files that SQLite has beside a database, and creates with its mode.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// Refuses a database that is a link to nothing, and one that other users can read or write. It has password hashes and phone numbers
-/// in it, and so have the files beside it, which may be left of a database that had another mode. A file that is not there, or is no
-/// file, is what opening it fails with.
+/// Refuses a database that is a link to nothing, and one that other users can read or write. It has password hashes and
+/// phone numbers in it, and so have the files beside it, which may be left of a database that had another mode. A file
+/// that is not there, or is no file, is what opening it fails with.
 ///
 /// # Errors
 /// [`StoreError::Unsuitable`].

@@ -1,4 +1,5 @@
-//! The database URL: which part of it is wrong. An error names a parameter, and never shows a value, since a value may be a secret.
+//! The database URL: which part of it is wrong. An error names a parameter, and never shows a value, since a value may
+//! be a secret.
 
 use thiserror::Error;
 

@@ -32,8 +32,8 @@ pub struct Account {
     pub user: User,
     /// The Argon2id PHC string of the password, if there is one.
     pub password_hash: Option<String>,
-    /// Version of the credentials. It goes up with a new password or number, a deactivation, a take-over, and when administration
-    /// revokes all sessions; a device token or a one-time code of an earlier version is invalid.
+    /// Version of the credentials. It goes up with a new password or number, a deactivation, a take-over, and when
+    /// administration revokes all sessions; a device token or a one-time code of an earlier version is invalid.
     pub credential_version: i64,
     /// Whether it was administration that deactivated the account, so that the person cannot bring it back.
     pub deactivated_by_admin: bool,
@@ -92,8 +92,8 @@ pub async fn lock(db: &impl ConnectionTrait, id: UserId) -> Result<Option<Accoun
     Ok(only(rows).map(Account::try_from).transpose()?)
 }
 
-/// Finds people and locks their rows until the transaction ends, in the order of their ids: two who lock the same people
-/// are in no deadlock.
+/// Finds people and locks their rows until the transaction ends, in the order of their ids: two who lock the same
+/// people are in no deadlock.
 ///
 /// # Errors
 /// When the database fails.
@@ -255,8 +255,8 @@ pub async fn verify_phones(
     Ok(())
 }
 
-/// Notes that somebody holds the number of a person whom nobody had verified: the password, whoever set it, is gone, and so are
-/// known devices and sessions. Says how many sessions it were. To be called under the lock of their row.
+/// Notes that somebody holds the number of a person whom nobody had verified: the password, whoever set it, is gone,
+/// and so are known devices and sessions. Says how many sessions it were. To be called under the lock of their row.
 ///
 /// # Errors
 /// When the database fails.
@@ -272,7 +272,8 @@ pub async fn take_over(tx: &Transaction, id: UserId, now: Timestamp) -> Result<u
     sessions::delete(tx, id, &Selection::All).await
 }
 
-/// Ends the device tokens and one-time codes that were issued to a user before. Call it under the lock of the user's row.
+/// Ends the device tokens and one-time codes that were issued to a user before. Call it under the lock of the user's
+/// row.
 ///
 /// # Errors
 /// When the database fails.
@@ -290,8 +291,8 @@ fn next_version() -> SimpleExpr {
 }
 
 /// Notes that a person has signed in, and locks the row until the transaction ends, if the person still has the phone
-/// number, the password and the status that were read. Says how many sessions they have then, ended or not; `None`: it is not
-/// so.
+/// number, the password and the status that were read. Says how many sessions they have then, ended or not; `None`: it
+/// is not so.
 ///
 /// # Errors
 /// When the database fails.
@@ -325,7 +326,8 @@ pub async fn sign_in_all(
         if signing_in(&[account], now).exec(tx).await?.rows_affected == 0 {
             continue;
         }
-        // In a statement of its own: servers would count what was there when the one before began, and not when it got the lock.
+        // In a statement of its own: servers would count what was there when the one before began, and not when it got
+        // the lock.
         let count = session::Entity::find()
             .filter(session::Column::UserId.eq(account.user.id.0))
             .count(tx)
@@ -377,7 +379,8 @@ pub async fn rehash(
     Ok(())
 }
 
-/// Deletes a user with the sessions and known devices (foreign keys), and the codes and notices to the user that were not sent yet.
+/// Deletes a user with the sessions and known devices (foreign keys), and the codes and notices to the user that were
+/// not sent yet.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,7 +1,7 @@
 //! Sending spans to a collector, by OTLP over gRPC.
 //!
-//! A span that has ended goes into a bounded queue, and nobody waits for room in it: what does not fit is lost. A thread
-//! takes them out in batches. So a collector that is slow or gone slows nothing.
+//! A span that has ended goes into a bounded queue, and nobody waits for room in it: what does not fit is lost. A
+//! thread takes them out in batches. So a collector that is slow or gone slows nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,8 +43,8 @@ pub struct Export(SdkTracerProvider);
 pub struct ExportError(#[from] ExporterBuildError);
 
 impl Export {
-    /// Begins to send spans to this endpoint, `http://HOST:PORT` or `https://HOST:PORT`. It need not be there yet. To be
-    /// called on the runtime.
+    /// Begins to send spans to this endpoint, `http://HOST:PORT` or `https://HOST:PORT`. It need not be there yet. To
+    /// be called on the runtime.
     ///
     /// # Errors
     /// When the endpoint is none.
@@ -97,8 +97,8 @@ impl Export {
     }
 }
 
-/// Sends on the runtime, whatever thread asks for it: timers and connections are there. And says when it begins to fail and
-/// when it is over, and not each time.
+/// Sends on the runtime, whatever thread asks for it: timers and connections are there. And says when it begins to fail
+/// and when it is over, and not each time.
 #[derive(Debug)]
 struct Exporter {
     exporter: Arc<OtlpExporter>,

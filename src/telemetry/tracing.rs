@@ -1,11 +1,11 @@
 //! Traces: spans of the calls that are sampled, sent by OTLP.
 //!
-//! Whether a call is traced is decided once, at the edge: as its caller says (`traceparent` of W3C), and else by chance. A
-//! call that is not has no spans at all, and costs a look at whether it is. What is inside of a traced call hangs its spans
-//! under the one that is current.
+//! Whether a call is traced is decided once, at the edge: as its caller says (`traceparent` of W3C), and else by
+//! chance. A call that is not has no spans at all, and costs a look at whether it is. What is inside of a traced call
+//! hangs its spans under the one that is current.
 //!
-//! Spans say only what is written here and where they are made: names of RPCs and of methods, kinds of statements, codes.
-//! They are not made of the fields of the log, so nothing comes into them by accident.
+//! Spans say only what is written here and where they are made: names of RPCs and of methods, kinds of statements,
+//! codes. They are not made of the fields of the log, so nothing comes into them by accident.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -89,8 +89,8 @@ impl Tracer {
     }
 }
 
-/// The metadata of a call, as far as it says to which trace it belongs. `tracestate` is text of the caller's, which would go on to
-/// the collector; nothing here needs it.
+/// The metadata of a call, as far as it says to which trace it belongs. `tracestate` is text of the caller's, which
+/// would go on to the collector; nothing here needs it.
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {
@@ -99,7 +99,8 @@ impl Extractor for Headers<'_> {
             return None;
         }
         let traceparent = self.0.get(key)?.to_str().ok()?;
-        // A trace id without a letter may be a phone number with zeros before it. By chance, 3 ids of 10 million have none.
+        // A trace id without a letter may be a phone number with zeros before it. By chance, 3 ids of 10 million have
+        // none.
         let trace_id = traceparent.split('-').nth(1)?;
         let has_letter = trace_id.bytes().any(|byte| byte.is_ascii_alphabetic());
         has_letter.then_some(traceparent)

@@ -1,6 +1,6 @@
-//! Service PhoneIdentityAdmin: `rights` is about who may do what, `fresh` about what needs a fresh sign-in, `hidden` about users
-//! that staff may not see, `list` about pages, `explain` about what they cost, `changes` about each RPC, `races` about those that
-//! meet, and `commands` about the same at the command line.
+//! Service PhoneIdentityAdmin: `rights` is about who may do what, `fresh` about what needs a fresh sign-in, `hidden`
+//! about users that staff may not see, `list` about pages, `explain` about what they cost, `changes` about each RPC,
+//! `races` about those that meet, and `commands` about the same at the command line.
 
 mod changes;
 mod commands;

@@ -1,4 +1,5 @@
-//! Traces of anonymous failures: N of them leave O(sources) audit rows and O(seconds) log lines, and the counts add up exactly.
+//! Traces of anonymous failures: N of them leave O(sources) audit rows and O(seconds) log lines, and the counts add up
+//! exactly.
 
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -1,5 +1,5 @@
-//! Wall clocks that are wrong. Each test is a row of a table, for one stored time, with a cell for each scenario. A cell asserts that
-//! no wait is longer than the maximum of the setting, and that normal service is restored by then.
+//! Wall clocks that are wrong. Each test is a row of a table, for one stored time, with a cell for each scenario. A
+//! cell asserts that no wait is longer than the maximum of the setting, and that normal service is restored by then.
 
 mod codes;
 mod counters;

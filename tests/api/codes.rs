@@ -1,7 +1,9 @@
-//! PhoneVerification: one-time codes by SMS. `sending` is about SendCode and what is sent, `providers` about who sends it, `outbox`
-//! about a message until somebody has taken it, `failover` about several of them, `limits` about how many there may be, `owners` about whom that does not keep out,
-//! `exchange` about what a code gives, `ending` about what ends a code before its time, `changing` about a number that it changes, `holding` about numbers that nobody has shown to hold, `registering` about accounts that need one,
-//! `unreached` about providers without a connection, `histories` about what may happen in any order, and `refused` about codes that give nothing.
+//! PhoneVerification: one-time codes by SMS. `sending` is about SendCode and what is sent, `providers` about who sends
+//! it, `outbox` about a message until somebody has taken it, `failover` about several of them, `limits` about how many
+//! there may be, `owners` about whom that does not keep out, `exchange` about what a code gives, `ending` about what
+//! ends a code before its time, `changing` about a number that it changes, `holding` about numbers that nobody has
+//! shown to hold, `registering` about accounts that need one, `unreached` about providers without a connection,
+//! `histories` about what may happen in any order, and `refused` about codes that give nothing.
 
 mod changing;
 mod ending;

@@ -211,7 +211,8 @@ async fn at_a_terminal_the_password_is_asked_for_twice() {
     assert!(made && shown.contains(" created: +998901234567"), "{shown}");
 }
 
-/// What it proposes depends on the machine; that it keeps the rules does not. The target is short, so that this is, too.
+/// What it proposes depends on the machine; that it keeps the rules does not. The target is short, so that this is,
+/// too.
 #[tokio::test]
 async fn calibrate_proposes_lines_for_dotenv_that_are_no_weaker_than_owasp_recommends() {
     let place = Place::new().await;

@@ -74,8 +74,8 @@ async fn who_meets_others_is_told_nothing_but_that_a_session_has_ended() {
             });
         }
     }
-    // Whole hours pass meanwhile: sessions are used and end by themselves, which the background work writes. Not a day, after
-    // which entries of the change log are removed.
+    // Whole hours pass meanwhile: sessions are used and end by themselves, which the background work writes. Not a day,
+    // after which entries of the change log are removed.
     let mut hours = 0..22;
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
     while let Some(ended) = tokio::select! {

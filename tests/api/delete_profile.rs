@@ -31,8 +31,8 @@ async fn nothing_is_left_and_the_number_is_free() {
 
     let left = server.database.dump().await;
     let id: String = person.user.user_id.replace('-', "");
-    // The change log tells the other replicas of it, and the audit log has to know whom it must not name, by an id that leads
-    // nowhere.
+    // The change log tells the other replicas of it, and the audit log has to know whom it must not name, by an id that
+    // leads nowhere.
     let mut left = left;
     for column in ["identity_changes.user_id", "audit_erasures.user_id"] {
         left = left.replace(&format!("{column}={id}\n"), "");

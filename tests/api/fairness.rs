@@ -1,6 +1,8 @@
-//! Fairness of the hashing queue: whatever one network or calling service floods it with, the sign-ins of others succeed.
+//! Fairness of the hashing queue: whatever one network or calling service floods it with, the sign-ins of others
+//! succeed.
 //!
-//! The hashing threads are held while the flood fills the queue and the others come, so that no test depends on how fast the machine is.
+//! The hashing threads are held while the flood fills the queue and the others come, so that no test depends on how
+//! fast the machine is.
 
 use std::sync::Arc;
 
@@ -212,8 +214,9 @@ async fn a_flood_of_one_service_does_not_keep_other_services_out() {
     }
 }
 
-/// As a backend does that passes no addresses: one network, in which the numbers take turns. One number in a hundred shares the bucket of
-/// one of ten. The test leaves such numbers out, so that the random key of the buckets does not decide whether it passes.
+/// As a backend does that passes no addresses: one network, in which the numbers take turns. One number in a hundred
+/// shares the bucket of one of ten. The test leaves such numbers out, so that the random key of the buckets does not
+/// decide whether it passes.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_addresses_a_flood_of_ten_numbers_does_not_keep_other_numbers_out() {
     let server = TestServer::start_with(&FLAGS).await;
@@ -249,7 +252,8 @@ async fn without_addresses_a_flood_of_ten_numbers_does_not_keep_other_numbers_ou
     }
 }
 
-/// A known device does not share the turns of its number: whatever strangers do to the number, its owner is not behind them.
+/// A known device does not share the turns of its number: whatever strangers do to the number, its owner is not behind
+/// them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_a_number_does_not_keep_its_known_device_out() {
     let server = TestServer::start_with(&FLAGS).await;

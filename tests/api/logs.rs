@@ -128,8 +128,8 @@ pub(crate) async fn every_rpc(server: &ServerProcess) -> Vec<String> {
     vec![first, second, third, fourth, fifth, device]
 }
 
-/// A caller that puts a secret into whatever it can say: into each entry of the metadata that is read here, or by a library, and into
-/// the path of the call.
+/// A caller that puts a secret into whatever it can say: into each entry of the metadata that is read here, or by a
+/// library, and into the path of the call.
 async fn with_secret_everywhere(server: &ServerProcess, secret: &str) {
     let digits: String = secret.chars().filter(char::is_ascii_digit).take(15).collect();
     let traceparent = format!("00-{digits:0>32}-b7ad6b7169203331-01");

@@ -1,7 +1,7 @@
 //! The service as its callers see it: the generated client over a real connection, each test on its own server and
-//! database, which is of the backend that `TEST_DATABASE` names (SQLite). One file an RPC; `access`, `fairness`, `hashing`, `passwords`, `races`, `wire`,
-//! `logs`, `metrics`, `traces`, `healthcheck`, `languages`, `process`, `shutdown`, `commands`, `replicas`,
-//! `network`, `old_plans`, `output` and `database_failover` are about all of them.
+//! database, which is of the backend that `TEST_DATABASE` names (SQLite). One file an RPC; `access`, `fairness`,
+//! `hashing`, `passwords`, `races`, `wire`, `logs`, `metrics`, `traces`, `healthcheck`, `languages`, `process`,
+//! `shutdown`, `commands`, `replicas`, `network`, `old_plans`, `output` and `database_failover` are about all of them.
 
 #![allow(
     clippy::expect_used,

@@ -277,7 +277,8 @@ async fn a_right_code_is_counted_once() {
     );
 }
 
-/// An alert is for whoever keeps everybody out: where no caller says addresses, those that nobody tells apart are everybody.
+/// An alert is for whoever keeps everybody out: where no caller says addresses, those that nobody tells apart are
+/// everybody.
 #[tokio::test]
 async fn a_pause_for_all_is_told_from_one_for_an_address() {
     let place = Place::new().await;

@@ -93,7 +93,8 @@ async fn a_start_that_is_killed_while_it_migrates_is_made_good_by_the_next_one()
     assert_eq!(TestDatabase::open(&place).await.count("locks").await, 1);
 }
 
-/// MySQL commits what changes the schema at once, so a migration that is killed stays half done, and is not noted as done.
+/// MySQL commits what changes the schema at once, so a migration that is killed stays half done, and is not noted as
+/// done.
 #[tokio::test]
 async fn what_a_killed_migration_left_is_finished_by_the_next_start() {
     let place = Place::new().await;

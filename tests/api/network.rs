@@ -21,7 +21,8 @@ use crate::support::{
     PASSWORD, TestServer, channel, connect, credentials, next_phone_number, registration, validation,
 };
 
-/// As when a firewall has forgotten the connections, or a machine is gone: TCP would take a quarter of an hour to notice.
+/// As when a firewall has forgotten the connections, or a machine is gone: TCP would take a quarter of an hour to
+/// notice.
 #[tokio::test]
 async fn connections_that_swallow_everything_are_given_up() {
     let place = Place::new().await;
@@ -82,8 +83,8 @@ async fn connections_that_swallow_everything_are_given_up() {
         .expect("does not recover");
 }
 
-/// Whatever they were doing when the network failed, and whether or not somebody waited for it: afterwards as many transactions
-/// are open at once as there were before.
+/// Whatever they were doing when the network failed, and whether or not somebody waited for it: afterwards as many
+/// transactions are open at once as there were before.
 #[tokio::test]
 async fn all_connections_come_back() {
     const CONNECTIONS: usize = 4;
@@ -262,7 +263,8 @@ async fn a_server_whose_database_is_silent_says_no_later_than_the_bound_what_was
     check_until(&mut client, &token, Instant::now(), Code::Unauthenticated).await;
 }
 
-/// As when a load balancer or a failover closes them: who has no call under way does not notice, and others are told once.
+/// As when a load balancer or a failover closes them: who has no call under way does not notice, and others are told
+/// once.
 #[tokio::test]
 async fn connections_that_were_closed_are_replaced() {
     let place = Place::new().await;

@@ -1,4 +1,5 @@
-//! Accounts whose number a newer numbering plan no longer allows: they are found, and nothing tells whether there is one.
+//! Accounts whose number a newer numbering plan no longer allows: they are found, and nothing tells whether there is
+//! one.
 
 use phone_identity::proto::v1;
 use phone_identity::proto::v1::CodePurpose;
@@ -14,7 +15,8 @@ use crate::support::{
 };
 use crate::throttle::wait_of;
 
-/// Ivory Coast until 2021: eight digits, now ten. Mexican mobiles until 2019: eleven, now ten. Andorra has six, eight and nine.
+/// Ivory Coast until 2021: eight digits, now ten. Mexican mobiles until 2019: eleven, now ten. Andorra has six, eight
+/// and nine.
 const OLD: [&str; 3] = ["+22507123456", "+5215512345678", "+3767123456"];
 
 /// Numbers of the same forms, which no account has.

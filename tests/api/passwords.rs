@@ -39,7 +39,8 @@ async fn common_passwords_are_rejected_in_all_languages() {
     assert_eq!(server.hasher.completed(), 0);
 }
 
-/// A user who needs several tries to find an acceptable password has guessed nothing. Only the address counts: see below.
+/// A user who needs several tries to find an acceptable password has guessed nothing. Only the address counts: see
+/// below.
 #[tokio::test]
 async fn a_rejected_password_uses_up_no_attempts() {
     let flags = [

@@ -1,5 +1,5 @@
-//! Several servers on one database: what one of them acknowledged holds for all. (`network` has one that is cut off from the
-//! database, and `revocation` one that is stopped.)
+//! Several servers on one database: what one of them acknowledged holds for all. (`network` has one that is cut off
+//! from the database, and `revocation` one that is stopped.)
 
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ pub(crate) async fn revoke(client: &mut Client, token: &str) {
     client.revoke_session(request).await.unwrap();
 }
 
-/// Checks a session that was revoked elsewhere until the answer is this one, and fails if a check says yes that was begun
-/// later than the bound after the revocation was acknowledged.
+/// Checks a session that was revoked elsewhere until the answer is this one, and fails if a check says yes that was
+/// begun later than the bound after the revocation was acknowledged.
 pub(crate) async fn check_until(client: &mut Client, token: &str, acknowledged: Instant, code: Code) {
     let mut ticks = interval(Duration::from_millis(5));
     let checking = async {

@@ -1,4 +1,5 @@
-//! A database that was put back: all is as it was when the backup was made, and nobody goes on with what was known before.
+//! A database that was put back: all is as it was when the backup was made, and nobody goes on with what was known
+//! before.
 
 use phone_identity::proto::v1;
 use tonic::Code;

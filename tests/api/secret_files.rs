@@ -182,7 +182,8 @@ fn a_client_key_of_the_database_that_all_users_can_read_is_refused() {
     }
 }
 
-/// As Kubernetes mounts them: links to files of root that the group of the Pod can read. And as it does without `defaultMode`.
+/// As Kubernetes mounts them: links to files of root that the group of the Pod can read. And as it does without
+/// `defaultMode`.
 #[tokio::test]
 async fn secret_files_are_links_that_a_group_can_read_or_are_allowed_to_be_open() {
     let place = Place::without_database();

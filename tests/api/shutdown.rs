@@ -1,4 +1,5 @@
-//! How the process ends: health says so first, new connections are served for a while, and then everybody is told to go.
+//! How the process ends: health says so first, new connections are served for a while, and then everybody is told to
+//! go.
 
 use std::time::Duration;
 

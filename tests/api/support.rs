@@ -53,8 +53,8 @@ pub(crate) const PASSWORD: &str = "mountains and rivers";
 /// Another password.
 pub(crate) const OTHER_PASSWORD: &str = "rivers and mountains";
 
-/// Settings that make hashing, failing and ending cheap, and let a busy machine take its time; nothing else differs from the
-/// defaults.
+/// Settings that make hashing, failing and ending cheap, and let a busy machine take its time; nothing else differs
+/// from the defaults.
 pub(crate) const TEST_FLAGS: [&str; 6] = [
     "--argon2-memory-kib=64",
     "--argon2-iterations=1",

@@ -8,7 +8,8 @@ use sea_orm::{ConnectionTrait as _, Statement};
 use crate::support::PASSWORD;
 use crate::support::place::Place;
 
-/// Clears a screen, and has marks of the writing direction, C1 and DEL, a tag, and ends of lines. It fits into every column.
+/// Clears a screen, and has marks of the writing direction, C1 and DEL, a tag, and ends of lines. It fits into every
+/// column.
 const HOSTILE: &str = "\u{1b}[2J\u{202e}a\u{9b}\u{7f}\u{e0041}\u{2028}\r\n";
 
 /// The same as JSON escapes it.

@@ -266,8 +266,8 @@ fn next_version() -> PathBuf {
     this.parent().unwrap().join("examples/next_version")
 }
 
-/// Two builds on one database: this version, and the next one, which begins to use a feature that this version would undo.
-/// From then on this version answers nothing, says why in its log, and does not start; the next one goes on.
+/// Two builds on one database: this version, and the next one, which begins to use a feature that this version would
+/// undo. From then on this version answers nothing, says why in its log, and does not start; the next one goes on.
 #[tokio::test]
 async fn a_version_below_the_floor_answers_nothing_and_does_not_start() {
     let place = Place::new().await;

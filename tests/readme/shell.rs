@@ -15,7 +15,8 @@ const SHOWN_WITH_KEYS: &str = "127.0.0.1:50052";
 /// Stands between the outputs of two commands.
 const MARK: &str = "=-=-= end of a command =-=-=";
 
-/// A command of a `console` block: `$ ` and the command, further lines of it after a `\` at the end, then what it prints.
+/// A command of a `console` block: `$ ` and the command, further lines of it after a `\` at the end, then what it
+/// prints.
 #[derive(Debug, Default)]
 pub(crate) struct Step {
     pub(crate) command: String,

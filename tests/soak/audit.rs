@@ -31,9 +31,9 @@ struct Found {
     updates: HashMap<String, usize>,
 }
 
-/// Looks whether every acknowledged write is there once, whether what was not acknowledged is there as a whole or not at
-/// all, and whether the database is sound. Afterwards the model knows what happened. All processes of the service have to have
-/// ended.
+/// Looks whether every acknowledged write is there once, whether what was not acknowledged is there as a whole or not
+/// at all, and whether the database is sound. Afterwards the model knows what happened. All processes of the service
+/// have to have ended.
 pub(crate) async fn audit(place: &Place, model: &Model) {
     let database = place.connect().await;
     is_quiet(&database).await;
@@ -74,8 +74,8 @@ pub(crate) async fn audit(place: &Place, model: &Model) {
     model.assert_good();
 }
 
-/// Looks whether the audit log tells of everything once: of every session that is there or was acknowledged how it began,
-/// and of what is in the change log the same. What is acknowledged is compared with the change log.
+/// Looks whether the audit log tells of everything once: of every session that is there or was acknowledged how it
+/// began, and of what is in the change log the same. What is acknowledged is compared with the change log.
 fn is_told_once(found: &Found, model: &Model) {
     let mut begun: HashSet<String> = found.sessions.values().flatten().cloned().collect();
     begun.extend(model.sessions().iter().map(|session| session.id.clone()));

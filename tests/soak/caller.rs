@@ -256,8 +256,8 @@ impl Caller {
         is_at_once || is_by_this || asked > ended.at + STALENESS_BOUND
     }
 
-    /// What an answer means. What a fault may lead to is UNAVAILABLE with a time to wait, and a connection that is gone if
-    /// the process was killed; nothing else.
+    /// What an answer means. What a fault may lead to is UNAVAILABLE with a time to wait, and a connection that is gone
+    /// if the process was killed; nothing else.
     async fn answer<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Answer<T> {
         let status = match timeout(PATIENCE, call).await {
             Ok(Ok(response)) => {

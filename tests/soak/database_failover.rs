@@ -1,5 +1,6 @@
-//! Failover of the database under load, again and again: the replica is promoted, the service follows, and the old primary
-//! becomes the replica of the new one. The new primary has all writes that were acknowledged before the promotion.
+//! Failover of the database under load, again and again: the replica is promoted, the service follows, and the old
+//! primary becomes the replica of the new one. The new primary has all writes that were acknowledged before the
+//! promotion.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,11 +34,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How the old primary ends.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    /// It turns read-only, as an orderly switchover does; its connections stay open. All that was acknowledged was replicated
-    /// before the promotion.
+    /// It turns read-only, as an orderly switchover does; its connections stay open. All that was acknowledged was
+    /// replicated before the promotion.
     ReadOnly,
-    /// It stays writable and is cut off from the new primary; its connections stay open. From the last moment at which both
-    /// agree until the service has followed, no write is asked for.
+    /// It stays writable and is cut off from the new primary; its connections stay open. From the last moment at which
+    /// both agree until the service has followed, no write is asked for.
     Split,
     /// `kill -9`. Replication is synchronous before.
     Killed,
@@ -174,8 +175,8 @@ impl Scene {
             .await;
     }
 
-    /// Promotes the replica behind the back of the primary. Sessions that end there meanwhile are refused here within the
-    /// staleness bound of the move.
+    /// Promotes the replica behind the back of the primary. Sessions that end there meanwhile are refused here within
+    /// the staleness bound of the move.
     async fn split(&mut self, load: &Load) -> Instant {
         let paused = load.pause_writes().await;
         self.cluster.catch_up().await;

@@ -52,7 +52,8 @@ impl Load {
         }
     }
 
-    /// Waits until the calls that write are answered; until the guard is dropped, sessions are checked and nothing else.
+    /// Waits until the calls that write are answered; until the guard is dropped, sessions are checked and nothing
+    /// else.
     pub(crate) async fn pause_writes(&self) -> OwnedRwLockWriteGuard<()> {
         self.writes.clone().write_owned().await
     }

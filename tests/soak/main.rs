@@ -5,11 +5,13 @@
 //! - `database_failover`: the primary of a cluster, whose replica is promoted;
 //! - `mixed`: both and more, at random and for long, with two replicas on PostgreSQL.
 //!
-//! Callers (`caller`, `load`) ask and note in a `model` what was acknowledged; every answer is judged by it, and `audit`
-//! compares the database with it when all is quiet. What was not acknowledged may or may not have happened, but not half.
+//! Callers (`caller`, `load`) ask and note in a `model` what was acknowledged; every answer is judged by it, and
+//! `audit` compares the database with it when all is quiet. What was not acknowledged may or may not have happened, but
+//! not half.
 //!
-//! `make test` runs a short form. `make soak` sets `SOAK_ROUNDS` (of `crash`), `SOAK_DATABASE_ROUNDS`, `SOAK_FAILOVER_ROUNDS` and
-//! `SOAK_SECONDS` (of `mixed`). `SOAK_SEED` makes the same choices again; which call meets which fault is still a matter of time.
+//! `make test` runs a short form. `make soak` sets `SOAK_ROUNDS` (of `crash`), `SOAK_DATABASE_ROUNDS`,
+//! `SOAK_FAILOVER_ROUNDS` and `SOAK_SECONDS` (of `mixed`). `SOAK_SEED` makes the same choices again; which call meets
+//! which fault is still a matter of time.
 
 #![allow(
     clippy::expect_used,
@@ -59,8 +61,8 @@ use model::Model;
 use random::Random;
 use replica::Life;
 
-/// What every process is told: hashing and failing are cheap, and only faults are logged. Calls are dropped and killed here by
-/// the hundred; they are counted, and nobody has to wait for it.
+/// What every process is told: hashing and failing are cheap, and only faults are logged. Calls are dropped and killed
+/// here by the hundred; they are counted, and nobody has to wait for it.
 const TEST_FLAGS: [&str; 7] = [
     "--throttle-number-attempts=1000000",
     "--throttle-number-recovery=1s",

@@ -29,8 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The most connections of a replica: those of the pool, and that of the change log.
 const CONNECTIONS: usize = 5;
 
-/// Small enough to be full after the warm-up, so that what grows then is a leak; and a patience with the network that the
-/// tests have, too.
+/// Small enough to be full after the warm-up, so that what grows then is a leak; and a patience with the network that
+/// the tests have, too.
 const FLAGS: [&str; 4] = [
     "--session-cache-capacity=500",
     "--database-connections=4",
@@ -41,9 +41,9 @@ const FLAGS: [&str; 4] = [
 /// How many answers are a warm-up: pools, caches and the memory of the allocator are then as large as they get.
 const WARM_UP: u64 = 3_000;
 
-/// How much more memory a replica may have at the end, in KiB. What a replica has under this load goes up and down by a few
-/// hundred KiB. In the short form it answers a few thousand calls after the warm-up, so that a leak of 2 KiB a check is
-/// seen, and in the long one that of some tens of bytes.
+/// How much more memory a replica may have at the end, in KiB. What a replica has under this load goes up and down by a
+/// few hundred KiB. In the short form it answers a few thousand calls after the warm-up, so that a leak of 2 KiB a
+/// check is seen, and in the long one that of some tens of bytes.
 const MORE_MEMORY: u64 = 2 * 1024;
 
 #[derive(Clone, Copy, Debug)]
@@ -201,8 +201,8 @@ impl Scene {
         );
     }
 
-    /// A replica is stopped with a session in memory that ends meanwhile; to be asked for it is the first thing that happens
-    /// when it goes on.
+    /// A replica is stopped with a session in memory that ends meanwhile; to be asked for it is the first thing that
+    /// happens when it goes on.
     async fn stop_a_replica(&mut self, span: Duration) {
         let stopped = self.random.below(2);
         let [here, there] = [stopped, 1 - stopped].map(|number| Caller {

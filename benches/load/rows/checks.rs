@@ -125,8 +125,8 @@ fn in_turns(
     Ok(outcomes)
 }
 
-/// What it costs to be observed: the listener for metrics, and traces of every hundredth call. The counters themselves are
-/// always there.
+/// What it costs to be observed: the listener for metrics, and traces of every hundredth call. The counters themselves
+/// are always there.
 pub(super) fn observed(bench: &mut Bench) -> Result<(), String> {
     let collector = format!("--otlp-endpoint=http://{}", collector::start(bench));
     let database = seed::scratch(bench);

@@ -1,5 +1,5 @@
-//! Sign-ins of others while one network, or ten numbers of a service that passes no addresses, flood the service: how many succeed, and how
-//! long they take. One line for each flood.
+//! Sign-ins of others while one network, or ten numbers of a service that passes no addresses, flood the service: how
+//! many succeed, and how long they take. One line for each flood.
 
 use std::time::Duration;
 

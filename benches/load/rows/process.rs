@@ -15,8 +15,8 @@ use crate::{Bench, machine, seed};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// How many sessions are in memory at the first and at the second look. At the first one, what connections keep of the file is full: that
-/// is bounded, and not the sessions'.
+/// How many sessions are in memory at the first and at the second look. At the first one, what connections keep of the
+/// file is full: that is bounded, and not the sessions'.
 const CACHED: [usize; 2] = [110_000, 310_000];
 
 const CAPACITY_FLAG: &str = "--session-cache-capacity";

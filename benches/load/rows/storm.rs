@@ -224,8 +224,9 @@ fn add(
                 format!("offered: {}", report::rate(found.offered)),
                 rounds("p99 in the storm", times(&found.under_paced, 99)),
                 rounds("p99 idle", times(&found.idle_paced, 99)),
-                // These are offered whether or not others have been answered: after a pause of some milliseconds there are more
-                // of them than --max-concurrent-calls. In the latencies they count as if they had taken for ever.
+                // These are offered whether or not others have been answered: after a pause of some milliseconds there
+                // are more of them than --max-concurrent-calls. In the latencies they count as if they had taken for
+                // ever.
                 format!(
                     "refused: {} of {}",
                     found.paced().map(|outcome| outcome.errors).sum::<u64>(),

@@ -1,8 +1,9 @@
 //! A walk through the parameters of the hash engine, compared with another implementation, for memory checkers.
 //!
-//! `argon2-rust` is young, unaudited, and full of `unsafe`. A wrong result is found by comparison with `argon2`; an access outside of its
-//! memory, or to memory that was never written, only by a checker. So every input has an allocation of exactly its length, and every
-//! case is computed in fresh memory as well as in memory that is kept from case to case, as a hashing thread does.
+//! `argon2-rust` is young, unaudited, and full of `unsafe`. A wrong result is found by comparison with `argon2`; an
+//! access outside of its memory, or to memory that was never written, only by a checker. So every input has an
+//! allocation of exactly its length, and every case is computed in fresh memory as well as in memory that is kept from
+//! case to case, as a hashing thread does.
 
 #[path = "../../../src/service/hasher/engine.rs"]
 #[allow(dead_code, reason = "the service uses the rest of it")]
@@ -174,7 +175,8 @@ struct Checker {
 }
 
 impl Checker {
-    /// Computes a case with the reference, and with each backend of the engine in fresh memory and in memory that is kept.
+    /// Computes a case with the reference, and with each backend of the engine in fresh memory and in memory that is
+    /// kept.
     fn check(&mut self, case: Case, (algorithm, version): (Algorithm, Version)) {
         let password = self.random.bytes(case.password);
         let salt = self.random.bytes(case.salt);

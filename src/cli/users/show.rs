@@ -1,4 +1,5 @@
-//! How people are shown: as a table, or as one JSON object a line. Phone numbers are shown in full: they are the operator's.
+//! How people are shown: as a table, or as one JSON object a line. Phone numbers are shown in full: they are the
+//! operator's.
 
 use std::io::{self, Write as _};
 

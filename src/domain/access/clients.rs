@@ -21,8 +21,8 @@ impl ClientList {
         self.0.is_empty()
     }
 
-    /// The service whose certificate has these names. One that has several listed names is called by the one that is listed
-    /// first, and may what any of them may. `None`: none of them is listed.
+    /// The service whose certificate has these names. One that has several listed names is called by the one that is
+    /// listed first, and may what any of them may. `None`: none of them is listed.
     #[must_use]
     pub fn find(&self, names: &[&str]) -> Option<Arc<Service>> {
         let mut listed = self
@@ -38,7 +38,8 @@ impl ClientList {
     }
 }
 
-/// Reads `NAME=rights; NAME=rights`. A name is a DNS name or a URI, and is compared as it is written: there are no wildcards.
+/// Reads `NAME=rights; NAME=rights`. A name is a DNS name or a URI, and is compared as it is written: there are no
+/// wildcards.
 impl FromStr for ClientList {
     type Err = ClientListError;
 

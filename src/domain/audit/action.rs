@@ -88,7 +88,8 @@ impl Action {
         Self::RevokeServiceKey,
     ];
 
-    /// What only staff, superusers and the operator do. [`Self::VerifyPhone`] is not among them: users do it to themselves, too.
+    /// What only staff, superusers and the operator do. [`Self::VerifyPhone`] is not among them: users do it to
+    /// themselves, too.
     pub const ADMINISTRATION: [Self; 8] = [
         Self::CreateSuperuser,
         Self::CreateUser,

@@ -8,8 +8,9 @@ use crate::clock::{MAX_SKEW, Timestamp};
 
 /// The expiry times of codes that are valid now.
 ///
-/// An expiry that is further ahead than the lifetime and [`MAX_SKEW`] comes from a clock that was wrong. That code counts as
-/// expired: otherwise it would stay valid until the wall clock reaches its expiry. A new code can be sent at once.
+/// An expiry that is further ahead than the lifetime and [`MAX_SKEW`] comes from a clock that was wrong. That code
+/// counts as expired: otherwise it would stay valid until the wall clock reaches its expiry. A new code can be sent at
+/// once.
 #[must_use]
 pub fn plausible_expiries(lifetime: Duration, now: Timestamp) -> RangeInclusive<Timestamp> {
     // A code is invalid from the instant of its expiry on; stored times have whole microseconds.
@@ -17,8 +18,8 @@ pub fn plausible_expiries(lifetime: Duration, now: Timestamp) -> RangeInclusive<
 }
 
 impl Challenge {
-    /// Whether the user's credentials have not changed since the request. Returns false for an unknown version: its code may have
-    /// been requested before any change.
+    /// Whether the user's credentials have not changed since the request. Returns false for an unknown version: its
+    /// code may have been requested before any change.
     #[must_use]
     pub fn is_current(&self, credential_version: i64) -> bool {
         self.credential_version == Some(credential_version)
@@ -26,8 +27,8 @@ impl Challenge {
 
     /// Time until the code may be sent again. `None`: it may be sent now.
     ///
-    /// A wait that is longer than the interval comes from a clock that is or was ahead, and counts as none. The limits on codes
-    /// and messages still apply.
+    /// A wait that is longer than the interval comes from a clock that is or was ahead, and counts as none. The limits
+    /// on codes and messages still apply.
     #[must_use]
     pub fn resend_wait(&self, interval: Duration, now: Timestamp) -> Option<Duration> {
         resend_wait(self.sent_at, interval, now)

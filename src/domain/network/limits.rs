@@ -1,4 +1,5 @@
-//! Property tests of limits by network: what the holder of a /48 gets of each limit, and that networks do not disturb each other.
+//! Property tests of limits by network: what the holder of a /48 gets of each limit, and that networks do not disturb
+//! each other.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -22,7 +23,8 @@ trait ByNetwork {
     /// Reserves an attempt, or returns how long the address has to wait.
     fn attempt(&mut self, address: IpAddr, now: Timestamp) -> Result<(), Duration>;
 
-    /// Attempts from each address until it is refused. Returns the number of attempts, and when the next one is possible.
+    /// Attempts from each address until it is refused. Returns the number of attempts, and when the next one is
+    /// possible.
     fn exhaust(&mut self, addresses: &[IpAddr], now: Timestamp) -> (usize, Timestamp) {
         let (mut attempts, mut next) = (0, Timestamp::MAX_UTC);
         for address in addresses {
@@ -147,8 +149,8 @@ prop_compose! {
     }
 }
 
-/// The addresses of one site get at most four times what one address gets: exactly so at once. Later, what has recovered of an attempt
-/// by three quarters is none for one address, and three for the site.
+/// The addresses of one site get at most four times what one address gets: exactly so at once. Later, what has
+/// recovered of an attempt by three quarters is none for one address, and three for the site.
 fn a_site_gets_four_times(
     new: &(impl ByNetwork + Clone),
     subnets: &[u16],

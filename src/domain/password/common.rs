@@ -1,7 +1,9 @@
-//! Common-password check: a compiled-in list and the patterns that attackers mangle it by (NIST SP 800-63B, section 5.1.1.2).
+//! Common-password check: a compiled-in list and the patterns that attackers mangle it by (NIST SP 800-63B, section
+//! 5.1.1.2).
 //!
-//! The work has a fixed maximum for any input, so that a check costs microseconds: [`MAX_STEM`] bounds what is looked up, and
-//! [`MAX_EXTENSION`] how many stems there are. `docs/decisions/0002-common-passwords.md` has the sources and the figures.
+//! The work has a fixed maximum for any input, so that a check costs microseconds: [`MAX_STEM`] bounds what is looked
+//! up, and [`MAX_EXTENSION`] how many stems there are. `docs/decisions/0002-common-passwords.md` has the sources and
+//! the figures.
 
 mod fold;
 mod list;
@@ -16,7 +18,8 @@ use patterns::{Keys, is_date, is_year, period};
 /// Maximum length of a stem that is looked up, in characters: no line of the list is longer.
 const MAX_STEM: usize = 24;
 
-/// Maximum number of digits and signs at each end of the letters that may stand for letters, as in `$unshine` or `hell0`.
+/// Maximum number of digits and signs at each end of the letters that may stand for letters, as in `$unshine` or
+/// `hell0`.
 const MAX_EXTENSION: usize = 3;
 
 /// Maximum number of unpredictable characters around a common stem: ten thousand numbers of four digits are tried soon.
@@ -25,8 +28,8 @@ const MAX_UNPREDICTABLE: usize = 4;
 /// Maximum length of a unit whose repetition is common whatever it is, in characters.
 const MAX_UNIT: usize = 4;
 
-/// Whether a whole password is one of those that attackers try first: a listed password, name or word; a repetition, a sequence,
-/// a run of keys or a date; or one of them between a few digits and signs.
+/// Whether a whole password is one of those that attackers try first: a listed password, name or word; a repetition, a
+/// sequence, a run of keys or a date; or one of them between a few digits and signs.
 pub(super) fn is_common(password: &str) -> bool {
     let characters = fold::folded(password);
     let keys = Keys::of(&characters);
@@ -94,8 +97,8 @@ impl Text<'_> {
         between(|character| character.is_alphabetic()).or_else(|| between(|character| character.is_numeric()))
     }
 
-    /// Where a stem may begin: at the core, or up to [`MAX_EXTENSION`] characters before it; or where the password does, since
-    /// entries such as `2278124q` have many digits before their letters.
+    /// Where a stem may begin: at the core, or up to [`MAX_EXTENSION`] characters before it; or where the password
+    /// does, since entries such as `2278124q` have many digits before their letters.
     fn starts(&self, core: &Range<usize>) -> Vec<usize> {
         let near = core.start.saturating_sub(MAX_EXTENSION);
         let first = (near > 0).then_some(0);
@@ -111,8 +114,8 @@ impl Text<'_> {
         self.slice(range).iter().any(|character| character.is_numeric())
     }
 
-    /// How many characters of what surrounds a stem are unpredictable, beside a predictable piece at one of its ends. `None`: more
-    /// than [`MAX_UNPREDICTABLE`].
+    /// How many characters of what surrounds a stem are unpredictable, beside a predictable piece at one of its ends.
+    /// `None`: more than [`MAX_UNPREDICTABLE`].
     fn cost(&self, range: &Range<usize>) -> Option<usize> {
         (0..=range.len().min(MAX_UNPREDICTABLE)).find(|cost| {
             let pieces = [range.start + cost..range.end, range.start..range.end - cost];

@@ -1,9 +1,11 @@
-//! RFC 8265 OpaqueString with the tables of current Unicode: one form for each password, and which characters it may have.
+//! RFC 8265 OpaqueString with the tables of current Unicode: one form for each password, and which characters it may
+//! have.
 //!
-//! The registry of RFC 8264 ends with Unicode 6.3 (2013). Its rules derive from properties, so here they use the properties of
-//! `icu_properties`: a character that a later version added is allowed as its neighbours are. Emoji sequences (UTS #51) are
-//! allowed in addition: their joiners and selectors are invisible, and allowed between what they join only. Whatever the old
-//! tables allowed has the form that it had, so that stored hashes stay valid (`opaque/tests.rs` compares the two).
+//! The registry of RFC 8264 ends with Unicode 6.3 (2013). Its rules derive from properties, so here they use the
+//! properties of `icu_properties`: a character that a later version added is allowed as its neighbours are. Emoji
+//! sequences (UTS #51) are allowed in addition: their joiners and selectors are invisible, and allowed between what
+//! they join only. Whatever the old tables allowed has the form that it had, so that stored hashes stay valid
+//! (`opaque/tests.rs` compares the two).
 
 use icu_normalizer::ComposingNormalizerBorrowed;
 use icu_properties::props::{
@@ -24,8 +26,8 @@ const ALLOWED: GeneralCategoryGroup = GeneralCategoryGroup::Letter
 const ZERO_WIDTH_NON_JOINER: char = '\u{200C}';
 const ZERO_WIDTH_JOINER: char = '\u{200D}';
 
-/// Maximum number of tag characters in an emoji, the one that ends it included (UTS #51, appendix C: a subdivision of a country
-/// has six). Bounds the work for a character.
+/// Maximum number of tag characters in an emoji, the one that ends it included (UTS #51, appendix C: a subdivision of a
+/// country has six). Bounds the work for a character.
 const MAX_TAGS: usize = 32;
 
 /// Maximum number of bytes of UTF-8 that NFC makes of one byte (UAX #15, section 9).
@@ -38,8 +40,8 @@ const MAX_GROWTH: usize = 3;
 pub(super) fn enforce(input: &str) -> Result<Zeroizing<String>, char> {
     check(input)?;
     let form = normalized(input);
-    // A few characters, such as U+0387, become one that is forbidden. RFC 8264 section 7 asks for a stable form: written in the
-    // other way, the password would be rejected.
+    // A few characters, such as U+0387, become one that is forbidden. RFC 8264 section 7 asks for a stable form:
+    // written in the other way, the password would be rejected.
     check(&form).map_err(|found| origin(input, found))?;
     Ok(form)
 }
@@ -107,8 +109,8 @@ impl<'a> Text<'a> {
         self.at(place.checked_sub(1)?)
     }
 
-    /// Whether `character` may be at this place: RFC 8264 section 8, with the exceptions of section 9.6 and the context rules of
-    /// RFC 5892 appendix A.
+    /// Whether `character` may be at this place: RFC 8264 section 8, with the exceptions of section 9.6 and the context
+    /// rules of RFC 5892 appendix A.
     fn allows(&self, character: char, place: usize) -> bool {
         match character {
             ' '..='~' => true,
@@ -154,8 +156,8 @@ impl<'a> Text<'a> {
         before.is_some_and(is_picture) && self.at(place + 1).is_some_and(is_picture)
     }
 
-    /// Whether the tag character at this place is part of an emoji (UTS #51, ED-14a): the flag of England is a black flag, the tags
-    /// `gbeng`, and a tag that ends them.
+    /// Whether the tag character at this place is part of an emoji (UTS #51, ED-14a): the flag of England is a black
+    /// flag, the tags `gbeng`, and a tag that ends them.
     fn is_emoji_tag(&self, place: usize) -> bool {
         const END: char = '\u{E007F}';
         let is_tag = |character: &char| ('\u{E0020}'..=END).contains(character);

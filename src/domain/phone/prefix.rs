@@ -7,7 +7,8 @@ use thiserror::Error;
 use super::sanitize::MAX_INPUT_BYTES;
 use super::{DIGITS, Folded, fold};
 
-/// How the E.164 forms of some numbers begin: `+`, and digits of which the first is not `0`. `+` alone begins all of them.
+/// How the E.164 forms of some numbers begin: `+`, and digits of which the first is not `0`. `+` alone begins all of
+/// them.
 ///
 /// Of people it tells as much as it has digits, so `Debug` shows only how many.
 #[derive(Clone, Eq, PartialEq)]

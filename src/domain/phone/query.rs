@@ -1,15 +1,15 @@
 //! Number query: the E.164 form by which an existing account is looked up.
 //!
-//! Numbering plans change: Ivory Coast went from eight digits to ten, and Mexico dropped the 1 of mobile numbers. An account
-//! keeps the number that it was registered with, so a look-up accepts what the plan of today no longer allows. Nothing is
-//! registered by a query: that needs [`PhoneNumber::parse_new`].
+//! Numbering plans change: Ivory Coast went from eight digits to ten, and Mexico dropped the 1 of mobile numbers. An
+//! account keeps the number that it was registered with, so a look-up accepts what the plan of today no longer allows.
+//! Nothing is registered by a query: that needs [`PhoneNumber::parse_new`].
 
 use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat};
 
 use super::{PhoneError, PhoneNumber, Region, sanitize};
 
-/// Minimum number of digits of a form that no plan of today has: no number that libphonenumber ever called valid has fewer.
-/// Fewer are a number that is not complete.
+/// Minimum number of digits of a form that no plan of today has: no number that libphonenumber ever called valid has
+/// fewer. Fewer are a number that is not complete.
 const MIN_DIGITS: usize = 6;
 
 /// The E.164 form of a number to look up, whether or not an account has it.
@@ -17,13 +17,13 @@ const MIN_DIGITS: usize = 6;
 pub struct NumberQuery(PhoneNumber);
 
 impl NumberQuery {
-    /// Reads a number to look up: as [`PhoneNumber::parse`] does, or in its exact form if its country has no numbers of this
-    /// length today. The exact form of an international number is `+` and its digits as they are written; that of a national
-    /// one is what libphonenumber makes of it.
+    /// Reads a number to look up: as [`PhoneNumber::parse`] does, or in its exact form if its country has no numbers of
+    /// this length today. The exact form of an international number is `+` and its digits as they are written; that of
+    /// a national one is what libphonenumber makes of it.
     ///
     /// # Errors
-    /// Those of [`PhoneNumber::parse`]. A length is an error only if no number ever had it: fewer than 6 digits with the calling
-    /// code, or more than 20.
+    /// Those of [`PhoneNumber::parse`]. A length is an error only if no number ever had it: fewer than 6 digits with
+    /// the calling code, or more than 20.
     pub fn parse(input: &str, default_region: Option<Region>) -> Result<Self, PhoneError> {
         match PhoneNumber::parse(input, default_region) {
             Ok(number) => Ok(Self(number)),
@@ -97,8 +97,8 @@ mod tests {
         NumberQuery::parse(input, region).map(|query| query.key().as_str().to_owned())
     }
 
-    /// Mobile numbers that were valid once, by the national numbering plans of the ITU: Ivory Coast until January 2021, Mexico until
-    /// August 2019. The last one is of a length between those of Andorra.
+    /// Mobile numbers that were valid once, by the national numbering plans of the ITU: Ivory Coast until January 2021,
+    /// Mexico until August 2019. The last one is of a length between those of Andorra.
     #[test]
     fn numbers_of_older_plans_are_looked_up_in_their_exact_form() {
         for key in ["+22507123456", "+5215512345678", "+3767123456"] {

@@ -17,8 +17,8 @@ const DIGITS_OF_SUBSCRIBERS: usize = 4;
 pub enum Counted<'a> {
     /// A phone number, for strangers.
     Number(&'a PhoneNumber),
-    /// A phone number, for those who are known there: they have a session of its person, or a device on which that person has
-    /// signed in before. They may have as many of both as they like.
+    /// A phone number, for those who are known there: they have a session of its person, or a device on which that
+    /// person has signed in before. They may have as many of both as they like.
     KnownNumber(&'a PhoneNumber),
     /// The prefix of a number.
     Prefix(&'a PhoneNumber),
@@ -97,8 +97,8 @@ impl From<Option<IpAddr>> for Source {
 }
 
 impl Source {
-    /// How much there is for this source of what strangers may get. Those that nobody tells apart leave something to those that are
-    /// told apart.
+    /// How much there is for this source of what strangers may get. Those that nobody tells apart leave something to
+    /// those that are told apart.
     #[must_use]
     pub fn part_of(self, bounds: Bounds) -> Bounds {
         match self {

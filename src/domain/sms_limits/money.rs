@@ -86,8 +86,8 @@ impl Prices {
     /// The most bytes of prices: there are about 250 regions.
     pub const MAX_BYTES: usize = 64 * 1024;
 
-    /// Reads lines of a country, as two letters of ISO 3166-1 (`001` for numbers of no country) or `*` for all others, a tab and
-    /// a price. Empty lines and those that begin with `#` are passed over.
+    /// Reads lines of a country, as two letters of ISO 3166-1 (`001` for numbers of no country) or `*` for all others,
+    /// a tab and a price. Empty lines and those that begin with `#` are passed over.
     ///
     /// # Errors
     /// The first line that is none, or that there is no `*`.

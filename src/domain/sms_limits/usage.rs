@@ -1,13 +1,14 @@
 //! The pumping guard: how the codes of a prefix are used, and when it is paused for that.
 //!
-//! What is seen of a prefix is the sum of what is seen of the sources that ask for its codes, of which none may be enough to have
-//! it paused for all the others. So a source is watched for itself, too, and pauses the prefix for itself alone; and of its codes
-//! only so many are *shared*, which is to count for the prefix, as are less than half of what pauses it, or used well: two that use
-//! none do not have it paused, and a third that does so, too, has. That holds for what is seen of the prefix now: when it forgets
-//! half of that, or all, so does what the source has shared of it.
+//! What is seen of a prefix is the sum of what is seen of the sources that ask for its codes, of which none may be
+//! enough to have it paused for all the others. So a source is watched for itself, too, and pauses the prefix for
+//! itself alone; and of its codes only so many are *shared*, which is to count for the prefix, as are less than half of
+//! what pauses it, or used well: two that use none do not have it paused, and a third that does so, too, has. That
+//! holds for what is seen of the prefix now: when it forgets half of that, or all, so does what the source has shared
+//! of it.
 //!
-//! What makes a prefix forget must not be what is left unused, or two at a time could have it forgotten what they hold against it, and
-//! ever new ones take their place. So it is midnight, and codes that are shared.
+//! What makes a prefix forget must not be what is left unused, or two at a time could have it forgotten what they hold
+//! against it, and ever new ones take their place. So it is midnight, and codes that are shared.
 
 use std::time::Duration;
 
@@ -16,12 +17,12 @@ use chrono::TimeDelta;
 use super::{Source, part};
 use crate::clock::{MAX_SKEW, Timestamp};
 
-/// A week. So long after the last code all is forgotten. What a source has shared is as good as nothing by then, since it is halved at each
-/// midnight: it cannot hold the same against a prefix that is still seen.
+/// A week. So long after the last code all is forgotten. What a source has shared is as good as nothing by then, since
+/// it is halved at each midnight: it cannot hold the same against a prefix that is still seen.
 pub const FORGOTTEN_AFTER: TimeDelta = TimeDelta::days(7);
 
-/// How many times as many codes as the pumping guard wants to see are looked back on. What is older counts half, a quarter and so on:
-/// a prefix that was good for years is paused as soon as another one.
+/// How many times as many codes as the pumping guard wants to see are looked back on. What is older counts half, a
+/// quarter and so on: a prefix that was good for years is paused as soon as another one.
 const LOOKED_BACK: u32 = 4;
 
 /// So many halvings leave nothing of any count.
@@ -30,10 +31,11 @@ const ALL_HALVINGS: u32 = u32::BITS;
 /// When a prefix is paused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PumpingGuard {
-    /// How many codes have to have been asked for, whose time is over. At least ten: of fewer a half is rounded to too much.
+    /// How many codes have to have been asked for, whose time is over. At least ten: of fewer a half is rounded to too
+    /// much.
     pub asked: u32,
-    /// Of so many of a hundred at least the code has to have been right. At most 50: above that, it could not be said of
-    /// a source that twice as many are used as have to be.
+    /// Of so many of a hundred at least the code has to have been right. At most 50: above that, it could not be said
+    /// of a source that twice as many are used as have to be.
     pub verified_percent: u8,
     /// For how long. At most [`FORGOTTEN_AFTER`].
     pub pause: Duration,
@@ -49,10 +51,10 @@ impl PumpingGuard {
         }
     }
 
-    /// How many codes of which none is right a source may hold against the prefix: one less than half, so that neither two do so, nor
-    /// one beside another whose next code is not used yet. Above the third after which the source is paused for itself, so that three that go
-    /// on come to more than pauses it, and not to just as much, which one that was missing when the prefix was halved would have kept
-    /// them below.
+    /// How many codes of which none is right a source may hold against the prefix: one less than half, so that neither
+    /// two do so, nor one beside another whose next code is not used yet. Above the third after which the source is
+    /// paused for itself, so that three that go on come to more than pauses it, and not to just as much, which one that
+    /// was missing when the prefix was halved would have kept them below.
     const fn held_against(&self) -> u32 {
         (self.asked / 2).saturating_sub(1)
     }
@@ -67,16 +69,16 @@ impl PumpingGuard {
         asked >= self.asked && Self::is_below(asked, verified, self.verified_percent)
     }
 
-    /// Whether one more code of a source is shared, of which so many are and so many of those were right: as many as it may hold against
-    /// the prefix, and then as long as twice as many are used as have to be. With what is above that so good, what is below it does not
-    /// make it bad.
+    /// Whether one more code of a source is shared, of which so many are and so many of those were right: as many as it
+    /// may hold against the prefix, and then as long as twice as many are used as have to be. With what is above that
+    /// so good, what is below it does not make it bad.
     fn lets_share(&self, asked: u32, verified: u32) -> bool {
         let percent = self.verified_percent.saturating_mul(2);
         asked < self.held_against() || !Self::is_below(asked, verified, percent)
     }
 
-    /// Looks whether a source may ask for one more code, and counts it if so. The codes of the last `lifetime` may still be used,
-    /// and pause nothing.
+    /// Looks whether a source may ask for one more code, and counts it if so. The codes of the last `lifetime` may
+    /// still be used, and pause nothing.
     #[must_use]
     pub fn ask(&self, from: Source, seen: PrefixStats, lifetime: Duration, now: Timestamp) -> Asked {
         let of_source = seen.source.look(&from.pumping_guard(*self), lifetime, now);
@@ -108,8 +110,8 @@ impl PumpingGuard {
         Asked::Counted(seen)
     }
 
-    /// A code was right that a source had asked for. Its use is shared, whether or not its asking was, unless too few of all that the
-    /// source has asked for are used: who begins badly would else never be seen to go on well.
+    /// A code was right that a source had asked for. Its use is shared, whether or not its asking was, unless too few
+    /// of all that the source has asked for are used: who begins badly would else never be seen to go on well.
     #[must_use]
     pub fn used(&self, mut seen: PrefixStats) -> PrefixStats {
         seen.source.verified = seen.source.verified.saturating_add(1);
@@ -141,8 +143,8 @@ pub struct Usage {
     pub shared_asked: u32,
     /// Of a source: how many of those were right.
     pub shared_verified: u32,
-    /// Of a prefix: how often what was seen of it was halved; all of it is as many halvings as there can be. Of a source: which of
-    /// these its share is of.
+    /// Of a prefix: how often what was seen of it was halved; all of it is as many halvings as there can be. Of a
+    /// source: which of these its share is of.
     pub halvings: u32,
     /// Until when it is paused.
     pub paused_until: Option<Timestamp>,
@@ -228,8 +230,8 @@ impl Usage {
             if rest <= pumping_guard.pause {
                 return Looked::PausedBefore(rest);
             }
-            // A replica that is ahead has paused it. The stored end is moved, too: otherwise the pause would last longer than the
-            // returned wait.
+            // A replica that is ahead has paused it. The stored end is moved, too: otherwise the pause would last
+            // longer than the returned wait.
             let paused = Self {
                 paused_until: Some(now + pumping_guard.pause),
                 ..self
@@ -303,7 +305,8 @@ impl Usage {
         (self.asked_lately, self.lately_since) = (0, now);
     }
 
-    /// Whether with one more code fewer than so many of a hundred are right, of all: those, too, whose time is not over.
+    /// Whether with one more code fewer than so many of a hundred are right, of all: those, too, whose time is not
+    /// over.
     fn is_below(&self, percent: u8) -> bool {
         let all = self.asked.saturating_add(self.asked_lately);
         PumpingGuard::is_below(all.saturating_add(1), self.verified, percent)
@@ -311,8 +314,8 @@ impl Usage {
 }
 
 impl PrefixStats {
-    /// Of what the source has shared of the prefix, forgets what is not seen of the prefix any more. What is left of it may be one more,
-    /// and one less that was right, but never the other way round.
+    /// Of what the source has shared of the prefix, forgets what is not seen of the prefix any more. What is left of it
+    /// may be one more, and one less that was right, but never the other way round.
     fn forget_together(&mut self) {
         let (source, prefix) = (&mut self.source, &self.prefix);
         let halvings = prefix.halvings.checked_sub(source.halvings);
@@ -326,8 +329,8 @@ impl PrefixStats {
         source.halvings = prefix.halvings;
     }
 
-    /// Takes back what the source has shared of the prefix, but for as much as any source may hold against it: who had used some
-    /// codes at first could otherwise leave as many as it likes unused.
+    /// Takes back what the source has shared of the prefix, but for as much as any source may hold against it: who had
+    /// used some codes at first could otherwise leave as many as it likes unused.
     fn take_back(&mut self, part: u32) {
         let (source, prefix) = (&mut self.source, &mut self.prefix);
         let taken = source.shared_asked.saturating_sub(part);

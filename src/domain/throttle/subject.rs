@@ -22,14 +22,16 @@ pub enum Subject<'a> {
     Device(DeviceId),
     /// Codes that are sent to a phone number, whether or not somebody has it, asked for from where nobody says.
     Code(&'a PhoneNumber),
-    /// Codes that are sent to a phone number, requested from a prefix of a network. Other networks do not wait because of it.
+    /// Codes that are sent to a phone number, requested from a prefix of a network. Other networks do not wait because
+    /// of it.
     CodeFrom(&'a PhoneNumber, Prefix),
-    /// Codes that are sent to a phone number, asked for by who is known there: with a session of its person, or on a device on
-    /// which they have signed in before.
+    /// Codes that are sent to a phone number, asked for by who is known there: with a session of its person, or on a
+    /// device on which they have signed in before.
     KnownCode(&'a PhoneNumber),
     /// Wrong codes of challenges for a phone number, over all challenges that strangers requested.
     CodeGuess(&'a PhoneNumber),
-    /// Wrong codes of challenges for a phone number that were requested on a known device, or with a session of its user.
+    /// Wrong codes of challenges for a phone number that were requested on a known device, or with a session of its
+    /// user.
     KnownCodeGuess(&'a PhoneNumber),
     /// Attempts from a prefix of a network: an IPv4 address, or the /64, the /56 and the /48 of an IPv6 address.
     Address(Prefix),
@@ -137,8 +139,9 @@ impl Subject<'_> {
         }
     }
 
-    /// The delays of attempts beyond the free ones of its limit: doubling ones, or one attempt in each recovery time. The latter for
-    /// what is counted even if it succeeds, and for wrong codes, whose number in a year has a maximum and not only their rate.
+    /// The delays of attempts beyond the free ones of its limit: doubling ones, or one attempt in each recovery time.
+    /// The latter for what is counted even if it succeeds, and for wrong codes, whose number in a year has a maximum
+    /// and not only their rate.
     #[must_use]
     pub fn delays(&self, limit: &Limit, doubling: Delays) -> Delays {
         match self {
@@ -155,8 +158,8 @@ impl Subject<'_> {
         }
     }
 
-    /// The name under which attempts are stored: the beginning of a SHA-256. It keeps numbers from being read at a glance,
-    /// and nothing more: whoever has the database can try all numbers there are.
+    /// The name under which attempts are stored: the beginning of a SHA-256. It keeps numbers from being read at a
+    /// glance, and nothing more: whoever has the database can try all numbers there are.
     #[must_use]
     pub fn id(&self) -> SubjectId {
         SubjectId(match self {
@@ -206,7 +209,8 @@ mod tests {
     use super::*;
     use crate::domain::network::Network;
 
-    /// By `printf 'address\0...' | sha256sum`: `\300\000\002\007`, and `\040\001\015\270\000\001` with ten `\000` and the four octets of 48.
+    /// By `printf 'address\0...' | sha256sum`: `\300\000\002\007`, and `\040\001\015\270\000\001` with ten `\000` and
+    /// the four octets of 48.
     #[test]
     fn a_prefix_is_stored_as_the_beginning_of_a_hash() {
         let ids = |address: &str| -> Vec<String> {

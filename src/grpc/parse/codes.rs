@@ -100,8 +100,9 @@ fn new_one(fields: &mut Fields, request: &v1::SendCodeRequest, rules: &Rules) ->
     Some(Wanted::Of(purpose?, phone_number?))
 }
 
-/// Registration where a code has to show that the user holds the number. The password comes with the code. If it comes now, the
-/// service applies the password policy to it all the same, so that no code is sent for one that is rejected then.
+/// Registration where a code has to show that the user holds the number. The password comes with the code. If it comes
+/// now, the service applies the password policy to it all the same, so that no code is sent for one that is rejected
+/// then.
 pub(in crate::grpc) fn registration(
     request: v1::RegisterRequest,
     caller: &Caller,

@@ -19,8 +19,9 @@ const PARTING_BYTES: usize = 256 * 1024;
 
 /// A stream of bytes that fails if its client has not begun with HTTP/2 by a certain time.
 ///
-/// When everything has been said, the client is listened to until it closes its side, too, for a while. What a closed socket
-/// has not read, or gets then, the kernel answers by a reset, which takes from the client even answers that have reached it.
+/// When everything has been said, the client is listened to until it closes its side, too, for a while. What a closed
+/// socket has not read, or gets then, the kernel answers by a reset, which takes from the client even answers that have
+/// reached it.
 pub(super) struct HandshakeStream<IO> {
     io: IO,
     until_begun: Option<Missing>,

@@ -1,7 +1,8 @@
 //! Limits of calls in flight: permits for each connection and for all of them.
 //!
-//! Each connection has some calls of its own; more calls use what all connections share. So a connection with the maximum number of
-//! calls takes nothing from one that makes a call at a time. Streams without an end have a count of their own.
+//! Each connection has some calls of its own; more calls use what all connections share. So a connection with the
+//! maximum number of calls takes nothing from one that makes a call at a time. Streams without an end have a count of
+//! their own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -13,8 +14,8 @@ use crate::i18n::Language;
 /// The calls that every connection may have in flight, whatever the others do.
 const OWN_CALLS: u32 = 8;
 
-/// The streams that a connection may have open. A client needs one Watch for each name of health, and a stream for reflection
-/// while somebody looks.
+/// The streams that a connection may have open. A client needs one Watch for each name of health, and a stream for
+/// reflection while somebody looks.
 const OWN_STREAMS: u32 = 16;
 
 /// Of the headers and the message of a call, so many bytes each are not counted: nearly all calls have less.

@@ -1,7 +1,7 @@
 //! A future that waits for what seldom happens, beside one that is busy.
 //!
-//! A task polls all that it waits for whenever any of it is ready. A connection is polled for every piece of what comes and
-//! goes, and what ends it (four timers, two tokens, and their locks) would be asked each time.
+//! A task polls all that it waits for whenever any of it is ready. A connection is polled for every piece of what comes
+//! and goes, and what ends it (four timers, two tokens, and their locks) would be asked each time.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};

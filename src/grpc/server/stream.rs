@@ -14,7 +14,8 @@ use tonic::transport::server::{Connected, TcpIncoming};
 use super::tls::Tls;
 use crate::domain::access::Service;
 
-/// Accepts what comes to a listener. What is accepted becomes a connection when it is awaited, with TLS if there is some.
+/// Accepts what comes to a listener. What is accepted becomes a connection when it is awaited, with TLS if there is
+/// some.
 pub(in crate::grpc) fn incoming(
     listener: TcpListener,
     tls: Option<Tls>,
@@ -31,12 +32,12 @@ pub(in crate::grpc) struct Peer {
     pub(in crate::grpc) service: Option<Arc<Service>>,
 }
 
-/// A TCP connection, perhaps with TLS, on which many small answers are sent with few system calls, which is what most of a
-/// check costs.
+/// A TCP connection, perhaps with TLS, on which many small answers are sent with few system calls, which is what most
+/// of a check costs.
 ///
-/// It does not offer vectored writes. h2 copies a message of up to 256 bytes into its write buffer, and of up to 1024 bytes
-/// where writes are not vectored; a longer one it sends by itself. What ValidateSession answers is a little longer than
-/// 256 bytes.
+/// It does not offer vectored writes. h2 copies a message of up to 256 bytes into its write buffer, and of up to 1024
+/// bytes where writes are not vectored; a longer one it sends by itself. What ValidateSession answers is a little
+/// longer than 256 bytes.
 ///
 /// And it lets the tasks that are ready run before it writes, so that what they answer goes with it: grpc-go's
 /// `loopyWriter` does the same by `runtime.Gosched`. Where no task is ready, it writes at once.
@@ -70,7 +71,8 @@ impl ClientStream {
         })
     }
 
-    /// Ready every second time that it is asked. In between, the task goes to the end of the line of those that are ready.
+    /// Ready every second time that it is asked. In between, the task goes to the end of the line of those that are
+    /// ready.
     fn let_others_run(&mut self, cx: &Context<'_>) -> Poll<()> {
         self.has_let_others_run = !self.has_let_others_run;
         if self.has_let_others_run {

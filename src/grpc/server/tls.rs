@@ -1,7 +1,7 @@
 //! TLS, and which service it is that shows a client certificate.
 //!
-//! The files are read again every few seconds. What is in them takes the place of what was there before only when all of it
-//! fits together; connections that are open go on with what they began with.
+//! The files are read again every few seconds. What is in them takes the place of what was there before only when all
+//! of it fits together; connections that are open go on with what they began with.
 
 use std::fs;
 use std::io;
@@ -84,8 +84,8 @@ impl Tls {
         })))
     }
 
-    /// Reads the files again and again, and serves new connections with what is new in them. What cannot be used is told
-    /// once, and changes nothing.
+    /// Reads the files again and again, and serves new connections with what is new in them. What cannot be used is
+    /// told once, and changes nothing.
     pub(in crate::grpc) async fn keep_up_to_date(self) {
         let mut ticks = interval_at(Instant::now() + RELOAD_INTERVAL, RELOAD_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

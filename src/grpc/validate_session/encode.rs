@@ -1,8 +1,8 @@
 //! From the domain to the bytes of a `ValidateSessionResponse`, without a message between.
 //!
-//! A message inside of another has its length before it. So the fields are told twice, first to a [`Sink`] that counts and
-//! then to one that writes, by the same code: what is counted is what is written. Fields go in the order of their tags,
-//! and what has its default value is left out, as prost does it; a test compares the bytes with those of prost.
+//! A message inside of another has its length before it. So the fields are told twice, first to a [`Sink`] that counts
+//! and then to one that writes, by the same code: what is counted is what is written. Fields go in the order of their
+//! tags, and what has its default value is left out, as prost does it; a test compares the bytes with those of prost.
 
 use std::io::Write as _;
 use std::net::IpAddr;

@@ -1,9 +1,9 @@
 //! Settlement of password attempts, whether or not their callers are still there.
 //!
-//! An attempt is reserved before its password is hashed. A caller that leaves before that gets it back. Once the hash runs, its result
-//! decides: a right password is given back, a wrong one counts and is audited. Otherwise deadlines would either make guesses free, or
-//! delay the owner of an account on a busy replica. At most as many attempts are settled without their callers as hashes run, beside the
-//! answers that are held back for a moment.
+//! An attempt is reserved before its password is hashed. A caller that leaves before that gets it back. Once the hash
+//! runs, its result decides: a right password is given back, a wrong one counts and is audited. Otherwise deadlines
+//! would either make guesses free, or delay the owner of an account on a busy replica. At most as many attempts are
+//! settled without their callers as hashes run, beside the answers that are held back for a moment.
 
 use std::sync::Arc;
 
@@ -18,7 +18,8 @@ use crate::service::error::{Error, chain};
 use crate::service::hasher::{Flow, Pending, Verdict};
 use crate::service::throttle::{Reservation, ReservationGuard, SuccessPermit, Throttle};
 
-/// What an attempt with a password has taken of its limits, to be settled by its result. Dropped before that, all is returned.
+/// What an attempt with a password has taken of its limits, to be settled by its result. Dropped before that, all is
+/// returned.
 #[must_use]
 pub(in crate::service) struct Claim {
     reservation: ReservationGuard,
@@ -81,11 +82,12 @@ impl Claim {
 }
 
 impl Accounts {
-    /// Checks a password. A right one returns the verdict and the reservation, to be given back in the transaction of the success.
+    /// Checks a password. A right one returns the verdict and the reservation, to be given back in the transaction of
+    /// the success.
     ///
     /// # Errors
-    /// That of a wrong password, after it was audited; [`Error::Overloaded`]; [`Error::Internal`] when the hash cannot be read. Of the
-    /// latter two nothing counts.
+    /// That of a wrong password, after it was audited; [`Error::Overloaded`]; [`Error::Internal`] when the hash cannot
+    /// be read. Of the latter two nothing counts.
     pub(in crate::service) async fn check_password(
         &self,
         claim: Claim,
@@ -115,8 +117,9 @@ impl Accounts {
         }
     }
 
-    /// Applies the password policy to a new password, and hashes it. Returns the reservation, too, to be given back in the
-    /// transaction of the success. Nothing is learned of an account by a hash alone, so a caller that leaves gets the attempt back.
+    /// Applies the password policy to a new password, and hashes it. Returns the reservation, too, to be given back in
+    /// the transaction of the success. Nothing is learned of an account by a hash alone, so a caller that leaves gets
+    /// the attempt back.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] when the policy rejects the password, which counts for the client address only;

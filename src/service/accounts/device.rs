@@ -59,7 +59,8 @@ impl Device {
 }
 
 impl Accounts {
-    /// The device of a token, if the token is good for this number. It is looked up whether or not somebody has the number.
+    /// The device of a token, if the token is good for this number. It is looked up whether or not somebody has the
+    /// number.
     pub(in crate::service) async fn known_device(
         &self,
         token: Option<SecretString>,

@@ -1,5 +1,5 @@
-//! The hold after a change of the phone number: for some time, a code to the new number sets no password and gives no lasting
-//! power.
+//! The hold after a change of the phone number: for some time, a code to the new number sets no password and gives no
+//! lasting power.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ impl Accounts {
         hold_remaining(account.phone_changed_at?, self.policy.phone_change_hold, now)
     }
 
-    /// Whether the session was created by a code alone, to a number on hold. Without this rule a sign-in by code would replace the
-    /// reset that the hold refuses.
+    /// Whether the session was created by a code alone, to a number on hold. Without this rule a sign-in by code would
+    /// replace the reset that the hold refuses.
     pub(in crate::service) fn password_change_blocked(
         &self,
         account: &Account,
@@ -28,8 +28,8 @@ impl Accounts {
         session.auth_methods.as_slice() == [AuthMethod::SmsCode] && self.held(account, now).is_some()
     }
 
-    /// Whether the sign-in of a session is fresh enough for what outlasts the session. A code alone to a number on hold is not: the
-    /// thief of an earlier session may have changed the number.
+    /// Whether the sign-in of a session is fresh enough for what outlasts the session. A code alone to a number on hold
+    /// is not: the thief of an earlier session may have changed the number.
     pub(in crate::service) fn is_fresh_for_lasting_power(
         &self,
         account: &Account,
@@ -39,9 +39,9 @@ impl Accounts {
         self.is_fresh(session) && !self.password_change_blocked(account, session, now)
     }
 
-    /// Returns the outcome. If the hold may have refused the call, and the change of the number is in the future, the hold begins
-    /// now: it must neither last until the wall clock reaches that time, nor be dropped. A statement of its own, since the
-    /// transaction of the refused call is rolled back.
+    /// Returns the outcome. If the hold may have refused the call, and the change of the number is in the future, the
+    /// hold begins now: it must neither last until the wall clock reaches that time, nor be dropped. A statement of its
+    /// own, since the transaction of the refused call is rolled back.
     pub(in crate::service) async fn bound_hold<T>(
         &self,
         user: UserId,

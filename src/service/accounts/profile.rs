@@ -61,9 +61,9 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::CurrentPasswordWrong`], [`Error::ReauthenticationRequired`], [`Error::PhoneNumberTaken`],
-    /// [`Error::VerificationRequired`] when a new number takes a code, [`Error::PhoneChangedRecently`] when it takes one since the
-    /// last change was lately, [`Error::InvalidInput`] when the password policy rejects the password, [`Error::SessionInvalid`] when
-    /// the session ended meanwhile, [`Error::TooManyAttempts`], [`Error::Overloaded`].
+    /// [`Error::VerificationRequired`] when a new number takes a code, [`Error::PhoneChangedRecently`] when it takes
+    /// one since the last change was lately, [`Error::InvalidInput`] when the password policy rejects the password,
+    /// [`Error::SessionInvalid`] when the session ended meanwhile, [`Error::TooManyAttempts`], [`Error::Overloaded`].
     pub async fn update_profile(
         &self,
         actor: Actor,
@@ -132,8 +132,8 @@ impl Accounts {
                 if change.password_hash.is_some() && sets_none {
                     return Err(Error::ReauthenticationRequired);
                 }
-                // Else whoever goes from number to number would keep those who hold them from ever having them by a code. Where
-                // there are codes, one changes it all the same.
+                // Else whoever goes from number to number would keep those who hold them from ever having them by a
+                // code. Where there are codes, one changes it all the same.
                 let has_codes = this.policy.notices.is_some();
                 let moved = this.held(&account, now).filter(|_| has_codes);
                 let user = account.user;
@@ -210,8 +210,8 @@ impl Accounts {
         .await
     }
 
-    /// Deletes the actor's user and all that is stored about the user. In the audit log a substitute id stands in the user's place,
-    /// unless the user is staff or a superuser.
+    /// Deletes the actor's user and all that is stored about the user. In the audit log a substitute id stands in the
+    /// user's place, unless the user is staff or a superuser.
     ///
     /// # Errors
     /// [`Error::CurrentPasswordWrong`], [`Error::ReauthenticationRequired`], [`Error::LastSuperuser`],
@@ -245,8 +245,9 @@ impl Accounts {
         .await
     }
 
-    /// Whether the number that somebody has is told by SMS that they change it without showing to hold the new one. One that nobody
-    /// has shown to hold is not, or whoever has a session could go through all numbers that they want to ring.
+    /// Whether the number that somebody has is told by SMS that they change it without showing to hold the new one. One
+    /// that nobody has shown to hold is not, or whoever has a session could go through all numbers that they want to
+    /// ring.
     pub(in crate::service) fn is_told(&self, user: &User) -> bool {
         let reach = self.policy.notices.as_ref();
         user.phone_verified_at.is_some() && reach.is_some_and(|reach| reach.has(&user.phone_number))
@@ -346,8 +347,9 @@ impl Accounts {
     }
 }
 
-/// Keeps the codes valid that were sent to an unverified number, although its user has changed the credentials. Its holder may be
-/// another person than the one that registered it, has no other proof, and could be kept out by one change after another.
+/// Keeps the codes valid that were sent to an unverified number, although its user has changed the credentials. Its
+/// holder may be another person than the one that registered it, has no other proof, and could be kept out by one
+/// change after another.
 async fn keep_take_over(tx: &Transaction, changed: &Account) -> Result<(), StoreError> {
     if changed.user.phone_verified_at.is_none() {
         challenges::keep_for_holder(tx, changed.user.id, changed.credential_version).await?;

@@ -67,9 +67,9 @@ pub(super) const MOST_TOGETHER: usize = 16;
 
 impl Accounts {
     /// Signs a person in. An unknown number takes as long as a wrong password: it is checked against a dummy hash. And
-    /// no failure is answered before a fixed time has passed, so that nobody sees whose hash is of another cost: one that
-    /// was made with older parameters, or was imported. Both are noted in the audit log by the same statement; the number
-    /// is not.
+    /// no failure is answered before a fixed time has passed, so that nobody sees whose hash is of another cost: one
+    /// that was made with older parameters, or was imported. Both are noted in the audit log by the same statement; the
+    /// number is not.
     ///
     /// # Errors
     /// [`Error::InvalidCredentials`]; [`Error::AccountDeactivated`], only after the right password and unless
@@ -161,8 +161,8 @@ impl Accounts {
         .await
     }
 
-    /// Reserves an attempt on the number, from the address and by the service. What strangers do to these is not the fault
-    /// of a device that is known: it has attempts of its own.
+    /// Reserves an attempt on the number, from the address and by the service. What strangers do to these is not the
+    /// fault of a device that is known: it has attempts of its own.
     async fn reserve_sign_in(
         &self,
         phone_number: &PhoneNumber,
@@ -179,8 +179,8 @@ impl Accounts {
         }
     }
 
-    /// Signs in a person whose password was right when `account` was read: on SQLite together with others, since a commit that is on
-    /// the disk takes as long for many as for one.
+    /// Signs in a person whose password was right when `account` was read: on SQLite together with others, since a
+    /// commit that is on the disk takes as long for many as for one.
     async fn commit_sign_in(&self, sign_in: Arc<SignIn>) -> Result<User, Error> {
         if !self.store.has_one_writer() {
             return self.commit_alone(&sign_in).await;
@@ -203,8 +203,8 @@ impl Accounts {
         outcome.unwrap_or_else(|| Err(Error::internal(NotDone)))
     }
 
-    /// The outcome of each, or `None` if it is for whoever asked to commit it alone: of each person but the first, and of all if
-    /// that of one keeps all from being committed.
+    /// The outcome of each, or `None` if it is for whoever asked to commit it alone: of each person but the first, and
+    /// of all if that of one keeps all from being committed.
     async fn commit_sign_ins(&self, sign_ins: Vec<Arc<SignIn>>) -> Vec<Option<Result<User, Error>>> {
         if let [only] = sign_ins.as_slice() {
             return vec![Some(self.commit_alone(only).await)];

@@ -57,9 +57,10 @@ impl Accounts {
     /// Creates a superuser.
     ///
     /// # Errors
-    /// [`Error::NotSuperuser`] when the actor is not one; [`Error::ReauthenticationRequired`] when the actor's sign-in is not fresh;
-    /// [`Error::SessionInvalid`] when the actor's session ended meanwhile; [`Error::PhoneNumberTaken`]; [`Error::InvalidInput`] when
-    /// the password policy rejects the password; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
+    /// [`Error::NotSuperuser`] when the actor is not one; [`Error::ReauthenticationRequired`] when the actor's sign-in
+    /// is not fresh; [`Error::SessionInvalid`] when the actor's session ended meanwhile; [`Error::PhoneNumberTaken`];
+    /// [`Error::InvalidInput`] when the password policy rejects the password; [`Error::TooManyAttempts`];
+    /// [`Error::Overloaded`].
     pub async fn create_superuser(
         &self,
         maker: SuperuserMaker,
@@ -133,8 +134,8 @@ fn superuser_attempt(actor: &Actor) -> AuditDraft {
     }
 }
 
-/// Somebody who is about to be a superuser no more, or not active, must not be the last one. To be called under the lock of
-/// their row; the superusers' lock is taken after it by everybody, and only for superusers.
+/// Somebody who is about to be a superuser no more, or not active, must not be the last one. To be called under the
+/// lock of their row; the superusers' lock is taken after it by everybody, and only for superusers.
 pub(in crate::service) async fn keep_a_superuser(tx: &Transaction, leaving: &User) -> Result<(), Error> {
     if !leaving.is_superuser || !leaving.is_active() {
         return Ok(());

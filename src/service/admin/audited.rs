@@ -27,14 +27,15 @@ impl Administrator {
         Some(AuditDraft { subject, ..attempt })
     }
 
-    /// Whether there are users that this administrator may not see. What such an administrator tries on a user that is not found is
-    /// audited, hidden or missing: the two do not differ, not even in time.
+    /// Whether there are users that this administrator may not see. What such an administrator tries on a user that is
+    /// not found is audited, hidden or missing: the two do not differ, not even in time.
     pub(super) fn has_hidden_users(&self) -> bool {
         self.role() != Role::Superuser
     }
 
-    /// The event of a deletion. A substitute id stands in the place of the user, and the id of the call is left out, since the log
-    /// of the calling service may name the user. Staff and superusers keep their id: their events stay attributable.
+    /// The event of a deletion. A substitute id stands in the place of the user, and the id of the call is left out,
+    /// since the log of the calling service may name the user. Staff and superusers keep their id: their events stay
+    /// attributable.
     pub(super) fn deletion(&self, user: &User, substitute: UserId) -> Option<AuditDraft> {
         if user.is_privileged() {
             return self.attempt(Action::Delete, Some(user.id));
@@ -49,7 +50,8 @@ impl Administrator {
 }
 
 impl Admin {
-    /// Whether there are people to whom they may do this, as far as is known without asking again. If not, that is noted.
+    /// Whether there are people to whom they may do this, as far as is known without asking again. If not, that is
+    /// noted.
     ///
     /// # Errors
     /// [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::DatabaseUnavailable`] when it cannot be noted.
@@ -66,7 +68,8 @@ impl Admin {
         outcome: Result<T, Error>,
     ) -> Result<T, Error> {
         let subject = match &outcome {
-            // Before the user was looked for: the id may be of no user, or of a deleted one that no event may name any more.
+            // Before the user was looked for: the id may be of no user, or of a deleted one that no event may name any
+            // more.
             Err(Error::NotStaff | Error::NotSuperuser) => None,
             // The subject would reveal whether the user exists.
             Err(Error::UserNotFound) => None,

@@ -52,8 +52,8 @@ impl UserUpdate {
             deactivated_by_admin,
             ..
         } = account;
-        // Who has deactivated themselves is deactivated once more by administration only if that is what was asked for, and
-        // not by a form that says of everything how it is.
+        // Who has deactivated themselves is deactivated once more by administration only if that is what was asked for,
+        // and not by a form that says of everything how it is.
         let is_taken_over = action == Action::Deactivate && !user.is_active() && !deactivated_by_admin;
         let phone_number = self.phone_number.as_ref();
         Change {
@@ -77,10 +77,10 @@ impl Admin {
     /// Creates a person.
     ///
     /// # Errors
-    /// [`Error::PhoneNumberTaken`]; [`Error::InvalidInput`] when the password policy rejects the password; [`Error::NotStaff`],
-    /// [`Error::NotSuperuser`]; [`Error::ReauthenticationRequired`] when the user is to be staff or a superuser and the
-    /// administrator's sign-in is not fresh; [`Error::SessionInvalid`] when the administrator's session ended meanwhile;
-    /// [`Error::TooManyAttempts`] from the administrator's address; [`Error::Overloaded`].
+    /// [`Error::PhoneNumberTaken`]; [`Error::InvalidInput`] when the password policy rejects the password;
+    /// [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::ReauthenticationRequired`] when the user is to be staff
+    /// or a superuser and the administrator's sign-in is not fresh; [`Error::SessionInvalid`] when the administrator's
+    /// session ended meanwhile; [`Error::TooManyAttempts`] from the administrator's address; [`Error::Overloaded`].
     pub async fn create(&self, by: Administrator, new: NewUser) -> Result<ManagedUser, Error> {
         by.may(Action::Create)?;
         let NewUser {
@@ -125,13 +125,13 @@ impl Admin {
         .await
     }
 
-    /// Changes the number, the status or the flags of a user, if the user is still as the etag says. A new number ends all
-    /// sessions, and a verified old one is notified by SMS.
+    /// Changes the number, the status or the flags of a user, if the user is still as the etag says. A new number ends
+    /// all sessions, and a verified old one is notified by SMS.
     ///
     /// # Errors
     /// [`Error::EtagMismatch`], [`Error::UserNotFound`], [`Error::LastSuperuser`], [`Error::PhoneNumberTaken`],
-    /// [`Error::ReauthenticationRequired`]; [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::SessionInvalid`] when the
-    /// administrator's session ended meanwhile.
+    /// [`Error::ReauthenticationRequired`]; [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::SessionInvalid`]
+    /// when the administrator's session ended meanwhile.
     pub async fn update(
         &self,
         by: &Administrator,
@@ -225,9 +225,10 @@ impl Admin {
     /// Gives a person a password, and ends all their sessions.
     ///
     /// # Errors
-    /// [`Error::UserNotFound`], [`Error::ReauthenticationRequired`], [`Error::Overloaded`]; [`Error::InvalidInput`] when the password
-    /// policy rejects the password; [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::TooManyAttempts`] from the administrator's
-    /// address; [`Error::SessionInvalid`] when the administrator's session ended meanwhile.
+    /// [`Error::UserNotFound`], [`Error::ReauthenticationRequired`], [`Error::Overloaded`]; [`Error::InvalidInput`]
+    /// when the password policy rejects the password; [`Error::NotStaff`], [`Error::NotSuperuser`];
+    /// [`Error::TooManyAttempts`] from the administrator's address; [`Error::SessionInvalid`] when the administrator's
+    /// session ended meanwhile.
     pub async fn set_password(
         &self,
         by: Administrator,
@@ -264,8 +265,8 @@ impl Admin {
         .await
     }
 
-    /// Applies the password policy and hashes, if the administrator's address may try now. An administrator guesses nothing, so the
-    /// attempt never counts afterwards.
+    /// Applies the password policy and hashes, if the administrator's address may try now. An administrator guesses
+    /// nothing, so the attempt never counts afterwards.
     async fn hash(
         &self,
         by: &Administrator,
@@ -295,7 +296,8 @@ impl Admin {
         Ok(hash)
     }
 
-    /// Revokes all sessions of a user, and returns their number. Device tokens and one-time codes that were issued before end, too.
+    /// Revokes all sessions of a user, and returns their number. Device tokens and one-time codes that were issued
+    /// before end, too.
     ///
     /// # Errors
     /// [`Error::UserNotFound`]; [`Error::ReauthenticationRequired`]; [`Error::NotStaff`];
@@ -322,8 +324,8 @@ impl Admin {
             .await
     }
 
-    /// Deletes a user and all that is stored about the user. In the audit log a substitute id stands in the user's place, unless the
-    /// user is staff or a superuser.
+    /// Deletes a user and all that is stored about the user. In the audit log a substitute id stands in the user's
+    /// place, unless the user is staff or a superuser.
     ///
     /// # Errors
     /// [`Error::UserNotFound`], [`Error::LastSuperuser`], [`Error::ReauthenticationRequired`]; [`Error::NotStaff`],

@@ -12,9 +12,9 @@ use crate::store::users::Account;
 /// How many bytes of the digest there are: two that are equal by chance are not to be expected.
 const LENGTH: usize = 15;
 
-/// A digest of all that can be changed about a person. Not a number of changes: what does not count them, such as an older
-/// version beside this one in an upgrade, changes it all the same, and a clock that goes back or stands still does no harm.
-/// If two are equal, then so is what they were made of, and nothing is lost by writing over it.
+/// A digest of all that can be changed about a person. Not a number of changes: what does not count them, such as an
+/// older version beside this one in an upgrade, changes it all the same, and a clock that goes back or stands still
+/// does no harm. If two are equal, then so is what they were made of, and nothing is lost by writing over it.
 ///
 /// Signing in is no change, and neither is another hash of the same password.
 #[derive(Clone, Debug, Eq, PartialEq)]

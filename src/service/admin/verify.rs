@@ -39,11 +39,12 @@ pub enum Unverified {
 }
 
 impl Admin {
-    /// Notes for people that they hold their numbers, all in one transaction. What is said twice of a person is done once.
+    /// Notes for people that they hold their numbers, all in one transaction. What is said twice of a person is done
+    /// once.
     ///
     /// # Errors
-    /// [`Error::NotStaff`]; [`Error::SessionInvalid`] when the administrator's session ended meanwhile. What is refused for
-    /// one person is no error, but their outcome.
+    /// [`Error::NotStaff`]; [`Error::SessionInvalid`] when the administrator's session ended meanwhile. What is refused
+    /// for one person is no error, but their outcome.
     pub async fn verify_phones(
         &self,
         by: &Administrator,

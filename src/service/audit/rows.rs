@@ -1,8 +1,8 @@
 //! Row limit of the audit log: counts rows in small steps, and removes the oldest beyond the limit.
 //!
-//! Retention by age does not bound the log: a flood of attempts fills a disk within days. A replica counts all rows at the start, each
-//! hour, and whenever the newer rows may have exceeded the limit; in between it counts the newer rows only. It counts from the newest on,
-//! so replicas that remove rows at the same time agree on which ones.
+//! Retention by age does not bound the log: a flood of attempts fills a disk within days. A replica counts all rows at
+//! the start, each hour, and whenever the newer rows may have exceeded the limit; in between it counts the newer rows
+//! only. It counts from the newest on, so replicas that remove rows at the same time agree on which ones.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -114,7 +114,8 @@ impl<'a> RowLimit<'a> {
         Ok(())
     }
 
-    /// Counts from the newest row on. Beyond the limit, it removes the oldest. Returns the number of rows that are left.
+    /// Counts from the newest row on. Beyond the limit, it removes the oldest. Returns the number of rows that are
+    /// left.
     async fn count_and_remove(&self) -> Result<u64, StoreError> {
         let keep = self.limit - self.limit / SPARE;
         let (mut counted, mut oldest, mut first_kept) = (0, None, None);

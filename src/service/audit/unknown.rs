@@ -1,8 +1,8 @@
 //! Aggregation of codes for unknown challenges: one audit row per source, action and minute, with a count.
 //!
-//! A challenge id costs nothing to invent, so a row for each call would let a stranger fill the disk. The first call of a source is
-//! written at once; further ones are counted in memory and added to its row when the minute is over, and at shutdown. A process that is
-//! killed loses the counts of a minute at most, never the rows.
+//! A challenge id costs nothing to invent, so a row for each call would let a stranger fill the disk. The first call of
+//! a source is written at once; further ones are counted in memory and added to its row when the minute is over, and at
+//! shutdown. A process that is killed loses the counts of a minute at most, never the rows.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
@@ -117,7 +117,8 @@ impl Unknown {
             }
             MapEntry::Occupied(mut entry) => {
                 let window = entry.get_mut();
-                // A window that is over goes on until its count is written: that bounds the memory while the database is away.
+                // A window that is over goes on until its count is written: that bounds the memory while the database
+                // is away.
                 let is_open = since_boot < window.until || window.uncounted > 0;
                 if window.row != PendingRow::Missing && (is_open || window.row == PendingRow::Writing) {
                     window.uncounted = window.uncounted.saturating_add(1);

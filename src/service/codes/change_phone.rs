@@ -32,13 +32,13 @@ pub struct PhoneChange {
 }
 
 impl Codes {
-    /// Gives the actor's person the number that the code was sent to; it is verified by that. The old number is told. If the
-    /// person has that number already, it is verified, and nothing else.
+    /// Gives the actor's person the number that the code was sent to; it is verified by that. The old number is told.
+    /// If the person has that number already, it is verified, and nothing else.
     ///
     /// # Errors
     /// [`Error::CurrentPasswordWrong`]; [`Error::ReauthenticationRequired`]; [`Error::CodeInvalid`];
-    /// [`Error::PhoneNumberTaken`], only with the right code, which stays good, and by which whoever had registered the number
-    /// without showing to hold it has lost the account; [`Error::SessionInvalid`] when the session ended
+    /// [`Error::PhoneNumberTaken`], only with the right code, which stays good, and by which whoever had registered the
+    /// number without showing to hold it has lost the account; [`Error::SessionInvalid`] when the session ended
     /// meanwhile; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
     pub async fn change_phone(&self, actor: Actor, change: PhoneChange) -> Result<User, Error> {
         let PhoneChange {
@@ -102,9 +102,9 @@ impl Codes {
             .await
     }
 
-    /// Whether the number that the actor's person has is told that they change it. One that somebody has shown to hold is, whatever
-    /// was sent before, or whoever changes it could use up the bounds first. To any other this is a message as each that is asked for:
-    /// somebody may have registered it to have it ring.
+    /// Whether the number that the actor's person has is told that they change it. One that somebody has shown to hold
+    /// is, whatever was sent before, or whoever changes it could use up the bounds first. To any other this is a
+    /// message as each that is asked for: somebody may have registered it to have it ring.
     async fn may_tell(
         &self,
         actor: &Actor,
@@ -133,10 +133,10 @@ impl Codes {
 }
 
 impl Accounts {
-    /// Somebody has shown to hold a number that another account has. If nobody had shown that before, whoever registered it may be
-    /// anybody: all sessions, known devices and the password of that account are gone, as if one had signed in to it by the code.
-    /// Not while that would be refused, since it was given the number lately: then it may be the account of somebody whose session
-    /// was stolen.
+    /// Somebody has shown to hold a number that another account has. If nobody had shown that before, whoever
+    /// registered it may be anybody: all sessions, known devices and the password of that account are gone, as if one
+    /// had signed in to it by the code. Not while that would be refused, since it was given the number lately: then it
+    /// may be the account of somebody whose session was stolen.
     async fn take_over_from_a_stranger(
         &self,
         phone_number: &PhoneNumber,
@@ -155,7 +155,8 @@ impl Accounts {
                 return Ok(());
             };
             if self.held(&account, now).is_some() {
-                // The owner of the number waits for the hold, and not until the wall clock reaches the time of a fast clock.
+                // The owner of the number waits for the hold, and not until the wall clock reaches the time of a fast
+                // clock.
                 users::bound_phone_change(&tx, id, now).await?;
                 return Ok(tx.commit().await?);
             }

@@ -1,8 +1,8 @@
-//! Counting messages, so that nobody has them sent for money. All replicas count together, in the database, and before anything
-//! is sent.
+//! Counting messages, so that nobody has them sent for money. All replicas count together, in the database, and before
+//! anything is sent.
 //!
-//! Whether somebody has a number makes no difference: what is not sent is counted and refused as what is, and takes as much of
-//! the budget, or who watches that come to its end could tell.
+//! Whether somebody has a number makes no difference: what is not sent is counted and refused as what is, and takes as
+//! much of the budget, or who watches that come to its end could tell.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -25,7 +25,8 @@ use crate::store::sms_counters;
 pub(super) enum Asker {
     /// Nobody who is known.
     Stranger,
-    /// Somebody with a session of the person whose number it is, or on a device on which that person has signed in before.
+    /// Somebody with a session of the person whose number it is, or on a device on which that person has signed in
+    /// before.
     Known {
         /// Whether the person has shown that they hold the number. Whoever has registered one has not.
         is_verified: bool,

@@ -1,5 +1,5 @@
-//! Registering where numbers are verified first. Until the code is there, nothing is stored of whoever wants to: the password
-//! comes with the code.
+//! Registering where numbers are verified first. Until the code is there, nothing is stored of whoever wants to: the
+//! password comes with the code.
 
 use super::Codes;
 use super::verify::{CodeSubmission, create};
@@ -28,8 +28,9 @@ impl Codes {
     /// Creates a person who has shown that they hold a number that nobody has, and signs them in.
     ///
     /// # Errors
-    /// [`Error::CodeInvalid`], also when another account got the number meanwhile; [`Error::InvalidInput`] when the password policy
-    /// rejects the password, only with the right code, which stays valid; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
+    /// [`Error::CodeInvalid`], also when another account got the number meanwhile; [`Error::InvalidInput`] when the
+    /// password policy rejects the password, only with the right code, which stays valid; [`Error::TooManyAttempts`];
+    /// [`Error::Overloaded`].
     pub async fn register(&self, registration: CodeRegistration) -> Result<SignedIn, Error> {
         let CodeRegistration {
             offer,

@@ -48,8 +48,8 @@ pub struct CodeRequest {
 }
 
 impl Codes {
-    /// Makes a challenge for a number, and has its code sent if it takes an SMS and is one for this purpose. `actor` is who wants
-    /// it, where that is known.
+    /// Makes a challenge for a number, and has its code sent if it takes an SMS and is one for this purpose. `actor` is
+    /// who wants it, where that is known.
     ///
     /// # Errors
     /// [`Error::TooManyAttempts`] and [`Error::SmsRefused`], the same for numbers that nobody has.
@@ -64,8 +64,8 @@ impl Codes {
             .await
     }
 
-    /// As [`Self::send`], for a registration. A password that the policy rejects is rejected now, so that no code is sent for it; an
-    /// acceptable one is forgotten, and comes again with the code.
+    /// As [`Self::send`], for a registration. A password that the policy rejects is rejected now, so that no code is
+    /// sent for it; an acceptable one is forgotten, and comes again with the code.
     ///
     /// # Errors
     /// Those of [`Self::send`]; [`Error::InvalidInput`] when the password policy rejects the password.
@@ -169,8 +169,8 @@ impl Codes {
     /// Has the code of a challenge sent once more: the same one, since messages may arrive in any order.
     ///
     /// # Errors
-    /// [`Error::CodeInvalid`] when the challenge is unknown, expired or used up; [`Error::TooManyAttempts`], also when it was
-    /// sent a moment ago; [`Error::SmsRefused`].
+    /// [`Error::CodeInvalid`] when the challenge is unknown, expired or used up; [`Error::TooManyAttempts`], also when
+    /// it was sent a moment ago; [`Error::SmsRefused`].
     pub async fn send_again(&self, id: ChallengeId, request: CodeRequest) -> Result<Sent, Error> {
         let store = &self.accounts.store;
         let now = self.accounts.clock.now();
@@ -218,8 +218,9 @@ impl Codes {
         Ok(self.sent(&again))
     }
 
-    /// Counts a code that is requested. It is not given back once a message was written: that costs money, whether or not the code
-    /// is used. Strangers use up none of the limit of a known device. Returns who asks; `asker` is what the call itself shows of that.
+    /// Counts a code that is requested. It is not given back once a message was written: that costs money, whether or
+    /// not the code is used. Strangers use up none of the limit of a known device. Returns who asks; `asker` is what
+    /// the call itself shows of that.
     async fn reserve(
         &self,
         asker: Asker,
@@ -266,7 +267,8 @@ impl Codes {
         .await
     }
 
-    /// What is sent for a challenge: its code, or to whoever has the number already that somebody wanted to register with it.
+    /// What is sent for a challenge: its code, or to whoever has the number already that somebody wanted to register
+    /// with it.
     fn message(
         &self,
         challenge: &Challenge,

@@ -34,13 +34,13 @@ struct Returned {
 }
 
 impl Codes {
-    /// Signs a person in, or creates them where that is allowed. If nobody had verified the number before, whoever registered
-    /// it may be somebody else: all their sessions, their password and their known devices are gone then.
+    /// Signs a person in, or creates them where that is allowed. If nobody had verified the number before, whoever
+    /// registered it may be somebody else: all their sessions, their password and their known devices are gone then.
     ///
     /// # Errors
-    /// [`Error::CodeInvalid`]; [`Error::AccountDeactivated`], only with the right code and unless `reactivate` is set and it was
-    /// not administration that did it; [`Error::PhoneChangedRecently`], only with the right code, if nobody has shown to hold the
-    /// number yet; [`Error::TooManyAttempts`].
+    /// [`Error::CodeInvalid`]; [`Error::AccountDeactivated`], only with the right code and unless `reactivate` is set
+    /// and it was not administration that did it; [`Error::PhoneChangedRecently`], only with the right code, if nobody
+    /// has shown to hold the number yet; [`Error::TooManyAttempts`].
     pub async fn sign_in(&self, sign_in: CodeSignIn) -> Result<SignedIn, Error> {
         let CodeSignIn {
             offer,

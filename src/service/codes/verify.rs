@@ -1,8 +1,8 @@
-//! How a code is checked, whatever it is for; and what it gives where that is a verified number, or a new password. The rest is in
-//! the files beside this.
+//! How a code is checked, whatever it is for; and what it gives where that is a verified number, or a new password. The
+//! rest is in the files beside this.
 //!
-//! That a code is tried is counted before it is looked at, and whoever meets a challenge takes it away in the transaction of
-//! what it gives: of many who have the right code at the same time, one gets it.
+//! That a code is tried is counted before it is looked at, and whoever meets a challenge takes it away in the
+//! transaction of what it gives: of many who have the right code at the same time, one gets it.
 
 use std::sync::Arc;
 
@@ -117,9 +117,9 @@ impl Codes {
     /// Sets a new password and ends all sessions. Known devices are forgotten with the old password.
     ///
     /// # Errors
-    /// [`Error::CodeInvalid`]; [`Error::AccountDeactivated`] and [`Error::PhoneChangedRecently`], only with the right code, which
-    /// stays good; [`Error::InvalidInput`] when the password policy rejects the password, only with the right code, which stays valid;
-    /// [`Error::TooManyAttempts`]; [`Error::Overloaded`].
+    /// [`Error::CodeInvalid`]; [`Error::AccountDeactivated`] and [`Error::PhoneChangedRecently`], only with the right
+    /// code, which stays good; [`Error::InvalidInput`] when the password policy rejects the password, only with the
+    /// right code, which stays valid; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
     pub async fn reset_password(&self, reset: Reset) -> Result<User, Error> {
         let Reset { offer, password } = reset;
         let flow = offer.flow();
@@ -173,8 +173,8 @@ impl Codes {
             .await
     }
 
-    /// As [`Self::check`], for somebody who has not shown who they are. A refusal is noted in the audit log, of whoever had the
-    /// number.
+    /// As [`Self::check`], for somebody who has not shown who they are. A refusal is noted in the audit log, of whoever
+    /// had the number.
     pub(super) async fn check_of_nobody(
         &self,
         purpose: Purpose,
@@ -203,7 +203,8 @@ impl Codes {
         self.audited(attempt, checked).await
     }
 
-    /// Notes a refusal in the audit log. Codes for unknown challenges are counted there, since anybody can invent as many as they like.
+    /// Notes a refusal in the audit log. Codes for unknown challenges are counted there, since anybody can invent as
+    /// many as they like.
     async fn audited(
         &self,
         attempt: &AuditDraft,
@@ -217,8 +218,8 @@ impl Codes {
         }
     }
 
-    /// Reserves the account that a right code creates. Only now it is known whether it does: a wrong code creates none, and somebody
-    /// who signs in is not refused because of accounts that others in the same network have created.
+    /// Reserves the account that a right code creates. Only now it is known whether it does: a wrong code creates none,
+    /// and somebody who signs in is not refused because of accounts that others in the same network have created.
     pub(super) async fn reserve_creation(
         &self,
         met: &mut RedeemedChallenge,
@@ -240,9 +241,9 @@ impl Codes {
         }
     }
 
-    /// Applies the password policy and hashes, after the code was right. If the policy rejects the password, or the queue is full, the
-    /// challenge does not count the attempt: nothing was guessed, and a user may need several tries to find an acceptable password. A
-    /// caller that leaves meanwhile gets the rest of the attempt back, too.
+    /// Applies the password policy and hashes, after the code was right. If the policy rejects the password, or the
+    /// queue is full, the challenge does not count the attempt: nothing was guessed, and a user may need several tries
+    /// to find an acceptable password. A caller that leaves meanwhile gets the rest of the attempt back, too.
     pub(super) async fn hash_for(
         &self,
         flow: Flow,
@@ -273,8 +274,9 @@ impl Codes {
         met.check_account(&account.ok_or(Error::CodeInvalid)?)
     }
 
-    /// Checks whether a code is right. It counts as an attempt on the challenge, and until it is given back as one on the number, from
-    /// the address and by the service. If nobody is the subject of what is attempted, whoever had the number is.
+    /// Checks whether a code is right. It counts as an attempt on the challenge, and until it is given back as one on
+    /// the number, from the address and by the service. If nobody is the subject of what is attempted, whoever had the
+    /// number is.
     async fn check(
         &self,
         purpose: Purpose,
@@ -348,8 +350,8 @@ impl Codes {
 }
 
 impl Accounts {
-    /// Gives an attempt back if it was refused only for another reason than the code, which was right. The challenge has counted
-    /// it all the same.
+    /// Gives an attempt back if it was refused only for another reason than the code, which was right. The challenge
+    /// has counted it all the same.
     pub(super) async fn unless_code_was_right<T>(
         &self,
         outcome: Result<T, Error>,
@@ -388,8 +390,8 @@ pub(super) async fn lock(tx: &Transaction, met: &RedeemedChallenge) -> Result<Ac
 }
 
 impl RedeemedChallenge {
-    /// Fails if the credentials of the account have changed since the request: a code that was requested before must not undo
-    /// that. In the transaction, call it under the lock of the user's row.
+    /// Fails if the credentials of the account have changed since the request: a code that was requested before must
+    /// not undo that. In the transaction, call it under the lock of the user's row.
     pub(super) fn check_credentials(&self, account: &Account) -> Result<(), Error> {
         if self.challenge.is_current(account.credential_version) {
             Ok(())
@@ -416,7 +418,8 @@ impl RedeemedChallenge {
         note_used(tx, &self.challenge, self.pumping_guard.as_ref(), now).await
     }
 
-    /// Counts the code as used, if that is what came of it. A right one that gives nothing, for another reason, may be given again.
+    /// Counts the code as used, if that is what came of it. A right one that gives nothing, for another reason, may be
+    /// given again.
     pub(super) fn counted<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
         if outcome.is_ok() {
             let Challenge {

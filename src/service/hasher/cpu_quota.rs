@@ -1,8 +1,8 @@
 //! How fast the hashing threads may go under a quota of processor time.
 //!
-//! Priorities do not help there: when the quota of a control group is used up, the kernel stops all of its threads until
-//! the next period, those that check sessions, too. So hashing leaves the rest of the process what it needs. There are
-//! two accounts of processor time, and a thread may begin a job while one of them is not overdrawn:
+//! Priorities do not help there: when the quota of a control group is used up, the kernel stops all of its threads
+//! until the next period, those that check sessions, too. So hashing leaves the rest of the process what it needs.
+//! There are two accounts of processor time, and a thread may begin a job while one of them is not overdrawn:
 //!
 //! - **spare**: nearly all of the quota comes in, and all that the process uses goes out, hashing included;
 //! - **share**: a quarter of the quota comes in, and what hashing uses goes out, so that logins go on while all else is
@@ -26,7 +26,8 @@ const LEAST_SHARE: f64 = 0.25;
 /// How many seconds the accounts remember a use: the usual period of a quota.
 const MEMORY: f64 = 0.1;
 
-/// How many seconds of income an account may save up. Little, since the kernel saves nothing from one period to the next.
+/// How many seconds of income an account may save up. Little, since the kernel saves nothing from one period to the
+/// next.
 const SAVINGS: f64 = 0.01;
 
 /// The shortest and longest time between two looks at the accounts.

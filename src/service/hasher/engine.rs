@@ -1,8 +1,8 @@
 //! The two engines that compute Argon2, and the memory that each keeps from one hash to the next.
 //!
-//! `argon2` is the reference here: it is widely used, and runs everywhere. `argon2-rust` computes the same about twice as
-//! fast, with the widest vector instructions that the processor has. It is young and unaudited, so it is used only after
-//! it has shown that it agrees with the reference ([`super::self_test`]).
+//! `argon2` is the reference here: it is widely used, and runs everywhere. `argon2-rust` computes the same about twice
+//! as fast, with the widest vector instructions that the processor has. It is young and unaudited, so it is used only
+//! after it has shown that it agrees with the reference ([`super::self_test`]).
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use argon2_rust::params::{Memory as Kib, TagLen};

@@ -1,6 +1,7 @@
 //! Flow classifier of the fair queue: which jobs belong together.
 //!
-//! The keys are keyed hashes with a random key per process, so that no caller can choose numbers that share the bucket of another.
+//! The keys are keyed hashes with a random key per process, so that no caller can choose numbers that share the bucket
+//! of another.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::net::IpAddr;

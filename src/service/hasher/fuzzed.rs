@@ -11,8 +11,8 @@ use crate::domain::secret_keys::SecretKeys;
 /// What a hash may cost that is computed here, in blocks: a fuzzer tries thousands a second.
 const AFFORDABLE: u64 = 256;
 
-/// Reads a stored hash, and checks a password against it: both engines say the same, and neither computes what costs too
-/// much.
+/// Reads a stored hash, and checks a password against it: both engines say the same, and neither computes what costs
+/// too much.
 ///
 /// # Panics
 /// When it finds a fault.

@@ -98,8 +98,8 @@ impl PhcHasher {
         Ok(output.ct_eq(expected.as_bytes()).into())
     }
 
-    /// Computes for as long as a hash of today takes beyond one with these parameters, and throws the result away. A thread that was
-    /// free sooner after a cheaper hash would tell that to calls that wait for it.
+    /// Computes for as long as a hash of today takes beyond one with these parameters, and throws the result away. A
+    /// thread that was free sooner after a cheaper hash would tell that to calls that wait for it.
     pub(super) fn fill_up(&mut self, done: &Params, scheme: &Scheme) -> Result<(), HashError> {
         let Some((memory_kib, passes)) = missing(done, &scheme.params) else {
             return Ok(());
@@ -124,8 +124,8 @@ impl PhcHasher {
     }
 }
 
-/// The memory in KiB and the passes that a hash of today has beyond one with these parameters: the time of Argon2 is that of
-/// memory times passes. `None`: nothing, or too little for a hash.
+/// The memory in KiB and the passes that a hash of today has beyond one with these parameters: the time of Argon2 is
+/// that of memory times passes. `None`: nothing, or too little for a hash.
 fn missing(done: &Params, today: &Params) -> Option<(u32, u32)> {
     let cost = |params: &Params| u64::from(params.m_cost()) * u64::from(params.t_cost());
     let missing = cost(today).checked_sub(cost(done))?;

@@ -1,7 +1,8 @@
 //! Bounded, fair, blocking queue in front of the hashing threads.
 //!
-//! [`fair`] has the discipline: jobs are taken in turns of calling services, networks and phone numbers, so that a flood delays its own
-//! flow and no other. When the queue is full, the longest flow loses its newest job. A job leaves when its caller goes.
+//! [`fair`] has the discipline: jobs are taken in turns of calling services, networks and phone numbers, so that a
+//! flood delays its own flow and no other. When the queue is full, the longest flow loses its newest job. A job leaves
+//! when its caller goes.
 
 mod fair;
 #[cfg(test)]
@@ -116,7 +117,8 @@ impl<T> Queue<T> {
         state.jobs.len() >= bound && state.jobs.victim(flow).is_none()
     }
 
-    /// Puts a job at the end of its flow. If the queue is full, the newest job of the longest flow makes room, unless this job is that.
+    /// Puts a job at the end of its flow. If the queue is full, the newest job of the longest flow makes room, unless
+    /// this job is that.
     pub(super) fn push(&self, flow: Flow, job: T) -> Result<Pushed<T>, Full> {
         let mut state = self.lock();
         let mut displaced = None;
@@ -157,8 +159,8 @@ impl<T> Queue<T> {
         self.lock().jobs.settle(charge, nanoseconds(used));
     }
 
-    /// Waits for a job and takes the next one in the fair order. `None`: the queue is closed and empty. While there is no job to take,
-    /// `before_waiting` is called each time before it waits.
+    /// Waits for a job and takes the next one in the fair order. `None`: the queue is closed and empty. While there is
+    /// no job to take, `before_waiting` is called each time before it waits.
     pub(super) fn take(&self, mut before_waiting: impl FnMut()) -> Option<Taken<T>> {
         let mut is_told = false;
         let mut state = self.lock();
@@ -189,8 +191,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Waits until the relief threads take the jobs, and takes the next one in the fair order. `None`: the queue is closed. When that has ended,
-    /// `at_end` is called before it waits again.
+    /// Waits until the relief threads take the jobs, and takes the next one in the fair order. `None`: the queue is
+    /// closed. When that has ended, `at_end` is called before it waits again.
     pub(super) fn take_relief(&self, mut at_end: impl FnMut()) -> Option<Taken<T>> {
         // The relief may have ended since the job before was taken.
         let mut has_ended = true;
@@ -243,8 +245,9 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Waits until the oldest job has waited for `age`, and takes the next one in the fair order: a flood must not get threads by being
-    /// late. `None`: the queue is closed. Meanwhile `look` is called at the time of [`Self::set_clock`] and returns the next time.
+    /// Waits until the oldest job has waited for `age`, and takes the next one in the fair order: a flood must not get
+    /// threads by being late. `None`: the queue is closed. Meanwhile `look` is called at the time of
+    /// [`Self::set_clock`] and returns the next time.
     pub(super) fn take_aged(
         &self,
         age: Duration,

@@ -1,14 +1,15 @@
 //! Relief: threads of ordinary priority that hash while other processes starve the hashing threads.
 //!
-//! The hashing threads are in the idle scheduling class, so that session checks come first. A busy process of ordinary priority,
-//! beside this one, takes nearly all processor time from that class: two of them on two cores left 1.5 sign-ins a second of 74. A
-//! fixed priority cannot both yield to the service's own checks and compete with its neighbours. So a monitor looks at running jobs,
-//! and while a hashing thread gets less than half of the time that it wants *and* the other threads of this process use little, the
-//! relief threads take the work, as many as there are hashing threads. The scheduler then gives them their fair share. What the
-//! starved threads had begun is computed once more, and the first result counts.
+//! The hashing threads are in the idle scheduling class, so that session checks come first. A busy process of ordinary
+//! priority, beside this one, takes nearly all processor time from that class: two of them on two cores left 1.5
+//! sign-ins a second of 74. A fixed priority cannot both yield to the service's own checks and compete with its
+//! neighbours. So a monitor looks at running jobs, and while a hashing thread gets less than half of the time that it
+//! wants *and* the other threads of this process use little, the relief threads take the work, as many as there are
+//! hashing threads. The scheduler then gives them their fair share. What the starved threads had begun is computed once
+//! more, and the first result counts.
 //!
-//! While they work, their own load hides whether the neighbours have gone. So once a second the relief threads pause for a moment, in
-//! which a probe of the idle class uses a millisecond of processor time.
+//! While they work, their own load hides whether the neighbours have gone. So once a second the relief threads pause
+//! for a moment, in which a probe of the idle class uses a millisecond of processor time.
 
 mod policy;
 mod probe;
@@ -56,7 +57,8 @@ struct Running<T> {
 }
 
 impl<T: Clone> Slots<T> {
-    /// Slots of so many threads of the idle class, and of those of ordinary priority, whose processor time is one of hashing, too.
+    /// Slots of so many threads of the idle class, and of those of ordinary priority, whose processor time is one of
+    /// hashing, too.
     pub(super) fn new(idle: usize, relief: usize) -> Self {
         let slot = |is_relief| Slot {
             is_relief,

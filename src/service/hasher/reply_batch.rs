@@ -1,14 +1,15 @@
 //! Answers that are given together, while many wait.
 //!
-//! A hash goes through so much memory that whatever runs after it finds the caches of its core empty. What a sign-in does besides
-//! takes twice as long then, if it is done between two hashes. So where jobs have to wait anyway, their answers are held back for a
-//! little and given several at a time, and what comes of them is done in one go: docs/performance.md has what that gains.
+//! A hash goes through so much memory that whatever runs after it finds the caches of its core empty. What a sign-in
+//! does besides takes twice as long then, if it is done between two hashes. So where jobs have to wait anyway, their
+//! answers are held back for a little and given several at a time, and what comes of them is done in one go:
+//! docs/performance.md has what that gains.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// An answer is held back for this part of the time at most that its job has waited in the queue, so that who is answered at once
-/// today is answered at once.
+/// An answer is held back for this part of the time at most that its job has waited in the queue, so that who is
+/// answered at once today is answered at once.
 const PART_OF_WAIT: u32 = 4;
 
 /// So many answers are given together at most.
@@ -17,8 +18,8 @@ const MOST: usize = 16;
 /// An answer, to be given by calling it.
 type Answer = Box<dyn FnOnce() + Send>;
 
-/// The answers of all threads that are held back. The next answer gives those that are due, and whoever is about to wait gives all; if
-/// neither comes in time, whoever has a clock does, by [`ReplyBatch::give_due`].
+/// The answers of all threads that are held back. The next answer gives those that are due, and whoever is about to
+/// wait gives all; if neither comes in time, whoever has a clock does, by [`ReplyBatch::give_due`].
 #[derive(Default)]
 pub(super) struct ReplyBatch(Mutex<HeldReplies>);
 
@@ -30,8 +31,8 @@ struct HeldReplies {
 }
 
 impl ReplyBatch {
-    /// Holds an answer back whose job had waited for so long, or gives it with all others if that is due before another is to be
-    /// expected, which takes `next`. Says when they are due, if that is sooner than before.
+    /// Holds an answer back whose job had waited for so long, or gives it with all others if that is due before another
+    /// is to be expected, which takes `next`. Says when they are due, if that is sooner than before.
     #[must_use]
     pub(super) fn give(
         &self,

@@ -1,5 +1,5 @@
-//! What every engine has to show at the start before it hashes a password: that it computes the test vector of RFC 9106,
-//! and that it agrees with the reference on a random input at the parameters in use.
+//! What every engine has to show at the start before it hashes a password: that it computes the test vector of RFC
+//! 9106, and that it agrees with the reference on a random input at the parameters in use.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};

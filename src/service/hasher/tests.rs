@@ -143,7 +143,8 @@ async fn under_a_quota_hashing_goes_on() {
     assert_eq!(hasher.completed(), 2);
 }
 
-/// The scheduling policies of the threads of this process whose name begins so: 0 is the ordinary one, 5 is `SCHED_IDLE`.
+/// The scheduling policies of the threads of this process whose name begins so: 0 is the ordinary one, 5 is
+/// `SCHED_IDLE`.
 #[cfg(target_os = "linux")]
 fn scheduling_policies(name: &str) -> Vec<u32> {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();

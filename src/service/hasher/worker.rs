@@ -259,7 +259,8 @@ impl Worker {
         let begun = Instant::now();
         let span = trace.child("hash", SpanKind::Work);
         let result = work(&mut self.arena);
-        // Before the answer: others go on with it, and may send the trace, while this thread has to wait for the processor.
+        // Before the answer: others go on with it, and may send the trace, while this thread has to wait for the
+        // processor.
         drop(span);
         let Some(reply) = reply.take() else { return };
         // A caller that has gone meanwhile does not want the answer.
@@ -313,8 +314,8 @@ fn is_weak(hash: &PasswordHash, params: &Params, today: &Params) -> bool {
 
 /// Gives this thread the lowest priority, so that session checks and health checks come first while people sign in.
 pub(super) fn lower_priority() {
-    // Linux lets a thread that wakes up take the place of an idle one at once. From one of nice 19 it takes it only after
-    // some milliseconds, which every hundredth check would feel. Elsewhere it would slow down the whole program.
+    // Linux lets a thread that wakes up take the place of an idle one at once. From one of nice 19 it takes it only
+    // after some milliseconds, which every hundredth check would feel. Elsewhere it would slow down the whole program.
     #[cfg(target_os = "linux")]
     {
         let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);

@@ -1,5 +1,5 @@
-//! Providers that are not asked for now: one that has failed several times in a row would hold up every message until its time is
-//! over, while another one takes them at once.
+//! Providers that are not asked for now: one that has failed several times in a row would hold up every message until
+//! its time is over, while another one takes them at once.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,7 +7,8 @@ use std::time::Duration;
 /// How often in a row a provider has to fail.
 const FAILURES: u32 = 5;
 
-/// For how long it is not asked then. After that one message is tried, and if it fails, it is not asked again for as long.
+/// For how long it is not asked then. After that one message is tried, and if it fails, it is not asked again for as
+/// long.
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// What is known of each provider, in this process.
@@ -28,8 +29,8 @@ impl Breakers {
         Self(Mutex::new(vec![Breaker::default(); providers]))
     }
 
-    /// Whether a provider may be asked now. To be called right before it is: of those that are left out, it is this message that
-    /// tries it. `now` is the time since boot: a wall clock that is set must not change the pause.
+    /// Whether a provider may be asked now. To be called right before it is: of those that are left out, it is this
+    /// message that tries it. `now` is the time since boot: a wall clock that is set must not change the pause.
     pub(super) fn may_ask(&self, provider: usize, now: Duration) -> bool {
         let mut breakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(breaker) = breakers.get_mut(provider) else {

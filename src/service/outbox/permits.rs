@@ -1,4 +1,5 @@
-//! Weighted scheduler of concurrent sends between delivery classes: known askers first, a guaranteed part for strangers.
+//! Weighted scheduler of concurrent sends between delivery classes: known askers first, a guaranteed part for
+//! strangers.
 
 use std::array;
 use std::collections::VecDeque;
@@ -8,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::domain::message::DeliveryClass;
 use crate::store::outbox::OutboxMessage;
 
-/// One place of so many is kept for each class, and one turn of so many is for a message that waits long, or for a stranger.
+/// One place of so many is kept for each class, and one turn of so many is for a message that waits long, or for a
+/// stranger.
 const PART: usize = 4;
 
 /// A value for each class.

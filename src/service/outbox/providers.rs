@@ -4,8 +4,8 @@ use super::Outbox;
 use crate::sms::{Message, SendError};
 
 impl Outbox {
-    /// Asks one provider after another to take a message, of those that send to such numbers. If all of them are left out, they are
-    /// asked all the same: a message is not given up for what became of others.
+    /// Asks one provider after another to take a message, of those that send to such numbers. If all of them are left
+    /// out, they are asked all the same: a message is not given up for what became of others.
     ///
     /// # Errors
     /// Why nobody has taken it: if one of them may take it later, that.

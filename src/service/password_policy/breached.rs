@@ -1,7 +1,7 @@
 //! Breached-password index: the Have I Been Pwned download of SHA-1 hashes, ordered by hash, searched where it lies.
 //!
-//! The file has about 40 GB, so nothing of it stays in memory. Hashes are evenly distributed: interpolation finds a line with a few
-//! reads of one block. Reads run on the blocking threads of the runtime, a fixed number at a time.
+//! The file has about 40 GB, so nothing of it stays in memory. Hashes are evenly distributed: interpolation finds a
+//! line with a few reads of one block. Reads run on the blocking threads of the runtime, a fixed number at a time.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -23,7 +23,8 @@ const BLOCK: u64 = 4096;
 /// Maximum number of blocks that one search reads. Bisection alone needs 24 for 40 GB.
 const MAX_READS: u32 = 96;
 
-/// Every third read bisects, so that hashes that are unevenly distributed take at most three times as many reads as bisection.
+/// Every third read bisects, so that hashes that are unevenly distributed take at most three times as many reads as
+/// bisection.
 const BISECT_EVERY: u32 = 3;
 
 /// Blocks across the file that the start reads to see that it is of this form and in this order.
@@ -169,7 +170,8 @@ impl Index {
         Err(BreachedFileError::Form(rest.start))
     }
 
-    /// The whole lines of a block around a place, which is between the beginnings of two lines. Not empty, if the lines are such.
+    /// The whole lines of a block around a place, which is between the beginnings of two lines. Not empty, if the lines
+    /// are such.
     fn lines_around(&self, middle: u64, start: u64, end: u64) -> Result<Vec<Line>, BreachedFileError> {
         let from = middle.saturating_sub(BLOCK / 2).max(start);
         let to = from.saturating_add(BLOCK).min(end);

@@ -1,18 +1,19 @@
-//! Version fence: whether what was read from the database may still be answered. It keeps the cache from accepting a session
-//! that was revoked.
+//! Version fence: whether what was read from the database may still be answered. It keeps the cache from accepting a
+//! session that was revoked.
 //!
 //! Three things have to hold for a cached answer:
 //!
-//! - **Nothing has revoked it here.** Everything that was forgotten has a *position*, a number that only grows. For every
-//!   user and token the position is kept at which they were last forgotten ([`Fence::forget`]), and an answer keeps
-//!   the position that was reached *before* its query was sent. An answer is valid only if that is not before the last
-//!   time its user or its token was forgotten. So a reader that loads a row, is overtaken by a revocation, and keeps the stale
-//!   row afterwards does no harm: its position is too old. There is nothing to find and remove, and no lock.
+//! - **Nothing has revoked it here.** Everything that was forgotten has a *position*, a number that only grows. For
+//!   every user and token the position is kept at which they were last forgotten ([`Fence::forget`]), and an answer
+//!   keeps the position that was reached *before* its query was sent. An answer is valid only if that is not before the
+//!   last time its user or its token was forgotten. So a reader that loads a row, is overtaken by a revocation, and
+//!   keeps the stale row afterwards does no harm: its position is too old. There is nothing to find and remove, and no
+//!   lock.
 //! - **Nothing can have revoked it elsewhere.** The change log was read to its end by a query that was sent at most a
 //!   staleness bound ago, to the server to which new connections led then ([`Fence::publish`]).
-//! - **The same server answered both.** An answer of another server than the one whose change log is followed is neither
-//!   cached nor returned ([`Fence::follows`]). When the follower itself finds another server, or another history of the
-//!   log, everything is forgotten.
+//! - **The same server answered both.** An answer of another server than the one whose change log is followed is
+//!   neither cached nor returned ([`Fence::follows`]). When the follower itself finds another server, or another
+//!   history of the log, everything is forgotten.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -134,15 +135,16 @@ impl Fence {
         now.saturating_sub(known_until) <= self.bound
     }
 
-    /// Follows another server from here on. Whatever was read from the one before is forgotten, also what is kept later.
+    /// Follows another server from here on. Whatever was read from the one before is forgotten, also what is kept
+    /// later.
     pub(in crate::service) fn follow(&self, server: Incarnation) {
         self.server.store(server.number(), Ordering::SeqCst);
         self.forget_all();
     }
 
-    /// Whether this server is the one whose change log is followed. To be asked *after* the query whose answer it returned:
-    /// what the query found is of no use if the follower has found another server meanwhile. Before the first reading of
-    /// the log, every server is.
+    /// Whether this server is the one whose change log is followed. To be asked *after* the query whose answer it
+    /// returned: what the query found is of no use if the follower has found another server meanwhile. Before the first
+    /// reading of the log, every server is.
     pub(in crate::service) fn follows(&self, server: Incarnation) -> bool {
         let followed = self.server.load(Ordering::SeqCst);
         followed == 0 || followed == server.number()
@@ -153,8 +155,8 @@ impl Fence {
         self.is_synchronous.store(is_synchronous, Ordering::SeqCst);
     }
 
-    /// Whether an answer of the database counts only if the log was read within the bound: that server commits synchronously
-    /// to a standby, and its heartbeats show that it was not cut off from the standby.
+    /// Whether an answer of the database counts only if the log was read within the bound: that server commits
+    /// synchronously to a standby, and its heartbeats show that it was not cut off from the standby.
     pub(in crate::service) fn is_synchronous(&self) -> bool {
         self.is_synchronous.load(Ordering::SeqCst)
     }

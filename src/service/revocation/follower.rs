@@ -1,12 +1,12 @@
 //! Change-log follower: reads the log again and again, so that what other processes revoked is forgotten here.
 //!
-//! What a reading is worth depends on the server that answered it ([`LogCursor::take`]), and on the way to it. A connection
-//! that was opened before a failover may lead to the old server, which may go on to accept writes that nothing will ever see.
-//! So the follower opens a new connection twice in each staleness bound, and publishes no later time than that of
-//! the last one: within the bound, new connections led to the server that was read. And where the server commits synchronously
-//! to a standby, the follower has it commit a heartbeat on each new connection: a server that is cut off from its standby
-//! cannot, even if it was not demoted. There, an answer of the database counts only if a heartbeat was committed within the
-//! bound, too (see `lookup`).
+//! What a reading is worth depends on the server that answered it ([`LogCursor::take`]), and on the way to it. A
+//! connection that was opened before a failover may lead to the old server, which may go on to accept writes that
+//! nothing will ever see. So the follower opens a new connection twice in each staleness bound, and publishes no later
+//! time than that of the last one: within the bound, new connections led to the server that was read. And where the
+//! server commits synchronously to a standby, the follower has it commit a heartbeat on each new connection: a server
+//! that is cut off from its standby cannot, even if it was not demoted. There, an answer of the database counts only if
+//! a heartbeat was committed within the bound, too (see `lookup`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -74,10 +74,11 @@ impl LogCursor {
     /// Forgets what a reading shows to be out of date.
     ///
     /// - Another server than before: it may not have what was read from the one before, and the other way round.
-    /// - Another epoch, a log that is shorter than it was, another entry with the number that was read last, or a gap: another
-    ///   history, or entries that are missing.
+    /// - Another epoch, a log that is shorter than it was, another entry with the number that was read last, or a gap:
+    ///   another history, or entries that are missing.
     ///
-    /// In each of these cases everything is forgotten, and the log is followed from its end on, which the next reading finds.
+    /// In each of these cases everything is forgotten, and the log is followed from its end on, which the next reading
+    /// finds.
     pub(in crate::service) fn take(&mut self, reading: &Reading, freshness: &Fence) -> Progress {
         let head = reading.head;
         if self.server != Some(reading.server) {
@@ -179,8 +180,8 @@ impl Follower {
         }
     }
 
-    /// Reads the log every interval, and whenever a reading is asked for. A failure is logged when it begins and when it ends,
-    /// and not at every reading.
+    /// Reads the log every interval, and whenever a reading is asked for. A failure is logged when it begins and when
+    /// it ends, and not at every reading.
     pub(in crate::service) async fn run(mut self) {
         let mut ticks = interval(self.options.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -277,8 +278,8 @@ impl Follower {
         })
     }
 
-    /// Opens a new connection if the one that there is may be too old before the next reading. If that fails, the log is read
-    /// on the old one, so that it is known what was revoked there; but nothing later is published than before.
+    /// Opens a new connection if the one that there is may be too old before the next reading. If that fails, the log
+    /// is read on the old one, so that it is known what was revoked there; but nothing later is published than before.
     async fn renew_connection(&mut self) {
         let Options { interval, bound, .. } = self.options;
         let now = self.clock.since_boot();
@@ -310,7 +311,8 @@ impl Follower {
         }
     }
 
-    /// Has a server that commits synchronously to a standby commit a heartbeat. If it does not, another host may be the primary.
+    /// Has a server that commits synchronously to a standby commit a heartbeat. If it does not, another host may be the
+    /// primary.
     async fn prove_commit(&self, is_synchronous: bool) -> Result<(), StoreError> {
         if !is_synchronous {
             return Ok(());

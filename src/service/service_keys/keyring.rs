@@ -1,13 +1,13 @@
 //! The service keys that are good, in memory.
 //!
-//! All of them are read again and again, as the change log is, so that a call asks no database. Two rules keep what is in
-//! memory as good as the database:
+//! All of them are read again and again, as the change log is, so that a call asks no database. Two rules keep what is
+//! in memory as good as the database:
 //!
 //! - **A key that is known** is good only if it was read by a query that was sent at most the staleness bound ago. So a
 //!   key that was revoked is good for no longer than that, on every replica.
-//! - **Otherwise the call waits** for the next reading that begins after it: because what was read is too old, or because
-//!   the key is not among it and may have been made just now. If that reading does not come in time, the database is
-//!   unavailable, and so is whatever was to be called. Nothing is guessed.
+//! - **Otherwise the call waits** for the next reading that begins after it: because what was read is too old, or
+//!   because the key is not among it and may have been made just now. If that reading does not come in time, the
+//!   database is unavailable, and so is whatever was to be called. Nothing is guessed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -160,8 +160,8 @@ impl Keyring {
         }
     }
 
-    /// What the last reading says, if it is recent enough. The time is asked last: a process that was stopped in between
-    /// must not say yes.
+    /// What the last reading says, if it is recent enough. The time is asked last: a process that was stopped in
+    /// between must not say yes.
     fn find_recent(&self, hash: &TokenHash) -> Option<Arc<Service>> {
         let (service, asked_at) = {
             let known = self.0.known.borrow();

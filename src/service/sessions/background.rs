@@ -19,7 +19,8 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 const WRITE_PROBE_INTERVAL: Duration = Duration::from_secs(2);
 const WRITE_PROBE_RETRY: Duration = Duration::from_millis(250);
 
-/// How long other transactions may be in the way of the probe. A commit that waits for a standby that is gone holds its row.
+/// How long other transactions may be in the way of the probe. A commit that waits for a standby that is gone holds its
+/// row.
 const CONTENTION_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often the number of checks is logged.
@@ -76,15 +77,16 @@ impl Sessions {
         }
     }
 
-    /// Finds out again and again whether the database accepts writes, by a heartbeat. When it does not is logged once, and so
-    /// is when it does again.
+    /// Finds out again and again whether the database accepts writes, by a heartbeat. When it does not is logged once,
+    /// and so is when it does again.
     async fn probe_writes(&self) {
         let SessionsState { store, metrics, .. } = self.0.as_ref();
         let mut last_accepted = Instant::now();
         loop {
             let accepted = match heartbeat::beat(&store.unsynced_writer()).await {
                 Ok(()) => Some(true),
-                // The pool is busy, or another transaction was in the way: for a while that says nothing of the database.
+                // The pool is busy, or another transaction was in the way: for a while that says nothing of the
+                // database.
                 Err(error) if error.is_contention() && last_accepted.elapsed() < CONTENTION_PATIENCE => None,
                 Err(error) => {
                     if metrics.seldom().accepts_writes() {

@@ -1,5 +1,5 @@
-//! The sessions that were asked for lately, in memory. What is in here may be out of date: [`crate::service::revocation::fence`] says
-//! whether it may be used.
+//! The sessions that were asked for lately, in memory. What is in here may be out of date:
+//! [`crate::service::revocation::fence`] says whether it may be used.
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;

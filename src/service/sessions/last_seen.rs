@@ -36,8 +36,9 @@ impl LastSeen {
         }
     }
 
-    /// The last use of a session that is not written yet. A use that is further ahead than [`MAX_SKEW`] was recorded before the
-    /// clock was corrected, and is dropped: it would keep the session valid for longer than its idle lifetime.
+    /// The last use of a session that is not written yet. A use that is further ahead than [`MAX_SKEW`] was recorded
+    /// before the clock was corrected, and is dropped: it would keep the session valid for longer than its idle
+    /// lifetime.
     pub(super) fn pending(&self, session: SessionId, now: Timestamp) -> Option<Timestamp> {
         let mut pending = self.lock();
         let seen = pending.get(&session).copied()?;
@@ -48,8 +49,8 @@ impl LastSeen {
         Some(seen)
     }
 
-    /// Writes what was noted. The sessions of a batch get the time of the one among them that was used first, so that no
-    /// time is later than it was; it is at most [`SPREAD`] too early.
+    /// Writes what was noted. The sessions of a batch get the time of the one among them that was used first, so that
+    /// no time is later than it was; it is at most [`SPREAD`] too early.
     ///
     /// # Errors
     /// When the database fails; what is not written then is kept.

@@ -1,8 +1,8 @@
 //! Looking sessions up in the database, many with one query.
 //!
-//! Who asks stands in a bounded line. Whenever a query may be sent, it takes as many of the line as there are, up to what
-//! one query takes: the busier it is, the more share a query. Nobody joins a query that was sent before they asked, so
-//! an answer is never older than its question.
+//! Who asks stands in a bounded line. Whenever a query may be sent, it takes as many of the line as there are, up to
+//! what one query takes: the busier it is, the more share a query. Nobody joins a query that was sent before they
+//! asked, so an answer is never older than its question.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -130,8 +130,8 @@ impl LookupQueue {
         }
     }
 
-    /// Finds the sessions of these tokens, and the position before the query. If the answer cannot be used, the change log
-    /// is read on a new connection first, which decides which server is right, and the query is executed once more.
+    /// Finds the sessions of these tokens, and the position before the query. If the answer cannot be used, the change
+    /// log is read on a new connection first, which decides which server is right, and the query is executed once more.
     async fn find(&self, tokens: &[TokenHash]) -> (Result<Found, StoreError>, Version) {
         match self.find_once(tokens).await {
             (Ok(Err(Unusable::OtherServer(generation))), _) => self.store.end_generation_of(generation),
@@ -171,8 +171,8 @@ impl LookupQueue {
 enum Unusable {
     /// Another server has given it than the one whose change log is followed, on a connection of this generation.
     OtherServer(u64),
-    /// The server commits synchronously to a standby, and has committed no heartbeat within the staleness bound: it may have
-    /// been cut off from the standby, and the standby promoted.
+    /// The server commits synchronously to a standby, and has committed no heartbeat within the staleness bound: it may
+    /// have been cut off from the standby, and the standby promoted.
     NoHeartbeat,
 }
 

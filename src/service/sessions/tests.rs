@@ -256,8 +256,8 @@ async fn sessions_that_were_revoked_elsewhere_and_are_revoked_again_are_forgotte
     here.assert_invalid(&person).await;
 }
 
-/// A row that this version cannot read, such as one with a status of a newer version, fails the check of its own session
-/// and of nobody else who shares the query.
+/// A row that this version cannot read, such as one with a status of a newer version, fails the check of its own
+/// session and of nobody else who shares the query.
 #[tokio::test]
 async fn a_row_that_cannot_be_read_fails_nobody_elses_check() {
     let world = World::new();
@@ -273,7 +273,8 @@ async fn a_row_that_cannot_be_read_fails_nobody_elses_check() {
     good.unwrap();
 }
 
-/// A reader notes the position before its query is sent, and not when it is answered: what is forgotten in between counts.
+/// A reader notes the position before its query is sent, and not when it is answered: what is forgotten in between
+/// counts.
 #[tokio::test]
 async fn what_is_forgotten_while_a_query_is_under_way_is_not_kept() {
     let world = World::new();

@@ -1,4 +1,5 @@
-//! Parts of a reservation. Created accounts, unlike guesses, stay counted when they succeed, and are given back when they fail.
+//! Parts of a reservation. Created accounts, unlike guesses, stay counted when they succeed, and are given back when
+//! they fail.
 
 use std::net::IpAddr;
 
@@ -34,8 +35,8 @@ impl Reservation {
         self.filtered(|kind| kind != SubjectKind::Creation)
     }
 
-    /// The attempt without the client address: what is given back when a new password is rejected. Nothing was guessed, but each such
-    /// call writes to the database, so the address goes on counting.
+    /// The attempt without the client address: what is given back when a new password is rejected. Nothing was guessed,
+    /// but each such call writes to the database, so the address goes on counting.
     pub fn without_address(&self) -> Self {
         self.filtered(|kind| kind != SubjectKind::Address)
     }

@@ -1,7 +1,7 @@
 //! RAII guard of a reservation: an attempt whose caller left before anything was hashed is given back.
 //!
-//! Clients give up while a busy replica has their call in its queue, or waits for the database. Nothing was hashed then, so the call was
-//! no guess, and it must not delay the next one.
+//! Clients give up while a busy replica has their call in its queue, or waits for the database. Nothing was hashed
+//! then, so the call was no guess, and it must not delay the next one.
 
 use std::ops::Deref;
 use std::pin::Pin;
@@ -17,8 +17,8 @@ use tracing::Instrument as _;
 use super::{Reservation, Throttle};
 use crate::telemetry::tracing::TraceContext;
 
-/// Maximum number of attempts that are being reserved, or given back for callers that left, in tasks of their own. Beyond it an attempt
-/// counts if its caller leaves, and is forgotten with time.
+/// Maximum number of attempts that are being reserved, or given back for callers that left, in tasks of their own.
+/// Beyond it an attempt counts if its caller leaves, and is forgotten with time.
 const MAX_TASKS: usize = 1024;
 
 /// What is done to its end. In a box, or the future of each caller would have room for it, too.

@@ -1,4 +1,5 @@
-//! A bounded cache of recent refusals. It uses the monotonic clock: a wall clock that is set back must not prolong them.
+//! A bounded cache of recent refusals. It uses the monotonic clock: a wall clock that is set back must not prolong
+//! them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +9,8 @@ use quick_cache::sync::Cache;
 use crate::clock::Clock;
 use crate::domain::throttle::SubjectId;
 
-/// How long a refusal is repeated without a query. Clients that do not wait then cost no database time; the limit is short,
-/// since other replicas may give an attempt back.
+/// How long a refusal is repeated without a query. Clients that do not wait then cost no database time; the limit is
+/// short, since other replicas may give an attempt back.
 const REFUSAL_KEPT: Duration = Duration::from_secs(1);
 
 /// Maximum number of refusals in memory, of about 100 bytes each.

@@ -1,11 +1,13 @@
 //! GCRA rate limiter of sign-ins and other uses of a right password, by calling service and client network.
 //!
-//! Failures are limited by the attempts in the database. A right password is given back there, so without this limit a client with
-//! accounts of its own could use all hashing threads. The limiter is in memory, so the limit is per replica: it protects the threads of
-//! this process. Calls without a client address have no limit, since they would share one.
+//! Failures are limited by the attempts in the database. A right password is given back there, so without this limit a
+//! client with accounts of its own could use all hashing threads. The limiter is in memory, so the limit is per
+//! replica: it protects the threads of this process. Calls without a client address have no limit, since they would
+//! share one.
 //!
-//! A known device has a small allowance of its own, for when its network has used up the allowance of the network: neighbours behind the
-//! same carrier-grade NAT must not keep it out. It is small since a device token costs an attacker one sign-in.
+//! A known device has a small allowance of its own, for when its network has used up the allowance of the network:
+//! neighbours behind the same carrier-grade NAT must not keep it out. It is small since a device token costs an
+//! attacker one sign-in.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! Table `challenges`: that somebody is to show by a one-time code that they hold a number. One that was met, or whose time is
-//! over, has no row. The code is not in it.
+//! Table `challenges`: that somebody is to show by a one-time code that they hold a number. One that was met, or whose
+//! time is over, has no row. The code is not in it.
 
 use sea_orm::entity::prelude::*;
 
@@ -13,7 +13,8 @@ pub(crate) struct Model {
     pub phone_number: String,
     /// The user of the number at the request.
     pub user_id: Option<Uuid>,
-    /// The version of the user's credentials at the request. NULL: there was no user, or an older version wrote the row.
+    /// The version of the user's credentials at the request. NULL: there was no user, or an older version wrote the
+    /// row.
     pub credential_version: Option<i64>,
     /// The key that the code is made with.
     pub key_id: String,

@@ -1,4 +1,5 @@
-//! Table `outbox_messages`: what is to be sent. A message that was sent, or that nobody can be sent any more, has no row.
+//! Table `outbox_messages`: what is to be sent. A message that was sent, or that nobody can be sent any more, has no
+//! row.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,5 @@
-//! Table `sms_counters`: how many messages there were, and how the codes of prefixes are used. See `domain::sms_limits`.
+//! Table `sms_counters`: how many messages there were, and how the codes of prefixes are used. See
+//! `domain::sms_limits`.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,12 +1,13 @@
 //! Order of the outbox: start-time fair queueing (Goyal, Vin, Cheng 1996) by client network, kept in an index.
 //!
-//! Each message gets its turn when it enters a lane: after the last message of its flow, or, for a flow without any, that of the message
-//! that is first in line. So flows alternate, and a new flow waits for one message of each other flow at most. The next message is the
-//! first entry of the index (`lane`, `turn`, `id`), whatever the size of the backlog.
+//! Each message gets its turn when it enters a lane: after the last message of its flow, or, for a flow without any,
+//! that of the message that is first in line. So flows alternate, and a new flow waits for one message of each other
+//! flow at most. The next message is the first entry of the index (`lane`, `turn`, `id`), whatever the size of the
+//! backlog.
 //!
-//! A message that is leased or put off is *parked*, so that senders do not walk over it. It enters its lane again when it is due. The
-//! version before leaves messages in their lane; senders park them. Concurrent inserts of one flow may get the same turn: as many as there
-//! are connections to the database.
+//! A message that is leased or put off is *parked*, so that senders do not walk over it. It enters its lane again when
+//! it is due. The version before leaves messages in their lane; senders park them. Concurrent inserts of one flow may
+//! get the same turn: as many as there are connections to the database.
 
 use std::time::Duration;
 
@@ -65,8 +66,8 @@ async fn turn(db: &impl ConnectionTrait, select: Select<Entity>) -> Result<Optio
     Ok(select.into_tuple().one(db).await?)
 }
 
-/// Whether a message can be sent now. No lease is longer than `longest_lease`, so a message that is due later than that comes from a
-/// clock that was ahead, and is due now.
+/// Whether a message can be sent now. No lease is longer than `longest_lease`, so a message that is due later than that
+/// comes from a clock that was ahead, and is due now.
 #[must_use]
 pub fn is_due(message: &OutboxMessage, longest_lease: Duration, now: Timestamp) -> bool {
     message.due_at <= now || message.due_at > latest(longest_lease, now)
@@ -76,8 +77,8 @@ fn latest(longest_lease: Duration, now: Timestamp) -> Timestamp {
     now + longest_lease + MAX_SKEW
 }
 
-/// The messages that are first in line, `limit` at most. Those that only a newer version can send are left to it. A row that cannot
-/// be read is deleted: it would be first in line for good.
+/// The messages that are first in line, `limit` at most. Those that only a newer version can send are left to it. A row
+/// that cannot be read is deleted: it would be first in line for good.
 ///
 /// # Errors
 /// When the database fails.

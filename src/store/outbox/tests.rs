@@ -50,7 +50,8 @@ async fn whoever_was_too_slow_neither_puts_off_nor_gives_up_what_another_is_send
     assert!(due(40).await.is_none());
 }
 
-/// A process ends while it sends, on a clock that is ahead. Replicas that are ahead within the allowance keep their leases.
+/// A process ends while it sends, on a clock that is ahead. Replicas that are ahead within the allowance keep their
+/// leases.
 #[tokio::test]
 async fn a_lease_of_a_clock_that_was_ahead_holds_no_message_back() {
     let folder = tempfile::tempdir().unwrap();
@@ -83,8 +84,8 @@ async fn a_lease_of_a_clock_that_was_ahead_holds_no_message_back() {
     }
 }
 
-/// Networks take turns: a flood of one has one message in each round, and a new network waits for one round at most. A message that was
-/// put off is at the end of its own line, and no other.
+/// Networks take turns: a flood of one has one message in each round, and a new network waits for one round at most. A
+/// message that was put off is at the end of its own line, and no other.
 #[tokio::test]
 async fn networks_take_turns_whatever_waits() {
     let folder = tempfile::tempdir().unwrap();

@@ -18,8 +18,8 @@ use crate::telemetry::tracing::{SpanKind, TraceContext};
 /// From here on SQLite answers a commit when it is on the disk, as it does when it is opened.
 const SYNCED: &str = "PRAGMA synchronous=FULL; ";
 
-/// From here on it answers when the system has it: such a commit survives this process, and not a power cut. The file stays
-/// consistent, and the next commit that is synced takes it along.
+/// From here on it answers when the system has it: such a commit survives this process, and not a power cut. The file
+/// stays consistent, and the next commit that is synced takes it along.
 const UNSYNCED: &str = "PRAGMA synchronous=NORMAL; ";
 
 /// An open connection, and what is known of it.

@@ -8,8 +8,8 @@ use super::{Pool, PoolState};
 use crate::store::connection::{is_broken, is_timeout};
 use crate::store::error::Kind;
 
-/// How often a statement that had no effect is retried on another connection. One connection may have been returned to the
-/// pool just before its generation ended.
+/// How often a statement that had no effect is retried on another connection. One connection may have been returned to
+/// the pool just before its generation ended.
 const RETRIES: u32 = 2;
 
 impl Pool {
@@ -31,8 +31,8 @@ pub(super) struct Retries<'a> {
 }
 
 impl Retries<'_> {
-    /// Whether to try once more: what failed certainly had no effect, and may succeed on another connection. What was not
-    /// answered in time is not retried: it would not be in time either.
+    /// Whether to try once more: what failed certainly had no effect, and may succeed on another connection. What was
+    /// not answered in time is not retried: it would not be in time either.
     pub(super) fn allow_another<T>(&mut self, outcome: &Result<T, DbErr>) -> bool {
         let Err(error) = outcome else { return false };
         let had_no_effect = matches!(Kind::of(error), Kind::WrongServer | Kind::Stale)

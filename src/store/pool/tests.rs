@@ -116,8 +116,8 @@ async fn what_comes_with_the_commit_says_how_many_rows_it_has_changed() {
     }
 }
 
-/// How the connection stands, which asking by a lease would change. 2: a commit is on the disk when it is answered. 1: it need
-/// not be.
+/// How the connection stands, which asking by a lease would change. 2: a commit is on the disk when it is answered. 1:
+/// it need not be.
 async fn synchronous(pool: &Pool) -> i64 {
     let mut lease = pool.lease().await.unwrap();
     let asked = Statement::from_string(DbBackend::Sqlite, "PRAGMA synchronous");

@@ -13,9 +13,9 @@ use crate::store::connection::is_timeout;
 use crate::store::error::{Kind, lost_before_commit};
 use crate::telemetry::tracing::{Span, SpanKind, TraceContext};
 
-/// What begins a transaction that writes. What was locked is read in it as it is then, and not as it was when the transaction
-/// began: READ COMMITTED, as sessions of MySQL are told when they connect. SQLite has no levels; there, a transaction that
-/// reads first and writes later would fail if another wrote between.
+/// What begins a transaction that writes. What was locked is read in it as it is then, and not as it was when the
+/// transaction began: READ COMMITTED, as sessions of MySQL are told when they connect. SQLite has no levels; there, a
+/// transaction that reads first and writes later would fail if another wrote between.
 fn begin(backend: DbBackend) -> &'static str {
     match backend {
         DbBackend::Postgres => "BEGIN ISOLATION LEVEL READ COMMITTED",
@@ -26,9 +26,9 @@ fn begin(backend: DbBackend) -> &'static str {
 
 /// A transaction. It is rolled back unless it is committed.
 ///
-/// On SQLite it begins with its first statement: each trip to the thread of a connection costs more than most statements, so
-/// BEGIN goes along with the first, and along with COMMIT whatever nobody has to know the outcome of before. Servers are
-/// told of each when its time comes: what it locks is locked in the order of the code.
+/// On SQLite it begins with its first statement: each trip to the thread of a connection costs more than most
+/// statements, so BEGIN goes along with the first, and along with COMMIT whatever nobody has to know the outcome of
+/// before. Servers are told of each when its time comes: what it locks is locked in the order of the code.
 pub struct Transaction {
     backend: DbBackend,
     /// Nobody waits for it: a transaction does one thing after another.
@@ -197,8 +197,9 @@ impl ConnectionTrait for Transaction {
     }
 }
 
-/// What a failure means before COMMIT: if the connection is lost, the server rolls back. A server that did not answer in time
-/// does so, too, but there is no time left to retry; and an answer that is not understood is not understood again.
+/// What a failure means before COMMIT: if the connection is lost, the server rolls back. A server that did not answer
+/// in time does so, too, but there is no time left to retry; and an answer that is not understood is not understood
+/// again.
 fn before_commit(lease: &Lease, error: DbErr) -> DbErr {
     if lease.is_lost() && Kind::of(&error) == Kind::Unavailable && !is_timeout(&error) {
         lost_before_commit(error)

@@ -1,10 +1,11 @@
 //! Lists of people, a page at a time.
 //!
 //! A page begins after the place where the one before ended, and never after a number of rows: so it costs the same
-//! wherever it is, and who comes and goes in front of it moves nothing. It is read in up to three pieces, each of which is
-//! one walk along an index on every database: who is equal to the last one in what the list is ordered by and comes after
-//! them by id; the rest; and those who have no time of signing in, whom some databases put first and some last. In one
-//! condition (`OR`, or a comparison of rows) some databases would not see the walk, and read all that stand before.
+//! wherever it is, and who comes and goes in front of it moves nothing. It is read in up to three pieces, each of which
+//! is one walk along an index on every database: who is equal to the last one in what the list is ordered by and comes
+//! after them by id; the rest; and those who have no time of signing in, whom some databases put first and some last.
+//! In one condition (`OR`, or a comparison of rows) some databases would not see the walk, and read all that stand
+//! before.
 
 use sea_orm::sea_query::SimpleExpr;
 use sea_orm::{

@@ -1,4 +1,5 @@
-//! What every RPC answers to whom: one table. The RPCs are those of the compiled descriptors, so one without a row fails.
+//! What every RPC answers to whom: one table. The RPCs are those of the compiled descriptors, so one without a row
+//! fails.
 
 use std::collections::{BTreeSet, HashMap};
 

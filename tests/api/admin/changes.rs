@@ -206,8 +206,8 @@ async fn an_update_changes_what_is_given_and_needs_the_etag_of_what_is() {
     assert_violations(client.update_user(root.asks(bad)).await, &violations);
 }
 
-/// All that UpdateUser, the person, or another RPC changes makes another etag; signing in and a rehash do not. The clock
-/// stands still, so it is not the time that makes the difference.
+/// All that UpdateUser, the person, or another RPC changes makes another etag; signing in and a rehash do not. The
+/// clock stands still, so it is not the time that makes the difference.
 #[tokio::test]
 async fn an_etag_stands_for_all_that_can_be_changed() {
     let server = TestServer::start().await;

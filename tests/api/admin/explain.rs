@@ -77,8 +77,8 @@ pub(crate) async fn plan(db: &DatabaseConnection, statement: &Statement) -> Stri
     plan.join("\n")
 }
 
-/// Whether a plan walks along this index from where it has to begin, and stops when it has enough: no sorting, and no reading
-/// of all that stands before.
+/// Whether a plan walks along this index from where it has to begin, and stops when it has enough: no sorting, and no
+/// reading of all that stands before.
 fn walks(backend: DbBackend, plan: &str, index: &str, is_first_page: bool) -> bool {
     match backend {
         DbBackend::Sqlite => {

@@ -1,4 +1,5 @@
-//! What needs a fresh sign-in of the administrator: one table of all RPCs of administration, by the compiled descriptors.
+//! What needs a fresh sign-in of the administrator: one table of all RPCs of administration, by the compiled
+//! descriptors.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -200,8 +201,8 @@ fn outcome<T>(answer: Result<Response<T>, Status>) -> String {
     }
 }
 
-/// What is stored of users and sessions but for the time of use, which checks move, in an order of its own; and how many users have
-/// each flag.
+/// What is stored of users and sessions but for the time of use, which checks move, in an order of its own; and how
+/// many users have each flag.
 async fn stored(server: &TestServer) -> (Vec<String>, i64, i64) {
     let database = &server.database;
     let dump = database.dump().await;
@@ -248,8 +249,8 @@ async fn lasting_power_needs_a_fresh_sign_in() {
     }
 }
 
-/// The thief of an earlier session gives the superuser another number, and signs in by a code to it: no fresh sign-in for lasting
-/// power while the number is on hold.
+/// The thief of an earlier session gives the superuser another number, and signs in by a code to it: no fresh sign-in
+/// for lasting power while the number is on hold.
 #[tokio::test]
 async fn a_code_to_a_number_on_hold_gives_no_lasting_power() {
     let server = start_with_codes(&["--phone-change-hold=2h"]).await;

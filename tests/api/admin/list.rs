@@ -32,7 +32,8 @@ fn proto(time: Timestamp) -> prost_types::Timestamp {
     }
 }
 
-/// A thousand people: many who joined in the same microsecond, a third who never signed in, and many who did so at once.
+/// A thousand people: many who joined in the same microsecond, a third who never signed in, and many who did so at
+/// once.
 fn a_thousand() -> Vec<Someone> {
     let people = (0..1000_u32).map(|number| {
         // 7919 is prime, so that no order is that of another.
@@ -70,8 +71,8 @@ fn numbers(response: &v1::ListUsersResponse) -> Vec<&str> {
         .collect()
 }
 
-/// Everybody who was there all the time is in one page and in no other, in order, while others come and go before and behind
-/// the place where the list is.
+/// Everybody who was there all the time is in one page and in no other, in order, while others come and go before and
+/// behind the place where the list is.
 #[tokio::test]
 async fn a_thousand_people_are_listed_exactly_once_while_others_come_and_go() {
     let server = TestServer::start().await;
@@ -164,8 +165,8 @@ async fn pages_have_a_bounded_size_and_the_last_one_says_so() {
         assert_eq!(page.users.len(), expected, "{page_size}");
         assert!(!page.next_page_token.is_empty());
     }
-    // The page may change its size on the way. With the superuser there are 1001 people; exactly as many as there are left is
-    // the last page.
+    // The page may change its size on the way. With the superuser there are 1001 people; exactly as many as there are
+    // left is the last page.
     let mut request = v1::ListUsersRequest {
         page_size: 500,
         ..v1::ListUsersRequest::default()

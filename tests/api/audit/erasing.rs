@@ -228,8 +228,8 @@ async fn what_an_administrator_did_stays_attributable_after_a_demotion() {
     );
 }
 
-/// A call that began before somebody was deleted may note its refusal afterwards. It is found, as long as such a call can go
-/// on; then it is forgotten who was deleted.
+/// A call that began before somebody was deleted may note its refusal afterwards. It is found, as long as such a call
+/// can go on; then it is forgotten who was deleted.
 #[tokio::test]
 async fn what_is_noted_late_does_not_name_who_was_deleted() {
     let server = TestServer::start_with(&["--cleanup-interval=10ms"]).await;

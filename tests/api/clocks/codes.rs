@@ -1,5 +1,5 @@
-//! Challenges (`expires_at`, `sent_at`), messages in the outbox (`due_at`, `expires_at`), and the hold on a changed number
-//! (`phone_changed_at`).
+//! Challenges (`expires_at`, `sent_at`), messages in the outbox (`due_at`, `expires_at`), and the hold on a changed
+//! number (`phone_changed_at`).
 
 use std::time::Duration;
 
@@ -113,7 +113,8 @@ async fn a_message_of_a_wrong_clock_is_sent_or_given_up_at_once() {
         let world = World::start(scenario, &flags).await;
         let person = world.writer.person().await;
         challenge(&world.writer, CodePurpose::SignIn, &person).await;
-        // A replica that is ahead of the writer sees the lease as over, and may send the message before this observes it.
+        // A replica that is ahead of the writer sees the lease as over, and may send the message before this observes
+        // it.
         if scenario != Scenario::ReplicaBehind {
             is_put_off(&world.writer).await;
         }
@@ -124,7 +125,8 @@ async fn a_message_of_a_wrong_clock_is_sent_or_given_up_at_once() {
         if scenario.is_of_replicas() {
             assert_eq!(outcomes(server).await[0].0, "done", "{scenario:?}");
         } else {
-            // The code is invalid in both cases. If the cleanup was faster, the challenge is gone, and the message is dropped.
+            // The code is invalid in both cases. If the cleanup was faster, the challenge is gone, and the message is
+            // dropped.
             let is_sent = outcomes(server)
                 .await
                 .iter()

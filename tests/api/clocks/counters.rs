@@ -30,7 +30,8 @@ async fn ask(client: &mut CodesClient, request: SendCodeRequest) -> Option<Durat
     refused.retry_after
 }
 
-/// The writer uses a window up. On the judge it is full for the length of a window at most, and the difference of the clocks.
+/// The writer uses a window up. On the judge it is full for the length of a window at most, and the difference of the
+/// clocks.
 async fn window(scenario: Scenario, offset: TimeDelta, begins: Duration, bound: &str, length: Duration) {
     let limit = format!("--sms-limit-number={bound}");
     let world = start(scenario, offset, &["--sms-pumping-codes=0", &limit]).await;
@@ -44,7 +45,8 @@ async fn window(scenario: Scenario, offset: TimeDelta, begins: Duration, bound: 
     let wait = ask(&mut client, to()).await.expect("is not bound");
     assert!(wait <= length);
     let mut client = codes(world.corrected()).await;
-    // In steps: the window of a replica that is ahead ends later than the returned wait, by the difference of the clocks.
+    // In steps: the window of a replica that is ahead ends later than the returned wait, by the difference of the
+    // clocks.
     let step = length / 60;
     let mut waited = Duration::ZERO;
     while let Some(wait) = ask(&mut client, to()).await {

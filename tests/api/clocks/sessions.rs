@@ -136,8 +136,8 @@ async fn a_sign_in_on_a_wrong_clock_is_recent_for_the_window_at_most() {
     }
 }
 
-/// Keys have no lifetime. The command that creates and revokes them has the clock of the machine, which differs from those of the
-/// servers.
+/// Keys have no lifetime. The command that creates and revokes them has the clock of the machine, which differs from
+/// those of the servers.
 #[tokio::test]
 async fn a_service_key_is_valid_from_its_creation_to_its_revocation_whatever_the_clocks_are() {
     for scenario in SCENARIOS {

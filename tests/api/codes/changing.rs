@@ -236,8 +236,8 @@ async fn the_own_number_is_verified_and_nobody_is_told() {
     assert!(!server.database.knows(held, &person).await);
 }
 
-/// Of a change without a code a number is told if somebody has shown to hold it, and it is one that messages go to: else whoever
-/// has a session could have all numbers told.
+/// Of a change without a code a number is told if somebody has shown to hold it, and it is one that messages go to:
+/// else whoever has a session could have all numbers told.
 #[tokio::test]
 async fn where_it_is_allowed_the_old_number_is_told_if_it_was_verified() {
     for (flag, is_verified, is_told) in [

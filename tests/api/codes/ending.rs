@@ -1,4 +1,5 @@
-//! The end of codes before their time: a change of the credentials of an account ends the codes that were requested before it.
+//! The end of codes before their time: a change of the credentials of an account ends the codes that were requested
+//! before it.
 //!
 //! [`EVENTS`] has a row for each RPC of the contract, so a new one has to be classified.
 
@@ -397,7 +398,8 @@ async fn whatever_changes_no_credentials_ends_no_code() {
     }
 }
 
-/// Nothing tells that the account changed: a password that the policy rejects is not looked at, and a resend is answered as before.
+/// Nothing tells that the account changed: a password that the policy rejects is not looked at, and a resend is
+/// answered as before.
 #[tokio::test]
 async fn an_ended_code_is_answered_as_a_wrong_one() {
     let mut world = World::new().await;
@@ -447,8 +449,8 @@ async fn a_code_that_ended_before_it_was_sent_is_not_sent() {
     assert!(requests[1].contains(&other.phone_number));
 }
 
-/// A replica of the version before stores no version of the credentials. A message of such a challenge is sent, since that replica
-/// accepts its code.
+/// A replica of the version before stores no version of the credentials. A message of such a challenge is sent, since
+/// that replica accepts its code.
 #[tokio::test]
 async fn a_code_of_a_version_without_credential_versions_is_invalid() {
     let stub = Stub::start(&[Answer::Status(503, ""), Answer::Status(204, "")]).await;
@@ -555,8 +557,8 @@ async fn a_code_that_ends_while_its_password_is_hashed_creates_nobody() {
     assert_eq!(server.database.count("users").await, 0);
 }
 
-/// A code is the only proof that the holder of an unverified number has: the user that registered it without holding it cannot end
-/// that code by one change of credentials after another.
+/// A code is the only proof that the holder of an unverified number has: the user that registered it without holding it
+/// cannot end that code by one change of credentials after another.
 #[tokio::test]
 async fn a_user_of_an_unverified_number_does_not_keep_its_holder_out() {
     for event in [NewPassword, DeactivateProfile] {

@@ -87,8 +87,8 @@ async fn next(stub: &Stub) -> String {
     numbers(stub)[before].clone()
 }
 
-/// 320 codes of one network wait. The code of an owner on a known device has a place at once; that of a stranger from another network
-/// is sent within one round, and so is that of a third one.
+/// 320 codes of one network wait. The code of an owner on a known device has a place at once; that of a stranger from
+/// another network is sent within one round, and so is that of a third one.
 #[tokio::test]
 async fn a_flood_of_codes_delays_neither_owners_nor_other_networks() {
     let stub = Stub::closed().await;
@@ -170,7 +170,8 @@ async fn a_flood_of_known_askers_leaves_strangers_their_part() {
     left(&server, 0).await;
 }
 
-/// A message that has waited for long comes before its turn, or messages of ever new networks could hold it up until it expires.
+/// A message that has waited for long comes before its turn, or messages of ever new networks could hold it up until it
+/// expires.
 #[tokio::test]
 async fn a_message_that_waits_long_is_sent_before_new_networks() {
     let stub = Stub::closed().await;

@@ -1,6 +1,6 @@
-//! What may happen to two people and three numbers, in any order: numbers that change and come back, that somebody takes
-//! meanwhile, codes that are tried, sent again, used up and too late, people who leave. A model says what has to come of each
-//! step, and after each the server is asked whose session each is.
+//! What may happen to two people and three numbers, in any order: numbers that change and come back, that somebody
+//! takes meanwhile, codes that are tried, sent again, used up and too late, people who leave. A model says what has to
+//! come of each step, and after each the server is asked whose session each is.
 //!
 //! The histories are made of a fixed seed; `PROPTEST_CASES` says how many, and `HISTORIES_SEED` begins elsewhere.
 
@@ -92,8 +92,8 @@ const PURPOSES: [CodePurpose; 4] = [
     CodePurpose::ChangePhone,
 ];
 
-/// Around how soon a code is sent again, how long it is good, how long a sign-in is fresh, and how long a new number is held
-/// back.
+/// Around how soon a code is sent again, how long it is good, how long a sign-in is fresh, and how long a new number is
+/// held back.
 const WAITS: [u64; 9] = [1, 29, 30, 31, 299, 300, 301, 86_399, 86_400];
 
 fn meeting(code: Tried) -> Step {

@@ -184,7 +184,8 @@ async fn who_shows_to_hold_a_number_takes_it_from_who_never_did() {
     assert_eq!(phone_number, stranger.phone_number);
 }
 
-/// Whoever stole a session, and gave the account their own number, does not get the account by a second account of theirs.
+/// Whoever stole a session, and gave the account their own number, does not get the account by a second account of
+/// theirs.
 #[tokio::test]
 async fn who_shows_to_hold_a_number_takes_it_neither_from_who_did_nor_from_who_has_it_lately() {
     let server = start_with_codes(&["--unverified-phone-change"]).await;

@@ -146,7 +146,8 @@ async fn an_address_a_service_and_a_country_have_bounds() {
     );
 }
 
-/// Ten in all: eight for strangers, of which one network gets three, and the last two for users who have verified their number.
+/// Ten in all: eight for strangers, of which one network gets three, and the last two for users who have verified their
+/// number.
 #[tokio::test]
 async fn all_messages_have_a_limit_together() {
     let server = start(&["--sms-limit-total=10/d"]).await;
@@ -214,7 +215,8 @@ pub(super) fn file(text: &str) -> NamedTempFile {
     file
 }
 
-/// What is asked for is paid for, whether or not somebody is there and gets it: nobody can tell by how long the money lasts.
+/// What is asked for is paid for, whether or not somebody is there and gets it: nobody can tell by how long the money
+/// lasts.
 #[tokio::test]
 async fn a_day_has_a_budget() {
     let prices = file("# EUR\nUZ\t0.4\nKZ\t0.1\n*\t5\n");

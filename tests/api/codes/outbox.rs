@@ -186,8 +186,8 @@ async fn of_two_replicas_one_sends_a_message() {
     assert_eq!(outcomes(&server).await.len(), 40);
 }
 
-/// A process that is killed while it waits for the provider loses nothing: another one sends the message, when nobody can be
-/// sending it any more, with the same code under the same id.
+/// A process that is killed while it waits for the provider loses nothing: another one sends the message, when nobody
+/// can be sending it any more, with the same code under the same id.
 #[tokio::test]
 async fn what_a_killed_process_was_sending_is_sent_by_another() {
     const SILENT_ONCE: &[Answer] = &[Answer::Silence, Answer::Status(204, "")];

@@ -1,5 +1,5 @@
-//! Bounds on messages are no weapon: who uses them up keeps no owner of a number out who can show anything, be it only that they
-//! are somewhere else.
+//! Bounds on messages are no weapon: who uses them up keeps no owner of a number out who can show anything, be it only
+//! that they are somewhere else.
 
 use std::time::Duration;
 
@@ -110,8 +110,8 @@ pub(super) fn from(address: &str, number: &str) -> SendCodeRequest {
     request
 }
 
-/// With all bounds as they are: from one address somebody asks every minute of a day, and from another the owner gets codes
-/// whenever they want to, without a session and on a new device.
+/// With all bounds as they are: from one address somebody asks every minute of a day, and from another the owner gets
+/// codes whenever they want to, without a session and on a new device.
 #[tokio::test]
 async fn one_address_does_not_use_up_what_a_number_gets() {
     let server = start_with_codes(&[]).await;

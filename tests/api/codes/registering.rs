@@ -1,4 +1,5 @@
-//! `--registration`: where a code has to show first that whoever registers holds the number, and where nobody registers.
+//! `--registration`: where a code has to show first that whoever registers holds the number, and where nobody
+//! registers.
 
 use std::time::Duration;
 

@@ -264,8 +264,8 @@ async fn without_a_provider_there_are_no_codes() {
     assert_refused(verified, Code::FailedPrecondition, "SMS_NOT_CONFIGURED");
 }
 
-/// What was in the outbox when a process was killed is sent by the next one, and what has expired meanwhile is noted as not
-/// sent.
+/// What was in the outbox when a process was killed is sent by the next one, and what has expired meanwhile is noted as
+/// not sent.
 #[tokio::test]
 async fn the_outbox_outlives_the_process() {
     let server = start_with_codes(&[]).await;
@@ -287,8 +287,8 @@ async fn the_outbox_outlives_the_process() {
             vec!["deliver_code".into()],
         )
         .await;
-    // As processes leave them that are killed: one is due, one of a time that is over, one of a challenge that was met, one
-    // that is not sent at all, and one that somebody else may be sending.
+    // As processes leave them that are killed: one is due, one of a time that is over, one of a challenge that was met,
+    // one that is not sent at all, and one that somebody else may be sending.
     for (id, due_at, expires_at) in [
         (&challenge.id, minutes(0), minutes(5)),
         (&challenge.id, minutes(-9), minutes(-4)),

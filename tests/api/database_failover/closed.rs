@@ -6,8 +6,8 @@ use crate::support::{PASSWORD, credentials};
 /// Rounds of each call.
 const ROUNDS: usize = 5;
 
-/// A connection that was used less than a second ago is not checked before its next use, so the call is the first to notice. Its
-/// BEGIN fails, or its only query, and nothing was committed.
+/// A connection that was used less than a second ago is not checked before its next use, so the call is the first to
+/// notice. Its BEGIN fails, or its only query, and nothing was committed.
 #[tokio::test]
 async fn a_connection_that_was_closed_since_its_last_use_costs_no_call() {
     let Some(scene) = Scene::start(&[]).await else {

@@ -103,7 +103,8 @@ async fn forward(
     }
 }
 
-/// A parser that finds the ends of server messages: each has a type, the length of what follows with itself, and the rest.
+/// A parser that finds the ends of server messages: each has a type, the length of what follows with itself, and the
+/// rest.
 #[derive(Default)]
 struct Messages {
     head: Vec<u8>,

@@ -1,5 +1,5 @@
-//! The primary is cut off from its standby, which is promoted, while everything here still reaches the old primary, also by
-//! new connections. Only a server that commits synchronously shows that.
+//! The primary is cut off from its standby, which is promoted, while everything here still reaches the old primary,
+//! also by new connections. Only a server that commits synchronously shows that.
 
 use std::time::Duration;
 

@@ -57,8 +57,8 @@ async fn busy_connections_to_a_primary_that_turned_read_only_are_replaced() {
     assert_all(name, &[written, watch.settle(name).await]);
 }
 
-/// A call waits for a lock on the old primary, in the middle of its transaction, while the cluster fails over. The lock is never
-/// released.
+/// A call waits for a lock on the old primary, in the middle of its transaction, while the cluster fails over. The lock
+/// is never released.
 #[tokio::test]
 async fn a_transaction_that_waits_on_the_old_primary_ends_and_its_connection_is_replaced() {
     let name = "read-only old primary, transaction";

@@ -49,7 +49,8 @@ impl Probe {
         }
     }
 
-    /// Waits until gRPC health and `/readyz` both say whether the replica is ready, which has to be so within [`RECOVERY`].
+    /// Waits until gRPC health and `/readyz` both say whether the replica is ready, which has to be so within
+    /// [`RECOVERY`].
     pub(super) async fn turns(&mut self, is_ready: bool, name: &str) {
         let begun = Instant::now();
         let wanted = match is_ready {

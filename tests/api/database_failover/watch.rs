@@ -23,8 +23,8 @@ const SHOWN: usize = 5;
 pub(super) enum Promise {
     /// Cached checks: the staleness bound. STRONG checks: 0 s.
     Always,
-    /// The old primary does not notice that it is one, so both kinds of check have the staleness bound, and it begins at the
-    /// move.
+    /// The old primary does not notice that it is one, so both kinds of check have the staleness bound, and it begins
+    /// at the move.
     SinceMove,
 }
 
@@ -56,8 +56,8 @@ pub(super) struct Shared {
     kinds: Vec<Kind>,
     sessions: Mutex<Vec<Session>>,
     moved: OnceLock<Instant>,
-    /// The time from the move, or from the revocation if that was later, to the first STRONG check that refuses a revoked
-    /// session.
+    /// The time from the move, or from the revocation if that was later, to the first STRONG check that refuses a
+    /// revoked session.
     first_strong: OnceLock<Duration>,
     violations: Mutex<Vec<String>>,
 }
@@ -121,8 +121,8 @@ impl Watch {
         Load::start(&self.shared, client, users)
     }
 
-    /// Waits until every session was answered rightly by all kinds of checks, which has to be so within [`RECOVERY`]. Fails as
-    /// well if any answer since the start broke a promise.
+    /// Waits until every session was answered rightly by all kinds of checks, which has to be so within [`RECOVERY`].
+    /// Fails as well if any answer since the start broke a promise.
     pub(super) async fn settle(self, name: &str) -> Result<(), String> {
         let settled = async {
             let mut ticks = interval(Duration::from_millis(5));

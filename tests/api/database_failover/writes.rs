@@ -61,8 +61,8 @@ impl Writes {
         assert_all(name, &[written, settled]);
     }
 
-    /// Signs in by several callers at once until all of them succeed, which has to be so within [`RECOVERY`] of the move to the
-    /// new primary. A replica `there` has to know the new sessions, if it is given.
+    /// Signs in by several callers at once until all of them succeed, which has to be so within [`RECOVERY`] of the
+    /// move to the new primary. A replica `there` has to know the new sessions, if it is given.
     pub(super) async fn recover(
         &self,
         name: &str,

@@ -1,5 +1,5 @@
-//! Abuse of a real process, while somebody else keeps asking whose session a token is. They are answered all the while, and
-//! what the process has in memory stays bounded.
+//! Abuse of a real process, while somebody else keeps asking whose session a token is. They are answered all the while,
+//! and what the process has in memory stays bounded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

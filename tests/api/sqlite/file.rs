@@ -62,7 +62,8 @@ async fn a_file_that_is_deleted_or_replaced_is_noticed() {
     }
 }
 
-/// The command in a namespace of its own, with a small file system in this folder. `None`: the tests do not run as root.
+/// The command in a namespace of its own, with a small file system in this folder. `None`: the tests do not run as
+/// root.
 fn in_small_file_system(place: &Place, folder: &Path) -> Option<Command> {
     let possible = Command::new("unshare").args(["--mount", "true"]).output();
     if !possible.is_ok_and(|output| output.status.success()) {

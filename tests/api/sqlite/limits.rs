@@ -186,8 +186,8 @@ async fn an_idle_client_that_does_not_go_is_cut_off() {
     assert!(goaways.count() >= 1);
 }
 
-/// What a client has sent before it knew that the server is done is no reason for a reset, which would take answers from it
-/// that it has not read.
+/// What a client has sent before it knew that the server is done is no reason for a reset, which would take answers
+/// from it that it has not read.
 #[tokio::test]
 async fn a_client_that_is_told_to_go_may_end_what_it_was_saying() {
     let server = TestServer::start_with(&["--max-connection-age=100ms"]).await;
@@ -381,7 +381,8 @@ async fn headers_above_the_bound_are_refused_and_endless_ones_end_the_connection
 #[tokio::test]
 async fn metadata_above_the_limit_is_refused_with_a_reason() {
     let server = TestServer::start().await;
-    // What each field counts: its name, its value and 32. `content-type: application/grpc` and `te: trailers` are there anyway.
+    // What each field counts: its name, its value and 32. `content-type: application/grpc` and `te: trailers` are there
+    // anyway.
     let others = (12 + 16 + 32) + (2 + 8 + 32);
     let left = 16 * 1024 - others;
     let one = |length: usize| vec![("x-long".to_owned(), "x".repeat(length - 6 - 32))];
@@ -449,7 +450,8 @@ async fn a_message_size_above_the_setting_is_refused() {
     }
 }
 
-/// Begins so many calls of Register that wait for the database, and gives their answers in the order in which they come.
+/// Begins so many calls of Register that wait for the database, and gives their answers in the order in which they
+/// come.
 async fn held_calls(
     server: &TestServer,
     count: usize,

@@ -7,7 +7,8 @@ use phone_identity::proto::v1;
 use crate::lists::{LISTS, slow_down};
 use crate::support::TestServer;
 
-/// Its caller goes away at the deadline of the call. The statement has no end, so its connection would never be free again.
+/// Its caller goes away at the deadline of the call. The statement has no end, so its connection would never be free
+/// again.
 #[tokio::test]
 async fn a_list_ends_with_its_caller() {
     let server = TestServer::start_with(&["--database-statement-timeout=1h"]).await;

@@ -26,7 +26,8 @@ async fn sign_in_at_once(
     ask_at_once(server, requests.collect(), meanwhile).await
 }
 
-/// Has people sign in, all of whom are hashed and none committed when `meanwhile` is done, and gives what became of each.
+/// Has people sign in, all of whom are hashed and none committed when `meanwhile` is done, and gives what became of
+/// each.
 async fn ask_at_once(
     server: &TestServer,
     requests: Vec<v1::AuthenticateRequest>,
@@ -233,7 +234,8 @@ async fn all_that_a_sign_in_does_is_done_for_each() {
     assert_eq!(numbers, (last - 17..=last).rev().collect::<Vec<_>>());
 }
 
-/// While nobody can write all are refused before long, whoever they were to be committed with, and nothing is done later.
+/// While nobody can write all are refused before long, whoever they were to be committed with, and nothing is done
+/// later.
 #[tokio::test]
 async fn while_nothing_can_be_written_all_are_refused() {
     let server = TestServer::start_with(&UNTHROTTLED).await;

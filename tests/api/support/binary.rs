@@ -46,8 +46,8 @@ pub(crate) async fn run(mut command: Command, input: &str) -> Output {
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
-/// Runs a command on a terminal of its own (`script` makes one), gives each answer when its question is asked, and says how the
-/// command ended and what the terminal showed. It runs on another thread, as [`run`] does.
+/// Runs a command on a terminal of its own (`script` makes one), gives each answer when its question is asked, and says
+/// how the command ended and what the terminal showed. It runs on another thread, as [`run`] does.
 pub(crate) async fn at_a_terminal(
     place: &Place,
     arguments: &str,
@@ -96,8 +96,8 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts the binary on a free port, and waits for it to print which. A flag takes the place of the one that the tests
-    /// have in common.
+    /// Starts the binary on a free port, and waits for it to print which. A flag takes the place of the one that the
+    /// tests have in common.
     pub(crate) async fn start(place: &Place, flags: &[&str]) -> Self {
         Self::start_listening(place, &[&["--listen=127.0.0.1:0"], flags].concat()).await
     }
@@ -162,8 +162,8 @@ impl ServerProcess {
         }
     }
 
-    /// Reads the log of a process that prints no address until a line has this in it, and returns the lines up to that one. What
-    /// comes later is read and dropped, so that the process never waits for a reader.
+    /// Reads the log of a process that prints no address until a line has this in it, and returns the lines up to that
+    /// one. What comes later is read and dropped, so that the process never waits for a reader.
     pub(crate) async fn logged_until(child: &mut Child, text: &str) -> String {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut log = String::new();

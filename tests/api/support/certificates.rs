@@ -159,7 +159,8 @@ impl TlsClient {
         Self(TlsConnector::from(Arc::new(config)))
     }
 
-    /// A connection with TLS and nothing else. That the server refuses the client's certificate is seen when it is used.
+    /// A connection with TLS and nothing else. That the server refuses the client's certificate is seen when it is
+    /// used.
     pub(crate) async fn handshake(&self, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(address).await?;
         self.0

@@ -206,8 +206,8 @@ impl Cluster {
         self.servers[self.primary].kill().await;
     }
 
-    /// Makes the old primary a replica of the new one, whatever state it is in. It is started anew, so its connections end,
-    /// and what it has committed on its own is lost.
+    /// Makes the old primary a replica of the new one, whatever state it is in. It is started anew, so its connections
+    /// end, and what it has committed on its own is lost.
     pub(crate) async fn rejoin(&mut self) {
         if self.other().is_running() {
             self.other_mut().kill().await;
@@ -219,7 +219,8 @@ impl Cluster {
         self.catch_up().await;
     }
 
-    /// Copies the primary to the other server, and starts the replication. On PostgreSQL the other one is not running yet.
+    /// Copies the primary to the other server, and starts the replication. On PostgreSQL the other one is not running
+    /// yet.
     async fn follow(&mut self) {
         let port = self.primary().port().to_string();
         match self.backend {

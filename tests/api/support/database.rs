@@ -59,7 +59,8 @@ impl TestDatabase {
         row.unwrap().try_get("", "n").unwrap()
     }
 
-    /// Waits until a query finds a row, and fails if it does not within ten seconds. The id of a person is its only value.
+    /// Waits until a query finds a row, and fails if it does not within ten seconds. The id of a person is its only
+    /// value.
     pub(crate) async fn wait_for(&self, query: &str, person: &Person) {
         let period = Duration::from_millis(1);
         self.finds(about(self.backend(), query, person), period).await;
@@ -118,8 +119,8 @@ impl TestDatabase {
         dump
     }
 
-    /// Keeps everybody else from writing, until the transaction is committed. Reading goes on. A sign-in gets no further than
-    /// to the reservation of its attempt, unless the server is [`super::UNTHROTTLED`].
+    /// Keeps everybody else from writing, until the transaction is committed. Reading goes on. A sign-in gets no
+    /// further than to the reservation of its attempt, unless the server is [`super::UNTHROTTLED`].
     pub(crate) async fn hold_writes(&self) -> HeldWrites {
         let backend = self.backend();
         let options = TransactionOptions {
@@ -169,8 +170,8 @@ impl TestDatabase {
         HeldWrites { transaction }
     }
 
-    /// Begins a transaction, which on PostgreSQL is not the one that looks for deadlocks, and so is never the one that is
-    /// ended. On MySQL that is the one that has changed less.
+    /// Begins a transaction, which on PostgreSQL is not the one that looks for deadlocks, and so is never the one that
+    /// is ended. On MySQL that is the one that has changed less.
     pub(crate) async fn begin(&self) -> HeldWrites {
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
@@ -186,8 +187,8 @@ impl TestDatabase {
         HeldWrites { transaction }
     }
 
-    /// Waits until somebody waits for what another transaction has locked. On SQLite nobody can: there it is known by other
-    /// means.
+    /// Waits until somebody waits for what another transaction has locked. On SQLite nobody can: there it is known by
+    /// other means.
     pub(crate) async fn somebody_waits(&self) {
         self.so_many_wait(1).await;
     }
@@ -213,8 +214,8 @@ impl TestDatabase {
         }
     }
 
-    /// InnoDB shows what it knew when it was last asked a tenth of a second after the time before. So all tests ask one after
-    /// another, and leave it that time.
+    /// InnoDB shows what it knew when it was last asked a tenth of a second after the time before. So all tests ask one
+    /// after another, and leave it that time.
     async fn innodb_shows_waits(&self, number: usize) -> bool {
         let sql = format!(
             "SELECT 1 FROM information_schema.innodb_trx JOIN information_schema.processlist \

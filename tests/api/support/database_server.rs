@@ -1,8 +1,8 @@
 //! A database server of one test, which the test may kill.
 //!
-//! It keeps what it has committed through `kill -9`; the servers of `scripts/databases.sh` are shared by all tests.
-//! It runs as an unprivileged user, on a free port of 127.0.0.1 and in a temporary folder. It is killed when it is dropped,
-//! and when the thread that started it ends: the thread of the test, unless a task starts it.
+//! It keeps what it has committed through `kill -9`; the servers of `scripts/databases.sh` are shared by all tests. It
+//! runs as an unprivileged user, on a free port of 127.0.0.1 and in a temporary folder. It is killed when it is
+//! dropped, and when the thread that started it ends: the thread of the test, unless a task starts it.
 
 use std::fs;
 use std::net::TcpListener;
@@ -85,8 +85,8 @@ impl DatabaseServer {
             "--auth-root-authentication-method=normal",
         ]);
         done(install.arg(format!("--datadir={}", self.data().display()))).await;
-        // Users are the affair of each server: replicas get them in the same way. Names are not resolved, so the address is
-        // part of the user.
+        // Users are the affair of each server: replicas get them in the same way. Names are not resolved, so the
+        // address is part of the user.
         let users = "SET sql_log_bin = 0;\n\
                      CREATE USER IF NOT EXISTS tester@'127.0.0.1';\n\
                      GRANT ALL ON *.* TO tester@'127.0.0.1' WITH GRANT OPTION;\n";
@@ -296,8 +296,8 @@ impl Drop for DatabaseServer {
     }
 }
 
-/// A command in a folder, as user `nobody` where the tests run as root, which the servers refuse. It ends with the thread
-/// that starts it.
+/// A command in a folder, as user `nobody` where the tests run as root, which the servers refuse. It ends with the
+/// thread that starts it.
 fn unprivileged(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new("setpriv");
     if is_root() {

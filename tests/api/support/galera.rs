@@ -1,7 +1,7 @@
 //! A Galera cluster of MariaDB nodes, each of which accepts writes.
 //!
-//! Each node starts from a copy of the first one's data directory, so that a joining node receives the write sets that it lacks
-//! and no copy of the data. All ports are free ports of 127.0.0.1.
+//! Each node starts from a copy of the first one's data directory, so that a joining node receives the write sets that
+//! it lacks and no copy of the data. All ports are free ports of 127.0.0.1.
 
 use std::fs;
 
@@ -14,8 +14,8 @@ use super::place::Backend;
 /// Debian's package galera-4.
 const LIBRARY: &str = "/usr/lib/galera/libgalera_smm.so";
 
-/// An unreachable node is evicted after 2 s and not after the default of 5 s, which is the time limit of a recovery. It is longer
-/// than the second for which a node that starts is silent.
+/// An unreachable node is evicted after 2 s and not after the default of 5 s, which is the time limit of a recovery. It
+/// is longer than the second for which a node that starts is silent.
 const EVICTION: &str = "evs.keepalive_period=PT0.2S;evs.inactive_check_period=PT0.2S;evs.suspect_timeout=PT2S;\
                         evs.inactive_timeout=PT4S;evs.install_timeout=PT4S";
 

@@ -147,8 +147,8 @@ impl Place {
         command
     }
 
-    /// What the environment has to say: SQLite goes without, as most of its users will. `TEST_DATABASE_WAY` is the URL of
-    /// what the service goes by to its server, and the tests do not.
+    /// What the environment has to say: SQLite goes without, as most of its users will. `TEST_DATABASE_WAY` is the URL
+    /// of what the service goes by to its server, and the tests do not.
     pub(crate) fn environment(&self) -> Option<(&'static str, String)> {
         let OnServer { server, name, .. } = self.database.as_ref()?;
         let way = env::var("TEST_DATABASE_WAY").unwrap_or_else(|_| server.clone());

@@ -1,4 +1,5 @@
-//! A provider of SMS that does as it is told: an HTTP server that keeps the bytes of every request, and answers with bytes.
+//! A provider of SMS that does as it is told: an HTTP server that keeps the bytes of every request, and answers with
+//! bytes.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

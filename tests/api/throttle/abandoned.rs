@@ -17,8 +17,8 @@ use crate::wire::{call_by_frames, frame};
 /// The number of free failures, by the defaults: one more attempt would be delayed.
 const FREE: usize = 10;
 
-/// Calls while hashing is held, and waits until the password waits for which the attempt was reserved: whatever is looked at on the
-/// hashing threads before is let through.
+/// Calls while hashing is held, and waits until the password waits for which the attempt was reserved: whatever is
+/// looked at on the hashing threads before is let through.
 async fn begin<T: Send + 'static>(
     server: &TestServer,
     call: impl Future<Output = T> + Send + 'static,

@@ -1,4 +1,5 @@
-//! Limits by network: the /64s of a /48 together get four times what one address gets, and aliases of an address what it gets itself.
+//! Limits by network: the /64s of a /48 together get four times what one address gets, and aliases of an address what
+//! it gets itself.
 
 use phone_identity::proto::v1;
 use phone_identity::proto::v1::CodePurpose;

@@ -1,5 +1,5 @@
-//! The same of codes: asking for one, trying a wrong one, to sign in and to reset a password, and registering where numbers are
-//! verified first.
+//! The same of codes: asking for one, trying a wrong one, to sign in and to reset a password, and registering where
+//! numbers are verified first.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The same under load of the attacker's own: what a failure takes while four sign-ins of others are under way, and what these take.
+//! The same under load of the attacker's own: what a failure takes while four sign-ins of others are under way, and
+//! what these take.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

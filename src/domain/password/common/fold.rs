@@ -9,7 +9,8 @@ const FULL_WIDTH: u32 = 0xFEE0;
 const LATIN_KEYS: &str = "qwertyuiop[]asdfghjkl;'zxcvbnm,.`";
 const CYRILLIC_KEYS: &str = "йцукенгшщзхъфывапролджэячсмитьбюё";
 
-/// The characters of a password in lower case, without apostrophes and without the diacritics that are left out in haste.
+/// The characters of a password in lower case, without apostrophes and without the diacritics that are left out in
+/// haste.
 pub(super) fn folded(password: &str) -> Zeroizing<Vec<char>> {
     // Lower case has up to three characters for one. A vector that grows would leave copies in memory.
     let mut characters = Zeroizing::new(Vec::with_capacity(3 * password.len()));
@@ -45,7 +46,8 @@ fn fold(character: char) -> Option<char> {
     })
 }
 
-/// Other spellings of a word, if they differ from it: digits and signs read as letters, and keys typed in the other alphabet.
+/// Other spellings of a word, if they differ from it: digits and signs read as letters, and keys typed in the other
+/// alphabet.
 pub(super) fn spellings(word: &str) -> impl Iterator<Item = Zeroizing<String>> + '_ {
     let readings: [fn(char) -> char; 3] = if word.contains(is_cyrillic) {
         [latin_i, cyrillic, to_latin_keys]

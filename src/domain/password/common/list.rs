@@ -1,5 +1,5 @@
-//! The list of common passwords: a sorted text file, searched where the program has it, so that it takes no time at the start
-//! and no memory beside the program's.
+//! The list of common passwords: a sorted text file, searched where the program has it, so that it takes no time at the
+//! start and no memory beside the program's.
 
 use std::cmp::Ordering;
 

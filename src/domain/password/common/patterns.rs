@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use secrecy::zeroize::Zeroizing;
 
-/// The rows of the keyboards, unshifted: QWERTY (also Turkish Q), and ЙЦУКЕН. The list has the rows of the Turkish F keyboard.
+/// The rows of the keyboards, unshifted: QWERTY (also Turkish Q), and ЙЦУКЕН. The list has the rows of the Turkish F
+/// keyboard.
 const KEYBOARDS: [[&str; 4]; 2] = [
     ["1234567890-=", "qwertyuiop[]", "asdfghjkl;'", "zxcvbnm,./"],
     ["1234567890-=", "йцукенгшщзхъ", "фывапролджэ", "ячсмитьбю."],
@@ -37,8 +38,8 @@ impl Keys {
         }))
     }
 
-    /// Whether `characters`, which are in this range of the text, are few pieces of sequences or of runs of keys, such as
-    /// `abcd1234`, `1qaz2wsx` and `йцукенгш`; or two of them by turns, such as `1q2w3e4r`.
+    /// Whether `characters`, which are in this range of the text, are few pieces of sequences or of runs of keys, such
+    /// as `abcd1234`, `1qaz2wsx` and `йцукенгш`; or two of them by turns, such as `1q2w3e4r`.
     pub(super) fn is_run(&self, range: &Range<usize>, characters: &[char]) -> bool {
         let length = characters.len();
         if length < MIN_PIECE {

@@ -18,8 +18,8 @@ fn form(input: &str) -> Result<String, char> {
     enforce(input).map(|form| form.as_str().to_owned())
 }
 
-/// A password that was chosen with the old tables stays valid: the character alone, within a word, and beside what the context
-/// rules ask for. The latter without ideographs, Hangul and private use, which no such rule is about.
+/// A password that was chosen with the old tables stays valid: the character alone, within a word, and beside what the
+/// context rules ask for. The latter without ideographs, Hangul and private use, which no such rule is about.
 #[test]
 fn every_code_point_that_was_allowed_has_the_form_that_it_had() {
     let contexts: [fn(char) -> String; 11] = [
@@ -54,7 +54,8 @@ fn every_code_point_that_was_allowed_has_the_form_that_it_had() {
             }
         }
     }
-    // Unicode 6.3 has 110,187 characters without those for private use. So that a comparison with nothing does not pass.
+    // Unicode 6.3 has 110,187 characters without those for private use. So that a comparison with nothing does not
+    // pass.
     assert!(allowed[0] > 100_000, "{allowed:?}");
     assert!(allowed[1..].iter().all(|count| *count > 50), "{allowed:?}");
 }

@@ -130,7 +130,8 @@ fn an_address_whose_codes_are_used_speaks_for_the_prefix() {
     world.ask_times(0, 1);
 }
 
-/// Messages may be late at first: whoever is seen to use codes then counts again, and before what was at first is forgotten.
+/// Messages may be late at first: whoever is seen to use codes then counts again, and before what was at first is
+/// forgotten.
 #[test]
 fn an_address_that_begins_badly_speaks_for_the_prefix_when_it_goes_on_well() {
     let mut world = PrefixWorld::new(TRIPWIRE, 4);

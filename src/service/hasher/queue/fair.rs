@@ -1,15 +1,19 @@
-//! Hierarchical fair queueing by virtual time (start-time fair queueing, Goyal, Vin and Cheng 1996): service, network, bucket.
+//! Hierarchical fair queueing by virtual time (start-time fair queueing, Goyal, Vin and Cheng 1996): service, network,
+//! bucket.
 //!
-//! Each level is a [`Branch`]: its children share the hashing threads equally while they have waiting jobs. A child has a *tag*, the
-//! processor time that it was charged, on the clock of its branch; the child with the lowest tag is next. So a flood delays the flow that
-//! it belongs to, and any other flow waits for about one job of each flow that is ahead of it.
+//! Each level is a [`Branch`]: its children share the hashing threads equally while they have waiting jobs. A child has
+//! a *tag*, the processor time that it was charged, on the clock of its branch; the child with the lowest tag is next.
+//! So a flood delays the flow that it belongs to, and any other flow waits for about one job of each flow that is ahead
+//! of it.
 //!
-//! - **Cost.** How long a hash takes is known when it is done. A job is charged an estimate when it is taken, and [`Fair::settle`] replaces
-//!   the estimate by the measured processor time. Deficit round robin shares alike, but a round costs a step for each flow that owes.
-//! - **Clock.** A flow that becomes busy starts at the clock, so idle time earns no credit. The clock moves on with every job by the share
-//!   of one flow; otherwise a stream of new flows, each at the clock, would starve the flows that were charged before.
-//! - **Debt.** A flow that was charged beyond the clock is remembered after its last job, until the clock has passed its tag, its branch
-//!   is idle, or there are more than [`MAX_DEBTORS`]. Any other flow without jobs leaves no state.
+//! - **Cost.** How long a hash takes is known when it is done. A job is charged an estimate when it is taken, and
+//!   [`Fair::settle`] replaces the estimate by the measured processor time. Deficit round robin shares alike, but a
+//!   round costs a step for each flow that owes.
+//! - **Clock.** A flow that becomes busy starts at the clock, so idle time earns no credit. The clock moves on with
+//!   every job by the share of one flow; otherwise a stream of new flows, each at the clock, would starve the flows
+//!   that were charged before.
+//! - **Debt.** A flow that was charged beyond the clock is remembered after its last job, until the clock has passed
+//!   its tag, its branch is idle, or there are more than [`MAX_DEBTORS`]. Any other flow without jobs leaves no state.
 //!
 //! All operations take logarithmic time.
 
@@ -135,8 +139,8 @@ impl<T> Fair<T> {
         self.forget_if_idle();
     }
 
-    /// The job that a full queue drops for a new one of this flow: the newest job of the longest flow. `None`: the new job itself is that.
-    /// Of flows of the same length, the one with the highest tag loses.
+    /// The job that a full queue drops for a new one of this flow: the newest job of the longest flow. `None`: the new
+    /// job itself is that. Of flows of the same length, the one with the highest tag loses.
     pub(super) fn victim(&self, newcomer: Flow) -> Option<Ticket> {
         self.services.victim(Some(&newcomer.path()))
     }
@@ -280,10 +284,12 @@ impl<N> Branch<N> {
         }
     }
 
-    /// Moves the clock on after a job of a child whose tag was `start`. `busy` is the number of children that had waiting jobs.
+    /// Moves the clock on after a job of a child whose tag was `start`. `busy` is the number of children that had
+    /// waiting jobs.
     fn advance(&mut self, start: Tag, estimate: u64, busy: usize, counts: &mut JobCounts) {
         let share = estimate / u64::try_from(busy).unwrap_or(u64::MAX).max(1);
-        // A new flow starts at most one job behind the flow that is next. So where each flow has one job, the order is that of arrival.
+        // A new flow starts at most one job behind the flow that is next. So where each flow has one job, the order is
+        // that of arrival.
         let latest = self.order.first();
         let latest = latest.map_or(Tag::MAX, |(tag, ..)| tag.saturating_add(estimate));
         let moved = self.clock.saturating_add(share).min(latest);

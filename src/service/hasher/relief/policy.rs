@@ -43,7 +43,8 @@ pub(super) struct ReliefPolicy {
     /// How much processor time a second the rest of the process uses when it is busy, in seconds.
     busy: f64,
     is_relieved: bool,
-    /// When the use of the rest was looked at last, and what it was: that of the process, and that of the hashing threads.
+    /// When the use of the rest was looked at last, and what it was: that of the process, and that of the hashing
+    /// threads.
     window: Option<(Duration, Duration, Duration)>,
     /// Whether the rest of the process was busy in the last window. `None`: not known.
     is_busy: Option<bool>,

@@ -1,4 +1,5 @@
-//! How the monitor and the threads meet: the probe of the idle class, the pause of the relief threads, and what wakes the monitor.
+//! How the monitor and the threads meet: the probe of the idle class, the pause of the relief threads, and what wakes
+//! the monitor.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

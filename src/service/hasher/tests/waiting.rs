@@ -72,8 +72,8 @@ fn a_job_whose_caller_has_gone_is_not_hashed() {
     assert_eq!((counted.completed, counted.dropped), (0, 1));
 }
 
-/// Answers are held back where many wait, and nobody is forgotten: neither when those who are expected next have gone, nor when the
-/// queue ends.
+/// Answers are held back where many wait, and nobody is forgotten: neither when those who are expected next have gone,
+/// nor when the queue ends.
 #[tokio::test]
 async fn everybody_who_stays_is_answered() {
     for threads in [1, 2] {

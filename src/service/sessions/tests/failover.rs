@@ -1,12 +1,12 @@
-//! The version fence in a failover, in every order of its steps: the server changes, and the history of the change log diverges
-//! and catches up in number.
+//! The version fence in a failover, in every order of its steps: the server changes, and the history of the change log
+//! diverges and catches up in number.
 //!
-//! Server A has a session, which is cached. Then new connections lead to server B, which was a replica of A and has taken
-//! over, and which may lack the last entries of A's log. The session is revoked on B. A goes on as it was: it answers on
-//! the connections that it has, and nothing tells it that it is not the primary any more.
+//! Server A has a session, which is cached. Then new connections lead to server B, which was a replica of A and has
+//! taken over, and which may lack the last entries of A's log. The session is revoked on B. A goes on as it was: it
+//! answers on the connections that it has, and nothing tells it that it is not the primary any more.
 //!
-//! What must hold: once a time is published that is later than the answer to the revocation, neither the cache nor an answer
-//! of the database says that the session is valid.
+//! What must hold: once a time is published that is later than the answer to the revocation, neither the cache nor an
+//! answer of the database says that the session is valid.
 
 use std::sync::Arc;
 use std::time::Duration;

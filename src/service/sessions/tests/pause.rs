@@ -1,4 +1,5 @@
-//! A process that is stopped in the middle of a check, and goes on much later: it must not say yes by what it knew then.
+//! A process that is stopped in the middle of a check, and goes on much later: it must not say yes by what it knew
+//! then.
 //!
 //! The stop is where the check asks for the time since boot. What was loaded before is old when it goes on.
 
@@ -64,8 +65,8 @@ async fn the_clock_is_asked_after_the_look_into_memory() {
     check_with_a_stop(|clock, _, _| clock.advance(Duration::from_secs(10))).await;
 }
 
-/// The reader of the change log may run while the check is stopped. What it finds out is about what is in memory then, and
-/// not about what the check has looked up already.
+/// The reader of the change log may run while the check is stopped. What it finds out is about what is in memory then,
+/// and not about what the check has looked up already.
 #[tokio::test]
 async fn until_when_all_is_known_is_asked_before_the_look_into_memory() {
     check_with_a_stop(|clock, freshness, user| {

@@ -110,8 +110,8 @@ pub(super) fn orders<S: Copy>(actors: &[&[S]], done: &mut Vec<S>, visit: &mut im
     }
 }
 
-/// The steps of a reader who fills the cache, of one who revokes, and of one who checks, in every order in which they can
-/// come: after the revocation was answered, nothing in memory says yes.
+/// The steps of a reader who fills the cache, of one who revokes, and of one who checks, in every order in which they
+/// can come: after the revocation was answered, nothing in memory says yes.
 #[test]
 fn a_stale_row_is_never_used_in_any_order_of_steps() {
     #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,8 +3,9 @@
 use super::*;
 use crate::domain::sms_limits::{Bounds, Counter};
 
-/// Asks for ten codes from each of so many networks every five minutes, as far as it can, and uses none; from the first of them for so
-/// many only, until the prefix is halved for the first time. Says for how many of so many days the prefix was paused for all.
+/// Asks for ten codes from each of so many networks every five minutes, as far as it can, and uses none; from the first
+/// of them for so many only, until the prefix is halved for the first time. Says for how many of so many days the
+/// prefix was paused for all.
 fn attack(world: &mut PrefixWorld, networks: usize, first: usize, days: i64) -> f64 {
     let (end, mut paused) = (world.now + days * DAY, 0);
     let mut left = first;
@@ -22,8 +23,8 @@ fn attack(world: &mut PrefixWorld, networks: usize, first: usize, days: i64) -> 
     f64::from(paused) * 300.0 / 86_400.0
 }
 
-/// What was held against a prefix is forgotten with its pause, and may be held against it once more: those who go on have it paused
-/// again and again. Each of them is paused for itself, too, in turns with the prefix.
+/// What was held against a prefix is forgotten with its pause, and may be held against it once more: those who go on
+/// have it paused again and again. Each of them is paused for itself, too, in turns with the prefix.
 #[test]
 fn those_who_go_on_have_a_prefix_paused_again() {
     for networks in [3, 4, 30] {
@@ -36,8 +37,8 @@ fn those_who_go_on_have_a_prefix_paused_again() {
     assert_eq!(attack(&mut world, 2, usize::MAX, 20), 0.0);
 }
 
-/// Halves are rounded: what three hold against a prefix must not be just enough, or one that holds back at first leaves them below it
-/// for good.
+/// Halves are rounded: what three hold against a prefix must not be just enough, or one that holds back at first leaves
+/// them below it for good.
 #[test]
 fn who_holds_back_until_counts_are_halved_is_not_passed_over() {
     for first in 0..14 {
@@ -64,7 +65,8 @@ fn who_asks_at_midnight_is_not_passed_over() {
     }
 }
 
-/// So it is when the codes of others had been used: at once if they are many, and when that is forgotten if they are few.
+/// So it is when the codes of others had been used: at once if they are many, and when that is forgotten if they are
+/// few.
 #[test]
 fn those_who_go_on_have_a_prefix_paused_that_was_good() {
     for (networks, days, least) in [(20, 1, 0.3), (3, 10, 2.0)] {
@@ -101,8 +103,9 @@ impl Bounded {
     }
 }
 
-/// Asks from so many networks each minute, knows all that is stored, and asks for nothing that could have the prefix paused for all. Each
-/// is the first to ask in turn, for so many seconds. Says how many codes it got on each of so many days.
+/// Asks from so many networks each minute, knows all that is stored, and asks for nothing that could have the prefix
+/// paused for all. Each is the first to ask in turn, for so many seconds. Says how many codes it got on each of so many
+/// days.
 fn careful_attack(networks: usize, turns: i64, days: i64) -> Vec<u64> {
     let mut world = PrefixWorld::new(TRIPWIRE, u8::try_from(networks).unwrap());
     let mut bounded = Bounded {

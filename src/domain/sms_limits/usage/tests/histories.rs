@@ -1,4 +1,5 @@
-//! Random histories of those who may not have a prefix paused for all: of one source beside others who use their codes, and of two.
+//! Random histories of those who may not have a prefix paused for all: of one source beside others who use their codes,
+//! and of two.
 
 use proptest::collection;
 use proptest::prelude::*;

@@ -90,7 +90,8 @@ fn a_flood_does_not_delay_another_flow() {
     }
 }
 
-/// Service 1 has one network with one number; service 2 has 20 networks with up to 5 numbers each, and its jobs cost three times as much.
+/// Service 1 has one network with one number; service 2 has 20 networks with up to 5 numbers each, and its jobs cost
+/// three times as much.
 #[test]
 fn shares_of_processor_time_converge_at_each_level() {
     let mut scene = QueueScene::new();
@@ -265,7 +266,8 @@ fn of_flows_of_the_same_length_the_one_that_was_charged_most_makes_room() {
     assert_eq!(scene.fair.victim(Flow::of_path([1, 9, 1])), Some(again));
 }
 
-/// As at twice the capacity: each job is of a bucket at random. None waits much longer than a queue in order of arrival would have it wait.
+/// As at twice the capacity: each job is of a bucket at random. None waits much longer than a queue in order of arrival
+/// would have it wait.
 #[test]
 fn where_each_flow_has_one_job_the_order_is_that_of_arrival() {
     let mut scene = QueueScene::new();
@@ -345,8 +347,8 @@ fn lengths(model: &[Ticket], level: usize) -> HashMap<Vec<Key>, usize> {
 }
 
 proptest! {
-    /// Against a list of the waiting jobs: no job is lost or taken twice, a flow keeps its order, the job that makes room is the newest of a flow
-    /// that is longest at each level, and the end leaves no state.
+    /// Against a list of the waiting jobs: no job is lost or taken twice, a flow keeps its order, the job that makes
+    /// room is the newest of a flow that is longest at each level, and the end leaves no state.
     #[test]
     fn it_is_a_queue_of_queues(steps in steps(), bound in 1..20_usize) {
         let mut scene = QueueScene::new();
