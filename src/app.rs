@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::access::OperatorKey;
 use crate::domain::registration::RegistrationMode;
-use crate::grpc::{self, Callers, Limits, Listeners, Services, Stop};
+use crate::grpc::{self, Callers, Listeners, ServerSettings, Services, Stop};
 use crate::metrics;
 use crate::service::accounts::{Accounts, Passwords};
 use crate::service::admin::Admin;
@@ -50,7 +50,7 @@ const OTHER_DESCRIPTORS: u64 = 128;
 /// Everything that serves, started but not yet listening.
 pub struct App {
     settings: Settings,
-    limits: Limits,
+    limits: ServerSettings,
     store: Store,
     hasher: Hasher,
     accounts: Accounts,
@@ -271,7 +271,7 @@ impl App {
         let _keys = self
             .keys
             .map(|keys| AbortOnDropHandle::new(tokio::spawn(keys.run())));
-        let limits = Limits {
+        let limits = ServerSettings {
             connections: room_for_connections(self.limits.connections, self.settings.database_connections),
             ..self.limits
         };

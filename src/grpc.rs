@@ -38,7 +38,7 @@ pub use authorization::{AuthorizationError, Callers};
 pub use health::health_server;
 pub use metrics::{CODES, Calls, Metrics};
 pub use server::tls::{Tls, TlsError, TlsFiles};
-pub use server::{Limits, Stop};
+pub use server::{ServerSettings, Stop};
 pub use status::ERROR_DOMAIN;
 pub(crate) use status::violation_text;
 
@@ -133,7 +133,7 @@ pub const PHONE_VERIFICATION: &str =
 pub async fn serve(
     services: Services,
     health: HealthServer<impl Health>,
-    limits: Limits,
+    limits: ServerSettings,
     listeners: Listeners,
     stop: Stop,
 ) -> Result<(), GrpcServeError> {
@@ -222,7 +222,7 @@ pub async fn serve(
         if let Some(listener) = health_only {
             let routes = Routes::new(health).prepare();
             let incoming = server::stream::incoming(listener, None);
-            let few = Limits {
+            let few = ServerSettings {
                 connections: limits.connections.min(HEALTH_CONNECTIONS),
                 ..limits.clone()
             };

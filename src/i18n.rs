@@ -91,12 +91,12 @@ impl Language {
     /// The text with this id, with what is given put in: numbers, or text, as which a code keeps its leading zeros. A
     /// text that is missing comes in English, or as its id; a test sees to it that none is missing.
     #[must_use]
-    pub fn text(self, id: &str, values: &[(&str, Value<'_>)]) -> String {
+    pub fn text(self, id: &str, values: &[(&str, TextValue<'_>)]) -> String {
         let mut args = FluentArgs::new();
         for &(name, value) in values {
             match value {
-                Value::Number(number) => args.set(name, number),
-                Value::Text(text) => args.set(name, FluentValue::from(text)),
+                TextValue::Number(number) => args.set(name, number),
+                TextValue::Text(text) => args.set(name, FluentValue::from(text)),
             }
         }
         [self, Self::English]
@@ -116,20 +116,20 @@ impl Language {
 
 /// What is put into a text.
 #[derive(Clone, Copy, Debug)]
-pub enum Value<'a> {
+pub enum TextValue<'a> {
     /// A number.
     Number(usize),
     /// Text, as it is.
     Text(&'a str),
 }
 
-impl From<usize> for Value<'_> {
+impl From<usize> for TextValue<'_> {
     fn from(number: usize) -> Self {
         Self::Number(number)
     }
 }
 
-impl<'a> From<&'a str> for Value<'a> {
+impl<'a> From<&'a str> for TextValue<'a> {
     fn from(text: &'a str) -> Self {
         Self::Text(text)
     }

@@ -34,7 +34,7 @@ use process::Process;
 
 /// What kind of metrics a family has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only grows.
     Counter,
     /// Goes up and down.
@@ -45,7 +45,7 @@ pub enum Kind {
     Info,
 }
 
-impl Kind {
+impl MetricKind {
     /// As the text format calls it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -63,7 +63,7 @@ pub struct Family {
     /// As it is scraped; of a histogram, without `_bucket`, `_sum` and `_count`.
     pub name: &'static str,
     /// What kind of metrics these are.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// The names of the labels. What values they take is in the help.
     pub labels: &'static [&'static str],
     /// What it means, in one sentence.
@@ -76,41 +76,41 @@ pub struct Family {
 #[derive(Debug)]
 struct Sample {
     labels: Vec<String>,
-    value: Value,
+    value: SampleValue,
 }
 
 #[derive(Debug)]
-enum Value {
+enum SampleValue {
     Count(u64),
     Number(f64),
     Times(Times),
 }
 
-impl From<u64> for Value {
+impl From<u64> for SampleValue {
     fn from(count: u64) -> Self {
         Self::Count(count)
     }
 }
 
-impl From<usize> for Value {
+impl From<usize> for SampleValue {
     fn from(count: usize) -> Self {
         Self::Count(u64::try_from(count).unwrap_or(u64::MAX))
     }
 }
 
-impl From<f64> for Value {
+impl From<f64> for SampleValue {
     fn from(number: f64) -> Self {
         Self::Number(number)
     }
 }
 
-impl From<Duration> for Value {
+impl From<Duration> for SampleValue {
     fn from(time: Duration) -> Self {
         Self::Number(time.as_secs_f64())
     }
 }
 
-impl From<Times> for Value {
+impl From<Times> for SampleValue {
     fn from(times: Times) -> Self {
         Self::Times(times)
     }
@@ -147,17 +147,17 @@ impl fmt::Debug for Sources {
 struct Scrape<'a> {
     calls: Vec<grpc::Calls<'a>>,
     connections: (usize, u64),
-    hasher: hasher::Snapshot,
+    hasher: hasher::HasherSnapshot,
     hash_threads: usize,
-    sessions: sessions::Snapshot,
+    sessions: sessions::SessionSnapshot,
     sign_ins: Vec<(&'static str, u64)>,
     /// Number of audit events, and their limit.
     audit_rows: Option<(u64, u64)>,
     codes: Vec<([String; 3], u64)>,
     messages: Vec<([String; 3], u64)>,
     sms_refusals: Vec<([String; 2], u64)>,
-    backlog: Option<outbox::Backlog>,
-    pools: Vec<(&'static str, store::Snapshot)>,
+    backlog: Option<outbox::BacklogSize>,
+    pools: Vec<(&'static str, store::PoolSnapshot)>,
     database_is_up: bool,
     process: Process,
 }
@@ -204,15 +204,15 @@ impl Collector for Sources {
             // The encoder adds these.
             let name = family.name.trim_end_matches("_total").trim_end_matches("_info");
             let kind = match family.kind {
-                Kind::Counter => MetricType::Counter,
-                Kind::Gauge => MetricType::Gauge,
-                Kind::Histogram => MetricType::Histogram,
-                Kind::Info => MetricType::Info,
+                MetricKind::Counter => MetricType::Counter,
+                MetricKind::Gauge => MetricType::Gauge,
+                MetricKind::Histogram => MetricType::Histogram,
+                MetricKind::Info => MetricType::Info,
             };
             let mut metrics = encoder.encode_descriptor(name, family.help, None, kind)?;
             for Sample { labels, value } in samples {
                 let labels: Vec<(&str, String)> = family.labels.iter().copied().zip(labels).collect();
-                if family.kind == Kind::Info {
+                if family.kind == MetricKind::Info {
                     metrics.encode_info(&labels)?;
                 } else if labels.is_empty() {
                     encode(&mut metrics, family.kind, &value)?;
@@ -225,17 +225,17 @@ impl Collector for Sources {
     }
 }
 
-fn encode(metric: &mut MetricEncoder<'_>, kind: Kind, value: &Value) -> fmt::Result {
+fn encode(metric: &mut MetricEncoder<'_>, kind: MetricKind, value: &SampleValue) -> fmt::Result {
     match value {
-        Value::Count(count) if kind == Kind::Counter => {
+        SampleValue::Count(count) if kind == MetricKind::Counter => {
             metric.encode_counter::<NoLabelSet, _, u64>(count, None)
         }
-        Value::Number(number) if kind == Kind::Counter => {
+        SampleValue::Number(number) if kind == MetricKind::Counter => {
             metric.encode_counter::<NoLabelSet, _, u64>(number, None)
         }
-        Value::Count(count) => metric.encode_gauge(count),
-        Value::Number(number) => metric.encode_gauge(number),
-        Value::Times(times) => encode_times::<NoLabelSet>(metric, times),
+        SampleValue::Count(count) => metric.encode_gauge(count),
+        SampleValue::Number(number) => metric.encode_gauge(number),
+        SampleValue::Times(times) => encode_times::<NoLabelSet>(metric, times),
     }
 }
 

@@ -52,7 +52,7 @@ use server::Host;
 pub use backup::{BackupError, backup};
 pub use error::StoreError;
 pub use identity::Incarnation;
-pub use metrics::Snapshot;
+pub use metrics::PoolSnapshot;
 pub use pool::{Affected, Pool, Transaction, Unsynced};
 pub use url::UrlError;
 
@@ -268,7 +268,7 @@ impl Store {
 
     /// The pools by their names, and what was counted of each. Servers have one for all that reads and writes.
     #[must_use]
-    pub fn pools(&self) -> Vec<(&'static str, Snapshot)> {
+    pub fn pools(&self) -> Vec<(&'static str, PoolSnapshot)> {
         let mut pools = Vec::with_capacity(4);
         if self.reader.is(&self.writer) {
             pools.push(("main", self.writer.snapshot()));

@@ -16,7 +16,7 @@ use super::{Failure, exact};
 use crate::app::open_store;
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::config::{Settings, duration};
-use crate::domain::audit::{Action, Entry, Filter, is_service_name};
+use crate::domain::audit::{Action, AuditEntry, EventFilter, is_service_name};
 use crate::domain::user::UserId;
 use crate::service::audit::{self, Audit};
 use crate::service::error::chain;
@@ -84,7 +84,7 @@ pub(super) async fn audit(
     let store = open_store(settings).await?;
     let audit = Audit::new(store.clone(), Arc::new(SystemClock), TaskTracker::new());
     let now = SystemClock.now();
-    let filter = Filter {
+    let filter = EventFilter {
         subject: arguments.user,
         actor: arguments.actor,
         action: arguments.action,
@@ -152,7 +152,7 @@ fn write_header(out: &mut impl Write, messages: Messages) -> io::Result<()> {
     write_columns(out, names.each_ref().map(String::as_str))
 }
 
-fn write_row(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
+fn write_row(out: &mut impl Write, entry: &AuditEntry) -> io::Result<()> {
     let text = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     let actor = entry.actor_id.map(|id| id.to_string());
     let outcome = match entry.occurrences {
@@ -224,7 +224,7 @@ fn is_one(count: &u64) -> bool {
     *count == 1
 }
 
-fn write_json(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
+fn write_json(out: &mut impl Write, entry: &AuditEntry) -> io::Result<()> {
     let json = EventJson {
         event_id: entry.id.to_string(),
         at: exact(entry.at),

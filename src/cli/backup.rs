@@ -11,7 +11,7 @@ use crate::app::open_store;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
 use crate::domain::audit::{Action, AuditDraft};
-use crate::i18n::Value;
+use crate::i18n::TextValue;
 use crate::service::error::chain;
 use crate::store::{self, BackupError, Store, StoreError, audit, changes};
 
@@ -23,7 +23,7 @@ pub(super) async fn backup(settings: &Settings, file: &Path, messages: Messages)
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot_start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_start)?;
     let shown = file.display().to_string();
-    let shown = Value::Text(&shown);
+    let shown = TextValue::Text(&shown);
     // What is half made is removed when it is dropped.
     let outcome = tokio::select! {
         outcome = store::backup(&options, file) => outcome,

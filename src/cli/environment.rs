@@ -41,7 +41,7 @@ const MAX_DISTANCE: usize = 2;
 
 /// An unknown variable.
 #[derive(Debug, Eq, PartialEq)]
-enum Unknown {
+enum UnknownVariables {
     /// It has no effect, and may be meant for another program.
     Harmless,
     /// It resembles a setting that keeps strangers out.
@@ -62,12 +62,12 @@ pub(super) fn check() -> Result<(), Failure> {
         };
         let similar = most_similar(&name, &known);
         match unknown {
-            Unknown::Harmless => tracing::warn!(
+            UnknownVariables::Harmless => tracing::warn!(
                 variable = %name.escape_debug(),
                 similar,
                 "unknown variable in the environment: it is no setting, and has no effect"
             ),
-            Unknown::Protective => protective.push(match similar {
+            UnknownVariables::Protective => protective.push(match similar {
                 Some(similar) => format!("{} ({similar}?)", name.escape_debug()),
                 None => name.escape_debug().to_string(),
             }),
@@ -98,7 +98,7 @@ fn settings() -> BTreeSet<String> {
 }
 
 /// Judges the name of a variable. `None`: it is a setting, is not of our prefix, or was injected by Kubernetes.
-fn judge(name: &str, known: &BTreeSet<String>) -> Option<Unknown> {
+fn judge(name: &str, known: &BTreeSet<String>) -> Option<UnknownVariables> {
     let upper = name.to_ascii_uppercase();
     let rest = upper.strip_prefix(PREFIX)?;
     if known.contains(name) || is_of_kubernetes(&upper) {
@@ -110,9 +110,9 @@ fn judge(name: &str, known: &BTreeSet<String>) -> Option<Unknown> {
     let has_word = rest.split('_').any(|word| PROTECTIVE_WORDS.contains(&word));
     let is_of_keys = joined(rest).contains("SERVICEKEY");
     Some(if has_word || is_of_keys || PROTECTIVE.into_iter().any(is_near) {
-        Unknown::Protective
+        UnknownVariables::Protective
     } else {
-        Unknown::Harmless
+        UnknownVariables::Harmless
     })
 }
 
@@ -155,25 +155,43 @@ mod tests {
             assert_eq!(judge(name, &known), None, "{name}");
         }
         for (name, expected) in [
-            ("PHONE_IDENTITY_REQUIRE_SERVICE_KEYS", Some(Unknown::Protective)),
-            ("PHONE_IDENTITY_REQUIRE_SERVICEKEY", Some(Unknown::Protective)),
-            ("PHONE_IDENTITY_REQUIER_SERVICE_KEY", Some(Unknown::Protective)),
-            ("PHONE_IDENTITY_SERVICE_KEY_REQUIRED", Some(Unknown::Protective)),
-            ("phone_identity_require_service_key", Some(Unknown::Protective)),
-            ("PHONE_IDENTITY_TLS_CERT", Some(Unknown::Protective)),
-            ("PHONE_IDENTITY_TLSKEY", Some(Unknown::Protective)),
-            ("PHONE_IDENTITY_TLS_KEY_FILE", Some(Unknown::Protective)),
-            ("PHONE_IDENTITY_SSL_KEY", Some(Unknown::Protective)),
-            ("PHONE_IDENTITY_CA_FILE", Some(Unknown::Protective)),
-            ("PHONE_IDENTITY_CLIENTCA", Some(Unknown::Protective)),
-            ("PHONE_IDENTITY_CLIENT", Some(Unknown::Protective)),
-            ("PHONE_IDENTITY_OPERATORKEY", Some(Unknown::Protective)),
-            ("PHONE_IDENTITY_OPERATOR_KEYFILE", Some(Unknown::Protective)),
-            ("PHONE_IDENTITY_OPERTOR_KEY", Some(Unknown::Protective)),
-            ("PHONE_IDENTITY_LISTN", Some(Unknown::Harmless)),
-            ("PHONE_IDENTITY_IMAGE_TAG", Some(Unknown::Harmless)),
-            ("PHONE_IDENTITY_CODE_KEY", Some(Unknown::Harmless)),
-            ("PHONE_IDENTITY_", Some(Unknown::Harmless)),
+            (
+                "PHONE_IDENTITY_REQUIRE_SERVICE_KEYS",
+                Some(UnknownVariables::Protective),
+            ),
+            (
+                "PHONE_IDENTITY_REQUIRE_SERVICEKEY",
+                Some(UnknownVariables::Protective),
+            ),
+            (
+                "PHONE_IDENTITY_REQUIER_SERVICE_KEY",
+                Some(UnknownVariables::Protective),
+            ),
+            (
+                "PHONE_IDENTITY_SERVICE_KEY_REQUIRED",
+                Some(UnknownVariables::Protective),
+            ),
+            (
+                "phone_identity_require_service_key",
+                Some(UnknownVariables::Protective),
+            ),
+            ("PHONE_IDENTITY_TLS_CERT", Some(UnknownVariables::Protective)),
+            ("PHONE_IDENTITY_TLSKEY", Some(UnknownVariables::Protective)),
+            ("PHONE_IDENTITY_TLS_KEY_FILE", Some(UnknownVariables::Protective)),
+            ("PHONE_IDENTITY_SSL_KEY", Some(UnknownVariables::Protective)),
+            ("PHONE_IDENTITY_CA_FILE", Some(UnknownVariables::Protective)),
+            ("PHONE_IDENTITY_CLIENTCA", Some(UnknownVariables::Protective)),
+            ("PHONE_IDENTITY_CLIENT", Some(UnknownVariables::Protective)),
+            ("PHONE_IDENTITY_OPERATORKEY", Some(UnknownVariables::Protective)),
+            (
+                "PHONE_IDENTITY_OPERATOR_KEYFILE",
+                Some(UnknownVariables::Protective),
+            ),
+            ("PHONE_IDENTITY_OPERTOR_KEY", Some(UnknownVariables::Protective)),
+            ("PHONE_IDENTITY_LISTN", Some(UnknownVariables::Harmless)),
+            ("PHONE_IDENTITY_IMAGE_TAG", Some(UnknownVariables::Harmless)),
+            ("PHONE_IDENTITY_CODE_KEY", Some(UnknownVariables::Harmless)),
+            ("PHONE_IDENTITY_", Some(UnknownVariables::Harmless)),
             // Settings, one of them a secret that no flag takes.
             ("PHONE_IDENTITY_LISTEN", None),
             ("PHONE_IDENTITY_PEPPERS", None),

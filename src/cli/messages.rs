@@ -11,7 +11,7 @@ use super::terminal::printable;
 use crate::domain::password::PasswordError;
 use crate::domain::phone::{NotAPrefix, PhoneError};
 use crate::grpc::violation_text;
-use crate::i18n::{Language, Value};
+use crate::i18n::{Language, TextValue};
 use crate::service::error::Problem;
 
 /// What says in which language messages are, the first that is set (POSIX, Base Definitions section 8.2).
@@ -37,17 +37,17 @@ impl Messages {
     }
 
     /// The text with this id, on one line, for a terminal.
-    pub(super) fn say(self, id: &str, values: &[(&str, Value<'_>)]) -> String {
+    pub(super) fn say(self, id: &str, values: &[(&str, TextValue<'_>)]) -> String {
         printable(&self.0.text(id, values)).into_owned()
     }
 
     /// Why a command could not do something.
-    pub(super) fn failed(self, id: &str, values: &[(&str, Value<'_>)]) -> Failure {
+    pub(super) fn failed(self, id: &str, values: &[(&str, TextValue<'_>)]) -> Failure {
         Failure::Failed(self.say(id, values))
     }
 
     /// Why a command cannot begin.
-    pub(super) fn unusable(self, id: &str, values: &[(&str, Value<'_>)]) -> Failure {
+    pub(super) fn unusable(self, id: &str, values: &[(&str, TextValue<'_>)]) -> Failure {
         Failure::Unusable(self.say(id, values))
     }
 

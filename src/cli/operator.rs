@@ -15,7 +15,7 @@ use crate::config::Settings;
 use crate::domain::access::Caller;
 use crate::domain::password::{Password, PasswordError};
 use crate::domain::phone::PhoneNumber;
-use crate::domain::rights::Action;
+use crate::domain::rights::AdminAction;
 use crate::domain::rules::Rules;
 use crate::service::accounts::SuperuserMaker;
 use crate::service::admin::{Administrator, UserSelector};
@@ -84,7 +84,7 @@ pub(super) async fn change_password(
     };
     let found = match app
         .admin()
-        .get(&Administrator::Operator, Action::Read, &whom)
+        .get(&Administrator::Operator, AdminAction::Read, &whom)
         .await
     {
         Ok(found) => found.user,

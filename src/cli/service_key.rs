@@ -16,7 +16,7 @@ use crate::app::open_store;
 use crate::clock::{SystemClock, Timestamp};
 use crate::config::Settings;
 use crate::domain::access::{Rights, ServiceKey, ServiceKeyId, ServiceName};
-use crate::i18n::Value;
+use crate::i18n::TextValue;
 use crate::service::error::{Error, chain};
 use crate::service::service_keys::{MAX_LIVE, ServiceKeys};
 
@@ -116,7 +116,7 @@ async fn list(keys: &ServiceKeys, json: bool, messages: Messages) -> Result<(), 
 async fn revoke(keys: &ServiceKeys, id: ServiceKeyId, messages: Messages) -> Result<(), Failure> {
     let revoked = keys.revoke(id).await.map_err(|error| failed(&error))?;
     let id = id.to_string();
-    let id = ("id", Value::Text(&id));
+    let id = ("id", TextValue::Text(&id));
     match revoked {
         Some(key) => {
             let values = [id, ("name", key.name.as_str().into())];

@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::domain::phone::PhoneError;
-use crate::domain::rights::Action;
+use crate::domain::rights::AdminAction;
 use crate::domain::rules::Rules;
 use crate::domain::user::UserId;
 use crate::service::admin::{
@@ -118,7 +118,7 @@ pub(super) async fn run(
             let people = people.read(&rules, messages)?;
             let admin = open(settings).await?;
             for_each(messages, people, async |whom| {
-                let shown = admin.get(&OPERATOR, Action::Read, &whom).await?;
+                let shown = admin.get(&OPERATOR, AdminAction::Read, &whom).await?;
                 Ok(printer.user(&shown)?)
             })
             .await
@@ -171,7 +171,7 @@ pub(super) async fn run(
                 ..UserUpdate::default()
             };
             for_each(messages, people, async |whom| {
-                let person = admin.get(&OPERATOR, Action::Update, &whom).await?;
+                let person = admin.get(&OPERATOR, AdminAction::Update, &whom).await?;
                 let changed = admin
                     .update(&OPERATOR, person.user.id, &person.etag, update.clone())
                     .await?;
@@ -191,7 +191,7 @@ pub(super) async fn run(
             };
             let admin = open(settings).await?;
             for_each(messages, people, async |whom| {
-                let user = admin.get(&OPERATOR, Action::Update, &whom).await?;
+                let user = admin.get(&OPERATOR, AdminAction::Update, &whom).await?;
                 let changed = admin
                     .update(&OPERATOR, user.user.id, &user.etag, update.clone())
                     .await?;
@@ -211,7 +211,7 @@ pub(super) async fn run(
             let people = people.read(&rules, messages)?;
             let admin = open(settings).await?;
             for_each(messages, people, async |whom| {
-                let person = admin.get(&OPERATOR, Action::Deactivate, &whom).await?;
+                let person = admin.get(&OPERATOR, AdminAction::Deactivate, &whom).await?;
                 let changed = admin.deactivate(&OPERATOR, person.user.id).await?;
                 Ok(printer.user(&changed)?)
             })
@@ -221,7 +221,7 @@ pub(super) async fn run(
             let people = people.read(&rules, messages)?;
             let admin = open(settings).await?;
             for_each(messages, people, async |whom| {
-                let person = admin.get(&OPERATOR, Action::Reactivate, &whom).await?;
+                let person = admin.get(&OPERATOR, AdminAction::Reactivate, &whom).await?;
                 let changed = admin.reactivate(&OPERATOR, person.user.id).await?;
                 Ok(printer.user(&changed)?)
             })
@@ -231,7 +231,7 @@ pub(super) async fn run(
             let people = people.read(&rules, messages)?;
             let admin = open(settings).await?;
             for_each(messages, people, async |whom| {
-                let person = admin.get(&OPERATOR, Action::RevokeSessions, &whom).await?;
+                let person = admin.get(&OPERATOR, AdminAction::RevokeSessions, &whom).await?;
                 let revoked = admin.revoke_sessions(&OPERATOR, person.user.id).await?;
                 Ok(printer.revoked(&person, revoked)?)
             })
@@ -244,7 +244,7 @@ pub(super) async fn run(
             }
             let admin = open(settings).await?;
             for_each(messages, people, async |whom| {
-                let person = admin.get(&OPERATOR, Action::Delete, &whom).await?;
+                let person = admin.get(&OPERATOR, AdminAction::Delete, &whom).await?;
                 if !yes && !confirms(&person, messages)? {
                     return Err(UserCommandError::NotConfirmed);
                 }
@@ -262,7 +262,7 @@ async fn open(settings: Settings) -> Result<Admin, Failure> {
 
 /// The number that was looked at, and no other that the person has taken since.
 async fn verify(admin: &Admin, whom: &UserSelector) -> Result<ManagedUser, UserCommandError> {
-    let person = admin.get(&OPERATOR, Action::VerifyPhone, whom).await?;
+    let person = admin.get(&OPERATOR, AdminAction::VerifyPhone, whom).await?;
     let phone = PhoneToVerify {
         user: person.user.id,
         etag: Some(person.etag),

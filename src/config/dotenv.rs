@@ -3,7 +3,7 @@
 
 /// Where a character of the file stands, as dotenvy reads it.
 #[derive(Clone, Copy)]
-enum Position {
+enum LexPosition {
     /// Before the first character of a line.
     LineStart,
     /// Outside of quotes.
@@ -23,29 +23,40 @@ enum Position {
 /// single quotes nor behind a backslash.
 pub(crate) fn line_of_substitution(text: &str) -> Option<usize> {
     let mut line = 1;
-    let mut position = Position::LineStart;
+    let mut position = LexPosition::LineStart;
     for character in text.trim_start_matches('\u{feff}').chars() {
         position = match (position, character) {
-            (Position::Plain | Position::AfterSpace | Position::DoubleQuotes | Position::LineStart, '$') => {
+            (
+                LexPosition::Plain
+                | LexPosition::AfterSpace
+                | LexPosition::DoubleQuotes
+                | LexPosition::LineStart,
+                '$',
+            ) => {
                 return Some(line);
             }
-            (Position::LineStart | Position::AfterSpace, '#') => Position::Comment,
-            (Position::Comment | Position::LineStart | Position::Plain | Position::AfterSpace, '\n') => {
-                Position::LineStart
+            (LexPosition::LineStart | LexPosition::AfterSpace, '#') => LexPosition::Comment,
+            (
+                LexPosition::Comment | LexPosition::LineStart | LexPosition::Plain | LexPosition::AfterSpace,
+                '\n',
+            ) => LexPosition::LineStart,
+            (LexPosition::Comment, _) => LexPosition::Comment,
+            (LexPosition::SingleQuotes, '\'') | (LexPosition::DoubleQuotes, '"') => LexPosition::Plain,
+            (LexPosition::SingleQuotes, _) => LexPosition::SingleQuotes,
+            (LexPosition::DoubleQuotes, '\\') => LexPosition::Escaped { in_quotes: true },
+            (LexPosition::DoubleQuotes | LexPosition::Escaped { in_quotes: true }, _) => {
+                LexPosition::DoubleQuotes
             }
-            (Position::Comment, _) => Position::Comment,
-            (Position::SingleQuotes, '\'') | (Position::DoubleQuotes, '"') => Position::Plain,
-            (Position::SingleQuotes, _) => Position::SingleQuotes,
-            (Position::DoubleQuotes, '\\') => Position::Escaped { in_quotes: true },
-            (Position::DoubleQuotes | Position::Escaped { in_quotes: true }, _) => Position::DoubleQuotes,
-            (Position::Escaped { in_quotes: false }, '\n') => Position::LineStart,
-            (Position::Escaped { in_quotes: false }, _) => Position::Plain,
-            (Position::LineStart, space) if space.is_whitespace() => Position::LineStart,
-            (Position::Plain | Position::AfterSpace, space) if space.is_whitespace() => Position::AfterSpace,
-            (_, '\'') => Position::SingleQuotes,
-            (_, '"') => Position::DoubleQuotes,
-            (_, '\\') => Position::Escaped { in_quotes: false },
-            _ => Position::Plain,
+            (LexPosition::Escaped { in_quotes: false }, '\n') => LexPosition::LineStart,
+            (LexPosition::Escaped { in_quotes: false }, _) => LexPosition::Plain,
+            (LexPosition::LineStart, space) if space.is_whitespace() => LexPosition::LineStart,
+            (LexPosition::Plain | LexPosition::AfterSpace, space) if space.is_whitespace() => {
+                LexPosition::AfterSpace
+            }
+            (_, '\'') => LexPosition::SingleQuotes,
+            (_, '"') => LexPosition::DoubleQuotes,
+            (_, '\\') => LexPosition::Escaped { in_quotes: false },
+            _ => LexPosition::Plain,
         };
         line += usize::from(character == '\n');
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use super::ConfigError;
 use super::values::{MAX_DURATION, positive_duration};
 use crate::domain::throttle::{Delays, Limit};
-use crate::service::throttle::Limits;
+use crate::service::throttle::ThrottleLimits;
 
 /// The most failures that any limit may let pass.
 const MAX_ATTEMPTS: i64 = 1_000_000;
@@ -127,7 +127,7 @@ impl ThrottleSettings {
     ///
     /// # Errors
     /// When the first delay is longer than the longest one, or something would be remembered for more than ten years.
-    pub fn limits(&self) -> Result<Limits, ConfigError> {
+    pub fn limits(&self) -> Result<ThrottleLimits, ConfigError> {
         if self.throttle_base_delay > self.throttle_max_delay {
             return Err(ConfigError::ThrottleDelays);
         }
@@ -137,7 +137,7 @@ impl ThrottleSettings {
             }
             Ok((free > 0).then_some(Limit { free, recovery }))
         };
-        Ok(Limits {
+        Ok(ThrottleLimits {
             number: limit(self.throttle_number_attempts, self.throttle_number_recovery)?,
             phone_claim: limit(
                 self.throttle_phone_claim_attempts,

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::values::{duration, positive_duration};
 use super::{ConfigError, Settings};
-use crate::grpc::Limits;
+use crate::grpc::ServerSettings;
 
 /// Bounds on connections and calls.
 #[derive(Args, Clone, Debug)]
@@ -93,13 +93,13 @@ impl Settings {
     ///
     /// # Errors
     /// When failed sign-ins would be answered later than calls may take.
-    pub fn limits(&self) -> Result<Limits, ConfigError> {
+    pub fn limits(&self) -> Result<ServerSettings, ConfigError> {
         let wire = &self.wire;
         if self.min_failed_sign_in_duration >= wire.request_timeout {
             return Err(ConfigError::FailedSignInTime);
         }
         let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-        Ok(Limits {
+        Ok(ServerSettings {
             connections: size(wire.max_connections),
             concurrent_streams: wire.max_concurrent_streams,
             concurrent_calls: size(wire.max_concurrent_calls),

@@ -314,7 +314,7 @@ pub struct Event {
 
 /// An event as it was read. Names are text: a newer version may have written one that this one does not know.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
+pub struct AuditEntry {
     /// The id.
     pub id: EventId,
     /// When. Of several equal events: the first one.
@@ -358,7 +358,7 @@ pub fn is_service_name(name: &str) -> bool {
 
 /// Which events to read; `None` is any.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct EventFilter {
     /// To whom.
     pub subject: Option<UserId>,
     /// By whom.

@@ -31,7 +31,7 @@ impl Role {
 
 /// What administration does to people.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Action {
+pub enum AdminAction {
     /// To see them.
     Read,
     /// To note that they hold their phone number.
@@ -74,23 +74,27 @@ pub enum Denied {
 ///
 /// # Errors
 /// Why not.
-pub fn may(role: Role, action: Action, person: Option<&User>) -> Result<(), Denied> {
+pub fn may(role: Role, action: AdminAction, person: Option<&User>) -> Result<(), Denied> {
     match (role, action) {
         (Role::None, _) => Err(Denied::NotStaff),
-        (Role::Staff, Action::Read | Action::VerifyPhone | Action::RevokeSessions | Action::Deactivate) => {
-            match person {
-                Some(person) if person.is_staff || person.is_superuser => Err(Denied::Hidden),
-                _ => Ok(()),
-            }
-        }
         (
             Role::Staff,
-            Action::Reactivate
-            | Action::Create
-            | Action::Update
-            | Action::SetPassword
-            | Action::Delete
-            | Action::ReadAudit,
+            AdminAction::Read
+            | AdminAction::VerifyPhone
+            | AdminAction::RevokeSessions
+            | AdminAction::Deactivate,
+        ) => match person {
+            Some(person) if person.is_staff || person.is_superuser => Err(Denied::Hidden),
+            _ => Ok(()),
+        },
+        (
+            Role::Staff,
+            AdminAction::Reactivate
+            | AdminAction::Create
+            | AdminAction::Update
+            | AdminAction::SetPassword
+            | AdminAction::Delete
+            | AdminAction::ReadAudit,
         ) => Err(Denied::NotSuperuser),
         (Role::Superuser, _) => Ok(()),
     }
@@ -100,14 +104,14 @@ pub fn may(role: Role, action: Action, person: Option<&User>) -> Result<(), Deni
 /// session: a stolen session must not create superusers, take over accounts, or remove the administrators that could
 /// revoke it. `user` is the user before the action, or the new user; flags that an update changes need one, too.
 #[must_use]
-pub fn needs_fresh_sign_in(action: Action, user: &User) -> bool {
+pub fn needs_fresh_sign_in(action: AdminAction, user: &User) -> bool {
     match action {
-        Action::SetPassword | Action::Delete => true,
-        Action::Create
-        | Action::Update
-        | Action::Deactivate
-        | Action::Reactivate
-        | Action::RevokeSessions => user.is_privileged(),
-        Action::Read | Action::ReadAudit | Action::VerifyPhone => false,
+        AdminAction::SetPassword | AdminAction::Delete => true,
+        AdminAction::Create
+        | AdminAction::Update
+        | AdminAction::Deactivate
+        | AdminAction::Reactivate
+        | AdminAction::RevokeSessions => user.is_privileged(),
+        AdminAction::Read | AdminAction::ReadAudit | AdminAction::VerifyPhone => false,
     }
 }

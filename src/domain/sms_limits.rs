@@ -20,7 +20,7 @@ use std::time::Duration;
 use chrono::{DurationRound as _, TimeDelta};
 use thiserror::Error;
 
-pub use counted::{Counted, CounterId, Source};
+pub use counted::{CodeSource, Counted, CounterId};
 pub use money::{Amount, AmountError, PriceError, Prices};
 pub use usage::{Asked, FORGOTTEN_AFTER, Paused, PrefixStats, PumpingGuard, Usage};
 

@@ -13,10 +13,10 @@ use crate::service::error::Error;
 use crate::service::sessions::{Actor, Sessions};
 use crate::telemetry::tracing::span;
 
-pub(super) type Answer<T> = Result<Response<T>, Status>;
+pub(super) type RpcResult<T> = Result<Response<T>, Status>;
 
 /// Turns the outcome of an RPC into its answer.
-pub(super) fn answer<T>(call: &Call, outcome: Result<T, Error>) -> Answer<T> {
+pub(super) fn answer<T>(call: &Call, outcome: Result<T, Error>) -> RpcResult<T> {
     outcome
         .map(Response::new)
         .map_err(|error| status::of_error(&error, call.language_of_answer()))

@@ -15,7 +15,7 @@ use crate::domain::audit::EventId;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::user::UserId;
 use crate::proto::v1;
-use crate::store::users::{Order, Position};
+use crate::store::users::{Order, UserListPosition};
 
 /// How many bytes of the digest there are.
 const DIGEST_LENGTH: usize = 8;
@@ -91,11 +91,11 @@ pub(super) fn decode_event(request: &v1::ListAuditEventsRequest) -> Option<Event
 }
 
 /// The token of a place in the list of this request.
-pub(super) fn encode_user(request: &v1::ListUsersRequest, end: &Position) -> String {
+pub(super) fn encode_user(request: &v1::ListUsersRequest, end: &UserListPosition) -> String {
     let mut bytes = Vec::new();
     match end {
-        Position::PhoneNumber(number) => bytes.extend_from_slice(number.as_str().as_bytes()),
-        Position::Time(time, id) => {
+        UserListPosition::PhoneNumber(number) => bytes.extend_from_slice(number.as_str().as_bytes()),
+        UserListPosition::Time(time, id) => {
             bytes.extend_from_slice(id.0.as_bytes());
             bytes.extend(
                 time.map(|time| time.timestamp_micros().to_be_bytes())
@@ -108,12 +108,14 @@ pub(super) fn encode_user(request: &v1::ListUsersRequest, end: &Position) -> Str
 }
 
 /// The place that the token of this request means in its list, which has this order. `None`: it is of no such list.
-pub(super) fn decode_user(request: &v1::ListUsersRequest, order: Order) -> Option<Position> {
+pub(super) fn decode_user(request: &v1::ListUsersRequest, order: Order) -> Option<UserListPosition> {
     let place = decode(request, &request.page_token)?;
     match order {
         Order::PhoneNumber => {
             let number = String::from_utf8(place).ok()?;
-            Some(Position::PhoneNumber(PhoneNumber::from_stored(number).ok()?))
+            Some(UserListPosition::PhoneNumber(
+                PhoneNumber::from_stored(number).ok()?,
+            ))
         }
         Order::CreatedAt | Order::LastLoginAt => {
             let (id, time) = place.split_first_chunk::<16>()?;
@@ -126,7 +128,7 @@ pub(super) fn decode_user(request: &v1::ListUsersRequest, order: Order) -> Optio
                     Some(storable(time)?)
                 }
             };
-            Some(Position::Time(time, UserId(Uuid::from_bytes(*id))))
+            Some(UserListPosition::Time(time, UserId(Uuid::from_bytes(*id))))
         }
     }
 }
@@ -154,10 +156,10 @@ mod tests {
         let time = DateTime::from_timestamp_micros(1_767_225_600_123_456).unwrap();
         let number = PhoneNumber::from_stored("+998901234567".to_owned()).unwrap();
         for (order, place) in [
-            (Order::PhoneNumber, Position::PhoneNumber(number)),
-            (Order::CreatedAt, Position::Time(Some(time), id)),
-            (Order::LastLoginAt, Position::Time(Some(time), id)),
-            (Order::LastLoginAt, Position::Time(None, id)),
+            (Order::PhoneNumber, UserListPosition::PhoneNumber(number)),
+            (Order::CreatedAt, UserListPosition::Time(Some(time), id)),
+            (Order::LastLoginAt, UserListPosition::Time(Some(time), id)),
+            (Order::LastLoginAt, UserListPosition::Time(None, id)),
         ] {
             let token = encode_user(&request(), &place);
             assert!(token.len() <= MAX_LENGTH);

@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use tonic::Request;
 
-use super::call::{Answer, Call, answer, split};
+use super::call::{Call, RpcResult, answer, split};
 use super::convert::ValidatedSession;
 use super::{convert, metadata, parse};
 use crate::domain::access::OperatorKey;
@@ -99,7 +99,7 @@ impl PhoneIdentityHandlers {
     pub(super) async fn check_session(
         &self,
         request: Request<v1::ValidateSessionRequest>,
-    ) -> Answer<ValidatedSession> {
+    ) -> RpcResult<ValidatedSession> {
         let (call, request) = split(request);
         answer(&call, self.try_check_session(request).await)
     }
@@ -207,7 +207,7 @@ impl PhoneIdentityHandlers {
 
 #[tonic::async_trait]
 impl PhoneIdentity for PhoneIdentityHandlers {
-    async fn register(&self, request: Request<v1::RegisterRequest>) -> Answer<v1::RegisterResponse> {
+    async fn register(&self, request: Request<v1::RegisterRequest>) -> RpcResult<v1::RegisterResponse> {
         let (call, request) = split(request);
         answer(&call, self.try_register(&call, request).await)
     }
@@ -215,7 +215,7 @@ impl PhoneIdentity for PhoneIdentityHandlers {
     async fn authenticate(
         &self,
         request: Request<v1::AuthenticateRequest>,
-    ) -> Answer<v1::AuthenticateResponse> {
+    ) -> RpcResult<v1::AuthenticateResponse> {
         let (call, request) = split(request);
         answer(&call, self.try_authenticate(&call, request).await)
     }
@@ -224,7 +224,7 @@ impl PhoneIdentity for PhoneIdentityHandlers {
     async fn validate_session(
         &self,
         request: Request<v1::ValidateSessionRequest>,
-    ) -> Answer<v1::ValidateSessionResponse> {
+    ) -> RpcResult<v1::ValidateSessionResponse> {
         let checked = self.check_session(request).await?;
         Ok(checked.map(ValidatedSession::into))
     }
@@ -232,7 +232,7 @@ impl PhoneIdentity for PhoneIdentityHandlers {
     async fn revoke_session(
         &self,
         request: Request<v1::RevokeSessionRequest>,
-    ) -> Answer<v1::RevokeSessionResponse> {
+    ) -> RpcResult<v1::RevokeSessionResponse> {
         let (call, request) = split(request);
         let revoked = self.sessions.revoke(&request.session_token, call.caller.clone());
         let outcome = span("sessions.revoke", pin!(revoked)).await;
@@ -242,7 +242,7 @@ impl PhoneIdentity for PhoneIdentityHandlers {
     async fn list_sessions(
         &self,
         request: Request<v1::ListSessionsRequest>,
-    ) -> Answer<v1::ListSessionsResponse> {
+    ) -> RpcResult<v1::ListSessionsResponse> {
         let (call, _) = split(request);
         answer(&call, self.try_list_sessions(&call).await)
     }
@@ -250,7 +250,7 @@ impl PhoneIdentity for PhoneIdentityHandlers {
     async fn revoke_sessions(
         &self,
         request: Request<v1::RevokeSessionsRequest>,
-    ) -> Answer<v1::RevokeSessionsResponse> {
+    ) -> RpcResult<v1::RevokeSessionsResponse> {
         let (call, request) = split(request);
         answer(&call, self.try_revoke_sessions(&call, request).await)
     }
@@ -258,7 +258,7 @@ impl PhoneIdentity for PhoneIdentityHandlers {
     async fn update_profile(
         &self,
         request: Request<v1::UpdateProfileRequest>,
-    ) -> Answer<v1::UpdateProfileResponse> {
+    ) -> RpcResult<v1::UpdateProfileResponse> {
         let (call, request) = split(request);
         answer(&call, self.try_update_profile(&call, request).await)
     }
@@ -266,7 +266,7 @@ impl PhoneIdentity for PhoneIdentityHandlers {
     async fn deactivate_profile(
         &self,
         request: Request<v1::DeactivateProfileRequest>,
-    ) -> Answer<v1::DeactivateProfileResponse> {
+    ) -> RpcResult<v1::DeactivateProfileResponse> {
         let (call, request) = split(request);
         answer(&call, self.try_deactivate_profile(&call, request).await)
     }
@@ -274,7 +274,7 @@ impl PhoneIdentity for PhoneIdentityHandlers {
     async fn delete_profile(
         &self,
         request: Request<v1::DeleteProfileRequest>,
-    ) -> Answer<v1::DeleteProfileResponse> {
+    ) -> RpcResult<v1::DeleteProfileResponse> {
         let (call, request) = split(request);
         answer(&call, self.try_delete_profile(&call, request).await)
     }
@@ -282,7 +282,7 @@ impl PhoneIdentity for PhoneIdentityHandlers {
     async fn create_superuser(
         &self,
         request: Request<v1::CreateSuperuserRequest>,
-    ) -> Answer<v1::CreateSuperuserResponse> {
+    ) -> RpcResult<v1::CreateSuperuserResponse> {
         let (call, request) = split(request);
         answer(&call, self.try_create_superuser(&call, request).await)
     }

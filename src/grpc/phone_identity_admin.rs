@@ -6,9 +6,9 @@ use std::pin::pin;
 
 use tonic::Request;
 
-use super::call::{Answer, Call, answer, split};
+use super::call::{Call, RpcResult, answer, split};
 use super::{convert, page_token, parse};
-use crate::domain::rights::Action;
+use crate::domain::rights::AdminAction;
 use crate::domain::rules::Rules;
 use crate::proto::v1;
 use crate::proto::v1::phone_identity_admin_server::PhoneIdentityAdmin;
@@ -26,7 +26,7 @@ pub(super) struct PhoneIdentityAdminHandlers {
 
 impl PhoneIdentityAdminHandlers {
     /// Who asks, if there are people to whom they may do this.
-    async fn administrator(&self, call: &Call, action: Action) -> Result<Administrator, Error> {
+    async fn administrator(&self, call: &Call, action: AdminAction) -> Result<Administrator, Error> {
         let actor = call.actor(&self.sessions).await?;
         let administrator = Administrator::Person(Box::new(actor));
         span("admin.may", pin!(self.admin.may(&administrator, action))).await?;
@@ -38,7 +38,7 @@ impl PhoneIdentityAdminHandlers {
         call: &Call,
         request: v1::ListUsersRequest,
     ) -> Result<v1::ListUsersResponse, Error> {
-        let by = self.administrator(call, Action::Read).await?;
+        let by = self.administrator(call, AdminAction::Read).await?;
         let list = parse::admin::list(&request)?;
         let page = span("admin.list", pin!(self.admin.list(&by, list))).await?;
         let token = page.end.map(|end| page_token::encode_user(&request, &end));
@@ -49,9 +49,9 @@ impl PhoneIdentityAdminHandlers {
     }
 
     async fn try_get_user(&self, call: &Call, request: v1::GetUserRequest) -> Result<ManagedUser, Error> {
-        let by = self.administrator(call, Action::Read).await?;
+        let by = self.administrator(call, AdminAction::Read).await?;
         let whom = parse::admin::whom(&request, &self.rules)?;
-        span("admin.get", pin!(self.admin.get(&by, Action::Read, &whom))).await
+        span("admin.get", pin!(self.admin.get(&by, AdminAction::Read, &whom))).await
     }
 
     async fn try_create_user(
@@ -59,7 +59,7 @@ impl PhoneIdentityAdminHandlers {
         call: &Call,
         request: v1::CreateUserRequest,
     ) -> Result<ManagedUser, Error> {
-        let by = self.administrator(call, Action::Create).await?;
+        let by = self.administrator(call, AdminAction::Create).await?;
         let new = parse::admin::new_user(request, &self.rules)?;
         span("admin.create", pin!(self.admin.create(by, new))).await
     }
@@ -69,7 +69,7 @@ impl PhoneIdentityAdminHandlers {
         call: &Call,
         request: v1::UpdateUserRequest,
     ) -> Result<ManagedUser, Error> {
-        let by = self.administrator(call, Action::Update).await?;
+        let by = self.administrator(call, AdminAction::Update).await?;
         let (id, etag, update) = parse::admin::update(&request, &self.rules, call.language)?;
         span("admin.update", pin!(self.admin.update(&by, id, &etag, update))).await
     }
@@ -79,7 +79,7 @@ impl PhoneIdentityAdminHandlers {
         call: &Call,
         request: v1::SetPasswordRequest,
     ) -> Result<ManagedUser, Error> {
-        let by = self.administrator(call, Action::SetPassword).await?;
+        let by = self.administrator(call, AdminAction::SetPassword).await?;
         let (id, password) = parse::admin::password(request, &self.rules)?;
         span(
             "admin.set_password",
@@ -93,7 +93,7 @@ impl PhoneIdentityAdminHandlers {
         call: &Call,
         request: v1::VerifyPhoneRequest,
     ) -> Result<v1::VerifyPhoneResponse, Error> {
-        let by = self.administrator(call, Action::VerifyPhone).await?;
+        let by = self.administrator(call, AdminAction::VerifyPhone).await?;
         let phones = parse::admin::phones(request)?;
         let verifications = span(
             "admin.verify_phones",
@@ -108,7 +108,7 @@ impl PhoneIdentityAdminHandlers {
         call: &Call,
         request: v1::RevokeUserSessionsRequest,
     ) -> Result<v1::RevokeUserSessionsResponse, Error> {
-        let by = self.administrator(call, Action::RevokeSessions).await?;
+        let by = self.administrator(call, AdminAction::RevokeSessions).await?;
         let id = parse::admin::person(&request.user_id)?;
         let revoked = span("admin.revoke_sessions", pin!(self.admin.revoke_sessions(&by, id))).await?;
         Ok(v1::RevokeUserSessionsResponse {
@@ -121,7 +121,7 @@ impl PhoneIdentityAdminHandlers {
         call: &Call,
         request: v1::DeactivateUserRequest,
     ) -> Result<ManagedUser, Error> {
-        let by = self.administrator(call, Action::Deactivate).await?;
+        let by = self.administrator(call, AdminAction::Deactivate).await?;
         let id = parse::admin::person(&request.user_id)?;
         span("admin.deactivate", pin!(self.admin.deactivate(&by, id))).await
     }
@@ -131,7 +131,7 @@ impl PhoneIdentityAdminHandlers {
         call: &Call,
         request: v1::ReactivateUserRequest,
     ) -> Result<ManagedUser, Error> {
-        let by = self.administrator(call, Action::Reactivate).await?;
+        let by = self.administrator(call, AdminAction::Reactivate).await?;
         let id = parse::admin::person(&request.user_id)?;
         span("admin.reactivate", pin!(self.admin.reactivate(&by, id))).await
     }
@@ -141,7 +141,7 @@ impl PhoneIdentityAdminHandlers {
         call: &Call,
         request: v1::DeleteUserRequest,
     ) -> Result<v1::DeleteUserResponse, Error> {
-        let by = self.administrator(call, Action::Delete).await?;
+        let by = self.administrator(call, AdminAction::Delete).await?;
         let id = parse::admin::person(&request.user_id)?;
         span("admin.delete", pin!(self.admin.delete(&by, id))).await?;
         Ok(v1::DeleteUserResponse {})
@@ -152,7 +152,7 @@ impl PhoneIdentityAdminHandlers {
         call: &Call,
         request: v1::ListAuditEventsRequest,
     ) -> Result<v1::ListAuditEventsResponse, Error> {
-        let by = self.administrator(call, Action::ReadAudit).await?;
+        let by = self.administrator(call, AdminAction::ReadAudit).await?;
         let parse::admin::Events { filter, before, size } = parse::admin::events(&request)?;
         let listed = self.admin.list_events(&by, &filter, before, size);
         let page = span("admin.list_events", pin!(listed)).await?;
@@ -171,12 +171,12 @@ fn shown(managed: &ManagedUser) -> Option<v1::ManagedUser> {
 
 #[tonic::async_trait]
 impl PhoneIdentityAdmin for PhoneIdentityAdminHandlers {
-    async fn list_users(&self, request: Request<v1::ListUsersRequest>) -> Answer<v1::ListUsersResponse> {
+    async fn list_users(&self, request: Request<v1::ListUsersRequest>) -> RpcResult<v1::ListUsersResponse> {
         let (call, request) = split(request);
         answer(&call, self.try_list_users(&call, request).await)
     }
 
-    async fn get_user(&self, request: Request<v1::GetUserRequest>) -> Answer<v1::GetUserResponse> {
+    async fn get_user(&self, request: Request<v1::GetUserRequest>) -> RpcResult<v1::GetUserResponse> {
         let (call, request) = split(request);
         let outcome = self.try_get_user(&call, request).await;
         answer(
@@ -185,7 +185,10 @@ impl PhoneIdentityAdmin for PhoneIdentityAdminHandlers {
         )
     }
 
-    async fn create_user(&self, request: Request<v1::CreateUserRequest>) -> Answer<v1::CreateUserResponse> {
+    async fn create_user(
+        &self,
+        request: Request<v1::CreateUserRequest>,
+    ) -> RpcResult<v1::CreateUserResponse> {
         let (call, request) = split(request);
         let outcome = self.try_create_user(&call, request).await;
         answer(
@@ -194,7 +197,10 @@ impl PhoneIdentityAdmin for PhoneIdentityAdminHandlers {
         )
     }
 
-    async fn update_user(&self, request: Request<v1::UpdateUserRequest>) -> Answer<v1::UpdateUserResponse> {
+    async fn update_user(
+        &self,
+        request: Request<v1::UpdateUserRequest>,
+    ) -> RpcResult<v1::UpdateUserResponse> {
         let (call, request) = split(request);
         let outcome = self.try_update_user(&call, request).await;
         answer(
@@ -206,7 +212,7 @@ impl PhoneIdentityAdmin for PhoneIdentityAdminHandlers {
     async fn set_password(
         &self,
         request: Request<v1::SetPasswordRequest>,
-    ) -> Answer<v1::SetPasswordResponse> {
+    ) -> RpcResult<v1::SetPasswordResponse> {
         let (call, request) = split(request);
         let outcome = self.try_set_password(&call, request).await;
         answer(
@@ -218,7 +224,7 @@ impl PhoneIdentityAdmin for PhoneIdentityAdminHandlers {
     async fn verify_phone(
         &self,
         request: Request<v1::VerifyPhoneRequest>,
-    ) -> Answer<v1::VerifyPhoneResponse> {
+    ) -> RpcResult<v1::VerifyPhoneResponse> {
         let (call, request) = split(request);
         answer(&call, self.try_verify_phone(&call, request).await)
     }
@@ -226,7 +232,7 @@ impl PhoneIdentityAdmin for PhoneIdentityAdminHandlers {
     async fn revoke_user_sessions(
         &self,
         request: Request<v1::RevokeUserSessionsRequest>,
-    ) -> Answer<v1::RevokeUserSessionsResponse> {
+    ) -> RpcResult<v1::RevokeUserSessionsResponse> {
         let (call, request) = split(request);
         answer(&call, self.try_revoke_user_sessions(&call, request).await)
     }
@@ -234,7 +240,7 @@ impl PhoneIdentityAdmin for PhoneIdentityAdminHandlers {
     async fn deactivate_user(
         &self,
         request: Request<v1::DeactivateUserRequest>,
-    ) -> Answer<v1::DeactivateUserResponse> {
+    ) -> RpcResult<v1::DeactivateUserResponse> {
         let (call, request) = split(request);
         let outcome = self.try_deactivate_user(&call, request).await;
         answer(
@@ -246,7 +252,7 @@ impl PhoneIdentityAdmin for PhoneIdentityAdminHandlers {
     async fn reactivate_user(
         &self,
         request: Request<v1::ReactivateUserRequest>,
-    ) -> Answer<v1::ReactivateUserResponse> {
+    ) -> RpcResult<v1::ReactivateUserResponse> {
         let (call, request) = split(request);
         let outcome = self.try_reactivate_user(&call, request).await;
         answer(
@@ -255,7 +261,10 @@ impl PhoneIdentityAdmin for PhoneIdentityAdminHandlers {
         )
     }
 
-    async fn delete_user(&self, request: Request<v1::DeleteUserRequest>) -> Answer<v1::DeleteUserResponse> {
+    async fn delete_user(
+        &self,
+        request: Request<v1::DeleteUserRequest>,
+    ) -> RpcResult<v1::DeleteUserResponse> {
         let (call, request) = split(request);
         answer(&call, self.try_delete_user(&call, request).await)
     }
@@ -263,7 +272,7 @@ impl PhoneIdentityAdmin for PhoneIdentityAdminHandlers {
     async fn list_audit_events(
         &self,
         request: Request<v1::ListAuditEventsRequest>,
-    ) -> Answer<v1::ListAuditEventsResponse> {
+    ) -> RpcResult<v1::ListAuditEventsResponse> {
         let (call, request) = split(request);
         answer(&call, self.try_list_audit_events(&call, request).await)
     }

@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use tonic::Request;
 
-use super::call::{Answer, Call, answer, split};
+use super::call::{Call, RpcResult, answer, split};
 use super::{convert, parse};
 use crate::domain::code::Purpose;
 use crate::domain::rules::Rules;
@@ -15,7 +15,7 @@ use crate::service::codes::{CodeRegistration, CodeSignIn, Codes, PhoneChange, Re
 use crate::service::error::Error;
 use crate::service::sessions::Sessions;
 use crate::telemetry::tracing::span;
-use parse::codes::{Exchange, Wanted};
+use parse::codes::{CodeToSend, Exchange};
 
 /// The handlers of service `PhoneVerification`.
 pub(super) struct PhoneVerificationHandlers {
@@ -48,19 +48,19 @@ impl PhoneVerificationHandlers {
         let codes = self.codes()?;
         let (wanted, request) = parse::codes::wanted(request, &call.caller, call.language, &self.rules)?;
         let (purpose, phone_number, actor) = match wanted {
-            Wanted::Again(id) => {
+            CodeToSend::Again(id) => {
                 let sent = span("codes.send_again", pin!(codes.send_again(id, request))).await?;
                 return Ok(convert::sent(&sent));
             }
-            Wanted::OfActor => {
+            CodeToSend::OfActor => {
                 let user = call.actor(&self.sessions).await?.user;
                 (Purpose::VerifyPhone, user.phone_number.clone().into(), Some(user))
             }
-            Wanted::ForActor(phone_number) => {
+            CodeToSend::ForActor(phone_number) => {
                 let user = call.actor(&self.sessions).await?.user;
                 (Purpose::ChangePhone, phone_number.into(), Some(user))
             }
-            Wanted::Of(purpose, phone_number) => (purpose, phone_number, None),
+            CodeToSend::Of(purpose, phone_number) => (purpose, phone_number, None),
         };
         let sent = codes.send(purpose, phone_number, actor, request);
         Ok(convert::sent(&span("codes.send", pin!(sent)).await?))
@@ -125,12 +125,15 @@ impl PhoneVerificationHandlers {
 
 #[tonic::async_trait]
 impl PhoneVerification for PhoneVerificationHandlers {
-    async fn send_code(&self, request: Request<v1::SendCodeRequest>) -> Answer<v1::SendCodeResponse> {
+    async fn send_code(&self, request: Request<v1::SendCodeRequest>) -> RpcResult<v1::SendCodeResponse> {
         let (call, request) = split(request);
         answer(&call, self.try_send_code(&call, request).await)
     }
 
-    async fn verify_code(&self, request: Request<v1::VerifyCodeRequest>) -> Answer<v1::VerifyCodeResponse> {
+    async fn verify_code(
+        &self,
+        request: Request<v1::VerifyCodeRequest>,
+    ) -> RpcResult<v1::VerifyCodeResponse> {
         let (call, request) = split(request);
         answer(&call, self.try_verify_code(&call, request).await)
     }

@@ -74,7 +74,7 @@ const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
 /// The bounds, and in which language they are told where a caller wants none that there is.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct ServerSettings {
     /// How many connections there may be. More are closed at once.
     pub connections: usize,
     /// How many calls and streams a connection may have at a time.
@@ -123,7 +123,7 @@ pub struct Stop {
 pub(super) async fn serve<A, IO, S>(
     incoming: impl Stream<Item = io::Result<A>>,
     service: S,
-    limits: Limits,
+    limits: ServerSettings,
     metrics: Arc<Metrics>,
     stop: Stop,
 ) where
@@ -210,7 +210,7 @@ struct ConnectionServer<S> {
     service: S,
     http: http2::Builder<TokioExecutor>,
     shared: ServerLimits,
-    limits: Limits,
+    limits: ServerSettings,
     stop: Stop,
 }
 
@@ -227,7 +227,7 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Unpin + Send + 'static,
 {
-    fn new(service: S, limits: Limits, metrics: Arc<Metrics>, stop: Stop) -> Self {
+    fn new(service: S, limits: ServerSettings, metrics: Arc<Metrics>, stop: Stop) -> Self {
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
             .max_header_list_size(limits.header_bytes.saturating_mul(HEADER_LIMIT_FACTOR))

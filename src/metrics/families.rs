@@ -1,6 +1,6 @@
 //! All metrics there are.
 
-use super::{Family, Kind, Sample, Value};
+use super::{Family, MetricKind, Sample, SampleValue};
 use crate::domain::throttle::SubjectKind;
 use crate::grpc::CODES;
 use crate::telemetry::histogram::Times;
@@ -9,14 +9,14 @@ use crate::telemetry::histogram::Times;
 pub const FAMILIES: &[Family] = &[
     Family {
         name: "phone_identity_build_info",
-        kind: Kind::Info,
+        kind: MetricKind::Info,
         labels: &["version", "commit"],
         help: "Always 1; which version this is, and of which commit",
         read: |_| vec![of([env!("CARGO_PKG_VERSION"), COMMIT], 1_u64)],
     },
     Family {
         name: "phone_identity_grpc_requests_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["rpc", "code"],
         help: "Calls that have ended, by RPC (of health, reflection and unknown paths: other) and by the code of gRPC",
         read: |scrape| {
@@ -31,7 +31,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "phone_identity_grpc_request_duration_seconds",
-        kind: Kind::Histogram,
+        kind: MetricKind::Histogram,
         labels: &["rpc"],
         help: "How long calls took, from their headers to the answer",
         read: |scrape| {
@@ -41,28 +41,28 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "phone_identity_grpc_requests_in_flight",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "Calls that have begun and not ended",
         read: |scrape| one(scrape.calls.iter().map(|calls| calls.in_flight).sum::<u64>()),
     },
     Family {
         name: "phone_identity_connections",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "Connections of clients that are open",
         read: |scrape| one(scrape.connections.0),
     },
     Family {
         name: "phone_identity_connections_refused_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &[],
         help: "Connections that were closed at once, since there were more than --max-connections",
         read: |scrape| one(scrape.connections.1),
     },
     Family {
         name: "phone_identity_sign_ins_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["outcome"],
         help: "Sign-ins by password: success, invalid_credentials, account_deactivated, throttled, overloaded or error",
         read: |scrape| {
@@ -72,7 +72,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "phone_identity_throttled_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["rpc", "by"],
         help: "Calls that were refused with TOO_MANY_ATTEMPTS, by RPC and by what has to wait: number, phone_claim, person, \
                device, code, known_code, code_guess, known_code_guess, address, creation or service",
@@ -87,7 +87,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "phone_identity_codes_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["purpose", "outcome", "country"],
         help: "One-time codes, by purpose, by country of the number (two letters, 001 for none, or unknown), and by what came of \
                them: sent, not_sent (asked for, and nobody is there to get it), verified, or refused (another one was given)",
@@ -95,7 +95,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "phone_identity_sms_messages_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["provider", "outcome", "country"],
         help: "Times that an SMS provider was asked to send a message, by country, and by what it answered: taken, failed (it may \
                pass), or refused",
@@ -103,7 +103,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "phone_identity_sms_refusals_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["reason", "country"],
         help: "Messages that were asked for and refused, by country, and by reason: country_not_allowed; number, prefix, address, \
                service, country or total (of which there were too many); budget (what a day may cost is used up); or paused and \
@@ -112,7 +112,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "phone_identity_outbox_messages",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "SMS in the database that were neither taken by a provider nor given up, by all replicas, when it was last looked \
                (every ten seconds)",
@@ -125,28 +125,28 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "phone_identity_outbox_age_seconds",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "How long the oldest of these SMS had been there then; 0 if there were none",
         read: |scrape| scrape.backlog.map(|backlog| one(backlog.age)).unwrap_or_default(),
     },
     Family {
         name: "phone_identity_audit_events",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "Events in the audit log, an estimate of every --cleanup-interval; without --audit-max-rows they are not counted",
         read: |scrape| scrape.audit_rows.map(|(rows, _)| one(rows)).unwrap_or_default(),
     },
     Family {
         name: "phone_identity_audit_events_limit",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "Maximum number of events in the audit log, --audit-max-rows",
         read: |scrape| scrape.audit_rows.map(|(_, limit)| one(limit)).unwrap_or_default(),
     },
     Family {
         name: "phone_identity_sessions_alive",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "Sessions in the database that are neither revoked nor past a lifetime, when they were last cleaned up \
                (--cleanup-interval)",
@@ -154,35 +154,35 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "phone_identity_session_cache_hits_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &[],
         help: "Session checks that were answered from memory",
         read: |scrape| one(scrape.sessions.hits),
     },
     Family {
         name: "phone_identity_session_cache_misses_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &[],
         help: "Session checks that might have been, and asked the database",
         read: |scrape| one(scrape.sessions.misses),
     },
     Family {
         name: "phone_identity_session_cache_entries",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "Sessions in memory",
         read: |scrape| one(scrape.sessions.cached),
     },
     Family {
         name: "phone_identity_session_cache_evictions_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &[],
         help: "Sessions that made room in memory for others",
         read: |scrape| one(scrape.sessions.evictions),
     },
     Family {
         name: "phone_identity_change_log_age_seconds",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "Time since which changes by other processes may be unknown here; above --staleness-bound, session checks ask \
                the database",
@@ -190,105 +190,105 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "phone_identity_change_log_reads_failed_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &[],
         help: "Readings of the change log that failed",
         read: |scrape| one(scrape.sessions.change_log_failures),
     },
     Family {
         name: "phone_identity_hash_queue_jobs",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "Passwords that wait to be hashed",
         read: |scrape| one(scrape.hasher.depth),
     },
     Family {
         name: "phone_identity_hash_queue_limit_jobs",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "Most passwords that may wait to be hashed",
         read: |scrape| one(scrape.hasher.limit),
     },
     Family {
         name: "phone_identity_hash_queue_wait_seconds",
-        kind: Kind::Histogram,
+        kind: MetricKind::Histogram,
         labels: &[],
         help: "How long passwords waited to be hashed",
         read: |scrape| one(scrape.hasher.waits.clone()),
     },
     Family {
         name: "phone_identity_hash_queue_refused_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &[],
         help: "Passwords that were refused, since too many waited",
         read: |scrape| one(scrape.hasher.refused),
     },
     Family {
         name: "phone_identity_hash_queue_displaced_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &[],
         help: "Passwords of the longest flow that made room in a full queue for one of another flow",
         read: |scrape| one(scrape.hasher.displaced),
     },
     Family {
         name: "phone_identity_hash_queue_flows",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "Flows (service, network, bucket of the number) with passwords that wait to be hashed",
         read: |scrape| one(scrape.hasher.flows),
     },
     Family {
         name: "phone_identity_hash_queue_abandoned_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &[],
         help: "Passwords that were not hashed, since their caller had gone",
         read: |scrape| one(scrape.hasher.dropped),
     },
     Family {
         name: "phone_identity_hashes_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &[],
         help: "Passwords that were hashed or checked",
         read: |scrape| one(scrape.hasher.completed),
     },
     Family {
         name: "phone_identity_hash_relief",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "1 while threads of ordinary priority hash, since other processes starve the hashing threads, else 0",
         read: |scrape| one(u64::from(scrape.hasher.is_relieved)),
     },
     Family {
         name: "phone_identity_hash_relief_jobs_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &[],
         help: "Passwords that these threads took",
         read: |scrape| one(scrape.hasher.relieved),
     },
     Family {
         name: "phone_identity_hash_duration_seconds",
-        kind: Kind::Histogram,
+        kind: MetricKind::Histogram,
         labels: &[],
         help: "How long it took to hash or check a password, without the wait",
         read: |scrape| one(scrape.hasher.hashes.clone()),
     },
     Family {
         name: "phone_identity_hash_threads",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "Passwords that are hashed at a time",
         read: |scrape| one(scrape.hash_threads),
     },
     Family {
         name: "phone_identity_database_up",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "Whether a database that accepts writes answers: 1 or 0",
         read: |scrape| one(u64::from(scrape.database_is_up)),
     },
     Family {
         name: "phone_identity_database_connections",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &["pool", "state"],
         help: "Connections to the database, used or idle, by pool: main, change_log and lists; of SQLite reader, writer, \
                change_log and lists",
@@ -302,7 +302,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "phone_identity_database_acquire_wait_seconds",
-        kind: Kind::Histogram,
+        kind: MetricKind::Histogram,
         labels: &[],
         help: "How long was waited for a connection to the database",
         read: |scrape| {
@@ -316,7 +316,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "phone_identity_database_errors_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &["kind"],
         help: "Errors of the database, by kind: conflict, wrong_server and stale (retried), unavailable or fault",
         read: |scrape| {
@@ -332,42 +332,42 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "process_cpu_seconds_total",
-        kind: Kind::Counter,
+        kind: MetricKind::Counter,
         labels: &[],
         help: "Processor time that the process has used",
         read: |scrape| one(scrape.process.cpu),
     },
     Family {
         name: "process_resident_memory_bytes",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "Memory that the process has",
         read: |scrape| scrape.process.resident_bytes.map(one).unwrap_or_default(),
     },
     Family {
         name: "process_virtual_memory_bytes",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "Address space that the process has",
         read: |scrape| scrape.process.virtual_bytes.map(one).unwrap_or_default(),
     },
     Family {
         name: "process_open_fds",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "File descriptors that are open",
         read: |scrape| scrape.process.open_fds.map(one).unwrap_or_default(),
     },
     Family {
         name: "process_max_fds",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "File descriptors that may be open",
         read: |scrape| scrape.process.max_fds.map(one).unwrap_or_default(),
     },
     Family {
         name: "process_start_time_seconds",
-        kind: Kind::Gauge,
+        kind: MetricKind::Gauge,
         labels: &[],
         help: "When the process began, in seconds since 1970",
         read: |scrape| scrape.process.started.map(one).unwrap_or_default(),
@@ -381,19 +381,19 @@ const COMMIT: &str = match option_env!("PHONE_IDENTITY_COMMIT") {
 };
 
 /// A family without labels.
-fn one(value: impl Into<Value>) -> Vec<Sample> {
+fn one(value: impl Into<SampleValue>) -> Vec<Sample> {
     vec![of([], value)]
 }
 
 fn counted<const N: usize>(counts: &[([String; N], u64)]) -> Vec<Sample> {
     let samples = counts.iter().map(|(labels, count)| Sample {
         labels: labels.to_vec(),
-        value: Value::Count(*count),
+        value: SampleValue::Count(*count),
     });
     samples.collect()
 }
 
-fn of<const N: usize>(labels: [&str; N], value: impl Into<Value>) -> Sample {
+fn of<const N: usize>(labels: [&str; N], value: impl Into<SampleValue>) -> Sample {
     Sample {
         labels: labels.map(str::to_owned).into(),
         value: value.into(),
@@ -412,9 +412,13 @@ mod tests {
                 name.starts_with("phone_identity_") || name.starts_with("process_"),
                 "{name}"
             );
-            assert_eq!(name.ends_with("_total"), family.kind == Kind::Counter, "{name}");
-            assert_eq!(name.ends_with("_info"), family.kind == Kind::Info, "{name}");
-            if family.kind == Kind::Histogram {
+            assert_eq!(
+                name.ends_with("_total"),
+                family.kind == MetricKind::Counter,
+                "{name}"
+            );
+            assert_eq!(name.ends_with("_info"), family.kind == MetricKind::Info, "{name}");
+            if family.kind == MetricKind::Histogram {
                 assert!(name.ends_with("_seconds"), "{name}");
             }
             assert!(

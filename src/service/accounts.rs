@@ -44,7 +44,7 @@ use crate::domain::token::PlainToken;
 use crate::domain::user::{User, UserId, UserStatus};
 use crate::store::group_commit::GroupCommit;
 use crate::store::sessions::Selection;
-use crate::store::users::Change;
+use crate::store::users::UserChange;
 use crate::store::{Store, Transaction, audit, changes, sessions, users};
 use crate::telemetry::tracing::TraceContext;
 use metrics::SignIns;
@@ -252,9 +252,9 @@ impl Accounts {
         let (hash, _) = self.hash_password(Claim::unlimited(&self.throttle), new).await?;
         self.finish(move |this| async move {
             let now = this.clock.now();
-            let change = Change {
+            let change = UserChange {
                 password_hash: Some(hash),
-                ..Change::default()
+                ..UserChange::default()
             };
             retry(|| async {
                 let tx = this.store.begin().await?;
@@ -299,7 +299,7 @@ impl Accounts {
     }
 
     pub(super) async fn commit_change_of(&self, tx: Transaction, user: UserId) -> Result<(), Error> {
-        let changed = changes::Change::UserChanged { user };
+        let changed = changes::RevocationChange::UserChanged { user };
         Ok(self.changes.commit(tx, &[changed]).await?)
     }
 

@@ -20,11 +20,11 @@ use super::audit;
 use super::error::Error;
 use super::hasher::Flow;
 use super::sessions::Actor;
-use crate::domain::audit::{EventId, Filter};
+use crate::domain::audit::{EventFilter, EventId};
 use crate::domain::phone::NumberQuery;
-use crate::domain::rights::{Action, Denied, Role, may, needs_fresh_sign_in};
+use crate::domain::rights::{AdminAction, Denied, Role, may, needs_fresh_sign_in};
 use crate::domain::user::{User, UserId};
-use crate::store::users::{Account, List, Position};
+use crate::store::users::{Account, List, UserListPosition};
 use crate::store::{Transaction, sessions, users};
 
 impl From<Denied> for Error {
@@ -51,7 +51,7 @@ impl Administrator {
     ///
     /// # Errors
     /// [`Error::NotStaff`], [`Error::NotSuperuser`].
-    pub fn may(&self, action: Action) -> Result<(), Error> {
+    pub fn may(&self, action: AdminAction) -> Result<(), Error> {
         Ok(may(self.role(), action, None)?)
     }
 
@@ -84,7 +84,7 @@ struct Authority {
 
 impl Authority {
     /// Checks whether this may be done to this user, and whether the sign-in is fresh enough for it.
-    fn check(self, action: Action, user: &User) -> Result<(), Error> {
+    fn check(self, action: AdminAction, user: &User) -> Result<(), Error> {
         may(self.role, action, Some(user))?;
         if needs_fresh_sign_in(action, user) {
             self.check_fresh()?;
@@ -134,11 +134,11 @@ pub enum UserSelector {
 
 /// A page of people.
 #[derive(Clone, Debug)]
-pub struct Page {
+pub struct UserPage {
     /// The people, in order.
     pub users: Vec<ManagedUser>,
     /// Where the page ends. `None`: so does the list.
-    pub end: Option<Position>,
+    pub end: Option<UserListPosition>,
 }
 
 /// Administers. Cheap to clone.
@@ -158,14 +158,14 @@ impl Admin {
     ///
     /// # Errors
     /// [`Error::NotStaff`], or when the database fails.
-    pub async fn list(&self, by: &Administrator, mut list: List) -> Result<Page, Error> {
-        by.may(Action::Read)?;
+    pub async fn list(&self, by: &Administrator, mut list: List) -> Result<UserPage, Error> {
+        by.may(AdminAction::Read)?;
         if by.role() != Role::Superuser {
             // What `may` says of each of them, as a filter.
             let hidden = [&mut list.filter.is_staff, &mut list.filter.is_superuser];
             for is_so in hidden {
                 if is_so.replace(false) == Some(true) {
-                    return Ok(Page {
+                    return Ok(UserPage {
                         users: Vec::new(),
                         end: None,
                     });
@@ -179,7 +179,7 @@ impl Admin {
         let has_more = accounts.len() > limit;
         accounts.truncate(limit);
         let end = accounts.last().filter(|_| has_more);
-        Ok(Page {
+        Ok(UserPage {
             end: end.map(|account| list.position_of(account)),
             users: accounts.into_iter().map(ManagedUser::from).collect(),
         })
@@ -192,11 +192,11 @@ impl Admin {
     pub async fn list_events(
         &self,
         by: &Administrator,
-        filter: &Filter,
+        filter: &EventFilter,
         before: Option<EventId>,
         size: u32,
-    ) -> Result<audit::Page, Error> {
-        by.may(Action::ReadAudit)?;
+    ) -> Result<audit::EventPage, Error> {
+        by.may(AdminAction::ReadAudit)?;
         self.accounts.audit.list(filter, before, size).await
     }
 
@@ -208,7 +208,7 @@ impl Admin {
     pub async fn get(
         &self,
         by: &Administrator,
-        action: Action,
+        action: AdminAction,
         whom: &UserSelector,
     ) -> Result<ManagedUser, Error> {
         by.may(action)?;
@@ -244,7 +244,7 @@ impl Admin {
         &self,
         tx: &Transaction,
         by: &Administrator,
-        action: Action,
+        action: AdminAction,
         people: impl IntoIterator<Item = UserId>,
     ) -> Result<(Authority, Vec<Account>), Error> {
         let own = by.actor().map(|actor| actor.user.id);
@@ -277,7 +277,7 @@ impl Admin {
         &self,
         tx: &Transaction,
         by: &Administrator,
-        action: Action,
+        action: AdminAction,
         id: UserId,
     ) -> Result<(Authority, Account), Error> {
         let (authority, accounts) = self.lock(tx, by, action, [id]).await?;

@@ -20,13 +20,13 @@ use super::error::{Error, chain};
 use super::retry::retry;
 use super::sessions::Actor;
 use crate::clock::{Clock, MAX_SKEW, Timestamp};
-use crate::domain::audit::{Action, AuditDraft, Entry, Event, EventId, Field, Filter, Refusal};
+use crate::domain::audit::{Action, AuditDraft, AuditEntry, Event, EventFilter, EventId, Field, Refusal};
 use crate::domain::user::{User, UserId};
-use crate::store::users::Change;
+use crate::store::users::UserChange;
 use crate::store::{Store, StoreError, Transaction, audit};
 use crate::telemetry::tracing::TraceContext;
 use rows::{RowEstimate, RowLimit};
-use unknown::{Noted, Uncounted, Unknown};
+use unknown::{AnonymousFailures, Noted, Uncounted};
 
 /// The most events of a page.
 pub const MAX_PAGE: u32 = 1000;
@@ -55,7 +55,7 @@ pub struct Audit {
     store: Store,
     clock: Arc<dyn Clock>,
     tasks: TaskTracker,
-    unknown: Arc<Unknown>,
+    unknown: Arc<AnonymousFailures>,
     rows: Arc<RowEstimate>,
 }
 
@@ -70,9 +70,9 @@ pub struct Options {
 
 /// A page of events, the newest first.
 #[derive(Debug)]
-pub struct Page {
+pub struct EventPage {
     /// The events.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<AuditEntry>,
     /// The event before which the next page begins. `None`: there are no more.
     pub next: Option<EventId>,
 }
@@ -95,7 +95,12 @@ impl Audit {
     ///
     /// # Errors
     /// When the database fails, or has to look for too long: a filter that finds little needs a person or a time range.
-    pub async fn list(&self, filter: &Filter, before: Option<EventId>, size: u32) -> Result<Page, Error> {
+    pub async fn list(
+        &self,
+        filter: &EventFilter,
+        before: Option<EventId>,
+        size: u32,
+    ) -> Result<EventPage, Error> {
         let size = size.clamp(1, MAX_PAGE);
         // One more, by which it is seen whether there are more.
         let mut entries = audit::list(self.store.lists(), filter, before, u64::from(size) + 1).await?;
@@ -103,7 +108,7 @@ impl Audit {
         let has_more = entries.len() > size;
         entries.truncate(size);
         let next = entries.last().filter(|_| has_more).map(|entry| entry.id);
-        Ok(Page { entries, next })
+        Ok(EventPage { entries, next })
     }
 
     /// Notes the event of something that was refused, if there has to be one, and hands the outcome on. It is written
@@ -281,7 +286,7 @@ impl Actor {
 }
 
 /// What of a person changes.
-pub(super) fn fields_of(change: &Change) -> Vec<Field> {
+pub(super) fn fields_of(change: &UserChange) -> Vec<Field> {
     let fields = [
         change.phone_number.as_ref().map(|_| Field::PhoneNumber),
         change.password_hash.as_ref().map(|_| Field::Password),

@@ -42,8 +42,8 @@ use cpu_quota::CpuQuota;
 pub use engine::{Engine, EngineChoice};
 pub use error::HashError;
 pub use flow::{Flow, FlowSubject};
+pub use metrics::{HasherSnapshot, WAIT_BOUNDS_MICROSECONDS};
 use metrics::{Metrics, QueueState};
-pub use metrics::{Snapshot, WAIT_BOUNDS_MICROSECONDS};
 use phc::Scheme;
 pub use phc::{MAX_ITERATIONS, MAX_MEMORY_KIB};
 use queue::{Pushed, Queue, Ticket};
@@ -308,7 +308,7 @@ impl Hasher {
 
     /// The state of the queue and of all counters.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
+    pub fn snapshot(&self) -> HasherSnapshot {
         let queue = &self.0.queue;
         let state = QueueState {
             depth: queue.depth(),

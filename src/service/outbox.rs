@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use breakers::Breakers;
-pub use metrics::{Backlog, Metrics};
+pub use metrics::{BacklogSize, Metrics};
 
 use super::error::{Error, chain};
 use super::retry::retry;
@@ -209,7 +209,7 @@ impl Outbox {
         let now = self.clock.now();
         let written_at = backlog.oldest.and_then(MessageId::written_at);
         let age = written_at.and_then(|time| (now - time).to_std().ok());
-        self.context.metrics.set_backlog(Backlog {
+        self.context.metrics.set_backlog(BacklogSize {
             messages: backlog.messages,
             age: age.unwrap_or_default(),
         });

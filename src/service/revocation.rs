@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::store::changes::{self, Change};
+use crate::store::changes::{self, RevocationChange};
 use crate::store::{StoreError, Transaction};
 use fence::Fence;
 
@@ -33,7 +33,7 @@ impl ChangeLog {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn commit(&self, tx: Transaction, changes: &[Change]) -> Result<(), StoreError> {
+    pub async fn commit(&self, tx: Transaction, changes: &[RevocationChange]) -> Result<(), StoreError> {
         // Whatever the outcome, and even if nobody waits for it any more: a commit may have happened.
         let _forgets = Forgets {
             freshness: &self.freshness,
@@ -50,7 +50,7 @@ impl ChangeLog {
 /// Forgets the people of these changes when it is dropped.
 struct Forgets<'a> {
     freshness: &'a Fence,
-    changes: &'a [Change],
+    changes: &'a [RevocationChange],
 }
 
 impl Drop for Forgets<'_> {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use cache::KnownSession;
-pub use metrics::{Metrics, Snapshot};
+pub use metrics::{Metrics, SessionSnapshot};
 
 use super::error::{Error, chain};
 use super::retry::retry;
@@ -27,7 +27,7 @@ use crate::domain::audit::{Action, AuditDraft};
 use crate::domain::session::{Lifetimes, Session};
 use crate::domain::token::TokenHash;
 use crate::domain::user::User;
-use crate::store::changes::Change;
+use crate::store::changes::RevocationChange;
 use crate::store::sessions::Selection;
 use crate::store::{self, Store, sessions, users};
 use cache::Cache;
@@ -125,7 +125,7 @@ impl Sessions {
 
     /// What was counted since the start.
     #[must_use]
-    pub fn metrics(&self) -> Snapshot {
+    pub fn metrics(&self) -> SessionSnapshot {
         let SessionsState {
             metrics,
             cache,
@@ -299,7 +299,7 @@ impl Sessions {
                 return Ok(());
             }
             store::audit::insert(&tx, &attempt.done(self.0.clock.now())).await?;
-            let change = Change::SessionRevoked { user, session };
+            let change = RevocationChange::SessionRevoked { user, session };
             Ok(self.0.changes.commit(tx, &[change]).await?)
         })
         .await
@@ -324,7 +324,7 @@ impl Sessions {
             let mut attempt = actor.attempt(Action::RevokeSessions);
             attempt.ended_sessions = Some(revoked);
             store::audit::insert(&tx, &attempt.done(self.0.clock.now())).await?;
-            let change = Change::SessionsRevoked { user };
+            let change = RevocationChange::SessionsRevoked { user };
             self.0.changes.commit(tx, &[change]).await?;
             Ok(revoked)
         })

@@ -25,7 +25,7 @@ use crate::domain::access::Caller;
 use crate::domain::network::Network;
 use crate::domain::session::DeviceId;
 use crate::domain::throttle::{Delays, Limit, Memory, Subject, SubjectId, SubjectKind};
-use crate::store::attempts::{self, Row};
+use crate::store::attempts::{self, AttemptRow};
 use crate::store::{Affected, Store, StoreError, Transaction};
 pub(super) use creation::creations;
 pub use guard::ReservationGuard;
@@ -36,7 +36,7 @@ use successes::Successes;
 
 /// The settings of throttling. A subject without a limit is not counted.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ThrottleLimits {
     /// Of passwords for a phone number, of a person's sessions, and of a device of theirs.
     pub number: Option<Limit>,
     /// Of wishes to have a phone number.
@@ -63,7 +63,7 @@ pub struct Limits {
 pub struct Throttle {
     store: Store,
     clock: Arc<dyn Clock>,
-    limits: Limits,
+    limits: ThrottleLimits,
     refusals: Refusals,
     successes: Successes,
     returns: Returns,
@@ -88,7 +88,7 @@ pub struct Reservation(Vec<Reserved>);
 struct Reserved {
     kind: SubjectKind,
     /// As it was written.
-    row: Row,
+    row: AttemptRow,
     /// Whether the row was new.
     is_new: bool,
     /// How much memory the attempt added.
@@ -107,7 +107,7 @@ pub struct GivenBack<'a> {
 impl Throttle {
     /// Counts in this store. `tasks` tracks writes that must finish before the program ends.
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>, limits: Limits, tasks: TaskTracker) -> Self {
+    pub fn new(store: Store, clock: Arc<dyn Clock>, limits: ThrottleLimits, tasks: TaskTracker) -> Self {
         Self {
             store,
             refusals: Refusals::new(clock.clone()),
@@ -208,9 +208,9 @@ impl Throttle {
         let now = self.clock.now();
         // Nearly always nothing is remembered of whoever comes. Then this one statement is all.
         let id = Uuid::new_v4();
-        let rows: Vec<Row> = subjects
+        let rows: Vec<AttemptRow> = subjects
             .iter()
-            .map(|limited| Row {
+            .map(|limited| AttemptRow {
                 subject: limited.subject,
                 inserted_by: id,
                 memory: Memory::of_first(&limited.limit, now),
@@ -259,7 +259,7 @@ impl Throttle {
         } in subjects
         {
             let row = rows.iter().find(|row| row.subject == *subject).copied();
-            let of_first = Row {
+            let of_first = AttemptRow {
                 subject: *subject,
                 inserted_by: id,
                 memory: Memory::of_first(limit, now),
@@ -279,7 +279,7 @@ impl Throttle {
                         }
                         reserved.push(Reserved {
                             kind: *kind,
-                            row: Row { memory, ..row },
+                            row: AttemptRow { memory, ..row },
                             is_new: false,
                             added: added(&before, &memory, now),
                         });
@@ -342,7 +342,7 @@ impl Throttle {
         }
         self.forget_refusals(reservation);
         let all_new = reserved.iter().all(|one| one.is_new);
-        let rows: Vec<Row> = reserved.iter().map(|one| one.row).collect();
+        let rows: Vec<AttemptRow> = reserved.iter().map(|one| one.row).collect();
         if all_new && attempts::delete_untouched(tx, &rows).await? == count_of(&rows) {
             return Ok(());
         }
@@ -387,7 +387,7 @@ impl Throttle {
             return Ok(given_back(None));
         }
         self.forget_refusals(reservation);
-        let rows: Vec<Row> = reserved.iter().map(|one| one.row).collect();
+        let rows: Vec<AttemptRow> = reserved.iter().map(|one| one.row).collect();
         let deleted = attempts::delete_untouched_with_commit(tx, &rows).await?;
         match deleted.rows() {
             None => Ok(given_back(Some(deleted))),

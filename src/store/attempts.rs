@@ -16,7 +16,7 @@ use crate::domain::throttle::{Memory, SubjectId};
 
 /// What is stored of a subject.
 #[derive(Clone, Copy, Debug)]
-pub struct Row {
+pub struct AttemptRow {
     /// The subject.
     pub subject: SubjectId,
     /// The attempt that made the row.
@@ -25,7 +25,7 @@ pub struct Row {
     pub memory: Memory,
 }
 
-impl From<Model> for Row {
+impl From<Model> for AttemptRow {
     fn from(row: Model) -> Self {
         Self {
             subject: SubjectId(row.id),
@@ -42,7 +42,7 @@ impl From<Model> for Row {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert_new(db: &impl ConnectionTrait, rows: &[Row]) -> Result<u64, StoreError> {
+pub async fn insert_new(db: &impl ConnectionTrait, rows: &[AttemptRow]) -> Result<u64, StoreError> {
     let models = rows.iter().map(|row| ActiveModel {
         id: Set(row.subject.0),
         inserted_by: Set(row.inserted_by),
@@ -70,14 +70,14 @@ pub async fn insert_new(db: &impl ConnectionTrait, rows: &[Row]) -> Result<u64, 
 ///
 /// # Errors
 /// When the database fails.
-pub async fn lock(tx: &Transaction, subjects: &[SubjectId]) -> Result<Vec<Row>, StoreError> {
+pub async fn lock(tx: &Transaction, subjects: &[SubjectId]) -> Result<Vec<AttemptRow>, StoreError> {
     let rows = Entity::find()
         .filter(Column::Id.is_in(subjects.iter().map(|subject| subject.0)))
         .order_by_asc(Column::Id)
         .lock_exclusive()
         .all(tx)
         .await?;
-    Ok(rows.into_iter().map(Row::from).collect())
+    Ok(rows.into_iter().map(AttemptRow::from).collect())
 }
 
 /// Sets what is remembered of a subject.
@@ -112,7 +112,10 @@ pub async fn delete(db: &impl ConnectionTrait, subject: SubjectId) -> Result<(),
 ///
 /// # Errors
 /// When the database fails.
-pub async fn delete_untouched_with_commit(tx: &Transaction, rows: &[Row]) -> Result<Affected, StoreError> {
+pub async fn delete_untouched_with_commit(
+    tx: &Transaction,
+    rows: &[AttemptRow],
+) -> Result<Affected, StoreError> {
     let statement = untouched(rows).build(tx.get_database_backend());
     Ok(tx.execute_with_commit(statement).await?)
 }
@@ -121,11 +124,11 @@ pub async fn delete_untouched_with_commit(tx: &Transaction, rows: &[Row]) -> Res
 ///
 /// # Errors
 /// When the database fails.
-pub async fn delete_untouched(db: &impl ConnectionTrait, rows: &[Row]) -> Result<u64, StoreError> {
+pub async fn delete_untouched(db: &impl ConnectionTrait, rows: &[AttemptRow]) -> Result<u64, StoreError> {
     Ok(untouched(rows).exec(db).await?.rows_affected)
 }
 
-fn untouched(rows: &[Row]) -> DeleteMany<Entity> {
+fn untouched(rows: &[AttemptRow]) -> DeleteMany<Entity> {
     let untouched = rows.iter().fold(Condition::any(), |any, row| {
         any.add(
             Condition::all()

@@ -14,7 +14,9 @@ use super::entity::audit_event::{ActiveModel, Column, Entity};
 use super::times::comparable;
 use super::{StoreError, Transaction, delete_found};
 use crate::clock::{Timestamp, first_id};
-use crate::domain::audit::{Action, Entry, Event, EventId, Field, Filter, MAX_SERVICE_LENGTH, Outcome};
+use crate::domain::audit::{
+    Action, AuditEntry, Event, EventFilter, EventId, Field, MAX_SERVICE_LENGTH, Outcome,
+};
 use crate::domain::user::UserId;
 
 /// Writes an event.
@@ -97,16 +99,16 @@ pub async fn add_occurrences(
 /// When the database fails, or looks for too long.
 pub async fn list(
     db: &impl ConnectionTrait,
-    filter: &Filter,
+    filter: &EventFilter,
     before: Option<EventId>,
     limit: u64,
-) -> Result<Vec<Entry>, StoreError> {
+) -> Result<Vec<AuditEntry>, StoreError> {
     let backend = db.get_database_backend();
     let mut select = Entity::find().order_by_desc(Column::Id).limit(limit);
     if let Some(before) = before {
         select = select.filter(Column::Id.lt(before.0));
     }
-    let Filter {
+    let EventFilter {
         subject,
         actor,
         action,
@@ -148,7 +150,7 @@ pub async fn list(
             .filter(Column::At.lt(comparable(*until, backend)));
     }
     let rows = select.all(db).await?;
-    Ok(rows.into_iter().map(Entry::from).collect())
+    Ok(rows.into_iter().map(AuditEntry::from).collect())
 }
 
 /// Removes at most `limit` of the events before a time, as [`remove_older`].

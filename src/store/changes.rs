@@ -22,7 +22,7 @@ const LEFT_EPOCH: Uuid = Uuid::nil();
 /// What happened that others have to know of. A sign-in and a use of a session are not among it: they make nothing
 /// false that was true.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Change {
+pub enum RevocationChange {
     /// One session was revoked.
     SessionRevoked {
         /// Whose session it was.
@@ -47,7 +47,7 @@ pub enum Change {
     },
 }
 
-impl Change {
+impl RevocationChange {
     /// Whom it is about.
     #[must_use]
     pub fn user(&self) -> UserId {
@@ -82,14 +82,14 @@ impl Change {
 ///
 /// # Errors
 /// When the database fails; whether the transaction was committed is then not known.
-pub async fn commit(tx: Transaction, changes: &[Change], now: Timestamp) -> Result<(), StoreError> {
+pub async fn commit(tx: Transaction, changes: &[RevocationChange], now: Timestamp) -> Result<(), StoreError> {
     if !changes.is_empty() {
         append(&tx, changes, now).await?;
     }
     tx.commit().await
 }
 
-async fn append(tx: &Transaction, changes: &[Change], now: Timestamp) -> Result<(), StoreError> {
+async fn append(tx: &Transaction, changes: &[RevocationChange], now: Timestamp) -> Result<(), StoreError> {
     let count = i64::try_from(changes.len()).unwrap_or(i64::MAX);
     change_log::Entity::update_many()
         .col_expr(
@@ -164,7 +164,7 @@ pub async fn raise_version_floor(db: &impl ConnectionTrait, floor: i32) -> Resul
 
 /// An entry of the log, as far as it has to be understood to forget what is out of date.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry {
+pub struct ChangeLogEntry {
     /// Its number.
     pub seq: i64,
     /// Whom it is about. `None`: that is not known, so it may be about everybody.
@@ -175,7 +175,7 @@ pub struct Entry {
     pub entry_id: Option<Uuid>,
 }
 
-impl From<identity_change::Model> for Entry {
+impl From<identity_change::Model> for ChangeLogEntry {
     fn from(row: identity_change::Model) -> Self {
         Self {
             seq: row.seq,
@@ -188,11 +188,11 @@ impl From<identity_change::Model> for Entry {
 
 /// What one statement reads of the log: everything in it is of one moment, and of one server.
 #[derive(Clone, Debug)]
-pub struct Reading {
+pub struct ChangeLogRead {
     /// The head of the log.
     pub head: Head,
     /// The entry at the number from which the log is read, and those after it, in order.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<ChangeLogEntry>,
     /// The server that answered, which accepts writes.
     pub server: Incarnation,
 }
@@ -201,7 +201,7 @@ pub struct Reading {
 ///
 /// # Errors
 /// When the database fails, or no server that accepts writes answers.
-pub async fn read(db: &Pool, from: Option<i64>, limit: u64) -> Result<Reading, StoreError> {
+pub async fn read(db: &Pool, from: Option<i64>, limit: u64) -> Result<ChangeLogRead, StoreError> {
     let backend = db.get_database_backend();
     let last = Expr::col((change_log::Entity, change_log::Column::LastSeq));
     let seq = Expr::col((identity_change::Entity, identity_change::Column::Seq));
@@ -238,7 +238,7 @@ pub async fn read(db: &Pool, from: Option<i64>, limit: u64) -> Result<Reading, S
             });
         }
         if let Some(seq) = columns.take()? {
-            entries.push(Entry {
+            entries.push(ChangeLogEntry {
                 seq,
                 entry_id: columns.take()?,
                 user: columns.take::<Option<Uuid>>()?.map(UserId),
@@ -246,7 +246,7 @@ pub async fn read(db: &Pool, from: Option<i64>, limit: u64) -> Result<Reading, S
             });
         }
     }
-    Ok(Reading {
+    Ok(ChangeLogRead {
         head: head.ok_or_else(no_head)?,
         entries,
         server: answer.incarnation,
@@ -271,14 +271,18 @@ const ENTRY: [identity_change::Column; 4] = [
 ///
 /// # Errors
 /// When the database fails.
-pub async fn page(db: &impl ConnectionTrait, after: i64, limit: u64) -> Result<Vec<Entry>, StoreError> {
+pub async fn page(
+    db: &impl ConnectionTrait,
+    after: i64,
+    limit: u64,
+) -> Result<Vec<ChangeLogEntry>, StoreError> {
     let rows = identity_change::Entity::find()
         .filter(identity_change::Column::Seq.gt(after))
         .order_by_asc(identity_change::Column::Seq)
         .limit(limit)
         .all(db)
         .await?;
-    Ok(rows.into_iter().map(Entry::from).collect())
+    Ok(rows.into_iter().map(ChangeLogEntry::from).collect())
 }
 
 /// Removes the entries up to number `last`.

@@ -19,7 +19,7 @@ use crate::domain::user::UserId;
 
 /// A device that its person has signed in on.
 #[derive(Clone, Copy, Debug)]
-pub struct Device {
+pub struct StoredDevice {
     /// Its id.
     pub id: DeviceId,
     /// When it is forgotten, unless it is used again.
@@ -38,7 +38,7 @@ pub async fn find_good(
     token: &TokenHash,
     phone_number: &PhoneNumber,
     now: Timestamp,
-) -> Result<Option<Device>, StoreError> {
+) -> Result<Option<StoredDevice>, StoreError> {
     let rows: Vec<(Uuid, Timestamp, i64, i64, String, Option<Timestamp>)> = Entity::find()
         .select_only()
         .columns([Column::Id, Column::ExpiresAt, Column::CredentialVersion])
@@ -55,7 +55,7 @@ pub async fn find_good(
     Ok(
         only(rows).and_then(|(id, expires_at, then, today, number, verified_at)| {
             let is_good = then == today && now < expires_at && number == phone_number.as_str();
-            is_good.then_some(Device {
+            is_good.then_some(StoredDevice {
                 id: DeviceId(id),
                 expires_at,
                 is_verified: verified_at.is_some(),
@@ -70,7 +70,7 @@ pub async fn find_good(
 /// When the database fails.
 pub async fn insert(
     db: &impl ConnectionTrait,
-    device: &Device,
+    device: &StoredDevice,
     token: &TokenHash,
     user: UserId,
     credential_version: i64,

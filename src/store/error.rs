@@ -55,7 +55,7 @@ impl StoreError {
                 // What is wrong with a certificate comes as invalid data.
                 sqlx::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
                 sqlx::Error::Database(answer) if answer.try_downcast_ref::<SqliteError>().is_none() => {
-                    kind_of_answer(answer.as_ref()) != Kind::Fault
+                    kind_of_answer(answer.as_ref()) != DbErrorKind::Fault
                 }
                 _ => false,
             },
@@ -85,16 +85,18 @@ impl StoreError {
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         match kind(&error) {
-            Kind::Conflict | Kind::WrongServer | Kind::Stale => Self::NotCommitted(error),
-            Kind::Unavailable => Self::Unavailable(error),
-            Kind::Fault => Self::Fault(error),
+            DbErrorKind::Conflict | DbErrorKind::WrongServer | DbErrorKind::Stale => {
+                Self::NotCommitted(error)
+            }
+            DbErrorKind::Unavailable => Self::Unavailable(error),
+            DbErrorKind::Fault => Self::Fault(error),
         }
     }
 }
 
 /// What a failure means for the caller.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum DbErrorKind {
     /// Another transaction was in the way; this one did not commit.
     Conflict,
     /// The server does not accept writes, or is a standby: the statement had no effect, and may succeed on a new
@@ -108,7 +110,7 @@ pub(super) enum Kind {
     Fault,
 }
 
-impl Kind {
+impl DbErrorKind {
     /// All of them, in the order of their numbers.
     pub(super) const ALL: [Self; 5] = [
         Self::Conflict,
@@ -135,25 +137,25 @@ impl Kind {
     }
 }
 
-fn kind(error: &DbErr) -> Kind {
+fn kind(error: &DbErr) -> DbErrorKind {
     match error {
-        DbErr::ConnectionAcquire(_) => Kind::Unavailable,
+        DbErr::ConnectionAcquire(_) => DbErrorKind::Unavailable,
         // Whatever a server answers to connecting may pass: a password that is rotated, too many connections, a start.
-        DbErr::Conn(RuntimeErr::SqlxError(_)) => Kind::Unavailable,
+        DbErr::Conn(RuntimeErr::SqlxError(_)) => DbErrorKind::Unavailable,
         DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause)) => {
             match cause.as_ref() {
                 sqlx::Error::Io(_)
                 | sqlx::Error::PoolTimedOut
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::Tls(_)
-                | sqlx::Error::WorkerCrashed => Kind::Unavailable,
-                sqlx::Error::AnyDriverError(cause) if cause.is::<LostBeforeCommit>() => Kind::Conflict,
-                sqlx::Error::AnyDriverError(cause) if cause.is::<OtherServer>() => Kind::WrongServer,
+                | sqlx::Error::WorkerCrashed => DbErrorKind::Unavailable,
+                sqlx::Error::AnyDriverError(cause) if cause.is::<LostBeforeCommit>() => DbErrorKind::Conflict,
+                sqlx::Error::AnyDriverError(cause) if cause.is::<OtherServer>() => DbErrorKind::WrongServer,
                 sqlx::Error::Database(cause) => kind_of_answer(cause.as_ref()),
-                _ => Kind::Fault,
+                _ => DbErrorKind::Fault,
             }
         }
-        _ => Kind::Fault,
+        _ => DbErrorKind::Fault,
     }
 }
 
@@ -181,7 +183,7 @@ pub(super) fn other_server() -> DbErr {
 }
 
 /// Each database has codes of its own.
-fn kind_of_answer(error: &dyn DatabaseError) -> Kind {
+fn kind_of_answer(error: &dyn DatabaseError) -> DbErrorKind {
     if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
         kind_of_postgres_answer(error.code(), error.routine())
     } else if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
@@ -189,56 +191,56 @@ fn kind_of_answer(error: &dyn DatabaseError) -> Kind {
     } else {
         error
             .code()
-            .map_or(Kind::Fault, |code| kind_of_sqlite_code(&code))
+            .map_or(DbErrorKind::Fault, |code| kind_of_sqlite_code(&code))
     }
 }
 
 /// The low byte of an extended result code is the primary one (<https://www.sqlite.org/rescode.html>).
-fn kind_of_sqlite_code(code: &str) -> Kind {
+fn kind_of_sqlite_code(code: &str) -> DbErrorKind {
     match code.parse::<u32>().map(|code| code & 0xff) {
         // SQLITE_BUSY, SQLITE_LOCKED. A COMMIT that is answered so has not happened.
-        Ok(5 | 6) => Kind::Conflict,
+        Ok(5 | 6) => DbErrorKind::Conflict,
         // SQLITE_READONLY, SQLITE_INTERRUPT (the deadline of a list), SQLITE_IOERR, SQLITE_FULL and SQLITE_CANTOPEN.
-        Ok(8 | 9 | 10 | 13 | 14) => Kind::Unavailable,
-        _ => Kind::Fault,
+        Ok(8 | 9 | 10 | 13 | 14) => DbErrorKind::Unavailable,
+        _ => DbErrorKind::Fault,
     }
 }
 
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>. `routine` is the function of the server's source that
 /// raises the error; unlike the message it is in no language.
-fn kind_of_postgres_answer(code: &str, routine: Option<&str>) -> Kind {
+fn kind_of_postgres_answer(code: &str, routine: Option<&str>) -> DbErrorKind {
     match code {
         // deadlock_detected. A standby says the same when a reader is in the way of recovery.
-        "40P01" if routine != Some("DeadLockReport") => Kind::WrongServer,
+        "40P01" if routine != Some("DeadLockReport") => DbErrorKind::WrongServer,
         // deadlock_detected, lock_not_available (lock_timeout).
-        "40P01" | "55P03" => Kind::Conflict,
+        "40P01" | "55P03" => DbErrorKind::Conflict,
         // read_only_sql_transaction; serialization_failure, which READ COMMITTED knows on a standby only.
-        "25006" | "40001" => Kind::WrongServer,
+        "25006" | "40001" => DbErrorKind::WrongServer,
         // feature_not_supported (a cached plan of another result type, or what a standby does not do);
         // object_not_in_prerequisite_state (recovery is in progress); invalid_sql_statement_name (a prepared statement
         // that the server has forgotten). Each may have another cause, so no more than this pool is renewed.
-        "0A000" | "55000" | "26000" => Kind::Stale,
+        "0A000" | "55000" | "26000" => DbErrorKind::Stale,
         // in_failed_sql_transaction (an earlier statement has failed), idle_in_transaction_session_timeout,
         // query_canceled (statement_timeout).
-        "25P02" | "25P03" | "57014" => Kind::Unavailable,
+        "25P02" | "25P03" | "57014" => DbErrorKind::Unavailable,
         // Connection exceptions, of pgbouncer too; insufficient resources; the server's end or start; errors of its
         // system.
         _ if ["08", "53", "57P", "58"]
             .iter()
             .any(|class| code.starts_with(class)) =>
         {
-            Kind::Unavailable
+            DbErrorKind::Unavailable
         }
-        _ => Kind::Fault,
+        _ => DbErrorKind::Fault,
     }
 }
 
 /// <https://dev.mysql.com/doc/mysql-errors/8.0/en/server-error-reference.html>,
 /// <https://mariadb.com/docs/server/reference/error-codes>
-fn kind_of_mysql_number(number: u16) -> Kind {
+fn kind_of_mysql_number(number: u16) -> DbErrorKind {
     match number {
         // A lock that was waited for too long, a deadlock; of MariaDB a row that changed since the snapshot.
-        1205 | 1213 | 1020 => Kind::Conflict,
+        1205 | 1213 | 1020 => DbErrorKind::Conflict,
         // No room: disk, memory, table, connections (of the server and of the user).
         1021 | 1037 | 1038 | 1041 | 1114 | 1040 | 1203 | 1226
         // The server ends, or its network fails; the connection or the query was killed.
@@ -246,13 +248,13 @@ fn kind_of_mysql_number(number: u16) -> Kind {
         // The connection was idle for too long, or is in a transaction that this program has not begun.
         | 4031 | 1568
         // The statement timeout: MariaDB's and MySQL's.
-        | 1969 | 3024 => Kind::Unavailable,
+        | 1969 | 3024 => DbErrorKind::Unavailable,
         // The server is read-only (by an option, by the transaction, by --innodb-read-only); a node of Galera is not
         // ready.
-        1290 | 1792 | 1836 | 1047 => Kind::WrongServer,
+        1290 | 1792 | 1836 | 1047 => DbErrorKind::WrongServer,
         // A prepared statement has to be prepared again, or is not known.
-        1615 | 1243 => Kind::Stale,
-        _ => Kind::Fault,
+        1615 | 1243 => DbErrorKind::Stale,
+        _ => DbErrorKind::Fault,
     }
 }
 
@@ -263,13 +265,13 @@ mod tests {
     #[test]
     fn sqlite_conflicts_pass_and_constraints_do_not() {
         for code in ["5", "261", "517", "6"] {
-            assert_eq!(kind_of_sqlite_code(code), Kind::Conflict, "{code}");
+            assert_eq!(kind_of_sqlite_code(code), DbErrorKind::Conflict, "{code}");
         }
         for code in ["8", "776", "9", "10", "266", "13", "14"] {
-            assert_eq!(kind_of_sqlite_code(code), Kind::Unavailable, "{code}");
+            assert_eq!(kind_of_sqlite_code(code), DbErrorKind::Unavailable, "{code}");
         }
         for code in ["19", "2067", "1", "11", "", "HY000"] {
-            assert_eq!(kind_of_sqlite_code(code), Kind::Fault, "{code}");
+            assert_eq!(kind_of_sqlite_code(code), DbErrorKind::Fault, "{code}");
         }
     }
 
@@ -277,42 +279,45 @@ mod tests {
     fn postgres_answers_have_the_kind_that_their_code_stands_for() {
         let kind = |code| kind_of_postgres_answer(code, None);
         let deadlock = kind_of_postgres_answer("40P01", Some("DeadLockReport"));
-        assert_eq!((deadlock, kind("55P03")), (Kind::Conflict, Kind::Conflict));
+        assert_eq!(
+            (deadlock, kind("55P03")),
+            (DbErrorKind::Conflict, DbErrorKind::Conflict)
+        );
         let recovery = kind_of_postgres_answer("40P01", Some("ProcessInterrupts"));
-        assert_eq!(recovery, Kind::WrongServer);
+        assert_eq!(recovery, DbErrorKind::WrongServer);
         for code in ["25006", "40001"] {
-            assert_eq!(kind(code), Kind::WrongServer, "{code}");
+            assert_eq!(kind(code), DbErrorKind::WrongServer, "{code}");
         }
         for code in ["0A000", "55000", "26000"] {
-            assert_eq!(kind(code), Kind::Stale, "{code}");
+            assert_eq!(kind(code), DbErrorKind::Stale, "{code}");
         }
         for code in [
             "08006", "08P01", "53100", "53300", "57P01", "57P03", "57014", "58030",
         ] {
-            assert_eq!(kind(code), Kind::Unavailable, "{code}");
+            assert_eq!(kind(code), DbErrorKind::Unavailable, "{code}");
         }
         // 40003, statement_completion_unknown: whether it was executed is not known, so it must not be retried.
         for code in ["23505", "42P01", "40003", "28P01", ""] {
-            assert_eq!(kind(code), Kind::Fault, "{code}");
+            assert_eq!(kind(code), DbErrorKind::Fault, "{code}");
         }
     }
 
     #[test]
     fn mysql_answers_have_the_kind_that_their_number_stands_for() {
         for number in [1205, 1213] {
-            assert_eq!(kind_of_mysql_number(number), Kind::Conflict, "{number}");
+            assert_eq!(kind_of_mysql_number(number), DbErrorKind::Conflict, "{number}");
         }
         for number in [1290, 1792, 1836, 1047] {
-            assert_eq!(kind_of_mysql_number(number), Kind::WrongServer, "{number}");
+            assert_eq!(kind_of_mysql_number(number), DbErrorKind::WrongServer, "{number}");
         }
         for number in [1615, 1243] {
-            assert_eq!(kind_of_mysql_number(number), Kind::Stale, "{number}");
+            assert_eq!(kind_of_mysql_number(number), DbErrorKind::Stale, "{number}");
         }
         for number in [1021, 1040, 1053, 1114, 1969, 3024] {
-            assert_eq!(kind_of_mysql_number(number), Kind::Unavailable, "{number}");
+            assert_eq!(kind_of_mysql_number(number), DbErrorKind::Unavailable, "{number}");
         }
         for number in [1062, 1146, 1064, 1045, 1665] {
-            assert_eq!(kind_of_mysql_number(number), Kind::Fault, "{number}");
+            assert_eq!(kind_of_mysql_number(number), DbErrorKind::Fault, "{number}");
         }
     }
 
@@ -321,7 +326,7 @@ mod tests {
     fn every_answer_to_connecting_may_pass() {
         let refused = sqlx::Error::Configuration("anything".into());
         let refused = DbErr::Conn(RuntimeErr::SqlxError(Arc::new(refused)));
-        assert_eq!(kind(&refused), Kind::Unavailable);
+        assert_eq!(kind(&refused), DbErrorKind::Unavailable);
     }
 
     #[test]

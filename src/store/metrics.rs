@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sea_orm::DbErr;
 
-use super::error::Kind;
+use super::error::DbErrorKind;
 use crate::telemetry::histogram::{Histogram, Times};
 
 /// The upper bounds of the buckets of waits for a connection, in microseconds. Most find a free one at once.
@@ -17,7 +17,7 @@ const WAIT_BOUNDS_MICROSECONDS: [u64; 13] = [
 #[derive(Debug)]
 pub(super) struct Metrics {
     waits: Histogram,
-    errors: [AtomicU64; Kind::ALL.len()],
+    errors: [AtomicU64; DbErrorKind::ALL.len()],
 }
 
 impl Default for Metrics {
@@ -31,7 +31,7 @@ impl Default for Metrics {
 
 /// What the counters of a pool say, and how many connections it has now.
 #[derive(Clone, Debug)]
-pub struct Snapshot {
+pub struct PoolSnapshot {
     /// Connections that somebody uses.
     pub used: usize,
     /// Open connections that nobody uses.
@@ -39,7 +39,7 @@ pub struct Snapshot {
     /// How long was waited for a connection, be it in vain.
     pub waits: Times,
     /// How many failures there were of each kind, with its name. That a row is there already is none.
-    pub errors: [(&'static str, u64); Kind::ALL.len()],
+    pub errors: [(&'static str, u64); DbErrorKind::ALL.len()],
 }
 
 impl Metrics {
@@ -50,16 +50,16 @@ impl Metrics {
     pub(super) fn failed(&self, error: &DbErr) {
         // How races for a phone number are decided.
         if error.sql_err().is_none() {
-            self.errors[Kind::of(error) as usize].fetch_add(1, Ordering::Relaxed);
+            self.errors[DbErrorKind::of(error) as usize].fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn snapshot(&self, used: usize, idle: usize) -> Snapshot {
-        let errors = Kind::ALL.map(|kind| {
+    pub(super) fn snapshot(&self, used: usize, idle: usize) -> PoolSnapshot {
+        let errors = DbErrorKind::ALL.map(|kind| {
             let count = self.errors[kind as usize].load(Ordering::Relaxed);
             (kind.as_str(), count)
         });
-        Snapshot {
+        PoolSnapshot {
             used,
             idle,
             waits: self.waits.times(),

@@ -35,9 +35,9 @@ pub use statements::Unsynced;
 pub use transaction::{Affected, Transaction};
 
 use super::connection::{from_sqlx, is_broken};
-use super::error::Kind;
+use super::error::DbErrorKind;
 use super::identity::Incarnation;
-use super::metrics::{Metrics, Snapshot};
+use super::metrics::{Metrics, PoolSnapshot};
 use super::server::Server;
 use super::{Options, StoreError};
 
@@ -244,7 +244,7 @@ impl Pool {
     }
 
     /// The counters since the start, and the number of connections now.
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> PoolSnapshot {
         let pool = &self.0;
         let size = usize::try_from(pool.size).unwrap_or(usize::MAX);
         let used = size.saturating_sub(pool.permits.available_permits());
@@ -378,12 +378,12 @@ impl PoolState {
     /// Ends what an error shows to be of no use: the connections that are like the one on which it occurred, which was
     /// opened in this generation. Returns whether that one is to be closed.
     fn judge(&self, error: &DbErr, generation: u64) -> bool {
-        match Kind::of(error) {
+        match DbErrorKind::of(error) {
             // What is learned late is known already.
-            Kind::WrongServer if generation == self.generation() => self.end_generation(),
-            Kind::WrongServer => {}
+            DbErrorKind::WrongServer if generation == self.generation() => self.end_generation(),
+            DbErrorKind::WrongServer => {}
             // Those of this pool have executed the same statements.
-            Kind::Stale => self.close_idle(),
+            DbErrorKind::Stale => self.close_idle(),
             _ if is_broken(error) => self.drop_idle(),
             _ => return false,
         }

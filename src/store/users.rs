@@ -15,10 +15,10 @@ use sea_orm::{
 use uuid::Uuid;
 
 pub use hold::bound_phone_change;
-pub use list::{Filter, List, Order, Position, TimeRange, list};
+pub use list::{List, Order, TimeRange, UserFilter, UserListPosition, list};
 
 use super::entity::session;
-use super::entity::user::{ActiveModel, Column, Entity, Model, Status};
+use super::entity::user::{ActiveModel, Column, Entity, Model, StoredStatus};
 use super::sessions::{self, Selection};
 use super::{StoreError, Transaction, challenges, only, outbox};
 use crate::clock::Timestamp;
@@ -144,7 +144,7 @@ pub async fn insert(
 
 /// What to change about a person; `None` stays as it is.
 #[derive(Clone, Debug, Default)]
-pub struct Change {
+pub struct UserChange {
     /// The new phone number; it is not verified.
     pub phone_number: Option<PhoneNumber>,
     /// The Argon2id PHC string of the new password.
@@ -161,7 +161,7 @@ pub struct Change {
     pub is_superuser: Option<bool>,
 }
 
-impl Change {
+impl UserChange {
     /// Whether it ends what was issued before: device tokens and one-time codes.
     fn is_of_credentials(&self) -> bool {
         self.phone_number.is_some()
@@ -197,7 +197,7 @@ impl Change {
 pub async fn update(
     db: &impl ConnectionTrait,
     id: UserId,
-    change: &Change,
+    change: &UserChange,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let mut update = Entity::update_many()
@@ -224,7 +224,7 @@ pub async fn update(
     if let Some(status) = change.status {
         let by_admin = change.by_admin && status == UserStatus::Deactivated;
         update = update
-            .col_expr(Column::Status, Expr::value(Status::from(status)))
+            .col_expr(Column::Status, Expr::value(StoredStatus::from(status)))
             .col_expr(Column::DeactivatedByAdmin, Expr::value(by_admin));
     }
     if let Some(is_staff) = change.is_staff {
@@ -345,7 +345,7 @@ fn signing_in(read: &[&Account], now: Timestamp) -> UpdateMany<Entity> {
                 .add(Column::Id.eq(read.user.id.0))
                 .add(Column::PhoneNumber.eq(read.user.phone_number.as_str()))
                 .add(Column::CredentialVersion.eq(read.credential_version))
-                .add(Column::Status.eq(Status::from(read.user.status)))
+                .add(Column::Status.eq(StoredStatus::from(read.user.status)))
                 .add(Column::DeactivatedByAdmin.eq(read.deactivated_by_admin)),
         )
     });
@@ -398,7 +398,7 @@ pub async fn delete(tx: &Transaction, user: &User) -> Result<(), StoreError> {
 pub async fn other_superuser_exists(db: &impl ConnectionTrait, id: UserId) -> Result<bool, StoreError> {
     let others = Entity::find()
         .filter(Column::IsSuperuser.eq(true))
-        .filter(Column::Status.eq(Status::Active))
+        .filter(Column::Status.eq(StoredStatus::Active))
         .filter(Column::Id.ne(id.0))
         .count(db)
         .await?;

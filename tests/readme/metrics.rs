@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use phone_identity::metrics::{FAMILIES, Kind};
+use phone_identity::metrics::{FAMILIES, MetricKind};
 
 use crate::server::Server;
 use crate::{root, tools};
@@ -41,7 +41,7 @@ fn prometheus_reads_every_family() {
         .iter()
         // The parser takes the end off that says it is a counter.
         .map(|family| match family.kind {
-            Kind::Counter => format!("{} counter", family.name.trim_end_matches("_total")),
+            MetricKind::Counter => format!("{} counter", family.name.trim_end_matches("_total")),
             kind => format!("{} {}", family.name, kind.as_str()),
         })
         .collect();

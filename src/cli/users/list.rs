@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::domain::phone::NumberPrefix;
 use crate::domain::user::UserStatus;
 use crate::service::admin::Admin;
-use crate::store::users::{Filter, List, Order, TimeRange};
+use crate::store::users::{List, Order, TimeRange, UserFilter};
 
 /// How many people are read at a time.
 const PAGE_SIZE: u64 = 500;
@@ -26,7 +26,7 @@ pub(crate) struct ListArguments {
     prefix: Option<String>,
     /// Only people of this status
     #[arg(long)]
-    status: Option<Status>,
+    status: Option<StatusFilter>,
     /// Only people who are, or are not, staff
     #[arg(long, value_name = "BOOL")]
     staff: Option<bool>,
@@ -60,7 +60,7 @@ pub(crate) struct ListArguments {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Status {
+enum StatusFilter {
     Active,
     Deactivated,
 }
@@ -97,11 +97,11 @@ impl ListArguments {
     pub(super) fn read(self, messages: Messages) -> Result<(List, u64), Failure> {
         let prefix = self.prefix.as_deref().map(NumberPrefix::parse).transpose();
         let list = List {
-            filter: Filter {
+            filter: UserFilter {
                 prefix: prefix.map_err(|problem| messages.prefix_unfit(problem))?,
                 status: self.status.map(|status| match status {
-                    Status::Active => UserStatus::Active,
-                    Status::Deactivated => UserStatus::Deactivated,
+                    StatusFilter::Active => UserStatus::Active,
+                    StatusFilter::Deactivated => UserStatus::Deactivated,
                 }),
                 is_staff: self.staff,
                 is_superuser: self.superuser,

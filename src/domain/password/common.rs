@@ -33,7 +33,7 @@ const MAX_UNIT: usize = 4;
 pub(super) fn is_common(password: &str) -> bool {
     let characters = fold::folded(password);
     let keys = Keys::of(&characters);
-    let text = Text {
+    let text = FoldedText {
         characters: &characters,
         keys: &keys,
     };
@@ -77,12 +77,12 @@ fn is_folded(entry: &str) -> bool {
 }
 
 /// A folded password and the keys that type it.
-struct Text<'a> {
+struct FoldedText<'a> {
     characters: &'a [char],
     keys: &'a Keys,
 }
 
-impl Text<'_> {
+impl FoldedText<'_> {
     fn slice(&self, range: &Range<usize>) -> &[char] {
         self.characters.get(range.clone()).unwrap_or_default()
     }

@@ -51,7 +51,7 @@ fn check(text: &str) -> Result<(), char> {
     // A vector that grows would leave copies in memory.
     let mut characters = Zeroizing::new(Vec::with_capacity(text.len()));
     characters.extend(text.chars());
-    let text = Text::of(&characters);
+    let text = OpaqueText::of(&characters);
     let mut characters = characters.iter().enumerate();
     let found = characters.find(|(place, character)| !text.allows(**character, *place));
     found.map_or(Ok(()), |(_, character)| Err(*character))
@@ -79,14 +79,14 @@ fn normalized(text: &str) -> Zeroizing<String> {
 }
 
 /// A password and what the rules ask about all of it, found once: it may have thousands of characters.
-struct Text<'a> {
+struct OpaqueText<'a> {
     characters: &'a [char],
     has_kana_or_han: bool,
     has_arabic_indic: bool,
     has_extended_arabic_indic: bool,
 }
 
-impl<'a> Text<'a> {
+impl<'a> OpaqueText<'a> {
     fn of(characters: &'a [char]) -> Self {
         let script = CodePointMapData::<Script>::new();
         let has = |is: fn(char) -> bool| characters.iter().copied().any(is);

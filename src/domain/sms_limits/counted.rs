@@ -44,7 +44,7 @@ impl Counted<'_> {
 
     /// The name under which is stored what strangers ask for from one source.
     #[must_use]
-    pub fn id_from(&self, source: Source) -> CounterId {
+    pub fn id_from(&self, source: CodeSource) -> CounterId {
         let (kind, value) = self.kind_and_value();
         let source = source.octets();
         // The length first, so that nothing can be read in two ways.
@@ -83,20 +83,20 @@ pub struct CounterId(pub Uuid);
 
 /// The origin of requests by strangers.
 #[derive(Clone, Copy, Debug)]
-pub enum Source {
+pub enum CodeSource {
     /// A client network. It counts once, by its widest prefix: four shares of a third would be more than there is.
     Network(Network),
     /// Nobody says. All of these are one.
     Unknown,
 }
 
-impl From<Option<IpAddr>> for Source {
+impl From<Option<IpAddr>> for CodeSource {
     fn from(address: Option<IpAddr>) -> Self {
         address.map_or(Self::Unknown, |address| Self::Network(Network::of(address)))
     }
 }
 
-impl Source {
+impl CodeSource {
     /// How much there is for this source of what strangers may get. Those that nobody tells apart leave something to
     /// those that are told apart.
     #[must_use]

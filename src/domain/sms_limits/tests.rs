@@ -76,7 +76,7 @@ fn an_address_of_ipv6_counts_by_each_of_its_prefixes() {
 #[test]
 fn a_source_of_ipv6_is_a_larger_network() {
     let number = number("+998901234567");
-    let id = |text: &str| Counted::Number(&number).id_from(Source::Network(network(text)));
+    let id = |text: &str| Counted::Number(&number).id_from(CodeSource::Network(network(text)));
     assert_eq!(id("2001:db8:1::1"), id("2001:db8:1:ffff:ffff:ffff:ffff:ffff"));
     assert_ne!(id("2001:db8:1::1"), id("2001:db8:2::1"));
     assert_eq!(id("192.0.2.1"), id("::ffff:192.0.2.1"));
@@ -91,8 +91,8 @@ fn a_source_of_ipv6_is_a_larger_network() {
 #[test]
 fn what_counts_for_different_things_has_different_names() {
     let (one, neighbour) = (number("+998901234567"), number("+998901239999"));
-    let here = Source::Network(network("192.0.2.1"));
-    let there = Source::Network(network("2001:db8::1"));
+    let here = CodeSource::Network(network("192.0.2.1"));
+    let there = CodeSource::Network(network("2001:db8::1"));
     let mut ids = Vec::new();
     for counted in [
         Counted::Number(&one),
@@ -107,7 +107,7 @@ fn what_counts_for_different_things_has_different_names() {
         Counted::Budget,
     ] {
         ids.push(counted.id());
-        ids.extend([here, there, Source::Unknown].map(|source| counted.id_from(source)));
+        ids.extend([here, there, CodeSource::Unknown].map(|source| counted.id_from(source)));
     }
     let all = ids.len();
     ids.sort_unstable();

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use super::{Source, part};
+use super::{CodeSource, part};
 use crate::clock::{MAX_SKEW, Timestamp};
 
 /// A week. So long after the last code all is forgotten. What a source has shared is as good as nothing by then, since
@@ -80,7 +80,7 @@ impl PumpingGuard {
     /// Looks whether a source may ask for one more code, and counts it if so. The codes of the last `lifetime` may
     /// still be used, and pause nothing.
     #[must_use]
-    pub fn ask(&self, from: Source, seen: PrefixStats, lifetime: Duration, now: Timestamp) -> Asked {
+    pub fn ask(&self, from: CodeSource, seen: PrefixStats, lifetime: Duration, now: Timestamp) -> Asked {
         let of_source = seen.source.look(&from.pumping_guard(*self), lifetime, now);
         let of_prefix = seen.prefix.look(self, lifetime, now);
         let (Looked::Good(source, _), Looked::Good(prefix, halvings)) = (of_source, of_prefix) else {

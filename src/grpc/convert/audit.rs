@@ -1,10 +1,10 @@
 //! The audit log.
 
 use super::{client, timestamp};
-use crate::domain::audit::{Entry, Outcome};
+use crate::domain::audit::{AuditEntry, Outcome};
 use crate::proto::v1;
 
-pub(in crate::grpc) fn event(entry: Entry) -> v1::AuditEvent {
+pub(in crate::grpc) fn event(entry: AuditEntry) -> v1::AuditEvent {
     let id = |id: Option<String>| id.unwrap_or_default();
     v1::AuditEvent {
         event_id: entry.id.to_string(),

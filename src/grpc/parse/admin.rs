@@ -17,7 +17,7 @@ use crate::i18n::Language;
 use crate::proto::v1;
 use crate::service::admin::{Etag, NewUser, PhoneToVerify, UserSelector, UserUpdate};
 use crate::service::error::{Error, Problem, Violation};
-use crate::store::users::{Filter, List, Order, TimeRange};
+use crate::store::users::{List, Order, TimeRange, UserFilter};
 
 /// How many people a page has if nobody says.
 const DEFAULT_PAGE_SIZE: u64 = 50;
@@ -42,7 +42,7 @@ pub(in crate::grpc) fn list(request: &v1::ListUsersRequest) -> Result<List, Erro
             fields.check("phone_number_prefix", prefix)
         }
     };
-    let filter = Filter {
+    let filter = UserFilter {
         prefix,
         status: status(&mut fields, request.status),
         is_staff: request.is_staff,
@@ -84,7 +84,7 @@ pub(in crate::grpc) fn list(request: &v1::ListUsersRequest) -> Result<List, Erro
 
 /// A page of the audit log.
 pub(in crate::grpc) struct Events {
-    pub(in crate::grpc) filter: audit::Filter,
+    pub(in crate::grpc) filter: audit::EventFilter,
     pub(in crate::grpc) before: Option<EventId>,
     pub(in crate::grpc) size: u32,
 }
@@ -125,7 +125,7 @@ pub(in crate::grpc) fn events(request: &v1::ListAuditEventsRequest) -> Result<Ev
     };
     fields.finish()?;
     Ok(Events {
-        filter: audit::Filter {
+        filter: audit::EventFilter {
             subject,
             actor,
             action,

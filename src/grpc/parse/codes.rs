@@ -15,7 +15,7 @@ use crate::service::error::{Error, Problem};
 
 /// Which code is to be sent.
 #[derive(Debug)]
-pub(in crate::grpc) enum Wanted {
+pub(in crate::grpc) enum CodeToSend {
     /// That of a challenge, once more.
     Again(ChallengeId),
     /// One by which the bearer's person verifies their number.
@@ -49,7 +49,7 @@ pub(in crate::grpc) fn wanted(
     caller: &Caller,
     language: Language,
     rules: &Rules,
-) -> Result<(Wanted, CodeRequest), Error> {
+) -> Result<(CodeToSend, CodeRequest), Error> {
     let mut fields = Fields::default();
     let wanted = if request.challenge_id.is_empty() {
         new_one(&mut fields, &request, rules)
@@ -63,7 +63,7 @@ pub(in crate::grpc) fn wanted(
             }
         }
         // What is no id is none of a challenge.
-        challenge_id(&request.challenge_id).map(Wanted::Again)
+        challenge_id(&request.challenge_id).map(CodeToSend::Again)
     };
     let client = client(&mut fields, request.client);
     fields.finish()?;
@@ -79,13 +79,13 @@ pub(in crate::grpc) fn wanted(
     Ok((wanted, request))
 }
 
-fn new_one(fields: &mut Fields, request: &v1::SendCodeRequest, rules: &Rules) -> Option<Wanted> {
+fn new_one(fields: &mut Fields, request: &v1::SendCodeRequest, rules: &Rules) -> Option<CodeToSend> {
     let purpose = purpose(fields, request.purpose);
     if purpose == Some(Purpose::VerifyPhone) {
         if !request.phone_number.is_empty() {
             fields.refuse("phone_number", Problem::NotOfPurpose);
         }
-        return Some(Wanted::OfActor);
+        return Some(CodeToSend::OfActor);
     }
     let (number, region) = (&request.phone_number, &request.default_region);
     // Register asks for that one.
@@ -94,10 +94,10 @@ fn new_one(fields: &mut Fields, request: &v1::SendCodeRequest, rules: &Rules) ->
     }
     if purpose == Some(Purpose::ChangePhone) {
         let phone_number = fields.check_phone("phone_number", rules.take_phone(number, region));
-        return phone_number.map(Wanted::ForActor);
+        return phone_number.map(CodeToSend::ForActor);
     }
     let phone_number = fields.check_phone("phone_number", rules.find_phone(number, region));
-    Some(Wanted::Of(purpose?, phone_number?))
+    Some(CodeToSend::Of(purpose?, phone_number?))
 }
 
 /// Registration where a code has to show that the user holds the number. The password comes with the code. If it comes

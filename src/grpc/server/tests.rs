@@ -21,7 +21,7 @@ fn ages_differ_by_a_tenth_at_most() {
 #[tokio::test(start_paused = true)]
 async fn clients_are_told_to_go_when_nobody_can_come_any_more() {
     let minute = Duration::from_secs(60);
-    let limits = Limits {
+    let limits = ServerSettings {
         connections: 10,
         concurrent_streams: 10,
         concurrent_calls: 10,

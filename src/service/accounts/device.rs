@@ -19,7 +19,7 @@ const GRANULARITY: Duration = Duration::from_hours(24);
 /// A device whose token is good.
 #[derive(Debug)]
 pub(in crate::service) struct KnownDevice {
-    device: devices::Device,
+    device: devices::StoredDevice,
     token: PlainToken,
 }
 
@@ -36,19 +36,19 @@ impl KnownDevice {
 
 /// What a sign-in does about the device.
 #[derive(Debug)]
-pub(in crate::service) enum Device {
+pub(in crate::service) enum SignInDevice {
     /// Nobody wants to know it.
     Unknown,
     /// It is known already.
     Known(KnownDevice),
     /// It gets a token.
     New {
-        device: devices::Device,
+        device: devices::StoredDevice,
         token: PlainToken,
     },
 }
 
-impl Device {
+impl SignInDevice {
     /// What it is told.
     pub(in crate::service) fn token(&self) -> Option<PlainToken> {
         match self {
@@ -85,18 +85,18 @@ impl Accounts {
         known: Option<KnownDevice>,
         remember: bool,
         now: Timestamp,
-    ) -> Result<Device, Error> {
+    ) -> Result<SignInDevice, Error> {
         Ok(match known {
-            Some(known) => Device::Known(known),
-            None if remember => Device::New {
-                device: devices::Device {
+            Some(known) => SignInDevice::Known(known),
+            None if remember => SignInDevice::New {
+                device: devices::StoredDevice {
                     id: DeviceId::generate(now),
                     expires_at: now + self.policy.device_lifetime,
                     is_verified: false,
                 },
                 token: PlainToken::generate_for_device()?,
             },
-            None => Device::Unknown,
+            None => SignInDevice::Unknown,
         })
     }
 
@@ -104,14 +104,14 @@ impl Accounts {
     pub(in crate::service) async fn remember(
         &self,
         tx: &Transaction,
-        device: &Device,
+        device: &SignInDevice,
         user: UserId,
         credential_version: i64,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         match device {
-            Device::Unknown => Ok(()),
-            Device::Known(known) => {
+            SignInDevice::Unknown => Ok(()),
+            SignInDevice::Known(known) => {
                 let expires_at = now + self.policy.device_lifetime;
                 let stored = known.device.expires_at;
                 // An expiry further ahead comes from a clock that was wrong.
@@ -120,7 +120,7 @@ impl Accounts {
                 }
                 Ok(())
             }
-            Device::New { device, token } => {
+            SignInDevice::New { device, token } => {
                 devices::make_room(tx, user, self.policy.max_devices).await?;
                 devices::insert(tx, device, &token.hash(), user, credential_version).await
             }

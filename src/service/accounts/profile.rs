@@ -15,7 +15,7 @@ use crate::service::retry::retry;
 use crate::service::sessions::Actor;
 use crate::service::throttle::{Reservation, SuccessPermit};
 use crate::store::sessions::Selection;
-use crate::store::users::{Account, Change};
+use crate::store::users::{Account, UserChange};
 use crate::store::{StoreError, Transaction, audit, challenges, changes, outbox, sessions, users};
 
 /// What to change about a person; `None` stays as it is.
@@ -116,11 +116,11 @@ impl Accounts {
         };
         self.finish(move |this| async move {
             let now = this.clock.now();
-            let wanted = Change {
+            let wanted = UserChange {
                 phone_number,
                 password_hash,
                 locale,
-                ..Change::default()
+                ..UserChange::default()
             };
             let outcome = retry(|| async {
                 let tx = this.store.begin().await?;
@@ -190,9 +190,9 @@ impl Accounts {
         let proof = self.prove(&actor, current_password, &attempt).await?;
         self.finish(|this| async move {
             let now = this.clock.now();
-            let change = Change {
+            let change = UserChange {
                 status: Some(UserStatus::Deactivated),
-                ..Change::default()
+                ..UserChange::default()
             };
             let outcome = retry(|| async {
                 let tx = this.store.begin().await?;
@@ -237,7 +237,7 @@ impl Accounts {
                     attempt.clone().of_somebody(substitute)
                 };
                 audit::insert(&tx, &attempt.done(now)).await?;
-                let deleted = changes::Change::UserDeleted { user: user.id };
+                let deleted = changes::RevocationChange::UserDeleted { user: user.id };
                 Ok(this.changes.commit(tx, &[deleted]).await?)
             });
             this.audit.refused(&attempt, outcome.await).await

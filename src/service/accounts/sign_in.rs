@@ -7,7 +7,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use tokio::time::{Instant, sleep_until};
 
-use super::device::{Device, KnownDevice};
+use super::device::{KnownDevice, SignInDevice};
 use super::{Accounts, Check, Claim, Policy, SignedIn};
 use crate::clock::Timestamp;
 use crate::domain::access::Caller;
@@ -23,7 +23,7 @@ use crate::service::hasher::{Flow, FlowSubject, Verdict};
 use crate::service::retry::retry;
 use crate::service::throttle::{GivenBack, Reservation};
 use crate::store::group_commit::{GroupCommit, SubmitError};
-use crate::store::users::{Account, Change};
+use crate::store::users::{Account, UserChange};
 use crate::store::{StoreError, Transaction, audit, changes, sessions, users};
 
 /// What a person signs in with.
@@ -56,7 +56,7 @@ pub(super) struct SignIn {
     attempt: AuditDraft,
     /// What was reserved of the attempt, to be given back.
     reservation: Reservation,
-    device: Device,
+    device: SignInDevice,
 }
 
 /// Those who are committed together. `None`: it is for each to commit theirs alone, which does nothing twice.
@@ -291,13 +291,15 @@ impl Accounts {
         if !user.is_active() {
             user.status = UserStatus::Active;
             user.updated_at = now;
-            let change = Change {
+            let change = UserChange {
                 status: Some(user.status),
-                ..Change::default()
+                ..UserChange::default()
             };
             users::update(tx, id, &change, now).await?;
             attempt.fields = vec![Field::Status];
-            written.changes.push(changes::Change::UserChanged { user: id });
+            written
+                .changes
+                .push(changes::RevocationChange::UserChanged { user: id });
         }
         user.last_login_at = Some(now);
         let Policy {
@@ -307,7 +309,7 @@ impl Accounts {
         } = self.policy.as_ref();
         let pushed_out = sessions::make_room(tx, id, count, *max_sessions, lifetimes, now).await?;
         attempt.ended_sessions = u64::try_from(pushed_out.len()).ok();
-        let revoked = |session| changes::Change::SessionRevoked { user: id, session };
+        let revoked = |session| changes::RevocationChange::SessionRevoked { user: id, session };
         written.changes.extend(pushed_out.into_iter().map(revoked));
         sessions::insert_with_commit(tx, session, token_hash).await?;
         audit::insert_with_commit(tx, &attempt.done(now)).await?;
@@ -331,7 +333,7 @@ impl Accounts {
 #[derive(Default)]
 struct Written<'a> {
     outcomes: Vec<Result<User, Error>>,
-    changes: Vec<changes::Change>,
+    changes: Vec<changes::RevocationChange>,
     given_back: Vec<GivenBack<'a>>,
 }
 

@@ -2,23 +2,23 @@
 
 use super::{Admin, Administrator};
 use crate::domain::audit::{self, AuditDraft};
-use crate::domain::rights::{Action, Role};
+use crate::domain::rights::{AdminAction, Role};
 use crate::domain::user::{User, UserId};
 use crate::service::error::Error;
 
 impl Administrator {
     /// What they are about to do to a person, in the audit log. `None`: nothing that belongs there.
-    pub(super) fn attempt(&self, action: Action, subject: Option<UserId>) -> Option<AuditDraft> {
+    pub(super) fn attempt(&self, action: AdminAction, subject: Option<UserId>) -> Option<AuditDraft> {
         let action = match action {
-            Action::Read | Action::ReadAudit => return None,
-            Action::Create => audit::Action::CreateUser,
-            Action::Update => audit::Action::UpdateUser,
-            Action::SetPassword => audit::Action::SetPassword,
-            Action::VerifyPhone => audit::Action::VerifyPhone,
-            Action::RevokeSessions => audit::Action::RevokeUserSessions,
-            Action::Deactivate => audit::Action::DeactivateUser,
-            Action::Reactivate => audit::Action::ReactivateUser,
-            Action::Delete => audit::Action::DeleteUser,
+            AdminAction::Read | AdminAction::ReadAudit => return None,
+            AdminAction::Create => audit::Action::CreateUser,
+            AdminAction::Update => audit::Action::UpdateUser,
+            AdminAction::SetPassword => audit::Action::SetPassword,
+            AdminAction::VerifyPhone => audit::Action::VerifyPhone,
+            AdminAction::RevokeSessions => audit::Action::RevokeUserSessions,
+            AdminAction::Deactivate => audit::Action::DeactivateUser,
+            AdminAction::Reactivate => audit::Action::ReactivateUser,
+            AdminAction::Delete => audit::Action::DeleteUser,
         };
         let attempt = match self {
             Self::Person(actor) => actor.attempt(action),
@@ -38,9 +38,9 @@ impl Administrator {
     /// attributable.
     pub(super) fn deletion(&self, user: &User, substitute: UserId) -> Option<AuditDraft> {
         if user.is_privileged() {
-            return self.attempt(Action::Delete, Some(user.id));
+            return self.attempt(AdminAction::Delete, Some(user.id));
         }
-        let mut attempt = self.attempt(Action::Delete, Some(substitute))?;
+        let mut attempt = self.attempt(AdminAction::Delete, Some(substitute))?;
         if attempt.actor.user() == Some(user.id) {
             return Some(attempt.of_somebody(substitute));
         }
@@ -55,7 +55,7 @@ impl Admin {
     ///
     /// # Errors
     /// [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::DatabaseUnavailable`] when it cannot be noted.
-    pub async fn may(&self, by: &Administrator, action: Action) -> Result<(), Error> {
+    pub async fn may(&self, by: &Administrator, action: AdminAction) -> Result<(), Error> {
         self.noted(by, action, None, by.may(action)).await
     }
 
@@ -63,7 +63,7 @@ impl Admin {
     pub(super) async fn noted<T>(
         &self,
         by: &Administrator,
-        action: Action,
+        action: AdminAction,
         person: Option<UserId>,
         outcome: Result<T, Error>,
     ) -> Result<T, Error> {

@@ -3,7 +3,7 @@
 use super::{Admin, Administrator, Etag, ManagedUser, UserSelector};
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
-use crate::domain::rights::Action;
+use crate::domain::rights::AdminAction;
 use crate::domain::user::{User, UserId, UserStatus};
 use crate::i18n::Language;
 use crate::service::accounts::{Claim, NewHash, keep_a_superuser, new_user};
@@ -13,7 +13,7 @@ use crate::service::outbox::phone_changed;
 use crate::service::retry::retry;
 use crate::service::throttle::SuccessPermit;
 use crate::store::sessions::Selection;
-use crate::store::users::{Account, Change};
+use crate::store::users::{Account, UserChange};
 use crate::store::{Transaction, audit, challenges, changes, outbox, sessions, users};
 
 /// A person to be.
@@ -46,7 +46,7 @@ pub struct UserUpdate {
 
 impl UserUpdate {
     /// What of it is not so already.
-    fn of(&self, account: &Account, action: Action) -> Change {
+    fn of(&self, account: &Account, action: AdminAction) -> UserChange {
         let Account {
             user,
             deactivated_by_admin,
@@ -54,9 +54,9 @@ impl UserUpdate {
         } = account;
         // Who has deactivated themselves is deactivated once more by administration only if that is what was asked for,
         // and not by a form that says of everything how it is.
-        let is_taken_over = action == Action::Deactivate && !user.is_active() && !deactivated_by_admin;
+        let is_taken_over = action == AdminAction::Deactivate && !user.is_active() && !deactivated_by_admin;
         let phone_number = self.phone_number.as_ref();
-        Change {
+        UserChange {
             phone_number: phone_number
                 .filter(|number| **number != user.phone_number)
                 .cloned(),
@@ -68,7 +68,7 @@ impl UserUpdate {
             is_superuser: self
                 .is_superuser
                 .filter(|is_superuser| *is_superuser != user.is_superuser),
-            ..Change::default()
+            ..UserChange::default()
         }
     }
 }
@@ -82,7 +82,7 @@ impl Admin {
     /// or a superuser and the administrator's sign-in is not fresh; [`Error::SessionInvalid`] when the administrator's
     /// session ended meanwhile; [`Error::TooManyAttempts`] from the administrator's address; [`Error::Overloaded`].
     pub async fn create(&self, by: Administrator, new: NewUser) -> Result<ManagedUser, Error> {
-        by.may(Action::Create)?;
+        by.may(AdminAction::Create)?;
         let NewUser {
             phone_number,
             password,
@@ -94,8 +94,8 @@ impl Admin {
             is_superuser,
             ..new_user(phone_number, self.accounts.clock.now())
         };
-        let checked = self.authority(&by).check(Action::Create, &user);
-        self.noted(&by, Action::Create, None, checked).await?;
+        let checked = self.authority(&by).check(AdminAction::Create, &user);
+        self.noted(&by, AdminAction::Create, None, checked).await?;
         let hash = match password {
             Some(password) => Some(self.hash(&by, "password", password, &user.phone_number).await?),
             None => None,
@@ -110,17 +110,17 @@ impl Admin {
             };
             let outcome = retry(|| async {
                 let tx = this.accounts.store.begin().await?;
-                let (authority, _) = this.lock(&tx, &by, Action::Create, []).await?;
-                authority.check(Action::Create, &user)?;
+                let (authority, _) = this.lock(&tx, &by, AdminAction::Create, []).await?;
+                authority.check(AdminAction::Create, &user)?;
                 users::insert(&tx, &user, hash.as_deref()).await?;
-                if let Some(attempt) = by.attempt(Action::Create, Some(user.id)) {
+                if let Some(attempt) = by.attempt(AdminAction::Create, Some(user.id)) {
                     audit::insert(&tx, &attempt.done(now)).await?;
                 }
                 let created = found(&tx, user.id).await?;
                 tx.commit().await?;
                 Ok(created)
             });
-            this.noted(&by, Action::Create, None, outcome.await).await
+            this.noted(&by, AdminAction::Create, None, outcome.await).await
         })
         .await
     }
@@ -139,7 +139,7 @@ impl Admin {
         etag: &Etag,
         update: UserUpdate,
     ) -> Result<ManagedUser, Error> {
-        self.change(by, Action::Update, id, Some(etag), update).await
+        self.change(by, AdminAction::Update, id, Some(etag), update).await
     }
 
     /// Deactivates a person, who cannot bring the account back by themselves, and ends all their sessions.
@@ -152,7 +152,7 @@ impl Admin {
             status: Some(UserStatus::Deactivated),
             ..UserUpdate::default()
         };
-        self.change(by, Action::Deactivate, id, None, update).await
+        self.change(by, AdminAction::Deactivate, id, None, update).await
     }
 
     /// Brings a person back.
@@ -165,13 +165,13 @@ impl Admin {
             status: Some(UserStatus::Active),
             ..UserUpdate::default()
         };
-        self.change(by, Action::Reactivate, id, None, update).await
+        self.change(by, AdminAction::Reactivate, id, None, update).await
     }
 
     async fn change(
         &self,
         by: &Administrator,
-        action: Action,
+        action: AdminAction,
         id: UserId,
         etag: Option<&Etag>,
         update: UserUpdate,
@@ -236,21 +236,23 @@ impl Admin {
         password: Password,
     ) -> Result<ManagedUser, Error> {
         // The policy depends on the number.
-        let managed = self.get(&by, Action::SetPassword, &UserSelector::Id(id)).await?;
+        let managed = self
+            .get(&by, AdminAction::SetPassword, &UserSelector::Id(id))
+            .await?;
         let number = &managed.user.phone_number;
         let hash = self.hash(&by, "new_password", password, number).await?;
         self.finish(move |this| async move {
             let now = this.accounts.clock.now();
-            let change = Change {
+            let change = UserChange {
                 password_hash: Some(hash),
-                ..Change::default()
+                ..UserChange::default()
             };
             let outcome = retry(|| async {
                 let tx = this.accounts.store.begin().await?;
-                this.lock_one(&tx, &by, Action::SetPassword, id).await?;
+                this.lock_one(&tx, &by, AdminAction::SetPassword, id).await?;
                 users::update(&tx, id, &change, now).await?;
                 let ended = sessions::delete(&tx, id, &Selection::All).await?;
-                if let Some(mut attempt) = by.attempt(Action::SetPassword, Some(id)) {
+                if let Some(mut attempt) = by.attempt(AdminAction::SetPassword, Some(id)) {
                     attempt.fields = fields_of(&change);
                     attempt.ended_sessions = Some(ended);
                     audit::insert(&tx, &attempt.done(now)).await?;
@@ -259,7 +261,7 @@ impl Admin {
                 this.accounts.commit_change_of(tx, id).await?;
                 Ok(changed)
             });
-            this.noted(&by, Action::SetPassword, Some(id), outcome.await)
+            this.noted(&by, AdminAction::SetPassword, Some(id), outcome.await)
                 .await
         })
         .await
@@ -303,24 +305,24 @@ impl Admin {
     /// [`Error::UserNotFound`]; [`Error::ReauthenticationRequired`]; [`Error::NotStaff`];
     /// [`Error::SessionInvalid`] when the administrator's session ended meanwhile.
     pub async fn revoke_sessions(&self, by: &Administrator, id: UserId) -> Result<u64, Error> {
-        by.may(Action::RevokeSessions)?;
+        by.may(AdminAction::RevokeSessions)?;
         let now = self.accounts.clock.now();
         let outcome = retry(|| async {
             let tx = self.accounts.store.begin().await?;
-            self.lock_one(&tx, by, Action::RevokeSessions, id).await?;
+            self.lock_one(&tx, by, AdminAction::RevokeSessions, id).await?;
             users::end_credentials(&tx, id).await?;
             let revoked = sessions::delete(&tx, id, &Selection::All).await?;
             // Also without sessions: codes and device tokens ended.
-            if let Some(mut attempt) = by.attempt(Action::RevokeSessions, Some(id)) {
+            if let Some(mut attempt) = by.attempt(AdminAction::RevokeSessions, Some(id)) {
                 attempt.ended_sessions = Some(revoked);
                 audit::insert(&tx, &attempt.done(now)).await?;
             }
             // Also when there were none: they may have been revoked elsewhere, and this process not know of it yet.
-            let change = changes::Change::SessionsRevoked { user: id };
+            let change = changes::RevocationChange::SessionsRevoked { user: id };
             self.accounts.changes.commit(tx, &[change]).await?;
             Ok(revoked)
         });
-        self.noted(by, Action::RevokeSessions, Some(id), outcome.await)
+        self.noted(by, AdminAction::RevokeSessions, Some(id), outcome.await)
             .await
     }
 
@@ -331,22 +333,22 @@ impl Admin {
     /// [`Error::UserNotFound`], [`Error::LastSuperuser`], [`Error::ReauthenticationRequired`]; [`Error::NotStaff`],
     /// [`Error::NotSuperuser`]; [`Error::SessionInvalid`] when the administrator's session ended meanwhile.
     pub async fn delete(&self, by: &Administrator, id: UserId) -> Result<(), Error> {
-        by.may(Action::Delete)?;
+        by.may(AdminAction::Delete)?;
         let now = self.accounts.clock.now();
         let substitute = UserId::generate(now);
         let outcome = retry(|| async {
             let tx = self.accounts.store.begin().await?;
-            let (_, account) = self.lock_one(&tx, by, Action::Delete, id).await?;
+            let (_, account) = self.lock_one(&tx, by, AdminAction::Delete, id).await?;
             keep_a_superuser(&tx, &account.user).await?;
             users::delete(&tx, &account.user).await?;
             erase(&tx, &account.user, substitute, now).await?;
             if let Some(attempt) = by.deletion(&account.user, substitute) {
                 audit::insert(&tx, &attempt.done(now)).await?;
             }
-            let change = changes::Change::UserDeleted { user: id };
+            let change = changes::RevocationChange::UserDeleted { user: id };
             Ok(self.accounts.changes.commit(tx, &[change]).await?)
         });
-        self.noted(by, Action::Delete, Some(id), outcome.await).await
+        self.noted(by, AdminAction::Delete, Some(id), outcome.await).await
     }
 }
 

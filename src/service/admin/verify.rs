@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Admin, Administrator, Authority, Etag, ManagedUser};
 use crate::domain::audit::{Event, Refusal};
-use crate::domain::rights::{Action, Role, may};
+use crate::domain::rights::{AdminAction, Role, may};
 use crate::domain::user::UserId;
 use crate::service::error::Error;
 use crate::service::retry::retry;
@@ -50,12 +50,13 @@ impl Admin {
         by: &Administrator,
         phones: &[PhoneToVerify],
     ) -> Result<Vec<Verification>, Error> {
-        by.may(Action::VerifyPhone)?;
+        by.may(AdminAction::VerifyPhone)?;
         let now = self.accounts.clock.now();
         let outcome = retry(|| async {
             let tx = self.accounts.store.begin().await?;
             let ids = phones.iter().map(|phone| phone.user);
-            let (Authority { role, .. }, accounts) = self.lock(&tx, by, Action::VerifyPhone, ids).await?;
+            let (Authority { role, .. }, accounts) =
+                self.lock(&tx, by, AdminAction::VerifyPhone, ids).await?;
             let mut accounts: HashMap<UserId, Account> = accounts
                 .into_iter()
                 .map(|account| (account.user.id, account))
@@ -81,14 +82,14 @@ impl Admin {
             }
             let attempts = verified_now
                 .iter()
-                .filter_map(|user| by.attempt(Action::VerifyPhone, Some(*user)));
+                .filter_map(|user| by.attempt(AdminAction::VerifyPhone, Some(*user)));
             let mut events: Vec<Event> = attempts.map(|attempt| attempt.done(now)).collect();
             let is_missing =
                 |verified: &Verification| matches!(verified.outcome, Err(Unverified::UserNotFound));
             // One for all of them: each would be a row, and none has a subject.
             if by.has_hidden_users()
                 && verifications.iter().any(is_missing)
-                && let Some(attempt) = by.attempt(Action::VerifyPhone, None)
+                && let Some(attempt) = by.attempt(AdminAction::VerifyPhone, None)
             {
                 events.push(attempt.refused(Refusal::UserNotFound, now));
             }
@@ -103,13 +104,14 @@ impl Admin {
                 users::verify_phones(&tx, &verified_now, now).await?;
                 let changes: Vec<_> = verified_now
                     .into_iter()
-                    .map(|user| changes::Change::UserChanged { user })
+                    .map(|user| changes::RevocationChange::UserChanged { user })
                     .collect();
                 self.accounts.changes.commit(tx, &changes).await?;
             }
             Ok(verifications)
         });
-        self.noted(by, Action::VerifyPhone, None, outcome.await).await
+        self.noted(by, AdminAction::VerifyPhone, None, outcome.await)
+            .await
     }
 }
 
@@ -117,7 +119,7 @@ impl Admin {
 fn looked_at(role: Role, phone: &PhoneToVerify, account: Option<Account>) -> Result<Account, Unverified> {
     let account = account.ok_or(Unverified::UserNotFound)?;
     // That they may verify at all was looked at before.
-    may(role, Action::VerifyPhone, Some(&account.user)).map_err(|_| Unverified::UserNotFound)?;
+    may(role, AdminAction::VerifyPhone, Some(&account.user)).map_err(|_| Unverified::UserNotFound)?;
     match &phone.etag {
         Some(etag) if *etag != Etag::of(&account) => Err(Unverified::EtagMismatch),
         _ => Ok(account),

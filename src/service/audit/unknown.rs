@@ -25,7 +25,7 @@ const MAX_SOURCES: usize = 10_000;
 
 /// The origin of calls that share a row.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub(super) struct Source {
+pub(super) struct AnonymousSource {
     action: Action,
     service: Option<Arc<str>>,
     /// `None`: an actor, a call without a client address, or a source beyond [`MAX_SOURCES`].
@@ -34,7 +34,7 @@ pub(super) struct Source {
     actor: Option<UserId>,
 }
 
-impl Source {
+impl AnonymousSource {
     fn of(attempt: &AuditDraft) -> Self {
         let actor = match attempt.actor {
             EventActor::User(user) => Some(user),
@@ -75,8 +75,8 @@ struct MinuteWindow {
 pub(super) enum Noted {
     /// It is counted in memory.
     Counted,
-    /// The caller writes this event, and reports the outcome to [`Unknown::set_written`].
-    First(Source, Box<Event>),
+    /// The caller writes this event, and reports the outcome to [`AnonymousFailures::set_written`].
+    First(AnonymousSource, Box<Event>),
 }
 
 /// Calls of a source that a row has to count in addition.
@@ -87,18 +87,18 @@ pub(super) struct Uncounted {
     pub(super) count: u64,
     /// Whether the row was written.
     pub(super) has_row: bool,
-    source: Source,
+    source: AnonymousSource,
 }
 
 /// The sources that were seen within [`WINDOW`].
 #[derive(Debug, Default)]
-pub(super) struct Unknown(Mutex<HashMap<Source, MinuteWindow>>);
+pub(super) struct AnonymousFailures(Mutex<HashMap<AnonymousSource, MinuteWindow>>);
 
-impl Unknown {
+impl AnonymousFailures {
     /// Notes a refused call. `now` is the wall clock, for the event; `since_boot` the monotonic one, for the window.
     pub(super) fn note(&self, attempt: &AuditDraft, now: Timestamp, since_boot: Duration) -> Noted {
         let mut windows = self.lock();
-        let mut source = Source::of(attempt);
+        let mut source = AnonymousSource::of(attempt);
         let mut attempt = attempt.clone();
         if windows.len() >= MAX_SOURCES && !windows.contains_key(&source) {
             (source.site, source.actor) = (None, None);
@@ -135,7 +135,7 @@ impl Unknown {
     }
 
     /// Notes whether the event of [`Noted::First`] was written.
-    pub(super) fn set_written(&self, source: &Source, event: EventId, is_written: bool) {
+    pub(super) fn set_written(&self, source: &AnonymousSource, event: EventId, is_written: bool) {
         let mut windows = self.lock();
         if let Some(window) = windows.get_mut(source).filter(|window| window.event.id == event) {
             window.row = if is_written {
@@ -194,7 +194,7 @@ impl Unknown {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Source, MinuteWindow>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<AnonymousSource, MinuteWindow>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -215,7 +215,7 @@ mod tests {
     }
 
     /// Notes a call. Returns the event of the first one of a window, whose row is written unless `fails`.
-    fn note(unknown: &Unknown, address: &str, clock: &ManualClock, fails: bool) -> Option<Event> {
+    fn note(unknown: &AnonymousFailures, address: &str, clock: &ManualClock, fails: bool) -> Option<Event> {
         let attempt = attempt(Some(address.parse().unwrap()));
         match unknown.note(&attempt, clock.now(), clock.since_boot()) {
             Noted::Counted => None,
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_site_has_one_window_a_minute() {
-        let (unknown, clock) = (Unknown::default(), clock());
+        let (unknown, clock) = (AnonymousFailures::default(), clock());
         let first = note(&unknown, "2001:db8:1:1::1", &clock, false).unwrap();
         for subnet in 2..100 {
             let address = format!("2001:db8:1:{subnet:x}::1");
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn counts_that_could_not_be_written_are_kept_in_the_same_memory() {
-        let (unknown, clock) = (Unknown::default(), clock());
+        let (unknown, clock) = (AnonymousFailures::default(), clock());
         assert!(note(&unknown, "192.0.2.1", &clock, true).is_some());
         // The row is missing, so the next call writes one.
         assert!(note(&unknown, "192.0.2.1", &clock, false).is_some());
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn sources_beyond_the_limit_share_a_row_that_names_none_of_them() {
-        let (unknown, clock) = (Unknown::default(), clock());
+        let (unknown, clock) = (AnonymousFailures::default(), clock());
         let calls = MAX_SOURCES + 500;
         let mut rows = Vec::new();
         for number in 0..calls {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Codes;
-use super::limits::{Asker, Wanted};
+use super::limits::{Asker, MessageRequest};
 use super::verify::CodeSubmission;
 use crate::clock::Timestamp;
 use crate::domain::audit::{Action, AuditDraft, Field};
@@ -17,7 +17,7 @@ use crate::service::error::Error;
 use crate::service::outbox::phone_changed;
 use crate::service::retry::retry;
 use crate::service::sessions::Actor;
-use crate::store::users::Change;
+use crate::store::users::UserChange;
 use crate::store::{audit, challenges, outbox, users};
 
 /// Changing a number by a code.
@@ -59,9 +59,9 @@ impl Codes {
             .finish(move |accounts| async move {
                 let now = accounts.clock.now();
                 let challenge = &met.challenge;
-                let change = Change {
+                let change = UserChange {
                     phone_number: Some(challenge.phone_number.clone()),
-                    ..Change::default()
+                    ..UserChange::default()
                 };
                 let outcome = retry(|| async {
                     let tx = accounts.store.begin().await?;
@@ -118,7 +118,7 @@ impl Codes {
         if actor.user.phone_verified_at.is_some() {
             return Ok(true);
         }
-        let wanted = Wanted {
+        let wanted = MessageRequest {
             to,
             asker: Asker::Known { is_verified: false },
             address,

@@ -14,7 +14,7 @@ use crate::domain::message::DeliveryClass;
 use crate::domain::network::Network;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::sms_limits::{
-    Asked, Bounds, Counted, CounterId, Paused, PumpingGuard, SmsRefusal, Source, country,
+    Asked, Bounds, CodeSource, Counted, CounterId, Paused, PumpingGuard, SmsRefusal, country,
 };
 use crate::service::error::Error;
 use crate::service::retry::retry;
@@ -49,7 +49,7 @@ impl Asker {
 }
 
 /// A message that is to be sent, perhaps.
-pub(super) struct Wanted<'a> {
+pub(super) struct MessageRequest<'a> {
     pub(super) to: &'a PhoneNumber,
     pub(super) asker: Asker,
     pub(super) address: Option<IpAddr>,
@@ -67,7 +67,7 @@ struct MessageCount {
 /// How the pumping guard watches a prefix.
 struct Watch {
     pumping_guard: PumpingGuard,
-    from: Source,
+    from: CodeSource,
     by: Pair,
 }
 
@@ -100,7 +100,7 @@ impl Codes {
     ///
     /// # Errors
     /// [`Error::SmsRefused`], where there were too many.
-    pub(super) async fn count(&self, wanted: &Wanted<'_>) -> Result<Option<CounterId>, Error> {
+    pub(super) async fn count(&self, wanted: &MessageRequest<'_>) -> Result<Option<CounterId>, Error> {
         let counts = self.counts(wanted);
         let ids = counts.ids();
         if ids.is_empty() {
@@ -123,9 +123,9 @@ impl Codes {
     }
 
     /// What a message counts for.
-    fn counts(&self, wanted: &Wanted<'_>) -> MessageCounts {
+    fn counts(&self, wanted: &MessageRequest<'_>) -> MessageCounts {
         let limits = &self.limits;
-        let (to, from) = (wanted.to, Source::from(wanted.address));
+        let (to, from) = (wanted.to, CodeSource::from(wanted.address));
         let count = |id, bounds, refusal| MessageCount {
             id,
             bounds,
@@ -233,9 +233,9 @@ impl Codes {
                 }
                 Asked::Paused { rest, whose, by_this } => {
                     let why = match (whose, from) {
-                        (Paused::ForSource, Source::Network(_)) => SmsRefusal::PausedForSource,
+                        (Paused::ForSource, CodeSource::Network(_)) => SmsRefusal::PausedForSource,
                         // Those that nobody tells apart are everybody, where no calling service says addresses.
-                        (Paused::ForSource, Source::Unknown) | (Paused::ForAll, _) => SmsRefusal::Paused,
+                        (Paused::ForSource, CodeSource::Unknown) | (Paused::ForAll, _) => SmsRefusal::Paused,
                     };
                     refused.push((rest, why));
                     paused = by_this.map(|_| why);

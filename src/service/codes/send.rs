@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 
 use super::Codes;
-use super::limits::{Asker, Wanted};
+use super::limits::{Asker, MessageRequest};
 use crate::clock::Timestamp;
 use crate::domain::access::Caller;
 use crate::domain::audit::{Action, AuditDraft};
@@ -258,7 +258,7 @@ impl Codes {
         asker: Asker,
         request: &CodeRequest,
     ) -> Result<Option<CounterId>, Error> {
-        self.count(&Wanted {
+        self.count(&MessageRequest {
             to: &challenge.phone_number,
             asker,
             address: request.client.ip_address,

@@ -10,7 +10,7 @@ use crate::domain::user::{User, UserStatus};
 use crate::service::accounts::{Accounts, SignedIn, new_user};
 use crate::service::error::Error;
 use crate::service::retry::retry;
-use crate::store::users::Change;
+use crate::store::users::UserChange;
 use crate::store::{Transaction, audit, changes, sessions, users};
 
 /// Signing in by a code.
@@ -30,7 +30,7 @@ struct Returned {
     /// What of them has changed.
     fields: Vec<Field>,
     ended_sessions: u64,
-    changes: Vec<changes::Change>,
+    changes: Vec<changes::RevocationChange>,
 }
 
 impl Codes {
@@ -142,9 +142,9 @@ impl Accounts {
         if !user.is_active() {
             user.status = UserStatus::Active;
             user.updated_at = now;
-            let change = Change {
+            let change = UserChange {
                 status: Some(user.status),
-                ..Change::default()
+                ..UserChange::default()
             };
             users::update(tx, id, &change, now).await?;
             returned.fields.push(Field::Status);
@@ -157,15 +157,19 @@ impl Accounts {
             user.phone_verified_at = Some(now);
             user.updated_at = now;
             returned.ended_sessions = users::take_over(tx, id, now).await?;
-            returned.changes.push(changes::Change::UserChanged { user: id });
+            returned
+                .changes
+                .push(changes::RevocationChange::UserChanged { user: id });
         } else {
             if !returned.fields.is_empty() {
-                returned.changes.push(changes::Change::UserChanged { user: id });
+                returned
+                    .changes
+                    .push(changes::RevocationChange::UserChanged { user: id });
             }
             let max = self.policy.max_sessions;
             let pushed_out = sessions::make_room(tx, id, count, max, &self.policy.lifetimes, now).await?;
             returned.ended_sessions = u64::try_from(pushed_out.len()).unwrap_or(u64::MAX);
-            let revoked = |session| changes::Change::SessionRevoked { user: id, session };
+            let revoked = |session| changes::RevocationChange::SessionRevoked { user: id, session };
             returned.changes.extend(pushed_out.into_iter().map(revoked));
         }
         Ok(returned)

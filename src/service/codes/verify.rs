@@ -25,7 +25,7 @@ use crate::service::retry::retry;
 use crate::service::sessions::Actor;
 use crate::service::throttle::Reservation;
 use crate::store::sessions::Selection;
-use crate::store::users::{Account, Change};
+use crate::store::users::{Account, UserChange};
 use crate::store::{StoreError, Transaction, audit, challenges, sessions, users};
 
 /// A challenge whose code was right.
@@ -135,9 +135,9 @@ impl Codes {
             .finish(move |accounts| async move {
                 let now = accounts.clock.now();
                 attempt.fields = vec![Field::Password];
-                let change = Change {
+                let change = UserChange {
                     password_hash: Some(hash),
-                    ..Change::default()
+                    ..UserChange::default()
                 };
                 let outcome = retry(|| async {
                     let tx = accounts.store.begin().await?;

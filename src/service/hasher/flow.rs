@@ -23,7 +23,7 @@ const BUCKETS: u64 = 1024;
 static HASH_KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// The key of a child in its branch.
-pub(super) type Key = u64;
+pub(super) type FlowKey = u64;
 
 /// The subject of a job, which selects its bucket.
 #[derive(Clone, Copy, Debug, Hash)]
@@ -66,7 +66,7 @@ impl From<ChallengeId> for FlowSubject<'_> {
 
 /// The flow of a job: calling service, client network, and bucket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Flow([Key; 3]);
+pub struct Flow([FlowKey; 3]);
 
 impl Flow {
     /// The flow of what this service asks for. All its calls without a client address are one network.
@@ -93,17 +93,17 @@ impl Flow {
     }
 
     /// The keys of the branches from the root to the bucket.
-    pub(super) const fn path(self) -> [Key; 3] {
+    pub(super) const fn path(self) -> [FlowKey; 3] {
         self.0
     }
 
     #[cfg(test)]
-    pub(super) const fn of_path(path: [Key; 3]) -> Self {
+    pub(super) const fn of_path(path: [FlowKey; 3]) -> Self {
         Self(path)
     }
 }
 
-fn keyed(value: &impl Hash) -> Key {
+fn keyed(value: &impl Hash) -> FlowKey {
     HASH_KEY.hash_one(value)
 }
 
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn numbers_are_spread_over_the_buckets() {
-        let buckets: std::collections::HashSet<Key> = (0..1000)
+        let buckets: std::collections::HashSet<FlowKey> = (0..1000)
             .map(|number| flow(None, None, &format!("+99890{:07}", 1_234_567 + number)).path()[2])
             .collect();
         // 1000 balls in 1024 boxes fill 638 of them, give or take 13.

@@ -48,7 +48,7 @@ impl Default for Metrics {
 
 /// The state of the queue and of all counters. Read one after the other, so they may differ by what happens meanwhile.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Snapshot {
+pub struct HasherSnapshot {
     /// How many jobs wait now.
     pub depth: usize,
     /// How many may wait now.
@@ -103,9 +103,9 @@ impl Metrics {
         self.hashes.note(time);
     }
 
-    pub(super) fn snapshot(&self, queue: QueueState) -> Snapshot {
+    pub(super) fn snapshot(&self, queue: QueueState) -> HasherSnapshot {
         let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
-        Snapshot {
+        HasherSnapshot {
             depth: queue.depth,
             limit: queue.limit,
             flows: queue.flows,

@@ -16,7 +16,7 @@ const PART_OF_WAIT: u32 = 4;
 const MOST: usize = 16;
 
 /// An answer, to be given by calling it.
-type Answer = Box<dyn FnOnce() + Send>;
+type HeldReply = Box<dyn FnOnce() + Send>;
 
 /// The answers of all threads that are held back. The next answer gives those that are due, and whoever is about to
 /// wait gives all; if neither comes in time, whoever has a clock does, by [`ReplyBatch::give_due`].
@@ -25,7 +25,7 @@ pub(super) struct ReplyBatch(Mutex<HeldReplies>);
 
 #[derive(Default)]
 struct HeldReplies {
-    answers: Vec<Answer>,
+    answers: Vec<HeldReply>,
     /// When the first of them is to be given at the latest.
     until: Option<Instant>,
 }

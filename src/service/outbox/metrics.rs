@@ -9,7 +9,7 @@ use crate::sms::{ProviderName, SendError};
 
 /// Messages that are to be sent by all replicas together.
 #[derive(Clone, Copy, Debug)]
-pub struct Backlog {
+pub struct BacklogSize {
     /// Number of messages.
     pub messages: u64,
     /// Age of the oldest one. Without messages: 0.
@@ -20,7 +20,7 @@ pub struct Backlog {
 #[derive(Debug, Default)]
 pub struct Metrics {
     messages: LabelCounts<3>,
-    backlog: Mutex<Option<Backlog>>,
+    backlog: Mutex<Option<BacklogSize>>,
 }
 
 impl Metrics {
@@ -41,13 +41,13 @@ impl Metrics {
     }
 
     /// Sets the backlog.
-    pub(super) fn set_backlog(&self, backlog: Backlog) {
+    pub(super) fn set_backlog(&self, backlog: BacklogSize) {
         *self.backlog.lock().unwrap_or_else(PoisonError::into_inner) = Some(backlog);
     }
 
     /// The last known backlog. `None`: it was not measured yet.
     #[must_use]
-    pub fn backlog(&self) -> Option<Backlog> {
+    pub fn backlog(&self) -> Option<BacklogSize> {
         *self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -20,7 +20,7 @@ use super::fence::Fence;
 use crate::clock::Clock;
 use crate::service::error::chain;
 use crate::service::sessions::metrics::RareCounters;
-use crate::store::changes::{self, Reading};
+use crate::store::changes::{self, ChangeLogRead};
 use crate::store::{Incarnation, Store, StoreError, heartbeat};
 
 /// The most entries that are read at a time.
@@ -79,7 +79,7 @@ impl LogCursor {
     ///
     /// In each of these cases everything is forgotten, and the log is followed from its end on, which the next reading
     /// finds.
-    pub(in crate::service) fn take(&mut self, reading: &Reading, freshness: &Fence) -> Progress {
+    pub(in crate::service) fn take(&mut self, reading: &ChangeLogRead, freshness: &Fence) -> Progress {
         let head = reading.head;
         if self.server != Some(reading.server) {
             freshness.follow(reading.server);
@@ -264,7 +264,7 @@ impl Follower {
     }
 
     /// Stops all answers if the database requires a newer version of this program.
-    fn check_version(&self, reading: &Reading) -> Result<(), FollowError> {
+    fn check_version(&self, reading: &ChangeLogRead) -> Result<(), FollowError> {
         let required = reading.head.version_floor;
         let is_below = required > self.store.version_level();
         self.store.set_closed(is_below);

@@ -31,13 +31,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const READING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Sessions with their tokens and users.
-type Found = Vec<(TokenHash, Session, User)>;
+type LookupRows = Vec<(TokenHash, Session, User)>;
 
-type Answer = Result<Option<Arc<KnownSession>>, StoreError>;
+type LookupAnswer = Result<Option<Arc<KnownSession>>, StoreError>;
 
 struct Question {
     token: TokenHash,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<LookupAnswer>,
     /// A query that is shared belongs to the first trace of those who share it.
     trace: TraceContext,
 }
@@ -109,7 +109,7 @@ impl LookupQueue {
     }
 
     async fn answer(&self, questions: Vec<Question>) {
-        let mut waiting: HashMap<TokenHash, Vec<oneshot::Sender<Answer>>> =
+        let mut waiting: HashMap<TokenHash, Vec<oneshot::Sender<LookupAnswer>>> =
             HashMap::with_capacity(questions.len());
         for Question { token, answer, .. } in questions {
             if !answer.is_closed() {
@@ -132,7 +132,7 @@ impl LookupQueue {
 
     /// Finds the sessions of these tokens, and the position before the query. If the answer cannot be used, the change
     /// log is read on a new connection first, which decides which server is right, and the query is executed once more.
-    async fn find(&self, tokens: &[TokenHash]) -> (Result<Found, StoreError>, Version) {
+    async fn find(&self, tokens: &[TokenHash]) -> (Result<LookupRows, StoreError>, Version) {
         match self.find_once(tokens).await {
             (Ok(Err(Unusable::OtherServer(generation))), _) => self.store.end_generation_of(generation),
             (Ok(Err(Unusable::NoHeartbeat)), _) => {}
@@ -146,7 +146,7 @@ impl LookupQueue {
     async fn find_once(
         &self,
         tokens: &[TokenHash],
-    ) -> (Result<Result<Found, Unusable>, StoreError>, Version) {
+    ) -> (Result<Result<LookupRows, Unusable>, StoreError>, Version) {
         // Before the query: what is forgotten from here on is not in its answer.
         let position = self.freshness.position();
         let known_until = self.freshness.known_until();
@@ -176,7 +176,7 @@ enum Unusable {
     NoHeartbeat,
 }
 
-fn required(found: Result<Result<Found, Unusable>, StoreError>) -> Result<Found, StoreError> {
+fn required(found: Result<Result<LookupRows, Unusable>, StoreError>) -> Result<LookupRows, StoreError> {
     found?.map_err(|unusable| {
         StoreError::unavailable(match unusable {
             Unusable::OtherServer(_) => {
@@ -191,8 +191,8 @@ fn required(found: Result<Result<Found, Unusable>, StoreError>) -> Result<Found,
 
 /// Gives those who wait what was found for their tokens by a query that was sent at `position`.
 fn tell(
-    mut waiting: HashMap<TokenHash, Vec<oneshot::Sender<Answer>>>,
-    found: Result<Found, StoreError>,
+    mut waiting: HashMap<TokenHash, Vec<oneshot::Sender<LookupAnswer>>>,
+    found: Result<LookupRows, StoreError>,
     position: Version,
 ) {
     match found {
@@ -213,7 +213,7 @@ fn tell(
     }
 }
 
-fn send(waiting: Vec<oneshot::Sender<Answer>>, answer: &Answer) {
+fn send(waiting: Vec<oneshot::Sender<LookupAnswer>>, answer: &LookupAnswer) {
     for caller in waiting {
         // A caller that has gone meanwhile does not want the answer.
         let _ = caller.send(answer.clone());

@@ -66,7 +66,7 @@ impl RareCounters {
 
 /// What the counters say.
 #[derive(Clone, Copy, Debug)]
-pub struct Snapshot {
+pub struct SessionSnapshot {
     /// Checks that were answered from memory.
     pub hits: u64,
     /// Checks that were not, though they might have been.
@@ -89,7 +89,7 @@ pub struct Snapshot {
     pub accepts_writes: bool,
 }
 
-impl Snapshot {
+impl SessionSnapshot {
     /// Whether the database answers and accepts writes. `patience`: how long ago the change log may have been read.
     #[must_use]
     pub fn is_database_up(&self, patience: Duration) -> bool {
@@ -97,7 +97,7 @@ impl Snapshot {
     }
 }
 
-impl Snapshot {
+impl SessionSnapshot {
     /// How many hits, misses and strong checks there were since an earlier one.
     pub(super) fn since(&self, earlier: &Self) -> (u64, u64, u64) {
         (
@@ -126,11 +126,11 @@ impl Metrics {
     }
 
     /// `now` and `known_until` are times since boot.
-    pub(super) fn snapshot(&self, cached: usize, known_until: Duration, now: Duration) -> Snapshot {
+    pub(super) fn snapshot(&self, cached: usize, known_until: Duration, now: Duration) -> SessionSnapshot {
         let seldom = &self.seldom;
         let read_at = Duration::from_nanos(seldom.read_at.load(Ordering::Relaxed));
         let alive = seldom.alive.load(Ordering::Relaxed);
-        Snapshot {
+        SessionSnapshot {
             evictions: seldom.evictions.load(Ordering::Relaxed),
             alive: (alive != UNKNOWN).then_some(alive),
             change_log_failures: seldom.change_log_failures.load(Ordering::Relaxed),

@@ -22,7 +22,7 @@ use crate::telemetry::tracing::TraceContext;
 const MAX_TASKS: usize = 1024;
 
 /// What is done to its end. In a box, or the future of each caller would have room for it, too.
-type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type BoxedWork<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Reserves attempts and gives them back in tasks of their own, which go on when callers leave. Cheap to clone.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ impl Returns {
     }
 
     /// Begins this in a task of its own, if there may be one more.
-    fn begin<T: Send + 'static>(&self, work: Work<T>) -> Result<JoinHandle<T>, Work<T>> {
+    fn begin<T: Send + 'static>(&self, work: BoxedWork<T>) -> Result<JoinHandle<T>, BoxedWork<T>> {
         let (Ok(permit), Ok(runtime)) = (self.permits.clone().try_acquire_owned(), Handle::try_current())
         else {
             return Err(work);

@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::domain::audit::{Entry, EventId};
+use crate::domain::audit::{AuditEntry, EventId};
 use crate::domain::session::{ClientInfo, SessionId};
 use crate::domain::user::UserId;
 
@@ -35,7 +35,7 @@ pub(crate) struct Model {
 
 impl ActiveModelBehavior for ActiveModel {}
 
-impl From<Model> for Entry {
+impl From<Model> for AuditEntry {
     fn from(row: Model) -> Self {
         let fields = row.fields.unwrap_or_default();
         Self {

@@ -16,7 +16,7 @@ pub(crate) struct Model {
     pub phone_number: String,
     pub password_hash: Option<String>,
     pub credential_version: i64,
-    pub status: Status,
+    pub status: StoredStatus,
     pub is_staff: bool,
     pub is_superuser: bool,
     pub phone_verified_at: Option<DateTimeUtc>,
@@ -56,14 +56,14 @@ impl Model {
 
 #[derive(Clone, Copy, Debug, DeriveActiveEnum, EnumIter, Eq, PartialEq)]
 #[sea_orm(rs_type = "String", db_type = "String(StringLen::N(16))")]
-pub(crate) enum Status {
+pub(crate) enum StoredStatus {
     #[sea_orm(string_value = "active")]
     Active,
     #[sea_orm(string_value = "deactivated")]
     Deactivated,
 }
 
-impl From<UserStatus> for Status {
+impl From<UserStatus> for StoredStatus {
     fn from(status: UserStatus) -> Self {
         match status {
             UserStatus::Active => Self::Active,
@@ -72,11 +72,11 @@ impl From<UserStatus> for Status {
     }
 }
 
-impl From<Status> for UserStatus {
-    fn from(status: Status) -> Self {
+impl From<StoredStatus> for UserStatus {
+    fn from(status: StoredStatus) -> Self {
         match status {
-            Status::Active => Self::Active,
-            Status::Deactivated => Self::Deactivated,
+            StoredStatus::Active => Self::Active,
+            StoredStatus::Deactivated => Self::Deactivated,
         }
     }
 }

@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statem
 use super::lease::operation_of;
 use super::{Pool, PoolState};
 use crate::store::connection::{is_broken, is_timeout};
-use crate::store::error::Kind;
+use crate::store::error::DbErrorKind;
 
 /// How often a statement that had no effect is retried on another connection. One connection may have been returned to
 /// the pool just before its generation ended.
@@ -35,8 +35,11 @@ impl Retries<'_> {
     /// not answered in time is not retried: it would not be in time either.
     pub(super) fn allow_another<T>(&mut self, outcome: &Result<T, DbErr>) -> bool {
         let Err(error) = outcome else { return false };
-        let had_no_effect = matches!(Kind::of(error), Kind::WrongServer | Kind::Stale)
-            || self.is_read && is_broken(error) && !is_timeout(error) && self.pool.is_remote();
+        let had_no_effect =
+            matches!(
+                DbErrorKind::of(error),
+                DbErrorKind::WrongServer | DbErrorKind::Stale
+            ) || self.is_read && is_broken(error) && !is_timeout(error) && self.pool.is_remote();
         if !had_no_effect || self.left == 0 {
             return false;
         }

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use super::lease::{ConnectionState, Lease};
 use crate::store::StoreError;
 use crate::store::connection::is_timeout;
-use crate::store::error::{Kind, lost_before_commit};
+use crate::store::error::{DbErrorKind, lost_before_commit};
 use crate::telemetry::tracing::{Span, SpanKind, TraceContext};
 
 /// What begins a transaction that writes. What was locked is read in it as it is then, and not as it was when the
@@ -32,10 +32,10 @@ fn begin(backend: DbBackend) -> &'static str {
 pub struct Transaction {
     backend: DbBackend,
     /// Nobody waits for it: a transaction does one thing after another.
-    work: Mutex<Work>,
+    work: Mutex<TransactionState>,
 }
 
-struct Work {
+struct TransactionState {
     lease: Lease,
     /// Of the whole transaction. It ends with it.
     _trace: Option<Span>,
@@ -61,7 +61,7 @@ impl Affected {
     }
 }
 
-impl Work {
+impl TransactionState {
     /// Notes that from now on, and until it is committed, the transaction has to be rolled back.
     fn begin(&mut self) {
         self.is_begun = true;
@@ -86,7 +86,7 @@ impl Transaction {
     pub(super) async fn begin(backend: DbBackend, mut lease: Lease) -> Result<Self, DbErr> {
         let trace = TraceContext::current().child("database transaction", SpanKind::Work);
         lease.trace = trace.as_ref().map(Span::current);
-        let mut work = Work {
+        let mut work = TransactionState {
             lease,
             _trace: trace,
             is_begun: false,
@@ -201,7 +201,7 @@ impl ConnectionTrait for Transaction {
 /// in time does so, too, but there is no time left to retry; and an answer that is not understood is not understood
 /// again.
 fn before_commit(lease: &Lease, error: DbErr) -> DbErr {
-    if lease.is_lost() && Kind::of(&error) == Kind::Unavailable && !is_timeout(&error) {
+    if lease.is_lost() && DbErrorKind::of(&error) == DbErrorKind::Unavailable && !is_timeout(&error) {
         lost_before_commit(error)
     } else {
         error

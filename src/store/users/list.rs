@@ -18,7 +18,7 @@ use crate::clock::Timestamp;
 use crate::domain::phone::{NumberPrefix, PhoneNumber};
 use crate::domain::user::{UserId, UserStatus};
 use crate::store::StoreError;
-use crate::store::entity::user::{Column, Entity, Status};
+use crate::store::entity::user::{Column, Entity, StoredStatus};
 use crate::store::times::comparable;
 
 /// From a time on, and before another one.
@@ -40,7 +40,7 @@ impl TimeRange {
 
 /// Whom to list: those who pass all that is set.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct UserFilter {
     /// How the number begins.
     pub prefix: Option<NumberPrefix>,
     /// The status.
@@ -57,12 +57,15 @@ pub struct Filter {
     pub last_login: TimeRange,
 }
 
-impl Filter {
+impl UserFilter {
     fn condition(&self, backend: DbBackend) -> Condition {
         let is = |column: Column, value: Option<bool>| value.map(|value| column.eq(value));
         Condition::all()
             .add_option(self.prefix.as_ref().map(starts_with))
-            .add_option(self.status.map(|status| Column::Status.eq(Status::from(status))))
+            .add_option(
+                self.status
+                    .map(|status| Column::Status.eq(StoredStatus::from(status))),
+            )
             .add_option(is(Column::IsStaff, self.is_staff))
             .add_option(is(Column::IsSuperuser, self.is_superuser))
             .add_option(self.phone_verified.map(|verified| {
@@ -98,7 +101,7 @@ pub enum Order {
 
 /// A place in a list: that of a person, who need not be there any more.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Position {
+pub enum UserListPosition {
     /// In the order of numbers.
     PhoneNumber(PhoneNumber),
     /// In the order of times, of which the last sign-in may be none.
@@ -109,13 +112,13 @@ pub enum Position {
 #[derive(Clone, Debug)]
 pub struct List {
     /// Whom to list.
-    pub filter: Filter,
+    pub filter: UserFilter,
     /// In which order.
     pub order: Order,
     /// The other way round.
     pub descending: bool,
     /// Where the page before ended. `None`: the first page. One of another order counts as none.
-    pub after: Option<Position>,
+    pub after: Option<UserListPosition>,
     /// The most people of the page.
     pub limit: u64,
 }
@@ -123,12 +126,12 @@ pub struct List {
 impl List {
     /// The place of a person in this list.
     #[must_use]
-    pub fn position_of(&self, account: &Account) -> Position {
+    pub fn position_of(&self, account: &Account) -> UserListPosition {
         let user = &account.user;
         match self.order {
-            Order::PhoneNumber => Position::PhoneNumber(user.phone_number.clone()),
-            Order::CreatedAt => Position::Time(Some(user.created_at), user.id),
-            Order::LastLoginAt => Position::Time(user.last_login_at, user.id),
+            Order::PhoneNumber => UserListPosition::PhoneNumber(user.phone_number.clone()),
+            Order::CreatedAt => UserListPosition::Time(Some(user.created_at), user.id),
+            Order::LastLoginAt => UserListPosition::Time(user.last_login_at, user.id),
         }
     }
 
@@ -158,10 +161,10 @@ impl List {
         let with_time =
             Piece::Ordered(all().add(Column::LastLoginAt.gte(comparable(Timestamp::UNIX_EPOCH, backend))));
         match (self.order, &self.after) {
-            (Order::PhoneNumber, Some(Position::PhoneNumber(number))) => {
+            (Order::PhoneNumber, Some(UserListPosition::PhoneNumber(number))) => {
                 vec![Piece::Ordered(all().add(self.beyond(column, number.as_str())))]
             }
-            (Order::CreatedAt | Order::LastLoginAt, Some(Position::Time(Some(place), id))) => {
+            (Order::CreatedAt | Order::LastLoginAt, Some(UserListPosition::Time(Some(place), id))) => {
                 let place = comparable(*place, backend);
                 let equal = all()
                     .add(column.eq(place.clone()))
@@ -173,7 +176,7 @@ impl List {
                 }
                 pieces
             }
-            (Order::LastLoginAt, Some(Position::Time(None, id))) => {
+            (Order::LastLoginAt, Some(UserListPosition::Time(None, id))) => {
                 let rest = Piece::WithoutTime(without_time.add(self.beyond(Column::Id, id.0)));
                 if self.descending {
                     vec![rest]

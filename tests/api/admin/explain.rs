@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use chrono::DateTime;
 use phone_identity::domain::phone::NumberPrefix;
-use phone_identity::store::users::{self, Filter, List, Order};
+use phone_identity::store::users::{self, List, Order, UserFilter};
 use sea_orm::prelude::async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult, Statement};
 
@@ -143,10 +143,10 @@ async fn a_page_is_a_walk_along_an_index_wherever_it_is() {
             // As superusers list, and as staff do.
             for is_staff in [None, Some(false)] {
                 let mut list = List {
-                    filter: Filter {
+                    filter: UserFilter {
                         is_staff,
                         is_superuser: is_staff,
-                        ..Filter::default()
+                        ..UserFilter::default()
                     },
                     order,
                     descending,
@@ -185,9 +185,9 @@ async fn a_page_is_a_walk_along_an_index_wherever_it_is() {
     // Numbers that begin so are a piece of the index.
     recorder.asked.lock().unwrap().clear();
     let list = List {
-        filter: Filter {
+        filter: UserFilter {
             prefix: Some(NumberPrefix::parse("+99890").unwrap()),
-            ..Filter::default()
+            ..UserFilter::default()
         },
         order: Order::PhoneNumber,
         descending: false,

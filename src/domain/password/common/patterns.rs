@@ -25,10 +25,10 @@ const MAX_STEP: i32 = 5;
 const YEARS: Range<u32> = 1900..2100;
 
 /// Row and column of a key.
-type Key = (i32, i32);
+type KeyPosition = (i32, i32);
 
 /// Where the characters of a text are on each keyboard.
-pub(super) struct Keys([Zeroizing<Vec<Option<Key>>>; KEYBOARDS.len()]);
+pub(super) struct Keys([Zeroizing<Vec<Option<KeyPosition>>>; KEYBOARDS.len()]);
 
 impl Keys {
     pub(super) fn of(characters: &[char]) -> Self {
@@ -60,7 +60,7 @@ impl Keys {
     }
 }
 
-fn key(keyboard: &[&str; 4], character: char) -> Option<Key> {
+fn key(keyboard: &[&str; 4], character: char) -> Option<KeyPosition> {
     let column = |row: &str| {
         row.chars()
             .position(|key| key == character)
@@ -73,15 +73,18 @@ fn key(keyboard: &[&str; 4], character: char) -> Option<Key> {
     found.or_else(|| Some((0, column(SHIFTED_DIGITS)?)))
 }
 
-fn code(character: char) -> Key {
+fn code(character: char) -> KeyPosition {
     (0, i32::try_from(u32::from(character)).unwrap_or(i32::MAX))
 }
 
 /// How many pieces of one step there are. A character that has no key is a piece.
-fn count_pieces(keys: impl Iterator<Item = Option<Key>>, is_small: impl Fn(Key) -> bool) -> usize {
+fn count_pieces(
+    keys: impl Iterator<Item = Option<KeyPosition>>,
+    is_small: impl Fn(KeyPosition) -> bool,
+) -> usize {
     let mut pieces = 0;
-    let mut last: Option<Key> = None;
-    let mut step: Option<Key> = None;
+    let mut last: Option<KeyPosition> = None;
+    let mut step: Option<KeyPosition> = None;
     for key in keys {
         let taken = match (last, key) {
             (Some(last), Some(key)) => Some((key.0 - last.0, key.1 - last.1)),

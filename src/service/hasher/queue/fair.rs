@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
 use super::{Ticket, Waiting};
-use crate::service::hasher::flow::{Flow, Key};
+use crate::service::hasher::flow::{Flow, FlowKey};
 
 /// Maximum number of flows that are remembered for their debt alone, of about 300 bytes each.
 pub(super) const MAX_DEBTORS: usize = 4096;
@@ -155,12 +155,12 @@ impl<T> Fair<T> {
 
 /// A level of the hierarchy.
 trait Level<T>: Default {
-    fn push(&mut self, path: &[Key], ticket: Ticket, job: Waiting<T>, counts: &mut JobCounts);
+    fn push(&mut self, path: &[FlowKey], ticket: Ticket, job: Waiting<T>, counts: &mut JobCounts);
     fn take(&mut self, estimate: u64, counts: &mut JobCounts) -> Option<(Ticket, Waiting<T>)>;
-    fn remove(&mut self, path: &[Key], ticket: Ticket, counts: &mut JobCounts) -> Option<Waiting<T>>;
-    fn settle(&mut self, path: &[Key], estimate: u64, used: u64, counts: &mut JobCounts);
+    fn remove(&mut self, path: &[FlowKey], ticket: Ticket, counts: &mut JobCounts) -> Option<Waiting<T>>;
+    fn settle(&mut self, path: &[FlowKey], estimate: u64, used: u64, counts: &mut JobCounts);
     /// As [`Fair::victim`]; `newcomer` is `None` where the new job belongs to another part of the tree.
-    fn victim(&self, newcomer: Option<&[Key]>) -> Option<Ticket>;
+    fn victim(&self, newcomer: Option<&[FlowKey]>) -> Option<Ticket>;
     /// Forgets the debts of an idle level.
     fn forget(&mut self, counts: &mut JobCounts);
 }
@@ -188,7 +188,7 @@ impl<T> Bucket<T> {
 }
 
 impl<T> Level<T> for Bucket<T> {
-    fn push(&mut self, _: &[Key], ticket: Ticket, job: Waiting<T>, counts: &mut JobCounts) {
+    fn push(&mut self, _: &[FlowKey], ticket: Ticket, job: Waiting<T>, counts: &mut JobCounts) {
         if self.0.is_empty() {
             counts.flows += 1;
         }
@@ -200,14 +200,14 @@ impl<T> Level<T> for Bucket<T> {
         self.out(oldest, counts)
     }
 
-    fn remove(&mut self, _: &[Key], ticket: Ticket, counts: &mut JobCounts) -> Option<Waiting<T>> {
+    fn remove(&mut self, _: &[FlowKey], ticket: Ticket, counts: &mut JobCounts) -> Option<Waiting<T>> {
         let found = self.0.remove(&ticket.number);
         self.out(found, counts).map(|(_, job)| job)
     }
 
-    fn settle(&mut self, _: &[Key], _: u64, _: u64, _: &mut JobCounts) {}
+    fn settle(&mut self, _: &[FlowKey], _: u64, _: u64, _: &mut JobCounts) {}
 
-    fn victim(&self, newcomer: Option<&[Key]>) -> Option<Ticket> {
+    fn victim(&self, newcomer: Option<&[FlowKey]>) -> Option<Ticket> {
         // In its own bucket the new job is the newest.
         let newest = self.0.last_key_value().filter(|_| newcomer.is_none());
         newest.map(|(_, (ticket, _))| *ticket)
@@ -220,13 +220,13 @@ impl<T> Level<T> for Bucket<T> {
 struct Branch<N> {
     /// Virtual time. It never goes back while the branch is busy.
     clock: Tag,
-    children: HashMap<Key, Child<N>>,
+    children: HashMap<FlowKey, Child<N>>,
     /// Children with waiting jobs by tag; of equal ones, the one that became busy first.
-    order: BTreeSet<(Tag, u64, Key)>,
+    order: BTreeSet<(Tag, u64, FlowKey)>,
     /// Children with waiting jobs by their number and then by tag.
-    longest: BTreeSet<(usize, Tag, Key)>,
+    longest: BTreeSet<(usize, Tag, FlowKey)>,
     /// Children without jobs whose tags are beyond the clock.
-    debtors: BTreeSet<(Tag, Key)>,
+    debtors: BTreeSet<(Tag, FlowKey)>,
 }
 
 #[derive(Default)]
@@ -253,7 +253,7 @@ impl<N> Default for Branch<N> {
 
 impl<N> Branch<N> {
     /// Changes a child and keeps the indexes true. A child without jobs is forgotten unless it owes.
-    fn change<T>(&mut self, key: Key, counts: &mut JobCounts, change: impl FnOnce(&mut Child<N>, Tag))
+    fn change<T>(&mut self, key: FlowKey, counts: &mut JobCounts, change: impl FnOnce(&mut Child<N>, Tag))
     where
         N: Level<T>,
     {
@@ -309,7 +309,7 @@ impl<N> Branch<N> {
 }
 
 impl<T, N: Level<T>> Level<T> for Branch<N> {
-    fn push(&mut self, path: &[Key], ticket: Ticket, job: Waiting<T>, counts: &mut JobCounts) {
+    fn push(&mut self, path: &[FlowKey], ticket: Ticket, job: Waiting<T>, counts: &mut JobCounts) {
         let Some((key, rest)) = path.split_first() else {
             return;
         };
@@ -337,7 +337,7 @@ impl<T, N: Level<T>> Level<T> for Branch<N> {
         taken
     }
 
-    fn remove(&mut self, path: &[Key], ticket: Ticket, counts: &mut JobCounts) -> Option<Waiting<T>> {
+    fn remove(&mut self, path: &[FlowKey], ticket: Ticket, counts: &mut JobCounts) -> Option<Waiting<T>> {
         let (key, rest) = path.split_first()?;
         let child = self.children.get_mut(key)?;
         let removed = child.level.remove(rest, ticket, counts)?;
@@ -347,7 +347,7 @@ impl<T, N: Level<T>> Level<T> for Branch<N> {
         Some(removed)
     }
 
-    fn settle(&mut self, path: &[Key], estimate: u64, used: u64, counts: &mut JobCounts) {
+    fn settle(&mut self, path: &[FlowKey], estimate: u64, used: u64, counts: &mut JobCounts) {
         let Some((key, rest)) = path.split_first() else {
             return;
         };
@@ -360,9 +360,9 @@ impl<T, N: Level<T>> Level<T> for Branch<N> {
         });
     }
 
-    fn victim(&self, newcomer: Option<&[Key]>) -> Option<Ticket> {
+    fn victim(&self, newcomer: Option<&[FlowKey]>) -> Option<Ticket> {
         let (waiting, tag, key) = *self.longest.last()?;
-        if let Some((own, rest)) = newcomer.and_then(<[Key]>::split_first) {
+        if let Some((own, rest)) = newcomer.and_then(<[FlowKey]>::split_first) {
             let child = self.children.get(own);
             let with_newcomer = match child {
                 Some(child) if child.waiting > 0 => (child.waiting + 1, child.tag),

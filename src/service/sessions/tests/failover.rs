@@ -23,7 +23,7 @@ use crate::service::revocation::fence::{Fence, Version};
 use crate::service::revocation::follower::{LogCursor, Progress};
 use crate::service::sessions::cache::{Cache, KnownSession};
 use crate::store::Incarnation;
-use crate::store::changes::{Entry, Head, Reading};
+use crate::store::changes::{ChangeLogEntry, ChangeLogRead, Head};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum FailoverStep {
@@ -56,15 +56,17 @@ struct FakeServer {
 
 impl FakeServer {
     /// What a follower reads from a number on.
-    fn read(&self, from: Option<i64>) -> Reading {
+    fn read(&self, from: Option<i64>) -> ChangeLogRead {
         let last_seq = i64::try_from(self.log.len()).unwrap();
-        let entries = (1..).zip(&self.log).map(|(seq, (entry_id, user))| Entry {
-            seq,
-            user: Some(*user),
-            at: DateTime::UNIX_EPOCH,
-            entry_id: Some(*entry_id),
-        });
-        Reading {
+        let entries = (1..)
+            .zip(&self.log)
+            .map(|(seq, (entry_id, user))| ChangeLogEntry {
+                seq,
+                user: Some(*user),
+                at: DateTime::UNIX_EPOCH,
+                entry_id: Some(*entry_id),
+            });
+        ChangeLogRead {
             head: Head {
                 epoch: Uuid::nil(),
                 last_seq,
@@ -163,7 +165,7 @@ impl Failover {
         let mut position = None::<Version>;
         let mut is_on_a = true;
         let mut row = None::<(u64, bool)>;
-        let mut reading = None::<(Duration, Reading)>;
+        let mut reading = None::<(Duration, ChangeLogRead)>;
         for (time, step) in order.iter().enumerate() {
             // Later than that of the first reading.
             let now = Duration::from_secs(1 + time as u64);

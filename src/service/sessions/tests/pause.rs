@@ -7,12 +7,12 @@ use std::sync::Mutex;
 
 use super::*;
 
-type Stop = Box<dyn FnOnce() + Send>;
+type Resume = Box<dyn FnOnce() + Send>;
 
 /// Does something when it is asked for the time since boot, before it answers.
 struct StoppingClock {
     clock: Arc<ManualClock>,
-    stop: Mutex<Option<Stop>>,
+    stop: Mutex<Option<Resume>>,
 }
 
 impl Clock for StoppingClock {

@@ -16,7 +16,7 @@ pub(super) struct PrefixWorld {
 
 #[derive(Clone)]
 pub(super) struct SourceSeen {
-    from: Source,
+    from: CodeSource,
     usage: Usage,
     /// How many codes it was sent and has not used.
     codes: u32,
@@ -43,7 +43,7 @@ impl PrefixWorld {
     /// With so many networks, and after them those that nobody tells apart.
     pub(super) fn new(pumping_guard: PumpingGuard, networks: u8) -> Self {
         let network = |index| Network::of(Ipv4Addr::new(192, 0, 2, index).into());
-        let sources = (0..networks).map(|index| Source::Network(network(index)));
+        let sources = (0..networks).map(|index| CodeSource::Network(network(index)));
         let seen = |from| SourceSeen {
             from,
             usage: Usage::new(at(0)),
@@ -52,7 +52,7 @@ impl PrefixWorld {
         Self {
             pumping_guard,
             prefix: Usage::new(at(0)),
-            sources: sources.chain([Source::Unknown]).map(seen).collect(),
+            sources: sources.chain([CodeSource::Unknown]).map(seen).collect(),
             now: 0,
         }
     }

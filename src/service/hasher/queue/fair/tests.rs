@@ -23,7 +23,7 @@ impl QueueScene {
     }
 
     /// Pushes a job, which is its number.
-    fn push(&mut self, path: [Key; 3]) -> Ticket {
+    fn push(&mut self, path: [FlowKey; 3]) -> Ticket {
         let ticket = Ticket {
             number: self.next,
             flow: Flow::of_path(path),
@@ -38,7 +38,7 @@ impl QueueScene {
     }
 
     /// Takes the next job and settles it with its cost by the path of its flow.
-    fn work(&mut self, cost: impl Fn([Key; 3]) -> u64) -> Option<(u64, [Key; 3])> {
+    fn work(&mut self, cost: impl Fn([FlowKey; 3]) -> u64) -> Option<(u64, [FlowKey; 3])> {
         let (waiting, charge) = self.fair.take()?;
         let path = charge.flow.path();
         self.fair.settle(charge, cost(path));
@@ -95,21 +95,21 @@ fn a_flood_does_not_delay_another_flow() {
 #[test]
 fn shares_of_processor_time_converge_at_each_level() {
     let mut scene = QueueScene::new();
-    let paths: Vec<[Key; 3]> = std::iter::once([1, 1, 1])
+    let paths: Vec<[FlowKey; 3]> = std::iter::once([1, 1, 1])
         .chain((0..20).flat_map(|network| (0..=network % 5).map(move |bucket| [2, network, bucket])))
         .collect();
     for path in &paths {
         scene.push(*path);
         scene.push(*path);
     }
-    let cost = |[service, ..]: [Key; 3]| if service == 1 { HASH } else { 3 * HASH };
-    let mut used: HashMap<[Key; 3], u64> = HashMap::new();
+    let cost = |[service, ..]: [FlowKey; 3]| if service == 1 { HASH } else { 3 * HASH };
+    let mut used: HashMap<[FlowKey; 3], u64> = HashMap::new();
     for _ in 0..8000 {
         let (_, path) = scene.work(cost).unwrap();
         *used.entry(path).or_default() += cost(path);
         scene.push(path);
     }
-    let sum = |is_in: &dyn Fn(&[Key; 3]) -> bool| -> u64 {
+    let sum = |is_in: &dyn Fn(&[FlowKey; 3]) -> bool| -> u64 {
         used.iter()
             .filter(|(path, _)| is_in(path))
             .map(|(_, used)| used)
@@ -186,7 +186,7 @@ fn a_flow_that_owes_is_remembered_until_it_has_paid() {
         scene.push(other);
     }
     scene.push(debtor);
-    let is_debtor = |path: [Key; 3]| path == debtor;
+    let is_debtor = |path: [FlowKey; 3]| path == debtor;
     let cost = move |path| if is_debtor(path) { 8 * HASH } else { HASH };
     while scene.work(cost).unwrap().1 != debtor {}
     assert_eq!(scene.fair.counts.debtors, 1);
@@ -318,7 +318,7 @@ fn a_queue_of_new_flows_refuses_a_new_flow() {
 
 #[derive(Clone, Debug)]
 enum QueueStep {
-    Push([Key; 3]),
+    Push([FlowKey; 3]),
     Remove(usize),
     Take,
     /// Settles the running job of this place with this cost.
@@ -338,7 +338,7 @@ fn steps() -> impl Strategy<Value = Vec<QueueStep>> {
 }
 
 /// The waiting jobs, in the order in which they came.
-fn lengths(model: &[Ticket], level: usize) -> HashMap<Vec<Key>, usize> {
+fn lengths(model: &[Ticket], level: usize) -> HashMap<Vec<FlowKey>, usize> {
     let mut lengths = HashMap::new();
     for ticket in model {
         *lengths.entry(ticket.flow.path()[..level].to_vec()).or_default() += 1;
