@@ -16,7 +16,7 @@ BUILD_ONLY = {"PHONE_IDENTITY_COMMIT", "PHONE_IDENTITY_VERSION"}
 
 problems = []
 README = Path("README.md").read_text(encoding="utf-8")
-RUNBOOK = Path("docs/runbook.md").read_text(encoding="utf-8")
+RUNBOOK = Path("docs/operations/runbook.md").read_text(encoding="utf-8")
 
 
 def need(condition, problem):
@@ -32,7 +32,7 @@ def settings():
     """All PHONE_IDENTITY_... that is said somewhere in deploy/ and beside it is a setting."""
     known = set(re.findall(r"^\| `--[a-z0-9-]+` \| `([A-Z0-9_]+)` \|", README, re.MULTILINE))
     need(len(known) > 40, f"README.md: only {len(known)} settings were found")
-    files = ["Dockerfile", "compose.yaml", "docs/runbook.md"] + glob.glob("deploy/**/*.y*ml", recursive=True)
+    files = ["Dockerfile", "compose.yaml", "docs/operations/runbook.md"] + glob.glob("deploy/**/*.y*ml", recursive=True)
     for path in files:
         names = set(re.findall(r"\bPHONE_IDENTITY_[A-Z0-9_]*[A-Z0-9]\b", Path(path).read_text(encoding="utf-8")))
         for name in sorted(names - known - ENVIRONMENT_ONLY - BUILD_ONLY):
@@ -139,12 +139,12 @@ def runbook():
     alerts = {rule["alert"]: rule for group in rules["groups"] for rule in group["rules"]}
     anchors = {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", RUNBOOK, re.MULTILINE)}
     for link in re.findall(r"\]\(#([^)]*)\)", RUNBOOK):
-        need(link in anchors, f"docs/runbook.md: there is no section #{link}")
+        need(link in anchors, f"docs/operations/runbook.md: there is no section #{link}")
     sections = set(re.findall(r"^### (PhoneIdentity\w+)$", RUNBOOK, re.MULTILINE))
-    need(sections == alerts.keys(), f"docs/runbook.md: sections and alerts differ: {sorted(sections ^ alerts.keys())}")
+    need(sections == alerts.keys(), f"docs/operations/runbook.md: sections and alerts differ: {sorted(sections ^ alerts.keys())}")
     for name, rule in alerts.items():
         url = rule["annotations"]["runbook_url"]
-        need(url == f"docs/runbook.md#{name.lower()}", f"alert {name} leads to {url}")
+        need(url == f"docs/operations/runbook.md#{name.lower()}", f"alert {name} leads to {url}")
         need(rule["labels"]["severity"] in ("critical", "warning"), f"alert {name}: severity")
     fires = {case["alertname"] for test in tests["tests"] for case in test["alert_rule_test"] if case["exp_alerts"]}
     need(fires == alerts.keys(), f"alerts that no test lets fire: {sorted(alerts.keys() - fires)}")
