@@ -84,7 +84,14 @@ fn blocks(page: &str) -> Vec<Block> {
                     "{position}: a block of the language {language:?}"
                 );
                 let language = language.to_owned();
-                open = Some((indent, Block { position, language, code: String::new() }));
+                open = Some((
+                    indent,
+                    Block {
+                        position,
+                        language,
+                        code: String::new(),
+                    },
+                ));
             }
             (None, None) => {}
             (Some(_), Some(_)) => panic!("{page}:{}: a block in a block", number + 1),
@@ -123,7 +130,11 @@ impl Service {
     }
 
     fn start(&mut self) {
-        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("log"))
+            .unwrap();
         let mut child = Command::new(BINARY)
             .args(["serve", "--listen=127.0.0.1:0", "--sms-providers=log"])
             .args(["--argon2-memory-kib=64", "--argon2-iterations=1"])
@@ -135,11 +146,15 @@ impl Service {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         self.child = Some(child);
         let address = line.trim_end().strip_prefix("listening on ");
         let log = || fs::read_to_string(self.path("log")).unwrap();
-        address.unwrap_or_else(|| panic!("{line:?}: {}", log())).clone_into(&mut self.address);
+        address
+            .unwrap_or_else(|| panic!("{line:?}: {}", log()))
+            .clone_into(&mut self.address);
     }
 
     fn stop(&mut self) {
@@ -193,7 +208,11 @@ impl Service {
     fn succeeds(&self, script: &str, position: &str) -> String {
         let output = self.shell(script);
         let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-        assert!(output.status.success(), "{position}: {}\n{stdout}{stderr}", output.status);
+        assert!(
+            output.status.success(),
+            "{position}: {}\n{stdout}{stderr}",
+            output.status
+        );
         stdout
     }
 
@@ -236,11 +255,16 @@ async fn commands_of_the_runbook_run_as_they_stand() {
                     service.succeeds(&format!("KEY_ID={id}\n{code}"), position);
                 } else {
                     let output = service.succeeds(code, position);
-                    let prints = !["chmod", "umask", "rm -f"].iter().any(|word| code.starts_with(word));
+                    let prints = !["chmod", "umask", "rm -f"]
+                        .iter()
+                        .any(|word| code.starts_with(word));
                     assert_eq!(!output.is_empty(), prints, "{position}: {output}");
                 }
                 if code.contains("peppers-in-use") {
-                    for (peppers, number) in [("peppers-known", "+998901234568"), ("peppers-in-use", "+998901234569")] {
+                    for (peppers, number) in [
+                        ("peppers-known", "+998901234568"),
+                        ("peppers-in-use", "+998901234569"),
+                    ] {
                         let create = format!(
                             "echo 'ferry lantern 42 quiet' | phone-identity createsuperuser --phone-number {number} \
                              --password-stdin --argon2-memory-kib=64 --peppers-file {peppers}"
@@ -258,7 +282,10 @@ async fn commands_of_the_runbook_run_as_they_stand() {
     }
     let mode = fs::metadata(service.path("secret")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o640, "chmod of the runbook");
-    assert!(run >= 20 && not_run >= 20, "only {run} blocks were run, and {not_run} were not");
+    assert!(
+        run >= 20 && not_run >= 20,
+        "only {run} blocks were run, and {not_run} were not"
+    );
 }
 
 #[test]
@@ -279,7 +306,10 @@ fn commands_for_a_cluster_are_complete() {
             );
             if command.contains(" logs ") {
                 // With a selector, kubectl returns the last ten lines of each Pod only.
-                assert!(command.contains(" --tail=-1"), "{position}: no --tail=-1: {command}");
+                assert!(
+                    command.contains(" --tail=-1"),
+                    "{position}: no --tail=-1: {command}"
+                );
             }
             for word in command.split(' ') {
                 if let Some(name) = word.strip_prefix("deployment/") {
@@ -314,10 +344,17 @@ fn log_lines_that_the_runbook_searches_for_exist() {
     let mut text = String::new();
     sources(&root().join("src"), &mut text);
     let mut lines = 0;
-    for block in blocks("runbook.md").iter().filter(|block| block.code.contains(" logs ")) {
+    for block in blocks("runbook.md")
+        .iter()
+        .filter(|block| block.code.contains(" logs "))
+    {
         for pattern in block.code.split('\'').skip(1).step_by(2) {
             lines += 1;
-            assert!(text.contains(pattern), "{}: no log line has {pattern:?}", block.position);
+            assert!(
+                text.contains(pattern),
+                "{}: no log line has {pattern:?}",
+                block.position
+            );
         }
     }
     assert!(lines >= 4, "only {lines} patterns were read");
