@@ -1,8 +1,8 @@
 //! Executable documentation: the commands of `docs/operations` run as they stand.
 //!
-//! The test runs each `sh` and `sql` block that needs no cluster, in the order of the page, on a service with SQLite. It
-//! checks the form of the other blocks: their syntax, the namespace and the names of `kubectl`, and that each log line
-//! that a command searches for exists.
+//! The tests run each `sh` and `sql` block that needs no cluster, in the order of the page, on a service with SQLite.
+//! They check the form of the other blocks: their syntax, the namespace and the names of `kubectl`, and that each log
+//! line that a command searches for exists.
 
 #![allow(
     missing_docs,
