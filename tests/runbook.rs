@@ -339,23 +339,32 @@ fn sources(folder: &Path, text: &mut String) {
     }
 }
 
+/// Returns the text of a page outside of its code blocks.
+fn prose(page: &str) -> String {
+    let text = fs::read_to_string(root().join("docs/operations").join(page)).unwrap();
+    text.split("```").step_by(2).collect()
+}
+
+/// Log messages of the runbook: the patterns that its commands search for, and code spans of several lower-case words.
 #[test]
-fn log_lines_that_the_runbook_searches_for_exist() {
-    let mut text = String::new();
-    sources(&root().join("src"), &mut text);
-    let mut lines = 0;
-    for block in blocks("runbook.md")
-        .iter()
-        .filter(|block| block.code.contains(" logs "))
-    {
-        for pattern in block.code.split('\'').skip(1).step_by(2) {
-            lines += 1;
-            assert!(
-                text.contains(pattern),
-                "{}: no log line has {pattern:?}",
-                block.position
-            );
-        }
+fn log_messages_of_the_runbook_exist() {
+    let mut source = String::new();
+    sources(&root().join("src"), &mut source);
+    let logs = blocks("runbook.md")
+        .into_iter()
+        .filter(|block| block.code.contains(" logs "));
+    let code: String = logs.map(|block| block.code).collect();
+    let patterns = code.split('\'').skip(1).step_by(2);
+    let prose = prose("runbook.md").replace("\n   ", " ").replace('\n', " ");
+    let is_message = |span: &&str| {
+        let is_text = span.chars().all(|c| c.is_ascii_lowercase() || c == ' ');
+        is_text && span.contains(' ') && !span.starts_with("make ")
+    };
+    let spans = prose.split('`').skip(1).step_by(2).filter(is_message);
+    let mut messages = 0;
+    for message in patterns.chain(spans) {
+        messages += 1;
+        assert!(source.contains(message), "the service logs no {message:?}");
     }
-    assert!(lines >= 4, "only {lines} patterns were read");
+    assert!(messages >= 10, "only {messages} messages were read");
 }
