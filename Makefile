@@ -12,7 +12,7 @@ build: ## build the release binary, target/release/phone-identity
 fmt: ## format the Rust sources
 	cargo fmt --all
 
-lint: lint-tools ## check format, clippy, documentation, dependencies, protos and what is deployed
+lint: lint-tools ## check format, prose, clippy, documentation, dependencies, protos and what is deployed
 	@scripts/lint.sh
 
 lint-tools: ## install what lint needs: cargo-deny, cargo-machete, buf, kubectl, hadolint, promtool, actionlint

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures the release binary: see docs/performance.md. Nothing else should run on the machine meanwhile.
+# Measures the release binary: see docs/performance/method.md. Nothing else should run on the machine meanwhile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh

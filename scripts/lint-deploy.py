@@ -1,5 +1,5 @@
-"""What of deploy/ no schema knows: that settings and metrics exist, that manifests are what they are for, and that alerts, dashboard
-and runbook are about the same. Called by lint-deploy.sh with the rendered overlays; prints all that is wrong."""
+"""Checks of deploy/ beyond schemas: settings and metrics exist, manifests are consistent, and alerts, dashboard and
+runbook agree. lint-deploy.sh calls it with the rendered overlays; it prints all problems."""
 
 import glob
 import json
@@ -16,7 +16,7 @@ BUILD_ONLY = {"PHONE_IDENTITY_COMMIT", "PHONE_IDENTITY_VERSION"}
 
 problems = []
 README = Path("README.md").read_text(encoding="utf-8")
-RUNBOOK = Path("docs/runbook.md").read_text(encoding="utf-8")
+RUNBOOK = Path("docs/operations/runbook.md").read_text(encoding="utf-8")
 
 
 def need(condition, problem):
@@ -29,10 +29,10 @@ def load(path):
 
 
 def settings():
-    """All PHONE_IDENTITY_... that is said somewhere in deploy/ and beside it is a setting."""
+    """Every PHONE_IDENTITY_... in deploy/ and beside it is a setting."""
     known = set(re.findall(r"^\| `--[a-z0-9-]+` \| `([A-Z0-9_]+)` \|", README, re.MULTILINE))
     need(len(known) > 40, f"README.md: only {len(known)} settings were found")
-    files = ["Dockerfile", "compose.yaml", "docs/runbook.md"] + glob.glob("deploy/**/*.y*ml", recursive=True)
+    files = ["Dockerfile", "compose.yaml", "docs/operations/runbook.md"] + glob.glob("deploy/**/*.y*ml", recursive=True)
     for path in files:
         names = set(re.findall(r"\bPHONE_IDENTITY_[A-Z0-9_]*[A-Z0-9]\b", Path(path).read_text(encoding="utf-8")))
         for name in sorted(names - known - ENVIRONMENT_ONLY - BUILD_ONLY):
@@ -46,7 +46,7 @@ def dockerfile():
 
 
 def pins():
-    """Actions are pinned by commit and images by digest, each with the tag that a person reads and Dependabot raises."""
+    """Actions are pinned by commit and images by digest, each with its tag, which Dependabot updates."""
     for path in glob.glob(".github/workflows/*.y*ml"):
         for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
             used = re.match(r"\s*(?:- )?uses:\s*(\S.*)$", line)
@@ -123,10 +123,14 @@ def manifest(path):
 
 
 def metrics():
-    """What alerts and dashboard ask for is in the table of README.md."""
+    """Metrics of alerts, dashboard and runbook are in the table of README.md."""
     known = set(re.findall(r"^\| `((?:phone_identity|process)_[a-z0-9_]+)` \|", README, re.MULTILINE))
     need(len(known) > 20, f"README.md: only {len(known)} metrics were found")
-    for path in ("deploy/prometheus/rules/phone-identity.yml", "deploy/grafana/dashboards/phone-identity.json"):
+    for path in (
+        "deploy/prometheus/rules/phone-identity.yml",
+        "deploy/grafana/dashboards/phone-identity.json",
+        "docs/operations/runbook.md",
+    ):
         for name in sorted(set(re.findall(r"\b(?:phone_identity|process)_[a-z0-9_]+", Path(path).read_text(encoding="utf-8")))):
             family = re.sub(r"_(bucket|sum|count)$", "", name)
             need({name, family} & known, f"{path}: there is no metric {name} in the table of README.md")
@@ -139,12 +143,12 @@ def runbook():
     alerts = {rule["alert"]: rule for group in rules["groups"] for rule in group["rules"]}
     anchors = {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", RUNBOOK, re.MULTILINE)}
     for link in re.findall(r"\]\(#([^)]*)\)", RUNBOOK):
-        need(link in anchors, f"docs/runbook.md: there is no section #{link}")
+        need(link in anchors, f"docs/operations/runbook.md: there is no section #{link}")
     sections = set(re.findall(r"^### (PhoneIdentity\w+)$", RUNBOOK, re.MULTILINE))
-    need(sections == alerts.keys(), f"docs/runbook.md: sections and alerts differ: {sorted(sections ^ alerts.keys())}")
+    need(sections == alerts.keys(), f"docs/operations/runbook.md: sections and alerts differ: {sorted(sections ^ alerts.keys())}")
     for name, rule in alerts.items():
         url = rule["annotations"]["runbook_url"]
-        need(url == f"docs/runbook.md#{name.lower()}", f"alert {name} leads to {url}")
+        need(url == f"docs/operations/runbook.md#{name.lower()}", f"alert {name} leads to {url}")
         need(rule["labels"]["severity"] in ("critical", "warning"), f"alert {name}: severity")
     fires = {case["alertname"] for test in tests["tests"] for case in test["alert_rule_test"] if case["exp_alerts"]}
     need(fires == alerts.keys(), f"alerts that no test lets fire: {sorted(alerts.keys() - fires)}")

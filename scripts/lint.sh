@@ -42,6 +42,8 @@ check_workflows() {
 }
 
 run cargo fmt --all --check
+run scripts/lint-prose --self-test
+run scripts/lint-prose
 run buf lint
 run buf format --diff --exit-code
 run scripts/buf-breaking.sh

@@ -1,4 +1,4 @@
-//! SECURITY.md names a test for every threat, and these tests exist.
+//! Checks of SECURITY.md: every threat has a test that exists, and the odds are those of the default settings.
 
 #![allow(
     missing_docs,
@@ -16,7 +16,7 @@ use clap::{Args as _, FromArgMatches as _};
 use phone_identity::config::Settings;
 use phone_identity::domain::sms_limits::Bounds;
 
-/// The names of all tests in the files below a folder: functions after an attribute that ends in `test]`, and the
+/// Adds the names of all tests in the files below a folder: functions after an attribute that ends in `test]`, and
 /// properties of proptest, which are in a macro.
 fn tests_in(folder: &Path, tests: &mut HashSet<String>) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -38,6 +38,21 @@ fn tests_in(folder: &Path, tests: &mut HashSet<String>) {
     }
 }
 
+/// Returns the parts of a text between its pairs of backticks.
+fn code_spans(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Returns the ids of all threats: the first cells of the rows of the tables.
+fn threats(text: &str) -> Vec<&str> {
+    let tables = text
+        .split("| Id | Threat | Mitigation |\n|---|---|---|\n")
+        .skip(1);
+    let rows = tables.flat_map(|table| table.lines().take_while(|line| line.starts_with("| ")));
+    rows.map(|row| row.split('|').nth(1).unwrap().trim()).collect()
+}
+
+/// Every threat has an entry in the list of tests, and every entry names tests that exist.
 #[test]
 fn every_threat_names_a_test_that_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -46,27 +61,45 @@ fn every_threat_names_a_test_that_exists() {
         tests_in(&root.join(folder), &mut tests);
     }
     let text = fs::read_to_string(root.join("SECURITY.md")).unwrap();
-    let header = "| Threat | Answer | Shown by |\n|---|---|---|\n";
-    let table = text.split_once(header).expect("the table of threats").1;
-    let mut rows = 0;
-    for row in table.lines().take_while(|line| line.starts_with('|')) {
-        let shown_by = row.trim_end_matches('|').rsplit('|').next().unwrap();
-        let names: Vec<_> = shown_by.split('`').skip(1).step_by(2).collect();
-        assert!(!names.is_empty(), "no test is named: {row}");
+    let (text, list) = text
+        .split_once("\n## Tests of the threats\n")
+        .expect("the list of tests");
+    let mut listed = Vec::new();
+    for entry in list.split("\n- ").skip(1) {
+        let (threat, names) = entry.split_once(": ").unwrap();
+        let mut names = code_spans(names).peekable();
+        assert!(names.peek().is_some(), "no test is named for {threat}");
         for name in names {
-            assert!(tests.contains(name), "there is no test {name}: {row}");
+            assert!(
+                tests.contains(name),
+                "there is no test {name}, which {threat} names"
+            );
         }
-        rows += 1;
+        listed.push(threat);
     }
-    assert!(rows > 30, "only {rows} rows were read");
+    let threats = threats(text);
+    assert_eq!(listed, threats, "threats, and entries of the list of tests");
+    assert_eq!(
+        threats.iter().collect::<HashSet<_>>().len(),
+        threats.len(),
+        "ids are unique"
+    );
+    assert!(threats.len() > 80, "only {} threats were read", threats.len());
+    // A test that the text above the list names exists, too.
+    let is_test_name = |name: &str| {
+        name.matches('_').count() >= 4 && !name.contains(|c: char| !c.is_ascii_lowercase() && c != '_')
+    };
+    for name in code_spans(text).filter(|name| is_test_name(name)) {
+        assert!(tests.contains(name), "there is no test {name}");
+    }
 }
 
-/// The odds that at least one of so many guesses is right, in percent.
+/// Returns the probability, in percent, that at least one of the guesses is right.
 fn odds(guesses: u32, codes: u32) -> f64 {
     100.0 * (1.0 - (1.0 - f64::from(codes).recip()).powf(f64::from(guesses)))
 }
 
-/// The table of odds, worked out from the defaults of the settings.
+/// The table of odds follows from the default settings.
 #[test]
 fn the_odds_of_guessing_a_code_are_those_of_the_defaults() {
     let command = Settings::augment_args(clap::Command::new("serve"));
@@ -110,6 +143,6 @@ fn the_odds_of_guessing_a_code_are_those_of_the_defaults() {
             "{percent} is not in SECURITY.md"
         );
     }
-    // The threshold of the alert, and how long it takes to hit.
+    // The days until one account is taken at the threshold of the alert.
     assert_eq!((f64::from(all) / (0.05 * day.as_secs_f64())).floor(), 231.0);
 }

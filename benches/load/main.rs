@@ -1,5 +1,5 @@
 //! Measures the release binary under load, each figure as a ratio to something that this machine can do in the same
-//! run: see docs/performance.md. `make bench` runs it.
+//! run: see docs/performance/method.md. `make bench` runs it.
 //!
 //! `ROWS=cached,login`, `ROUNDS=5` and `SECONDS_A_ROUND=3` in the environment choose rows and make them shorter or
 //! longer.

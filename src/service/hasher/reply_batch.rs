@@ -3,7 +3,7 @@
 //! A hash goes through so much memory that whatever runs after it finds the caches of its core empty. What a sign-in
 //! does besides takes twice as long then, if it is done between two hashes. So where jobs have to wait anyway, their
 //! answers are held back for a little and given several at a time, and what comes of them is done in one go:
-//! docs/performance.md has what that gains.
+//! docs/decisions/0016-reply-batches.md has what that gains.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
