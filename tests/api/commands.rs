@@ -82,7 +82,7 @@ async fn a_superuser_is_created_beside_a_running_server() {
         .await;
     assert!(made.status.success(), "{made:?}");
     let taken = create(&place, "--phone-number", "+998901234567", OTHER_PASSWORD).await;
-    assert!(failure(&taken, 1).contains("somebody has this phone number"));
+    assert!(failure(&taken, 1).contains("this phone number is taken"));
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn changepassword_ends_all_sessions() {
             OTHER_PASSWORD,
         )
         .await;
-    assert!(failure(&unknown, 1).contains("nobody has this phone number"));
+    assert!(failure(&unknown, 1).contains("no user has this phone number"));
 }
 
 #[tokio::test]

@@ -342,10 +342,10 @@ async fn commands_find_a_number_of_an_old_plan_and_take_an_id() {
             .contains("is the phone number or a piece of it")
     );
     for (whom, failure) in [
-        (UNKNOWN[1], "error: nobody has this phone number\n"),
+        (UNKNOWN[1], "error: no user has this phone number\n"),
         (
             "0199b4d0-0000-7000-8000-000000000000",
-            "error: there is no such person\n",
+            "error: user not found\n",
         ),
     ] {
         let output = place
@@ -370,7 +370,7 @@ async fn commands_find_a_number_of_an_old_plan_and_take_an_id() {
         .run(&["users", "change-number", id, &other.phone_number], "")
         .await;
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.contains("somebody has this phone number"), "{stderr}");
+    assert!(stderr.contains("this phone number is taken"), "{stderr}");
     let output = place.run(&["users", "change-number", id, UNKNOWN[0]], "").await;
     assert_eq!(output.status.code(), Some(2));
 }

@@ -73,7 +73,7 @@ async fn what_is_no_key_is_refused_as_no_dead_session_would_be() {
     // The texts are not those of a dead session either, in any language.
     let status = client.validate_session(validation(&token)).await.unwrap_err();
     assert!(
-        refusal(&status).localized.1.contains("not known here"),
+        refusal(&status).localized.1.contains("not registered"),
         "{status:?}"
     );
 }
