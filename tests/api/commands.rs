@@ -89,7 +89,7 @@ async fn a_superuser_is_created_beside_a_running_server() {
 async fn bad_arguments_are_one_clear_line_and_make_no_database() {
     let place = Place::new().await;
     for (number, password, expected) in [
-        ("901234567", PASSWORD, "the phone number does not say its country"),
+        ("901234567", PASSWORD, "the phone number has no country"),
         (
             "+1201555O123",
             PASSWORD,
