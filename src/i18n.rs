@@ -173,7 +173,8 @@ static BUNDLES: LazyLock<[FluentBundle<FluentResource>; 4]> = LazyLock::new(|| {
 fn bundle(language: Language, texts: &[&str]) -> FluentBundle<FluentResource> {
     let language: LanguageIdentifier = language.tag().parse().unwrap_or_default();
     let mut bundle = FluentBundle::new_concurrent(vec![language]);
-    // Isolation marks around values are needed between scripts of different direction only. These are all left to right.
+    // Isolation marks around values are needed between scripts of different direction only. These are all left to
+    // right.
     bundle.set_use_isolating(false);
     for texts in texts {
         let resource = FluentResource::try_new((*texts).to_owned()).unwrap_or_else(|(resource, _)| resource);

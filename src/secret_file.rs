@@ -27,8 +27,8 @@ pub enum SecretFileError {
     Read(#[from] io::Error),
     /// Users other than its owner and its group can read or write it.
     #[error(
-        "is open to all users of this machine (mode {0:04o}): run chmod o-rw on it (Kubernetes: defaultMode 0440), or set \
-         --allow-readable-secrets"
+        "is open to all users of this machine (mode {0:04o}): run chmod o-rw on it (Kubernetes: defaultMode 0440), \
+         or set --allow-readable-secrets"
     )]
     OpenToOthers(u32),
     /// The file is too large to be a secret.

@@ -1,5 +1,5 @@
-//! Administration: a column for deactivation by an administrator, and indexes of users by registration and last sign-in.
-//! (The unique index lists users by number.)
+//! Administration: a column for deactivation by an administrator, and indexes of users by registration and last
+//! sign-in. (The unique index lists users by number.)
 
 use sea_orm_migration::prelude::*;
 

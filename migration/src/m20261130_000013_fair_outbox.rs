@@ -14,8 +14,8 @@ const TURN: &str = "turn";
 const AUDIT_EVENTS: &str = "audit_events";
 const OCCURRENCES: &str = "occurrences";
 
-/// The new columns. The previous version does not set them: its messages count as those of strangers and are sent first,
-/// and its audit rows stand for one event.
+/// The new columns. The previous version does not set them: its messages count as those of strangers and are sent
+/// first, and its audit rows stand for one event.
 fn columns() -> [(&'static str, ColumnDef); 4] {
     let (mut lane, mut turn) = (ColumnDef::new(LANE), ColumnDef::new(TURN));
     let mut occurrences = ColumnDef::new(OCCURRENCES);

@@ -2,9 +2,9 @@
 //! computes.
 //!
 //! The sanitizer (`phone/sanitize.rs`) cleans an input, `rlibphonenumber` parses it, and parsing its E.164 form again
-//! must give the same number. There are two entry points. **Registration** ([`PhoneNumber::parse_new`]) requires a valid
-//! number of an allowed line type. **Look-up** ([`NumberQuery::parse`]) accepts every length, so that a registered
-//! number can always be looked up, even after a change of the numbering plans.
+//! must give the same number. There are two entry points. **Registration** ([`PhoneNumber::parse_new`]) requires a
+//! valid number of an allowed line type. **Look-up** ([`NumberQuery::parse`]) accepts every length, so that a
+//! registered number can always be looked up, even after a change of the numbering plans.
 //!
 //! `tests/phone_differential.rs` shows why the `phonenumber` crate is not used.
 
@@ -86,8 +86,8 @@ impl PhoneNumber {
         Ok(parsed.key)
     }
 
-    /// Wraps a stored key unchanged. Checks only its form (`+` and 4 to 20 ASCII digits, the first one not `0`), not the
-    /// numbering plans of today.
+    /// Wraps a stored key unchanged. Checks only its form (`+` and 4 to 20 ASCII digits, the first one not `0`), not
+    /// the numbering plans of today.
     ///
     /// # Errors
     /// [`PhoneError::NotANumber`] for another form. This program did not write such a value.
@@ -118,8 +118,8 @@ impl PhoneNumber {
     }
 
     /// The masked form for logs, such as `+998•••••4567`: the country calling code, a bullet for each hidden digit, and
-    /// the last four digits. At least half of the national number is hidden, so a short number shows fewer digits. Shows
-    /// at most the last two digits if the calling code is unknown.
+    /// the last four digits. At least half of the national number is hidden, so a short number shows fewer digits.
+    /// Shows at most the last two digits if the calling code is unknown.
     #[must_use]
     pub fn masked(&self) -> String {
         let (code, national) = self.split();
@@ -129,8 +129,8 @@ impl PhoneNumber {
         format!("+{code}{}{}", "•".repeat(hidden), &national[hidden..])
     }
 
-    /// The line type of the number by the current numbering plans. [`LineType::Unknown`] if they have none, which cannot
-    /// happen directly after [`PhoneNumber::parse_new`].
+    /// The line type of the number by the current numbering plans. [`LineType::Unknown`] if they have none, which
+    /// cannot happen directly after [`PhoneNumber::parse_new`].
     #[must_use]
     pub fn line_type(&self) -> LineType {
         self.library()
@@ -198,8 +198,8 @@ impl ParsedInput {
             ValidationError::TooLong => PhoneError::TooLong,
         })?;
         let key = number.format_as(PhoneNumberFormat::E164).into_owned();
-        // A number has no key if parsing its E.164 form gives another number. That happens if the national number begins
-        // with a trunk prefix for the parser, and still does after the parser has removed it once.
+        // A number has no key if parsing its E.164 form gives another number. That happens if the national number
+        // begins with a trunk prefix for the parser, and still does after the parser has removed it once.
         let again = PHONE_NUMBER_UTIL.parse(&key, None);
         if !again.is_ok_and(|again| again.format_as(PhoneNumberFormat::E164) == key) {
             return Err(PhoneError::NotStable);

@@ -211,8 +211,8 @@ impl Window {
         let next = since + length;
         let window = match self.since {
             of_this if (since..next).contains(&of_this) => Self { since, ..self },
-            // A replica whose clock is slightly ahead has begun the next window. The window of a clock that was wrong is
-            // discarded: otherwise it would be full for up to two windows.
+            // A replica whose clock is slightly ahead has begun the next window. The window of a clock that was wrong
+            // is discarded: otherwise it would be full for up to two windows.
             of_next if of_next == next && next <= now + MAX_SKEW => self,
             _ => Self { since, count: 0 },
         };

@@ -166,8 +166,8 @@ mod tests {
         for (index, code) in codes.iter().enumerate() {
             assert!(!codes.iter().take(index).any(|other| other == code), "{index}");
         }
-        // Neither the time of sending nor the version of the credentials changes the code: an older replica does not know
-        // the version.
+        // Neither the time of sending nor the version of the credentials changes the code: an older replica does not
+        // know the version.
         let again = Challenge {
             sent_at: one.expires_at,
             credential_version: None,

@@ -8,8 +8,8 @@ use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat};
 
 use super::{PhoneError, PhoneNumber, Region, sanitize};
 
-/// Minimum number of digits of a form outside of the current plans: no number that libphonenumber ever accepted as valid
-/// has fewer. An input with fewer digits is an incomplete number.
+/// Minimum number of digits of a form outside of the current plans: no number that libphonenumber ever accepted as
+/// valid has fewer. An input with fewer digits is an incomplete number.
 const MIN_DIGITS: usize = 6;
 
 /// The E.164 form of a number to look up, whether or not an account has it.
@@ -17,9 +17,9 @@ const MIN_DIGITS: usize = 6;
 pub struct NumberQuery(PhoneNumber);
 
 impl NumberQuery {
-    /// Parses a number to look up: as [`PhoneNumber::parse`], or in its exact form if its country has no numbers of this
-    /// length today. The exact form of an international number is `+` and its digits; that of a national number is the
-    /// E.164 form that libphonenumber computes.
+    /// Parses a number to look up: as [`PhoneNumber::parse`], or in its exact form if its country has no numbers of
+    /// this length today. The exact form of an international number is `+` and its digits; that of a national number is
+    /// the E.164 form that libphonenumber computes.
     ///
     /// # Errors
     /// As [`PhoneNumber::parse`]. A length is an error only if no number ever had it: fewer than 6 digits including the

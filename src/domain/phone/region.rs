@@ -17,8 +17,8 @@ pub struct Region {
 impl Region {
     /// Parses a two-letter code. Ignores case; does not trim spaces.
     ///
-    /// `001` (numbers without a country, such as +800) and `ZZ` (unknown) are not regions, because they have no national
-    /// numbers.
+    /// `001` (numbers without a country, such as +800) and `ZZ` (unknown) are not regions, because they have no
+    /// national numbers.
     ///
     /// # Errors
     /// [`PhoneError::RegionUnknown`] for codes without a numbering plan in libphonenumber.

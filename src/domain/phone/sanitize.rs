@@ -1,7 +1,7 @@
 //! Sanitizer of inputs for the phone number parser: it maps, removes or rejects each character.
 //!
-//! libphonenumber accepts far more than numbers: letters as keypad digits, `tel:` links with parameters, extensions, and
-//! most punctuation of Unicode. Two ports of it agree on ordinary numbers and differ on such inputs, and
+//! libphonenumber accepts far more than numbers: letters as keypad digits, `tel:` links with parameters, extensions,
+//! and most punctuation of Unicode. Two ports of it agree on ordinary numbers and differ on such inputs, and
 //! `1;phone-context=a;tel:` makes the port in use here panic. So the sanitizer only accepts the characters of numbers.
 //! All rules are in [`fold`].
 
@@ -11,7 +11,8 @@ use rlibphonenumber::PHONE_NUMBER_UTIL;
 
 use super::PhoneError;
 
-/// Maximum length of an input in characters (Unicode scalar values, not bytes), without the characters that are removed.
+/// Maximum length of an input in characters (Unicode scalar values, not bytes), without the characters that are
+/// removed.
 ///
 /// The longest number of libphonenumber has 20 digits, which leaves one separator for each digit.
 pub const MAX_INPUT_CHARS: usize = 40;
@@ -34,8 +35,8 @@ pub(crate) enum Folded {
 /// Folds a character of a phone number or a one-time code.
 ///
 /// Folds the decimal digits of all scripts (Unicode category Nd), the full-width plus sign, and the hyphens, dashes and
-/// minus signs that word processors and phones use in place of `-`. Removes the characters that copying from a page or a
-/// contact card adds: format characters (category Cf), spaces (Zs), and line ends. Refuses all others: letters, other
+/// minus signs that word processors and phones use in place of `-`. Removes the characters that copying from a page or
+/// a contact card adds: format characters (category Cf), spaces (Zs), and line ends. Refuses all others: letters, other
 /// punctuation, and control characters such as tabs.
 #[must_use]
 pub(crate) fn fold(c: char) -> Folded {
@@ -152,8 +153,8 @@ mod tests {
         }
     }
 
-    /// Members of each class from the Unicode character database: the first and the last of Cf and of Zs, the characters
-    /// that phones and pages add, and the line ends.
+    /// Members of each class from the Unicode character database: the first and the last of Cf and of Zs, the
+    /// characters that phones and pages add, and the line ends.
     #[test]
     fn format_characters_spaces_and_line_ends_are_removed_at_any_position() {
         let removed = [

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use secrecy::zeroize::Zeroizing;
 
-/// The unshifted rows of the keyboards: QWERTY (also Turkish Q), and ЙЦУКЕН. The list contains the rows of the Turkish F
-/// keyboard.
+/// The unshifted rows of the keyboards: QWERTY (also Turkish Q), and ЙЦУКЕН. The list contains the rows of the Turkish
+/// F keyboard.
 const KEYBOARDS: [[&str; 4]; 2] = [
     ["1234567890-=", "qwertyuiop[]", "asdfghjkl;'", "zxcvbnm,./"],
     ["1234567890-=", "йцукенгшщзхъ", "фывапролджэ", "ячсмитьбю."],
