@@ -291,6 +291,32 @@ mod tests {
         }
     }
 
+    /// Each language has one term for user, account and administrator. These words belong to other terms, or to literal
+    /// translations that native speakers have corrected.
+    #[test]
+    fn every_language_has_one_term_for_user_account_and_administrator() {
+        for (texts, others) in [
+            (
+                texts!("en"),
+                &["person", "people", "nobody", "somebody", "disabled"][..],
+            ),
+            (
+                texts!("uz"),
+                &["odam", "shaxs", "maʼmur", "administrator", "akkaunt"],
+            ),
+            (texts!("ru"), &["человек", "людей", "учётн", "деактивир"]),
+            (texts!("tr"), &["kişi", "işleten", "admin"]),
+        ] {
+            for line in texts.iter().flat_map(|text| text.lines()) {
+                let Some((id, text)) = line.split_once(" = ") else {
+                    continue;
+                };
+                let text = text.to_lowercase();
+                assert!(!others.iter().any(|other| text.contains(other)), "{id}: {text}");
+            }
+        }
+    }
+
     #[test]
     fn no_language_lacks_a_text_and_every_text_is_used() {
         let english = values(&texts!("en"));

@@ -1,8 +1,6 @@
 //! Events as they are read from the audit log, and the filter for reading them.
 
 use super::{Action, EventId};
-#[cfg(doc)]
-use super::{EventActor, Field, Outcome, Refusal};
 use crate::clock::Timestamp;
 use crate::domain::session::{ClientInfo, SessionId};
 use crate::domain::user::UserId;
@@ -19,11 +17,11 @@ pub struct AuditEntry {
     pub occurrences: u64,
     /// The name of an [`Action`].
     pub action: String,
-    /// The name of an [`Outcome`].
+    /// The name of an [`Outcome`](super::Outcome).
     pub outcome: String,
-    /// The name of a [`Refusal`]. `None`: the action was done.
+    /// The name of a [`Refusal`](super::Refusal). `None`: the action was done.
     pub reason: Option<String>,
-    /// The name of an [`EventActor`].
+    /// The name of an [`EventActor`](super::EventActor).
     pub actor: String,
     /// The user that acted.
     pub actor_id: Option<UserId>,
@@ -31,7 +29,7 @@ pub struct AuditEntry {
     pub subject_id: Option<UserId>,
     /// The session that began or ended, or that authenticated the actor.
     pub session_id: Option<SessionId>,
-    /// The names of the [`Field`]s that the action changed, or would have changed.
+    /// The names of each [`Field`](super::Field) that the action changed, or would have changed.
     pub fields: Vec<String>,
     /// Number of other sessions that the action ended.
     pub ended_sessions: Option<u64>,

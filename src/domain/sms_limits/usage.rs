@@ -53,7 +53,7 @@ impl PumpingGuard {
     /// Maximum number of unused codes that a source shares.
     ///
     /// It is one less than half of the number that pauses the prefix. So two sources do not pause it, and neither does
-    /// one beside another source that has not used its last code yet. It is more than the third that pauses the prefix
+    /// one beside another source that has not used its last code yet. It is at least the third that pauses the prefix
     /// for the source alone. So three sources that continue exceed the number that pauses the prefix; with exactly that
     /// number, a source that was absent when the prefix was halved would keep them below it.
     const fn max_shared_unused(&self) -> u32 {
