@@ -169,7 +169,11 @@ async fn a_key_takes_the_place_of_another_of_the_same_name() {
 async fn what_the_command_cannot_do_is_said() {
     let place = Place::new().await;
     for (arguments, code, said) in [
-        (vec!["create", "Orders", "--allow", "all"], 2, "lower-case letters"),
+        (
+            vec!["create", "Orders", "--allow", "all"],
+            2,
+            "lower-case letters",
+        ),
         (vec!["create", "orders"], 2, "--allow"),
         (
             vec!["create", "orders", "--allow", "validate,everything"],
