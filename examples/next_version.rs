@@ -1,8 +1,7 @@
-//! The next version of this program, as far as the version floor is concerned. The tests run it beside this version on
-//! one database.
+//! The next version of this program for tests of the version floor: tests run it beside this version on one database.
 //!
-//! `next_version raise-version-floor` does to the database of `DATABASE_URL` what the first use of a feature does that
-//! this version does not respect. All else is as in `phone-identity`.
+//! `next_version raise-version-floor` raises the version floor of the database of `DATABASE_URL`, as does the first use
+//! of a feature that this version does not support. All other commands are those of `phone-identity`.
 
 #![allow(clippy::expect_used, reason = "a test program")]
 

@@ -1,22 +1,22 @@
-//! What the machine gives this process: how much processor time and memory its control groups let it have.
+//! Resource limits of this process: CPU quota and memory limit of its control groups (cgroups), and open files.
 //!
-//! The standard library knows of the quota, too, but rounds it down to whole cores. Only Linux has these files;
-//! elsewhere there is no quota. A file that is missing or cannot be understood limits nothing.
+//! The standard library reads the CPU quota, too, but rounds it down to whole cores. Only Linux has these files; on
+//! other systems there is no limit. A file that is missing or malformed sets no limit.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Where control groups are mounted.
+/// Mount point of control groups.
 const MOUNT: &str = "/sys/fs/cgroup";
 
-/// The group of version 1 without a limit says a number close to 2^63, rounded down to a page.
+/// Smallest value that means no limit: cgroup v1 reports a number close to 2^63, rounded down to a page.
 const NO_MEMORY_LIMIT: u64 = 1 << 62;
 
-/// How many files this process may have open: as many as it may allow itself, after this. `None`: there is no bound.
+/// Raises the soft limit of open files to the hard limit, and returns the limit. `None`: no limit.
 ///
-/// The limit that a process starts with is low for the sake of programs that use `select`.
+/// The initial soft limit is low for programs that use `select`.
 #[must_use]
 pub fn raise_descriptors() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
@@ -30,14 +30,14 @@ pub fn raise_descriptors() -> Option<u64> {
     }
 }
 
-/// How many cores' worth of processor time this process may use, if it is limited. Above 0, and may be a fraction.
+/// The CPU quota of this process in cores: above 0, possibly a fraction. `None`: no quota.
 #[must_use]
 pub fn cpu_quota() -> Option<f64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     cpu_quota_in(Path::new(MOUNT), &groups)
 }
 
-/// How many bytes of memory this process may use: what the machine has, or less by its control groups.
+/// The memory available to this process in bytes: the memory of the machine, or the lower limit of its control groups.
 #[must_use]
 pub fn memory() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -48,7 +48,7 @@ pub fn memory() -> Option<u64> {
     limit.into_iter().chain(total).min()
 }
 
-/// `groups` is what `/proc/self/cgroup` says. The tightest quota of a group and all those above it holds.
+/// The lowest quota of a group and its ancestors. `groups` is the content of `/proc/self/cgroup`.
 fn cpu_quota_in(mount: &Path, groups: &str) -> Option<f64> {
     let folders = folders_of(mount, groups, "cpu");
     let quotas = folders.iter().filter_map(|folder| {
@@ -70,8 +70,8 @@ fn memory_limit_in(mount: &Path, groups: &str) -> Option<u64> {
     limits.filter(|limit| *limit < NO_MEMORY_LIMIT).min()
 }
 
-/// The folders of the groups that a controller may be in, each with all above it up to where it is mounted. In a
-/// container, the path may be that of the host, and only the mount point be there.
+/// The folders of the groups of a controller, each with its ancestors up to the mount point. In a container the path
+/// may be that of the host, so that only the mount point exists.
 fn folders_of(mount: &Path, groups: &str, controller: &str) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for line in groups.lines() {
@@ -80,14 +80,14 @@ fn folders_of(mount: &Path, groups: &str, controller: &str) -> Vec<PathBuf> {
             continue;
         };
         let roots = if controllers.is_empty() {
-            // Version 2, alone or beside version 1.
+            // cgroup v2, alone or beside v1.
             vec![mount.to_owned(), mount.join("unified")]
         } else if controllers.split(',').any(|name| name == controller) {
             vec![mount.join(controllers), mount.join(controller)]
         } else {
             continue;
         };
-        // A path from outside of the namespace has `..` in it.
+        // A path outside of the namespace contains `..`.
         let names = Path::new(path)
             .components()
             .filter_map(|component| match component {
@@ -105,21 +105,21 @@ fn folders_of(mount: &Path, groups: &str, controller: &str) -> Vec<PathBuf> {
     folders
 }
 
-/// Reads `cpu.max`: quota and period in microseconds, or `max` for no quota.
+/// Parses `cpu.max`: quota and period in microseconds, or `max` for no quota.
 fn quota_of_max(text: &str) -> Option<f64> {
     let mut fields = text.split_whitespace();
     let (quota, period) = (fields.next()?, fields.next()?);
     quota_of_cfs(quota, period)
 }
 
-/// Reads quota and period in microseconds; -1 is no quota.
+/// Parses quota and period in microseconds; -1 means no quota.
 fn quota_of_cfs(quota: &str, period: &str) -> Option<f64> {
     let quota: u32 = quota.trim().parse().ok()?;
     let period: u32 = period.trim().parse().ok()?;
     (quota > 0 && period > 0).then(|| f64::from(quota) / f64::from(period))
 }
 
-/// Reads `/proc/meminfo`.
+/// Parses the total memory in bytes from `/proc/meminfo`.
 fn memory_total(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -130,7 +130,7 @@ fn memory_total(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// A folder with these files in it.
+    /// Creates a folder with these files.
     fn mount(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn quotas_are_read_as_the_kernel_writes_them() {
+    fn cpu_quotas_are_parsed() {
         for (text, quota) in [
             ("max 100000\n", None),
             ("50000 100000\n", Some(0.5)),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn of_version_2_the_tightest_group_counts() {
+    fn the_lowest_limit_of_a_cgroup_v2_hierarchy_applies() {
         let mount = mount(&[
             ("cpu.max", "max 100000"),
             ("pods/cpu.max", "150000 100000"),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn of_version_1_the_controller_has_its_own_tree() {
+    fn each_cgroup_v1_controller_has_its_own_hierarchy() {
         let mount = mount(&[
             ("cpu,cpuacct/docker/one/cpu.cfs_quota_us", "50000\n"),
             ("cpu,cpuacct/docker/one/cpu.cfs_period_us", "100000\n"),
@@ -189,9 +189,9 @@ mod tests {
         assert_eq!(memory_limit_in(mount.path(), groups), None);
     }
 
-    /// The paths are those of the host, and the container's own group is what is mounted.
+    /// The paths are those of the host, and the group of the container is mounted.
     #[test]
-    fn in_a_container_the_mount_point_counts() {
+    fn the_limits_of_the_mount_point_apply_in_a_container() {
         let mount = mount(&[
             ("cpu/cpu.cfs_quota_us", "200000"),
             ("cpu/cpu.cfs_period_us", "100000"),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_broken_limits_nothing() {
+    fn missing_or_malformed_files_set_no_limit() {
         let mount = mount(&[("cpu.max", "?")]);
         for groups in ["", "nonsense", "0::/", "0:", "3:cpu:/gone"] {
             assert_eq!(cpu_quota_in(mount.path(), groups), None, "{groups:?}");

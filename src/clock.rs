@@ -1,4 +1,4 @@
-//! Where the time comes from. Everything that needs the time takes a [`Clock`], so that tests can turn it.
+//! Clock: the only source of time. Code that needs the time takes a [`Clock`], so that tests can control it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -7,14 +7,14 @@ use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use rustix::time::{ClockId, clock_gettime};
 use uuid::{NoContext, Uuid};
 
-/// A point in time, UTC, in whole microseconds: the finest that every supported database stores.
+/// A point in time, UTC, in whole microseconds: the finest resolution that all supported databases store.
 pub type Timestamp = DateTime<Utc>;
 
 /// Maximum difference between the wall clocks of two replicas.
 ///
 /// A stored time that is further ahead than its setting plus this allowance comes from a clock that was wrong. It must
-/// neither make a user wait nor keep a secret valid until the wall clock reaches it. NTP keeps machines within
-/// milliseconds, so a quarter of an hour is ample; a larger allowance keeps one-time codes valid for longer after a
+/// neither delay a user nor keep a secret valid until the wall clock reaches it. NTP keeps machines within
+/// milliseconds, so 15 minutes are ample. A larger allowance would keep one-time codes valid for longer after a
 /// correction.
 pub const MAX_SKEW: Duration = Duration::from_mins(15);
 
@@ -23,12 +23,12 @@ pub trait Clock: Send + Sync {
     /// The current time, in whole microseconds.
     fn now(&self) -> Timestamp;
 
-    /// The time since the machine was started. Nobody sets it, it never goes back, and it goes on while the process or
-    /// the machine is stopped: what tells how old something is.
+    /// The time since the machine started: the monotonic clock for ages and timeouts. It cannot be set, never goes
+    /// back, and advances while the process or the machine is suspended.
     fn since_boot(&self) -> Duration;
 }
 
-/// A new UUIDv7 (RFC 9562 section 5.7) of this time: ids sort by when they were made, to the millisecond.
+/// Creates a UUIDv7 (RFC 9562 section 5.7) of this time. IDs sort by their time of creation, to the millisecond.
 #[must_use]
 pub fn new_id(now: Timestamp) -> Uuid {
     let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
@@ -39,21 +39,21 @@ pub fn new_id(now: Timestamp) -> Uuid {
     ))
 }
 
-/// The least of all UUIDv7 of this time or later, to the millisecond.
+/// The smallest UUIDv7 of this time or later, to the millisecond.
 #[must_use]
 pub fn first_id(time: Timestamp) -> Uuid {
     let milliseconds = u64::try_from(time.timestamp_millis()).unwrap_or_default();
     uuid::Builder::from_unix_timestamp_millis(milliseconds, &[0; 10]).into_uuid()
 }
 
-/// The clock of the machine.
+/// The clock of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     #[allow(
         clippy::disallowed_methods,
-        reason = "this is the one place that asks the machine"
+        reason = "this is the only place that reads the system clock"
     )]
     fn now(&self) -> Timestamp {
         Utc::now().trunc_subsecs(6)
@@ -68,18 +68,18 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when told to, for tests.
+/// A clock for tests. It moves only by its methods.
 #[derive(Debug)]
 pub struct ManualClock {
     start: i64,
     /// Microseconds since the start on the monotonic clock.
     passed: AtomicI64,
-    /// Microseconds by which the wall clock was set forwards, or backwards if negative.
+    /// Microseconds by which the wall clock was set forward; negative: backward.
     shifted: AtomicI64,
 }
 
 impl ManualClock {
-    /// A clock that stands at `start`.
+    /// Creates a clock that shows `start`.
     #[must_use]
     pub fn new(start: Timestamp) -> Self {
         Self {
@@ -89,14 +89,13 @@ impl ManualClock {
         }
     }
 
-    /// Moves the clock forward, and the time since boot with it. Durations past what the clock can hold move it to its
-    /// end.
+    /// Advances the wall clock and the time since boot. Saturates at the end of the range of the clock.
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
         self.passed.fetch_add(by, Ordering::SeqCst);
     }
 
-    /// Sets the wall clock forwards or backwards, as an administrator or NTP does. The time since boot does not move.
+    /// Sets the wall clock forward or backward, as an administrator or NTP does. The time since boot does not change.
     pub fn shift_wall(&self, by: TimeDelta) {
         let by = by.num_microseconds().unwrap_or(i64::MAX);
         self.shifted.fetch_add(by, Ordering::SeqCst);
@@ -113,7 +112,7 @@ impl Clock for ManualClock {
 
     fn since_boot(&self) -> Duration {
         let passed = u64::try_from(self.passed.load(Ordering::SeqCst)).unwrap_or_default();
-        // A machine that has just started would be an odd one to test on.
+        // Tests run on a machine that started an hour ago, not on one that has just started.
         Duration::from_hours(1) + Duration::from_micros(passed)
     }
 }

@@ -1,4 +1,4 @@
-//! The words of the domain, pure: no database, no network, no clock.
+//! Domain model: value types and pure rules, without database, network or clock.
 
 pub mod access;
 pub mod audit;
@@ -19,5 +19,5 @@ pub mod throttle;
 pub mod token;
 pub mod user;
 
-/// The operating system gave no random bytes.
+/// The operating system returned no random bytes.
 pub type RandomError = getrandom::Error;

@@ -1,4 +1,4 @@
-//! The four languages in which people may be written to. The texts are Fluent files in `locales/`.
+//! Localization: texts for users in four languages. The texts are Fluent files in `locales/`.
 
 use std::str::FromStr;
 use std::sync::LazyLock;
@@ -8,10 +8,10 @@ use fluent_bundle::{FluentArgs, FluentResource, FluentValue};
 use thiserror::Error;
 use unic_langid::LanguageIdentifier;
 
-/// The most bytes of an `accept-language` value that are looked at.
+/// Maximum length of an `accept-language` value, in bytes. A longer value is ignored.
 const MAX_ACCEPT_LANGUAGE: usize = 256;
 
-/// A language that there are texts in.
+/// A language with texts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Language {
     /// English.
@@ -26,7 +26,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// Every language, in the order of the enum.
+    /// All languages, in the order of the enum.
     pub const ALL: [Self; 4] = [Self::English, Self::Uzbek, Self::Russian, Self::Turkish];
 
     /// The language tag (BCP 47).
@@ -40,14 +40,14 @@ impl Language {
         }
     }
 
-    /// The language that an `accept-language` value (RFC 9110 section 12.5.4) wants most, of those that there are;
-    /// `None`: it wants none of them. A region or script is passed over: `ru-UZ` is Russian.
+    /// The available language with the highest weight in an `accept-language` value (RFC 9110 section 12.5.4). `None`:
+    /// the value contains none of them. Region and script are ignored: `ru-UZ` is Russian.
     #[must_use]
     pub fn accepted(accept_language: &str) -> Option<Self> {
         if accept_language.len() > MAX_ACCEPT_LANGUAGE {
             return None;
         }
-        let (mut best, mut weight_of_best) = (None, 0.0);
+        let (mut best, mut best_weight) = (None, 0.0);
         for item in accept_language.split(',') {
             let (range, weight) = item.split_once(';').unwrap_or((item, "q=1"));
             let weight = weight
@@ -56,18 +56,18 @@ impl Language {
                 .and_then(|q| q.parse::<f32>().ok())
                 .unwrap_or(0.0);
             let primary = range.split(['-', '_']).next().unwrap_or_default().trim();
-            // Of equal weights the first counts.
+            // The first of several equal weights wins.
             if let Some(language) = Self::of_primary(primary)
-                && weight > weight_of_best
+                && weight > best_weight
             {
-                (best, weight_of_best) = (Some(language), weight);
+                (best, best_weight) = (Some(language), weight);
             }
         }
         best
     }
 
-    /// The language of a locale as POSIX writes it, such as `uz_UZ.UTF-8`. `C` and `POSIX` are English. `None`: there
-    /// are no texts in it.
+    /// The language of a POSIX locale, such as `uz_UZ.UTF-8`. `C` and `POSIX` are English. `None`: the language has no
+    /// texts.
     #[must_use]
     pub fn of_posix(locale: &str) -> Option<Self> {
         let name = locale.split(['.', '@']).next().unwrap_or_default();
@@ -77,7 +77,7 @@ impl Language {
         }
     }
 
-    /// The language of a language tag (BCP 47). `None`: there are no texts in it.
+    /// The language of a language tag (BCP 47). `None`: the language has no texts.
     #[must_use]
     pub fn of_tag(tag: &str) -> Option<Self> {
         Self::of_primary(tag.split(['-', '_']).next().unwrap_or_default())
@@ -88,8 +88,8 @@ impl Language {
         all.find(|language| language.tag().eq_ignore_ascii_case(primary))
     }
 
-    /// The text with this id, with what is given put in: numbers, or text, as which a code keeps its leading zeros. A
-    /// text that is missing comes in English, or as its id; a test sees to it that none is missing.
+    /// Formats the text with this ID. Codes are values of type text, so that they keep their leading zeros. A missing
+    /// text falls back to English, and then to its ID; a test ensures that none is missing.
     #[must_use]
     pub fn text(self, id: &str, values: &[(&str, TextValue<'_>)]) -> String {
         let mut args = FluentArgs::new();
@@ -114,12 +114,12 @@ impl Language {
     }
 }
 
-/// What is put into a text.
+/// A value for a placeholder of a text.
 #[derive(Clone, Copy, Debug)]
 pub enum TextValue<'a> {
     /// A number.
     Number(usize),
-    /// Text, as it is.
+    /// Text, inserted unchanged.
     Text(&'a str),
 }
 
@@ -135,7 +135,7 @@ impl<'a> From<&'a str> for TextValue<'a> {
     }
 }
 
-/// The text is not the tag of a language that there are texts in.
+/// The tag is not one of an available language.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("not one of en, uz, ru, tr")]
 pub struct UnknownLanguage;
@@ -149,7 +149,7 @@ impl FromStr for Language {
     }
 }
 
-/// The files of a language.
+/// The Fluent files of a language.
 macro_rules! texts {
     ($tag:literal) => {
         [
@@ -169,11 +169,12 @@ static BUNDLES: LazyLock<[FluentBundle<FluentResource>; 4]> = LazyLock::new(|| {
     ]
 });
 
-/// The texts are part of the program and a test parses them, so what would be wrong with them is left out here.
+/// Parses the texts of a language. They are compiled in, and a test parses them, so syntax errors are ignored here.
 fn bundle(language: Language, texts: &[&str]) -> FluentBundle<FluentResource> {
     let language: LanguageIdentifier = language.tag().parse().unwrap_or_default();
     let mut bundle = FluentBundle::new_concurrent(vec![language]);
-    // Marks around what is put in matter between scripts of different direction, which these are not.
+    // Isolation marks around values are needed between scripts of different direction only. These are all left to
+    // right.
     bundle.set_use_isolating(false);
     for texts in texts {
         let resource = FluentResource::try_new((*texts).to_owned()).unwrap_or_else(|(resource, _)| resource);
@@ -191,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_most_wanted_language_that_there_is_wins() {
+    fn the_available_language_with_the_highest_weight_wins() {
         for (accept_language, expected) in [
             ("", None),
             ("ru", Some(Language::Russian)),
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn locales_of_posix_and_tags_are_read() {
+    fn posix_locales_and_language_tags_are_parsed() {
         for (locale, expected) in [
             ("uz_UZ.UTF-8", Some(Language::Uzbek)),
             ("uz_UZ@cyrillic", Some(Language::Uzbek)),
@@ -233,13 +234,13 @@ mod tests {
         for language in Language::ALL {
             assert_eq!(language.tag().parse(), Ok(language));
         }
-        for bad in ["", "EN", "en-GB", "de"] {
-            assert_eq!(bad.parse::<Language>(), Err(UnknownLanguage), "{bad}");
+        for unknown in ["", "EN", "en-GB", "de"] {
+            assert_eq!(unknown.parse::<Language>(), Err(UnknownLanguage), "{unknown}");
         }
     }
 
     #[test]
-    fn the_texts_parse_and_numbers_are_put_in() {
+    fn texts_parse_and_numbers_are_inserted() {
         for (language, expected) in Language::ALL.into_iter().zip([
             "The password needs at least 8 characters.",
             "Parol kamida 8 ta belgidan iborat boʻlishi kerak.",
@@ -258,7 +259,7 @@ mod tests {
         }
     }
 
-    /// What is put into each text of a language, by its id.
+    /// The placeholders of each text of a language, by its ID.
     fn values(texts: &[&'static str]) -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         let mut all = BTreeMap::new();
         for line in texts.iter().flat_map(|text| text.lines()) {
@@ -270,12 +271,15 @@ mod tests {
                 .split("{ $")
                 .skip(1)
                 .map(|rest| rest.split(" }").next().unwrap());
-            assert!(all.insert(id, values.collect()).is_none(), "{id} is there twice");
+            assert!(
+                all.insert(id, values.collect()).is_none(),
+                "{id} is defined twice"
+            );
         }
         all
     }
 
-    /// All sources of this program.
+    /// Appends all source files of the folder to `all`.
     fn sources(folder: &Path, all: &mut String) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -287,8 +291,34 @@ mod tests {
         }
     }
 
+    /// Each language has one term for user, account and administrator. These words belong to other terms, or to literal
+    /// translations that native speakers have corrected.
     #[test]
-    fn no_language_lacks_a_text_and_none_is_there_for_nothing() {
+    fn every_language_has_one_term_for_user_account_and_administrator() {
+        for (texts, others) in [
+            (
+                texts!("en"),
+                &["person", "people", "nobody", "somebody", "disabled"][..],
+            ),
+            (
+                texts!("uz"),
+                &["odam", "shaxs", "maʼmur", "administrator", "akkaunt"],
+            ),
+            (texts!("ru"), &["человек", "людей", "учётн", "деактивир"]),
+            (texts!("tr"), &["kişi", "işleten", "admin"]),
+        ] {
+            for line in texts.iter().flat_map(|text| text.lines()) {
+                let Some((id, text)) = line.split_once(" = ") else {
+                    continue;
+                };
+                let text = text.to_lowercase();
+                assert!(!others.iter().any(|other| text.contains(other)), "{id}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_language_lacks_a_text_and_every_text_is_used() {
         let english = values(&texts!("en"));
         for (language, texts) in [
             (Language::Uzbek, texts!("uz")),
@@ -306,7 +336,7 @@ mod tests {
         }
         let mut all = String::new();
         sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
-        // Those of reasons are made of their names: see `grpc::status`.
+        // The IDs of reasons are derived from their names: see `grpc::status`.
         let is_literal = |id: &str| id.starts_with("cli-") || id.starts_with("sms-");
         let known: BTreeSet<&str> = english.keys().copied().filter(|id| is_literal(id)).collect();
         let used: BTreeSet<&str> = all.split('"').filter(|text| known.contains(text)).collect();
@@ -314,11 +344,11 @@ mod tests {
         let is_id =
             |text: &&str| is_literal(text) && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
         let prefixes = ["cli-", "sms-"];
-        let meant: BTreeSet<&str> = all
+        let referenced: BTreeSet<&str> = all
             .split('"')
             .filter(is_id)
             .filter(|id| !prefixes.contains(id))
             .collect();
-        assert_eq!(meant, known, "a text is missing");
+        assert_eq!(referenced, known, "a text is missing");
     }
 }

@@ -1,8 +1,10 @@
-//! phone-identity: who is this phone number, does this password belong to it, and is this session still good?
+//! phone-identity: an identity service for users with phone numbers. It registers users, signs them in by password or
+//! one-time code, and validates their sessions.
 //!
-//! The way of a request is one way: [`grpc`] parses the message into words of the [`domain`], calls one method of a
-//! [`service`], which owns policy, hashing and the transaction, and which stands on the queries of [`store`].
-//! [`service::error`] has every failure. [`app`] wires it all; [`cli`] is the command line; [`config`] the settings.
+//! A request passes through three layers. [`grpc`] parses the message into [`domain`] types and calls one method of a
+//! [`service`]. The service owns policy, password hashing and the transaction. It uses the queries of [`store`].
+//! [`service::error`] defines all failures. [`app`] builds the process, [`cli`] is the command line, and [`config`] has
+//! the settings.
 
 pub mod app;
 pub mod cgroup;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Hashing and small messages allocate from many threads, at which it is faster than the system's allocator.
+/// mimalloc is faster than the system allocator when many threads allocate, as for hashing and small messages.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,7 +1,7 @@
-//! Secret file reader: refuses files that all users of the machine can read or write, as ssh does with private keys.
+//! Secret file reader: rejects files that all users of the machine can read or write, as ssh does with private keys.
 //!
-//! Permissions of the group are not checked: Kubernetes gives secrets and volumes the group of the Pod (`fsGroup`), and
-//! mounts them with mode 0440 or 0660. Symbolic links are followed, since each file of a Secret is one.
+//! Group permissions are not checked: Kubernetes assigns the group of the Pod (`fsGroup`) to secrets and volumes, and
+//! mounts them with mode 0440 or 0660. Symbolic links are followed, because each file of a Kubernetes Secret is one.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
@@ -12,29 +12,29 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{SecretSlice, SecretString};
 use thiserror::Error;
 
-/// Maximum size of a secret file, in bytes. The largest ones are chains of certificates beside a key.
+/// Maximum size of a secret file, in bytes. The largest ones contain a certificate chain and a key.
 pub const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Permission bits of other users: to read and to write.
+/// Permission bits of other users: read and write.
 const OTHERS: u32 = 0o006;
 
-/// Why a secret file is not read. The text completes a sentence that begins with the file, and shows nothing that is in
-/// it.
+/// Why a secret file is rejected. The text completes a sentence that begins with the file, and shows none of its
+/// content.
 #[derive(Debug, Error)]
 pub enum SecretFileError {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Read(#[from] io::Error),
-    /// Users that are neither its owner nor of its group can read or write it.
+    /// Users other than its owner and its group can read or write it.
     #[error(
-        "is open to all users of this machine (mode {0:04o}): run chmod o-rw on it (Kubernetes: defaultMode 0440), or set \
-         --allow-readable-secrets"
+        "is open to all users of this machine (mode {0:04o}): run chmod o-rw on it (Kubernetes: defaultMode 0440), \
+         or set --allow-readable-secrets"
     )]
     OpenToOthers(u32),
     /// The file is too large to be a secret.
     #[error("has more than {MAX_BYTES} bytes")]
     TooLarge,
-    /// The file is to be a text.
+    /// The file is not a text.
     #[error("is not UTF-8")]
     NotText,
 }
@@ -42,15 +42,15 @@ pub enum SecretFileError {
 /// Reads a secret file.
 ///
 /// # Errors
-/// When it cannot be read, has more than [`MAX_BYTES`], or is open to other users and `allow_readable` is not set.
+/// When the file cannot be read, has more than [`MAX_BYTES`], or is open to other users without `allow_readable`.
 pub fn read(path: &Path, allow_readable: bool) -> Result<SecretSlice<u8>, SecretFileError> {
     Ok(read_bytes(path, allow_readable)?.into())
 }
 
-/// The same of a file that is a text. A byte order mark, with which some editors begin a file, is part of no secret.
+/// Reads a secret text file. Removes a byte order mark, which some editors add.
 ///
 /// # Errors
-/// As [`read`], and when it is not UTF-8.
+/// As [`read`], and when the file is not UTF-8.
 pub fn read_text(path: &Path, allow_readable: bool) -> Result<SecretString, SecretFileError> {
     let bytes = Zeroizing::new(read_bytes(path, allow_readable)?);
     let text = str::from_utf8(&bytes).map_err(|_| SecretFileError::NotText)?;
@@ -59,7 +59,7 @@ pub fn read_text(path: &Path, allow_readable: bool) -> Result<SecretString, Secr
 
 fn read_bytes(path: &Path, allow_readable: bool) -> Result<Vec<u8>, SecretFileError> {
     let file = File::open(path)?;
-    // Of the file that is open, so that it is the one that is read.
+    // Checks the open file, not its path, so that the file that is read is the one that was checked.
     if !allow_readable {
         check(&file.metadata()?)?;
     }
@@ -71,7 +71,7 @@ fn read_bytes(path: &Path, allow_readable: bool) -> Result<Vec<u8>, SecretFileEr
     Ok(bytes)
 }
 
-/// Whether other users can neither read nor write a file.
+/// Checks that other users can neither read nor write a file.
 ///
 /// # Errors
 /// [`SecretFileError::OpenToOthers`].
@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    /// Every combination of permissions: only those of other users to read and write matter.
+    /// Tries every combination of permissions: only the read and write bits of other users matter.
     #[test]
     fn files_that_others_can_read_or_write_are_refused_unless_they_are_allowed() {
         let folder = tempfile::tempdir().unwrap();
@@ -101,7 +101,7 @@ mod tests {
         fs::write(&path, "hunter2").unwrap();
         symlink(&path, &link).unwrap();
         for mode in 0o400..=0o777 {
-            // That the owner can read.
+            // The owner must be able to read the file.
             if mode & 0o400 == 0 {
                 continue;
             }
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_no_secrets_are_refused() {
+    fn missing_large_and_binary_files_are_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         let error = |allow_readable| read_text(&path, allow_readable).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-# What is sent by SMS. A text fits one message: 160 characters of the GSM alphabet, or 70 if it has any other.
+# Texts of SMS messages. Each fits into one message: 160 characters of the GSM alphabet, or 70 with any other character.
 
 sms-sign-in = { $code } — код для входа. Никому его не сообщайте.
 sms-verify-phone = { $code } — код для проверки номера. Никому его не сообщайте.

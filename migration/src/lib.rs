@@ -1,8 +1,8 @@
-//! The schema of phone-identity, as migrations. They name tables and columns by themselves and import no entities, so
-//! that an old migration never changes when an entity does.
+//! Schema migrations of phone-identity. A migration defines its table and column names itself and imports no entities,
+//! so that a change of an entity never changes an old migration.
 //!
-//! Every step can be done twice: on MySQL what changes the schema commits at once, so a migration that was killed half
-//! way is begun anew by the next start.
+//! Every step is idempotent: MySQL commits each schema change immediately, so the next start repeats a migration that
+//! was killed.
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::prelude::{MigratorTrait, SchemaManager};
@@ -26,10 +26,10 @@ mod m20261130_000013_fair_outbox;
 mod m20261130_000014_known_askers;
 mod m20261130_000015_versions_of_challenges;
 
-/// The table in which the migrations are recorded that were applied.
+/// The table of applied migrations.
 pub const MIGRATIONS_TABLE: &str = "seaql_migrations";
 
-/// All other tables of the newest schema.
+/// All other tables of the current schema.
 pub const TABLES: [&str; 14] = [
     "users",
     "sessions",
@@ -72,9 +72,9 @@ impl MigratorTrait for Migrator {
         ]
     }
 
-    /// What has been applied, but for what is newer than all that this version knows: SeaORM would refuse to start. In
-    /// a rolling upgrade an old process may have to start on a database that a new one has migrated. What is not known
-    /// and not newer comes from something else, and is refused.
+    /// The applied migrations, without those that are newer than the last migration of this version. SeaORM refuses to
+    /// start on unknown migrations, but in a rolling upgrade an old process may have to start on a database that a new
+    /// process has migrated. A migration that is unknown and not newer is from another source, and is refused.
     async fn get_migration_models<C>(db: &C) -> Result<Vec<seaql_migrations::Model>, DbErr>
     where
         C: ConnectionTrait,
@@ -101,9 +101,8 @@ impl MigratorTrait for Migrator {
     }
 }
 
-/// Whether all migrations have been applied, and none that comes from elsewhere. There may be newer ones, of a newer
-/// version, and that is well: it has only added to the schema what this version does not use, until none of this
-/// version runs any more.
+/// Whether all migrations are applied, and none from another source. Migrations of a newer version are accepted: while
+/// this version runs, they only add what this version does not use.
 ///
 /// # Errors
 /// When the database cannot be read.
@@ -129,12 +128,12 @@ pub async fn is_up_to_date<'c>(db: impl IntoSchemaManagerConnection<'c>) -> Resu
             .all(|version| known.contains(&version.as_str()) || version.as_str() > newest))
 }
 
-/// A new table, unless it is there.
+/// Creates a table if it does not exist.
 fn table(manager: &SchemaManager, name: impl IntoTableRef) -> TableCreateStatement {
     let mut table = Table::create();
     table.table(name).if_not_exists();
     if manager.get_database_backend() == DbBackend::MySql {
-        // Text is compared by its bytes, as the other databases do: no case is folded and no accent dropped.
+        // Text is compared by its bytes, as in the other databases, without folding of case or accents.
         table
             .engine("InnoDB")
             .character_set("utf8mb4")
@@ -143,11 +142,11 @@ fn table(manager: &SchemaManager, name: impl IntoTableRef) -> TableCreateStateme
     table
 }
 
-/// A time, UTC, to the microsecond.
+/// A column of times in UTC, in microseconds.
 fn timestamp(manager: &SchemaManager, name: DynIden) -> ColumnDef {
     let mut column = ColumnDef::new(name);
     match manager.get_database_backend() {
-        // TIMESTAMP ends in 2038, and both types keep whole seconds unless told.
+        // TIMESTAMP ends in 2038, and both types store whole seconds by default.
         DbBackend::MySql => column.custom("datetime(6)"),
         _ => column.timestamp_with_time_zone(),
     };

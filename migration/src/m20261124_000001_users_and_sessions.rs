@@ -1,4 +1,4 @@
-//! People, their sessions, and rows to lock.
+//! Users, their sessions, and rows for locks.
 
 use sea_orm_migration::prelude::*;
 
@@ -44,7 +44,7 @@ enum Locks {
     Name,
 }
 
-/// The sessions of a person, by age.
+/// Index: the sessions of a user, by age.
 const USER_INDEX: &str = "idx_sessions_user_id_created_at";
 
 #[async_trait::async_trait]

@@ -1,4 +1,4 @@
-//! The change log: what other replicas have to know of, in the order in which it was committed.
+//! The change log: changes that other replicas must apply, in commit order.
 
 use sea_orm_migration::prelude::*;
 use uuid::Uuid;
@@ -39,7 +39,7 @@ impl MigrationTrait for Migration {
                             .primary_key(),
                     )
                     .col(ColumnDef::new(IdentityChanges::Kind).string_len(32).not_null())
-                    // No foreign keys: a change outlives what it is about.
+                    // No foreign keys: a change outlives its user and session.
                     .col(ColumnDef::new(IdentityChanges::UserId).uuid())
                     .col(ColumnDef::new(IdentityChanges::SessionId).uuid())
                     .col(timestamp(manager, IdentityChanges::At.into_iden()).not_null())

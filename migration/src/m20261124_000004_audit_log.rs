@@ -1,4 +1,4 @@
-//! The audit log: who did what to whom, and from where.
+//! The audit log: actor, action, subject and origin of events.
 
 use sea_orm_migration::prelude::*;
 
@@ -34,10 +34,10 @@ enum AuditErasures {
     At,
 }
 
-/// The events about a person, by age.
+/// Index: the events about a user, by age.
 const SUBJECT_INDEX: &str = "idx_audit_events_subject_id_id";
 
-/// What a person did, by age.
+/// Index: the events by a user, by age.
 const ACTOR_INDEX: &str = "idx_audit_events_actor_id_id";
 
 #[async_trait::async_trait]
@@ -46,14 +46,14 @@ impl MigrationTrait for Migration {
         manager
             .create_table(
                 table(manager, AuditEvents::Table)
-                    // A UUIDv7, so this is the order of time, too.
+                    // A UUIDv7, so the primary key is in order of time.
                     .col(ColumnDef::new(AuditEvents::Id).uuid().not_null().primary_key())
                     .col(timestamp(manager, AuditEvents::At.into_iden()).not_null())
                     .col(ColumnDef::new(AuditEvents::Action).string_len(32).not_null())
                     .col(ColumnDef::new(AuditEvents::Outcome).string_len(16).not_null())
                     .col(ColumnDef::new(AuditEvents::Reason).string_len(64))
                     .col(ColumnDef::new(AuditEvents::Actor).string_len(16).not_null())
-                    // No foreign keys: an event outlives whom it is about.
+                    // No foreign keys: an event outlives its users.
                     .col(ColumnDef::new(AuditEvents::ActorId).uuid())
                     .col(ColumnDef::new(AuditEvents::SubjectId).uuid())
                     .col(ColumnDef::new(AuditEvents::SessionId).uuid())

@@ -1,5 +1,5 @@
-//! What administration needs: who was deactivated by it, and people in the order in which they joined and last signed
-//! in. (In the order of their numbers they are by the unique index.)
+//! Administration: a column for deactivation by an administrator, and indexes of users by registration and last
+//! sign-in. (The unique index lists users by number.)
 
 use sea_orm_migration::prelude::*;
 
@@ -25,7 +25,7 @@ const LAST_LOGIN_INDEX: &str = "idx_users_last_login_at_id";
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         if !manager.has_column(USERS, DEACTIVATED_BY_ADMIN).await? {
-            // The version before does not fill it.
+            // The previous version does not set it.
             let mut column = ColumnDef::new(Users::DeactivatedByAdmin);
             column.boolean().not_null().default(false);
             let add = Table::alter()

@@ -1,4 +1,4 @@
-//! What throttling counts, and the devices that people have signed in on before.
+//! Throttled attempts, and the known devices of users.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -33,10 +33,10 @@ enum Users {
     Id,
 }
 
-/// The devices of a person, by when they were last used.
+/// Index: the devices of a user, by last use.
 const USER_INDEX: &str = "idx_devices_user_id_expires_at";
 
-/// What to remove.
+/// Index: rows to delete.
 const EXPIRY_INDEX: &str = "idx_devices_expires_at";
 
 #[async_trait::async_trait]
@@ -50,7 +50,7 @@ impl MigrationTrait for Migration {
             .col(timestamp(Attempts::LastAt.into_iden()).not_null())
             .to_owned();
         if manager.get_database_backend() == DbBackend::Sqlite {
-            // Every sign-in writes a row here and removes it: one tree to write to, and not two.
+            // Every sign-in inserts and deletes a row here, so the table has one B-tree and not two.
             attempts.extra("WITHOUT ROWID");
         }
         manager.create_table(attempts).await?;

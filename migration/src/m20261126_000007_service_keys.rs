@@ -1,4 +1,4 @@
-//! The keys by which calling services prove who they are.
+//! The keys of calling services.
 
 use sea_orm_migration::prelude::*;
 
@@ -26,9 +26,9 @@ impl MigrationTrait for Migration {
         manager
             .create_table(
                 table(manager, ServiceKeys::Table)
-                    // A UUIDv7, so this is the order of time, too.
+                    // A UUIDv7, so the primary key is in order of time.
                     .col(ColumnDef::new(ServiceKeys::KeyId).uuid().not_null().primary_key())
-                    // Not unique: a new key works beside the one that it takes the place of.
+                    // Not unique: during a rotation, the old and the new key are valid.
                     .col(ColumnDef::new(ServiceKeys::Name).string_len(63).not_null())
                     .col(
                         ColumnDef::new(ServiceKeys::KeyHash)

@@ -1,4 +1,4 @@
-//! One-time codes: challenges, the outbox of messages that are to be sent, and when people changed their numbers.
+//! One-time codes: challenges, the outbox of messages, and the times at which users changed their numbers.
 
 use sea_orm_migration::prelude::*;
 
@@ -47,10 +47,10 @@ enum Users {
 const USERS: &str = "users";
 const PHONE_CHANGED_AT: &str = "phone_changed_at";
 
-/// What to remove.
+/// Index: rows to delete.
 const CHALLENGE_EXPIRY_INDEX: &str = "idx_challenges_expires_at";
 
-/// What to send next.
+/// Index: messages to send next.
 const DUE_INDEX: &str = "idx_outbox_messages_due_at";
 
 #[async_trait::async_trait]
@@ -63,8 +63,8 @@ impl MigrationTrait for Migration {
                     .col(ColumnDef::new(Challenges::Id).uuid().not_null().primary_key())
                     .col(ColumnDef::new(Challenges::Purpose).string_len(16).not_null())
                     .col(ColumnDef::new(Challenges::PhoneNumber).string_len(21).not_null())
-                    // No foreign key: a challenge is made by the same statements whether or not somebody has the
-                    // number.
+                    // No foreign key: the statements that create a challenge are the same whether or not an account has
+                    // the number.
                     .col(ColumnDef::new(Challenges::UserId).uuid())
                     .col(ColumnDef::new(Challenges::KeyId).string_len(8).not_null())
                     .col(ColumnDef::new(Challenges::IsSent).boolean().not_null())
@@ -82,9 +82,9 @@ impl MigrationTrait for Migration {
                 table(manager, OutboxMessages::Table)
                     .col(ColumnDef::new(OutboxMessages::Id).uuid().not_null().primary_key())
                     .col(ColumnDef::new(OutboxMessages::Template).string_len(24).not_null())
-                    // Of a code: what it is for, where it goes and in which language, the challenge says.
+                    // For a code: the challenge has purpose, number and language.
                     .col(ColumnDef::new(OutboxMessages::ChallengeId).uuid())
-                    // Of a notice.
+                    // For a notice.
                     .col(ColumnDef::new(OutboxMessages::PhoneNumber).string_len(21))
                     .col(ColumnDef::new(OutboxMessages::UserId).uuid())
                     .col(ColumnDef::new(OutboxMessages::Language).string_len(8))
@@ -95,7 +95,7 @@ impl MigrationTrait for Migration {
             )
             .await?;
         if !manager.has_column(USERS, PHONE_CHANGED_AT).await? {
-            // The version before does not fill it.
+            // The previous version does not set it.
             let add = Table::alter()
                 .table(Users::Table)
                 .add_column(timestamp(Users::PhoneChangedAt.into_iden()))

@@ -1,4 +1,4 @@
-//! What messages are counted for.
+//! Counters of messages.
 
 use sea_orm_migration::prelude::*;
 
@@ -23,7 +23,7 @@ enum SmsCounters {
     CountedAt,
 }
 
-/// What to remove.
+/// Index: rows to delete.
 const COUNTED_INDEX: &str = "idx_sms_counters_counted_at";
 
 #[async_trait::async_trait]
@@ -39,7 +39,7 @@ impl MigrationTrait for Migration {
                     .col(count(SmsCounters::HourCount))
                     .col(timestamp(SmsCounters::DaySince.into_iden()).not_null())
                     .col(count(SmsCounters::DayCount))
-                    // Of prefixes only; of what else is counted they stay as they were made.
+                    // For prefixes only; other rows keep the initial values.
                     .col(count(SmsCounters::Asked))
                     .col(count(SmsCounters::AskedLately))
                     .col(timestamp(SmsCounters::LatelySince.into_iden()).not_null())

@@ -1,5 +1,5 @@
-//! What is seen of the sources that ask for codes to a prefix. And a column that databases lack which were made while
-//! the migration of codes was being written.
+//! Statistics of the sources that request codes for a prefix. Also adds a column that databases of the time between the
+//! migration of codes and this one lack.
 
 use sea_orm_migration::prelude::*;
 
@@ -15,8 +15,7 @@ const SHARED_VERIFIED: &str = "shared_verified";
 const UNSHARED: &str = "unshared";
 const HALVINGS: &str = "halvings";
 
-/// The columns that are new. The version before does not fill them; that a code is used which it was asked for counts
-/// for nothing.
+/// The new columns. The previous version does not set them: uses of codes that it issued do not count.
 fn columns() -> [(&'static str, ColumnDef); 6] {
     let count = |name: &'static str| {
         let mut column = ColumnDef::new(name);
@@ -54,7 +53,7 @@ impl MigrationTrait for Migration {
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for (table, column) in columns() {
             let name = column.get_column_name();
-            // That one is of the migration of codes.
+            // This column is from the migration of codes.
             if name == IS_WATCHED {
                 continue;
             }

@@ -1,5 +1,5 @@
-//! What the tripwire does not look at any more: whether the asking for a code counts for the prefix, since its use does
-//! in any case, and how many of a prefix do not.
+//! Removes columns that the pumping guard no longer uses: whether the request of a code counts for the prefix, because
+//! its use counts in any case, and the number of requests of a prefix that do not count.
 
 use sea_orm_migration::prelude::*;
 

@@ -1,6 +1,5 @@
-//! What tells apart two histories of the change log that reached the same number (`entry_id`), which versions may serve
-//! on the database (`version_floor`), and a row that is written to find out whether the database accepts writes
-//! (`heartbeat`).
+//! History of the change log: an ID that distinguishes entries of the same number in two histories (`entry_id`), the
+//! minimum version that may serve on the database (`version_floor`), and a row for write probes (`heartbeat`).
 
 use sea_orm_migration::prelude::*;
 
@@ -17,7 +16,7 @@ const HEARTBEAT: &str = "heartbeat";
 const ID: &str = "id";
 const BEATS: &str = "beats";
 
-/// The columns that are new. The version before does not fill them.
+/// The new columns. The previous version does not set them.
 fn columns() -> [(&'static str, ColumnDef); 2] {
     let (mut entry_id, mut version_floor) = (ColumnDef::new(ENTRY_ID), ColumnDef::new(VERSION_FLOOR));
     [

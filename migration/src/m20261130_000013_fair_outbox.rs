@@ -1,4 +1,4 @@
-//! The order of the outbox (`lane`, `flow`, `turn`), and how many events an audit row stands for (`occurrences`).
+//! The order of the outbox (`lane`, `flow`, `turn`), and the number of events of an audit row (`occurrences`).
 
 use sea_orm_migration::prelude::*;
 
@@ -14,8 +14,8 @@ const TURN: &str = "turn";
 const AUDIT_EVENTS: &str = "audit_events";
 const OCCURRENCES: &str = "occurrences";
 
-/// The new columns. The version before does not fill them: its messages are those of strangers, and first in line; its
-/// audit rows stand for one event.
+/// The new columns. The previous version does not set them: its messages count as those of strangers and are sent
+/// first, and its audit rows stand for one event.
 fn columns() -> [(&'static str, ColumnDef); 4] {
     let (mut lane, mut turn) = (ColumnDef::new(LANE), ColumnDef::new(TURN));
     let mut occurrences = ColumnDef::new(OCCURRENCES);
@@ -36,8 +36,8 @@ fn columns() -> [(&'static str, ColumnDef); 4] {
     ]
 }
 
-/// The indexes: the next turn of a lane, what is due in a lane, and the last turn of a flow. The index on `due_at`
-/// alone stays for the version before.
+/// The indexes: the next turn of a lane, the due messages of a lane, and the last turn of a flow. The index on `due_at`
+/// alone remains for the previous version.
 const INDEXES: [(&str, [&str; 3]); 3] = [
     ("idx_outbox_messages_lane_turn_id", [LANE, TURN, ID]),
     ("idx_outbox_messages_lane_due_at_id", [LANE, DUE_AT, ID]),

@@ -1,4 +1,5 @@
-//! Which challenges were requested on a known device or with a session of the user: their wrong codes count apart.
+//! Marks challenges that were requested on a known device or with a session of the user: their wrong codes have their
+//! own limit.
 
 use sea_orm_migration::prelude::*;
 
@@ -14,7 +15,7 @@ impl MigrationTrait for Migration {
         if manager.has_column(CHALLENGES, IS_KNOWN).await? {
             return Ok(());
         }
-        // The version before does not fill it: its challenges count as those of strangers.
+        // The previous version does not set it: its challenges count as those of strangers.
         let mut column = ColumnDef::new(IS_KNOWN);
         let column = column.boolean().not_null().default(false);
         let add = Table::alter().table(CHALLENGES).add_column(column).to_owned();

@@ -14,7 +14,7 @@ impl MigrationTrait for Migration {
         if manager.has_column(CHALLENGES, CREDENTIAL_VERSION).await? {
             return Ok(());
         }
-        // The version before does not fill it: codes of an account without it are invalid here.
+        // The previous version does not set it: codes of an account without it are invalid here.
         let mut column = ColumnDef::new(CREDENTIAL_VERSION);
         let column = column.big_integer();
         let add = Table::alter().table(CHALLENGES).add_column(column).to_owned();

@@ -34,6 +34,8 @@ pub(super) async fn backup(settings: &Settings, file: &Path, messages: Messages)
         BackupError::Native(..) | BackupError::InMemory | BackupError::Source(_) => {
             Failure::Unusable(chain(&error))
         }
+        BackupError::Exists => messages.failed("cli-backup-exists", &[("file", shown)]),
+        BackupError::Interrupted => messages.failed("cli-backup-interrupted", &[("file", shown)]),
         _ => {
             let problem = chain(&error);
             let values = [("file", shown), ("problem", problem.as_str().into())];

@@ -269,7 +269,7 @@ mod tests {
         write(&mut out, Messages::english(), &found, Engine::Portable, 2, TARGET).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(
-            text.contains("Even the least that OWASP recommends takes longer"),
+            text.contains("Even the minimum that OWASP recommends takes longer"),
             "{text}"
         );
         let settings = "PHONE_IDENTITY_ARGON2_MEMORY_KIB=19456\nPHONE_IDENTITY_ARGON2_ITERATIONS=2\n";

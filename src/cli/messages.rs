@@ -79,10 +79,10 @@ impl Messages {
     /// In English what is wrong ends the sentence, and else it is one of its own, as callers are told it.
     fn unfit(self, id: &str, of: &str, english: &dyn Display, problem: Problem) -> Failure {
         let said = match self.0 {
-            Language::English => english.to_string(),
-            language => violation_text(problem, language),
+            Language::English => format!("{of} {english}"),
+            language if of.is_empty() => violation_text(problem, language),
+            language => format!("{of}: {}", violation_text(problem, language)),
         };
-        let said = format!("{of} {said}");
         self.unusable(id, &[("problem", said.trim_start().into())])
     }
 }

@@ -1,4 +1,4 @@
-//! Which calling services there are, and what each may call: rights, names of services, and what a service key is.
+//! Access control for calling services: rights, service names and service keys.
 
 mod clients;
 mod operator_key;
@@ -15,40 +15,40 @@ use crate::clock::{self, Timestamp};
 pub use clients::{ClientList, ClientListError};
 pub use operator_key::OperatorKey;
 
-/// What is known of the calling service, and of its call.
+/// The calling service and its call, for the audit log.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Caller {
-    /// Its name. `None`: services do not have to prove who they are here, or it is the operator at the command line.
+    /// Name of the calling service. `None`: service authentication is off, or the operator runs a command.
     pub service: Option<Arc<str>>,
-    /// The id of the call, under which the log has its line. `None`: it is the operator at the command line.
+    /// Request ID of the call, as in the access log. `None`: the operator runs a command.
     pub request_id: Option<Arc<str>>,
 }
 
-/// What a calling service may be allowed: one or several RPCs.
+/// A right of a calling service: permission to call one or several RPCs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Right {
-    /// To check sessions.
+    /// Validate sessions.
     Validate,
-    /// To register people.
+    /// Register users.
     Register,
-    /// To sign people in.
+    /// Sign users in.
     Authenticate,
-    /// To sign people out.
+    /// Sign users out.
     Revoke,
-    /// To list and end the sessions of a bearer.
+    /// List and revoke the sessions of the bearer.
     Sessions,
-    /// To change, deactivate and delete the account of a bearer.
+    /// Change, deactivate and delete the account of the bearer.
     Profile,
-    /// To send and take one-time codes.
+    /// Send and verify one-time codes.
     Codes,
-    /// To make superusers.
+    /// Create superusers.
     Superuser,
     /// Administration.
     Admin,
 }
 
 impl Right {
-    /// All of them.
+    /// All rights.
     pub const ALL: [Self; 9] = [
         Self::Validate,
         Self::Register,
@@ -61,7 +61,7 @@ impl Right {
         Self::Admin,
     ];
 
-    /// The name. It is stored, so it never changes.
+    /// The name of the right. It is stored, so it never changes.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -77,7 +77,7 @@ impl Right {
         }
     }
 
-    /// The RPCs, as `service/method`, without the package; `*` is every method.
+    /// The RPCs that the right permits, as `service/method` without the package; `*` stands for every method.
     #[must_use]
     pub const fn rpcs(self) -> &'static [&'static str] {
         match self {
@@ -97,7 +97,7 @@ impl Right {
         }
     }
 
-    /// The right that an RPC takes. `None`: nobody has said which.
+    /// The right that an RPC requires. `None`: no right permits this RPC.
     #[must_use]
     pub fn of_rpc(service: &str, method: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|right| {
@@ -113,37 +113,38 @@ impl Right {
     }
 }
 
-/// The name of all rights, also of those that there will be.
+/// The name of all rights, including rights of later versions.
 const ALL_RIGHTS: &str = "all";
 
-/// Some rights.
+/// A set of rights.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Rights(u32);
 
 impl Rights {
-    /// All rights, also those that there will be.
+    /// All rights, including rights of later versions.
     pub const ALL: Self = Self(u32::MAX);
 
-    /// Whether a right is among these.
+    /// Whether the set contains a right.
     #[must_use]
     pub const fn contain(self, right: Right) -> bool {
         self.0 & right.bit() != 0
     }
 
-    /// These and others.
+    /// The union of two sets.
     #[must_use]
     pub const fn and(self, others: Self) -> Self {
         Self(self.0 | others.0)
     }
 
-    /// Rights as they are stored. A newer version may have stored one that this one does not know, and has no RPC for.
+    /// Reads stored rights. Ignores unknown names: a newer version may have stored them, and this version has no RPC
+    /// that requires them.
     #[must_use]
     pub fn from_stored(text: &str) -> Self {
         let known = text.split(',').filter_map(|name| Self::named(name).ok());
         known.fold(Self::default(), Self::and)
     }
 
-    /// What the names of rights may be, for the help.
+    /// The names of all rights, for help and error texts.
     #[must_use]
     pub fn names() -> String {
         let names: Vec<_> = Right::ALL.iter().map(|right| right.as_str()).collect();
@@ -161,7 +162,7 @@ impl Rights {
     }
 }
 
-/// Reads names with commas between them.
+/// Reads comma-separated names.
 impl FromStr for Rights {
     type Err = RightsError;
 
@@ -179,7 +180,7 @@ impl FromStr for Rights {
     }
 }
 
-/// The names, with commas between them: how rights are stored and shown.
+/// The comma-separated names: the stored and displayed form.
 impl fmt::Display for Rights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Self::ALL {
@@ -191,32 +192,32 @@ impl fmt::Display for Rights {
     }
 }
 
-/// Why a text is no rights.
+/// Why a list of rights is invalid.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum RightsError {
-    /// There is no such right.
-    #[error("there is no right {0:?}: they are {names}", names = Rights::names())]
+    /// The right does not exist.
+    #[error("there is no right {0:?}; the rights are {names}", names = Rights::names())]
     Unknown(String),
-    /// No right is named.
-    #[error("no right is named: they are {names}", names = Rights::names())]
+    /// The list is empty.
+    #[error("no right is named; the rights are {names}", names = Rights::names())]
     None,
 }
 
-/// A service that calls, and has proved who it is.
+/// An authenticated calling service.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Service {
-    /// Its name: that of its key, or the one in its certificate.
+    /// The name of its key, or the name in its client certificate.
     pub name: Arc<str>,
-    /// What it may call.
+    /// The RPCs that it may call.
     pub rights: Rights,
 }
 
-/// The name of a service that has a key: 1 to 63 small letters, digits and hyphens, the first one no hyphen.
+/// The name of a service with a key: 1 to 63 lower-case letters, digits and hyphens; the first is not a hyphen.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServiceName(String);
 
 impl ServiceName {
-    /// The longest name.
+    /// Maximum length of a name, in characters.
     pub const MAX_LENGTH: usize = 63;
 
     /// The name.
@@ -225,7 +226,7 @@ impl ServiceName {
         &self.0
     }
 
-    /// A name that was read from the database.
+    /// Wraps a name that was read from the database.
     pub(crate) fn from_stored(name: String) -> Self {
         Self(name)
     }
@@ -235,15 +236,15 @@ impl FromStr for ServiceName {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, &'static str> {
-        let is_good = (1..=Self::MAX_LENGTH).contains(&text.len())
+        let is_valid = (1..=Self::MAX_LENGTH).contains(&text.len())
             && !text.starts_with('-')
             && text
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if is_good {
+        if is_valid {
             Ok(Self(text.to_owned()))
         } else {
-            Err("not 1 to 63 small letters, digits and hyphens, the first one no hyphen")
+            Err("not 1 to 63 lower-case letters, digits and hyphens, beginning with a letter or digit")
         }
     }
 }
@@ -254,12 +255,12 @@ impl fmt::Display for ServiceName {
     }
 }
 
-/// The id of a service key, a UUIDv7. It is not secret.
+/// The ID of a service key, a UUIDv7. It is not secret.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ServiceKeyId(pub Uuid);
 
 impl ServiceKeyId {
-    /// A new id.
+    /// Creates a new ID.
     #[must_use]
     pub fn generate(now: Timestamp) -> Self {
         Self(clock::new_id(now))
@@ -272,18 +273,18 @@ impl fmt::Display for ServiceKeyId {
     }
 }
 
-/// What is known of a service key, which is not the key itself.
+/// The metadata of a service key, without the key itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServiceKey {
-    /// Its id.
+    /// The ID.
     pub id: ServiceKeyId,
-    /// Whose it is. Several may have one name, while one takes the place of another.
+    /// The calling service. During a rotation several keys have the same name.
     pub name: ServiceName,
-    /// What it is good for.
+    /// The rights of the service with this key.
     pub rights: Rights,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// Since when it is good for nothing.
+    /// Time of revocation. `None`: the key is valid.
     pub revoked_at: Option<Timestamp>,
 }
 
@@ -292,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rights_are_read_as_they_are_written() {
+    fn rights_round_trip_through_their_names() {
         let rights: Rights = "register, validate,".parse().unwrap();
         assert_eq!(rights.to_string(), "validate,register");
         assert!(rights.contain(Right::Validate) && rights.contain(Right::Register));
@@ -302,12 +303,12 @@ mod tests {
         assert!(Right::ALL.iter().all(|right| all.contain(*right)));
         assert_eq!((all, all.to_string().as_str()), (Rights::ALL, "all"));
         let each: Vec<_> = Right::ALL.iter().map(|right| right.as_str()).collect();
-        // One that comes later is not among them.
+        // A list of all current rights does not include rights of later versions.
         assert_ne!(each.join(",").parse::<Rights>().unwrap(), Rights::ALL);
     }
 
     #[test]
-    fn what_is_no_right_is_refused_and_passed_over_where_it_is_stored() {
+    fn unknown_rights_are_rejected_in_input_and_ignored_in_storage() {
         for (text, expected) in [
             ("", RightsError::None),
             (" , ", RightsError::None),
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rpc_takes_two_rights() {
+    fn each_rpc_requires_one_right() {
         let mut rpcs: Vec<_> = Right::ALL.iter().flat_map(|right| right.rpcs()).collect();
         let count = rpcs.len();
         rpcs.sort_unstable();
@@ -337,12 +338,12 @@ mod tests {
     }
 
     #[test]
-    fn names_of_services_are_words() {
-        for good in ["a", "0", "orders", "orders-eu-2", &"x".repeat(63)] {
-            assert_eq!(good.parse::<ServiceName>().unwrap().as_str(), good);
+    fn service_names_have_lower_case_letters_digits_and_hyphens() {
+        for valid in ["a", "0", "orders", "orders-eu-2", &"x".repeat(63)] {
+            assert_eq!(valid.parse::<ServiceName>().unwrap().as_str(), valid);
         }
-        for bad in ["", "-a", "Orders", "a b", "a.b", "ö", "a_b", &"x".repeat(64)] {
-            assert!(bad.parse::<ServiceName>().is_err(), "{bad:?}");
+        for invalid in ["", "-a", "Orders", "a b", "a.b", "ö", "a_b", &"x".repeat(64)] {
+            assert!(invalid.parse::<ServiceName>().is_err(), "{invalid:?}");
         }
     }
 }

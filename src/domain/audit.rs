@@ -1,19 +1,21 @@
-//! The audit log: who did what to whom, from where, and how it ended. Never a secret, and never a phone number.
+//! Audit log events: actor, action, subject, origin and outcome. An event never contains a secret or a phone number.
 
 mod action;
+mod entry;
 
 use std::fmt;
 
 use uuid::Uuid;
 
 pub use action::Action;
+pub use entry::{AuditEntry, EventFilter, MAX_SERVICE_LENGTH, is_service_name};
 
 use super::access::Caller;
 use super::session::{ClientInfo, SessionId};
 use super::user::UserId;
 use crate::clock::{self, Timestamp};
 
-/// An event's id, a UUIDv7: events sort by when they happened, to the millisecond.
+/// The ID of an event, a UUIDv7: events sort by time, to the millisecond.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct EventId(pub Uuid);
 
@@ -23,38 +25,38 @@ impl fmt::Display for EventId {
     }
 }
 
-/// Why something was refused: the reason that the caller was told, as in `ErrorReason` of the contract. What is refused
-/// before it is known who asks for what is not in the log.
+/// Why an action was refused: the reason that the caller received, as in `ErrorReason` of the API. A call that is
+/// refused before its actor and action are known is not in the audit log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
     /// The number is unknown or the password is wrong.
     InvalidCredentials,
     /// The password is right, and the account is deactivated.
     AccountDeactivated,
-    /// `current_password` is not the person's.
+    /// `current_password` is wrong.
     CurrentPasswordWrong,
     /// `current_password` is unset and the sign-in is not fresh.
     ReauthenticationRequired,
-    /// Somebody has the phone number.
+    /// Another account has the phone number.
     PhoneNumberTaken,
     /// The actor is neither staff nor a superuser.
     NotStaff,
-    /// There is no such user, or none that the actor may see. The event has no subject.
+    /// The user does not exist, or the actor may not see the user. The event has no subject.
     UserNotFound,
     /// The actor is not a superuser.
     NotSuperuser,
-    /// It would remove the last active superuser.
+    /// The action would remove the last active superuser.
     LastSuperuser,
-    /// The one-time code is not right.
+    /// The one-time code is wrong or expired.
     CodeInvalid,
-    /// The number was changed lately, and is not proof enough for this.
+    /// The number was changed recently, so a code to it is not sufficient proof for this action.
     PhoneChangedRecently,
-    /// No SMS provider took a message before there was no use in it.
+    /// No SMS provider accepted the message before it expired.
     SmsNotDelivered,
 }
 
 impl Refusal {
-    /// All of them.
+    /// All refusals.
     pub const ALL: [Self; 12] = [
         Self::InvalidCredentials,
         Self::AccountDeactivated,
@@ -70,7 +72,7 @@ impl Refusal {
         Self::SmsNotDelivered,
     ];
 
-    /// The name, of at most 64 characters: that of a value of `ErrorReason`, without its prefix.
+    /// The name, at most 64 characters: the value of `ErrorReason` without its prefix.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -90,20 +92,20 @@ impl Refusal {
     }
 }
 
-/// How it ended.
+/// The outcome of an action.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// It was done.
+    /// The action was done.
     Done,
-    /// It was refused.
+    /// The action was refused.
     Refused(Refusal),
 }
 
 impl Outcome {
-    /// The names without the reason.
+    /// The names of all outcomes, without reasons.
     pub const NAMES: [&str; 2] = ["done", "refused"];
 
-    /// The name without the reason, of at most 16 characters.
+    /// The name without the reason, at most 16 characters.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -112,7 +114,7 @@ impl Outcome {
         }
     }
 
-    /// Why it was refused.
+    /// The reason of a refusal. `None`: the action was done.
     #[must_use]
     pub const fn refusal(self) -> Option<Refusal> {
         match self {
@@ -122,19 +124,19 @@ impl Outcome {
     }
 }
 
-/// Who did it.
+/// The actor of an event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum EventActor {
-    /// Somebody who has not shown who they are.
+    /// An unauthenticated client.
     Nobody,
-    /// A person who has.
+    /// An authenticated user.
     User(UserId),
-    /// The operator, at the command line.
+    /// The operator, with a command.
     Operator,
 }
 
 impl EventActor {
-    /// What kind of actor it is, in at most 16 characters.
+    /// The kind of actor, at most 16 characters.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -144,7 +146,7 @@ impl EventActor {
         }
     }
 
-    /// The person, if it is one.
+    /// The authenticated user. `None`: the actor is another kind.
     #[must_use]
     pub const fn user(self) -> Option<UserId> {
         match self {
@@ -154,7 +156,7 @@ impl EventActor {
     }
 }
 
-/// What of a person was changed, by the name of its field in the contract.
+/// A field of a user that was changed, named as in the API.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Field {
     /// The phone number.
@@ -165,9 +167,9 @@ pub enum Field {
     Locale,
     /// The status.
     Status,
-    /// Whether they are staff.
+    /// The staff flag.
     IsStaff,
-    /// Whether they are a superuser.
+    /// The superuser flag.
     IsSuperuser,
 }
 
@@ -186,29 +188,29 @@ impl Field {
     }
 }
 
-/// Something that somebody is about to do, before it is known how it ends.
+/// An event before its outcome is known.
 #[derive(Clone, Debug)]
 pub struct AuditDraft {
-    /// What.
+    /// The action.
     pub action: Action,
-    /// Who.
+    /// The actor.
     pub actor: EventActor,
-    /// To whom. `None`: to nobody who is known.
+    /// The user that the action affects. `None`: no known user.
     pub subject: Option<UserId>,
-    /// The session that begins, ends, or was the actor's.
+    /// The session that begins or ends, or that authenticated the actor.
     pub session: Option<SessionId>,
-    /// What of the subject is to change.
+    /// The fields of the subject that the action changes.
     pub fields: Vec<Field>,
-    /// How many other sessions ended by it; `None`: that was not counted, or none can have.
+    /// Number of other sessions that the action ended. `None`: not counted, or the action ends no sessions.
     pub ended_sessions: Option<u64>,
-    /// The service that the actor goes through.
+    /// The calling service and its call.
     pub caller: Caller,
-    /// The actor's device.
+    /// The client of the actor.
     pub client: ClientInfo,
 }
 
 impl AuditDraft {
-    /// By somebody who has not shown who they are.
+    /// Creates a draft for an unauthenticated client.
     #[must_use]
     pub fn by_nobody(action: Action, client: ClientInfo, caller: Caller) -> Self {
         Self {
@@ -223,7 +225,7 @@ impl AuditDraft {
         }
     }
 
-    /// By a person, with one of their sessions, to themselves.
+    /// Creates a draft for an authenticated user that acts on their own account in this session.
     #[must_use]
     pub fn by_user(
         action: Action,
@@ -235,7 +237,7 @@ impl AuditDraft {
         Self::by_nobody(action, client, caller).as_user(user, session)
     }
 
-    /// The same by somebody who has shown who they are, to themselves, in this session.
+    /// Sets an authenticated user as actor and subject, in this session.
     #[must_use]
     pub fn as_user(self, user: UserId, session: SessionId) -> Self {
         Self {
@@ -246,7 +248,7 @@ impl AuditDraft {
         }
     }
 
-    /// By the operator, at the command line.
+    /// Creates a draft for the operator, with a command.
     #[must_use]
     pub fn by_operator(action: Action) -> Self {
         Self {
@@ -255,8 +257,8 @@ impl AuditDraft {
         }
     }
 
-    /// The same by somebody whom an id stands for that leads nowhere, and to them: nothing names the person any more.
-    /// The id of the call does, since the log of the calling service may know whose call it was.
+    /// Replaces actor and subject by a substitute ID and removes what could identify the user: session, client and
+    /// request ID. The log of the calling service may map the request ID to the user.
     #[must_use]
     pub fn of_somebody(self, substitute: UserId) -> Self {
         Self {
@@ -272,19 +274,19 @@ impl AuditDraft {
         }
     }
 
-    /// It was done.
+    /// Creates the event of a completed action.
     #[must_use]
     pub fn done(&self, now: Timestamp) -> Event {
         self.ended(Outcome::Done, now)
     }
 
-    /// It was refused.
+    /// Creates the event of a refused action.
     #[must_use]
     pub fn refused(&self, refusal: Refusal, now: Timestamp) -> Event {
         self.ended(Outcome::Refused(refusal), now)
     }
 
-    /// It ended so.
+    /// Creates the event of an action with this outcome.
     #[must_use]
     pub fn ended(&self, outcome: Outcome, now: Timestamp) -> Event {
         Event {
@@ -297,82 +299,19 @@ impl AuditDraft {
     }
 }
 
-/// Something that somebody did, or was refused.
+/// An event to store.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// The id.
+    /// The ID.
     pub id: EventId,
-    /// When.
+    /// Time of the event.
     pub at: Timestamp,
     /// Number of equal events that the row stands for, at least 1.
     pub occurrences: u64,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What it was.
+    /// Action, actor, subject and origin.
     pub attempt: AuditDraft,
-}
-
-/// An event as it was read. Names are text: a newer version may have written one that this one does not know.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct AuditEntry {
-    /// The id.
-    pub id: EventId,
-    /// When. Of several equal events: the first one.
-    pub at: Timestamp,
-    /// Number of equal events that the row stands for, at least 1.
-    pub occurrences: u64,
-    /// The name of an [`Action`].
-    pub action: String,
-    /// The name of an [`Outcome`].
-    pub outcome: String,
-    /// The name of a [`Refusal`], if it was refused.
-    pub reason: Option<String>,
-    /// The name of an [`EventActor`].
-    pub actor: String,
-    /// The person who did it.
-    pub actor_id: Option<UserId>,
-    /// The person to whom it was done.
-    pub subject_id: Option<UserId>,
-    /// The session that began, ended, or was the actor's.
-    pub session_id: Option<SessionId>,
-    /// The names of [`Field`]s that were changed, or were to be.
-    pub fields: Vec<String>,
-    /// How many other sessions ended by it.
-    pub ended_sessions: Option<u64>,
-    /// The service that the actor went through.
-    pub service: Option<String>,
-    /// The actor's device.
-    pub client: ClientInfo,
-    /// The id of the call.
-    pub request_id: Option<String>,
-}
-
-/// The most characters of the name of a calling service that are kept.
-pub const MAX_SERVICE_LENGTH: usize = 128;
-
-/// Whether this may be the name of a calling service that is in the log.
-#[must_use]
-pub fn is_service_name(name: &str) -> bool {
-    name.chars().count() <= MAX_SERVICE_LENGTH && !name.contains(char::is_control)
-}
-
-/// Which events to read; `None` is any.
-#[derive(Clone, Debug, Default)]
-pub struct EventFilter {
-    /// To whom.
-    pub subject: Option<UserId>,
-    /// By whom.
-    pub actor: Option<UserId>,
-    /// What.
-    pub action: Option<Action>,
-    /// How it ended: `true` for done, `false` for refused.
-    pub is_done: Option<bool>,
-    /// Through which service.
-    pub service: Option<String>,
-    /// Not before this time.
-    pub since: Option<Timestamp>,
-    /// Before this time.
-    pub until: Option<Timestamp>,
 }
 
 #[cfg(test)]
@@ -383,21 +322,23 @@ mod tests {
     use crate::proto::v1::ErrorReason;
 
     #[test]
-    fn reasons_are_those_of_the_contract() {
+    fn refusal_names_are_error_reasons_of_the_api() {
         for refusal in Refusal::ALL {
             let name = refusal.as_str();
             let reason = ErrorReason::from_str_name(&format!("ERROR_REASON_{name}"));
-            // Who was to get a message is not there to be told.
+            // No call waits for the delivery of a message, so no caller receives this reason.
             assert_eq!(reason.is_some(), refusal != Refusal::SmsNotDelivered, "{name}");
         }
     }
 
     #[test]
-    fn names_fit_their_columns_and_are_read_again() {
+    fn action_names_fit_their_column_and_round_trip() {
         let names: HashSet<_> = Action::ALL.iter().map(|action| action.as_str()).collect();
         assert_eq!(names.len(), Action::ALL.len());
         for action in Action::ALL {
             assert!(action.as_str().len() <= 32 && !action.meaning().is_empty());
+            // Maximum length of a table cell in the documentation.
+            assert!(action.meaning().len() <= 120 && action.refusals().len() <= 120);
             assert_eq!(Action::parse(action.as_str()), Some(action));
         }
         assert_eq!(Action::parse("eat"), None);

@@ -1,58 +1,54 @@
-//! One-time codes, by which people show that they hold a phone number.
+//! One-time codes and their challenges: proof that a user holds a phone number.
 //!
-//! A code is not stored. It is HMAC-SHA256 of its challenge with a key of this service, and computed again whenever it
-//! is sent or checked; so whoever has the database has no codes, and a code for one purpose, number or person is none
-//! for another.
+//! Codes are not stored: `code/coder.rs` derives a code from its challenge.
 
+mod coder;
 mod times;
 
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
-use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
+pub use coder::Coder;
 pub use times::plausible_expiries;
 
 use super::phone::{Folded, PhoneNumber, fold};
-use super::secret_keys::SecretKeys;
 use super::sms_limits::CounterId;
 use super::user::UserId;
 use crate::clock::Timestamp;
 use crate::i18n::Language;
 
-/// How many digits a code may have. NIST 800-63B section 3.1.3.2 asks for six at least; fewer are for those who bound
-/// attempts elsewhere.
+/// Range of the length of a code, in digits. NIST 800-63B section 3.1.3.2 requires at least six; fewer are for
+/// deployments that limit attempts elsewhere.
 pub const LENGTHS: RangeInclusive<u8> = 4..=10;
 
-/// The longest that a code may be set to be good. NIST 800-63B section 3.1.3.2 allows ten minutes; longer is for those
-/// whose messages take longer.
+/// Maximum lifetime of a code. NIST 800-63B section 3.1.3.2 allows ten minutes; more is for slow message delivery.
 pub const MAX_LIFETIME: Duration = Duration::from_mins(30);
 
 /// Maximum length of an input in bytes, with everything that is removed from it.
 const MAX_INPUT_BYTES: usize = 64;
 
-/// What a code is exchanged for. The names are stored and are part of codes, so they never change.
+/// The purpose of a code. The names are stored and are part of the derivation of codes, so they never change.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Purpose {
-    /// That a person holds their number.
+    /// Verify the number of an account.
     VerifyPhone,
-    /// A session.
+    /// Sign in.
     SignIn,
-    /// A new password.
+    /// Set a new password.
     ResetPassword,
-    /// A new phone number for the account.
+    /// Change the number of an account.
     ChangePhone,
-    /// An account.
+    /// Register.
     Register,
 }
 
 impl Purpose {
-    /// All of them.
+    /// All purposes.
     pub const ALL: [Self; 5] = [
         Self::VerifyPhone,
         Self::SignIn,
@@ -61,7 +57,7 @@ impl Purpose {
         Self::Register,
     ];
 
-    /// The name, of at most 16 characters.
+    /// The name, at most 16 characters.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -73,19 +69,19 @@ impl Purpose {
         }
     }
 
-    /// Takes a name.
+    /// The purpose with this name. `None`: no purpose has it.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|purpose| purpose.as_str() == name)
     }
 }
 
-/// A challenge's id, a random UUID: whoever has it may try codes.
+/// The ID of a challenge, a random UUID. A client needs it to submit codes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ChallengeId(pub Uuid);
 
 impl ChallengeId {
-    /// A new id.
+    /// Creates a new ID.
     #[must_use]
     pub fn generate() -> Self {
         Self(Uuid::new_v4())
@@ -98,60 +94,60 @@ impl fmt::Display for ChallengeId {
     }
 }
 
-/// That somebody is to show that they hold a number.
+/// A request for proof that a client holds a phone number.
 #[derive(Clone, Debug)]
 pub struct Challenge {
-    /// The id.
+    /// The ID.
     pub id: ChallengeId,
-    /// What for.
+    /// The purpose.
     pub purpose: Purpose,
-    /// Which number.
+    /// The number that receives the code.
     pub phone_number: PhoneNumber,
-    /// The person who had it when the challenge was made; to change a number, the one who wants it.
+    /// The user with this number at the request; for a change of number, the user that requests it.
     pub person: Option<UserId>,
     /// The version of the user's credentials at the request. `None`: there is no user, or an older version of this
-    /// program made the challenge.
+    /// program created the challenge.
     pub credential_version: Option<i64>,
-    /// The id of the key that its code is made with.
+    /// The ID of the key that derives the code.
     pub key_id: String,
-    /// Whether the code is sent at all. It is not where nobody has the number, or it takes no SMS.
+    /// Whether the code is sent. False if no account has the number, or if the number cannot receive SMS.
     pub is_sent: bool,
-    /// Whether it was requested on a known device or with a session of the user. Wrong codes of such a challenge count
-    /// apart, so that strangers do not stop the owner of the number.
+    /// Whether it was requested on a known device or with a session of the user. Wrong codes of such a challenge have
+    /// their own limit, so that strangers cannot block the owner of the number.
     pub is_known: bool,
-    /// By which counter the pumping guard watches whether its code is used: that of the prefix and of the source that
-    /// asked for it. `None`: it does not.
+    /// The counter by which the pumping guard tracks whether the code is used: that of the prefix and the requesting
+    /// source. `None`: the guard does not track the code.
     pub watched: Option<CounterId>,
     /// The language of the message.
     pub language: Language,
-    /// When it was made.
+    /// Time of the request.
     pub created_at: Timestamp,
-    /// When its code was last sent.
+    /// Time at which the code was last sent.
     pub sent_at: Timestamp,
-    /// When its code expires.
+    /// Time at which the code expires.
     pub expires_at: Timestamp,
 }
 
-/// A challenge whose code may be on its way.
+/// The public part of a challenge, which is the same whether or not its code is sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Sent {
     /// The challenge.
     pub challenge: ChallengeId,
-    /// When the code may be sent once more.
+    /// Time from which the code can be sent again.
     pub resend_after: Timestamp,
-    /// When it expires.
+    /// Time at which the code expires.
     pub expires_at: Timestamp,
-    /// How many digits it has.
+    /// Length of the code, in digits.
     pub code_length: u8,
 }
 
-/// A code in plain text. It cannot be printed.
+/// A code in plain text. `Debug` does not show it.
 #[derive(Debug)]
 pub struct Code(SecretString);
 
 impl Code {
-    /// Reads a typed or pasted code: decimal digits of any script. Spaces, hyphens, line ends and format characters are
-    /// removed, as from phone numbers. `None`: it is no code.
+    /// Parses a typed or pasted code: decimal digits of any script. Removes spaces, hyphens, line ends and format
+    /// characters, as from phone numbers. `None`: the input is not a code.
     #[must_use]
     pub fn parse(input: &str) -> Option<Self> {
         if input.len() > MAX_INPUT_BYTES {
@@ -169,214 +165,25 @@ impl Code {
         is_possible.then(|| Self(digits.into()))
     }
 
-    /// The digits, for the message. Keep them nowhere else.
+    /// The digits, for the message. Do not store or log them.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// Whether two codes are the same. It takes as long wherever they differ.
+    /// Whether two codes are equal. Compares in constant time.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         self.expose().as_bytes().ct_eq(other.expose().as_bytes()).into()
     }
 }
 
-/// Makes codes.
-#[derive(Clone, Debug)]
-pub struct Coder {
-    keys: SecretKeys,
-    length: u8,
-}
-
-impl Coder {
-    /// Makes codes of `length` digits, which is brought into [`LENGTHS`].
-    #[must_use]
-    pub fn new(keys: SecretKeys, length: u8) -> Self {
-        let length = length.clamp(*LENGTHS.start(), *LENGTHS.end());
-        Self { keys, length }
-    }
-
-    /// How many digits a code has.
-    #[must_use]
-    pub fn length(&self) -> u8 {
-        self.length
-    }
-
-    /// The id of the key for new challenges. `None`: there is no key.
-    #[must_use]
-    pub fn current_key(&self) -> Option<&str> {
-        self.keys.current()
-    }
-
-    /// The code of a challenge. `None`: its key is gone.
-    #[must_use]
-    pub fn code(&self, challenge: &Challenge) -> Option<Code> {
-        let secret = self.keys.secret(challenge.key_id.as_bytes())?;
-        let codes = 10_u64.pow(u32::from(self.length));
-        // Numbers from the last whole run of all codes are passed over: the first codes would come a little more often.
-        let end = u64::MAX - u64::MAX % codes;
-        // One in a billion is passed over, if that.
-        let number = (0..=u8::MAX).find_map(|round| {
-            let number = number(secret, challenge, round)?;
-            (number < end).then_some(number % codes)
-        })?;
-        let length = usize::from(self.length);
-        Some(Code(format!("{number:0length$}").into()))
-    }
-}
-
-/// A number of a challenge, of which nobody without the secret knows anything.
-fn number(secret: &[u8], challenge: &Challenge, round: u8) -> Option<u64> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
-    mac.update(b"phone-identity one-time code\0");
-    mac.update(challenge.id.0.as_bytes());
-    mac.update(challenge.purpose.as_str().as_bytes());
-    mac.update(b"\0");
-    mac.update(challenge.phone_number.as_str().as_bytes());
-    mac.update(b"\0");
-    match challenge.person {
-        Some(person) => {
-            mac.update(b"person\0");
-            mac.update(person.0.as_bytes());
-        }
-        None => mac.update(b"nobody\0"),
-    }
-    mac.update(&[round]);
-    let bytes: [u8; 32] = mac.finalize().into_bytes().into();
-    let first: [u8; 8] = bytes.first_chunk().copied()?;
-    Some(u64::from_be_bytes(first))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
-    const KEYS: &str = "k1:AAECAwQFBgcICQoLDA0ODw== k2:Dw4NDAsKCQgHBgUEAwIBAA==";
-
-    fn challenge() -> Challenge {
-        let now = Timestamp::UNIX_EPOCH;
-        Challenge {
-            id: ChallengeId(Uuid::from_u128(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f)),
-            purpose: Purpose::SignIn,
-            phone_number: PhoneNumber::parse("+998901234567", None).unwrap(),
-            person: Some(UserId(Uuid::from_u128(1))),
-            credential_version: Some(0),
-            key_id: "k1".to_owned(),
-            is_sent: true,
-            is_known: false,
-            watched: None,
-            language: Language::English,
-            created_at: now,
-            sent_at: now,
-            expires_at: now + Duration::from_secs(300),
-        }
-    }
-
-    fn coder(length: u8) -> Coder {
-        Coder::new(SecretKeys::parse(KEYS).unwrap(), length)
-    }
-
-    fn code(challenge: &Challenge) -> String {
-        coder(10).code(challenge).unwrap().expose().to_owned()
-    }
-
-    /// Computed with Python:
-    /// `m = hmac.new(bytes(range(16)), b"phone-identity one-time code\0" + bytes(range(16)) + b"sign_in\0" +
-    /// b"+998901234567\0" + b"person\0" + bytes(15) + b"\1" + b"\0", "sha256")`,
-    /// `int.from_bytes(m.digest()[:8], "big") % 10**n`.
     #[test]
-    fn codes_are_those_of_another_implementation() {
-        for (length, expected) in [(4, "0556"), (6, "240556"), (10, "5492240556")] {
-            assert_eq!(coder(length).code(&challenge()).unwrap().expose(), expected);
-        }
-        let nobody = Challenge {
-            person: None,
-            ..challenge()
-        };
-        assert_eq!(coder(10).code(&nobody).unwrap().expose(), "4908719910");
-    }
-
-    #[test]
-    fn whatever_differs_makes_another_code() {
-        let one = challenge();
-        let codes = [
-            code(&one),
-            code(&Challenge {
-                id: ChallengeId(Uuid::from_u128(7)),
-                ..one.clone()
-            }),
-            code(&Challenge {
-                purpose: Purpose::ResetPassword,
-                ..one.clone()
-            }),
-            code(&Challenge {
-                phone_number: PhoneNumber::parse("+998901234568", None).unwrap(),
-                ..one.clone()
-            }),
-            code(&Challenge {
-                person: Some(UserId(Uuid::from_u128(2))),
-                ..one.clone()
-            }),
-            code(&Challenge {
-                person: None,
-                ..one.clone()
-            }),
-            code(&Challenge {
-                key_id: "k2".to_owned(),
-                ..one.clone()
-            }),
-        ];
-        for (index, code) in codes.iter().enumerate() {
-            assert!(!codes.iter().take(index).any(|other| other == code), "{index}");
-        }
-        // The time of sending makes no difference, nor does the version of the credentials, which an older replica does
-        // not know.
-        let again = Challenge {
-            sent_at: one.expires_at,
-            credential_version: None,
-            ..one.clone()
-        };
-        assert_eq!(code(&again), code(&one));
-        assert!(
-            coder(6)
-                .code(&Challenge {
-                    key_id: "k3".to_owned(),
-                    ..one
-                })
-                .is_none()
-        );
-    }
-
-    /// Chi-squared of the digits at each place of 20,000 codes: 9 degrees of freedom, of which 33.7 is exceeded once in
-    /// 10,000 times. Ids come from a fixed sequence, so the outcome is always the same.
-    #[test]
-    fn no_digit_comes_more_often() {
-        let coder = coder(6);
-        let mut counts = [[0_u32; 10]; 6];
-        for id in 0..20_000 {
-            let one = Challenge {
-                id: ChallengeId(Uuid::from_u128(id)),
-                ..challenge()
-            };
-            for (place, digit) in coder.code(&one).unwrap().expose().bytes().enumerate() {
-                counts[place][usize::from(digit - b'0')] += 1;
-            }
-        }
-        for (place, counts) in counts.iter().enumerate() {
-            let expected = 2000.0;
-            let chi: f64 = counts
-                .iter()
-                .map(|count| (f64::from(*count) - expected).powi(2) / expected)
-                .sum();
-            assert!(chi < 33.7, "place {place}: {chi}");
-        }
-    }
-
-    #[test]
-    fn what_people_type_is_read() {
+    fn typed_and_pasted_codes_are_parsed() {
         for (input, expected) in [
             ("123456", Some("123456")),
             (" 123-456 ", Some("123456")),
@@ -409,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_of_other_digits_or_lengths_are_others() {
+    fn codes_with_other_digits_or_lengths_differ() {
         let code = Code::parse("123456").unwrap();
         assert!(code.is(&Code::parse("123 456").unwrap()));
         for other in ["123457", "023456", "1234567", "12345"] {

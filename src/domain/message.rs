@@ -1,4 +1,4 @@
-//! Messages to people: codes, and notices of what has happened.
+//! Messages to users: one-time codes, and notices of changes to an account.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -19,18 +19,18 @@ use crate::i18n::Language;
 /// notice.
 pub const MAX_LIFETIME: Duration = Duration::from_mins(30);
 
-/// A message's id, a UUIDv7. A provider may use it to tell a message that is sent twice.
+/// The ID of a message, a UUIDv7. A provider can use it to recognize a message that is sent twice.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct MessageId(pub Uuid);
 
 impl MessageId {
-    /// A new id.
+    /// Creates a new ID.
     #[must_use]
     pub fn generate(now: Timestamp) -> Self {
         Self(clock::new_id(now))
     }
 
-    /// When the message was written. `None`: it is none of our ids.
+    /// The time at which the message was written. `None`: the ID is not a UUIDv7.
     #[must_use]
     pub fn written_at(self) -> Option<Timestamp> {
         let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
@@ -44,21 +44,21 @@ impl fmt::Display for MessageId {
     }
 }
 
-/// Delivery class of a message: known askers come before strangers.
+/// Delivery class of a message: messages to known clients are sent before those to strangers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DeliveryClass {
-    /// The asker has a session of the user, or a known device.
+    /// The client has a session of the user, or a known device.
     Known,
-    /// Anybody else.
+    /// Any other client.
     Stranger,
 }
 
 impl DeliveryClass {
-    /// All of them, the first in line first.
+    /// All classes, in order of priority.
     pub const ALL: [Self; 2] = [Self::Known, Self::Stranger];
 }
 
-/// The messages of one client network, which take turns with those of other networks. Only a hash is stored.
+/// The flow of a message: the messages of one client network. The outbox serves flows in turn. Only a hash is stored.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct FlowId(pub Uuid);
 
@@ -67,12 +67,12 @@ pub struct FlowId(pub Uuid);
 pub struct Origin {
     /// The class.
     pub class: DeliveryClass,
-    /// The flow. `None`: the version before wrote the message.
+    /// The flow. `None`: the previous version of this program wrote the message.
     pub flow: Option<FlowId>,
 }
 
 impl Origin {
-    /// The queue of a message that a client asked for: the flow is the site of its address. Without an address, all
+    /// The queue of a message that a client requested: the flow is the site of its address. Without an address, all
     /// clients of a calling service are one flow.
     #[must_use]
     pub fn new(class: DeliveryClass, address: Option<IpAddr>, service: Option<&str>) -> Self {
@@ -88,42 +88,42 @@ impl Origin {
     }
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Content {
-    /// The code of a challenge, which says where it goes.
+    /// The code of a challenge. The challenge has the number and the language.
     Code(ChallengeId),
-    /// That something has happened.
+    /// A notice.
     Notice(Notice),
 }
 
 /// A message without a code.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Notice {
-    /// What of.
+    /// The kind.
     pub kind: NoticeKind,
-    /// Where it goes.
+    /// The number that receives the message.
     pub to: PhoneNumber,
-    /// The person who is told.
+    /// The user that the notice informs.
     pub person: UserId,
     /// The language of the message.
     pub language: Language,
 }
 
-/// What people are told of. The names are stored, so they never change.
+/// The kind of a notice. The names are stored, so they never change.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NoticeKind {
-    /// Somebody wanted to register with a number that has an account.
+    /// A client requested a registration with a number that has an account.
     AlreadyRegistered,
-    /// The account has another number now. It goes to the old one.
+    /// The number of the account has changed. The notice goes to the old number.
     PhoneChanged,
 }
 
 impl NoticeKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 2] = [Self::AlreadyRegistered, Self::PhoneChanged];
 
-    /// The name, of at most 24 characters. `code` is none.
+    /// The name, at most 24 characters. It is never `code`, which the outbox stores for codes.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -132,7 +132,7 @@ impl NoticeKind {
         }
     }
 
-    /// Takes a name.
+    /// The kind with this name. `None`: no kind has it.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)

@@ -1,12 +1,12 @@
-//! Client networks: the one notion of "where an attempt comes from" that every limit, queue and counter uses.
+//! Client network: the origin of an attempt, for all limits, queues and counters.
 //!
-//! An attacker with one IPv6 address has at least a /64, and often the whole /48 of a site (RFC 6177), so IPv6 counts
-//! at three prefix lengths at once. Addresses that carry an IPv4 address count as that address: otherwise each of its
-//! aliases would have limits of its own.
+//! An attacker with one IPv6 address has at least a /64, and often the whole /48 of a site (RFC 6177). So an IPv6
+//! address counts at three prefix lengths. An address that embeds an IPv4 address counts as that IPv4 address:
+//! otherwise each of its aliases would have a separate limit.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Prefix lengths at which an IPv6 address counts, and how many times the limit of one address each may use.
+/// Prefix lengths at which an IPv6 address counts, with the multiple of the limit of one address that each may use.
 const IPV6_PREFIXES: [(u32, u32); 3] = [(64, 1), (56, 2), (48, 4)];
 
 /// The client network of an attempt.
@@ -14,8 +14,8 @@ const IPV6_PREFIXES: [(u32, u32); 3] = [(64, 1), (56, 2), (48, 4)];
 pub struct Network(IpAddr);
 
 impl Network {
-    /// The network of a client address. IPv4-mapped addresses (RFC 4291), NAT64 (RFC 6052, the well-known prefix), 6to4
-    /// (RFC 3056) and Teredo (RFC 4380) count as the IPv4 address that they carry.
+    /// The network of a client address. IPv4-mapped (RFC 4291), NAT64 (RFC 6052, the well-known prefix), 6to4 (RFC
+    /// 3056) and Teredo (RFC 4380) addresses count as the IPv4 address that they embed.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         match address {
@@ -24,7 +24,7 @@ impl Network {
         }
     }
 
-    /// The prefixes that the network counts by, the narrowest first: one for IPv4; the /64, the /56 and the /48 for
+    /// The prefixes at which the network counts, the narrowest first: one for IPv4; the /64, the /56 and the /48 for
     /// IPv6.
     pub fn prefixes(self) -> impl Iterator<Item = Prefix> {
         let (ipv4, ipv6) = match self.0 {
@@ -65,7 +65,7 @@ impl From<IpAddr> for Network {
     }
 }
 
-/// A prefix of a client network, with the share of a limit that it may use.
+/// A prefix of a client network, with the multiple of a limit that it may use.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Prefix {
     first: IpAddr,
@@ -103,14 +103,14 @@ impl Prefix {
         self.bits
     }
 
-    /// How many times the limit of one address the prefix may use: 1, 2 or 4.
+    /// The multiple of the limit of one address that the prefix may use: 1, 2 or 4.
     #[must_use]
     pub const fn factor(self) -> u32 {
         self.factor
     }
 
-    /// The octets that name the prefix in storage: those of its first address, and behind them the length of a prefix
-    /// that is wider than one address or a /64. No two prefixes share them.
+    /// The storage key of the prefix: the octets of its first address, and the length of a prefix that is wider than
+    /// one address or a /64. It is unique.
     #[must_use]
     pub fn key(self) -> Vec<u8> {
         let mut key = self.octets();
@@ -120,7 +120,7 @@ impl Prefix {
         key
     }
 
-    /// The octets of the first address: 4 or 16. Prefixes of different lengths can have the same.
+    /// The 4 or 16 octets of the first address. Prefixes of different lengths can have the same octets.
     #[must_use]
     pub fn octets(self) -> Vec<u8> {
         match self.first {
@@ -130,7 +130,7 @@ impl Prefix {
     }
 }
 
-/// The IPv4 address that an IPv6 address carries.
+/// The IPv4 address that an IPv6 address embeds.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     if let Some(mapped) = address.to_ipv4_mapped() {
         return Some(mapped);
@@ -139,7 +139,7 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     match [a, b] {
         [0x64, 0xff9b] if [c, d, e, f] == [0; 4] => Some(ipv4(g, h)),
         [0x2002, _] => Some(ipv4(b, c)),
-        // The client's address is stored with all bits inverted (RFC 4380 section 4).
+        // Teredo inverts all bits of the client's address (RFC 4380 section 4).
         [0x2001, 0] => Some(ipv4(!g, !h)),
         _ => None,
     }
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv4_address_counts_alone() {
+    fn an_ipv4_address_counts_at_one_prefix_length() {
         assert_eq!(prefixes("192.0.2.7"), [("192.0.2.7".to_owned(), 32, 1)]);
     }
 
@@ -187,10 +187,10 @@ mod tests {
         assert_eq!(network("192.0.2.7").site(), network("192.0.2.7").narrowest());
     }
 
-    /// The examples of RFC 6052 section 2.4, RFC 3056 section 2 and RFC 4380 section 4 with 192.0.2.33; the Teredo
-    /// address is the one that Python's `ipaddress.IPv6Address.teredo` reads it from.
+    /// The examples of RFC 6052 section 2.4, RFC 3056 section 2 and RFC 4380 section 4 with 192.0.2.33. Python's
+    /// `ipaddress.IPv6Address.teredo` reads 192.0.2.33 from the Teredo address.
     #[test]
-    fn an_address_that_carries_ipv4_counts_as_that() {
+    fn an_address_that_embeds_ipv4_counts_as_the_ipv4_address() {
         for alias in [
             "::ffff:192.0.2.33",
             "64:ff9b::192.0.2.33",
@@ -201,7 +201,7 @@ mod tests {
             assert_eq!(network(alias), network("192.0.2.33"), "{alias}");
         }
         for other in [
-            // The local-use NAT64 prefix (RFC 8215) does not say where the address is.
+            // The local-use NAT64 prefix (RFC 8215) does not define the position of the IPv4 address.
             "64:ff9b:1::192.0.2.33",
             "64:ff9b::1:0:192.0.2.33",
             "2001:db8::192.0.2.33",

@@ -1,7 +1,7 @@
-//! Passwords: how they are normalised, and the rules for choosing one.
+//! Passwords: normalisation, and the rules for new passwords.
 //!
-//! The rules follow NIST SP 800-63B section 5.1.1: length counts, composition does not, and what attackers try first is
-//! rejected. `service/password_policy.rs` applies them; `service/hasher.rs` hashes.
+//! The rules follow NIST SP 800-63B section 5.1.1: a minimum length, no composition rules, and a blocklist of the
+//! passwords that attackers try first. `service/password_policy.rs` applies the rules; `service/hasher.rs` hashes.
 
 mod common;
 mod opaque;
@@ -12,24 +12,24 @@ use thiserror::Error;
 
 use super::phone::{self, Folded, PhoneNumber};
 
-/// The fewest characters that a password may be allowed to have: NIST SP 800-63B section 5.1.1.1.
+/// Smallest permitted minimum length of a password, in characters: NIST SP 800-63B section 5.1.1.1.
 pub const MIN_LENGTH: usize = 8;
 
-/// The most characters a password has, after normalisation.
+/// Maximum length of a password, in characters after normalisation.
 pub const MAX_LENGTH: usize = 128;
 
-/// The most bytes a password may come with: enough for [`MAX_LENGTH`] characters of any script, decomposed or not.
+/// Maximum length of an input, in bytes: enough for [`MAX_LENGTH`] characters of any script, decomposed or not.
 const MAX_INPUT_BYTES: usize = MAX_LENGTH * 16;
 
-/// A password in the form in which it is hashed: normalised as RFC 8265 OpaqueString (NFC, every space an ASCII space,
-/// no control characters), with the characters of current Unicode. It cannot be printed and is wiped from memory when
-/// dropped.
+/// A password in the form that is hashed: normalised as RFC 8265 OpaqueString (NFC, every space an ASCII space, no
+/// control characters), with the characters of current Unicode. `Debug` does not show it, and it is wiped from memory
+/// when it is dropped.
 #[derive(Clone, Debug)]
 pub struct Password(SecretString);
 
 impl Password {
-    /// Reads a typed password, to check it. The rules for new passwords do not apply, since they may have been other
-    /// ones when it was chosen.
+    /// Parses a password for verification. The rules for new passwords do not apply, because other rules may have
+    /// applied when it was chosen.
     ///
     /// # Errors
     /// [`PasswordError::Empty`], [`PasswordError::TooLong`], or [`PasswordError::CharacterNotAllowed`] when it has a
@@ -50,7 +50,7 @@ impl Password {
         Ok(password)
     }
 
-    /// Checks the rules for the shape of a new password of an account with these phone numbers. Takes microseconds.
+    /// Checks the shape of a new password of an account with these phone numbers. Takes microseconds.
     ///
     /// # Errors
     /// [`PasswordError::TooShort`] for fewer than `min_length` characters, [`PasswordError::ContainsPhoneNumber`].
@@ -74,8 +74,8 @@ impl Password {
         self.0.expose_secret().chars().count()
     }
 
-    /// Whether this is the phone number, a piece of it, or the number with little else, however it is written: a
-    /// password in which the number stands needs as much besides as the shortest password has.
+    /// Whether this is the phone number, a part of it, or the number with fewer than [`MIN_LENGTH`] other characters,
+    /// in any notation.
     fn is_made_of(&self, phone: &PhoneNumber) -> bool {
         let folded = self.0.expose_secret().chars().map(phone::fold);
         let others = folded.clone().filter(|folded| *folded == Folded::Refused).count();
@@ -85,56 +85,56 @@ impl Password {
                 _ => None,
             })
             .collect();
-        let is_piece = others == 0 && !digits.is_empty() && phone.as_str().contains(&digits);
+        let is_part = others == 0 && !digits.is_empty() && phone.as_str().contains(&digits);
         let has_number = others < MIN_LENGTH && digits.contains(phone.national_number());
         digits.zeroize();
-        is_piece || has_number
+        is_part || has_number
     }
 
     /// Whether the whole password is one of those that attackers try first: a common password, name or word, a
-    /// repetition, a sequence, a run of keys or a date, or one of them with a few digits or signs around it. Takes
-    /// under a millisecond.
+    /// repetition, a sequence, a keyboard run or a date, or one of them with a few digits or signs around it. Takes
+    /// less than a millisecond.
     #[must_use]
     pub fn is_common(&self) -> bool {
         common::is_common(self.0.expose_secret())
     }
 }
 
-/// Why a password is not taken.
+/// Why a password is rejected. The text completes a sentence that begins with the field.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum PasswordError {
-    /// There is none.
+    /// The password is empty.
     #[error("must be given")]
     Empty,
-    /// It has fewer characters than the setting for the minimum asks for.
+    /// It is shorter than the configured minimum length.
     #[error("is shorter than {min_length} characters")]
     TooShort {
-        /// The fewest characters it has to have.
+        /// Minimum length, in characters.
         min_length: usize,
     },
     /// It has more than [`MAX_LENGTH`] characters.
     #[error("is longer than {MAX_LENGTH} characters")]
     TooLong,
-    /// It has a character that RFC 8265 OpaqueString forbids, such as a control character. Most of them are in no
-    /// stored password; the few that are allowed in another context reveal one character of an attempt to its own
-    /// caller.
+    /// It has a character that RFC 8265 OpaqueString forbids, such as a control character. Most of these characters are
+    /// in no stored password. The few that are allowed in another context reveal one character of an attempt to its own
+    /// caller only.
     #[error("has a character that is not allowed: {}", code_point(*.character))]
     CharacterNotAllowed {
         /// The character.
         character: char,
     },
-    /// It is among what attackers try first.
+    /// Attackers try it first.
     #[error("is among the passwords that are guessed first")]
     TooCommon,
     /// It is in the operator's list of passwords from data breaches.
     #[error("is known from a data breach")]
     Breached,
-    /// It is the phone number, or a piece of it.
-    #[error("is the phone number or a piece of it")]
+    /// It is the phone number, or a part of it.
+    #[error("is the phone number or a part of it")]
     ContainsPhoneNumber,
 }
 
-/// The name of a character that may not be visible, as in the Unicode standard: `U+0007`.
+/// The name of a character as in the Unicode standard, such as `U+0007`. The character may be invisible.
 #[must_use]
 pub fn code_point(character: char) -> String {
     format!("U+{:04X}", u32::from(character))
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_password_typed_on_another_keyboard_is_the_same() {
+    fn composed_and_decomposed_passwords_are_equal() {
         let composed = Password::parse("caf\u{e9} au\u{a0}lait").unwrap();
         let decomposed = Password::parse("cafe\u{301} au lait").unwrap();
         assert_eq!(composed.expose_bytes(), decomposed.expose_bytes());
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_refused_by_name() {
+    fn control_characters_are_rejected_by_name() {
         for (input, character, name) in [
             ("zqvk\nxwjy", '\n', "U+000A"),
             ("zqvk\0xwjy", '\0', "U+0000"),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_attackers_try_first_is_refused() {
+    fn common_passwords_are_rejected() {
         for input in [
             "password",
             "Password1",
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_phone_number_and_its_pieces_are_refused() {
+    fn the_phone_number_and_its_parts_are_rejected() {
         for input in [
             "+998901234567",
             "998901234567",
@@ -252,9 +252,9 @@ mod tests {
         assert_eq!(check("917253846152"), Ok(()));
     }
 
-    /// U+0387, a Greek semicolon, is U+00B7 in NFC, which OpaqueString allows between two l only.
+    /// NFC of U+0387, a Greek semicolon, is U+00B7, which OpaqueString allows between two l only.
     #[test]
-    fn what_normalises_to_what_is_forbidden_is_refused() {
+    fn characters_whose_normal_form_is_forbidden_are_rejected() {
         let character = '\u{387}';
         assert_eq!(
             check("zqvkx\u{387}wjy"),
@@ -264,19 +264,19 @@ mod tests {
     }
 
     #[test]
-    fn a_password_cannot_be_printed() {
+    fn debug_does_not_show_a_password() {
         assert!(!format!("{:?}", Password::parse("zqvkxwjy").unwrap()).contains("zqvk"));
     }
 
     proptest! {
         #[test]
-        fn any_text_is_judged_without_a_panic(input in any::<String>()) {
+        fn checking_never_panics(input in any::<String>()) {
             let _ = check(&input);
         }
 
-        /// Normalising is idempotent, so a password that was taken can be checked for ever.
+        /// Normalisation is idempotent, so an accepted password can always be verified.
         #[test]
-        fn what_was_taken_is_taken_again_unchanged(input in "\\PC{1,40}") {
+        fn an_accepted_password_is_accepted_again_unchanged(input in "\\PC{1,40}") {
             if let Ok(password) = Password::parse(&input) {
                 let text = password.0.expose_secret();
                 let again = Password::parse(text).unwrap();

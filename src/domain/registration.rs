@@ -1,14 +1,14 @@
-//! Registration mode: which callers can create accounts.
+//! Registration mode: the condition for creating an account.
 
 use clap::ValueEnum;
 
-/// Who can register.
+/// The condition under which a client can create an account.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum RegistrationMode {
-    /// Anybody, with a number that nobody has shown to hold.
+    /// Any client can register, with an unverified number.
     Open,
-    /// Whoever shows by a code that they hold the number.
+    /// A client can register with a number that a one-time code verifies.
     Verified,
-    /// Nobody: superusers make the accounts.
+    /// Only superusers create accounts.
     Closed,
 }

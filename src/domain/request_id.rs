@@ -1,29 +1,30 @@
-//! Request id: the correlation id of a call, in its log lines, its audit row and its answer.
+//! Request ID: the correlation ID of a call, in its log lines, its audit event and its response.
 //!
-//! The caller may choose it (`x-request-id`), and it is the only text of a caller that is logged. So an id that could
-//! have a secret or a phone number in it is not used, and the call gets a fresh one.
+//! The caller can set it (`x-request-id`), and it is the only text of a caller that is logged. So an ID that could
+//! contain a secret or a phone number is replaced by a new one.
 
 use uuid::Uuid;
 
 use super::token;
 
-/// Maximum length of a request id, in characters.
+/// Maximum length of a request ID, in characters.
 pub const MAX_LENGTH: usize = 64;
 
-/// Digits in a row that may be a phone number.
+/// Minimum number of consecutive digits that count as a phone number.
 const NUMBER_DIGITS: usize = 7;
 
-/// The same of digits in groups: seven of them are a date or a serial number more often.
+/// Minimum number of digits in groups that count as a phone number. Seven digits in groups are more often a date or a
+/// serial number.
 const GROUPED_DIGITS: usize = 9;
 
-/// Minimum length of an id in hexadecimal. A number in E.164 form has at most 15 digits.
+/// Minimum length of a hexadecimal ID. A number in E.164 form has at most 15 digits.
 const MIN_HEX_LENGTH: usize = 16;
 
 /// Length of a ULID (<https://github.com/ulid/spec>).
 const ULID_LENGTH: usize = 26;
 
-/// Whether the request id of a caller can be logged: 1 to [`MAX_LENGTH`] characters of `[A-Za-z0-9._:/+=-]`, without
-/// the prefix of a token, and without digits that may be a phone number, unless the whole is a UUID, a ULID, or
+/// Whether the request ID of a caller can be logged: 1 to [`MAX_LENGTH`] characters of `[A-Za-z0-9._:/+=-]`, without
+/// the prefix of a token, and without digits that could be a phone number, unless the whole ID is a UUID, a ULID, or
 /// hexadecimal.
 #[must_use]
 pub fn is_loggable(id: &str) -> bool {
@@ -37,8 +38,9 @@ fn is_allowed(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'/' | b'+' | b'=' | b'-')
 }
 
-/// Whether the whole is a UUID with hyphens, a ULID, or hexadecimal of at least [`MIN_HEX_LENGTH`] digits. One without
-/// letters could be a number with zeros around it; by chance, hardly any is.
+/// Whether the whole ID is a UUID with hyphens, a ULID, or hexadecimal with at least [`MIN_HEX_LENGTH`] digits. A ULID
+/// or hexadecimal ID must contain a letter: without one it could be a padded number, and random IDs hardly ever lack
+/// letters.
 fn is_random_id(id: &str) -> bool {
     let bytes = id.as_bytes();
     let has_letter = bytes.iter().any(u8::is_ascii_alphabetic);
@@ -46,15 +48,15 @@ fn is_random_id(id: &str) -> bool {
     let is_ulid = bytes.len() == ULID_LENGTH
         && matches!(bytes.first(), Some(b'0'..=b'7'))
         && bytes.iter().all(|byte| {
-            // Base 32 of Crockford, in both cases.
+            // Crockford's base 32, in upper or lower case.
             byte.is_ascii_alphanumeric() && !matches!(byte.to_ascii_uppercase(), b'I' | b'L' | b'O' | b'U')
         });
     let is_uuid = id.contains('-') && Uuid::try_parse(id).is_ok();
     is_uuid || has_letter && (is_hex || is_ulid)
 }
 
-/// Whether the digits of an id may be a phone number: in a row, in groups of two to four with `-`, `.` or `/` between
-/// them as people write numbers, or without any letter.
+/// Whether the digits of an ID could be a phone number: consecutive digits, groups of two to four digits separated by
+/// `-`, `.` or `/`, or enough digits without any letter.
 fn may_have_phone_number(id: &str) -> bool {
     let has_letter = id.bytes().any(|byte| byte.is_ascii_alphabetic());
     let digits = id.bytes().filter(u8::is_ascii_digit).count();
@@ -83,7 +85,7 @@ mod tests {
     use crate::domain::token::PlainToken;
 
     #[test]
-    fn ids_of_usual_forms_are_kept() {
+    fn ids_of_usual_forms_are_loggable() {
         for id in [
             "a",
             "17",
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_with_tokens_numbers_or_other_characters_are_not_used() {
+    fn ids_with_tokens_numbers_or_other_characters_are_not_loggable() {
         for id in [
             "",
             "two words",
@@ -136,7 +138,7 @@ mod tests {
             "998901234567a",
             "0000998901234567",
             "00000000000000000000998901234567",
-            // As a ULID it is too short or too long, has a letter that is none of base 32, or a first digit that is too
+            // Almost ULIDs: too short, too long, with a letter outside of base 32, and with a first digit that is too
             // high.
             "01ARZ3NDEKTSV1234567Q69G5",
             "01ARZ3NDEKTSV1234567Q69G5FA",
@@ -149,21 +151,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_judged_and_what_is_kept_has_allowed_characters(id in any::<String>()) {
+        fn loggable_ids_have_allowed_characters_only(id in any::<String>()) {
             if is_loggable(&id) {
                 prop_assert!((1..=64).contains(&id.len()));
                 prop_assert!(id.chars().all(|c| "._:/+=-".contains(c) || c.is_ascii_alphanumeric()));
             }
         }
 
-        /// Ids of words and short numbers, as people write them.
+        /// IDs of words and short numbers.
         #[test]
-        fn any_short_id_without_long_numbers_is_kept(id in "[a-or-z]{1,8}([._:/+=-][a-or-z]{1,5}[0-9]{0,6}){0,4}") {
+        fn short_ids_without_long_numbers_are_loggable(id in "[a-or-z]{1,8}([._:/+=-][a-or-z]{1,5}[0-9]{0,6}){0,4}") {
             prop_assert!(is_loggable(&id));
         }
 
         #[test]
-        fn no_phone_number_is_kept_whatever_is_around_it(
+        fn no_id_with_a_phone_number_is_loggable(
             before in "([g-z][g-z._:/+=-]{0,10})?",
             number in "\\+?[1-9][0-9]{6,14}",
             after in "([._:/+=-][a-z]{0,10})?",
@@ -173,7 +175,7 @@ mod tests {
         }
 
         #[test]
-        fn no_number_in_groups_is_kept_whatever_is_around_it(
+        fn no_id_with_a_number_in_groups_is_loggable(
             before in "([a-z]{1,10}[:=_])?",
             groups in prop::collection::vec("[0-9]{2,4}", 3..6),
             separator in "[-./]",
@@ -185,7 +187,7 @@ mod tests {
         }
 
         #[test]
-        fn no_token_is_kept_whatever_is_around_it(before in "[a-z:=-]{0,5}", after in "[a-z:=-]{0,5}", kind in 0..3) {
+        fn no_id_with_a_token_is_loggable(before in "[a-z:=-]{0,5}", after in "[a-z:=-]{0,5}", kind in 0..3) {
             let token = match kind {
                 0 => PlainToken::generate(),
                 1 => PlainToken::generate_for_device(),
@@ -194,15 +196,14 @@ mod tests {
             let token = token.unwrap();
             let id = format!("{before}{}{after}", token.expose());
             prop_assert!(!is_loggable(&id));
-            // A piece of it that its prefix shows to be one.
-            let pieces = 4..token.expose().len();
-            for piece in pieces {
-                prop_assert!(!is_loggable(&token.expose()[..piece]));
+            // A part of the token with its prefix.
+            for length in 4..token.expose().len() {
+                prop_assert!(!is_loggable(&token.expose()[..length]));
             }
         }
 
         #[test]
-        fn every_uuid_is_kept(id in any::<u128>()) {
+        fn every_uuid_is_loggable(id in any::<u128>()) {
             let id = Uuid::from_u128(id);
             prop_assert!(is_loggable(&id.to_string()));
             prop_assert!(is_loggable(&id.urn().to_string()));
@@ -212,7 +213,7 @@ mod tests {
         }
 
         #[test]
-        fn every_ulid_with_a_letter_is_kept(id in "[0-7][0-9A-HJKMNP-TV-Z]{25}") {
+        fn every_ulid_with_a_letter_is_loggable(id in "[0-7][0-9A-HJKMNP-TV-Z]{25}") {
             let has_letter = id.contains(|c: char| c.is_ascii_alphabetic());
             prop_assert_eq!(is_loggable(&id), has_letter);
         }

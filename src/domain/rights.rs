@@ -1,22 +1,22 @@
-//! Authorization of administration: one rule of roles and actions, and one of what needs a fresh sign-in.
+//! Authorization of administration: one rule for roles and actions, and one for actions that need a fresh sign-in.
 
 use thiserror::Error;
 
 use super::user::User;
 
-/// As what somebody administers.
+/// Role of an actor in administration.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Role {
-    /// As nobody who may.
+    /// No role: the actor may not administer.
     None,
-    /// As staff.
+    /// Staff.
     Staff,
-    /// As a superuser, or as the operator at the command line.
+    /// A superuser, or the operator with a command.
     Superuser,
 }
 
 impl Role {
-    /// The role of a person who is active. Whoever is both is a superuser.
+    /// The role of an active user. A user with both flags is a superuser.
     #[must_use]
     pub fn of(user: &User) -> Self {
         if user.is_superuser {
@@ -29,52 +29,51 @@ impl Role {
     }
 }
 
-/// What administration does to people.
+/// An action of administration on a user.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AdminAction {
-    /// To see them.
+    /// Read the user.
     Read,
-    /// To note that they hold their phone number.
+    /// Mark the phone number as verified.
     VerifyPhone,
-    /// To end their sessions.
+    /// Revoke the user's sessions.
     RevokeSessions,
-    /// To deactivate them.
+    /// Deactivate the account.
     Deactivate,
-    /// To bring them back.
+    /// Reactivate the account.
     Reactivate,
-    /// To create them.
+    /// Create the user.
     Create,
-    /// To change what they may.
+    /// Change the user's roles and other fields.
     Update,
-    /// To give them a password.
+    /// Set a new password.
     SetPassword,
-    /// To delete them.
+    /// Delete the user.
     Delete,
-    /// To read what was done to and by them, in the audit log.
+    /// Read the user's events in the audit log.
     ReadAudit,
 }
 
-/// Why somebody may not do something.
+/// Why an action is denied.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum Denied {
-    /// It takes staff or a superuser.
+    /// The action requires staff or a superuser.
     #[error("not staff")]
     NotStaff,
-    /// It takes a superuser.
+    /// The action requires a superuser.
     #[error("not a superuser")]
     NotSuperuser,
-    /// The role may not see the user: staff see neither staff nor superusers. The answer has to be that for a user that
-    /// does not exist.
+    /// The role may not see the user: staff see neither staff nor superusers. The response must equal that for a user
+    /// that does not exist.
     #[error("user is hidden")]
     Hidden,
 }
 
-/// Whether somebody of this role may do this to this person; without a person, whether there are people to whom they
-/// may.
+/// Whether a role permits an action on `user`. Without a user: whether the role permits the action on any user.
 ///
 /// # Errors
-/// Why not.
-pub fn may(role: Role, action: AdminAction, person: Option<&User>) -> Result<(), Denied> {
+/// The reason of the denial.
+pub fn may(role: Role, action: AdminAction, user: Option<&User>) -> Result<(), Denied> {
     match (role, action) {
         (Role::None, _) => Err(Denied::NotStaff),
         (
@@ -83,8 +82,8 @@ pub fn may(role: Role, action: AdminAction, person: Option<&User>) -> Result<(),
             | AdminAction::VerifyPhone
             | AdminAction::RevokeSessions
             | AdminAction::Deactivate,
-        ) => match person {
-            Some(person) if person.is_staff || person.is_superuser => Err(Denied::Hidden),
+        ) => match user {
+            Some(user) if user.is_privileged() => Err(Denied::Hidden),
             _ => Ok(()),
         },
         (

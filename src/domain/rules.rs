@@ -1,21 +1,21 @@
-//! What the operator lets people choose: the settings that decide how input is read.
+//! Input rules: the settings that control how phone numbers and new passwords are parsed.
 
 use super::password::{Password, PasswordError};
 use super::phone::{LineTypes, NumberQuery, PhoneError, PhoneNumber, Region};
 
-/// The settings that decide how phone numbers and passwords are read.
+/// The settings that control how phone numbers and passwords are parsed.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// The region of national numbers that come without one; none: they are refused.
+    /// Region of national numbers without a region. `None`: they are rejected.
     pub default_region: Option<Region>,
-    /// The line types that may register.
+    /// Line types that can register.
     pub line_types: LineTypes,
-    /// The fewest characters of a new password.
+    /// Minimum length of a new password, in characters.
     pub password_min_length: usize,
 }
 
 impl Rules {
-    /// Reads a number to look an account up by. `region` takes the place of the default one unless it is empty.
+    /// Parses a phone number to look up an account. A `region` that is not empty replaces the default region.
     ///
     /// # Errors
     /// When no account can have such a number.
@@ -23,19 +23,19 @@ impl Rules {
         NumberQuery::parse(input, self.region(region)?)
     }
 
-    /// Reads a number that somebody wants to have. `region` takes the place of the default one unless it is empty.
+    /// Parses a new phone number of an account. A `region` that is not empty replaces the default region.
     ///
     /// # Errors
-    /// When the text is not a valid phone number, or its line type may not register.
+    /// When the text is not a valid phone number, or its line type cannot register.
     pub fn take_phone(&self, input: &str, region: &str) -> Result<PhoneNumber, PhoneError> {
         PhoneNumber::parse_new(input, self.region(region)?, self.line_types)
     }
 
-    /// Reads a new password of an account with these numbers, and checks its shape. `service::password_policy` checks
-    /// the rest, after an attempt was reserved.
+    /// Parses a new password of an account with these numbers, and checks its shape. `service::password_policy` checks
+    /// the other rules, after it has reserved an attempt.
     ///
     /// # Errors
-    /// The rule that the password breaks.
+    /// The rule that the password violates.
     pub fn take_password(&self, input: &str, phones: &[&PhoneNumber]) -> Result<Password, PasswordError> {
         let password = Password::parse(input)?;
         password.check_shape(self.password_min_length, phones)?;

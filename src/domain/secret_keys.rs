@@ -1,5 +1,5 @@
-//! Secret keys of this service: secrets that are not in the database, each with a key id, so that one can be exchanged
-//! step by step. Peppers are such, and what one-time codes are made with.
+//! Keyring of secrets that are not in the database: peppers, and keys for one-time codes. Each key has an ID, so that
+//! keys can be rotated.
 
 use std::fmt;
 
@@ -7,13 +7,13 @@ use base64ct::{Base64Unpadded, Encoding as _};
 use secrecy::{ExposeSecret as _, SecretSlice};
 use thiserror::Error;
 
-/// The most characters of a key id, which a PHC string bounds.
+/// Maximum length of a key ID, in characters: the limit in a PHC string.
 const MAX_KEY_ID_LENGTH: usize = 8;
 
-/// The bytes that a secret may have.
+/// Range of the length of a secret, in bytes.
 const SECRET_LENGTH: std::ops::RangeInclusive<usize> = 16..=64;
 
-/// Some secret keys. The first one is for what is made new; the others are for what was made with them.
+/// A keyring. The first key is for new values; the others are for values that were created with them.
 #[derive(Clone, Debug, Default)]
 pub struct SecretKeys(Vec<SecretKey>);
 
@@ -30,11 +30,12 @@ impl fmt::Debug for SecretKey {
 }
 
 impl SecretKeys {
-    /// Reads `KEY-ID:SECRET` entries with whitespace or commas between them. A key id has 1 to 8 letters and digits of
-    /// ASCII; a secret is standard base64 of 16 to 64 bytes, with padding or without.
+    /// Parses `KEY-ID:SECRET` entries, separated by whitespace or commas. A key ID has 1 to 8 ASCII letters and digits.
+    /// A secret is standard base64 of 16 to 64 bytes, with or without padding.
     ///
     /// # Errors
-    /// Which entry is wrong, and how. The error shows nothing of it, since it might be a secret.
+    /// The position and the error of the first invalid entry. The error shows no part of the entry, because it may be
+    /// secret.
     pub fn parse(text: &str) -> Result<Self, SecretKeyError> {
         let entries = text
             .split(|c: char| c.is_whitespace() || c == ',')
@@ -43,9 +44,9 @@ impl SecretKeys {
         for (index, entry) in entries.enumerate() {
             let number = index + 1;
             let (id, secret) = entry.split_once(':').ok_or(SecretKeyError::Form(number))?;
-            let is_good = (1..=MAX_KEY_ID_LENGTH).contains(&id.len())
+            let is_valid = (1..=MAX_KEY_ID_LENGTH).contains(&id.len())
                 && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-            if !is_good {
+            if !is_valid {
                 return Err(SecretKeyError::KeyId(number));
             }
             if keys.iter().any(|key| key.id == id) {
@@ -65,32 +66,32 @@ impl SecretKeys {
         Ok(Self(keys))
     }
 
-    /// A key that nobody else has, and that nobody will have after this process.
+    /// Generates a random key that exists only in this process.
     ///
     /// # Errors
-    /// When the operating system gives no random bytes.
+    /// When the operating system returns no random bytes.
     pub fn of_this_process() -> Result<Self, getrandom::Error> {
         let mut secret = vec![0; 32];
         getrandom::fill(&mut secret)?;
-        // Another process does not take its own key for this one.
+        // The ID is random, so that another process does not use its own key in place of this one.
         let id = format!("{:08x}", getrandom::u32()?);
         let secret = SecretSlice::from(secret);
         Ok(Self(vec![SecretKey { id, secret }]))
     }
 
-    /// Whether there is none.
+    /// Whether the keyring has no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The id of the key for what is made new. `None`: there are no keys.
+    /// The ID of the key for new values. `None`: the keyring has no keys.
     #[must_use]
     pub fn current(&self) -> Option<&str> {
         self.0.first().map(|key| key.id.as_str())
     }
 
-    /// The secret of a key id. `None`: there is no such key.
+    /// The secret of a key. `None`: the keyring does not have the key.
     #[must_use]
     pub fn secret(&self, key_id: &[u8]) -> Option<&[u8]> {
         let key = self.0.iter().find(|key| key.id.as_bytes() == key_id)?;
@@ -98,16 +99,16 @@ impl SecretKeys {
     }
 }
 
-/// What is wrong with secret keys. The number is the place of the entry, from 1.
+/// Why a list of secret keys is invalid. The number is the position of the entry, from 1.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum SecretKeyError {
-    /// There is no colon in it.
+    /// The entry has no colon.
     #[error("entry {0} is not KEY-ID:SECRET")]
     Form(usize),
-    /// The key id is not 1 to 8 letters and digits of ASCII.
+    /// The key ID is not 1 to 8 ASCII letters and digits.
     #[error("the key id of entry {0} is not 1 to 8 letters and digits")]
     KeyId(usize),
-    /// Another entry has this key id.
+    /// Another entry has the same key ID.
     #[error("the key id of entry {0} is given twice")]
     Twice(usize),
     /// The secret is not base64.
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_is_the_current_one_and_all_are_found() {
+    fn the_first_key_is_current_and_all_keys_are_found() {
         let text =
             "new:MDEyMzQ1Njc4OWFiY2RlZg==\nold:ZmVkY2JhOTg3NjU0MzIxMA, 8bytesid:MDEyMzQ1Njc4OWFiY2RlZmZm\n";
         let keys = SecretKeys::parse(text).unwrap();
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_no_keys() {
+    fn an_empty_list_has_no_keys() {
         for text in ["", " ,\n"] {
             let keys = SecretKeys::parse(text).unwrap();
             assert!(keys.is_empty());
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_processes_make_the_same_key() {
+    fn processes_generate_different_keys() {
         let (one, other) = (
             SecretKeys::of_this_process().unwrap(),
             SecretKeys::of_this_process().unwrap(),
@@ -165,15 +166,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_showing_it() {
-        let good = "MDEyMzQ1Njc4OWFiY2RlZg";
+    fn errors_name_the_entry_without_showing_it() {
+        let valid = "MDEyMzQ1Njc4OWFiY2RlZg";
         for (text, error) in [
             ("c2VjcmV0".to_owned(), SecretKeyError::Form(1)),
-            (format!(":{good}"), SecretKeyError::KeyId(1)),
-            (format!("ninebytes:{good}"), SecretKeyError::KeyId(1)),
-            (format!("k-1:{good}"), SecretKeyError::KeyId(1)),
-            (format!("k1:{good},k1:{good}"), SecretKeyError::Twice(2)),
-            (format!("k1:{good} k2:!{good}"), SecretKeyError::Base64(2)),
+            (format!(":{valid}"), SecretKeyError::KeyId(1)),
+            (format!("ninebytes:{valid}"), SecretKeyError::KeyId(1)),
+            (format!("k-1:{valid}"), SecretKeyError::KeyId(1)),
+            (format!("k1:{valid},k1:{valid}"), SecretKeyError::Twice(2)),
+            (format!("k1:{valid} k2:!{valid}"), SecretKeyError::Base64(2)),
             ("k1:".to_owned(), SecretKeyError::Length(1)),
             ("k1:MDEyMzQ1Njc4OWFiY2Rl".to_owned(), SecretKeyError::Length(1)),
             (format!("k1:{}", "A".repeat(87)), SecretKeyError::Length(1)),

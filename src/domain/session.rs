@@ -1,4 +1,4 @@
-//! Sessions: one sign-in of a person on one device.
+//! Sessions: a session is one sign-in of a user on one device.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,24 +12,24 @@ use super::token::{self, TOKEN_LENGTH};
 use super::user::UserId;
 use crate::clock::{self, MAX_SKEW, Timestamp};
 
-/// A device's id, a UUIDv7. It is not secret.
+/// The ID of a device, a UUIDv7. It is not secret.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct DeviceId(pub Uuid);
 
 impl DeviceId {
-    /// A new id.
+    /// Creates a new ID.
     #[must_use]
     pub fn generate(now: Timestamp) -> Self {
         Self(clock::new_id(now))
     }
 }
 
-/// A session's id, a UUIDv7. It is not secret.
+/// The ID of a session, a UUIDv7. It is not secret.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct SessionId(pub Uuid);
 
 impl SessionId {
-    /// A new id.
+    /// Creates a new ID.
     #[must_use]
     pub fn generate(now: Timestamp) -> Self {
         Self(clock::new_id(now))
@@ -42,17 +42,17 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// How a person proved who they are.
+/// An authentication method.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AuthMethod {
-    /// By password.
+    /// Password.
     Password,
-    /// By a one-time code in an SMS.
+    /// One-time code in an SMS.
     SmsCode,
 }
 
 impl AuthMethod {
-    /// All of them.
+    /// All methods.
     pub const ALL: [Self; 2] = [Self::Password, Self::SmsCode];
 
     /// The name. It is stored, so it never changes.
@@ -65,58 +65,58 @@ impl AuthMethod {
     }
 }
 
-/// All by which a person proved who they are in one sign-in, each once. Sessions in memory have it in themselves.
+/// The authentication methods of one sign-in, each once. Stored inline, so that cached sessions need no allocation.
 pub type AuthMethods = ArrayVec<AuthMethod, { AuthMethod::ALL.len() }>;
 
-/// How long sessions live.
+/// The lifetimes of sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetimes {
-    /// From signing in to the end.
+    /// Maximum time from the sign-in to the end of the session.
     pub absolute: Duration,
-    /// From the last use to the end.
+    /// Maximum time from the last use to the end of the session.
     pub idle: Duration,
 }
 
 /// A session.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// The id.
+    /// The ID.
     pub id: SessionId,
-    /// The person whose session it is.
+    /// The user.
     pub user_id: UserId,
-    /// When the person signed in.
+    /// Time of the sign-in.
     pub created_at: Timestamp,
-    /// When the session was last used, to about a minute.
+    /// Time of the last use, to about a minute.
     pub last_seen_at: Timestamp,
-    /// When the session ends at the latest.
+    /// Latest time at which the session ends.
     pub expires_at: Timestamp,
-    /// How the person proved who they are.
+    /// The authentication methods of the sign-in.
     pub auth_methods: AuthMethods,
-    /// The device that signed in.
+    /// The client that signed in.
     pub client: ClientInfo,
 }
 
 impl Session {
-    /// When the session ends if it is not used until then.
+    /// Time at which the session ends if it is not used until then.
     #[must_use]
     pub fn idle_expires_at(&self, lifetimes: &Lifetimes) -> Timestamp {
         self.idle_expires_at_if_seen(self.last_seen_at, lifetimes)
     }
 
-    /// The same for a session that was last used at another time than it says.
+    /// As [`Self::idle_expires_at`], with another time of the last use.
     #[must_use]
     pub fn idle_expires_at_if_seen(&self, last_seen_at: Timestamp, lifetimes: &Lifetimes) -> Timestamp {
         self.expires_at.min(last_seen_at + lifetimes.idle)
     }
 
-    /// Whether a time of the session, with this time of the last use, is further ahead than [`MAX_SKEW`]: it comes from
-    /// a clock that was wrong.
+    /// Whether a time of the session, with this time of the last use, is further ahead than [`MAX_SKEW`]. Such a time
+    /// comes from a clock that was wrong.
     #[must_use]
     pub fn is_ahead_if_seen(&self, last_seen_at: Timestamp, now: Timestamp) -> bool {
         self.created_at.max(last_seen_at) > now + MAX_SKEW
     }
 
-    /// The same with the stored time of the last use.
+    /// As [`Self::is_ahead_if_seen`], with the stored time of the last use.
     #[must_use]
     pub fn is_ahead(&self, now: Timestamp) -> bool {
         self.is_ahead_if_seen(self.last_seen_at, now)
@@ -124,8 +124,8 @@ impl Session {
 
     /// The session with the times of a wrong clock limited to what the current time allows.
     ///
-    /// The session stays valid, so that a correction signs no user out. From now on it has the lifetimes of a new
-    /// session at most; otherwise they would be longer by the error of the clock. The real time of the sign-in is
+    /// The session remains valid, so that a correction signs no user out. From now on it has the lifetimes of a new
+    /// session at most: otherwise they would be longer by the error of the clock. The real time of the sign-in is
     /// unknown, so it does not count as recent, and changes of the account require the password.
     #[must_use]
     pub fn corrected(&self, lifetimes: &Lifetimes, now: Timestamp) -> Self {
@@ -150,19 +150,19 @@ impl Session {
         (self.created_at - MAX_SKEW..=self.created_at + window).contains(&now)
     }
 
-    /// Whether the session has not ended by itself. The instant of its end is after the end.
+    /// Whether the session has not expired. At the instant of its expiry it has expired.
     #[must_use]
     pub fn is_live(&self, lifetimes: &Lifetimes, now: Timestamp) -> bool {
         now < self.idle_expires_at(lifetimes)
     }
 }
 
-/// A person's device, as the calling service saw it.
+/// The client of a call, as the calling service reports it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ClientInfo {
     /// The IP address.
     pub ip_address: Option<IpAddr>,
-    /// The user agent, without control and format characters and without tokens, of at most
+    /// The user agent without control characters, format characters and tokens, at most
     /// [`ClientInfo::MAX_USER_AGENT_BYTES`] bytes of UTF-8.
     pub user_agent: Option<Box<str>>,
 }
@@ -172,13 +172,13 @@ impl ClientInfo {
     /// row stores it.
     pub const MAX_USER_AGENT_BYTES: usize = 256;
 
-    /// Builds the client information of a call. A user agent is the client's own text and never a reason to refuse a
-    /// sign-in: control and format characters are removed, tokens are redacted, and the rest is cut at the last
-    /// character that ends within the limit.
+    /// Creates the client information of a call. A user agent is never a reason to refuse a sign-in: control and format
+    /// characters are removed, tokens are redacted, and the rest is truncated at the last character that ends within
+    /// the limit.
     #[must_use]
     pub fn new(ip_address: Option<IpAddr>, user_agent: &str) -> Self {
         let visible = user_agent.chars().filter(|c| !text::is_control_or_format(*c));
-        // A token that begins within the limit is read to its end, and the rest of the message is not read.
+        // Includes the whole of a token that begins within the limit, so that it is redacted. The rest is not read.
         let read = within(visible, Self::MAX_USER_AGENT_BYTES + TOKEN_LENGTH);
         let kept = within(token::redact(&read).chars(), Self::MAX_USER_AGENT_BYTES);
         Self {
@@ -188,7 +188,7 @@ impl ClientInfo {
     }
 }
 
-/// The first characters, of at most so many bytes of UTF-8.
+/// The first characters that fit into `max_bytes` bytes of UTF-8.
 fn within(characters: impl Iterator<Item = char>, max_bytes: usize) -> String {
     let mut text = String::new();
     for character in characters {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_of_a_clock_that_was_ahead_lives_no_longer_than_a_new_one() {
+    fn a_session_of_a_fast_clock_lives_no_longer_than_a_new_session() {
         let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
         let window = Duration::from_mins(5);
         for minutes in [-2 * 24 * 60, -10, 0, 10, 15] {
@@ -243,9 +243,9 @@ mod tests {
         assert_eq!(corrected.idle_expires_at(&LIFETIMES), now + LIFETIMES.idle);
     }
 
-    /// The other times of that session are right, and stay.
+    /// The other times of that session are right, and do not change.
     #[test]
-    fn a_use_on_a_clock_that_was_ahead_counts_as_now() {
+    fn a_last_use_on_a_fast_clock_counts_as_now() {
         let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
         let begun = session(now - Duration::from_hours(1));
         let used = Session {
@@ -261,30 +261,30 @@ mod tests {
     }
 
     #[test]
-    fn a_user_agent_is_cleaned_and_cut() {
+    fn a_user_agent_is_sanitized_and_truncated() {
         assert_eq!(ClientInfo::new(None, "\n\0").user_agent, None);
         assert_eq!(ClientInfo::new(None, "a\r\nb").user_agent.as_deref(), Some("ab"));
         let kept = |text: &str| ClientInfo::new(None, text).user_agent.unwrap();
         assert_eq!(*kept(&"a".repeat(600)), *"a".repeat(256));
-        // Two bytes each, then three bytes each: 85 of them are 255 bytes, and the next one does not fit.
+        // Characters of two bytes, then of three bytes: 85 of these are 255 bytes, and the next one does not fit.
         assert_eq!(*kept(&"й".repeat(600)), *"й".repeat(128));
         assert_eq!(*kept(&"€".repeat(600)), *"€".repeat(85));
         assert_eq!(*kept(&format!("{}€b", "a".repeat(254))), *"a".repeat(254));
     }
 
     #[test]
-    fn a_user_agent_has_no_marks_of_the_writing_direction_and_no_token() {
+    fn a_user_agent_contains_no_bidirectional_marks_and_no_token() {
         let kept = |text: &str| ClientInfo::new(None, text).user_agent.unwrap();
         assert_eq!(
             *kept("\u{202e}Fire\u{200b}fox\u{2028}/1\u{feff}\u{85}\u{e0041}"),
             *"Firefox/1"
         );
-        // They are removed before the limit counts.
+        // They are removed before the limit is applied.
         let hidden = "\u{2066}".repeat(10_000);
         assert_eq!(*kept(&format!("{hidden}{}", "a".repeat(300))), *"a".repeat(256));
         let token = PlainToken::generate().unwrap();
         assert_eq!(*kept(&format!("app/1 {} x", token.expose())), *"app/1 pid_… x");
-        // One that the limit cuts, and one that the limit cuts behind another one.
+        // A token at the limit, and a token at the limit after another token.
         for padding in 0..300 {
             let kept = kept(&format!("{}{1}{1}{1}", ".".repeat(padding), token.expose()));
             assert!(!kept.contains(&token.expose()[4..24]), "{padding}: {kept}");
@@ -293,7 +293,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_user_agent_is_kept_without_what_a_terminal_obeys(agent in any::<String>()) {
+        fn a_stored_user_agent_has_no_control_or_format_characters(agent in any::<String>()) {
             let kept = ClientInfo::new(None, &agent).user_agent.unwrap_or_default();
             prop_assert!(kept.len() <= 256 && !kept.chars().any(text::is_control_or_format));
         }

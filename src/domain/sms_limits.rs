@@ -1,13 +1,13 @@
-//! Bounds on messages, against those who have them sent for money: numbers of premium rate and networks share what a
-//! message costs with whoever brings them traffic.
+//! SMS rate limits: fixed windows and a pumping guard against SMS pumping (toll fraud), in which premium-rate numbers
+//! and networks share the price of a message with the attacker that causes it.
 //!
-//! Messages are counted by the hour and by the day, of UTC. A *pumping guard* pauses a prefix, which is a number
-//! without its last four digits, when its codes are asked for and hardly ever used: who has thousands of numbers has
-//! neighbouring ones.
+//! Messages are counted in windows of an hour and of a day, in UTC. The *pumping guard* pauses a prefix, which is a
+//! number without its last four digits, when its codes are requested and hardly ever used: an attacker with thousands
+//! of numbers has neighbouring ones.
 //!
-//! Bounds must not become a weapon: whoever uses one up keeps others out. So one *source*, which is the network of a
-//! client address, or that nobody says one, gets only a part of what strangers may get, and strangers only a part of
-//! what a service, a country and the budget may.
+//! Limits must not become a denial of service: a client that uses up a limit blocks other clients. So one *source*,
+//! which is a client network, or all requests without a client address, gets a part of the limit of strangers only, and
+//! strangers get a part of the limits of a service, a country and the budget only.
 
 mod counted;
 mod money;
@@ -27,46 +27,46 @@ pub use usage::{Asked, FORGOTTEN_AFTER, Paused, PrefixStats, PumpingGuard, Usage
 use super::phone::{LineTypes, NumberRegion, PhoneNumber, Region};
 use crate::clock::{MAX_SKEW, Timestamp};
 
-/// So many networks at least have to ask to use up what strangers may get, or to have a prefix paused for all.
-const FEWEST_NETWORKS: u64 = 3;
+/// Minimum number of networks that can use up the limit of strangers together, or have a prefix paused for all.
+const MIN_NETWORKS: u64 = 3;
 
-/// How much of so many there is for one network: a third, and so little that two of them leave something. Where that is
-/// nothing, one.
-fn part(all: u64) -> u64 {
-    let third = all.div_ceil(FEWEST_NETWORKS);
+/// The share of one network in a limit: a third, and less than half, so that two networks leave a remainder; at least
+/// one.
+fn network_share(all: u64) -> u64 {
+    let third = all.div_ceil(MIN_NETWORKS);
     third.min(all.saturating_sub(1) / 2).max(1)
 }
 
-/// One of so many messages of a service, a country and the budget is for those who have shown to hold their number.
+/// One in this many messages of a service, a country and the budget is reserved for known clients.
 const ONE_RESERVED_OF: u64 = 5;
 
-/// Why no message may be sent, for those who count refusals.
+/// Why a message is refused, as labels of metrics.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SmsRefusal {
-    /// Nothing is sent to this country.
+    /// Messages to this country are not allowed.
     CountryNotAllowed,
-    /// Too many to this number.
+    /// Too many messages to this number.
     Number,
-    /// Too many to this prefix.
+    /// Too many messages to this prefix.
     Prefix,
-    /// Too many from this address.
+    /// Too many messages from this client network.
     Address,
-    /// Too many by this service.
+    /// Too many messages by this calling service.
     Service,
-    /// Too many to this country.
+    /// Too many messages to this country.
     Country,
-    /// Too many in all.
+    /// Too many messages in total.
     Total,
-    /// All of the day's money is spent.
+    /// The budget of the day is spent.
     Budget,
-    /// The prefix is paused for all, or for all that nobody tells apart.
+    /// The prefix is paused for all sources, or for requests without a client address.
     Paused,
-    /// The prefix is paused for the network that asks.
+    /// The prefix is paused for the requesting network.
     PausedForSource,
 }
 
 impl SmsRefusal {
-    /// What it is called.
+    /// The name in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -84,46 +84,46 @@ impl SmsRefusal {
     }
 }
 
-/// How many there may be in an hour and in a day.
+/// Limits of one hour and of one day.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Bounds {
-    /// `None`: no bound.
+    /// Maximum in an hour. `None`: no limit.
     pub hour: Option<u64>,
-    /// `None`: no bound.
+    /// Maximum in a day. `None`: no limit.
     pub day: Option<u64>,
 }
 
 impl Bounds {
-    /// Whether there is no bound at all.
+    /// Whether neither window has a limit.
     #[must_use]
     pub const fn is_none(&self) -> bool {
         self.hour.is_none() && self.day.is_none()
     }
 
-    fn each(self, part: impl Fn(u64) -> u64) -> Self {
+    fn map(self, limit: impl Fn(u64) -> u64) -> Self {
         Self {
-            hour: self.hour.map(&part),
-            day: self.day.map(&part),
+            hour: self.hour.map(&limit),
+            day: self.day.map(&limit),
         }
     }
 
-    /// The bounds of a prefix that may use `factor` times as much as one address.
+    /// The limits of a prefix that may use `factor` times as much as one address.
     #[must_use]
     pub fn times(self, factor: u32) -> Self {
-        self.each(|bound| bound.saturating_mul(factor.into()))
+        self.map(|limit| limit.saturating_mul(factor.into()))
     }
 
-    /// How much of it may be asked for from one network: a third.
+    /// The share of one network: a third.
     #[must_use]
     pub fn of_a_network(self) -> Self {
-        self.each(part)
+        self.map(network_share)
     }
 
-    /// As much as this at least, but no more than `all`.
+    /// Raises these limits to at least `amount`, but not above the limits `all`.
     #[must_use]
     pub fn at_least(self, amount: u64, all: &Self) -> Self {
-        let raised = |bound: Option<u64>, all: Option<u64>| {
-            bound.map(|bound| bound.max(amount.min(all.unwrap_or(amount))))
+        let raised = |limit: Option<u64>, all: Option<u64>| {
+            limit.map(|limit| limit.max(amount.min(all.unwrap_or(amount))))
         };
         Self {
             hour: raised(self.hour, all.hour),
@@ -131,16 +131,16 @@ impl Bounds {
         }
     }
 
-    /// How much of it those may have who have not shown to hold their number: all but a fifth.
+    /// The share of strangers, which are clients that are not known for the number: all but a fifth.
     #[must_use]
     pub fn of_strangers(self) -> Self {
-        self.each(|bound| bound - bound / ONE_RESERVED_OF)
+        self.map(|limit| limit - limit / ONE_RESERVED_OF)
     }
 }
 
-/// The text is not such bounds.
+/// The text is not a list of limits.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[error("not bounds such as 5/h,20/d, 20/d or none, of at least 1")]
+#[error("not limits such as 5/h,20/d, 20/d or none, of at least 1")]
 pub struct BoundsError;
 
 impl FromStr for Bounds {
@@ -153,13 +153,13 @@ impl FromStr for Bounds {
         }
         for part in text.split(',') {
             let (count, unit) = part.trim().split_once('/').ok_or(BoundsError)?;
-            let bound = match unit {
+            let limit = match unit {
                 "h" => &mut bounds.hour,
                 "d" => &mut bounds.day,
                 _ => return Err(BoundsError),
             };
             let count: u32 = count.parse().map_err(|_| BoundsError)?;
-            if count == 0 || bound.replace(count.into()).is_some() {
+            if count == 0 || limit.replace(count.into()).is_some() {
                 return Err(BoundsError);
             }
         }
@@ -178,32 +178,32 @@ impl fmt::Display for Bounds {
     }
 }
 
-/// What is stored of something that messages are counted for.
+/// The stored counts of one key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Counter {
-    /// The hour that is counted, and how many there were.
+    /// The count of the current hour.
     pub hour: Window,
-    /// The day that is counted, and how many there were.
+    /// The count of the current day.
     pub day: Window,
-    /// What is seen of a prefix.
+    /// The statistics of the pumping guard, for prefixes only.
     pub usage: Usage,
 }
 
-/// A count since a time.
+/// A fixed window and its count.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Window {
-    /// When it begins.
+    /// Start of the window.
     pub since: Timestamp,
-    /// How many there were.
+    /// Count since the start.
     pub count: u64,
 }
 
 impl Window {
-    /// Adds to the window of this length in which `now` is.
+    /// Adds `amount` to the window of this length that contains `now`. Fails with the time until the next window.
     fn add(
         self,
         length: TimeDelta,
-        bound: Option<u64>,
+        limit: Option<u64>,
         amount: u64,
         now: Timestamp,
     ) -> Result<Self, Duration> {
@@ -211,13 +211,13 @@ impl Window {
         let next = since + length;
         let window = match self.since {
             of_this if (since..next).contains(&of_this) => Self { since, ..self },
-            // A replica whose clock is a little ahead has begun it. The window of a clock that was wrong is not
-            // counted: it would be full for up to two windows.
+            // A replica whose clock is slightly ahead has begun the next window. The window of a clock that was wrong
+            // is discarded: otherwise it would be full for up to two windows.
             of_next if of_next == next && next <= now + MAX_SKEW => self,
             _ => Self { since, count: 0 },
         };
         let count = window.count.saturating_add(amount);
-        if bound.is_some_and(|bound| count > bound) {
+        if limit.is_some_and(|limit| count > limit) {
             // A window that another replica has begun early ends later than one that begins now.
             let wait = (window.since + length - now).min(length);
             return Err(wait.to_std().unwrap_or_default());
@@ -227,7 +227,7 @@ impl Window {
 }
 
 impl Counter {
-    /// Of what nothing was counted before.
+    /// Creates a counter with a count of zero.
     #[must_use]
     pub const fn new(now: Timestamp) -> Self {
         let window = Window { since: now, count: 0 };
@@ -238,10 +238,10 @@ impl Counter {
         }
     }
 
-    /// Counts `amount` more.
+    /// Adds `amount` to both windows, if their limits allow it.
     ///
     /// # Errors
-    /// How long there are too many.
+    /// The time until a window with enough room begins.
     pub fn add(self, bounds: &Bounds, amount: u64, now: Timestamp) -> Result<Self, Duration> {
         let hour = self.hour.add(TimeDelta::hours(1), bounds.hour, amount, now);
         let day = self.day.add(TimeDelta::days(1), bounds.day, amount, now);
@@ -252,17 +252,18 @@ impl Counter {
     }
 }
 
-/// The numbers that messages go to at all.
+/// The numbers that can receive messages.
 #[derive(Clone, Debug)]
 pub struct Reach {
-    /// Of these countries. Empty: of all.
+    /// Allowed countries. Empty: all countries.
     pub countries: Vec<Region>,
-    /// Of these line types.
+    /// Allowed line types.
     pub line_types: LineTypes,
 }
 
 impl Reach {
-    /// Whether messages go to the country of a number. A number of no country has none that could be listed.
+    /// Whether messages to the country of a number are allowed. A number without a country is allowed only if all
+    /// countries are.
     #[must_use]
     pub fn has_country_of(&self, number: &PhoneNumber) -> bool {
         if self.countries.is_empty() {
@@ -274,37 +275,37 @@ impl Reach {
         }
     }
 
-    /// Whether a message to a number is sent at all.
+    /// Whether a number can receive messages.
     #[must_use]
     pub fn has(&self, number: &PhoneNumber) -> bool {
         self.line_types.contains(number.line_type()) && self.has_country_of(number)
     }
 }
 
-/// The rules of messages.
+/// All limits on messages.
 #[derive(Clone, Debug)]
 pub struct SmsLimits {
-    /// The numbers that they go to.
+    /// The numbers that can receive messages.
     pub reach: Reach,
-    /// Of a number; once more for those who are known there.
+    /// Limits of a number for strangers, and again for known clients.
     pub number: Bounds,
-    /// Of a prefix.
+    /// Limits of a prefix of numbers.
     pub prefix: Bounds,
-    /// Of a client address, and so many times of the networks that it is in.
+    /// Limits of a client address, multiplied for the wider prefixes of its network.
     pub address: Bounds,
-    /// Of a calling service.
+    /// Limits of a calling service.
     pub service: Bounds,
-    /// Of a country.
+    /// Limits of a country.
     pub country: Bounds,
-    /// Of all messages.
+    /// Limits of all messages.
     pub total: Bounds,
-    /// What all messages of a day may cost, and what each does. `None`: no bound.
+    /// The budget of a day, and the prices of messages. `None`: no limit.
     pub budget: Option<(Amount, Prices)>,
-    /// When a prefix is paused. `None`: never.
+    /// The pumping guard. `None`: no prefix is paused.
     pub pumping_guard: Option<PumpingGuard>,
 }
 
-/// The country of a number, as metrics and prices name it.
+/// The country code of a number in metrics and price lists, or `unknown`.
 #[must_use]
 pub fn country(number: &PhoneNumber) -> String {
     let region = number.region();

@@ -1,12 +1,12 @@
-//! Text hygiene: characters that are not displayed, or that change how the text around them is displayed.
+//! Text sanitization: control and format characters.
 //!
-//! A user agent, or a name in the database, ends in the terminal of an operator. Escape sequences move its cursor, and
-//! marks of the writing direction reorder a line (CVE-2021-42574), so that it reads as another one.
+//! An operator reads user agents and names from the database on a terminal. Escape sequences move its cursor, and
+//! bidirectional marks reorder a line, so that it reads differently (CVE-2021-42574).
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
 
-/// Whether a character is a control character (Unicode category Cc), a format character (Cf: marks of the writing
-/// direction, zero-width characters, tags), or a line or paragraph separator (U+2028, U+2029).
+/// Whether a character is a control character (Unicode category Cc), a format character (Cf: bidirectional marks,
+/// zero-width characters, tags), or a line or paragraph separator (U+2028, U+2029).
 #[must_use]
 pub fn is_control_or_format(character: char) -> bool {
     if character.is_ascii() {
@@ -25,9 +25,9 @@ pub fn is_control_or_format(character: char) -> bool {
 mod tests {
     use super::*;
 
-    /// The ranges are those of `extracted/DerivedGeneralCategory.txt` of Unicode 15.1.
+    /// The ranges are from `extracted/DerivedGeneralCategory.txt` of Unicode 15.1.
     #[test]
-    fn control_and_format_characters_are_known() {
+    fn control_and_format_characters_are_recognized() {
         let ranges = [
             0x00..=0x1f,
             0x7f..=0x9f,

@@ -1,9 +1,9 @@
-//! How attempts are slowed down: some failures are free, then each has to wait twice as long as the one before, and
-//! with time all is forgotten.
+//! Throttle: a rate limiter for attempts, with exponential back-off (a GCRA whose delay doubles).
 //!
-//! What is remembered of a subject is two times: until when something is remembered at all, and when the last attempt
-//! was. Each attempt moves the first one on by the *recovery* time of its subject, in which one failure is forgotten;
-//! so how far it lies ahead says how many failures are remembered. Nothing has to run for it to be forgotten.
+//! A few failures are free. After them, each attempt waits twice as long as the one before. Failures are forgotten over
+//! time. The state of a subject is two times: the time at which all failures are forgotten, and the time of the last
+//! attempt. Each attempt moves the first one forward by the *recovery* time, in which one failure is forgotten. So its
+//! distance from now is the number of remembered failures, and no background task has to decrement a counter.
 
 mod subject;
 
@@ -14,18 +14,18 @@ pub use subject::{Subject, SubjectId, SubjectKind};
 
 use crate::clock::{MAX_SKEW, Timestamp};
 
-/// How much is tolerated of a subject.
+/// The limit of a subject.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limit {
-    /// How many attempts without success have no delay. At least one.
+    /// Number of failed attempts without delay, at least 1.
     pub free: u32,
-    /// In how long one of them is forgotten. Longer than nothing.
+    /// Time in which one failed attempt is forgotten, above zero.
     pub recovery: Duration,
 }
 
 impl Limit {
-    /// The limit of a prefix that may use `factor` times as much: so many times the free attempts, of which each is
-    /// forgotten so many times as fast. In whole microseconds, as databases store times.
+    /// The limit of a prefix that may use `factor` times as much: `factor` times the free attempts, each forgotten
+    /// `factor` times as fast. The recovery time is rounded up to whole microseconds, the resolution of stored times.
     #[must_use]
     pub fn times(self, factor: u32) -> Self {
         let recovery = self.recovery.as_micros().div_ceil(u128::from(factor.max(1)));
@@ -36,17 +36,17 @@ impl Limit {
     }
 }
 
-/// How long an attempt has to wait when the free ones are used up.
+/// The delays of attempts after the free ones.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Delays {
     /// The first delay.
     pub base: Duration,
-    /// The longest one: nobody is shut out for longer than this.
+    /// The maximum delay: no subject is locked out for longer.
     pub max: Duration,
 }
 
 impl Delays {
-    /// One attempt in each recovery time of a limit, as of a token bucket.
+    /// Delays of a token bucket: one attempt in each recovery time of a limit.
     #[must_use]
     pub fn steady(limit: &Limit) -> Self {
         Self {
@@ -55,7 +55,7 @@ impl Delays {
         }
     }
 
-    /// The delay after so many attempts beyond the free ones.
+    /// The delay after `beyond` attempts more than the free ones.
     fn after(&self, beyond: u32) -> Duration {
         let doubled = 1_u32
             .checked_shl(beyond)
@@ -63,7 +63,7 @@ impl Delays {
         doubled.unwrap_or(self.max).min(self.max)
     }
 
-    /// After how many attempts beyond the free ones the delay does not grow any more.
+    /// Number of attempts beyond the free ones after which the delay is the maximum.
     fn doublings(&self) -> u32 {
         (0..u32::BITS)
             .find(|beyond| self.after(*beyond) >= self.max)
@@ -71,17 +71,17 @@ impl Delays {
     }
 }
 
-/// What is remembered of a subject.
+/// The stored state of a subject.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Memory {
-    /// When all is forgotten.
+    /// Time at which all attempts are forgotten.
     pub forgotten_at: Timestamp,
-    /// When the last attempt was.
+    /// Time of the last attempt.
     pub last_at: Timestamp,
 }
 
 impl Memory {
-    /// That of the first attempt.
+    /// The state after the first attempt.
     #[must_use]
     pub fn of_first(limit: &Limit, now: Timestamp) -> Self {
         Self {
@@ -91,8 +91,8 @@ impl Memory {
     }
 
     /// Corrects the times of a wrong clock. A last attempt that is further ahead than [`MAX_SKEW`] shows the error of
-    /// the clock, and both times are moved back by it. So one failure on a fast clock is one failure after the
-    /// correction: more would delay the user for days, and none would forget guesses.
+    /// the clock, so both times are moved back by it. One failure on a fast clock remains one failure after the
+    /// correction: more would delay the user for days, and fewer would forget guesses.
     #[must_use]
     pub fn corrected(self, now: Timestamp) -> Self {
         if self.last_at <= now + MAX_SKEW {
@@ -121,7 +121,7 @@ impl Memory {
             .map(|beyond| delays.after(beyond))
     }
 
-    /// What is remembered when there is one more attempt now.
+    /// The state after one more attempt now.
     ///
     /// An attempt never waits longer than the longest delay. If the stored times require more, a clock is or was ahead,
     /// and the attempt is allowed and counts. Where clocks of replicas differ, such attempts on alternating replicas
@@ -129,7 +129,7 @@ impl Memory {
     /// the monotonic clock.
     ///
     /// # Errors
-    /// How long that attempt has to wait.
+    /// The time that the attempt has to wait, at most the maximum delay.
     pub fn attempt(&self, limit: &Limit, delays: &Delays, now: Timestamp) -> Result<Self, Duration> {
         let before = self.corrected(now);
         if let Some(delay) = before.delay(limit, delays, now) {
@@ -138,21 +138,21 @@ impl Memory {
                 return Err(wait);
             }
         }
-        // More is not remembered than what the longest delay takes: nobody has to recover for ever.
-        let most = limit.free.saturating_add(delays.doublings());
-        let mut most = now + limit.recovery.saturating_mul(most).min(LONGEST_MEMORY);
+        // Attempts beyond the maximum delay are not remembered, so that the recovery takes a limited time.
+        let max_attempts = limit.free.saturating_add(delays.doublings());
+        let mut max = now + limit.recovery.saturating_mul(max_attempts).min(MAX_MEMORY);
         if before.is_ahead(now) {
             // The replica that is ahead can remember more by its own clock. A lower value would forget guesses there.
-            most = most.max(before.forgotten_at.min(most + MAX_SKEW));
+            max = max.max(before.forgotten_at.min(max + MAX_SKEW));
         }
-        let forgotten_at = (before.forgotten_at.max(now) + limit.recovery).min(most);
+        let forgotten_at = (before.forgotten_at.max(now) + limit.recovery).min(max);
         Ok(Self {
             forgotten_at,
             last_at: now,
         })
     }
 
-    /// What is remembered when `added` of it is taken back. `None`: nothing.
+    /// The state without the `added` time of an attempt that succeeded. `None`: nothing is left to remember.
     #[must_use]
     pub fn without(&self, added: Duration, now: Timestamp) -> Option<Self> {
         let forgotten_at = self.forgotten_at - added;
@@ -163,8 +163,8 @@ impl Memory {
     }
 }
 
-/// The longest that anything is remembered, whatever the settings are: ten years, which every database can write.
-const LONGEST_MEMORY: Duration = Duration::from_hours(10 * 365 * 24);
+/// Maximum time for which attempts are remembered: ten years, which all databases can store.
+const MAX_MEMORY: Duration = Duration::from_hours(10 * 365 * 24);
 
 #[cfg(test)]
 mod tests {
@@ -187,9 +187,9 @@ mod tests {
         DateTime::from_timestamp(1_767_225_600, 0).unwrap()
     }
 
-    /// Somebody who tries as soon as they may.
+    /// A client that tries again as soon as it is allowed.
     #[test]
-    fn delays_double_up_to_the_longest() {
+    fn delays_double_up_to_the_maximum() {
         let clock = ManualClock::new(start());
         let mut memory = Memory::of_first(&LIMIT, clock.now());
         let mut waits = Vec::new();
@@ -210,14 +210,14 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_is_forgotten_in_the_recovery_time_and_all_in_the_end() {
+    fn one_failure_is_forgotten_in_the_recovery_time_and_finally_all() {
         let now = start();
         let mut memory = Memory::of_first(&LIMIT, now);
         for _ in 0..2 {
             memory = memory.attempt(&LIMIT, &DELAYS, now).unwrap();
         }
         assert_eq!(memory.attempt(&LIMIT, &DELAYS, now), Err(Duration::from_secs(1)));
-        // One was forgotten: one more is free, and then the next has to wait again.
+        // One failure is forgotten: one more attempt is free, and the next one waits again.
         let later = now + LIMIT.recovery;
         let again = memory.attempt(&LIMIT, &DELAYS, later).unwrap();
         assert_eq!(again.attempt(&LIMIT, &DELAYS, later), Err(Duration::from_secs(1)));
@@ -227,18 +227,18 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_wrong_shuts_nobody_out() {
+    fn a_clock_that_was_wrong_locks_no_subject_out() {
         let now = start();
         let mut memory = Memory::of_first(&LIMIT, now + Duration::from_hours(1000));
         memory.forgotten_at += 100 * LIMIT.recovery;
-        let mended = memory.attempt(&LIMIT, &DELAYS, now).unwrap();
-        assert!(mended.forgotten_at <= now + 9 * LIMIT.recovery);
-        assert_eq!(mended.last_at, now);
+        let corrected = memory.attempt(&LIMIT, &DELAYS, now).unwrap();
+        assert!(corrected.forgotten_at <= now + 9 * LIMIT.recovery);
+        assert_eq!(corrected.last_at, now);
     }
 
     /// The clock is two days ahead, and then corrected.
     #[test]
-    fn failures_on_a_fast_clock_keep_their_number() {
+    fn the_number_of_failures_is_kept_when_a_fast_clock_is_corrected() {
         let now = start();
         let ahead = now + Duration::from_hours(48);
         let first = Memory::of_first(&LIMIT, ahead);
@@ -273,10 +273,10 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happened before: nobody waits longer than the longest delay, a refused attempt may be made after
-        /// what it was told, what is taken back is what was added, and memory ends.
+        /// For every history: no wait is longer than the maximum delay, a refused attempt succeeds after its wait, a
+        /// success removes exactly what its attempt added, and the memory has a maximum.
         #[test]
-        fn nobody_is_shut_out(
+        fn no_subject_is_locked_out_for_longer_than_the_maximum_delay(
             free in 1..20_u32,
             recovery in 1..100_000_u64,
             (base, max) in (1..1000_u64, 1000..100_000_u64),
@@ -296,24 +296,24 @@ mod tests {
                         memory.attempt(&limit, &delays, now).unwrap()
                     }
                 };
-                let most = u64::from(free + delays.doublings()) * recovery;
-                prop_assert!(after.forgotten_at <= now + Duration::from_millis(most));
+                let max = u64::from(free + delays.doublings()) * recovery;
+                prop_assert!(after.forgotten_at <= now + Duration::from_millis(max));
                 let added = (after.forgotten_at - memory.forgotten_at.max(now)).to_std().unwrap();
                 prop_assert!(added <= limit.recovery);
                 if succeeds {
-                    let given_back = after.without(added, now);
+                    let without = after.without(added, now);
                     let expected = Some(memory.forgotten_at).filter(|at| *at > now);
-                    prop_assert_eq!(given_back.map(|memory| memory.forgotten_at), expected);
-                    memory = given_back.unwrap_or(after);
+                    prop_assert_eq!(without.map(|memory| memory.forgotten_at), expected);
+                    memory = without.unwrap_or(after);
                 } else {
                     memory = after;
                 }
             }
         }
 
-        /// For all stored times, the wait is at most the longest delay, and the attempt succeeds after it.
+        /// For all stored times, the wait is at most the maximum delay, and the attempt succeeds after it.
         #[test]
-        fn no_stored_time_makes_a_wait_longer_than_the_longest_delay(
+        fn no_stored_time_makes_a_wait_longer_than_the_maximum_delay(
             free in 1..20_u32,
             recovery in 1..100_000_u64,
             (base, max) in (1..1000_u64, 1000..3_000_000_u64),
@@ -332,8 +332,8 @@ mod tests {
                 }
             };
             // The written times are those of this clock, or of one within the allowance.
-            let most = u64::from(free + delays.doublings()) * recovery;
-            prop_assert!(after.forgotten_at <= after.last_at + Duration::from_millis(most) + MAX_SKEW);
+            let max = u64::from(free + delays.doublings()) * recovery;
+            prop_assert!(after.forgotten_at <= after.last_at + Duration::from_millis(max) + MAX_SKEW);
             prop_assert!(!after.is_ahead(now + delays.max));
         }
     }

@@ -1,10 +1,10 @@
-//! Tokens: opaque secrets that stand for a session, for a device, or for a calling service.
+//! Opaque bearer tokens of sessions, devices and calling services.
 //!
-//! A token is `pid_` (of a device `pdv_`, of a service `pis_`), 44 characters of base62 (32 random bytes as two halves
-//! of 128 bits, 22 characters each), and 6 characters of base62 with the CRC-32 of all that stands before them: 54
-//! characters. The prefix lets secret scanners find leaked tokens, and the checksum refuses garbage before anything is
-//! looked up. Only the SHA-256 of a token is stored; a token has 256 bits of chance, so neither salt nor slow hash is
-//! needed.
+//! A token has 54 characters: a prefix (`pid_` for a session, `pdv_` for a device, `pis_` for a service), 44 characters
+//! of base62 (32 random bytes as two halves of 128 bits, 22 characters each), and 6 characters of base62 with the
+//! CRC-32 of all characters before them. Secret scanners find leaked tokens by the prefix. The checksum rejects
+//! malformed tokens without a look-up. Only the SHA-256 of a token is stored: a token has 256 bits of entropy, so it
+//! needs neither a salt nor a slow hash.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,11 +15,11 @@ use thiserror::Error;
 
 use super::RandomError;
 
-/// Of sessions.
+/// Prefix of session tokens.
 const PREFIX: &str = "pid_";
-/// Of devices. Of the same length.
+/// Prefix of device tokens. All prefixes have the same length.
 const DEVICE_PREFIX: &str = "pdv_";
-/// Of calling services. Of the same length.
+/// Prefix of service keys.
 const SERVICE_PREFIX: &str = "pis_";
 /// The prefixes of all kinds of tokens.
 const PREFIXES: [&str; 3] = [PREFIX, DEVICE_PREFIX, SERVICE_PREFIX];
@@ -27,34 +27,34 @@ const HALF_LENGTH: usize = 22;
 const CHECKSUM_LENGTH: usize = 6;
 const CHECKSUM_START: usize = PREFIX.len() + 2 * HALF_LENGTH;
 
-/// The length of a token in characters, all of them ASCII.
+/// Length of a token, in ASCII characters.
 pub const TOKEN_LENGTH: usize = CHECKSUM_START + CHECKSUM_LENGTH;
 
-/// A token in plain text, as it is handed to the person once. It cannot be printed.
+/// A token in plain text. A client receives it once. `Debug` does not show it.
 #[derive(Clone, Debug)]
 pub struct PlainToken(SecretString);
 
 impl PlainToken {
-    /// Makes a new token of a session.
+    /// Generates a session token.
     ///
     /// # Errors
-    /// When the operating system gives no random bytes.
+    /// When the operating system returns no random bytes.
     pub fn generate() -> Result<Self, RandomError> {
         Self::generate_with(PREFIX)
     }
 
-    /// Makes a new token of a device.
+    /// Generates a device token.
     ///
     /// # Errors
-    /// When the operating system gives no random bytes.
+    /// When the operating system returns no random bytes.
     pub fn generate_for_device() -> Result<Self, RandomError> {
         Self::generate_with(DEVICE_PREFIX)
     }
 
-    /// Makes a new key of a calling service.
+    /// Generates a key of a calling service.
     ///
     /// # Errors
-    /// When the operating system gives no random bytes.
+    /// When the operating system returns no random bytes.
     pub fn generate_for_service() -> Result<Self, RandomError> {
         Self::generate_with(SERVICE_PREFIX)
     }
@@ -71,30 +71,30 @@ impl PlainToken {
         Ok(Self(token.into()))
     }
 
-    /// A token that a caller sent, whose form was checked.
+    /// Wraps a token from a request. The caller of this function has checked its form.
     pub(crate) fn given(token: SecretString) -> Self {
         Self(token)
     }
 
-    /// The hash under which the session, the device or the service is stored.
+    /// The hash by which the session, the device or the service key is stored.
     #[must_use]
     pub fn hash(&self) -> TokenHash {
         TokenHash(Sha256::digest(self.0.expose_secret()).into())
     }
 
-    /// The token itself, for the answer to the caller and for nothing else.
+    /// The token, for the response to the caller only.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 }
 
-/// The SHA-256 of a token: what is stored and looked up.
+/// The SHA-256 of a token: the stored form, by which tokens are looked up.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
-    /// Checks the form of a session token that a caller sent, and hashes it.
+    /// Checks the form of a session token, and hashes it.
     ///
     /// # Errors
     /// When the length, the prefix, a character or the checksum is not that of a token.
@@ -102,7 +102,7 @@ impl TokenHash {
         Self::of_kind(token, PREFIX)
     }
 
-    /// As [`Self::of`], for the token of a device.
+    /// As [`Self::of`], for a device token.
     ///
     /// # Errors
     /// Those of [`Self::of`].
@@ -110,7 +110,7 @@ impl TokenHash {
         Self::of_kind(token, DEVICE_PREFIX)
     }
 
-    /// As [`Self::of`], for the key of a calling service.
+    /// As [`Self::of`], for a service key.
     ///
     /// # Errors
     /// Those of [`Self::of`].
@@ -134,12 +134,12 @@ impl TokenHash {
         Ok(Self(Sha256::digest(token).into()))
     }
 
-    /// A hash that was read from the database. `None`: it has not 32 bytes.
+    /// Wraps a hash that was read from the database. `None`: it does not have 32 bytes.
     pub(crate) fn from_stored(bytes: &[u8]) -> Option<Self> {
         Some(Self(bytes.try_into().ok()?))
     }
 
-    /// Eight of the bytes as a number: as random as a token is.
+    /// The first eight bytes as a number, uniformly distributed.
     #[must_use]
     pub fn random(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
@@ -159,18 +159,18 @@ impl fmt::Debug for TokenHash {
     }
 }
 
-/// Minimum number of characters after a prefix that count as a token, or as a piece of one: with fewer known, the rest
-/// of a token cannot be guessed.
+/// Minimum number of characters after a prefix for a token, or a part of one. Fewer known characters do not help to
+/// guess the rest.
 const MIN_PIECE_LENGTH: usize = 16;
 
-/// Whether a text has the prefix of a token anywhere in it, in any case.
+/// Whether a text contains the prefix of a token. Case is ignored.
 #[must_use]
 pub fn has_prefix(text: &str) -> bool {
     prefixes_in(text).next().is_some()
 }
 
-/// The text with `…` in the place of each token, or piece of a token, behind its prefix. Other words may have a prefix
-/// in them (`rapid_test`), and stay.
+/// Replaces the characters after the prefix of each token, or part of a token, by `…`. Other words that contain a
+/// prefix (`rapid_test`) remain.
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
     let mut redacted = String::new();
@@ -196,7 +196,7 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     Cow::Owned(redacted)
 }
 
-/// Where prefixes of tokens begin in a text.
+/// The positions of token prefixes in a text.
 fn prefixes_in(text: &str) -> impl Iterator<Item = usize> {
     let windows = text.as_bytes().windows(PREFIX.len()).enumerate();
     windows.filter_map(|(start, window)| {
@@ -205,20 +205,20 @@ fn prefixes_in(text: &str) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The text is not a token: it is cut off, mistyped, or something else.
+/// The text is not a token.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("malformed token")]
 pub struct MalformedToken;
 
-/// The characters at the end of a token that begins with `signed`.
+/// The last characters of a token that begins with `signed`.
 fn checksum(signed: &str) -> [u8; CHECKSUM_LENGTH] {
     base62(crc32fast::hash(signed.as_bytes()).into())
 }
 
-/// `value` in base62, zero-padded on the left. It has to fit.
+/// `value` in base62, zero-padded on the left. The value must fit into `WIDTH` characters.
 fn base62<const WIDTH: usize>(value: u128) -> [u8; WIDTH] {
     let mut text = [b'0'; WIDTH];
-    // What does not fit is not written at all, and then no token is ever good: the tests see it.
+    // A value that does not fit is not written, which would make all tokens invalid. The tests would detect that.
     let length = base62::encode_bytes(value, &mut text).unwrap_or(WIDTH);
     if length < WIDTH {
         text[length..].fill(b'0');
@@ -232,8 +232,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Made with Python's zlib.crc32, hashlib and a base62 of its own (digits, then capitals, then small letters) for
-    /// the halves 1 and 2^128 - 1.
+    /// Computed with Python's zlib.crc32 and hashlib and a separate base62 (digits, upper case, lower case) for the
+    /// halves 1 and 2^128 - 1.
     const KNOWN: &str = "pid_00000000000000000000017n42DGM5Tflk9n8mt7Fhc742FZm0";
 
     #[test]
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_a_device_is_none_of_a_session() {
+    fn a_device_token_is_not_a_session_token() {
         let token = PlainToken::generate_for_device().unwrap();
         let text = token.expose();
         assert_eq!((text.len(), &text[..4]), (54, "pdv_"));
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_a_service_is_none_of_a_session() {
+    fn a_service_key_is_not_a_session_token() {
         let key = PlainToken::generate_for_service().unwrap();
         let text = key.expose();
         assert_eq!((text.len(), &text[..4]), (54, "pis_"));
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_token_has_the_checksum_and_hash_of_another_implementation() {
+    fn checksum_and_hash_match_another_implementation() {
         let hash = TokenHash::of(KNOWN).unwrap();
         let hex: String = hash.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_token_nor_hash_can_be_printed() {
+    fn debug_shows_neither_token_nor_hash() {
         let token = PlainToken::generate().unwrap();
         let printed = format!("{token:?} {:?}", token.hash());
         assert!(!printed.contains(&token.expose()[4..]), "{printed}");
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_extended_or_mistyped_is_refused() {
+    fn truncated_extended_or_mistyped_tokens_are_rejected() {
         for length in 0..KNOWN.len() {
             assert_eq!(TokenHash::of(&KNOWN[..length]), Err(MalformedToken));
         }
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_redacted_and_other_words_stay() {
+    fn tokens_are_redacted_and_other_words_remain() {
         for (text, expected) in [
             ("", ""),
             ("rapid_assessment pid_", "rapid_assessment pid_"),
@@ -313,19 +313,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_judged_without_a_panic(text in any::<String>()) {
+        fn parsing_never_panics(text in any::<String>()) {
             prop_assert_eq!(TokenHash::of(&text), Err(MalformedToken));
         }
 
         #[test]
-        fn no_token_is_left_in_a_redacted_text(before in any::<String>(), after in any::<String>()) {
+        fn a_redacted_text_contains_no_token(before in any::<String>(), after in any::<String>()) {
             let redacted = redact(&format!("{before}{KNOWN}{after}")).into_owned();
             prop_assert!(!redacted.contains(&KNOWN[4..]), "{}", redacted);
         }
 
-        /// A CRC finds every change of a single character.
+        /// A CRC detects every change of a single character.
         #[test]
-        fn a_changed_character_is_noticed(position in 0..TOKEN_LENGTH, replacement in "[0-9A-Za-z]") {
+        fn a_changed_character_is_detected(position in 0..TOKEN_LENGTH, replacement in "[0-9A-Za-z]") {
             let mut changed = KNOWN.to_owned();
             changed.replace_range(position..=position, &replacement);
             prop_assert_eq!(TokenHash::of(&changed).is_ok(), changed == KNOWN);

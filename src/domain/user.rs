@@ -1,4 +1,4 @@
-//! People: who has a phone number here.
+//! Users: accounts, each with one phone number.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use super::phone::PhoneNumber;
 use crate::clock::{self, Timestamp};
 use crate::i18n::Language;
 
-/// A person's id, a UUIDv7. It never changes and is never given to anybody else.
+/// The ID of a user, a UUIDv7. It never changes and is never reused.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct UserId(pub Uuid);
 
 impl UserId {
-    /// A new id.
+    /// Creates a new ID.
     #[must_use]
     pub fn generate(now: Timestamp) -> Self {
         Self(clock::new_id(now))
@@ -29,50 +29,50 @@ impl fmt::Display for UserId {
     }
 }
 
-/// Whether an account is in use.
+/// The status of an account.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum UserStatus {
-    /// In use.
+    /// The account is in use.
     Active,
-    /// Deactivated by the person.
+    /// The user or an administrator deactivated the account.
     Deactivated,
 }
 
-/// A person.
+/// A user.
 #[derive(Clone, Debug)]
 pub struct User {
-    /// The id.
+    /// The ID.
     pub id: UserId,
-    /// The phone number, unique among all people.
+    /// The phone number, unique among all users.
     pub phone_number: PhoneNumber,
-    /// Whether the account is in use.
+    /// The status of the account.
     pub status: UserStatus,
-    /// May use the administration of the calling product.
+    /// Whether the user may use the administration of the calling product.
     pub is_staff: bool,
-    /// May do everything.
+    /// Whether the user has every right of administration.
     pub is_superuser: bool,
-    /// Whether there is a password.
+    /// Whether the account has a password.
     pub has_password: bool,
-    /// When the person proved to hold the number.
+    /// Time at which the number was verified. `None`: it is unverified.
     pub phone_verified_at: Option<Timestamp>,
-    /// The language that the person wants to be written to in.
+    /// Preferred language of messages to the user.
     pub locale: Option<Locale>,
-    /// When the person was registered.
+    /// Time of the registration.
     pub created_at: Timestamp,
-    /// When the person was last changed; signing in is no change.
+    /// Time of the last change. A sign-in is not a change.
     pub updated_at: Timestamp,
-    /// When the person last signed in.
+    /// Time of the last sign-in.
     pub last_login_at: Option<Timestamp>,
 }
 
 impl User {
-    /// The language that the person wants to be written to in, or else another one: that of the call.
+    /// The preferred language of the user, or `fallback`, the language of the call.
     #[must_use]
-    pub fn language_or(&self, other: Language) -> Language {
+    pub fn language_or(&self, fallback: Language) -> Language {
         let locale = self.locale.as_ref();
         locale
             .and_then(|locale| Language::of_tag(locale.as_str()))
-            .unwrap_or(other)
+            .unwrap_or(fallback)
     }
 
     /// Whether the user is staff or a superuser.
@@ -81,35 +81,35 @@ impl User {
         self.is_staff || self.is_superuser
     }
 
-    /// Whether the account is in use.
+    /// Whether the account is active.
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.status == UserStatus::Active
     }
 }
 
-/// Rest of the hold that begins when a phone number changes. `None`: the hold is over.
+/// Remaining time of the hold that begins when a phone number changes. `None`: the hold is over.
 ///
-/// A change in the future comes from a clock that is or was ahead. Its real time is unknown, so the whole hold is left,
-/// and not more.
+/// A change in the future comes from a clock that is or was ahead. Its real time is unknown, so the remaining time is
+/// the whole hold at most.
 #[must_use]
 pub fn hold_remaining(changed_at: Timestamp, hold: Duration, now: Timestamp) -> Option<Duration> {
-    let rest = (changed_at.min(now) + hold - now).to_std().ok()?;
-    (!rest.is_zero()).then_some(rest)
+    let remaining = (changed_at.min(now) + hold - now).to_std().ok()?;
+    (!remaining.is_zero()).then_some(remaining)
 }
 
-/// A language tag (BCP 47) in canonical form, of at most [`Locale::MAX_LENGTH`] characters.
+/// A language tag (BCP 47) in canonical form, at most [`Locale::MAX_LENGTH`] characters.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Locale(Box<str>);
 
 impl Locale {
-    /// The most characters of a tag: what RFC 5646 section 4.4.1 recommends as the least a buffer has to hold.
+    /// Maximum length of a tag, in characters: the buffer size that RFC 5646 section 4.4.1 recommends.
     pub const MAX_LENGTH: usize = 35;
 
-    /// Takes a language tag such as `uz`, `en-GB` or `uz-Cyrl-UZ`, in any case.
+    /// Parses a language tag such as `uz`, `en-GB` or `uz-Cyrl-UZ`. Case is ignored.
     ///
     /// # Errors
-    /// When it is not a language tag, or too long.
+    /// When the text is not a language tag, or is too long.
     pub fn parse(input: &str) -> Result<Self, LocaleError> {
         if input.is_empty() || input.len() > Self::MAX_LENGTH {
             return Err(LocaleError);
@@ -118,7 +118,7 @@ impl Locale {
         Ok(Self(tag.to_string().into()))
     }
 
-    /// A tag that was read from the database, where only parsed ones are put.
+    /// Wraps a tag from the database. Only parsed tags are stored.
     pub(crate) fn from_stored(tag: String) -> Self {
         Self(tag.into())
     }
@@ -142,25 +142,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hold_is_never_longer_than_it_is_set_to() {
+    fn a_hold_is_never_longer_than_its_setting() {
         let (changed_at, hold) = (Timestamp::UNIX_EPOCH, Duration::from_hours(24));
-        let rest = |hours| {
+        let remaining = |hours| {
             let now = changed_at + TimeDelta::hours(hours);
-            hold_remaining(changed_at, hold, now).map(|rest| rest.as_secs() / 3600)
+            hold_remaining(changed_at, hold, now).map(|remaining| remaining.as_secs() / 3600)
         };
         assert_eq!(
-            [0, 1, 23, 24, 48].map(rest),
+            [0, 1, 23, 24, 48].map(remaining),
             [Some(24), Some(23), Some(1), None, None]
         );
         // The clock was ahead when the number changed, and was corrected.
-        assert_eq!([-1, -48].map(rest), [Some(24); 2]);
+        assert_eq!([-1, -48].map(remaining), [Some(24); 2]);
     }
 
     #[test]
     fn locales_are_canonical() {
         assert_eq!(Locale::parse("UZ-cyrl-uz").unwrap().as_str(), "uz-Cyrl-UZ");
         assert_eq!(Locale::parse("en_gb").unwrap().as_str(), "en-GB");
-        for bad in [
+        for invalid in [
             "",
             "e",
             "english language",
@@ -168,7 +168,7 @@ mod tests {
             "x".repeat(36).as_str(),
             "ru\n",
         ] {
-            assert_eq!(Locale::parse(bad), Err(LocaleError), "{bad:?}");
+            assert_eq!(Locale::parse(invalid), Err(LocaleError), "{invalid:?}");
         }
     }
 }

@@ -82,14 +82,14 @@ async fn a_superuser_is_created_beside_a_running_server() {
         .await;
     assert!(made.status.success(), "{made:?}");
     let taken = create(&place, "--phone-number", "+998901234567", OTHER_PASSWORD).await;
-    assert!(failure(&taken, 1).contains("somebody has this phone number"));
+    assert!(failure(&taken, 1).contains("this phone number is taken"));
 }
 
 #[tokio::test]
 async fn bad_arguments_are_one_clear_line_and_make_no_database() {
     let place = Place::new().await;
     for (number, password, expected) in [
-        ("901234567", PASSWORD, "the phone number does not say its country"),
+        ("901234567", PASSWORD, "the phone number has no country"),
         (
             "+1201555O123",
             PASSWORD,
@@ -150,7 +150,7 @@ async fn changepassword_ends_all_sessions() {
             OTHER_PASSWORD,
         )
         .await;
-    assert!(failure(&unknown, 1).contains("nobody has this phone number"));
+    assert!(failure(&unknown, 1).contains("no user has this phone number"));
 }
 
 #[tokio::test]

@@ -339,14 +339,11 @@ async fn commands_find_a_number_of_an_old_plan_and_take_an_id() {
     assert!(
         String::from_utf8(output.stderr)
             .unwrap()
-            .contains("is the phone number or a piece of it")
+            .contains("is the phone number or a part of it")
     );
     for (whom, failure) in [
-        (UNKNOWN[1], "error: nobody has this phone number\n"),
-        (
-            "0199b4d0-0000-7000-8000-000000000000",
-            "error: there is no such person\n",
-        ),
+        (UNKNOWN[1], "error: no user has this phone number\n"),
+        ("0199b4d0-0000-7000-8000-000000000000", "error: user not found\n"),
     ] {
         let output = place
             .run(
@@ -370,7 +367,7 @@ async fn commands_find_a_number_of_an_old_plan_and_take_an_id() {
         .run(&["users", "change-number", id, &other.phone_number], "")
         .await;
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.contains("somebody has this phone number"), "{stderr}");
+    assert!(stderr.contains("this phone number is taken"), "{stderr}");
     let output = place.run(&["users", "change-number", id, UNKNOWN[0]], "").await;
     assert_eq!(output.status.code(), Some(2));
 }

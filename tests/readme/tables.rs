@@ -47,9 +47,10 @@ fn the_errors_are_those_of_the_contract() {
 
 #[test]
 fn the_events_are_those_of_the_audit_log() {
-    let mut table = "| Action | When |\n|---|---|\n".to_owned();
+    let mut table = "| Action | Done | Refused |\n|---|---|---|\n".to_owned();
     for action in Action::ALL {
-        table.push_str(&format!("| `{}` | {} |\n", action.as_str(), action.meaning()));
+        let (name, meaning, refusals) = (action.as_str(), action.meaning(), action.refusals());
+        table.push_str(&format!("| `{name}` | {meaning} | {refusals} |\n"));
     }
     assert_shown(&table);
 }

@@ -1,4 +1,4 @@
-//! The allow-list of calling services that show a certificate.
+//! Allow-list of calling services that authenticate with a client certificate (mutual TLS).
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -7,22 +7,22 @@ use thiserror::Error;
 
 use super::{RightsError, Service};
 
-/// The longest name of a certificate that may be listed, in bytes.
+/// Maximum length of a certificate name in the list, in bytes.
 const MAX_NAME_LENGTH: usize = 512;
 
-/// Which names of client certificates are known, and what each may call.
+/// The accepted names of client certificates, with the rights of each.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ClientList(Vec<Service>);
 
 impl ClientList {
-    /// Whether nobody is listed.
+    /// Whether the list is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The service whose certificate has these names. One that has several listed names is called by the one that is
-    /// listed first, and may what any of them may. `None`: none of them is listed.
+    /// Returns the service with these certificate names. If several names are listed, the service has the name that is
+    /// first in the list, and the rights of all of them. `None`: no name is listed.
     #[must_use]
     pub fn find(&self, names: &[&str]) -> Option<Arc<Service>> {
         let mut listed = self
@@ -38,22 +38,21 @@ impl ClientList {
     }
 }
 
-/// Reads `NAME=rights; NAME=rights`. A name is a DNS name or a URI, and is compared as it is written: there are no
-/// wildcards.
+/// Reads `NAME=RIGHTS; NAME=RIGHTS`. A name is a DNS name or a URI. Names are compared exactly, without wildcards.
 impl FromStr for ClientList {
     type Err = ClientListError;
 
     fn from_str(text: &str) -> Result<Self, ClientListError> {
         let mut clients: Vec<Service> = Vec::new();
         for entry in text.split(';').map(str::trim).filter(|entry| !entry.is_empty()) {
-            // A URI may have such a sign in it, rights have not.
+            // A URI can contain `=`, rights cannot.
             let (name, rights) = entry
                 .rsplit_once('=')
                 .ok_or_else(|| ClientListError::NoRights(entry.to_owned()))?;
             let name = name.trim_end();
-            let is_good = (1..=MAX_NAME_LENGTH).contains(&name.len())
+            let is_valid = (1..=MAX_NAME_LENGTH).contains(&name.len())
                 && name.bytes().all(|b| b.is_ascii_graphic() && b != b'*');
-            if !is_good {
+            if !is_valid {
                 return Err(ClientListError::Name(name.to_owned()));
             }
             if clients.iter().any(|client| client.name.as_ref() == name) {
@@ -68,19 +67,19 @@ impl FromStr for ClientList {
     }
 }
 
-/// Why a text is no allow-list.
+/// Why an allow-list is invalid.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum ClientListError {
-    /// An entry says nothing of rights.
+    /// An entry has no rights.
     #[error("{0:?} is not NAME=RIGHTS")]
     NoRights(String),
-    /// A name cannot be one of a certificate.
+    /// A name cannot be the name of a certificate.
     #[error("{0:?} is not a DNS name or a URI without wildcards")]
     Name(String),
     /// A name is listed twice.
     #[error("{0:?} is listed twice")]
     Twice(String),
-    /// Rights that there are not.
+    /// The rights of an entry are invalid.
     #[error(transparent)]
     Rights(#[from] RightsError),
 }
@@ -94,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_says_what_each_name_may() {
+    fn each_listed_name_has_its_rights() {
         let list = list("orders.internal=validate,sessions; spiffe://cluster/ns/web?a=b=register ;");
         let orders = list.find(&["orders.internal"]).unwrap();
         assert_eq!(
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_two_names_may_what_either_may() {
+    fn a_certificate_with_two_listed_names_has_the_rights_of_both() {
         let list = list("a=validate; b=register; c=all");
         let both = list.find(&["b", "a"]).unwrap();
         assert_eq!(
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_refused() {
+    fn invalid_lists_are_rejected() {
         for (text, expected) in [
             ("orders", ClientListError::NoRights("orders".to_owned())),
             ("=validate", ClientListError::Name(String::new())),

@@ -1,6 +1,6 @@
-//! What the audit log tells of.
+//! Actions in the audit log.
 
-/// What somebody did, or was refused. The names are stored, so they never change.
+/// An action that the audit log records. The names are stored, so they never change.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Action {
     /// Register, and VerifyCode, to register.
@@ -26,6 +26,10 @@ pub enum Action {
     /// SetPassword.
     SetPassword,
     /// VerifyPhone, `users verify`, and VerifyCode, to verify a number.
+    ///
+    /// Administration writes one event for each user, and none for a number that was verified before. With another
+    /// actor, that actor proved by a code to hold the unverified number of this account: the sessions of the account
+    /// ended, and with `password` in `fields` its password was removed.
     VerifyPhone,
     /// RevokeUserSessions, and `users revoke-sessions`.
     RevokeUserSessions,
@@ -35,13 +39,15 @@ pub enum Action {
     ReactivateUser,
     /// DeleteUser, and `users delete`.
     DeleteUser,
-    /// SendCode.
+    /// SendCode, and Register where a code verifies numbers first. The subject is the user that has the number or
+    /// requests to change to it.
     SendCode,
-    /// A provider was given a code.
+    /// An SMS provider accepted a message with a code.
     DeliverCode,
-    /// A provider was given a message that something has happened.
+    /// An SMS provider accepted a notice.
     DeliverNotice,
-    /// VerifyCode, to sign in.
+    /// VerifyCode, to sign in. With `password` in `fields` the account had a password that no verified holder of the
+    /// number had set, and the password was removed.
     SignInByCode,
     /// VerifyCode, to reset a password.
     ResetPassword,
@@ -58,7 +64,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// All of them.
+    /// All actions.
     pub const ALL: [Self; 26] = [
         Self::Register,
         Self::SignIn,
@@ -88,8 +94,8 @@ impl Action {
         Self::RevokeServiceKey,
     ];
 
-    /// What only staff, superusers and the operator do. [`Self::VerifyPhone`] is not among them: users do it to
-    /// themselves, too.
+    /// The actions of staff, superusers and the operator only. [`Self::VerifyPhone`] is not one of them: users verify
+    /// their own numbers, too.
     pub const ADMINISTRATION: [Self; 8] = [
         Self::CreateSuperuser,
         Self::CreateUser,
@@ -101,7 +107,7 @@ impl Action {
         Self::DeleteUser,
     ];
 
-    /// The name, of at most 32 characters.
+    /// The name, at most 32 characters.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -134,102 +140,111 @@ impl Action {
         }
     }
 
-    /// When there is such an event, for the documentation, which a test compares with it.
+    /// When the log contains a `done` event of this action: a cell of the table in the documentation.
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Register => {
-                "Somebody registered and is signed in by it; refused: the number is taken (whose it is, is not noted), or the \
-                 code is not right"
-            }
+            Self::Register => "A user registered and is signed in",
             Self::SignIn => {
-                "Somebody signed in, by which the oldest sessions may have ended, and with `status` in `fields` the account \
-                 is active again; refused: the number is unknown (there is no subject then), the password is wrong, or \
-                 the account is deactivated"
+                "A user signed in; the oldest sessions may have ended; `status` in `fields`: the account is reactivated"
             }
-            Self::RevokeSession => "A session ended by its token; none if there was no such session any more",
-            Self::RevokeSessions => "A person ended other sessions of theirs; none if there were none",
+            Self::RevokeSession => "A session ended by its token; no event if it had ended before",
+            Self::RevokeSessions => "A user ended other sessions of the account; no event if there were none",
             Self::UpdateProfile => {
-                "A person changed `fields` of their account, and a new password ended their other sessions; none if \
-                 nothing changed; refused: the current password is wrong or was left out too late, or the number is taken"
+                "A user changed `fields`; a new password ended the other sessions; no event if nothing changed"
             }
-            Self::DeactivateProfile => {
-                "A person deactivated their account; refused: as before, or they are the last superuser"
-            }
-            Self::DeleteProfile => "A person deleted their account; refused: as before",
-            Self::CreateSuperuser => {
-                "A superuser or the operator made a superuser; refused: the actor is none, the sign-in is not fresh, or the \
-                 number is taken"
-            }
-            Self::CreateUser => {
-                "A superuser or the operator created a person; refused: the actor may not, the sign-in is not fresh, or the \
-                 number is taken"
-            }
+            Self::DeactivateProfile => "A user deactivated the account",
+            Self::DeleteProfile => "A user deleted the account",
+            Self::CreateSuperuser => "A superuser or the operator created a superuser",
+            Self::CreateUser => "A superuser or the operator created a user",
             Self::UpdateUser => {
-                "A superuser or the operator changed `fields` of a person, by which their sessions may have ended; none if \
-                 nothing changed; refused: the actor may not, the sign-in is not fresh, or it is the last superuser"
+                "A superuser or the operator changed `fields`; sessions may have ended; no event if nothing changed"
             }
-            Self::SetPassword => {
-                "A superuser set somebody's password and ended their sessions; refused: the actor may not, or the sign-in \
-                 is not fresh"
-            }
+            Self::SetPassword => "A superuser set a user's password and ended the user's sessions",
             Self::VerifyPhone => {
-                "Administration noted that a person holds their number, an event for each of them, and none if it was noted \
-                 before; or the person showed it by a code; or, with another actor, somebody showed by a code to hold the \
-                 number of this account, which nobody had verified: its sessions ended, and with `password` in `fields` \
-                 its password is gone; refused: the actor may not, or not to this person, or the code \
-                 is not right"
+                "A number was marked as verified by administration, or verified by a one-time code"
             }
             Self::RevokeUserSessions => {
-                "Administration revoked all sessions, device tokens and codes of a user; refused: the actor may not, or not \
-                 to this user, or the sign-in is not fresh"
+                "Administration revoked all sessions, device tokens and codes of a user"
             }
             Self::DeactivateUser => {
-                "Administration deactivated a person and ended their sessions; none if it had done so before; refused: the \
-                 actor may not, or not to this person, the sign-in is not fresh, or it is the last superuser"
+                "Administration deactivated a user and ended the user's sessions; no event if it was done before"
             }
             Self::ReactivateUser => {
-                "A superuser or the operator brought a person back; none if they were active; refused: the actor may not, or \
-                 the sign-in is not fresh"
+                "A superuser or the operator reactivated a user; no event if the user was active"
             }
             Self::DeleteUser => {
-                "A superuser or the operator deleted a user; the event has the id of staff and superusers only; refused: the \
-                 actor may not, the sign-in is not fresh, or it is the last superuser"
+                "A superuser or the operator deleted a user; the event has the ID of staff and superusers only"
             }
             Self::SendCode => {
-                "Somebody asked for a code, or for the same one once more, or wanted to register where numbers are verified \
-                 first; the subject is whoever has the number, or is to have it. It is the same whether or not a message is sent"
+                "A client requested a code, requested it again, or registered where a code verifies numbers first"
             }
-            Self::DeliverCode => {
-                "An SMS provider took a message with a code; refused: none did before the code expired"
-            }
+            Self::DeliverCode => "An SMS provider accepted a message with a code",
             Self::DeliverNotice => {
-                "An SMS provider took a message that tells a person that their number was changed, or that somebody wanted to \
-                 register with it; refused: none did in time"
+                "An SMS provider accepted a notice: a changed number, or a registration with a number in use"
             }
             Self::SignInByCode => {
-                "Somebody signed in by a code; with `phone_number` in `fields` the account is new, with `password` there was a \
-                 password that nobody who held the number had set, and it is gone; refused: the code is not right, or the \
-                 account is deactivated"
+                "A user signed in by a code; `phone_number` in `fields`: the account is new"
             }
-            Self::ResetPassword => {
-                "Somebody set a new password by a code, which ended all sessions; refused: as before, or the number was changed \
-                 lately"
-            }
-            Self::ChangePhone => {
-                "A person changed their number to one that they showed by a code to hold; refused: the current password is \
-                 wrong or was left out too late, the code is not right, or the number is taken"
-            }
-            Self::ChangePassword => "The operator set somebody's password and ended their sessions",
-            Self::AfterRestore => "The operator said that the database was restored",
-            Self::CreateServiceKey => "The operator made a key for the calling service that the event names",
+            Self::ResetPassword => "A user set a new password by a code, which ended all sessions",
+            Self::ChangePhone => "A user changed the number to one that a code verified",
+            Self::ChangePassword => "The operator set a user's password and ended the user's sessions",
+            Self::AfterRestore => "The operator declared that the database was restored",
+            Self::CreateServiceKey => "The operator created a key of the calling service in the event",
             Self::RevokeServiceKey => {
-                "The operator revoked a key of the calling service that the event names; none if it was revoked before"
+                "The operator revoked a key of the calling service in the event; no event if it was revoked before"
             }
         }
     }
 
-    /// Takes a name.
+    /// When the log contains a `refused` event of this action: a cell of the table in the documentation.
+    #[must_use]
+    pub const fn refusals(self) -> &'static str {
+        match self {
+            Self::Register => "The number is taken (the event does not name its owner), or the code is wrong",
+            Self::SignIn => {
+                "The number is unknown (no subject), the password is wrong, or the account is deactivated"
+            }
+            Self::RevokeSession
+            | Self::RevokeSessions
+            | Self::ChangePassword
+            | Self::AfterRestore
+            | Self::CreateServiceKey
+            | Self::RevokeServiceKey => "Never",
+            Self::UpdateProfile => {
+                "The current password is wrong or missing without a fresh sign-in, or the number is taken"
+            }
+            Self::DeactivateProfile | Self::DeleteProfile => {
+                "The current password is wrong or missing without a fresh sign-in, or it is the last superuser"
+            }
+            Self::CreateSuperuser | Self::CreateUser => {
+                "The actor is not a superuser, the sign-in is not fresh, or the number is taken"
+            }
+            Self::UpdateUser | Self::DeleteUser => {
+                "The actor is not a superuser, the sign-in is not fresh, or it is the last superuser"
+            }
+            Self::SetPassword | Self::ReactivateUser => {
+                "The actor is not a superuser, or the sign-in is not fresh"
+            }
+            Self::VerifyPhone => "The actor may not do this to the user, or the code is wrong",
+            Self::RevokeUserSessions => "The actor may not do this to the user, or the sign-in is not fresh",
+            Self::DeactivateUser => {
+                "The actor may not do this to the user, the sign-in is not fresh, or it is the last superuser"
+            }
+            Self::SendCode => "Never: the event is the same whether or not a message is sent",
+            Self::DeliverCode => "No provider accepted it before the code expired",
+            Self::DeliverNotice => "No provider accepted it in time",
+            Self::SignInByCode => "The code is wrong, or the account is deactivated",
+            Self::ResetPassword => {
+                "The code is wrong, the account is deactivated, or the number was changed recently"
+            }
+            Self::ChangePhone => {
+                "The password is wrong or missing without a fresh sign-in, the code is wrong, or the number is taken"
+            }
+        }
+    }
+
+    /// The action with this name. `None`: no action has it.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|action| action.as_str() == name)

@@ -9,11 +9,11 @@ use crate::clock::{MAX_SKEW, Timestamp};
 /// The expiry times of codes that are valid now.
 ///
 /// An expiry that is further ahead than the lifetime and [`MAX_SKEW`] comes from a clock that was wrong. That code
-/// counts as expired: otherwise it would stay valid until the wall clock reaches its expiry. A new code can be sent at
-/// once.
+/// counts as expired: otherwise it would stay valid until the wall clock reaches its expiry. A new code can be sent
+/// immediately.
 #[must_use]
 pub fn plausible_expiries(lifetime: Duration, now: Timestamp) -> RangeInclusive<Timestamp> {
-    // A code is invalid from the instant of its expiry on; stored times have whole microseconds.
+    // A code is invalid from the instant of its expiry on. Stored times have whole microseconds.
     now + Duration::from_micros(1)..=now + lifetime + MAX_SKEW
 }
 
@@ -27,8 +27,8 @@ impl Challenge {
 
     /// Time until the code may be sent again. `None`: it may be sent now.
     ///
-    /// A wait that is longer than the interval comes from a clock that is or was ahead, and counts as none. The limits
-    /// on codes and messages still apply.
+    /// A wait that is longer than the interval comes from a clock that is or was ahead, and is ignored. The limits on
+    /// codes and messages still apply.
     #[must_use]
     pub fn resend_wait(&self, interval: Duration, now: Timestamp) -> Option<Duration> {
         resend_wait(self.sent_at, interval, now)
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_is_sent_again_after_the_interval_whatever_the_clock_was() {
+    fn a_code_can_be_sent_again_after_the_interval_whatever_the_clock_was() {
         let interval = Duration::from_secs(30);
         let sent_at = Timestamp::UNIX_EPOCH;
         let wait = |seconds| {
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expiry_beyond_the_lifetime_and_the_allowance_is_none() {
+    fn an_expiry_beyond_lifetime_and_clock_skew_is_not_plausible() {
         let lifetime = Duration::from_mins(5);
         let now = Timestamp::UNIX_EPOCH;
         for (minutes, is_plausible) in [

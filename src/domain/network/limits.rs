@@ -1,5 +1,4 @@
-//! Property tests of limits by network: what the holder of a /48 gets of each limit, and that networks do not disturb
-//! each other.
+//! Property tests of limits by network: the share of a /48 in each limit, and the independence of networks.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -15,16 +14,16 @@ use crate::domain::phone::PhoneNumber;
 use crate::domain::sms_limits::{Bounds, Counted, Counter, CounterId};
 use crate::domain::throttle::{Delays, Limit, Memory, Subject, SubjectId};
 
-/// How many times the limit of one address the widest prefix may use.
+/// The multiple of the limit of one address that the widest prefix may use.
 const WIDEST: usize = 4;
 
-/// A limit by network, as the service applies it: an attempt is reserved on all prefixes, or on none.
+/// A limit by network, as the service applies it: an attempt is reserved for all prefixes, or for none.
 trait ByNetwork {
-    /// Reserves an attempt, or returns how long the address has to wait.
+    /// Reserves an attempt, or returns the time that the address has to wait.
     fn attempt(&mut self, address: IpAddr, now: Timestamp) -> Result<(), Duration>;
 
-    /// Attempts from each address until it is refused. Returns the number of attempts, and when the next one is
-    /// possible.
+    /// Attempts from each address until it is refused. Returns the number of attempts, and the time of the next
+    /// possible one.
     fn exhaust(&mut self, addresses: &[IpAddr], now: Timestamp) -> (usize, Timestamp) {
         let (mut attempts, mut next) = (0, Timestamp::MAX_UTC);
         for address in addresses {
@@ -39,7 +38,7 @@ trait ByNetwork {
         (attempts, next)
     }
 
-    /// Attempts from each address as soon as it may, until a time.
+    /// Attempts from each address as soon as it is allowed, until `end`.
     fn exhaust_until(&mut self, addresses: &[IpAddr], end: Timestamp) -> usize {
         let (mut all, mut now) = (0, start());
         while now <= end {
@@ -100,7 +99,7 @@ fn start() -> Timestamp {
     DateTime::from_timestamp(1_767_225_600, 0).unwrap()
 }
 
-/// An address of a subnet of a site.
+/// An address in a subnet of a site.
 fn address(site: u16, subnet: u16) -> IpAddr {
     Ipv6Addr::new(0x2001, 0xdb8, site, subnet, 1, 2, 3, 4).into()
 }
@@ -109,7 +108,7 @@ fn site(subnets: &[u16]) -> Vec<IpAddr> {
     subnets.iter().map(|subnet| address(1, *subnet)).collect()
 }
 
-/// Subnets of a /48, of few /56 and many /64.
+/// Subnets of a /48: few /56 with many /64.
 fn subnets() -> impl Strategy<Value = Vec<u16>> {
     let subnet = (0..4_u16, 0..8_u16).prop_map(|(of_56, of_64)| of_56 << 8 | of_64);
     proptest::collection::vec(subnet, 1..12)
@@ -117,7 +116,7 @@ fn subnets() -> impl Strategy<Value = Vec<u16>> {
 
 static NUMBER: LazyLock<PhoneNumber> = LazyLock::new(|| PhoneNumber::parse("+998901234567", None).unwrap());
 
-/// All subjects that have a network in them.
+/// All subjects with a network.
 const SUBJECTS: [fn(Prefix) -> Subject<'static>; 3] = [Subject::Address, Subject::Creation, |prefix| {
     Subject::CodeFrom(&NUMBER, prefix)
 }];
@@ -143,14 +142,14 @@ prop_compose! {
         hour in proptest::option::of(1..20_u64),
         day in proptest::option::of(1..50_u64),
     ) -> MessageLimits {
-        // Without any bound the attempts would have no end.
+        // Without a limit the attempts would never end.
         let bounds = Bounds { hour: hour.or(Some(20)), day };
         MessageLimits { bounds, counters: HashMap::new() }
     }
 }
 
-/// The addresses of one site get at most four times what one address gets: exactly so at once. Later, what has
-/// recovered of an attempt by three quarters is none for one address, and three for the site.
+/// The addresses of one site get at most four times the attempts of one address. Initially exactly that holds. Later,
+/// three quarters of a recovered attempt are no attempt for one address, and three for the site.
 fn a_site_gets_four_times(
     new: &(impl ByNetwork + Clone),
     subnets: &[u16],
@@ -166,7 +165,7 @@ fn a_site_gets_four_times(
     Ok(())
 }
 
-/// A site that uses all up leaves another site as much as if it were alone.
+/// A site that uses up its limit leaves another site as much as if that were alone.
 fn another_site_is_not_disturbed(
     new: &(impl ByNetwork + Clone),
     subnets: &[u16],
@@ -182,7 +181,7 @@ fn another_site_is_not_disturbed(
     Ok(())
 }
 
-/// All addresses together get what one of them gets.
+/// All addresses together get the attempts of one of them.
 fn addresses_share(new: &(impl ByNetwork + Clone), addresses: &[IpAddr]) -> Result<(), TestCaseError> {
     let of_all = new.clone().exhaust(addresses, start());
     for address in addresses {
@@ -216,7 +215,7 @@ proptest! {
         another_site_is_not_disturbed(&new, &subnets, &steps)?;
     }
 
-    /// Mapped (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056) and Teredo (RFC 4380) addresses of an IPv4 address.
+    /// IPv4-mapped (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056) and Teredo (RFC 4380) addresses of an IPv4 address.
     #[test]
     fn all_aliases_of_an_ipv4_address_share_each_limit(new in attempts(), texts in messages(), ipv4: u32) {
         let [a, b] = [ipv4 >> 16, ipv4 & 0xffff].map(|half| u16::try_from(half).unwrap());

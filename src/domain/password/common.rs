@@ -1,9 +1,9 @@
-//! Common-password check: a compiled-in list and the patterns that attackers mangle it by (NIST SP 800-63B, section
-//! 5.1.1.2).
+//! Common-password check: a compiled-in blocklist, and the patterns by which attackers vary its entries (NIST SP
+//! 800-63B, section 5.1.1.2).
 //!
-//! The work has a fixed maximum for any input, so that a check costs microseconds: [`MAX_STEM`] bounds what is looked
-//! up, and [`MAX_EXTENSION`] how many stems there are. `docs/decisions/0002-common-passwords.md` has the sources and
-//! the figures.
+//! The work has a fixed maximum for any input, so that a check takes microseconds: [`MAX_STEM`] limits the length of a
+//! look-up, and [`MAX_EXTENSION`] limits the number of stems. `docs/decisions/0002-common-passwords.md` has the sources
+//! and the figures.
 
 mod fold;
 mod list;
@@ -15,21 +15,22 @@ use secrecy::zeroize::Zeroizing;
 
 use patterns::{Keys, is_date, is_year, period};
 
-/// Maximum length of a stem that is looked up, in characters: no line of the list is longer.
+/// Maximum length of a stem, in characters. No entry of the list is longer.
 const MAX_STEM: usize = 24;
 
-/// Maximum number of digits and signs at each end of the letters that may stand for letters, as in `$unshine` or
+/// Maximum number of digits and signs at each end of the letters that can stand for letters, as in `$unshine` or
 /// `hell0`.
 const MAX_EXTENSION: usize = 3;
 
-/// Maximum number of unpredictable characters around a common stem: ten thousand numbers of four digits are tried soon.
+/// Maximum number of unpredictable characters around a common stem: attackers soon try all ten thousand numbers of four
+/// digits.
 const MAX_UNPREDICTABLE: usize = 4;
 
-/// Maximum length of a unit whose repetition is common whatever it is, in characters.
+/// Maximum length of a unit whose repetition is always common, in characters.
 const MAX_UNIT: usize = 4;
 
 /// Whether a whole password is one of those that attackers try first: a listed password, name or word; a repetition, a
-/// sequence, a run of keys or a date; or one of them between a few digits and signs.
+/// sequence, a keyboard run or a date; or one of them between a few digits and signs.
 pub(super) fn is_common(password: &str) -> bool {
     let characters = fold::folded(password);
     let keys = Keys::of(&characters);
@@ -48,7 +49,7 @@ pub(super) fn is_common(password: &str) -> bool {
         .slice(&core)
         .iter()
         .any(|character| character.is_alphabetic());
-    // Digits beside digits are one number, which is common as a whole or not at all.
+    // Digits beside digits are one number, which only counts as a whole.
     let is_apart = |around: &Range<usize>| has_letters || !text.has_digits(around);
     let starts = text.starts(&core).into_iter().map(|start| (start, 0..start));
     let ends = text.ends(&core).into_iter().map(|end| (end, end..whole.end));
@@ -69,7 +70,7 @@ pub(super) fn is_common(password: &str) -> bool {
     })
 }
 
-/// Whether a list entry is written as the check looks it up, for the test of the list.
+/// Whether a list entry is in the folded form in which the check looks it up, for the test of the list.
 #[cfg(test)]
 fn is_folded(entry: &str) -> bool {
     let folded: String = fold::folded(entry).iter().collect();
@@ -87,7 +88,7 @@ impl FoldedText<'_> {
         self.characters.get(range.clone()).unwrap_or_default()
     }
 
-    /// From the first letter to the last one; without letters, from the first digit to the last one.
+    /// The range from the first to the last letter; without letters, from the first to the last digit.
     fn core(&self) -> Option<Range<usize>> {
         let between = |is_core: fn(&char) -> bool| {
             let start = self.characters.iter().position(is_core)?;
@@ -97,15 +98,15 @@ impl FoldedText<'_> {
         between(|character| character.is_alphabetic()).or_else(|| between(|character| character.is_numeric()))
     }
 
-    /// Where a stem may begin: at the core, or up to [`MAX_EXTENSION`] characters before it; or where the password
-    /// does, since entries such as `2278124q` have many digits before their letters.
+    /// Possible starts of a stem: the start of the core, up to [`MAX_EXTENSION`] characters before it, and the start of
+    /// the password, since entries such as `2278124q` have many digits before their letters.
     fn starts(&self, core: &Range<usize>) -> Vec<usize> {
         let near = core.start.saturating_sub(MAX_EXTENSION);
         let first = (near > 0).then_some(0);
         first.into_iter().chain(near..=core.start).collect()
     }
 
-    /// Where a stem may end: at the end of the core, or up to [`MAX_EXTENSION`] characters after it.
+    /// Possible ends of a stem: the end of the core, and up to [`MAX_EXTENSION`] characters after it.
     fn ends(&self, core: &Range<usize>) -> Vec<usize> {
         (core.end..=(core.end + MAX_EXTENSION).min(self.characters.len())).collect()
     }
@@ -114,12 +115,12 @@ impl FoldedText<'_> {
         self.slice(range).iter().any(|character| character.is_numeric())
     }
 
-    /// How many characters of what surrounds a stem are unpredictable, beside a predictable piece at one of its ends.
-    /// `None`: more than [`MAX_UNPREDICTABLE`].
+    /// Number of unpredictable characters on one side of a stem, beside a predictable part at one of its ends. `None`:
+    /// more than [`MAX_UNPREDICTABLE`].
     fn cost(&self, range: &Range<usize>) -> Option<usize> {
         (0..=range.len().min(MAX_UNPREDICTABLE)).find(|cost| {
-            let pieces = [range.start + cost..range.end, range.start..range.end - cost];
-            *cost == range.len() || pieces.iter().any(|piece| self.is_predictable(piece))
+            let parts = [range.start + cost..range.end, range.start..range.end - cost];
+            *cost == range.len() || parts.iter().any(|part| self.is_predictable(part))
         })
     }
 
@@ -131,7 +132,7 @@ impl FoldedText<'_> {
             || self.keys.is_run(range, characters)
     }
 
-    /// Whether attackers try this first, alone or with something around it.
+    /// Whether attackers try this stem first, alone or with other characters around it.
     fn is_stem(&self, range: &Range<usize>) -> bool {
         let characters = self.slice(range);
         if self.keys.is_run(range, characters) || is_date(characters) {
@@ -145,14 +146,14 @@ impl FoldedText<'_> {
         self.is_listed(range)
     }
 
-    /// Whether the list has this, forwards or backwards, in one of the spellings that it may have.
+    /// Whether the list contains this, forwards or backwards, in one of its spellings.
     fn is_listed(&self, range: &Range<usize>) -> bool {
         let characters = self.slice(range);
         if characters.len() > MAX_STEM {
             return false;
         }
         let mut words = [String::new(), String::new()].map(|mut word| {
-            // A string that grows would leave copies in memory.
+            // A growing string would leave copies in memory.
             word.reserve(char::MAX_LEN_UTF8 * characters.len());
             Zeroizing::new(word)
         });

@@ -1,33 +1,33 @@
-//! Why a phone number is refused, in words for a person and in a word for a program.
+//! Reasons for which a phone number is rejected: a text for users, and an identifier for programs.
 //!
-//! Nothing here carries the number or a part of it, so an error may be logged and sent as it is.
+//! No error contains the number or a part of it, so an error can be logged and sent.
 
-/// Why an input is not taken as a phone number, or not looked up as one.
+/// Why an input is rejected as a phone number.
 ///
-/// The `Display` text is the end of a sentence that starts with the name of the field ("phone number is
-/// empty"). Rules that come from Google's libphonenumber say so.
+/// The `Display` text completes a sentence that begins with the name of the field ("phone number must be given"). The
+/// documentation of a variant names the rule of libphonenumber that it applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum PhoneError {
-    /// Nothing was given: a length of zero, not even spaces.
+    /// The input is empty. Spaces are not empty.
     #[error("must be given")]
     Empty,
-    /// More than [`super::MAX_INPUT_CHARS`] characters were given, or too many that are removed beside them.
+    /// The input has more than [`super::MAX_INPUT_CHARS`] characters, or too many characters that are removed.
     #[error("is longer than 40 characters")]
     InputTooLong,
-    /// The sanitizer refuses a character. An extension ends here too: it can only be written with a letter, `#`,
-    /// `,`, `;` or `~`.
+    /// The sanitizer rejects a character. Extensions are rejected here, too: their notation needs a letter, `#`, `,`,
+    /// `;` or `~`.
     #[error("has a character that is not allowed; digits, spaces and + - . ( ) / are, extensions are not")]
     CharacterNotAllowed,
     /// The region is not one of libphonenumber's two-letter codes.
     #[error("is not a known region; give a two-letter country code such as UZ")]
     RegionUnknown,
-    /// A number in national form came without a region, and none is configured. It is never guessed.
-    #[error("does not say its country; start it with + and the country calling code, or give the region")]
+    /// A number in national form has no region, and no default region is configured. The region is never guessed.
+    #[error("has no country; start it with + and the country calling code, or give the region")]
     RegionRequired,
-    /// libphonenumber finds no number in it: too few digits, or a `+` that is not at the start.
+    /// libphonenumber finds no number in the input: it has too few digits, or a `+` that is not at the start.
     #[error("is not a phone number")]
     NotANumber,
-    /// The digits after `+`, or after the region's prefix for calling abroad, start with no assigned calling
+    /// The digits after `+`, or after the international prefix of the region, do not start with an assigned calling
     /// code.
     #[error("starts with a country calling code that does not exist")]
     CountryCodeUnknown,
@@ -37,27 +37,26 @@ pub enum PhoneError {
     /// More digits than any number of this country has (libphonenumber's possible lengths).
     #[error("has too many digits for its country")]
     TooLong,
-    /// Between the shortest and the longest length of this country, but of no length that is in use there.
+    /// The length is between the shortest and the longest length of this country, but not in use there.
     #[error("has a number of digits that is not in use in its country")]
     LengthNotPossible,
-    /// Only of a length that is dialled within one place, without the area code. Only taking a number says
-    /// so: libphonenumber counts such a number as possible, so looking one up goes on, and finds nobody.
+    /// The length is only dialled within one area, without the area code. Only registration rejects it: libphonenumber
+    /// counts such a number as possible, so a look-up continues and finds no account.
     #[error("is a local number; give it with its area code")]
     LocalOnly,
-    /// Reading its E.164 form again gives another number, so it has no form that could be a key.
+    /// Parsing its E.164 form gives another number, so it has no form that could be a key.
     #[error("is ambiguous: its international form reads as a different number")]
     NotStable,
-    /// Possible by its length, but no number of this country looks like it (libphonenumber's
-    /// `isValidNumber`).
+    /// The length is possible, but the number is not valid in its country (libphonenumber's `isValidNumber`).
     #[error("is not a valid number of its country")]
     NotValid,
-    /// A valid number, but of a type that may not register here, such as a premium-rate number.
+    /// The number is valid, but its line type cannot register here, such as premium rate.
     #[error("is of a line type that may not register")]
     LineTypeNotAllowed,
 }
 
 impl PhoneError {
-    /// The same reason as one `snake_case` word, which programs may rely on.
+    /// The identifier of the reason in `snake_case`. It is stable.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {

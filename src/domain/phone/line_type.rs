@@ -1,40 +1,40 @@
-//! Line types: what kind of line a number belongs to, and sets of them.
+//! Line types of phone numbers, and sets of them.
 
 use std::{fmt, str::FromStr};
 
 use rlibphonenumber::PhoneNumberType;
 
-/// The kind of line behind a number, as libphonenumber's `getNumberType` says.
+/// The line type of a number, as libphonenumber's `getNumberType` returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LineType {
-    /// A line in a house or an office.
+    /// Fixed line.
     FixedLine,
-    /// A mobile phone.
+    /// Mobile.
     Mobile,
-    /// Either of the two, where numbers do not show which, as in the United States.
+    /// Fixed line or mobile, in countries whose numbers do not show the difference, such as the United States.
     FixedLineOrMobile,
-    /// Free for the caller.
+    /// Toll free: calls are free for the calling party.
     TollFree,
-    /// Dearer than other calls.
+    /// Premium rate: calls cost more than other calls.
     PremiumRate,
-    /// The cost is shared by caller and callee.
+    /// Shared cost: both parties pay for calls.
     SharedCost,
-    /// A number of an internet telephony service.
+    /// Voice over IP.
     Voip,
-    /// A number that follows a person from line to line.
+    /// Personal number: it is forwarded to changing lines of its holder.
     PersonalNumber,
-    /// A pager.
+    /// Pager.
     Pager,
-    /// A "universal access number": one number for all offices of a company.
+    /// Universal access number: one number for all offices of a company.
     Uan,
-    /// Access to a voice mailbox.
+    /// Voicemail access.
     Voicemail,
-    /// None of these. A valid number always has a type; a stored one may lose it when numbering plans change.
+    /// Unknown. A valid number always has a type; a stored number can lose it when numbering plans change.
     Unknown,
 }
 
 impl LineType {
-    /// Every line type, in the order in which libphonenumber lists them.
+    /// All line types, in the order of libphonenumber.
     pub const ALL: [Self; 12] = [
         Self::FixedLine,
         Self::Mobile,
@@ -50,7 +50,7 @@ impl LineType {
         Self::Unknown,
     ];
 
-    /// The name in `snake_case`, which settings and programs may rely on.
+    /// The name in `snake_case`, for settings and programs. It is stable.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -104,8 +104,7 @@ pub struct UnknownLineType;
 impl FromStr for LineType {
     type Err = UnknownLineType;
 
-    /// Reads a name as [`LineType::as_str`] gives it, in lower case, except `unknown`: nobody can be allowed
-    /// or refused by a type that no valid number has.
+    /// Parses a name of [`LineType::as_str`], in lower case. Rejects `unknown`, because no valid number has this type.
     fn from_str(name: &str) -> Result<Self, UnknownLineType> {
         LineTypes::all()
             .iter()
@@ -114,14 +113,13 @@ impl FromStr for LineType {
     }
 }
 
-/// A set of line types. The default is those that may register unless a setting says otherwise: all but
-/// premium rate, shared cost, toll free, UAN, pager and voicemail, which are numbers of services and not of
-/// people.
+/// A set of line types. The default is the line types that can register by default: all except premium rate, shared
+/// cost, toll free, UAN, pager and voicemail, which are numbers of services and not of users.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct LineTypes(u16);
 
 impl LineTypes {
-    /// Every type that a valid number can have: all but [`LineType::Unknown`].
+    /// All types that a valid number can have: all except [`LineType::Unknown`].
     #[must_use]
     pub fn all() -> Self {
         LineType::ALL
@@ -183,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_back() {
+    fn names_round_trip() {
         for line_type in LineTypes::all().iter() {
             assert_eq!(line_type.as_str().parse(), Ok(line_type));
         }
@@ -202,12 +200,12 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_services_may_not_register_by_default() {
-        let refused: LineTypes = LineType::ALL
+    fn numbers_of_services_cannot_register_by_default() {
+        let rejected: LineTypes = LineType::ALL
             .into_iter()
             .filter(|line_type| !LineTypes::default().contains(*line_type))
             .collect();
-        let names: Vec<_> = refused.iter().map(LineType::as_str).collect();
+        let names: Vec<_> = rejected.iter().map(LineType::as_str).collect();
         assert_eq!(
             names,
             [
@@ -223,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_holds_what_it_was_made_of() {
+    fn a_set_contains_its_elements() {
         let set: LineTypes = [LineType::Voip, LineType::Mobile, LineType::Voip]
             .into_iter()
             .collect();

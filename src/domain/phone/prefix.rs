@@ -1,4 +1,4 @@
-//! The beginnings of phone numbers, to find people by.
+//! Number prefix: a filter for users by the first digits of their phone numbers.
 
 use std::fmt;
 
@@ -7,23 +7,22 @@ use thiserror::Error;
 use super::sanitize::MAX_INPUT_BYTES;
 use super::{DIGITS, Folded, fold};
 
-/// How the E.164 forms of some numbers begin: `+`, and digits of which the first is not `0`. `+` alone begins all of
-/// them.
+/// A prefix of E.164 forms: `+` and digits, the first one not `0`. `+` alone is a prefix of all numbers.
 ///
-/// Of people it tells as much as it has digits, so `Debug` shows only how many.
+/// A long prefix can identify a user, so `Debug` shows only the number of digits.
 #[derive(Clone, Eq, PartialEq)]
 pub struct NumberPrefix(String);
 
-/// The text is not the beginning of an international phone number.
+/// The text is not a prefix of an international phone number.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("is not + and the first digits of an international phone number")]
 pub struct NotAPrefix;
 
 impl NumberPrefix {
-    /// Reads a typed or pasted prefix. Spaces, dashes and format characters are ignored, as in numbers.
+    /// Parses a typed or pasted prefix. Ignores spaces, dashes and format characters, as in numbers.
     ///
     /// # Errors
-    /// When it does not begin with `+`, or has other characters, or more digits than any number.
+    /// When the input does not begin with `+`, has other characters, or has more digits than any number.
     pub fn parse(input: &str) -> Result<Self, NotAPrefix> {
         if input.len() > MAX_INPUT_BYTES {
             return Err(NotAPrefix);
@@ -44,13 +43,13 @@ impl NumberPrefix {
         Ok(Self(prefix))
     }
 
-    /// `+` and the digits. No number that begins so comes before it.
+    /// `+` and the digits: the inclusive lower bound of all numbers with this prefix.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What no number that begins so comes after, and every other number that comes after this one does.
+    /// The inclusive upper bound of all numbers with this prefix. Every number between the two bounds has the prefix.
     #[must_use]
     pub fn greatest(&self) -> String {
         let length = 1 + *DIGITS.end();
@@ -69,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_begins_a_number_is_read_as_numbers_are() {
+    fn prefixes_are_sanitized_as_numbers_are() {
         for (input, expected) in [
             ("+", Some("+")),
             ("+9", Some("+9")),
@@ -99,9 +98,9 @@ mod tests {
     }
 
     #[test]
-    fn the_range_has_what_begins_so_and_nothing_else() {
+    fn the_range_contains_exactly_the_numbers_with_the_prefix() {
         let prefix = NumberPrefix::parse("+9989").unwrap();
-        let (least, greatest) = (prefix.as_str(), prefix.greatest());
+        let (lowest, greatest) = (prefix.as_str(), prefix.greatest());
         for (number, is_in) in [
             ("+9989", true),
             ("+99890", true),
@@ -113,7 +112,7 @@ mod tests {
             ("+9990", false),
             ("+1", false),
         ] {
-            let is_between = least <= number && number <= greatest.as_str();
+            let is_between = lowest <= number && number <= greatest.as_str();
             // The longest number has 20 digits.
             assert_eq!(is_between && number.len() <= 21, is_in, "{number}");
         }

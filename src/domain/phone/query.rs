@@ -1,15 +1,15 @@
 //! Number query: the E.164 form by which an existing account is looked up.
 //!
 //! Numbering plans change: Ivory Coast went from eight digits to ten, and Mexico dropped the 1 of mobile numbers. An
-//! account keeps the number that it was registered with, so a look-up accepts what the plan of today no longer allows.
-//! Nothing is registered by a query: that needs [`PhoneNumber::parse_new`].
+//! account keeps the number of its registration, so a look-up accepts lengths that current plans no longer allow. A
+//! registration needs [`PhoneNumber::parse_new`].
 
 use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat};
 
 use super::{PhoneError, PhoneNumber, Region, sanitize};
 
-/// Minimum number of digits of a form that no plan of today has: no number that libphonenumber ever called valid has
-/// fewer. Fewer are a number that is not complete.
+/// Minimum number of digits of a form outside of the current plans: no number that libphonenumber ever accepted as
+/// valid has fewer. An input with fewer digits is an incomplete number.
 const MIN_DIGITS: usize = 6;
 
 /// The E.164 form of a number to look up, whether or not an account has it.
@@ -17,13 +17,13 @@ const MIN_DIGITS: usize = 6;
 pub struct NumberQuery(PhoneNumber);
 
 impl NumberQuery {
-    /// Reads a number to look up: as [`PhoneNumber::parse`] does, or in its exact form if its country has no numbers of
-    /// this length today. The exact form of an international number is `+` and its digits as they are written; that of
-    /// a national one is what libphonenumber makes of it.
+    /// Parses a number to look up: as [`PhoneNumber::parse`], or in its exact form if its country has no numbers of
+    /// this length today. The exact form of an international number is `+` and its digits; that of a national number is
+    /// the E.164 form that libphonenumber computes.
     ///
     /// # Errors
-    /// Those of [`PhoneNumber::parse`]. A length is an error only if no number ever had it: fewer than 6 digits with
-    /// the calling code, or more than 20.
+    /// As [`PhoneNumber::parse`]. A length is an error only if no number ever had it: fewer than 6 digits including the
+    /// calling code, or more than 20.
     pub fn parse(input: &str, default_region: Option<Region>) -> Result<Self, PhoneError> {
         match PhoneNumber::parse(input, default_region) {
             Ok(number) => Ok(Self(number)),
@@ -32,20 +32,20 @@ impl NumberQuery {
         }
     }
 
-    /// The key that accounts, limits and challenges are found by.
+    /// The key of accounts, limits and challenges.
     #[must_use]
     pub fn key(&self) -> &PhoneNumber {
         &self.0
     }
 
-    /// Gives the key up. It is that of a stored account, or of none: nothing is registered under it.
+    /// Returns the key. It is for look-ups only: the number may be invalid for a registration.
     #[must_use]
     pub fn into_key(self) -> PhoneNumber {
         self.0
     }
 }
 
-/// A number that was read is looked up by its own form.
+/// The key of a parsed number is its own form.
 impl From<PhoneNumber> for NumberQuery {
     fn from(number: PhoneNumber) -> Self {
         Self(number)
@@ -59,7 +59,7 @@ fn is_of_length(error: PhoneError) -> bool {
     )
 }
 
-/// The form under which an older plan stored this number, if it has one.
+/// The form of this number under an older plan. `None`: it has none.
 fn exact(input: &str, default_region: Option<Region>) -> Option<PhoneNumber> {
     let input = sanitize::sanitize(input).ok()?;
     if let Some(digits) = international_digits(&input) {
@@ -69,12 +69,12 @@ fn exact(input: &str, default_region: Option<Region>) -> Option<PhoneNumber> {
         .parse(&input, default_region.map(Region::library))
         .ok()?;
     let key = number.format_as(PhoneNumberFormat::E164).into_owned();
-    // A key that reads as another number would find the account of another user.
+    // A key that parses as another number would find the account of another user.
     let is_stable = PhoneNumber::parse(&key, None).is_err_and(is_of_length);
     stored(key).filter(|_| is_stable)
 }
 
-/// The key, if an account can have been registered under it.
+/// The key, if an account could have been registered with it.
 fn stored(key: String) -> Option<PhoneNumber> {
     let is_complete = key.len() > MIN_DIGITS;
     PhoneNumber::from_stored(key).ok().filter(|_| is_complete)
@@ -97,21 +97,21 @@ mod tests {
         NumberQuery::parse(input, region).map(|query| query.key().as_str().to_owned())
     }
 
-    /// Mobile numbers that were valid once, by the national numbering plans of the ITU: Ivory Coast until January 2021,
-    /// Mexico until August 2019. The last one is of a length between those of Andorra.
+    /// Mobile numbers that were valid, from the national numbering plans of the ITU: Ivory Coast until January 2021,
+    /// Mexico until August 2019. The length of the last number is between the lengths of Andorra.
     #[test]
     fn numbers_of_older_plans_are_looked_up_in_their_exact_form() {
         for key in ["+22507123456", "+5215512345678", "+3767123456"] {
-            let refused = PhoneNumber::parse(key, None);
-            assert!(refused.clone().is_err_and(is_of_length), "{key}: {refused:?}");
+            let rejected = PhoneNumber::parse(key, None);
+            assert!(rejected.clone().is_err_and(is_of_length), "{key}: {rejected:?}");
             for region in [None, Some("UZ"), Some("CI"), Some("US")] {
                 assert_eq!(look_up(key, region).as_deref(), Ok(key));
             }
-            // However it is written.
+            // In another notation.
             let written = format!("\u{202a}({}) {}-{}\n", &key[..4], &key[4..8], &key[8..]);
             assert_eq!(look_up(&written, None).as_deref(), Ok(key), "{written:?}");
-            let taken = PhoneNumber::parse_new(key, None, super::super::LineTypes::all());
-            assert!(taken.is_err(), "{key} may be registered");
+            let registered = PhoneNumber::parse_new(key, None, super::super::LineTypes::all());
+            assert!(registered.is_err(), "{key} can be registered");
         }
     }
 
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_possible_has_the_key_of_the_parser() {
+    fn a_possible_number_has_the_key_of_the_parser() {
         for (input, region) in [
             ("+998 90 123 45 67", None),
             ("90 123 45 67", Some("UZ")),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_number_can_be_is_refused_as_before() {
+    fn impossible_numbers_are_rejected_as_by_the_parser() {
         use PhoneError as E;
         for (input, error) in [
             ("", E::Empty),

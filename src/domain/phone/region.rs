@@ -1,4 +1,4 @@
-//! Regions: the countries and territories by whose rules a national number is read.
+//! Regions: countries and territories with a numbering plan for national numbers.
 
 use std::{fmt, str::FromStr};
 
@@ -6,8 +6,8 @@ use rlibphonenumber::{PHONE_NUMBER_UTIL, Region as LibraryRegion, RegionStr};
 
 use super::PhoneError;
 
-/// A region that libphonenumber has a numbering plan for, such as `UZ`: two upper-case letters, as in ISO
-/// 3166-1 (and a few that are only reserved there, such as `XK` and `AC`).
+/// A region with a numbering plan in libphonenumber, such as `UZ`: two upper-case letters of ISO 3166-1. A few codes,
+/// such as `XK` and `AC`, are only reserved there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Region {
     library: LibraryRegion,
@@ -15,15 +15,15 @@ pub struct Region {
 }
 
 impl Region {
-    /// Reads a two-letter code. Upper and lower case are the same; spaces around it are not cut off.
+    /// Parses a two-letter code. Ignores case; does not trim spaces.
     ///
-    /// `001` (the numbers of no country, such as +800) and `ZZ` (unknown) are no regions: no national number
-    /// can be read by them.
+    /// `001` (numbers without a country, such as +800) and `ZZ` (unknown) are not regions, because they have no
+    /// national numbers.
     ///
     /// # Errors
-    /// [`PhoneError::RegionUnknown`] for everything that libphonenumber has no numbering plan for.
+    /// [`PhoneError::RegionUnknown`] for codes without a numbering plan in libphonenumber.
     pub fn parse(code: &str) -> Result<Self, PhoneError> {
-        // The library makes a value of any two letters; only those with a calling code have a numbering plan.
+        // The library accepts any two letters. Only regions with a calling code have a numbering plan.
         LibraryRegion::from_code(code)
             .ok()
             .filter(|region| PHONE_NUMBER_UTIL.get_country_code_for_region(*region).is_some())
@@ -37,7 +37,7 @@ impl Region {
         self.code.as_str()
     }
 
-    /// The same region as the library's own type.
+    /// The region as a value of the library.
     pub(super) const fn library(self) -> LibraryRegion {
         self.library
     }
@@ -70,12 +70,12 @@ impl fmt::Debug for Region {
     }
 }
 
-/// Where a number belongs, as libphonenumber's `getRegionCodeForNumber` says.
+/// The region of a number, as libphonenumber's `getRegionCodeForNumber` returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NumberRegion {
     /// A country or territory.
     Region(Region),
-    /// A calling code that no country has, such as +800 (freephone) or +870 (satellites).
+    /// A calling code without a country, such as +800 (freephone) or +870 (satellites).
     NonGeographic,
 }
 
@@ -87,7 +87,7 @@ impl NumberRegion {
         }
     }
 
-    /// The code as libphonenumber writes it: two upper-case letters, or `001` for a number of no country.
+    /// The code in libphonenumber: two upper-case letters, or `001` for a number without a country.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -102,19 +102,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_two_letters_in_any_case() {
+    fn two_letters_are_parsed_in_any_case() {
         for code in ["UZ", "uz", "uZ"] {
             assert_eq!(code.parse::<Region>().unwrap().as_str(), "UZ");
         }
-        // Reserved in ISO 3166-1, with a numbering plan all the same: Kosovo, Ascension, Tristan da Cunha.
+        // Reserved in ISO 3166-1, but with a numbering plan: Kosovo, Ascension, Tristan da Cunha.
         for code in ["XK", "AC", "TA"] {
             assert_eq!(Region::parse(code).unwrap().to_string(), code);
         }
     }
 
     #[test]
-    fn refuses_what_has_no_numbering_plan() {
-        // AQ (Antarctica) is a country code, but no number can be read by it.
+    fn codes_without_a_numbering_plan_are_rejected() {
+        // AQ (Antarctica) is a country code without a numbering plan.
         for code in [
             "", "U", "UZB", "001", "ZZ", "AQ", "XX", " UZ", "UZ ", "U\0", "UŻ", "Ü", "998", "+1", "ｕz",
         ] {

@@ -1,9 +1,9 @@
-//! The sanitizer in front of the phone number parser: which characters get through, and as what.
+//! Sanitizer of inputs for the phone number parser: it maps, removes or rejects each character.
 //!
-//! libphonenumber reads far more than a number: letters as the digits of a keypad, `tel:` links with
-//! parameters, extensions, and most punctuation of Unicode. Two ports of it agree on ordinary numbers and
-//! part on such inputs, and `1;phone-context=a;tel:` panics the port in use here. So only what a number needs
-//! gets through; every rule is in [`fold`].
+//! libphonenumber accepts far more than numbers: letters as keypad digits, `tel:` links with parameters, extensions,
+//! and most punctuation of Unicode. Two ports of it agree on ordinary numbers and differ on such inputs, and
+//! `1;phone-context=a;tel:` makes the port in use here panic. So the sanitizer only accepts the characters of numbers.
+//! All rules are in [`fold`].
 
 use icu_properties::CodePointMapData;
 use icu_properties::props::GeneralCategory;
@@ -11,46 +11,44 @@ use rlibphonenumber::PHONE_NUMBER_UTIL;
 
 use super::PhoneError;
 
-/// Maximum number of characters (Unicode scalar values, not bytes) of an input, without the characters that
-/// are removed.
+/// Maximum length of an input in characters (Unicode scalar values, not bytes), without the characters that are
+/// removed.
 ///
-/// The longest number that libphonenumber reads has 20 digits, which leaves a separator for each of them.
+/// The longest number of libphonenumber has 20 digits, which leaves one separator for each digit.
 pub const MAX_INPUT_CHARS: usize = 40;
 
-/// Maximum length of an input in bytes, with everything that [`fold`] removes: room for one character to
-/// remove beside each of [`MAX_INPUT_CHARS`] characters, at four bytes a character.
+/// Maximum length of an input in bytes, including the characters that [`fold`] removes: one of them for each of
+/// [`MAX_INPUT_CHARS`] characters, at four bytes a character.
 pub(crate) const MAX_INPUT_BYTES: usize = 2 * 4 * MAX_INPUT_CHARS;
 
-/// What becomes of a character in a phone number or a one-time code.
+/// The result of folding a character.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Folded {
-    /// It stands for this ASCII character.
+    /// The character stands for this ASCII character.
     Ascii(char),
-    /// It has no meaning, and is removed.
+    /// The character has no meaning, and is removed.
     Removed,
-    /// It is not allowed.
+    /// The character is not allowed.
     Refused,
 }
 
-/// What becomes of `c` in a phone number or a one-time code.
+/// Folds a character of a phone number or a one-time code.
 ///
-/// Folded are the decimal digits of all scripts (Unicode category Nd), the full-width plus sign, and the
-/// hyphens, dashes and minus signs that word processors and phones put in place of `-`. Removed are characters
-/// that copying from a page or a contact card adds: format characters (category Cf), spaces (Zs), and line
-/// ends. Everything else is refused: letters, other punctuation, and control characters such as tabs.
+/// Folds the decimal digits of all scripts (Unicode category Nd), the full-width plus sign, and the hyphens, dashes and
+/// minus signs that word processors and phones use in place of `-`. Removes the characters that copying from a page or
+/// a contact card adds: format characters (category Cf), spaces (Zs), and line ends. Refuses all others: letters, other
+/// punctuation, and control characters such as tabs.
 #[must_use]
 pub(crate) fn fold(c: char) -> Folded {
     match c {
         '0'..='9' | '+' | ' ' | '-' | '.' | '(' | ')' | '/' => Folded::Ascii(c),
         '\u{FF0B}' => Folded::Ascii('+'),
-        // Hyphen, non-breaking hyphen, figure dash, en dash, em dash, horizontal bar; minus sign; full-width
-        // hyphen.
+        // Hyphen, non-breaking hyphen, figure dash, en dash, em dash, horizontal bar; minus sign; full-width hyphen.
         '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{FF0D}' => Folded::Ascii('-'),
         _ if is_removed(c) => Folded::Removed,
         _ if c.is_ascii() => Folded::Refused,
-        // The parser's own table of decimal digits, so that sanitizer and parser cannot disagree about what a
-        // digit is. It holds category Nd and nothing else: no superscripts, no circled digits, no number
-        // words.
+        // The parser's table of decimal digits, so that sanitizer and parser have the same digits. It contains category
+        // Nd only: no superscripts, circled digits or number words.
         _ => PHONE_NUMBER_UTIL
             .normalize_digits_only(c.encode_utf8(&mut [0; 4]))
             .chars()
@@ -59,11 +57,11 @@ pub(crate) fn fold(c: char) -> Folded {
     }
 }
 
-/// Whether [`fold`] removes `c`. The ASCII space is not removed: the parser ignores it, and a number of
-/// nothing but spaces stays one that was given.
+/// Whether [`fold`] removes `c`. The ASCII space is not removed: the parser ignores it, and an input of spaces does not
+/// count as empty.
 pub(crate) fn is_removed(c: char) -> bool {
     match c {
-        // Line ends by Unicode section 5.8, without the vertical tab and the form feed of printers.
+        // Line ends of Unicode section 5.8, except vertical tab and form feed.
         '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}' => true,
         _ if c.is_ascii() => false,
         _ => matches!(
@@ -73,7 +71,7 @@ pub(crate) fn is_removed(c: char) -> bool {
     }
 }
 
-/// Lets `input` through in ASCII, made of `+ 0-9 space - . ( ) /` alone and at most [`MAX_INPUT_CHARS`] long.
+/// Returns `input` in ASCII: at most [`MAX_INPUT_CHARS`] of the characters `+ 0-9 space - . ( ) /`.
 ///
 /// # Errors
 /// [`PhoneError::Empty`], [`PhoneError::InputTooLong`] or [`PhoneError::CharacterNotAllowed`].
@@ -81,7 +79,7 @@ pub(super) fn sanitize(input: &str) -> Result<String, PhoneError> {
     if input.is_empty() {
         return Err(PhoneError::Empty);
     }
-    // Before any work, because an input may have as many bytes as a message.
+    // First, because an input can be as long as a message.
     if input.len() > MAX_INPUT_BYTES || input.chars().filter(|c| !is_removed(*c)).count() > MAX_INPUT_CHARS {
         return Err(PhoneError::InputTooLong);
     }
@@ -101,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_people_write_gets_through_unchanged() {
+    fn the_usual_characters_of_numbers_are_unchanged() {
         let all = "+0123456789 -.()/";
         assert_eq!(sanitize(all).as_deref(), Ok(all));
     }
@@ -111,7 +109,7 @@ mod tests {
         assert_eq!(sanitize("\u{FF0B}1").as_deref(), Ok("+1"));
         let dashes = "\u{2010}\u{2011}\u{2012}\u{2013}\u{2014}\u{2015}\u{2212}\u{FF0D}";
         assert_eq!(sanitize(dashes).as_deref(), Ok("--------"));
-        // The neighbours of the folded ranges are other things.
+        // The neighbours of the folded ranges are not folded.
         for c in [
             '\u{200F}', '\u{2016}', '\u{2211}', '\u{2213}', '\u{FF0A}', '\u{FF0C}', '\u{FF0E}',
         ] {
@@ -122,7 +120,7 @@ mod tests {
 
     #[test]
     fn decimal_digits_of_every_script_are_folded() {
-        // The zeros of some scripts, from the Unicode code charts; the other nine digits follow each of them.
+        // The zeros of some scripts, from the Unicode code charts. The other nine digits follow each zero.
         let zeros = [
             '\u{0660}',  // Arabic-Indic
             '\u{06F0}',  // Extended Arabic-Indic
@@ -155,10 +153,10 @@ mod tests {
         }
     }
 
-    /// Members of each class by the Unicode character database: the first and the last of Cf and of Zs, those that
-    /// phones and pages add, and the line ends.
+    /// Members of each class from the Unicode character database: the first and the last of Cf and of Zs, the
+    /// characters that phones and pages add, and the line ends.
     #[test]
-    fn format_characters_spaces_and_line_ends_are_removed_wherever_they_are() {
+    fn format_characters_spaces_and_line_ends_are_removed_at_any_position() {
         let removed = [
             '\u{AD}',
             '\u{600}',
@@ -210,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused_wherever_it_stands() {
+    fn all_other_characters_are_refused_at_any_position() {
         let refused = [
             '\0',
             '\t',
@@ -223,7 +221,7 @@ mod tests {
             '\u{34F}',
             '\u{115F}',
             '\u{FE0F}',
-            '\u{E0100}', // cannot be seen, and of other categories
+            '\u{E0100}', // invisible, of other categories
             '\u{301}',
             '\u{20E3}',
             '\u{E000}',
@@ -277,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn forty_characters_and_no_more() {
+    fn an_input_has_at_most_forty_characters() {
         assert_eq!(sanitize(""), Err(PhoneError::Empty));
         assert!(sanitize(&"1".repeat(40)).is_ok());
         assert_eq!(sanitize(&"1".repeat(41)), Err(PhoneError::InputTooLong));
@@ -285,15 +283,15 @@ mod tests {
         // Characters count, not bytes: forty digits of four bytes each are allowed.
         assert!(sanitize(&"\u{1D7CE}".repeat(40)).is_ok());
         assert_eq!(sanitize(&"\u{1D7CE}".repeat(41)), Err(PhoneError::InputTooLong));
-        // The length is looked at first, whatever the characters are.
+        // The length is checked before the characters.
         assert_eq!(sanitize(&"x".repeat(65_536)), Err(PhoneError::InputTooLong));
         assert_eq!(sanitize(&"x".repeat(41)), Err(PhoneError::InputTooLong));
         assert_eq!(sanitize(&"x".repeat(40)), Err(PhoneError::CharacterNotAllowed));
     }
 
-    /// What is removed does not count as a character, and has a limit of its own.
+    /// Removed characters do not count as characters. They have a separate limit.
     #[test]
-    fn what_is_removed_is_bounded_by_bytes() {
+    fn removed_characters_are_limited_in_bytes() {
         let digits = "1\u{200B}".repeat(40);
         assert_eq!(sanitize(&digits).as_deref(), Ok("1".repeat(40).as_str()));
         let marks = |bytes: usize| format!("1{}", "\u{AD}".repeat((bytes - 1) / 2));

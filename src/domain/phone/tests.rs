@@ -1,5 +1,5 @@
-//! Tests of taking and looking up. The inputs that have a right answer have it from the labelled data of
-//! libphonenumber (`tests/data/phone_numbers.tsv`) or from the numbering plan, as noted.
+//! Tests of registration and look-up. The expected results are from the labelled data of libphonenumber
+//! (`tests/data/phone_numbers.tsv`), or from numbering plans where noted.
 
 use super::*;
 
@@ -20,8 +20,8 @@ fn stored(key: &str) -> PhoneNumber {
 }
 
 #[test]
-fn one_number_has_one_key_however_it_is_written() {
-    let ways = [
+fn one_number_has_one_key_in_every_notation() {
+    let notations = [
         ("+998669050123", None),
         ("+998-66-90-50-12-3", None),
         ("+998 (66) 905.01.23", None),
@@ -34,20 +34,20 @@ fn one_number_has_one_key_however_it_is_written() {
             None,
         ),
         ("+٩٩٨٦٦٩٠٥٠١٢٣", None),
-        // As copied from a contact card, from a page, and with the end of the line.
+        // Copied from a contact card, from a page, and with a line end.
         ("\u{202A}+998669050123\u{202C}", None),
         ("+998\u{A0}66\u{A0}905\u{202F}01\u{202F}23", None),
         ("+998669050123\r\n", None),
         ("\u{FEFF}66\u{2009}905 01\u{200B}23\n", Some(region("UZ"))),
     ];
-    for (input, region) in ways {
+    for (input, region) in notations {
         assert_eq!(take(input, region).as_deref(), Ok("+998669050123"), "{input}");
         assert_eq!(look_up(input, region).as_deref(), Ok("+998669050123"), "{input}");
     }
 }
 
 #[test]
-fn plus_wins_over_the_default_region() {
+fn a_calling_code_takes_precedence_over_the_default_region() {
     for code in ["IT", "US", "GB", "UZ"] {
         assert_eq!(
             take("+1 201 555 0123", Some(region(code))).as_deref(),
@@ -55,7 +55,7 @@ fn plus_wins_over_the_default_region() {
             "{code}"
         );
     }
-    // A national number by itself is another one in every region: 669050123 is only Uzbek in Uzbekistan.
+    // A national number is a different number in each region: 669050123 is Uzbek only in Uzbekistan.
     assert_ne!(
         look_up("669050123", Some(region("PT"))).as_deref(),
         Ok("+998669050123")
@@ -63,8 +63,8 @@ fn plus_wins_over_the_default_region() {
 }
 
 #[test]
-fn plus_and_a_prefix_for_calling_abroad_need_the_region_of_the_prefix() {
-    // libphonenumber's rule (labelled idd_plus_00): 00 is such a prefix in Ascension, and no calling code.
+fn plus_and_an_international_prefix_need_the_region_of_the_prefix() {
+    // libphonenumber's rule (labelled idd_plus_00): 00 is an international prefix in Ascension, and not a calling code.
     assert_eq!(look_up("+0024740123", None), Err(PhoneError::CountryCodeUnknown));
     assert_eq!(
         look_up("+0024740123", Some(region("AC"))).as_deref(),
@@ -73,7 +73,7 @@ fn plus_and_a_prefix_for_calling_abroad_need_the_region_of_the_prefix() {
 }
 
 #[test]
-fn a_national_number_needs_a_region_and_none_is_guessed() {
+fn a_national_number_needs_a_region() {
     for input in ["669050123", "0024762889", "24762889", "12", "(201) 555-0123"] {
         assert_eq!(look_up(input, None), Err(PhoneError::RegionRequired), "{input}");
         assert_eq!(take(input, None), Err(PhoneError::RegionRequired), "{input}");
@@ -81,7 +81,7 @@ fn a_national_number_needs_a_region_and_none_is_guessed() {
 }
 
 #[test]
-fn refusals_say_why() {
+fn errors_have_the_right_reason() {
     use PhoneError as E;
     let rows = [
         ("", None, E::Empty),
@@ -98,7 +98,7 @@ fn refusals_say_why() {
         ("+998 1", None, E::TooShort),
         ("+1 201 555 01234", None, E::TooLong),
         ("+1 234567890123456789012", None, E::TooLong),
-        // Numbers of Andorra have 6, 8 or 9 digits, and none has 7.
+        // Numbers of Andorra have 6, 8 or 9 digits, but not 7.
         ("+376 712 3456", None, E::LengthNotPossible),
     ];
     for (input, region, reason) in rows {
@@ -108,10 +108,10 @@ fn refusals_say_why() {
 }
 
 #[test]
-fn nothing_but_the_characters_of_a_number_reaches_the_parser() {
+fn only_characters_of_numbers_reach_the_parser() {
     let inputs = [
         "+1201555O123",           // the letter O
-        "1;phone-context=a;tel:", // panics the parser
+        "1;phone-context=a;tel:", // makes the parser panic
         "tel:+1-201-555-0123",
         "+1-800-FLOWERS",
         "+998\u{0}901234567",
@@ -132,7 +132,7 @@ fn nothing_but_the_characters_of_a_number_reaches_the_parser() {
 }
 
 #[test]
-fn extensions_are_refused() {
+fn extensions_are_rejected() {
     for extension in ["ext. 5", "x5", ";ext=5", ",,5", " 5#", "~5", "доб. 5", "anexo 5"] {
         let input = format!("+1 201 555 0123{extension}");
         assert_eq!(
@@ -141,7 +141,7 @@ fn extensions_are_refused() {
             "{input}"
         );
     }
-    // What gets through the door is never read as an extension, but as more digits of the number.
+    // The parser reads these as further digits of the number, never as an extension.
     for input in [
         "+1 201 555 0123 - 503",
         "+1 201 555 0123 / 503",
@@ -153,13 +153,12 @@ fn extensions_are_refused() {
 }
 
 #[test]
-fn a_number_whose_key_is_read_as_another_number_is_refused() {
-    // The trunk prefix of Albania is 0. It is cut off once, and would be cut off again from what is left.
+fn a_number_whose_key_parses_as_another_number_is_rejected() {
+    // The trunk prefix of Albania is 0. The parser removes it, and would remove it again from the rest.
     assert_eq!(look_up("+355008001234", None), Err(PhoneError::NotStable));
     assert_eq!(take("+355008001234", None), Err(PhoneError::NotStable));
     assert_eq!(look_up("+35508001234", None).as_deref(), Ok("+3558001234"));
-    // The same in national form, and with the carrier codes of Brazil and Russia (labelled, and possible by
-    // length).
+    // National forms, and carrier codes of Brazil and Russia (labelled, with a possible length).
     for (input, code) in [
         ("00500123456", "BR"),
         ("9090866510967", "BR"),
@@ -174,14 +173,13 @@ fn a_number_whose_key_is_read_as_another_number_is_refused() {
 }
 
 #[test]
-fn taking_needs_a_valid_number_and_looking_up_a_possible_one() {
-    // No area code of North America starts with 1; +971 2 234567 lacks a digit, but has a length in use for
-    // others.
+fn registration_needs_a_valid_number_and_look_up_a_possible_one() {
+    // No area code of North America starts with 1. +971 2 234567 lacks a digit, but other numbers have its length.
     for input in ["+11234567890", "+9712234567"] {
         assert_eq!(look_up(input, None).as_deref(), Ok(input));
         assert_eq!(take(input, None), Err(PhoneError::NotValid), "{input}");
     }
-    // Seven digits are dialled within one area in North America. Possible, as libphonenumber counts it.
+    // Seven digits are dialled within one area in North America. libphonenumber counts them as possible.
     assert_eq!(
         look_up("555-0123", Some(region("US"))).as_deref(),
         Ok("+15550123")
@@ -190,8 +188,8 @@ fn taking_needs_a_valid_number_and_looking_up_a_possible_one() {
 }
 
 #[test]
-fn taking_needs_an_allowed_line_type() {
-    // All labelled.
+fn registration_needs_an_allowed_line_type() {
+    // All of these are labelled.
     let rows = [
         ("+80012345678", LineType::TollFree, "001"),
         ("+376912345", LineType::PremiumRate, "AD"),
@@ -217,8 +215,8 @@ fn taking_needs_an_allowed_line_type() {
 }
 
 #[test]
-fn a_stored_key_is_taken_back_as_it_is() {
-    // Neither of these would be taken today: the first is not stable, the second has no calling code.
+fn a_stored_key_is_read_unchanged() {
+    // A registration would reject the first two: one is not stable, and the other has no calling code.
     for key in ["+355008001234", "+999123456789", "+4912", "+12345678901234567890"] {
         assert_eq!(stored(key).as_str(), key);
     }
@@ -247,11 +245,11 @@ fn a_stored_key_is_taken_back_as_it_is() {
 }
 
 #[test]
-fn the_national_number_is_what_follows_the_calling_code() {
+fn the_national_number_follows_the_calling_code() {
     for (key, national) in [
         ("+998901234567", "901234567"),
         ("+12015550123", "2015550123"),
-        ("+390212345678", "0212345678"), // the zero belongs to the number in Italy
+        ("+390212345678", "0212345678"), // in Italy the zero is part of the number
         ("+80012345678", "12345678"),
         ("+999123456789", "999123456789"), // no such calling code
     ] {
@@ -279,7 +277,7 @@ fn the_mask_hides_at_least_half_of_the_national_number() {
 }
 
 #[test]
-fn every_reason_is_one_word_of_its_own() {
+fn every_reason_has_a_unique_identifier() {
     use PhoneError as E;
     let all = [
         E::Empty,
@@ -297,11 +295,11 @@ fn every_reason_is_one_word_of_its_own() {
         E::NotValid,
         E::LineTypeNotAllowed,
     ];
-    let words: std::collections::BTreeSet<_> = all.map(PhoneError::reason).into_iter().collect();
+    let identifiers: std::collections::BTreeSet<_> = all.map(PhoneError::reason).into_iter().collect();
     let texts: std::collections::BTreeSet<_> = all.map(|error| error.to_string()).into_iter().collect();
-    assert_eq!((words.len(), texts.len()), (all.len(), all.len()));
+    assert_eq!((identifiers.len(), texts.len()), (all.len(), all.len()));
     for error in all {
-        // The word is the name of the variant in snake case: LineTypeNotAllowed, line_type_not_allowed.
+        // The identifier is the name of the variant in snake case: LineTypeNotAllowed, line_type_not_allowed.
         let name: String = error
             .reason()
             .split('_')

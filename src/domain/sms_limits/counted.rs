@@ -1,4 +1,4 @@
-//! What messages are counted for, and under which name that is stored.
+//! Keys of the message counters, and the hashes under which they are stored.
 
 use std::net::IpAddr;
 
@@ -9,45 +9,45 @@ use crate::domain::network::{Network, Prefix};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::throttle::digest;
 
-/// How many digits at the end of a number do not belong to its prefix.
+/// Number of digits at the end of a number that are not part of its prefix.
 const DIGITS_OF_SUBSCRIBERS: usize = 4;
 
-/// What messages are counted for.
+/// The key of a message counter.
 #[derive(Clone, Copy, Debug)]
 pub enum Counted<'a> {
     /// A phone number, for strangers.
     Number(&'a PhoneNumber),
-    /// A phone number, for those who are known there: they have a session of its person, or a device on which that
-    /// person has signed in before. They may have as many of both as they like.
+    /// A phone number, for known clients, which have a session of its user or a device on which the user has signed in
+    /// before. A user can create any number of both, so the key is the number and not the session or device.
     KnownNumber(&'a PhoneNumber),
     /// The prefix of a number.
     Prefix(&'a PhoneNumber),
     /// A prefix of the network of a client address.
     Address(Prefix),
-    /// A calling service, or those that do not say who they are.
+    /// A calling service. `None`: all services without a name.
     Service(Option<&'a str>),
     /// The country of a number.
     Country(&'a str),
     /// All messages.
     Total,
-    /// What all messages cost.
+    /// The cost of all messages.
     Budget,
 }
 
 impl Counted<'_> {
-    /// The name under which it is stored: see [`crate::domain::throttle::Subject::id`].
+    /// The stored key: see [`crate::domain::throttle::Subject::id`].
     #[must_use]
     pub fn id(&self) -> CounterId {
         let (kind, value) = self.kind_and_value();
         CounterId(digest(kind, &value))
     }
 
-    /// The name under which is stored what strangers ask for from one source.
+    /// The stored key for the requests of strangers from one source.
     #[must_use]
     pub fn id_from(&self, source: CodeSource) -> CounterId {
         let (kind, value) = self.kind_and_value();
         let source = source.octets();
-        // The length first, so that nothing can be read in two ways.
+        // The length comes first, so that the value is unambiguous.
         let length = u8::try_from(source.len()).unwrap_or(u8::MAX);
         let value = [&[length], source.as_slice(), &value].concat();
         CounterId(digest(&format!("{kind} from"), &value))
@@ -77,16 +77,16 @@ fn prefix(number: &PhoneNumber) -> &str {
         .unwrap_or(number)
 }
 
-/// The name under which messages are counted.
+/// The stored key of a message counter.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CounterId(pub Uuid);
 
-/// The origin of requests by strangers.
+/// The source of requests by strangers.
 #[derive(Clone, Copy, Debug)]
 pub enum CodeSource {
-    /// A client network. It counts once, by its widest prefix: four shares of a third would be more than there is.
+    /// A client network. It counts by its widest prefix only: four shares of a third would exceed the limit.
     Network(Network),
-    /// Nobody says. All of these are one.
+    /// All requests without a client address.
     Unknown,
 }
 
@@ -97,8 +97,8 @@ impl From<Option<IpAddr>> for CodeSource {
 }
 
 impl CodeSource {
-    /// How much there is for this source of what strangers may get. Those that nobody tells apart leave something to
-    /// those that are told apart.
+    /// The share of this source in the limits of strangers. Requests without a client address leave a part to client
+    /// networks.
     #[must_use]
     pub fn part_of(self, bounds: Bounds) -> Bounds {
         match self {
@@ -107,7 +107,7 @@ impl CodeSource {
         }
     }
 
-    /// When a prefix is paused for this source.
+    /// The pumping guard that pauses a prefix for this source.
     #[must_use]
     pub fn pumping_guard(self, pumping_guard: PumpingGuard) -> PumpingGuard {
         match self {

@@ -1,4 +1,4 @@
-//! Money, in millionths, and what a message costs by country.
+//! Amounts of money, and prices of messages by country.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,18 +10,18 @@ use crate::domain::phone::Region;
 
 const DECIMALS: usize = 6;
 
-/// The most that can be written, so that a day's sum cannot be too large for any database.
+/// Maximum amount, in millionths. The sum of a day fits into an integer of every database.
 const MAX: u64 = 1_000_000_000 * 10_u64.pow(6);
 
-/// The name of what every other country costs.
+/// The name of all other countries in a price list.
 const OTHERS: &str = "*";
 
-/// An amount of money, of any currency, in millionths.
+/// An amount of money of any currency, in millionths.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Amount(u64);
 
 impl Amount {
-    /// In millionths.
+    /// The amount in millionths.
     #[must_use]
     pub const fn millionths(self) -> u64 {
         self.0
@@ -30,7 +30,7 @@ impl Amount {
 
 /// The text is not an amount.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[error("not an amount such as 12.50, of at most {DECIMALS} decimals and a thousand million")]
+#[error("not an amount such as 12.50, with at most {DECIMALS} decimals and at most 1000000000")]
 pub struct AmountError;
 
 impl FromStr for Amount {
@@ -53,44 +53,44 @@ impl fmt::Display for Amount {
         let one = 10_u64.pow(6);
         let decimals = format!("{:0DECIMALS$}", self.0 % one);
         let decimals = decimals.trim_end_matches('0');
-        // As money is written, with two at least.
+        // At least two decimals, as is usual for money.
         write!(f, "{}.{decimals:0<2}", self.0 / one)
     }
 }
 
-/// What a message costs, by country.
+/// Price list: the price of a message by country.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Prices {
     by_country: BTreeMap<String, Amount>,
     others: Amount,
 }
 
-/// Prices cannot be read.
+/// Why a price list is invalid.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum PriceError {
-    /// A line is not one.
+    /// A line is not a country and a price.
     #[error("line {0} is not COUNTRY<TAB>PRICE, such as UZ and 0.012, with * for all other countries")]
     Line(usize),
     /// A country has two prices.
-    #[error("line {0} has a country that has a price already")]
+    #[error("line {0} has a country that already has a price")]
     Twice(usize),
-    /// There are countries without a price.
+    /// The price of all other countries is missing.
     #[error("there is no line * for all other countries")]
     NoOthers,
-    /// It is too long for prices.
+    /// The list is too long.
     #[error("longer than {} bytes", Prices::MAX_BYTES)]
     TooLong,
 }
 
 impl Prices {
-    /// The most bytes of prices: there are about 250 regions.
+    /// Maximum size of a price list, in bytes. There are about 250 regions.
     pub const MAX_BYTES: usize = 64 * 1024;
 
-    /// Reads lines of a country, as two letters of ISO 3166-1 (`001` for numbers of no country) or `*` for all others,
-    /// a tab and a price. Empty lines and those that begin with `#` are passed over.
+    /// Parses lines of a country, a tab and a price. A country is two letters of ISO 3166-1, `001` for numbers without
+    /// a country, or `*` for all others. Empty lines and lines that begin with `#` are ignored.
     ///
     /// # Errors
-    /// The first line that is none, or that there is no `*`.
+    /// The first invalid line, or a missing line `*`.
     pub fn parse(text: &str) -> Result<Self, PriceError> {
         if text.len() > Self::MAX_BYTES {
             return Err(PriceError::TooLong);
@@ -101,13 +101,16 @@ impl Prices {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let bad = PriceError::Line(number);
-            let (country, price) = line.split_once('\t').ok_or(bad.clone())?;
+            let invalid = PriceError::Line(number);
+            let (country, price) = line.split_once('\t').ok_or(invalid.clone())?;
             let country = match country.trim() {
                 known @ (OTHERS | "001") => known.to_owned(),
-                code => Region::parse(code).map_err(|_| bad.clone())?.as_str().to_owned(),
+                code => {
+                    let region = Region::parse(code).map_err(|_| invalid.clone())?;
+                    region.as_str().to_owned()
+                }
             };
-            let price = price.trim().parse().map_err(|_| bad)?;
+            let price = price.trim().parse().map_err(|_| invalid)?;
             if by_country.insert(country, price).is_some() {
                 return Err(PriceError::Twice(number));
             }
@@ -116,7 +119,7 @@ impl Prices {
         Ok(Self { by_country, others })
     }
 
-    /// What a message to a country costs.
+    /// The price of a message to a country.
     #[must_use]
     pub fn of(&self, country: &str) -> Amount {
         self.by_country.get(country).copied().unwrap_or(self.others)

@@ -15,7 +15,7 @@ fn number(text: &str) -> PhoneNumber {
 }
 
 #[test]
-fn bounds_are_read_and_written() {
+fn limits_are_parsed_and_formatted() {
     for (text, hour, day) in [
         ("none", None, None),
         ("5/h", Some(5), None),
@@ -26,7 +26,7 @@ fn bounds_are_read_and_written() {
         assert_eq!(Bounds { hour, day }.to_string(), text);
     }
     assert_eq!("20/d, 5/h".parse::<Bounds>().unwrap().to_string(), "5/h,20/d");
-    for bad in [
+    for invalid in [
         "",
         "5",
         "0/h",
@@ -38,12 +38,12 @@ fn bounds_are_read_and_written() {
         "4294967296/h",
         "5/H",
     ] {
-        assert_eq!(bad.parse::<Bounds>(), Err(BoundsError), "{bad:?}");
+        assert_eq!(invalid.parse::<Bounds>(), Err(BoundsError), "{invalid:?}");
     }
 }
 
 #[test]
-fn a_prefix_is_all_but_four_digits() {
+fn a_prefix_is_a_number_without_its_last_four_digits() {
     for (one, other, is_same) in [
         ("+998901234567", "+998901239999", true),
         ("+998901234567", "+998901244567", false),
@@ -59,7 +59,7 @@ fn network(address: &str) -> Network {
 }
 
 #[test]
-fn an_address_of_ipv6_counts_by_each_of_its_prefixes() {
+fn an_ipv6_address_counts_at_each_of_its_prefixes() {
     let ids = |address: &str| -> Vec<CounterId> {
         let prefixes = network(address).prefixes();
         prefixes.map(|prefix| Counted::Address(prefix).id()).collect()
@@ -72,16 +72,16 @@ fn an_address_of_ipv6_counts_by_each_of_its_prefixes() {
     assert_eq!(ids("::ffff:192.0.2.1"), ids("192.0.2.1"));
 }
 
-/// A line has many /64.
+/// An internet connection has many /64.
 #[test]
-fn a_source_of_ipv6_is_a_larger_network() {
+fn an_ipv6_source_is_its_widest_network() {
     let number = number("+998901234567");
     let id = |text: &str| Counted::Number(&number).id_from(CodeSource::Network(network(text)));
     assert_eq!(id("2001:db8:1::1"), id("2001:db8:1:ffff:ffff:ffff:ffff:ffff"));
     assert_ne!(id("2001:db8:1::1"), id("2001:db8:2::1"));
     assert_eq!(id("192.0.2.1"), id("::ffff:192.0.2.1"));
     assert_ne!(id("192.0.2.1"), id("192.0.2.2"));
-    // By `printf 'sms number from\0\004\300\000\002\001+998901234567' | sha256sum`.
+    // Computed by `printf 'sms number from\0\004\300\000\002\001+998901234567' | sha256sum`.
     assert_eq!(
         id("192.0.2.1").0.simple().to_string(),
         "e42ab4c027cf9c5eec7fff83e50c45c8"
@@ -89,7 +89,7 @@ fn a_source_of_ipv6_is_a_larger_network() {
 }
 
 #[test]
-fn what_counts_for_different_things_has_different_names() {
+fn different_keys_have_different_hashes() {
     let (one, neighbour) = (number("+998901234567"), number("+998901239999"));
     let here = CodeSource::Network(network("192.0.2.1"));
     let there = CodeSource::Network(network("2001:db8::1"));
@@ -120,7 +120,7 @@ fn what_counts_for_different_things_has_different_names() {
 }
 
 #[test]
-fn an_hour_and_a_day_have_their_bounds() {
+fn an_hour_and_a_day_have_separate_limits() {
     let bounds: Bounds = "2/h,3/d".parse().unwrap();
     let mut counter = Counter::new(at(0));
     let mut add = |seconds| {
@@ -132,25 +132,25 @@ fn an_hour_and_a_day_have_their_bounds() {
     };
     assert_eq!(add(0), None);
     assert_eq!(add(600), None);
-    // Two in this hour, which ends at 13:00.
+    // Two messages in this hour, which ends at 13:00.
     assert_eq!(add(601), Some(2999));
     assert_eq!(add(3599), Some(1));
     assert_eq!(add(3600), None);
-    // Three today, which ends at midnight.
+    // Three messages today, which ends at midnight.
     assert_eq!(add(3601), Some(12 * 3600 - 3601));
     assert_eq!(add(12 * 3600 - 1), Some(1));
     assert_eq!(add(12 * 3600), None);
 }
 
-/// Clocks of replicas differ a little, and sometimes much.
+/// Clocks of replicas differ slightly, and sometimes much.
 #[test]
-fn a_window_of_the_future_is_kept_only_if_it_is_the_next() {
+fn a_future_window_is_kept_only_if_it_is_the_next() {
     let bounds: Bounds = "1/h".parse().unwrap();
     let next = Counter::new(at(3600)).add(&bounds, 1, at(3600)).unwrap();
-    // At most an hour, the length of the window.
+    // The wait is at most an hour, the length of the window.
     assert_eq!(next.add(&bounds, 1, at(3599)).unwrap_err().as_secs(), 3600);
     assert_eq!(next.add(&bounds, 1, at(3000)).unwrap_err().as_secs(), 3600);
-    // Further ahead than replicas may be, so it is not counted.
+    // The window is further ahead than clocks of replicas may differ, so it is discarded.
     assert!(next.add(&bounds, 1, at(2699)).is_ok());
     let tomorrow = at(12 * 3600);
     let daily: Bounds = "1/d".parse().unwrap();
@@ -162,9 +162,9 @@ fn a_window_of_the_future_is_kept_only_if_it_is_the_next() {
     assert!(wrong.add(&bounds, 1, at(0)).is_ok());
 }
 
-/// One network has a third of what there is for all, and strangers four fifths; none of it is nothing.
+/// One network gets a third of a limit, and strangers get four fifths; each gets at least one.
 #[test]
-fn nobody_alone_can_use_up_a_bound() {
+fn no_single_network_can_use_up_a_limit() {
     let parts = |text: &str| {
         let bounds: Bounds = text.parse().unwrap();
         (
@@ -196,7 +196,7 @@ fn nobody_alone_can_use_up_a_bound() {
 }
 
 #[test]
-fn amounts_are_exact() {
+fn amounts_are_parsed_and_formatted_exactly() {
     for (text, millionths, written) in [
         ("0", 0, "0.00"),
         ("12.5", 12_500_000, "12.50"),
@@ -211,7 +211,7 @@ fn amounts_are_exact() {
             "{text}"
         );
     }
-    for bad in [
+    for invalid in [
         "",
         ".",
         "1.",
@@ -225,12 +225,12 @@ fn amounts_are_exact() {
         "99999999999999999999",
         "٣",
     ] {
-        assert_eq!(bad.parse::<Amount>(), Err(AmountError), "{bad:?}");
+        assert_eq!(invalid.parse::<Amount>(), Err(AmountError), "{invalid:?}");
     }
 }
 
 #[test]
-fn prices_are_by_country_and_say_what_is_wrong_with_them() {
+fn price_lists_are_parsed_and_errors_name_the_line() {
     let prices = Prices::parse("# EUR\nUZ\t0.012\n\nus\t0.05\r\n001\t3\n*\t0.2\n").unwrap();
     let of = |country| prices.of(country).to_string();
     assert_eq!(
@@ -269,27 +269,27 @@ fn reach(countries: &str, line_types: &str) -> Reach {
 }
 
 #[test]
-fn messages_reach_the_line_types_and_countries_that_are_listed() {
+fn messages_reach_listed_line_types_and_countries_only() {
     let mobile = "mobile,fixed_line_or_mobile";
     for (countries, line_types, text, expected) in [
         // Uzbekistan: mobile, and a landline of Tashkent.
         ("", mobile, "+998901234567", true),
         ("", mobile, "+998711234567", false),
         ("", "fixed_line", "+998711234567", true),
-        // USA: nobody knows which it is.
+        // USA: the number does not show whether it is mobile.
         ("", mobile, "+12015550123", true),
         // United Kingdom: mobile, pager, toll free.
         ("", mobile, "+447400123456", true),
         ("", mobile, "+447640123456", false),
         ("", mobile, "+448001234567", false),
-        // Of a possible length, and no valid number.
+        // A possible length, but not a valid number.
         ("", mobile, "+998001234567", false),
         ("UZ,KZ", mobile, "+998901234567", true),
         ("UZ,KZ", mobile, "+77012345678", true),
-        // The same calling code, and another country.
+        // The same calling code, but another country.
         ("UZ,KZ", mobile, "+79161234567", false),
         ("US", mobile, "+14165550123", false),
-        // Of no country.
+        // Without a country.
         ("UZ", "voip", "+883510000000092", false),
     ] {
         assert_eq!(

@@ -1,91 +1,92 @@
-//! The pumping guard: how the codes of a prefix are used, and when it is paused for that.
+//! Pumping guard: pauses a prefix whose codes are requested but not used (a low conversion rate, as in SMS pumping).
 //!
-//! What is seen of a prefix is the sum of what is seen of the sources that ask for its codes, of which none may be
-//! enough to have it paused for all the others. So a source is watched for itself, too, and pauses the prefix for
-//! itself alone; and of its codes only so many are *shared*, which is to count for the prefix, as are less than half of
-//! what pauses it, or used well: two that use none do not have it paused, and a third that does so, too, has. That
-//! holds for what is seen of the prefix now: when it forgets half of that, or all, so does what the source has shared
-//! of it.
+//! The statistics of a prefix are the sum over its sources. No single source may be able to have the prefix paused for
+//! the others. So the guard tracks each source separately, and pauses the prefix for that source alone. A code is
+//! *shared* if it counts for the prefix as well. A source shares fewer codes than half of the number that pauses the
+//! prefix, and more only while it uses enough of them. So two sources that use none do not pause the prefix, and three
+//! do. The limit applies to the current statistics of the prefix: when the prefix forgets half or all of them, it also
+//! forgets that part of the shared codes of each source.
 //!
-//! What makes a prefix forget must not be what is left unused, or two at a time could have it forgotten what they hold
-//! against it, and ever new ones take their place. So it is midnight, and codes that are shared.
+//! Unused codes must not make the prefix forget. Otherwise two sources could make it forget their unused codes, and new
+//! sources could take their place. So the prefix forgets at midnight, and by the number of shared codes.
 
 use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use super::{CodeSource, part};
+use super::{CodeSource, network_share};
 use crate::clock::{MAX_SKEW, Timestamp};
 
-/// A week. So long after the last code all is forgotten. What a source has shared is as good as nothing by then, since
-/// it is halved at each midnight: it cannot hold the same against a prefix that is still seen.
+/// Time after the last code when all statistics are forgotten: a week. The shared codes of a source are close to zero
+/// by then, because each midnight halves them. So a source cannot share them again with a prefix that is still in use.
 pub const FORGOTTEN_AFTER: TimeDelta = TimeDelta::days(7);
 
-/// How many times as many codes as the pumping guard wants to see are looked back on. What is older counts half, a
-/// quarter and so on: a prefix that was good for years is paused as soon as another one.
-const LOOKED_BACK: u32 = 4;
+/// Maximum number of codes in the statistics, as a multiple of [`PumpingGuard::asked`]. Older codes count half, a
+/// quarter and so on, so that a prefix with years of used codes is paused as soon as another one.
+const MAX_MULTIPLE: u32 = 4;
 
-/// So many halvings leave nothing of any count.
+/// Number of halvings after which every count is zero.
 const ALL_HALVINGS: u32 = u32::BITS;
 
-/// When a prefix is paused.
+/// The settings of the pumping guard.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PumpingGuard {
-    /// How many codes have to have been asked for, whose time is over. At least ten: of fewer a half is rounded to too
-    /// much.
+    /// Minimum number of requested and expired codes for a pause, at least 10: halves of fewer are rounded too
+    /// coarsely.
     pub asked: u32,
-    /// Of so many of a hundred at least the code has to have been right. At most 50: above that, it could not be said
-    /// of a source that twice as many are used as have to be.
+    /// Minimum conversion rate in percent, at most 50, because a source needs twice this rate to share more codes.
     pub verified_percent: u8,
-    /// For how long. At most [`FORGOTTEN_AFTER`].
+    /// Duration of a pause, at most [`FORGOTTEN_AFTER`].
     pub pause: Duration,
 }
 
 impl PumpingGuard {
-    /// When a prefix is paused for one source that is told apart from the others: after a third of the codes.
+    /// The guard of one client network: it pauses after a third of the codes.
     #[must_use]
     pub fn of_a_source(self) -> Self {
         Self {
-            asked: u32::try_from(part(self.asked.into())).unwrap_or(self.asked),
+            asked: u32::try_from(network_share(self.asked.into())).unwrap_or(self.asked),
             ..self
         }
     }
 
-    /// How many codes of which none is right a source may hold against the prefix: one less than half, so that neither
-    /// two do so, nor one beside another whose next code is not used yet. Above the third after which the source is
-    /// paused for itself, so that three that go on come to more than pauses it, and not to just as much, which one that
-    /// was missing when the prefix was halved would have kept them below.
-    const fn held_against(&self) -> u32 {
+    /// Maximum number of unused codes that a source shares.
+    ///
+    /// It is one less than half of the number that pauses the prefix. So two sources do not pause it, and neither does
+    /// one beside another source that has not used its last code yet. It is at least the third that pauses the prefix
+    /// for the source alone. So three sources that continue exceed the number that pauses the prefix; with exactly that
+    /// number, a source that was absent when the prefix was halved would keep them below it.
+    const fn max_shared_unused(&self) -> u32 {
         (self.asked / 2).saturating_sub(1)
     }
 
-    /// Whether fewer than so many of a hundred codes were right.
+    /// Whether the conversion rate is below `percent`.
     fn is_below(asked: u32, verified: u32, percent: u8) -> bool {
         u64::from(verified) * 100 < u64::from(asked) * u64::from(percent)
     }
 
-    /// Whether too few of so many codes were right.
-    fn is_met(&self, asked: u32, verified: u32) -> bool {
+    /// Whether these counts cause a pause.
+    fn is_triggered(&self, asked: u32, verified: u32) -> bool {
         asked >= self.asked && Self::is_below(asked, verified, self.verified_percent)
     }
 
-    /// Whether one more code of a source is shared, of which so many are and so many of those were right: as many as it
-    /// may hold against the prefix, and then as long as twice as many are used as have to be. With what is above that
-    /// so good, what is below it does not make it bad.
-    fn lets_share(&self, asked: u32, verified: u32) -> bool {
+    /// Whether a source with these shared counts shares one more code: up to [`Self::max_shared_unused`], and above it
+    /// while the conversion rate is at least twice the minimum. That rate above the threshold compensates for the
+    /// unused codes below it.
+    fn can_share(&self, asked: u32, verified: u32) -> bool {
         let percent = self.verified_percent.saturating_mul(2);
-        asked < self.held_against() || !Self::is_below(asked, verified, percent)
+        asked < self.max_shared_unused() || !Self::is_below(asked, verified, percent)
     }
 
-    /// Looks whether a source may ask for one more code, and counts it if so. The codes of the last `lifetime` may
-    /// still be used, and pause nothing.
+    /// Checks whether a source can request one more code, and counts it. Codes of the last `lifetime` can still be
+    /// used, so they cause no pause.
     #[must_use]
     pub fn ask(&self, from: CodeSource, seen: PrefixStats, lifetime: Duration, now: Timestamp) -> Asked {
-        let of_source = seen.source.look(&from.pumping_guard(*self), lifetime, now);
-        let of_prefix = seen.prefix.look(self, lifetime, now);
-        let (Looked::Good(source, _), Looked::Good(prefix, halvings)) = (of_source, of_prefix) else {
-            let (rest, whose) = match (of_source.rest(), of_prefix.rest()) {
-                (Some(rest), None) => (rest, Paused::ForSource),
+        let of_source = seen.source.check(&from.pumping_guard(*self), lifetime, now);
+        let of_prefix = seen.prefix.check(self, lifetime, now);
+        let (Checked::Open(source, _), Checked::Open(prefix, halvings)) = (of_source, of_prefix) else {
+            let (rest, whose) = match (of_source.remaining(), of_prefix.remaining()) {
+                (Some(remaining), None) => (remaining, Paused::ForSource),
                 (source, prefix) => (source.max(prefix).unwrap_or_default(), Paused::ForAll),
             };
             let by_this = match (of_source.paused(), of_prefix.paused()) {
@@ -98,26 +99,28 @@ impl PumpingGuard {
             return Asked::Paused { rest, whose, by_this };
         };
         let prefix = prefix.halved(halvings);
-        let mut seen = PrefixStats { source, prefix };
-        seen.forget_together();
-        if self.lets_share(seen.source.shared_asked, seen.source.shared_verified) {
-            seen.source.shared_asked = seen.source.shared_asked.saturating_add(1);
-            seen.prefix.asked_lately = prefix.asked_lately.saturating_add(1);
+        let mut stats = PrefixStats { source, prefix };
+        stats.halve_shared();
+        if self.can_share(stats.source.shared_asked, stats.source.shared_verified) {
+            stats.source.shared_asked = stats.source.shared_asked.saturating_add(1);
+            stats.prefix.asked_lately = prefix.asked_lately.saturating_add(1);
         } else if source.is_below(self.verified_percent) {
-            seen.take_back(self.held_against());
+            stats.withdraw_shared(self.max_shared_unused());
         }
-        seen.source.asked_lately = source.asked_lately.saturating_add(1);
-        Asked::Counted(seen)
+        stats.source.asked_lately = source.asked_lately.saturating_add(1);
+        Asked::Counted(stats)
     }
 
-    /// A code was right that a source had asked for. Its use is shared, whether or not its asking was, unless too few
-    /// of all that the source has asked for are used: who begins badly would else never be seen to go on well.
+    /// Counts a used code of a source.
+    ///
+    /// The use is shared even if the request was not, so that a source with a bad start can recover. It is not shared
+    /// while the conversion rate of all requests of the source is below the minimum.
     #[must_use]
     pub fn used(&self, mut seen: PrefixStats) -> PrefixStats {
         seen.source.verified = seen.source.verified.saturating_add(1);
         if !seen.source.is_below(self.verified_percent) {
-            seen.forget_together();
-            // No more than are shared, some of which may be forgotten.
+            seen.halve_shared();
+            // At most the shared requests, some of which may be forgotten.
             let shared = seen.source.shared_verified.saturating_add(1);
             if shared <= seen.source.shared_asked {
                 seen.source.shared_verified = shared;
@@ -128,82 +131,85 @@ impl PumpingGuard {
     }
 }
 
-/// How the codes of a prefix are used, by all or by those of one source.
+/// Statistics of the codes of a prefix, for all sources or for one source.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Usage {
-    /// How many were asked for whose time is over.
+    /// Number of requested codes that have expired.
     pub asked: u32,
-    /// How many were asked for since [`Self::lately_since`].
+    /// Number of codes requested since [`Self::lately_since`], which may not have expired.
     pub asked_lately: u32,
-    /// Since when.
+    /// Start of the recent requests.
     pub lately_since: Timestamp,
-    /// How many were right.
+    /// Number of used codes.
     pub verified: u32,
-    /// Of a source: how many of what is seen of the prefix now it has asked for. They outlive a pause of the source.
+    /// For a source: number of its requests in the current statistics of the prefix. A pause of the source keeps it.
     pub shared_asked: u32,
-    /// Of a source: how many of those were right.
+    /// For a source: number of used codes among them.
     pub shared_verified: u32,
-    /// Of a prefix: how often what was seen of it was halved; all of it is as many halvings as there can be. Of a
-    /// source: which of these its share is of.
+    /// For a prefix: number of halvings of its statistics; forgetting everything counts as `ALL_HALVINGS`. For a
+    /// source: the number of halvings of the prefix that its shared counts include.
     pub halvings: u32,
-    /// Until when it is paused.
+    /// End of the pause. `None`: not paused.
     pub paused_until: Option<Timestamp>,
 }
 
-/// How the codes of a prefix are used by a source, and by all.
+/// Statistics of a prefix and of one of its sources.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PrefixStats {
-    /// By the source.
+    /// The statistics of the source.
     pub source: Usage,
-    /// By all.
+    /// The statistics of all sources.
     pub prefix: Usage,
 }
 
-/// What the pumping guard says to one more code.
+/// The decision on the request of a code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Asked {
-    /// Nothing. This is seen now.
+    /// The request is allowed. Contains the new statistics.
     Counted(PrefixStats),
     /// The prefix is paused.
     Paused {
-        /// For how long.
+        /// Remaining time of the pause.
         rest: Duration,
-        /// For whom.
+        /// Scope of the pause.
         whose: Paused,
-        /// What is seen now, if this one has paused it.
+        /// The new statistics, if this request started or corrected the pause.
         by_this: Option<PrefixStats>,
     },
 }
 
-/// For whom a prefix is paused.
+/// Scope of a pause.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Paused {
-    /// For all.
+    /// All sources.
     ForAll,
-    /// For the source that asks.
+    /// The requesting source.
     ForSource,
 }
 
+/// The state of one part of the statistics at the time of a request.
 #[derive(Clone, Copy)]
-enum Looked {
-    /// With how often it was halved.
-    Good(Usage, u32),
+enum Checked {
+    /// Not paused: the current statistics, and the number of halvings that this check applied.
+    Open(Usage, u32),
+    /// This check started or corrected the pause: the new statistics, and the remaining time.
     PausedNow(Usage, Duration),
+    /// Paused before: the remaining time.
     PausedBefore(Duration),
 }
 
-impl Looked {
-    const fn rest(&self) -> Option<Duration> {
+impl Checked {
+    const fn remaining(&self) -> Option<Duration> {
         match self {
-            Self::Good(..) => None,
-            Self::PausedNow(_, rest) | Self::PausedBefore(rest) => Some(*rest),
+            Self::Open(..) => None,
+            Self::PausedNow(_, remaining) | Self::PausedBefore(remaining) => Some(*remaining),
         }
     }
 
     const fn paused(&self) -> Option<Usage> {
         match self {
             Self::PausedNow(usage, _) => Some(*usage),
-            Self::Good(..) | Self::PausedBefore(_) => None,
+            Self::Open(..) | Self::PausedBefore(_) => None,
         }
     }
 }
@@ -222,67 +228,69 @@ impl Usage {
         }
     }
 
-    fn look(self, pumping_guard: &PumpingGuard, lifetime: Duration, now: Timestamp) -> Looked {
-        let rest = self.paused_until.and_then(|until| (until - now).to_std().ok());
-        // A pause further ahead comes from a clock that was wrong, and counts as none.
-        let longest = pumping_guard.pause.saturating_add(MAX_SKEW);
-        if let Some(rest) = rest.filter(|rest| !rest.is_zero() && *rest <= longest) {
-            if rest <= pumping_guard.pause {
-                return Looked::PausedBefore(rest);
+    /// Checks for a pause at the time of a request, and forgets old statistics.
+    fn check(self, pumping_guard: &PumpingGuard, lifetime: Duration, now: Timestamp) -> Checked {
+        let remaining = self.paused_until.and_then(|until| (until - now).to_std().ok());
+        // A pause that ends further ahead comes from a clock that was wrong, and is ignored.
+        let max = pumping_guard.pause.saturating_add(MAX_SKEW);
+        if let Some(remaining) = remaining.filter(|remaining| !remaining.is_zero() && *remaining <= max) {
+            if remaining <= pumping_guard.pause {
+                return Checked::PausedBefore(remaining);
             }
-            // A replica that is ahead has paused it. The stored end is moved, too: otherwise the pause would last
-            // longer than the returned wait.
+            // A replica whose clock is ahead started the pause. The stored end is corrected: otherwise the pause would
+            // last longer than the returned wait.
             let paused = Self {
                 paused_until: Some(now + pumping_guard.pause),
                 ..self
             };
-            return Looked::PausedNow(paused, pumping_guard.pause);
+            return Checked::PausedNow(paused, pumping_guard.pause);
         }
         let mut usage = Self {
             lately_since: self.lately_since.min(now),
-            // Nor pause it later, when that time comes.
+            // An ignored pause must not begin later, when the wall clock reaches it.
             paused_until: None,
             ..self
         };
         let days = day(now) - day(usage.lately_since);
         if days >= FORGOTTEN_AFTER.num_days() {
-            return Looked::Good(usage.anew(now), ALL_HALVINGS);
+            return Checked::Open(usage.reset(now), ALL_HALVINGS);
         }
         let since = (now - usage.lately_since).to_std().unwrap_or_default();
         if since < lifetime {
-            return Looked::Good(usage, 0);
+            return Checked::Open(usage, 0);
         }
-        // Those that were counted since then are all of the first `lifetime`: a later one would have come here.
-        let are_over = since >= lifetime.saturating_mul(2);
-        if are_over {
+        // All recent codes were requested in the first `lifetime` of the period: a later request would have ended the
+        // period here. So after twice the lifetime all of them have expired.
+        let are_expired = since >= lifetime.saturating_mul(2);
+        if are_expired {
             usage.roll(now);
         }
-        if pumping_guard.is_met(usage.asked, usage.verified) {
+        if pumping_guard.is_triggered(usage.asked, usage.verified) {
             let paused = Self {
                 paused_until: Some(now + pumping_guard.pause),
-                ..usage.anew(now)
+                ..usage.reset(now)
             };
-            return Looked::PausedNow(paused, pumping_guard.pause);
+            return Checked::PausedNow(paused, pumping_guard.pause);
         }
-        // Before it is halved, since what is used of these is halved, too.
-        if !are_over {
+        // Before the halving, because their uses are halved, too.
+        if !are_expired {
             usage.roll(now);
         }
         let mut halvings = 0;
-        let looked_back = pumping_guard.asked.saturating_mul(LOOKED_BACK);
-        // Nor what pauses it, if it stays as it is, before it could be looked at.
-        while !pumping_guard.is_met(usage.asked, usage.verified)
-            && (i64::from(halvings) < days || usage.asked >= looked_back)
+        let max_asked = pumping_guard.asked.saturating_mul(MAX_MULTIPLE);
+        // Counts that would cause a pause are not halved: the next check must see them.
+        while !pumping_guard.is_triggered(usage.asked, usage.verified)
+            && (i64::from(halvings) < days || usage.asked >= max_asked)
         {
-            // Not rounded down, which alone could pause it.
+            // Uses are rounded up: rounding down could cause a pause.
             (usage.asked, usage.verified) = (usage.asked / 2, usage.verified.div_ceil(2));
             halvings += 1;
         }
-        Looked::Good(usage, halvings)
+        Checked::Open(usage, halvings)
     }
 
-    /// Nothing is seen any more. What a source has shared is forgotten with what is seen of the prefix.
-    const fn anew(self, now: Timestamp) -> Self {
+    /// Resets the statistics, except the shared counts of a source: these are forgotten with those of the prefix.
+    const fn reset(self, now: Timestamp) -> Self {
         Self {
             shared_asked: self.shared_asked,
             shared_verified: self.shared_verified,
@@ -291,7 +299,7 @@ impl Usage {
         }
     }
 
-    /// So many more halvings of a prefix.
+    /// Adds halvings to those of a prefix.
     const fn halved(self, halvings: u32) -> Self {
         Self {
             halvings: self.halvings.saturating_add(halvings),
@@ -299,14 +307,13 @@ impl Usage {
         }
     }
 
-    /// What was asked for lately is not lately any more.
+    /// Moves the recent requests to the expired ones, and starts a new period.
     const fn roll(&mut self, now: Timestamp) {
         self.asked = self.asked.saturating_add(self.asked_lately);
         (self.asked_lately, self.lately_since) = (0, now);
     }
 
-    /// Whether with one more code fewer than so many of a hundred are right, of all: those, too, whose time is not
-    /// over.
+    /// Whether the conversion rate with one more request is below `percent`. Includes codes that have not expired.
     fn is_below(&self, percent: u8) -> bool {
         let all = self.asked.saturating_add(self.asked_lately);
         PumpingGuard::is_below(all.saturating_add(1), self.verified, percent)
@@ -314,9 +321,9 @@ impl Usage {
 }
 
 impl PrefixStats {
-    /// Of what the source has shared of the prefix, forgets what is not seen of the prefix any more. What is left of it
-    /// may be one more, and one less that was right, but never the other way round.
-    fn forget_together(&mut self) {
+    /// Applies the halvings of the prefix to the shared counts of the source. Rounding may leave one more request and
+    /// one use fewer than the prefix has, but never the reverse.
+    fn halve_shared(&mut self) {
         let (source, prefix) = (&mut self.source, &self.prefix);
         let halvings = prefix.halvings.checked_sub(source.halvings);
         match halvings.filter(|halvings| *halvings < ALL_HALVINGS) {
@@ -329,21 +336,21 @@ impl PrefixStats {
         source.halvings = prefix.halvings;
     }
 
-    /// Takes back what the source has shared of the prefix, but for as much as any source may hold against it: who had
-    /// used some codes at first could otherwise leave as many as it likes unused.
-    fn take_back(&mut self, part: u32) {
+    /// Withdraws the shared counts of the source from the prefix, except `max_unused` requests. Otherwise a source that
+    /// used some codes at first could leave any number of later codes unused.
+    fn withdraw_shared(&mut self, max_unused: u32) {
         let (source, prefix) = (&mut self.source, &mut self.prefix);
-        let taken = source.shared_asked.saturating_sub(part);
-        let of_lately = taken.saturating_sub(prefix.asked);
-        prefix.asked = prefix.asked.saturating_sub(taken);
-        prefix.asked_lately = prefix.asked_lately.saturating_sub(of_lately);
+        let withdrawn = source.shared_asked.saturating_sub(max_unused);
+        let recent = withdrawn.saturating_sub(prefix.asked);
+        prefix.asked = prefix.asked.saturating_sub(withdrawn);
+        prefix.asked_lately = prefix.asked_lately.saturating_sub(recent);
         prefix.verified = prefix.verified.saturating_sub(source.shared_verified);
-        source.shared_asked -= taken;
+        source.shared_asked -= withdrawn;
         source.shared_verified = 0;
     }
 }
 
-/// Which day it is, of UTC: all replicas have the same, and bounds do.
+/// The number of the day in UTC, as in the windows of limits. It is the same on all replicas.
 fn day(time: Timestamp) -> i64 {
     time.timestamp().div_euclid(TimeDelta::days(1).num_seconds())
 }

@@ -1,4 +1,4 @@
-//! What attempts are counted for, and under which name that is stored.
+//! Throttle subjects: the keys of the rate limiter, and the hashes under which they are stored.
 
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -9,39 +9,38 @@ use crate::domain::phone::PhoneNumber;
 use crate::domain::session::DeviceId;
 use crate::domain::user::UserId;
 
-/// What attempts are counted for.
+/// The key under which attempts are limited.
 #[derive(Clone, Copy, Debug)]
 pub enum Subject<'a> {
-    /// Passwords tried for a phone number, whether or not somebody has it.
+    /// Sign-ins by password with a phone number, whether or not an account has it.
     SignIn(&'a PhoneNumber),
-    /// Wishes to have a phone number, whether or not somebody has it.
+    /// Claims of a phone number by registrations and changes of number, whether or not an account has it.
     PhoneClaim(&'a PhoneNumber),
-    /// What somebody with a session of this person tries.
+    /// Attempts with a session of this user.
     Person(UserId),
-    /// Passwords tried on a device on which the person has signed in before.
+    /// Sign-ins by password on a device on which the user has signed in before.
     Device(DeviceId),
-    /// Codes that are sent to a phone number, whether or not somebody has it, asked for from where nobody says.
+    /// Codes that are sent to a phone number, whether or not an account has it, requested without a client address.
     Code(&'a PhoneNumber),
-    /// Codes that are sent to a phone number, requested from a prefix of a network. Other networks do not wait because
-    /// of it.
+    /// Codes that are sent to a phone number, requested from a prefix of a network. Other networks are not delayed.
     CodeFrom(&'a PhoneNumber, Prefix),
-    /// Codes that are sent to a phone number, asked for by who is known there: with a session of its person, or on a
-    /// device on which they have signed in before.
+    /// Codes that are sent to a phone number, requested by a known client: with a session of its user, or on a device
+    /// on which the user has signed in before.
     KnownCode(&'a PhoneNumber),
-    /// Wrong codes of challenges for a phone number, over all challenges that strangers requested.
+    /// Wrong codes for a phone number, in all challenges that strangers requested.
     CodeGuess(&'a PhoneNumber),
-    /// Wrong codes of challenges for a phone number that were requested on a known device, or with a session of its
+    /// Wrong codes for a phone number, in all challenges that were requested on a known device or with a session of its
     /// user.
     KnownCodeGuess(&'a PhoneNumber),
     /// Attempts from a prefix of a network: an IPv4 address, or the /64, the /56 and the /48 of an IPv6 address.
     Address(Prefix),
-    /// Accounts that strangers create from a prefix of a network. They are not given back.
+    /// Accounts that strangers create from a prefix of a network. Successes count, too.
     Creation(Prefix),
-    /// What comes by this service, or by those that do not say who they are.
+    /// Attempts by a calling service. `None`: all services without a name.
     Service(Option<&'a str>),
 }
 
-/// The kinds of subjects, for those who count refusals.
+/// The kinds of subjects, as labels of metrics.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SubjectKind {
     /// [`Subject::SignIn`].
@@ -69,7 +68,7 @@ pub enum SubjectKind {
 }
 
 impl SubjectKind {
-    /// All of them, in the order of their numbers.
+    /// All kinds, in the order of the enum.
     pub const ALL: [Self; 11] = [
         Self::Number,
         Self::PhoneClaim,
@@ -84,7 +83,7 @@ impl SubjectKind {
         Self::Service,
     ];
 
-    /// What it is called.
+    /// The name in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -104,7 +103,7 @@ impl SubjectKind {
 }
 
 impl Subject<'_> {
-    /// Of which kind it is.
+    /// The kind of the subject.
     #[must_use]
     pub fn kind(&self) -> SubjectKind {
         match self {
@@ -122,7 +121,7 @@ impl Subject<'_> {
         }
     }
 
-    /// How many times the limit of one address it may use.
+    /// Multiple of the limit of one address that the subject may use.
     #[must_use]
     pub fn factor(&self) -> u32 {
         match self {
@@ -139,9 +138,9 @@ impl Subject<'_> {
         }
     }
 
-    /// The delays of attempts beyond the free ones of its limit: doubling ones, or one attempt in each recovery time.
-    /// The latter for what is counted even if it succeeds, and for wrong codes, whose number in a year has a maximum
-    /// and not only their rate.
+    /// The delays of attempts beyond the free ones of its limit: doubling delays, or one attempt in each recovery time.
+    /// The latter applies to account creations, where successes count, and to wrong codes, whose total number in a year
+    /// must have a maximum.
     #[must_use]
     pub fn delays(&self, limit: &Limit, doubling: Delays) -> Delays {
         match self {
@@ -158,8 +157,8 @@ impl Subject<'_> {
         }
     }
 
-    /// The name under which attempts are stored: the beginning of a SHA-256. It keeps numbers from being read at a
-    /// glance, and nothing more: whoever has the database can try all numbers there are.
+    /// The stored key: the first 16 bytes of a SHA-256. It only keeps numbers from being readable: a holder of the
+    /// database can hash all numbers.
     #[must_use]
     pub fn id(&self) -> SubjectId {
         SubjectId(match self {
@@ -182,7 +181,7 @@ impl Subject<'_> {
     }
 }
 
-/// The beginning of a SHA-256 of something of a kind.
+/// The first 16 bytes of the SHA-256 of a kind, a zero byte and a value.
 pub(in crate::domain) fn digest(kind: &str, value: &[u8]) -> Uuid {
     let mut hash = Sha256::new();
     hash.update(kind);
@@ -193,11 +192,11 @@ pub(in crate::domain) fn digest(kind: &str, value: &[u8]) -> Uuid {
     Uuid::from_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
 }
 
-/// The name under which attempts of a subject are stored.
+/// The stored key of a subject.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SubjectId(pub Uuid);
 
-/// Digits never contain what is between them and the prefix.
+/// Digits and prefix with a zero byte between them. Digits contain no zero byte, so the result is unambiguous.
 fn digits_from(digits: &str, prefix: Prefix) -> Vec<u8> {
     [digits.as_bytes(), &[0], &prefix.key()].concat()
 }
@@ -209,10 +208,10 @@ mod tests {
     use super::*;
     use crate::domain::network::Network;
 
-    /// By `printf 'address\0...' | sha256sum`: `\300\000\002\007`, and `\040\001\015\270\000\001` with ten `\000` and
-    /// the four octets of 48.
+    /// Computed by `printf 'address\0...' | sha256sum` with `\300\000\002\007`, and with `\040\001\015\270\000\001`,
+    /// ten `\000` and the four octets of 48.
     #[test]
-    fn a_prefix_is_stored_as_the_beginning_of_a_hash() {
+    fn a_prefix_is_stored_as_a_truncated_hash() {
         let ids = |address: &str| -> Vec<String> {
             let prefixes = Network::of(address.parse().unwrap()).prefixes();
             prefixes
@@ -222,20 +221,20 @@ mod tests {
         assert_eq!(ids("192.0.2.7"), ["f519c12c278c44de03295b31aebb113e"]);
         let [_, _, widest] = ids("2001:db8:1::1").try_into().unwrap();
         assert_eq!(widest, "2b4af2be837e6982de4156192fb9e673");
-        // The /64, the /56 and the /48 have the same first address here, and limits of their own.
+        // The /64, the /56 and the /48 have the same first address here, and separate limits.
         let distinct: HashSet<String> = ids("2001:db8:1::1").into_iter().collect();
         assert_eq!(distinct.len(), 3);
     }
 
-    /// By `printf 'sign-in\0+998901234567' | sha256sum`.
+    /// Computed by `printf 'sign-in\0+998901234567' | sha256sum`.
     #[test]
-    fn a_number_is_stored_as_the_beginning_of_a_hash() {
+    fn a_number_is_stored_as_a_truncated_hash() {
         let number = PhoneNumber::parse("+998901234567", None).unwrap();
         let expected = "23eeaa6a5aa49f459d01754f298c04d2";
         assert_eq!(Subject::SignIn(&number).id().0.simple().to_string(), expected);
         assert_ne!(Subject::SignIn(&number).id(), Subject::PhoneClaim(&number).id());
         assert_ne!(Subject::Service(None).id(), Subject::Service(Some("")).id());
-        // By `printf 'code from address\0+998901234567\0\300\000\002\007' | sha256sum`.
+        // Computed by `printf 'code from address\0+998901234567\0\300\000\002\007' | sha256sum`.
         let prefix = Network::of("192.0.2.7".parse().unwrap()).narrowest();
         let expected = "ed55ec53b48f03b0832b9787d7f97d02";
         assert_eq!(

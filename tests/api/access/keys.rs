@@ -73,7 +73,7 @@ async fn what_is_no_key_is_refused_as_no_dead_session_would_be() {
     // The texts are not those of a dead session either, in any language.
     let status = client.validate_session(validation(&token)).await.unwrap_err();
     assert!(
-        refusal(&status).localized.1.contains("not known here"),
+        refusal(&status).localized.1.contains("not registered"),
         "{status:?}"
     );
 }
@@ -169,7 +169,11 @@ async fn a_key_takes_the_place_of_another_of_the_same_name() {
 async fn what_the_command_cannot_do_is_said() {
     let place = Place::new().await;
     for (arguments, code, said) in [
-        (vec!["create", "Orders", "--allow", "all"], 2, "small letters"),
+        (
+            vec!["create", "Orders", "--allow", "all"],
+            2,
+            "lower-case letters",
+        ),
         (vec!["create", "orders"], 2, "--allow"),
         (
             vec!["create", "orders", "--allow", "validate,everything"],

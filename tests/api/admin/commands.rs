@@ -98,7 +98,7 @@ async fn people_are_listed_and_shown_as_a_table_and_as_json() {
     let shown = json(&place, &["show", SECOND, FIRST]).await;
     assert_eq!(numbers(&shown), [SECOND, FIRST]);
     let missing = users(&place, &["show", "+998901234569"]).await;
-    assert!(failure(&missing, 1).contains("+998901234569: there is no such person"));
+    assert!(failure(&missing, 1).contains("+998901234569: user not found"));
     let bad = users(&place, &["show", "somebody"]).await;
     assert!(failure(&bad, 2).contains("the phone number somebody "));
 
@@ -149,7 +149,7 @@ async fn people_are_listed_and_shown_as_a_table_and_as_json() {
     assert_eq!(stdout(&some).lines().count(), 2);
     assert_eq!(
         String::from_utf8(some.stderr).unwrap(),
-        "there are more people: --limit\n"
+        "not all users are shown; raise --limit\n"
     );
     for (bad, expected) in [
         (
@@ -263,7 +263,7 @@ async fn what_is_done_at_the_command_line_holds_for_the_running_server() {
     let gone = client.authenticate(credentials(SECOND, PASSWORD)).await;
     assert_refused(gone, Code::Unauthenticated, "INVALID_CREDENTIALS");
     let taken = users(&place, &["create", SUPERUSER, "--no-password"]).await;
-    assert!(failure(&taken, 1).contains("somebody has this phone number"));
+    assert!(failure(&taken, 1).contains("this phone number is taken"));
     let weak = place
         .run(&["users", "create", FIRST, "--password-stdin"], "password")
         .await;

@@ -390,7 +390,7 @@ async fn settings_that_say_nothing_are_told() {
         (vec!["--sms-budget=ten", &prices], "not an amount such as 12.50"),
         (vec!["--sms-countries=Uzbekistan"], "Uzbekistan"),
         (vec!["--sms-line-types=carrier_pigeon"], "carrier_pigeon"),
-        (vec!["--sms-limit-number=many"], "not bounds such as 5/h,20/d"),
+        (vec!["--sms-limit-number=many"], "not limits such as 5/h,20/d"),
         (vec!["--sms-pumping-codes=9"], "not 0 or in 10..=1000000"),
         (vec!["--sms-pumping-percent=51"], "51 is not in 1..=50"),
         (vec!["--sms-pumping-pause=8d"], "longer than a week"),

@@ -1,18 +1,17 @@
-//! Folding: one form for all spellings of a word that attackers treat as the same.
+//! Folding: one form for all spellings of a word that attackers treat as equal.
 
 use secrecy::zeroize::Zeroizing;
 
 /// Offset from a full-width form to its ASCII character.
 const FULL_WIDTH: u32 = 0xFEE0;
 
-/// The Latin letters of a keyboard, and the Cyrillic letters of the same keys.
+/// The Latin letters of a keyboard, and below them the Cyrillic letters on the same keys.
 const LATIN_KEYS: &str = "qwertyuiop[]asdfghjkl;'zxcvbnm,.`";
 const CYRILLIC_KEYS: &str = "йцукенгшщзхъфывапролджэячсмитьбюё";
 
-/// The characters of a password in lower case, without apostrophes and without the diacritics that are left out in
-/// haste.
+/// The characters of a password in lower case, without apostrophes and without the diacritics that users often omit.
 pub(super) fn folded(password: &str) -> Zeroizing<Vec<char>> {
-    // Lower case has up to three characters for one. A vector that grows would leave copies in memory.
+    // The lower case of a character has up to three characters. A growing vector would leave copies in memory.
     let mut characters = Zeroizing::new(Vec::with_capacity(3 * password.len()));
     let narrow = |character: char| match character {
         '\u{FF01}'..='\u{FF5E}' => char::from_u32(u32::from(character) - FULL_WIDTH).unwrap_or(character),
@@ -30,7 +29,7 @@ pub(super) fn folded(password: &str) -> Zeroizing<Vec<char>> {
 
 fn fold(character: char) -> Option<char> {
     Some(match character {
-        // The last one is left over of a capital İ.
+        // The last one remains of the lower case of İ.
         '\'' | '’' | '‘' | 'ʻ' | 'ʼ' | '`' | '´' | '\u{307}' => return None,
         'ё' => 'е',
         'ş' => 's',
@@ -46,7 +45,7 @@ fn fold(character: char) -> Option<char> {
     })
 }
 
-/// Other spellings of a word, if they differ from it: digits and signs read as letters, and keys typed in the other
+/// Other spellings of a word, if they differ from it: digits and signs as letters, and the same keys in the other
 /// alphabet.
 pub(super) fn spellings(word: &str) -> impl Iterator<Item = Zeroizing<String>> + '_ {
     let readings: [fn(char) -> char; 3] = if word.contains(is_cyrillic) {
@@ -57,7 +56,7 @@ pub(super) fn spellings(word: &str) -> impl Iterator<Item = Zeroizing<String>> +
     readings.into_iter().filter_map(|reading| read(word, reading))
 }
 
-/// A word with its digits and signs read as Latin letters, if it has some.
+/// The word with its digits and signs replaced by Latin letters. `None`: it has none of them.
 pub(super) fn read_as_letters(word: &str) -> Option<Zeroizing<String>> {
     read(word, latin_i)
 }
@@ -67,7 +66,7 @@ fn read(word: &str, reading: impl Fn(char) -> char) -> Option<Zeroizing<String>>
         return None;
     }
     let mut spelling = Zeroizing::new(String::with_capacity(char::MAX_LEN_UTF8 * word.len()));
-    // Keys of apostrophes and of `ё` are folded as the list is.
+    // Apostrophes and `ё` are folded as in the list.
     spelling.extend(word.chars().map(reading).filter_map(fold));
     Some(spelling)
 }
@@ -90,7 +89,7 @@ fn latin_l(character: char) -> char {
     }
 }
 
-/// Also Cyrillic letters that look like Latin ones.
+/// Replaces digits, signs and Cyrillic letters that look like Latin letters.
 fn latin(character: char) -> char {
     match character {
         '0' | 'о' => 'o',
@@ -108,7 +107,7 @@ fn latin(character: char) -> char {
     }
 }
 
-/// Also Latin letters that look like Cyrillic ones.
+/// Replaces digits, signs and Latin letters that look like Cyrillic letters.
 fn cyrillic(character: char) -> char {
     match character {
         '0' | 'o' => 'о',

@@ -1,12 +1,12 @@
-//! The list of common passwords: a sorted text file, searched where the program has it, so that it takes no time at the
-//! start and no memory beside the program's.
+//! The list of common passwords: a sorted text, compiled in and searched in place. So it needs no time at the start and
+//! no additional memory.
 
 use std::cmp::Ordering;
 
-/// Folded entries, one a line, in the order of their bytes. Made by `scripts/common-passwords.py`.
+/// Folded entries, one a line, in byte order. `scripts/common-passwords.py` generates them.
 pub(super) const ENTRIES: &str = include_str!("common.txt");
 
-/// Whether the list has this entry. Binary search: about 20 steps.
+/// Whether the list contains this entry. A binary search of about 20 steps.
 pub(super) fn has(entry: &str) -> bool {
     let entry = entry.as_bytes();
     let mut rest = ENTRIES.as_bytes();
@@ -15,7 +15,7 @@ pub(super) fn has(entry: &str) -> bool {
         let start = before
             .iter()
             .rposition(|byte| *byte == b'\n')
-            .map_or(0, |place| place + 1);
+            .map_or(0, |newline| newline + 1);
         let end = after
             .iter()
             .position(|byte| *byte == b'\n')

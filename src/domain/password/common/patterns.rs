@@ -1,33 +1,33 @@
-//! Patterns that attackers generate: repetitions, sequences, runs of keys and dates.
+//! Patterns that attackers generate: repetitions, sequences, keyboard runs and dates.
 
 use std::iter;
 use std::ops::Range;
 
 use secrecy::zeroize::Zeroizing;
 
-/// The rows of the keyboards, unshifted: QWERTY (also Turkish Q), and ЙЦУКЕН. The list has the rows of the Turkish F
-/// keyboard.
+/// The unshifted rows of the keyboards: QWERTY (also Turkish Q), and ЙЦУКЕН. The list contains the rows of the Turkish
+/// F keyboard.
 const KEYBOARDS: [[&str; 4]; 2] = [
     ["1234567890-=", "qwertyuiop[]", "asdfghjkl;'", "zxcvbnm,./"],
     ["1234567890-=", "йцукенгшщзхъ", "фывапролджэ", "ячсмитьбю."],
 ];
 
-/// What the keys of digits type with Shift, on QWERTY.
+/// The shifted characters of the digit keys on QWERTY.
 const SHIFTED_DIGITS: &str = "!@#$%^&*()_+";
 
-/// Minimum length of a piece of a sequence, in characters.
+/// Minimum average length of the pieces of a sequence, in characters.
 const MIN_PIECE: usize = 3;
 
 /// Maximum step between the code points of a sequence: `abc`, `2468`, `97531`.
 const MAX_STEP: i32 = 5;
 
-/// Years of birth and of now.
+/// Years of birth, and current years.
 const YEARS: Range<u32> = 1900..2100;
 
 /// Row and column of a key.
 type KeyPosition = (i32, i32);
 
-/// Where the characters of a text are on each keyboard.
+/// The positions of the characters of a text on each keyboard.
 pub(super) struct Keys([Zeroizing<Vec<Option<KeyPosition>>>; KEYBOARDS.len()]);
 
 impl Keys {
@@ -38,8 +38,8 @@ impl Keys {
         }))
     }
 
-    /// Whether `characters`, which are in this range of the text, are few pieces of sequences or of runs of keys, such
-    /// as `abcd1234`, `1qaz2wsx` and `йцукенгш`; or two of them by turns, such as `1q2w3e4r`.
+    /// Whether `characters`, which are this range of the text, consist of few sequences or keyboard runs, such as
+    /// `abcd1234`, `1qaz2wsx` and `йцукенгш`, or of two interleaved ones, such as `1q2w3e4r`.
     pub(super) fn is_run(&self, range: &Range<usize>, characters: &[char]) -> bool {
         let length = characters.len();
         if length < MIN_PIECE {
@@ -77,7 +77,7 @@ fn code(character: char) -> KeyPosition {
     (0, i32::try_from(u32::from(character)).unwrap_or(i32::MAX))
 }
 
-/// How many pieces of one step there are. A character that has no key is a piece.
+/// Number of pieces with a constant step. A character without a key is a piece.
 fn count_pieces(
     keys: impl Iterator<Item = Option<KeyPosition>>,
     is_small: impl Fn(KeyPosition) -> bool,
@@ -86,14 +86,14 @@ fn count_pieces(
     let mut last: Option<KeyPosition> = None;
     let mut step: Option<KeyPosition> = None;
     for key in keys {
-        let taken = match (last, key) {
+        let next = match (last, key) {
             (Some(last), Some(key)) => Some((key.0 - last.0, key.1 - last.1)),
             _ => None,
         };
-        let taken = taken.filter(|taken| is_small(*taken));
-        let continues = taken.is_some() && (step.is_none() || step == taken) && last.is_some();
+        let next = next.filter(|next| is_small(*next));
+        let continues = next.is_some() && (step.is_none() || step == next) && last.is_some();
         if continues {
-            step = taken;
+            step = next;
         } else {
             pieces += 1;
             step = None;
@@ -103,20 +103,20 @@ fn count_pieces(
     pieces
 }
 
-/// The length of the shortest unit whose repetition this is; the last one may be cut off.
+/// The length of the shortest unit that the text repeats. The last repetition can be incomplete.
 pub(super) fn period(characters: &[char]) -> usize {
-    // The failure function of Knuth, Morris and Pratt.
+    // The failure function of the Knuth-Morris-Pratt algorithm.
     let mut borders: Vec<usize> = vec![0; characters.len()];
-    for place in 1..characters.len() {
-        let character = characters.get(place);
-        let mut border = borders.get(place - 1).copied().unwrap_or_default();
+    for index in 1..characters.len() {
+        let character = characters.get(index);
+        let mut border = borders.get(index - 1).copied().unwrap_or_default();
         while border > 0 && characters.get(border) != character {
             border = borders.get(border - 1).copied().unwrap_or_default();
         }
         if characters.get(border) == character {
             border += 1;
         }
-        if let Some(found) = borders.get_mut(place) {
+        if let Some(found) = borders.get_mut(index) {
             *found = border;
         }
     }
@@ -151,7 +151,7 @@ pub(super) fn is_date(characters: &[char]) -> bool {
     }
 }
 
-/// Whether these are a day, a month and a year, in one of the orders in which they are written.
+/// Whether these are a day, a month and a year in one of the usual orders.
 fn is_date_of(one: &[char], two: &[char], three: &[char]) -> bool {
     let is_day = |part| number(part).is_some_and(|day| (1..=31).contains(&day)) && part.len() <= 2;
     let is_month = |part| number(part).is_some_and(|month| (1..=12).contains(&month)) && part.len() <= 2;
@@ -160,7 +160,7 @@ fn is_date_of(one: &[char], two: &[char], three: &[char]) -> bool {
         || (is_year(one) && is_month(two) && is_day(three))
 }
 
-/// The number that up to four digits are.
+/// The value of one to four digits. `None`: other lengths or characters.
 fn number(digits: &[char]) -> Option<u32> {
     if digits.is_empty() || digits.len() > 4 {
         return None;

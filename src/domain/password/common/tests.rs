@@ -35,7 +35,7 @@ fn the_list_is_sorted_folded_and_large() {
 }
 
 #[test]
-fn listed_passwords_are_common_in_all_four_languages() {
+fn listed_passwords_of_all_four_languages_are_common() {
     assert_common(
         &[
             "password",
@@ -108,7 +108,7 @@ fn passwords_typed_in_the_other_alphabet_are_common() {
 }
 
 #[test]
-fn repetitions_sequences_and_runs_of_keys_are_common() {
+fn repetitions_sequences_and_keyboard_runs_are_common() {
     assert_common(&[
         "aaaaaaaaaaaa",
         "abcabcabc",
@@ -173,13 +173,13 @@ fn other_passwords_are_accepted() {
         "yolg'iz qayiq dengizda",
         "mavi balık gökte",
     ]);
-    // More unpredictable characters than are tried soon.
+    // More unpredictable characters than attackers try first.
     assert_accepted(&["password83914", "7Kq!toshkent", "пароль83914"]);
-    // Half of it is predictable.
+    // Half of the password is predictable.
     assert_accepted(&["vjqz1234567x8k", "kzvw1990qj"]);
 }
 
-/// Attackers have no list beyond these, so the length bounds the work.
+/// Inputs of the maximum length with the most stems, spellings and pieces.
 fn worst_cases() -> Vec<String> {
     let long = |unit: &str| unit.chars().cycle().take(128).collect::<String>();
     let mut cases: Vec<String> = [
@@ -193,41 +193,42 @@ fn worst_cases() -> Vec<String> {
         cases.push(format!("0!1{middle}1!0"));
     }
     let digits: String = (0..128)
-        .map(|place: u32| char::from_digit(place * place % 7 % 10, 10).unwrap())
+        .map(|index: u32| char::from_digit(index * index % 7 % 10, 10).unwrap())
         .collect();
     cases.push(digits);
     cases
 }
 
-/// A promise with a number: under a millisecond for any password, so that a check may run where calls are served.
+/// A check takes less than a millisecond for any password, so that it can run on the threads that serve calls.
 #[test]
 fn a_check_takes_under_a_millisecond() {
     for case in worst_cases() {
-        let took = |_| {
-            let begun = Instant::now();
+        let measure = |_| {
+            let start = Instant::now();
             let _ = is_common(&case);
-            begun.elapsed()
+            start.elapsed()
         };
-        // The best of several runs: others may have the processor meanwhile.
-        let best = (0..25).map(took).min().unwrap();
+        // The best of several runs: other processes may use the processor meanwhile.
+        let best = (0..25).map(measure).min().unwrap();
         assert!(best < Duration::from_millis(1), "{best:?}: {case:?}");
     }
 }
 
 proptest! {
     #[test]
-    fn any_text_is_checked(text in any::<String>()) {
+    fn checking_never_panics(text in any::<String>()) {
         let _ = is_common(&text);
     }
 
-    /// What attackers do to an entry leaves it common.
+    /// An entry remains common with the usual variations of attackers.
     #[test]
     fn any_mangled_entry_is_common(
-        place in 0..ENTRIES.len(),
+        offset in 0..ENTRIES.len(),
         capital in any::<bool>(),
         ending in prop_oneof!["[0-9]{0,4}", "[!?.*]{0,2}", "(19|20)[0-9]{2}!?", "(12345|123456789|000000)"],
     ) {
-        let start = ENTRIES.as_bytes()[..place].iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+        let before = &ENTRIES.as_bytes()[..offset];
+        let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
         let entry = ENTRIES[start..].lines().next().unwrap();
         prop_assume!(entry.ends_with(char::is_alphabetic));
         let entry = if capital { entry.to_uppercase() } else { entry.to_owned() };

@@ -1,4 +1,4 @@
-//! Tests of the form of passwords, beside the crate whose tables of Unicode 6.3 made the hashes that may be stored.
+//! Tests of the form of passwords. They compare it with the crate whose Unicode 6.3 tables produced the stored hashes.
 
 use precis_profiles::OpaqueString;
 use precis_profiles::precis_core::profile::PrecisFastInvocation as _;
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::enforce;
 
-/// The form that a password had with the tables of Unicode 6.3. `None`: it was rejected.
+/// The form of a password with the tables of Unicode 6.3. `None`: it was rejected.
 fn old_form(input: &str) -> Option<String> {
     let form = OpaqueString::enforce(input).ok()?.into_owned();
     let again = OpaqueString::enforce(form.as_str()).ok()?;
@@ -18,10 +18,11 @@ fn form(input: &str) -> Result<String, char> {
     enforce(input).map(|form| form.as_str().to_owned())
 }
 
-/// A password that was chosen with the old tables stays valid: the character alone, within a word, and beside what the
-/// context rules ask for. The latter without ideographs, Hangul and private use, which no such rule is about.
+/// A password that was chosen with the old tables remains valid: the character alone, within a word, and in the
+/// contexts of the context rules. The contexts exclude ideographs, Hangul and private use, because no context rule
+/// concerns them.
 #[test]
-fn every_code_point_that_was_allowed_has_the_form_that_it_had() {
+fn every_code_point_that_was_allowed_keeps_its_form() {
     let contexts: [fn(char) -> String; 11] = [
         |c| c.to_string(),
         |c| format!("word{c}word"),
@@ -36,7 +37,13 @@ fn every_code_point_that_was_allowed_has_the_form_that_it_had() {
         |c| format!("{c}\u{30fb}{c}\u{665}"),
     ];
     let mut allowed = [0; 11];
-    let has_contexts = |c| !matches!(c, '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{f8ff}' | '\u{12000}'..='\u{1cfff}' | '\u{1f900}'..);
+    let has_contexts = |c| {
+        let is_excluded = matches!(
+            c,
+            '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{f8ff}' | '\u{12000}'..='\u{1cfff}' | '\u{1f900}'..
+        );
+        !is_excluded
+    };
     let class = FreeformClass::default();
     let was_allowed = |c: &char| {
         !matches!(
@@ -54,13 +61,12 @@ fn every_code_point_that_was_allowed_has_the_form_that_it_had() {
             }
         }
     }
-    // Unicode 6.3 has 110,187 characters without those for private use. So that a comparison with nothing does not
-    // pass.
+    // Unicode 6.3 has 110,187 characters without private use. A test that compared nothing would fail here.
     assert!(allowed[0] > 100_000, "{allowed:?}");
     assert!(allowed[1..].iter().all(|count| *count > 50), "{allowed:?}");
 }
 
-/// Characters of Unicode 7 to 17, by the code charts.
+/// Characters of Unicode 7 to 17, from the code charts.
 #[test]
 fn printable_characters_of_later_versions_are_allowed() {
     for (input, old) in [
@@ -69,7 +75,7 @@ fn printable_characters_of_later_versions_are_allowed() {
         ("quiet lake \u{20bf}", false),                  // bitcoin sign, 10.0
         ("quiet lake \u{20c0}", false),                  // som sign, 14.0
         ("quiet lake \u{20b8}", true),                   // tenge sign, 5.2
-        ("\u{1f98a}\u{1f9e0}\u{1faab}\u{1fae8}", false), // fox face 9.0, brain 11.0, low battery 14.0, shaking face 15.0
+        ("\u{1f98a}\u{1f9e0}\u{1faab}\u{1fae8}", false), // fox 9.0, brain 11.0, low battery 14.0, shaking face 15.0
         ("\u{1e900}\u{1e922}", false),                   // Adlam, 9.0
         ("\u{10d40}", false),                            // Garay digit, 16.0
         ("\u{1c80}\u{1c88}", false),                     // Cyrillic Extended-C, 9.0
@@ -81,9 +87,9 @@ fn printable_characters_of_later_versions_are_allowed() {
     }
 }
 
-/// Of each kind in UTS #51.
+/// One example of each kind in UTS #51.
 #[test]
-fn emoji_sequences_are_allowed_as_they_are() {
+fn emoji_sequences_are_allowed_unchanged() {
     for input in [
         "\u{2764}\u{fe0f}",                                                    // presentation
         "\u{263a}\u{fe0e}",                                                    // text presentation
@@ -108,9 +114,9 @@ fn emoji_sequences_are_allowed_as_they_are() {
     }
 }
 
-/// Invisible characters that join nothing would be a password that its owner cannot see.
+/// Invisible characters outside of emoji would make a password that its owner cannot see.
 #[test]
-fn what_makes_emoji_is_refused_anywhere_else() {
+fn joiners_selectors_and_tags_are_rejected_outside_of_emoji() {
     for (input, character) in [
         ("a\u{200d}b", '\u{200d}'),
         ("1\u{200d}2", '\u{200d}'),
@@ -140,14 +146,14 @@ fn what_makes_emoji_is_refused_anywhere_else() {
     ] {
         assert_eq!(form(input), Err(character), "{input:?}");
     }
-    // As many tags as there may be, and one more.
+    // The maximum number of tags, and one more.
     for (tags, is_allowed) in [(31, true), (32, false)] {
         let input = format!("\u{1f3f4}{}\u{e007f}", "\u{e0067}".repeat(tags));
         assert_eq!(form(&input).is_ok(), is_allowed, "{tags}");
     }
 }
 
-/// Strings of which many are allowed: letters, marks, digits and the characters that have context rules.
+/// Strings that are often allowed: letters, marks, digits and the characters with context rules.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
@@ -159,14 +165,14 @@ fn text() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn every_password_that_was_allowed_has_the_form_that_it_had(input in text()) {
+    fn every_password_that_was_allowed_keeps_its_form(input in text()) {
         if let Some(old) = old_form(&input) {
             prop_assert_eq!(form(&input), Ok(old));
         }
     }
 
     #[test]
-    fn a_form_is_its_own_form_and_a_refusal_names_a_character_of_the_input(input in text()) {
+    fn normalization_is_idempotent_and_errors_name_a_character_of_the_input(input in text()) {
         match form(&input) {
             Ok(once) => prop_assert_eq!(form(&once), Ok(once)),
             Err(character) => prop_assert!(input.contains(character)),

@@ -14,8 +14,8 @@ fn at(seconds: i64) -> Timestamp {
     DateTime::from_timestamp(START + seconds, 0).unwrap()
 }
 
-/// As by default.
-const TRIPWIRE: PumpingGuard = PumpingGuard {
+/// The default settings.
+const GUARD: PumpingGuard = PumpingGuard {
     asked: 30,
     verified_percent: 10,
     pause: Duration::from_hours(1),
@@ -25,14 +25,14 @@ const LIFETIME: Duration = Duration::from_mins(5);
 const DAY: i64 = 86_400;
 
 #[test]
-fn codes_that_nobody_uses_pause_a_prefix_when_their_time_is_over() {
-    let mut world = PrefixWorld::new(TRIPWIRE, 5);
+fn unused_codes_pause_a_prefix_when_they_have_expired() {
+    let mut world = PrefixWorld::new(GUARD, 5);
     for source in 0..3 {
         world.ask_times(source, 10);
     }
     world.now = 299;
     world.ask_times(3, 1);
-    // There is still time to use that one, and it is not looked at them one by one.
+    // That code can still be used, and codes do not expire one by one here.
     world.now = 300;
     world.ask_times(3, 1);
     world.now = 599;
@@ -44,16 +44,16 @@ fn codes_that_nobody_uses_pause_a_prefix_when_their_time_is_over() {
         let (whose, seconds) = (Paused::ForAll, 3599);
         assert_eq!(world.ask(source), Answer::Paused { whose, seconds });
     }
-    // And then it begins anew: nothing is held against the prefix.
+    // After the pause the statistics start from zero.
     world.now = 600 + 3600;
     world.ask_times(4, 1);
     assert_eq!((world.prefix.asked, world.prefix.verified), (0, 0));
 }
 
-/// However many ask at once: who has just been sent a code has not left it unused.
+/// Many requests at once cause no pause: their codes can still be used.
 #[test]
-fn codes_whose_time_is_not_over_pause_nobody() {
-    let mut world = PrefixWorld::new(TRIPWIRE, 60);
+fn codes_that_have_not_expired_pause_no_prefix() {
+    let mut world = PrefixWorld::new(GUARD, 60);
     world.ask_times(0, 1);
     world.now = 299;
     for source in 1..60 {
@@ -63,8 +63,8 @@ fn codes_whose_time_is_not_over_pause_nobody() {
         world.now = now;
         world.ask_times(0, 1);
     }
-    // Nor are they judged with older ones.
-    let mut world = PrefixWorld::new(TRIPWIRE, 60);
+    // They do not count together with older codes either.
+    let mut world = PrefixWorld::new(GUARD, 60);
     for now in [0, 300] {
         world.now = now;
         world.ask_times(0, 1);
@@ -78,9 +78,9 @@ fn codes_whose_time_is_not_over_pause_nobody() {
 }
 
 #[test]
-fn few_codes_say_nothing_and_used_ones_pause_nobody() {
+fn few_codes_and_used_codes_pause_no_prefix() {
     for (asked, verified, is_paused) in [(29, 0, false), (30, 2, true), (30, 3, false), (30, 30, false)] {
-        let mut world = PrefixWorld::new(TRIPWIRE, 4);
+        let mut world = PrefixWorld::new(GUARD, 4);
         for index in 0..asked {
             world.ask_times(index % 3, 1);
         }
@@ -90,12 +90,12 @@ fn few_codes_say_nothing_and_used_ones_pause_nobody() {
     }
 }
 
-/// Round after round: those of its codes that are not used count once, whatever pauses it.
+/// In every round. Its unused codes count for the prefix once, whatever pauses the source.
 #[test]
-fn a_source_of_which_nothing_is_used_is_paused_for_itself() {
-    // Those that nobody tells apart are not paused before the prefix would be.
+fn a_source_that_uses_no_codes_is_paused_for_itself() {
+    // Requests without a client address are paused when the prefix would be.
     for (source, needed) in [(0, 10), (1, 30)] {
-        let mut world = PrefixWorld::new(TRIPWIRE, 1);
+        let mut world = PrefixWorld::new(GUARD, 1);
         for round in 0..20 {
             world.ask_times(source, needed);
             world.now += 600;
@@ -111,9 +111,9 @@ fn a_source_of_which_nothing_is_used_is_paused_for_itself() {
 }
 
 #[test]
-fn an_address_whose_codes_are_used_speaks_for_the_prefix() {
-    let mut world = PrefixWorld::new(TRIPWIRE, 4);
-    // Many people behind one address, half of whom use their codes.
+fn used_codes_of_one_address_keep_the_prefix_open() {
+    let mut world = PrefixWorld::new(GUARD, 4);
+    // Many users behind one address, half of which use their codes.
     for _ in 0..20 {
         for _ in 0..5 {
             world.ask_and_use(0);
@@ -122,7 +122,7 @@ fn an_address_whose_codes_are_used_speaks_for_the_prefix() {
         world.now += 300;
     }
     assert!(world.prefix.verified >= 12, "{:?}", world.prefix);
-    // What three others leave unused does not outweigh that.
+    // The unused codes of three others do not outweigh that.
     for source in 1..4 {
         world.ask_times(source, 10);
     }
@@ -130,11 +130,11 @@ fn an_address_whose_codes_are_used_speaks_for_the_prefix() {
     world.ask_times(0, 1);
 }
 
-/// Messages may be late at first: whoever is seen to use codes then counts again, and before what was at first is
-/// forgotten.
+/// Messages may be delayed at first. An address that uses codes later counts for the prefix again, before its first
+/// codes are forgotten.
 #[test]
-fn an_address_that_begins_badly_speaks_for_the_prefix_when_it_goes_on_well() {
-    let mut world = PrefixWorld::new(TRIPWIRE, 4);
+fn an_address_with_a_bad_start_keeps_the_prefix_open_when_it_recovers() {
+    let mut world = PrefixWorld::new(GUARD, 4);
     world.ask_times(0, 14);
     for _ in 0..40 {
         world.ask_and_use(0);
@@ -147,10 +147,10 @@ fn an_address_that_begins_badly_speaks_for_the_prefix_when_it_goes_on_well() {
     assert_eq!(world.prefix.halvings, 0);
 }
 
-/// What is used of the codes of the last minutes is halved as these are.
+/// The uses of recent codes are halved together with their requests.
 #[test]
-fn hundreds_of_codes_at_once_pause_nobody_if_they_are_used() {
-    let mut world = PrefixWorld::new(TRIPWIRE, 7);
+fn hundreds_of_codes_at_once_pause_no_prefix_if_they_are_used() {
+    let mut world = PrefixWorld::new(GUARD, 7);
     for minutes in 0..60 {
         world.now = minutes * 60;
         for (code, source) in (0..100).zip((0..7).cycle()) {
@@ -162,11 +162,12 @@ fn hundreds_of_codes_at_once_pause_nobody_if_they_are_used() {
     }
 }
 
-/// Who uses two codes and leaves the others has shown nothing, however many of them are asked for at once.
+/// A source that uses two codes and leaves the others unused has a low conversion rate, however many it requests at
+/// once.
 #[test]
-fn few_codes_that_are_used_do_not_hide_many_that_are_not() {
+fn few_used_codes_do_not_hide_many_unused_codes() {
     for is_used_first in [true, false] {
-        let mut world = PrefixWorld::new(TRIPWIRE, 5);
+        let mut world = PrefixWorld::new(GUARD, 5);
         for source in 0..4 {
             world.ask_times(source, if is_used_first { 2 } else { 34 });
             world.use_one(source);
@@ -178,10 +179,10 @@ fn few_codes_that_are_used_do_not_hide_many_that_are_not() {
     }
 }
 
-/// Who uses as few as have to be used could else have it paused by the next code of anybody that is not.
+/// A source exactly at the minimum conversion rate must not let the next unused code of another source cause a pause.
 #[test]
-fn whoever_uses_just_enough_leaves_room_for_others() {
-    let mut world = PrefixWorld::new(TRIPWIRE, 20);
+fn a_source_at_the_minimum_rate_leaves_room_for_others() {
+    let mut world = PrefixWorld::new(GUARD, 20);
     for _ in 0..10 {
         world.ask_and_use(0);
         world.ask_times(0, 8);
@@ -193,14 +194,14 @@ fn whoever_uses_just_enough_leaves_room_for_others() {
     world.ask_times(19, 1);
 }
 
-/// A code that somebody has just been sent is none that they do not use, beside another who uses none.
+/// A code that was just sent does not count as unused beside a source that uses no codes.
 #[test]
-fn who_uses_all_but_the_last_code_has_nothing_paused() {
+fn a_source_that_uses_all_but_its_last_code_causes_no_pause() {
     let mut world = PrefixWorld::new(
         PumpingGuard {
             asked: 17,
             verified_percent: 48,
-            ..TRIPWIRE
+            ..GUARD
         },
         3,
     );
@@ -213,12 +214,12 @@ fn who_uses_all_but_the_last_code_has_nothing_paused() {
     world.ask_times(2, 1);
 }
 
-/// A code of before a pause may be used after it, when nothing is seen any more of its having been asked for.
+/// A code that was requested before a pause can be used after it, when its request is forgotten.
 #[test]
-fn what_is_forgotten_is_not_used() {
+fn the_use_of_a_forgotten_code_does_not_count() {
     let pumping_guard = PumpingGuard {
         pause: Duration::from_secs(1),
-        ..TRIPWIRE
+        ..GUARD
     };
     let mut world = PrefixWorld::new(pumping_guard, 4);
     for source in 0..3 {
@@ -236,12 +237,12 @@ fn what_is_forgotten_is_not_used() {
 }
 
 #[test]
-fn what_halves_are_rounded_to_pauses_nobody() {
+fn rounding_of_halves_pauses_no_prefix() {
     let mut world = PrefixWorld::new(
         PumpingGuard {
             asked: 10,
             verified_percent: 50,
-            ..TRIPWIRE
+            ..GUARD
         },
         1,
     );
@@ -252,47 +253,47 @@ fn what_halves_are_rounded_to_pauses_nobody() {
     }
 }
 
-/// However long a prefix was good, it does not take longer to see that it is not any more.
+/// A long history of used codes does not delay the pause.
 #[test]
-fn what_was_long_ago_counts_less_and_less() {
-    let bad_until_paused = |good: u32| {
-        let mut world = PrefixWorld::new(TRIPWIRE, 200);
-        for _ in 0..good {
+fn old_codes_count_less_and_less() {
+    let unused_until_paused = |used: u32| {
+        let mut world = PrefixWorld::new(GUARD, 200);
+        for _ in 0..used {
             world.ask_and_use(0);
             world.now += 60;
         }
-        assert!(world.prefix.asked <= TRIPWIRE.asked * 4, "{:?}", world.prefix);
-        let mut bad = 0;
+        assert!(world.prefix.asked <= GUARD.asked * 4, "{:?}", world.prefix);
+        let mut unused = 0;
         for source in 1..200 {
             if world.ask(source) == PAUSED {
-                return bad;
+                return unused;
             }
             world.ask_times(source, 9);
-            bad += 10;
+            unused += 10;
             world.now += 300;
         }
-        panic!("not paused after {bad}");
+        panic!("not paused after {unused}");
     };
-    let (after_hours, after_days) = (bad_until_paused(200), bad_until_paused(5000));
+    let (after_hours, after_days) = (unused_until_paused(200), unused_until_paused(5000));
     assert!(after_days <= after_hours + 20, "{after_hours} {after_days}");
 }
 
-/// Half of what is seen, which is too little to pause it then; but codes that are over are judged before.
+/// The remaining half is too small for a pause. Codes that have expired are checked before the halving.
 #[test]
-fn at_midnight_half_is_forgotten_and_after_a_week_all() {
+fn half_is_forgotten_at_midnight_and_all_after_a_week() {
     for (asked, days, again, is_paused) in [
         (30, 0, 0, true),
         (30, 1, 0, true),
         (30, 6, 0, true),
         (30, 7, 0, false),
         (29, 0, 1, true),
-        // 14 are left of them, and three of 14 after another night.
+        // 14 codes remain of 29, and three of 14 after two more nights.
         (29, 1, 15, false),
         (29, 1, 16, true),
         (29, 3, 26, false),
         (29, 3, 27, true),
     ] {
-        let mut world = PrefixWorld::new(TRIPWIRE, 10);
+        let mut world = PrefixWorld::new(GUARD, 10);
         for index in 0..asked {
             world.ask_times(index % 3, 1);
         }
@@ -308,10 +309,10 @@ fn at_midnight_half_is_forgotten_and_after_a_week_all() {
     }
 }
 
-/// Clocks of replicas differ a little, and sometimes much.
+/// Clocks of replicas differ slightly, and sometimes much.
 #[test]
-fn a_clock_that_is_far_ahead_pauses_nobody_for_longer() {
-    let mut world = PrefixWorld::new(TRIPWIRE, 3);
+fn a_clock_that_is_far_ahead_extends_no_pause() {
+    let mut world = PrefixWorld::new(GUARD, 3);
     world.now = 365 * 86_400;
     for source in 0..3 {
         world.ask_times(source, 10);
@@ -319,12 +320,12 @@ fn a_clock_that_is_far_ahead_pauses_nobody_for_longer() {
     world.now += 600;
     assert_eq!(world.ask(3), PAUSED);
     let until = world.now;
-    // One that is behind by less than a code lives.
+    // A clock that is behind by less than the lifetime of a code.
     world.now = until - 299;
     assert_eq!(world.ask(3), PAUSED);
     world.now = 0;
     world.ask_times(3, 1);
-    // Nor is anybody when that time comes.
+    // The pause does not begin when the wall clock reaches it.
     world.now = until + 60;
     world.ask_times(3, 1);
 }

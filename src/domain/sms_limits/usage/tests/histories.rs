@@ -1,25 +1,25 @@
-//! Random histories of those who may not have a prefix paused for all: of one source beside others who use their codes,
-//! and of two.
+//! Random histories that must not have a prefix paused for all: one source beside others that use their codes, and two
+//! sources.
 
 use proptest::collection;
 use proptest::prelude::*;
 
 use super::*;
 
-/// What somebody does.
+/// A step of a history.
 #[derive(Clone, Copy, Debug)]
 enum HistoryStep {
-    /// This one of the two asks for so many codes at once.
+    /// This one of the two sources requests a number of codes at once.
     Ask(usize, u32),
-    /// Uses so many of the codes that it has asked for.
+    /// This one of the two sources uses a number of its codes.
     Use(usize, u32),
-    /// Others ask for so many codes at once, and use those of them without which too few of the others' codes are used.
+    /// Other sources request a number of codes at once, and use enough of them for their conversion rate.
     Others(u32),
-    /// Waits so long, in seconds.
+    /// Time passes, in seconds.
     Wait(i64),
 }
 
-/// Mostly one by one, and sometimes hundreds, as it can be where a prefix has no bound.
+/// Mostly single codes, and sometimes hundreds, as is possible for a prefix without a limit.
 fn at_once() -> impl Strategy<Value = u32> {
     prop_oneof![8 => Just(1_u32), 1 => 2..50_u32, 1 => 50..400_u32]
 }
@@ -40,11 +40,11 @@ fn pumping_guards() -> impl Strategy<Value = PumpingGuard> {
     (10_u32..60, 1_u8..=50).prop_map(|(asked, verified_percent)| PumpingGuard {
         asked,
         verified_percent,
-        ..TRIPWIRE
+        ..GUARD
     })
 }
 
-/// Others use three times as many of their codes as have to be used.
+/// Other sources, with three times the minimum conversion rate.
 struct Others {
     asked: usize,
     used: usize,
@@ -64,8 +64,8 @@ impl Others {
     }
 }
 
-/// Plays a history with these for the two. Says whether the prefix is never paused for all.
-fn is_good(
+/// Plays a history with these two sources. Returns whether the prefix was never paused for all.
+fn is_never_paused_for_all(
     pumping_guard: PumpingGuard,
     steps: &[HistoryStep],
     two: [usize; 2],
@@ -104,30 +104,30 @@ fn is_good(
     true
 }
 
-/// Those that nobody tells apart: after five networks.
+/// The index of requests without a client address: after five networks.
 const UNKNOWN: usize = 5;
 
 proptest! {
-    /// Whatever it does, however long, and however many of its own codes it uses.
+    /// For every history of the source, with or without used codes.
     #[test]
-    fn no_source_alone_has_a_prefix_paused_for_all(
+    fn no_single_source_has_a_prefix_paused_for_all(
         pumping_guard in pumping_guards(),
         steps in steps(),
-        is_told_apart: bool,
+        has_address: bool,
     ) {
-        let source = if is_told_apart { 0 } else { UNKNOWN };
+        let source = if has_address { 0 } else { UNKNOWN };
         let others = Others { asked: 0, used: 0 };
-        prop_assert!(is_good(pumping_guard, &steps, [source; 2], Some(others)));
+        prop_assert!(is_never_paused_for_all(pumping_guard, &steps, [source; 2], Some(others)));
     }
 
-    /// Where nobody else asks.
+    /// Without other sources.
     #[test]
     fn no_two_sources_have_a_prefix_paused_for_all(
         pumping_guard in pumping_guards(),
         steps in steps(),
-        are_told_apart: bool,
+        have_addresses: bool,
     ) {
-        let second = if are_told_apart { 1 } else { UNKNOWN };
-        prop_assert!(is_good(pumping_guard, &steps, [0, second], None));
+        let second = if have_addresses { 1 } else { UNKNOWN };
+        prop_assert!(is_never_paused_for_all(pumping_guard, &steps, [0, second], None));
     }
 }

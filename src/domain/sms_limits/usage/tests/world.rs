@@ -1,11 +1,11 @@
-//! A prefix as the pumping guard sees it, with the sources that ask for its codes, on a clock of its own.
+//! Simulation of a prefix, its sources and a clock.
 
 use std::net::Ipv4Addr;
 
 use super::*;
 use crate::domain::network::Network;
 
-/// A prefix, and the sources that ask for its codes.
+/// A prefix and its sources.
 #[derive(Clone)]
 pub(super) struct PrefixWorld {
     pub(super) pumping_guard: PumpingGuard,
@@ -18,11 +18,11 @@ pub(super) struct PrefixWorld {
 pub(super) struct SourceSeen {
     from: CodeSource,
     usage: Usage,
-    /// How many codes it was sent and has not used.
+    /// Number of received and unused codes.
     codes: u32,
 }
 
-/// What came of asking.
+/// The result of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Answer {
     Counted,
@@ -40,7 +40,7 @@ pub(super) const PAUSED_FOR_SOURCE: Answer = Answer::Paused {
 };
 
 impl PrefixWorld {
-    /// With so many networks, and after them those that nobody tells apart.
+    /// Creates a prefix with this number of networks. The last source stands for requests without a client address.
     pub(super) fn new(pumping_guard: PumpingGuard, networks: u8) -> Self {
         let network = |index| Network::of(Ipv4Addr::new(192, 0, 2, index).into());
         let sources = (0..networks).map(|index| CodeSource::Network(network(index)));
@@ -87,14 +87,14 @@ impl PrefixWorld {
         }
     }
 
-    /// Asks for so many codes, none of which is paused.
+    /// Requests a number of codes, and asserts that each is allowed.
     pub(super) fn ask_times(&mut self, source: usize, times: u32) {
         for index in 0..times {
             assert_eq!(self.ask(source), Answer::Counted, "{index}");
         }
     }
 
-    /// Uses one of its codes, if there is one.
+    /// Uses one code of the source, if it has one.
     pub(super) fn use_one(&mut self, source: usize) {
         if let Some(left) = self.sources[source].codes.checked_sub(1) {
             self.sources[source].codes = left;
