@@ -1,4 +1,4 @@
-//! Transactions.
+//! Transactions of the connection pool.
 
 use std::mem;
 use std::sync::{Arc, OnceLock};
@@ -13,9 +13,10 @@ use crate::store::connection::is_timeout;
 use crate::store::error::{DbErrorKind, lost_before_commit};
 use crate::telemetry::tracing::{Span, SpanKind, TraceContext};
 
-/// What begins a transaction that writes. What was locked is read in it as it is then, and not as it was when the
-/// transaction began: READ COMMITTED, as sessions of MySQL are told when they connect. SQLite has no levels; there, a
-/// transaction that reads first and writes later would fail if another wrote between.
+/// Statement that begins a transaction that writes. The isolation level is READ COMMITTED, so that a transaction reads
+/// a locked row as it is then, and not as it was at the start of the transaction. Sessions of MySQL set the level when
+/// they connect. SQLite has no levels; there, a transaction that reads first and writes later would fail if another
+/// transaction wrote in between.
 fn begin(backend: DbBackend) -> &'static str {
     match backend {
         DbBackend::Postgres => "BEGIN ISOLATION LEVEL READ COMMITTED",
@@ -31,13 +32,13 @@ fn begin(backend: DbBackend) -> &'static str {
 /// before. Servers are told of each when its time comes: what it locks is locked in the order of the code.
 pub struct Transaction {
     backend: DbBackend,
-    /// Nobody waits for it: a transaction does one thing after another.
+    /// Never contended: a transaction executes one statement after another.
     work: Mutex<TransactionState>,
 }
 
 struct TransactionState {
     lease: Lease,
-    /// Of the whole transaction. It ends with it.
+    /// Span of the whole transaction. It ends with the transaction.
     _trace: Option<Span>,
     is_begun: bool,
     /// What goes along with COMMIT.
@@ -62,13 +63,13 @@ impl Affected {
 }
 
 impl TransactionState {
-    /// Notes that from now on, and until it is committed, the transaction has to be rolled back.
+    /// Records that the transaction has to be rolled back until it is committed.
     fn begin(&mut self) {
         self.is_begun = true;
         self.lease.state = ConnectionState::Unknown;
     }
 
-    /// The connection, and the statement with what has to go before it.
+    /// Returns the connection, and the statement with the statements that have to precede it.
     fn next(&mut self, mut statement: Statement) -> (&mut Lease, Statement) {
         if !self.is_begun {
             self.begin();
@@ -79,10 +80,10 @@ impl TransactionState {
 }
 
 impl Transaction {
-    /// Begins one on this connection.
+    /// Begins a transaction on this connection.
     ///
     /// # Errors
-    /// When BEGIN fails; nothing else was sent then.
+    /// BEGIN fails. Nothing else was sent.
     pub(super) async fn begin(backend: DbBackend, mut lease: Lease) -> Result<Self, DbErr> {
         let trace = TraceContext::current().child("database transaction", SpanKind::Work);
         lease.trace = trace.as_ref().map(Span::current);
@@ -197,9 +198,9 @@ impl ConnectionTrait for Transaction {
     }
 }
 
-/// What a failure means before COMMIT: if the connection is lost, the server rolls back. A server that did not answer
-/// in time does so, too, but there is no time left to retry; and an answer that is not understood is not understood
-/// again.
+/// Classifies a failure before COMMIT: if the connection is lost, the server rolls the transaction back. A server that
+/// did not answer in time also does so, but there is no time left for a retry. An answer that is not understood would
+/// not be understood again.
 fn before_commit(lease: &Lease, error: DbErr) -> DbErr {
     if lease.is_lost() && DbErrorKind::of(&error) == DbErrorKind::Unavailable && !is_timeout(&error) {
         lost_before_commit(error)
