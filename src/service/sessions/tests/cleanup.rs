@@ -1,4 +1,4 @@
-//! What has ended is removed.
+//! Housekeeping of sessions and of the change log.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use super::World;
 use crate::domain::access::Caller;
 use crate::store::{changes, sessions};
 
-/// In pieces, of which none is the last because it is full, nor forgotten because it is not.
+/// Reads all sessions in batches. A full batch is not taken for the last one, and a partial batch is not skipped.
 #[tokio::test]
-async fn all_sessions_are_looked_at_in_pieces() {
+async fn all_sessions_are_read_in_batches() {
     let world = World::new();
     let replica = world.replica().await;
     let mut ended = Vec::new();
@@ -24,36 +24,36 @@ async fn all_sessions_are_looked_at_in_pieces() {
     let lifetimes = replica.sessions.lifetimes();
     let time = replica.sessions.0.clock.now();
     for limit in 1..=9 {
-        let (mut after, mut found, mut alive, mut pieces) = (None, Vec::new(), 0, 0);
+        let (mut after, mut found, mut alive, mut batches) = (None, Vec::new(), 0, 0);
         loop {
-            let piece = sessions::find_ended(replica.store.reader(), after, limit, lifetimes, time)
+            let batch = sessions::find_ended(replica.store.reader(), after, limit, lifetimes, time)
                 .await
                 .unwrap();
-            assert!(piece.ended.len() <= usize::try_from(limit).unwrap());
-            found.extend(piece.ended);
-            alive += piece.alive;
-            pieces += 1;
-            after = piece.last;
+            assert!(batch.ended.len() <= usize::try_from(limit).unwrap());
+            found.extend(batch.ended);
+            alive += batch.alive;
+            batches += 1;
+            after = batch.last;
             if after.is_none() {
                 break;
             }
         }
         found.sort_unstable_by_key(|session| session.0);
         assert_eq!((&found, alive), (&ended, 4), "{limit}");
-        // Seven of them, and one more look where the last piece was full.
-        assert_eq!(pieces, 7 / limit + 1, "{limit}");
+        // There are seven sessions, and one more read if the last batch is full.
+        assert_eq!(batches, 7 / limit + 1, "{limit}");
     }
 }
 
 #[tokio::test]
-async fn what_ended_is_removed_and_what_was_used_meanwhile_is_not() {
+async fn ended_sessions_are_removed_and_sessions_in_use_are_kept() {
     let world = World::new();
     let replica = world.replica().await;
     let (used, unused) = (replica.sign_in().await, replica.sign_in().await);
     world.clock.advance(Duration::from_mins(59));
     replica.check(&used).await.unwrap();
     world.clock.advance(Duration::from_secs(60 + 59));
-    // The use of one is not written yet, and the other one's grace is not over.
+    // The use of one session is not written yet, and the grace period of the other has not ended.
     replica.sessions.clean_up().await;
     assert!(
         sessions::exists(replica.store.reader(), unused.session)
@@ -79,10 +79,10 @@ async fn what_ended_is_removed_and_what_was_used_meanwhile_is_not() {
 async fn the_change_log_is_kept_for_a_day() {
     let world = World::new();
     let mut replica = world.replica().await;
-    let gone = replica.sign_in().await;
+    let revoked = replica.sign_in().await;
     replica
         .sessions
-        .revoke(gone.token.expose(), Caller::default())
+        .revoke(revoked.token.expose(), Caller::default())
         .await
         .unwrap();
     world.clock.advance(Duration::from_hours(24));
@@ -101,6 +101,6 @@ async fn the_change_log_is_kept_for_a_day() {
     world.clock.advance(Duration::from_micros(1));
     replica.sessions.clean_up().await;
     assert_eq!(seqs().await, [2]);
-    // Whoever has read it all misses nothing.
-    replica.tail.read().await.unwrap();
+    // A follower that has read the whole log misses nothing.
+    replica.follower.read().await.unwrap();
 }

@@ -1,12 +1,12 @@
 //! The version fence in a failover, in every order of its steps: the server changes, and the history of the change log
-//! diverges and catches up in number.
+//! diverges and reaches the same number.
 //!
-//! Server A has a session, which is cached. Then new connections lead to server B, which was a replica of A and has
-//! taken over, and which may lack the last entries of A's log. The session is revoked on B. A goes on as it was: it
-//! answers on the connections that it has, and nothing tells it that it is not the primary any more.
+//! Server A has a session, which is cached. New connections then lead to server B, a former replica of A that has taken
+//! over and may lack the last entries of A's log. The session is revoked on B. A continues unchanged: it answers on its
+//! existing connections and does not learn that it is no longer the primary.
 //!
-//! What must hold: once a time is published that is later than the answer to the revocation, neither the cache nor an
-//! answer of the database says that the session is valid.
+//! The invariant: once a time after the response to the revocation is published, neither the cache nor an answer of the
+//! database accepts the session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use chrono::DateTime;
 use uuid::Uuid;
 
 use super::races::orders;
-use super::{BOUND, someone};
+use super::{BOUND, user_with_session};
 use crate::domain::session::Session;
 use crate::domain::token::{PlainToken, TokenHash};
 use crate::domain::user::{User, UserId};
@@ -27,26 +27,26 @@ use crate::store::changes::{ChangeLogEntry, ChangeLogRead, Head};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum FailoverStep {
-    /// A reader notes the position, and takes a connection.
+    /// A reader records the version and takes a connection.
     Ask,
-    /// The database executes its query.
+    /// The database executes the query of the reader.
     Load,
-    /// It compares the server with that of the follower, and keeps the row.
+    /// The reader compares the server with that of the follower, and caches the row.
     Keep,
     /// New connections lead to B from here on.
     Switch,
     /// B commits the revocation.
     Commit,
-    /// The caller has the answer to the revocation.
+    /// The caller has the response to the revocation.
     Answer,
     /// The follower opens a new connection, and the database executes its query.
     Read,
-    /// The follower takes what it has read, and publishes the time of that.
+    /// The follower applies its reading and publishes the time of the query.
     Take,
     Check,
 }
 
-/// A server: whether it has the session, and the log.
+/// A server: whether it has the session, and its log.
 #[derive(Clone)]
 struct FakeServer {
     number: u64,
@@ -55,7 +55,7 @@ struct FakeServer {
 }
 
 impl FakeServer {
-    /// What a follower reads from a number on.
+    /// Returns the reading of a follower from a number on.
     fn read(&self, from: Option<i64>) -> ChangeLogRead {
         let last_seq = i64::try_from(self.log.len()).unwrap();
         let entries = (1..)
@@ -80,36 +80,36 @@ impl FakeServer {
     }
 }
 
-/// A failover: the logs, and what distinguishes the servers.
+/// A failover: the difference of the logs and of the servers.
 #[derive(Clone, Copy, Debug)]
 struct Failover {
-    /// How many entries A has in its log that B lacks.
+    /// Number of entries of A's log that B lacks.
     lost: usize,
-    /// How many entries B writes before that of the revocation.
-    others: usize,
-    /// Whether B has another incarnation. If not, it is A itself, which has lost the end of its log in a crash: nothing
-    /// answers as A any more.
+    /// Number of entries that B writes before that of the revocation.
+    extra: usize,
+    /// Whether B has another incarnation. If not, B is A itself, which has lost the end of its log in a crash: no
+    /// server answers as A any more.
     is_another_server: bool,
-    /// Whether the reader has a connection from before the failover, to A.
+    /// Whether the reader has a connection to A from before the failover.
     is_old_connection: bool,
 }
 
-/// What the orders have shown, so that the test is known to have met what it is about.
+/// Coverage of the orders, which shows that the test has met the races.
 #[derive(Debug, Default, PartialEq)]
-struct Seen {
+struct Coverage {
     orders: usize,
-    /// Rows that a reader had of A, and was about to keep after the answer to the revocation.
+    /// Rows from A that a reader was about to cache after the response to the revocation.
     stale_rows: usize,
-    /// Checks that the cache answered with yes.
-    yes: usize,
-    /// Checks after the answer to the revocation had been published.
+    /// Checks that the cache accepted.
+    accepted: usize,
+    /// Checks after a time later than the response was published.
     known: usize,
 }
 
 impl Failover {
-    fn try_all_orders(self) -> Seen {
-        let freshness = Fence::new(BOUND);
-        let someone = someone(1, DateTime::UNIX_EPOCH);
+    fn try_all_orders(self) -> Coverage {
+        let fence = Fence::new(BOUND);
+        let user_with_session = user_with_session(1, DateTime::UNIX_EPOCH);
         let reader = [FailoverStep::Ask, FailoverStep::Load, FailoverStep::Keep];
         let revoker = [FailoverStep::Switch, FailoverStep::Commit, FailoverStep::Answer];
         let follower = [
@@ -119,21 +119,21 @@ impl Failover {
             FailoverStep::Take,
         ];
         let actors: [&[FailoverStep]; 4] = [&reader, &revoker, &follower, &[FailoverStep::Check]];
-        let mut seen = Seen::default();
+        let mut coverage = Coverage::default();
         orders(&actors, &mut Vec::new(), &mut |order| {
-            self.run(order, &someone, &freshness, &mut seen);
+            self.run(order, &user_with_session, &fence, &mut coverage);
         });
-        seen
+        coverage
     }
 
     fn run(
         self,
         order: &[FailoverStep],
         (user, session): &(User, Session),
-        freshness: &Fence,
-        seen: &mut Seen,
+        fence: &Fence,
+        coverage: &mut Coverage,
     ) {
-        seen.orders += 1;
+        coverage.orders += 1;
         let other = UserId(Uuid::from_u128(2));
         let token = TOKEN.with(|token| *token);
         let entry = |number: usize, user| (Uuid::from_u128(number as u128), user);
@@ -149,47 +149,47 @@ impl Failover {
         a.log
             .extend((0..self.lost).map(|number| entry(20 + number, other)));
         b.log
-            .extend((0..self.others).map(|number| entry(30 + number, other)));
+            .extend((0..self.extra).map(|number| entry(30 + number, other)));
 
         let cache = Cache::new(10, Arc::default());
         let mut follower = LogCursor::default();
-        follow(&mut follower, freshness, &a);
-        freshness.publish(Duration::ZERO);
-        let keep = |position| {
-            let known = KnownSession::new(user.clone(), session.clone(), position);
+        follow(&mut follower, fence, &a);
+        fence.publish(Duration::ZERO);
+        let keep = |version| {
+            let known = KnownSession::new(user.clone(), session.clone(), version);
             cache.insert(token, Arc::new(known));
         };
-        keep(freshness.position());
+        keep(fence.version());
 
         let (mut is_switched, mut answered_at) = (false, None::<Duration>);
-        let mut position = None::<Version>;
+        let mut version = None::<Version>;
         let mut is_on_a = true;
         let mut row = None::<(u64, bool)>;
         let mut reading = None::<(Duration, ChangeLogRead)>;
         for (time, step) in order.iter().enumerate() {
-            // Later than that of the first reading.
+            // Later than the time of the first reading.
             let now = Duration::from_secs(1 + time as u64);
-            let is_known = answered_at.is_some_and(|at| freshness.known_until() >= at);
+            let is_known = answered_at.is_some_and(|at| fence.known_until() >= at);
             match step {
                 FailoverStep::Ask => {
-                    position = Some(freshness.position());
+                    version = Some(fence.version());
                     is_on_a = self.is_old_connection || !is_switched;
                 }
                 FailoverStep::Load => {
                     let server = if is_on_a { &a } else { &b };
-                    // The connections of a server that has crashed are lost.
+                    // The connections of a crashed server are lost.
                     let is_lost = is_on_a && is_switched && !self.is_another_server;
                     row = (!is_lost).then_some((server.number, server.has_session));
                 }
                 FailoverStep::Keep => {
                     if let Some((server, true)) = row {
-                        seen.stale_rows += usize::from(answered_at.is_some());
-                        if freshness.follows(Incarnation::new(server)) {
-                            // The answer of a strong check. The reader may have asked before the answer.
-                            let position = position.unwrap();
-                            let is_valid = freshness.is_current(position, user.id, &token);
+                        coverage.stale_rows += usize::from(answered_at.is_some());
+                        if fence.follows(Incarnation::new(server)) {
+                            // The answer of a strong check. The reader may have sent its query before the response.
+                            let version = version.unwrap();
+                            let is_valid = fence.is_current(version, user.id, &token);
                             assert!(!(is_known && is_valid), "strong: {self:?} {order:?}");
-                            keep(position);
+                            keep(version);
                         }
                     }
                 }
@@ -205,19 +205,19 @@ impl Failover {
                 }
                 FailoverStep::Take => {
                     let (asked_at, reading) = reading.take().unwrap();
-                    if follower.take(&reading, freshness) != Progress::UpToHead {
+                    if follower.take(&reading, fence) != Progress::UpToHead {
                         let server = if is_switched { &b } else { &a };
-                        follow(&mut follower, freshness, server);
+                        follow(&mut follower, fence, server);
                     }
-                    freshness.publish(asked_at);
+                    fence.publish(asked_at);
                 }
                 FailoverStep::Check => {
-                    let says_yes = cache
+                    let is_accepted = cache
                         .get(&token)
-                        .is_some_and(|known| freshness.is_current(known.position(), user.id, &token));
-                    seen.yes += usize::from(says_yes);
-                    seen.known += usize::from(is_known);
-                    assert!(!(is_known && says_yes), "{self:?} {order:?}");
+                        .is_some_and(|known| fence.is_current(known.version(), user.id, &token));
+                    coverage.accepted += usize::from(is_accepted);
+                    coverage.known += usize::from(is_known);
+                    assert!(!(is_known && is_accepted), "{self:?} {order:?}");
                 }
             }
         }
@@ -225,8 +225,8 @@ impl Failover {
 }
 
 /// Reads a log to its end.
-fn follow(follower: &mut LogCursor, freshness: &Fence, server: &FakeServer) {
-    while follower.take(&server.read(follower.from()), freshness) != Progress::UpToHead {}
+fn follow(follower: &mut LogCursor, fence: &Fence, server: &FakeServer) {
+    while follower.take(&server.read(follower.from()), fence) != Progress::UpToHead {}
 }
 
 thread_local! {
@@ -236,21 +236,24 @@ thread_local! {
 #[test]
 fn a_session_that_was_revoked_on_the_new_server_is_never_valid_in_any_order_of_steps() {
     for lost in 0..=2 {
-        for others in 0..=1 {
+        for extra in 0..=1 {
             for (is_another_server, is_old_connection) in [(true, true), (true, false), (false, true)] {
                 let failover = Failover {
                     lost,
-                    others,
+                    extra,
                     is_another_server,
                     is_old_connection,
                 };
-                let seen = failover.try_all_orders();
+                let coverage = failover.try_all_orders();
                 // 11 steps of 4 actors: 11! / (3! 3! 4! 1!).
-                assert_eq!(seen.orders, 46_200);
-                assert!(seen.yes > 1_000 && seen.known > 1_000, "{failover:?} {seen:?}");
+                assert_eq!(coverage.orders, 46_200);
                 assert!(
-                    seen.stale_rows > 1_000 || !is_old_connection,
-                    "{failover:?} {seen:?}"
+                    coverage.accepted > 1_000 && coverage.known > 1_000,
+                    "{failover:?} {coverage:?}"
+                );
+                assert!(
+                    coverage.stale_rows > 1_000 || !is_old_connection,
+                    "{failover:?} {coverage:?}"
                 );
             }
         }
