@@ -1,4 +1,4 @@
-//! Stored hashes, as whoever can write into the database could have made them.
+//! Stored password hashes, as an attacker with write access to the database could make them.
 
 use argon2::Params;
 use argon2::password_hash::phc::PasswordHash;
@@ -8,7 +8,7 @@ use super::engine::Engine;
 use super::phc::{MAX_ITERATIONS, MAX_MEMORY_KIB, PhcHasher, Scheme};
 use crate::domain::secret_keys::SecretKeys;
 
-/// What a hash may cost that is computed here, in blocks: a fuzzer tries thousands a second.
+/// Maximum cost of a hash that a fuzzer computes, in blocks: it makes thousands of executions a second.
 const AFFORDABLE: u64 = 256;
 
 /// Reads a stored hash, and checks a password against it: both engines say the same, and neither computes what costs

@@ -1,14 +1,14 @@
-//! What has ended is removed.
+//! Housekeeping: removal of ended sessions and of old entries of the change log.
 
 use std::time::Duration;
 
-use super::World;
+use super::world::World;
 use crate::domain::access::Caller;
 use crate::store::{changes, sessions};
 
 /// In pieces, of which none is the last because it is full, nor forgotten because it is not.
 #[tokio::test]
-async fn all_sessions_are_looked_at_in_pieces() {
+async fn housekeeping_reads_sessions_in_batches() {
     let world = World::new();
     let replica = world.replica().await;
     let mut ended = Vec::new();
@@ -46,7 +46,7 @@ async fn all_sessions_are_looked_at_in_pieces() {
 }
 
 #[tokio::test]
-async fn what_ended_is_removed_and_what_was_used_meanwhile_is_not() {
+async fn ended_sessions_are_removed_and_used_ones_are_not() {
     let world = World::new();
     let replica = world.replica().await;
     let (used, unused) = (replica.sign_in().await, replica.sign_in().await);
@@ -101,6 +101,6 @@ async fn the_change_log_is_kept_for_a_day() {
     world.clock.advance(Duration::from_micros(1));
     replica.sessions.clean_up().await;
     assert_eq!(seqs().await, [2]);
-    // Whoever has read it all misses nothing.
+    // A follower that has read the whole log misses nothing.
     replica.tail.read().await.unwrap();
 }

@@ -1,12 +1,12 @@
 //! The version fence in a failover, in every order of its steps: the server changes, and the history of the change log
 //! diverges and catches up in number.
 //!
-//! Server A has a session, which is cached. Then new connections lead to server B, which was a replica of A and has
-//! taken over, and which may lack the last entries of A's log. The session is revoked on B. A goes on as it was: it
-//! answers on the connections that it has, and nothing tells it that it is not the primary any more.
+//! Server A has a session, which is cached. Then new connections lead to server B, a former replica of A. B has taken
+//! over and may lack the last entries of the log of A. The session is revoked on B. A continues: it answers on its
+//! connections, and does not know that it is no longer the primary.
 //!
-//! What must hold: once a time is published that is later than the answer to the revocation, neither the cache nor an
-//! answer of the database says that the session is valid.
+//! The invariant: after a time is published that is later than the response of the revocation, neither the cache nor a
+//! response of the database says that the session is valid.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,9 @@ use std::time::Duration;
 use chrono::DateTime;
 use uuid::Uuid;
 
+use super::BOUND;
 use super::races::orders;
-use super::{BOUND, someone};
+use super::world::someone;
 use crate::domain::session::Session;
 use crate::domain::token::{PlainToken, TokenHash};
 use crate::domain::user::{User, UserId};
@@ -55,7 +56,7 @@ struct FakeServer {
 }
 
 impl FakeServer {
-    /// What a follower reads from a number on.
+    /// Returns the entries that a follower reads after a number.
     fn read(&self, from: Option<i64>) -> ChangeLogRead {
         let last_seq = i64::try_from(self.log.len()).unwrap();
         let entries = (1..)
@@ -83,18 +84,18 @@ impl FakeServer {
 /// A failover: the logs, and what distinguishes the servers.
 #[derive(Clone, Copy, Debug)]
 struct Failover {
-    /// How many entries A has in its log that B lacks.
+    /// Number of entries in the log of A that B lacks.
     lost: usize,
-    /// How many entries B writes before that of the revocation.
+    /// Number of entries that B writes before that of the revocation.
     others: usize,
-    /// Whether B has another incarnation. If not, it is A itself, which has lost the end of its log in a crash: nothing
+    /// Whether B has another incarnation. Otherwise B is A itself, which lost the end of its log in a crash: no server
     /// answers as A any more.
     is_another_server: bool,
-    /// Whether the reader has a connection from before the failover, to A.
+    /// Whether the follower has a connection to A from before the failover.
     is_old_connection: bool,
 }
 
-/// What the orders have shown, so that the test is known to have met what it is about.
+/// Counters of the cases that the orders have covered, so that the test fails if it covers none.
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
     orders: usize,

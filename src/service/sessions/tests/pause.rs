@@ -1,11 +1,14 @@
-//! A process that is stopped in the middle of a check, and goes on much later: it must not say yes by what it knew
-//! then.
+//! A process that stops in the middle of a check and continues much later. It must not accept a session by its old
+//! state.
 //!
-//! The stop is where the check asks for the time since boot. What was loaded before is old when it goes on.
+//! The stop is at the point where the check reads the time since boot. All values that were read before it are old
+//! afterwards.
 
 use std::sync::Mutex;
 
 use super::*;
+use crate::clock::ManualClock;
+use crate::domain::user::UserId;
 
 type Resume = Box<dyn FnOnce() + Send>;
 
@@ -29,7 +32,7 @@ impl Clock for StoppingClock {
     }
 }
 
-/// What happens to a replica that is stopped, by its clock and what it knows of the changes.
+/// A stopped replica, by its clock and its knowledge of the changes.
 type While = fn(&ManualClock, &Fence, UserId);
 
 /// Revokes a session elsewhere, and checks it at a replica that is stopped for ten seconds in the middle of the check.
@@ -61,14 +64,13 @@ async fn check_with_a_stop(happens: While) {
 }
 
 #[tokio::test]
-async fn the_clock_is_asked_after_the_look_into_memory() {
+async fn the_clock_is_read_after_the_cache_look_up() {
     check_with_a_stop(|clock, _, _| clock.advance(Duration::from_secs(10))).await;
 }
 
-/// The reader of the change log may run while the check is stopped. What it finds out is about what is in memory then,
-/// and not about what the check has looked up already.
+/// The follower may run during the stop. It updates the cache, and not the values that the check has read already.
 #[tokio::test]
-async fn until_when_all_is_known_is_asked_before_the_look_into_memory() {
+async fn freshness_is_read_before_the_cache_look_up() {
     check_with_a_stop(|clock, freshness, user| {
         clock.advance(Duration::from_secs(10));
         freshness.forget(user);

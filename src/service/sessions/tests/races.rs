@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use chrono::DateTime;
 
-use super::{BOUND, World, someone};
+use super::BOUND;
+use super::world::{World, someone};
 use crate::domain::access::Caller;
 use crate::domain::token::PlainToken;
 use crate::service::error::Error;
@@ -13,10 +14,10 @@ use crate::service::revocation::fence::{Fence, Version};
 use crate::service::sessions::Consistency;
 use crate::service::sessions::cache::{Cache, KnownSession};
 
-/// Eight workers check sessions at random, from memory, sharing queries and strongly, while these are revoked. Whoever
-/// begins a check after a revocation was acknowledged is not told that the session is good.
+/// Eight workers check sessions at random, from the cache, with shared queries and with strong consistency, while the
+/// sessions are revoked. A check that begins after an acknowledged revocation fails.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_check_says_yes_after_a_revocation_was_acknowledged() {
+async fn no_check_accepts_a_session_after_an_acknowledged_revocation() {
     const WORKERS: u64 = 8;
     const CHECKS: usize = 100_000;
     const SESSIONS: usize = 400;
@@ -110,8 +111,8 @@ pub(super) fn orders<S: Copy>(actors: &[&[S]], done: &mut Vec<S>, visit: &mut im
     }
 }
 
-/// The steps of a reader who fills the cache, of one who revokes, and of one who checks, in every order in which they
-/// can come: after the revocation was answered, nothing in memory says yes.
+/// The steps of a reader that fills the cache, of a revocation and of a check, in every possible order. After the
+/// response of the revocation, the cache does not accept the session.
 #[test]
 fn a_stale_row_is_never_used_in_any_order_of_steps() {
     #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,6 +1,4 @@
-use std::collections::HashSet;
-
-use proptest::prelude::*;
+mod model;
 
 use super::*;
 
@@ -219,7 +217,7 @@ fn the_number_of_debtors_is_bounded() {
 }
 
 #[test]
-fn the_newest_job_of_the_longest_flow_makes_room() {
+fn the_newest_job_of_the_longest_flow_is_evicted() {
     let mut scene = QueueScene::new();
     let flow = Flow::of_path;
     // Service 1 has six jobs, service 2 four. Network 1 of service 1 has four of them, its bucket 2 three.
@@ -256,7 +254,7 @@ fn the_newest_job_of_the_longest_flow_makes_room() {
 }
 
 #[test]
-fn of_flows_of_the_same_length_the_one_that_was_charged_most_makes_room() {
+fn among_flows_of_the_same_length_the_most_charged_one_is_evicted() {
     let mut scene = QueueScene::new();
     scene.push([1, 1, 1]);
     scene.push([1, 2, 1]);
@@ -269,7 +267,7 @@ fn of_flows_of_the_same_length_the_one_that_was_charged_most_makes_room() {
 /// As at twice the capacity: each job is of a bucket at random. None waits much longer than a queue in order of arrival
 /// would have it wait.
 #[test]
-fn where_each_flow_has_one_job_the_order_is_that_of_arrival() {
+fn flows_with_one_job_each_are_served_in_order_of_arrival() {
     let mut scene = QueueScene::new();
     let mut waited = Vec::new();
     let mut random = 1_u64;
@@ -314,99 +312,4 @@ fn a_queue_of_new_flows_refuses_a_new_flow() {
         scene.push([1, network, 1]);
     }
     assert_eq!(scene.fair.victim(Flow::of_path([1, 9, 1])), None);
-}
-
-#[derive(Clone, Debug)]
-enum QueueStep {
-    Push([FlowKey; 3]),
-    Remove(usize),
-    Take,
-    /// Settles the running job of this place with this cost.
-    Settle(usize, u64),
-}
-
-fn steps() -> impl Strategy<Value = Vec<QueueStep>> {
-    let path =
-        (0..3_u64, 0..4_u64, 0..3_u64).prop_map(|(service, network, bucket)| [service, network, bucket]);
-    let step = prop_oneof![
-        4 => path.prop_map(QueueStep::Push),
-        1 => any::<usize>().prop_map(QueueStep::Remove),
-        2 => Just(QueueStep::Take),
-        2 => (any::<usize>(), 0..40 * HASH).prop_map(|(place, cost)| QueueStep::Settle(place, cost)),
-    ];
-    proptest::collection::vec(step, 1..300)
-}
-
-/// The waiting jobs, in the order in which they came.
-fn lengths(model: &[Ticket], level: usize) -> HashMap<Vec<FlowKey>, usize> {
-    let mut lengths = HashMap::new();
-    for ticket in model {
-        *lengths.entry(ticket.flow.path()[..level].to_vec()).or_default() += 1;
-    }
-    lengths
-}
-
-proptest! {
-    /// Against a list of the waiting jobs: no job is lost or taken twice, a flow keeps its order, the job that makes
-    /// room is the newest of a flow that is longest at each level, and the end leaves no state.
-    #[test]
-    fn it_is_a_queue_of_queues(steps in steps(), bound in 1..20_usize) {
-        let mut scene = QueueScene::new();
-        let mut model: Vec<Ticket> = Vec::new();
-        let mut running = Vec::new();
-        for step in steps {
-            match step {
-                QueueStep::Push(path) => {
-                    if model.len() >= bound {
-                        let newcomer = Flow::of_path(path);
-                        let mut with_newcomer = model.clone();
-                        with_newcomer.push(Ticket { number: u64::MAX, flow: newcomer });
-                        let loser = scene.fair.victim(newcomer);
-                        let flow = loser.map_or(newcomer, |loser| loser.flow).path();
-                        for level in 1..=3 {
-                            let all = lengths(&with_newcomer, level);
-                            let siblings = all.iter().filter(|(key, _)| key[..level - 1] == flow[..level - 1]);
-                            prop_assert_eq!(siblings.map(|(_, length)| *length).max(), Some(all[&flow[..level]]));
-                        }
-                        let Some(loser) = loser else { continue };
-                        let newest = model.iter().rev().find(|ticket| ticket.flow == loser.flow);
-                        prop_assert_eq!(newest, Some(&loser));
-                        prop_assert!(scene.fair.remove(loser).is_some());
-                        model.retain(|ticket| *ticket != loser);
-                    }
-                    model.push(scene.push(path));
-                }
-                QueueStep::Remove(place) if !model.is_empty() => {
-                    let ticket = model.remove(place % model.len());
-                    prop_assert_eq!(scene.fair.remove(ticket).map(|job| job.job), Some(ticket.number));
-                    prop_assert!(scene.fair.remove(ticket).is_none());
-                }
-                QueueStep::Take => {
-                    let taken = scene.fair.take();
-                    prop_assert_eq!(taken.is_some(), !model.is_empty());
-                    if let Some((job, charge)) = taken {
-                        let first = model.iter().position(|ticket| ticket.flow == charge.flow).unwrap();
-                        prop_assert_eq!(model.remove(first).number, job.job);
-                        running.push(charge);
-                    }
-                }
-                QueueStep::Settle(place, cost) if !running.is_empty() => {
-                    let charge = running.remove(place % running.len());
-                    scene.fair.settle(charge, cost);
-                }
-                QueueStep::Remove(_) | QueueStep::Settle(..) => {}
-            }
-            prop_assert_eq!(scene.fair.len(), model.len());
-            prop_assert_eq!(scene.fair.running(), running.len());
-            let flows: HashSet<_> = model.iter().map(|ticket| ticket.flow.path()).collect();
-            prop_assert_eq!(scene.fair.flows(), flows.len());
-        }
-        for ticket in model {
-            scene.fair.remove(ticket).unwrap();
-        }
-        for charge in running {
-            scene.fair.settle(charge, HASH);
-        }
-        prop_assert!(scene.has_no_state());
-    }
 }
