@@ -1,168 +1,25 @@
-//! Session checks on a real database, with followers that read the change log on command.
+//! Session checks on a real database, with followers that read the change log when a test calls them.
 
 mod cache;
-mod change_log;
 mod cleanup;
 mod failover;
 mod pause;
 mod races;
+mod world;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use chrono::DateTime;
-use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection};
-use tempfile::TempDir;
-use uuid::Uuid;
+use sea_orm::ConnectionTrait as _;
 
 use super::*;
-use crate::clock::ManualClock;
-use crate::domain::phone::PhoneNumber;
-use crate::domain::session::{AuthMethod, AuthMethods, ClientInfo, SessionId};
-use crate::domain::token::PlainToken;
-use crate::domain::user::{UserId, UserStatus};
-use crate::service::revocation::follower::{FollowError, Follower};
-use crate::store::{self, users};
+use crate::service::revocation::follower::{FollowError, MAX_ENTRIES, Progress};
+use crate::store;
+use world::{Replica, World};
 
 const BOUND: Duration = Duration::from_secs(1);
 
-/// A database, and a clock that stands still.
-struct World {
-    folder: TempDir,
-    clock: Arc<ManualClock>,
-}
-
-/// One process: its memory, and its follower of the change log, which reads on command.
-struct Replica {
-    store: Store,
-    sessions: Sessions,
-    follower: Follower,
-}
-
-struct KnownSignIn {
-    user: UserId,
-    session: SessionId,
-    token: PlainToken,
-}
-
-impl World {
-    fn new() -> Self {
-        let start = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-            clock: Arc::new(ManualClock::new(start)),
-        }
-    }
-
-    fn url(&self) -> String {
-        format!("sqlite://{}", self.folder.path().join("test.db").display())
-    }
-
-    async fn replica(&self) -> Replica {
-        self.replica_with(self.clock.clone()).await
-    }
-
-    async fn replica_with(&self, clock: Arc<dyn Clock>) -> Replica {
-        let store = store::testing::in_folder(self.folder.path()).await;
-        let options = Options {
-            lifetimes: Lifetimes {
-                absolute: Duration::from_hours(24),
-                idle: Duration::from_hours(1),
-            },
-            cache_capacity: 1000,
-            lookup_queries: 1,
-            change_log_interval: Duration::from_millis(250),
-            change_log_timeout: BOUND / 2,
-            cleanup_interval: Duration::from_secs(60),
-            audit_retention: Duration::from_hours(24),
-        };
-        let changes = ChangeLog::new(clock.clone(), BOUND);
-        let sessions = Sessions::new(store.clone(), clock, options, changes);
-        let mut follower = sessions.follower();
-        follower.read().await.unwrap();
-        Replica {
-            store,
-            sessions,
-            follower,
-        }
-    }
-
-    /// A separate connection to the database, beside the replicas.
-    async fn database(&self) -> DatabaseConnection {
-        Database::connect(self.url()).await.unwrap()
-    }
-}
-
-impl Replica {
-    async fn sign_in(&self) -> KnownSignIn {
-        let now = self.sessions.0.clock.now();
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let (user, session) = user_with_session(number, now);
-        users::insert(self.store.writer(), &user, Some("no hash"))
-            .await
-            .unwrap();
-        let token = PlainToken::generate().unwrap();
-        sessions::insert(self.store.writer(), &session, &token.hash())
-            .await
-            .unwrap();
-        KnownSignIn {
-            user: user.id,
-            session: session.id,
-            token,
-        }
-    }
-
-    async fn check(&self, sign_in: &KnownSignIn) -> Result<(), Error> {
-        let checked = self
-            .sessions
-            .validate(sign_in.token.expose(), Consistency::MinimizeLatency);
-        checked.await.map(|_| ())
-    }
-
-    /// Checks, and returns whether the cache answered.
-    async fn is_cached(&self, sign_in: &KnownSignIn) -> bool {
-        let hits = self.sessions.metrics().hits;
-        self.check(sign_in).await.unwrap();
-        self.sessions.metrics().hits > hits
-    }
-
-    async fn assert_invalid(&self, sign_in: &KnownSignIn) {
-        let checked = self.check(sign_in).await;
-        assert!(matches!(checked, Err(Error::SessionInvalid)), "{checked:?}");
-    }
-}
-
-/// A user with a session of one day. Users with different numbers share no slot of the fence.
-fn user_with_session(number: u32, now: Timestamp) -> (User, Session) {
-    let user = User {
-        id: UserId(Uuid::from_u128(number.into())),
-        phone_number: PhoneNumber::parse(&format!("+99890{number:07}"), None).unwrap(),
-        status: UserStatus::Active,
-        is_staff: false,
-        is_superuser: false,
-        has_password: true,
-        phone_verified_at: None,
-        locale: None,
-        created_at: now,
-        updated_at: now,
-        last_login_at: None,
-    };
-    let session = Session {
-        id: SessionId::generate(now),
-        user_id: user.id,
-        created_at: now,
-        last_seen_at: now,
-        expires_at: now + Duration::from_hours(24),
-        auth_methods: AuthMethods::from_iter([AuthMethod::Password]),
-        client: ClientInfo::default(),
-    };
-    (user, session)
-}
-
 #[tokio::test]
-async fn the_cache_answers_the_second_check() {
+async fn the_second_check_is_answered_from_memory() {
     let world = World::new();
     let replica = world.replica().await;
     let sign_in = replica.sign_in().await;
@@ -182,7 +39,7 @@ async fn the_cache_answers_the_second_check() {
 }
 
 #[tokio::test]
-async fn a_revocation_holds_at_once_here_and_on_other_replicas_after_a_reading() {
+async fn a_revocation_is_effective_here_at_once_and_elsewhere_after_reading_the_log() {
     let world = World::new();
     let (here, mut there) = (world.replica().await, world.replica().await);
     let sign_in = here.sign_in().await;
@@ -217,7 +74,7 @@ async fn a_revocation_holds_at_once_here_and_on_other_replicas_after_a_reading()
 /// A session is revoked on another replica and then again on this one. This replica confirms the revocation, and must
 /// not accept the session afterwards.
 #[tokio::test]
-async fn a_second_revocation_invalidates_the_cache_of_its_replica() {
+async fn revoking_a_session_again_evicts_it_from_the_cache() {
     let world = World::new();
     let (here, there) = (world.replica().await, world.replica().await);
     let sign_in = here.sign_in().await;
@@ -237,7 +94,7 @@ async fn a_second_revocation_invalidates_the_cache_of_its_replica() {
 
 /// The same for RevokeSessions, which finds no session left to revoke.
 #[tokio::test]
-async fn a_second_revocation_of_all_sessions_invalidates_the_cache_of_its_replica() {
+async fn revoking_sessions_again_evicts_them_from_the_cache() {
     let world = World::new();
     let (here, there) = (world.replica().await, world.replica().await);
     let sign_in = here.sign_in().await;
@@ -258,26 +115,26 @@ async fn a_second_revocation_of_all_sessions_invalidates_the_cache_of_its_replic
     here.assert_invalid(&sign_in).await;
 }
 
-/// A row that this version cannot parse, such as one with a status of a newer version, fails only the check of its own
-/// session, not the other checks that share the query.
+/// A row that this version cannot parse, such as one with a status of a newer version, fails the check of its own
+/// session. Other checks that share the query succeed.
 #[tokio::test]
-async fn a_row_that_cannot_be_parsed_fails_only_its_own_check() {
+async fn an_unreadable_row_fails_only_its_own_check() {
     let world = World::new();
     let replica = world.replica().await;
-    let (odd, valid) = (replica.sign_in().await, replica.sign_in().await);
+    let (odd, good) = (replica.sign_in().await, replica.sign_in().await);
     let sql = format!(
         "UPDATE users SET status = 'odd' WHERE id = x'{}'",
         odd.user.0.simple()
     );
     world.database().await.execute_unprepared(&sql).await.unwrap();
-    let (odd, valid) = tokio::join!(replica.check(&odd), replica.check(&valid));
+    let (odd, good) = tokio::join!(replica.check(&odd), replica.check(&good));
     assert!(matches!(odd, Err(Error::Internal(_))), "{odd:?}");
-    valid.unwrap();
+    good.unwrap();
 }
 
 /// A reader records the version before its query is sent, not when the answer arrives: invalidations in between count.
 #[tokio::test]
-async fn an_invalidation_during_a_query_discards_its_answer() {
+async fn a_session_evicted_during_a_query_is_not_cached() {
     let world = World::new();
     let replica = world.replica().await;
     let sign_in = replica.sign_in().await;
@@ -299,10 +156,10 @@ async fn an_invalidation_during_a_query_discards_its_answer() {
     assert!(replica.is_cached(&sign_in).await);
 }
 
-/// While the log cannot be read, the cache is valid for the bound and not a moment longer. A session that cannot be
-/// looked up after that is neither valid nor invalid.
+/// If the follower cannot read the log, the cache is valid until the staleness bound. After that, a check that cannot
+/// query the database has no result.
 #[tokio::test]
-async fn after_the_staleness_bound_the_database_decides() {
+async fn after_the_staleness_bound_every_check_queries_the_database() {
     let world = World::new();
     let mut replica = world.replica().await;
     let sign_in = replica.sign_in().await;
@@ -330,7 +187,117 @@ async fn after_the_staleness_bound_the_database_decides() {
 }
 
 #[tokio::test]
-async fn an_idle_end_in_the_cache_is_confirmed_in_the_database() {
+async fn another_epoch_a_regression_and_a_gap_clear_the_cache() {
+    for damage in [
+        "UPDATE change_log SET epoch = randomblob(16)",
+        "UPDATE change_log SET last_seq = 1",
+        "UPDATE change_log SET last_seq = last_seq + 1",
+        "UPDATE identity_changes SET entry_id = randomblob(16)",
+        "UPDATE identity_changes SET entry_id = NULL",
+        "DELETE FROM identity_changes",
+        "INSERT INTO identity_changes SELECT last_seq + 2, 'user_changed', randomblob(16), NULL, \
+         '2026-01-01 00:00:00+00:00', randomblob(16) FROM change_log; UPDATE change_log SET last_seq = \
+         last_seq + 2",
+    ] {
+        let world = World::new();
+        let mut replica = world.replica().await;
+        let (sign_in, other) = (replica.sign_in().await, replica.sign_in().await);
+        for gone in [&other, &replica.sign_in().await] {
+            replica
+                .sessions
+                .revoke(gone.token.expose(), Caller::default())
+                .await
+                .unwrap();
+        }
+        replica.follower.read().await.unwrap();
+        replica.check(&sign_in).await.unwrap();
+        assert!(replica.is_cached(&sign_in).await);
+        replica.follower.read().await.unwrap();
+        assert!(replica.is_cached(&sign_in).await, "nothing happened");
+
+        world.database().await.execute_unprepared(damage).await.unwrap();
+        replica.follower.read().await.unwrap();
+        assert!(!replica.is_cached(&sign_in).await, "{damage}");
+        replica.follower.read().await.unwrap();
+        assert!(replica.is_cached(&sign_in).await, "once is enough: {damage}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_kind_evicts_its_user_or_all_users() {
+    let world = World::new();
+    let mut replica = world.replica().await;
+    let (sign_in, other) = (replica.sign_in().await, replica.sign_in().await);
+    let append = async |user: &str| {
+        let sql = format!(
+            "INSERT INTO identity_changes SELECT last_seq + 1, 'from_the_future', {user}, NULL, \
+             '2026-01-01 00:00:00+00:00', NULL FROM change_log; UPDATE change_log SET last_seq = last_seq + 1"
+        );
+        world.database().await.execute_unprepared(&sql).await.unwrap();
+    };
+    for both in [&sign_in, &other] {
+        replica.check(both).await.unwrap();
+    }
+    append(&format!("x'{}'", sign_in.user.0.simple())).await;
+    replica.follower.read().await.unwrap();
+    assert!(!replica.is_cached(&sign_in).await);
+    assert!(replica.is_cached(&other).await);
+    append("NULL").await;
+    replica.follower.read().await.unwrap();
+    assert!(!replica.is_cached(&sign_in).await);
+    assert!(!replica.is_cached(&other).await);
+}
+
+/// More changes than one page holds: the first page is not the end, and the changes of the second page are applied
+/// before the cache counts as current.
+#[tokio::test]
+async fn a_full_page_is_not_the_last() {
+    let world = World::new();
+    let mut replica = world.replica().await;
+    let sign_in = replica.sign_in().await;
+    replica.check(&sign_in).await.unwrap();
+    let sql = format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {MAX_ENTRIES}) \
+         INSERT INTO identity_changes SELECT i, 'user_changed', zeroblob(16), NULL, '2026-01-01 \
+         00:00:00+00:00', randomblob(16) FROM n; \
+         INSERT INTO identity_changes VALUES ({MAX_ENTRIES} + 1, 'user_changed', x'{}', NULL, '2026-01-01 \
+         00:00:00+00:00', randomblob(16)); \
+         UPDATE change_log SET last_seq = {MAX_ENTRIES} + 1",
+        sign_in.user.0.simple()
+    );
+    world.database().await.execute_unprepared(&sql).await.unwrap();
+    assert_eq!(replica.follower.read_once().await.unwrap(), Progress::NotYet);
+    assert!(replica.is_cached(&sign_in).await);
+    assert_eq!(replica.follower.read_once().await.unwrap(), Progress::UpToHead);
+    assert!(!replica.is_cached(&sign_in).await);
+}
+
+/// A change before the first reading of the log may be missing from the cache, and the log does not report it.
+#[tokio::test]
+async fn the_first_reading_of_the_log_clears_the_cache() {
+    let world = World::new();
+    let replica = world.replica().await;
+    let sign_in = replica.sign_in().await;
+    let options = replica.sessions.0.options;
+    let changes = ChangeLog::new(world.clock.clone(), BOUND);
+    let sessions = Sessions::new(replica.store.clone(), world.clock.clone(), options, changes);
+    let mut late = Replica {
+        store: replica.store.clone(),
+        follower: sessions.follower(),
+        sessions,
+    };
+    late.check(&sign_in).await.unwrap();
+    replica
+        .sessions
+        .revoke(sign_in.token.expose(), Caller::default())
+        .await
+        .unwrap();
+    late.follower.read().await.unwrap();
+    late.assert_invalid(&sign_in).await;
+}
+
+#[tokio::test]
+async fn an_idle_timeout_in_the_cache_is_confirmed_in_the_database() {
     let world = World::new();
     let (mut here, there) = (world.replica().await, world.replica().await);
     let sign_in = here.sign_in().await;

@@ -1,12 +1,17 @@
-//! Size and eviction of cached sessions.
+//! Size of a session in the cache, and eviction.
+
+use std::sync::atomic::Ordering;
+
+use chrono::DateTime;
 
 use super::super::cache::Cache;
 use super::super::metrics::RareCounters;
+use super::world::user_with_session;
 use super::*;
-use crate::domain::token::TokenHash;
+use crate::domain::token::{PlainToken, TokenHash};
 use crate::service::revocation::fence::Fence;
 
-/// The size classes of the allocator go from 256 to 320 bytes.
+/// The size classes of the allocator are 256 and 320 bytes.
 #[test]
 fn a_session_is_small() {
     let counters = 2 * size_of::<usize>();
@@ -15,7 +20,7 @@ fn a_session_is_small() {
 }
 
 #[test]
-fn evictions_are_counted_and_replacements_are_not() {
+fn an_evicted_session_is_counted_and_a_refreshed_one_is_not() {
     let metrics = Arc::new(RareCounters::default());
     let evictions = || metrics.evictions.load(Ordering::Relaxed);
     let cache = Cache::new(100, metrics.clone());
@@ -31,16 +36,16 @@ fn evictions_are_counted_and_replacements_are_not() {
     }
     // Many entries return, some of them after an eviction.
     let tokens: Vec<TokenHash> = (0..300).map(|_| token()).collect();
-    let mut inserted = 1;
+    let mut came = 1;
     for number in 0..10_000 {
-        for index in [number % 7, number % 61, number * number % 300] {
-            if cache.get(&tokens[index]).is_none() {
-                cache.insert(tokens[index], known());
-                inserted += 1;
+        for asked in [number % 7, number % 61, number * number % 300] {
+            if cache.get(&tokens[asked]).is_none() {
+                cache.insert(tokens[asked], known());
+                came += 1;
             }
         }
     }
     let left = u64::try_from(cache.len()).unwrap();
     assert!(left <= 100, "{left}");
-    assert_eq!(evictions(), inserted - left);
+    assert_eq!(evictions(), came - left);
 }

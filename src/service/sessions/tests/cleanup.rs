@@ -1,14 +1,14 @@
-//! Housekeeping of sessions and of the change log.
+//! Housekeeping: removal of ended sessions and of old entries of the change log.
 
 use std::time::Duration;
 
-use super::World;
+use super::world::World;
 use crate::domain::access::Caller;
 use crate::store::{changes, sessions};
 
 /// Reads all sessions in batches. A full batch is not taken for the last one, and a partial batch is not skipped.
 #[tokio::test]
-async fn all_sessions_are_read_in_batches() {
+async fn housekeeping_reads_sessions_in_batches() {
     let world = World::new();
     let replica = world.replica().await;
     let mut ended = Vec::new();
@@ -24,16 +24,16 @@ async fn all_sessions_are_read_in_batches() {
     let lifetimes = replica.sessions.lifetimes();
     let time = replica.sessions.0.clock.now();
     for limit in 1..=9 {
-        let (mut after, mut found, mut alive, mut batches) = (None, Vec::new(), 0, 0);
+        let (mut after, mut found, mut alive, mut pieces) = (None, Vec::new(), 0, 0);
         loop {
-            let batch = sessions::find_ended(replica.store.reader(), after, limit, lifetimes, time)
+            let piece = sessions::find_ended(replica.store.reader(), after, limit, lifetimes, time)
                 .await
                 .unwrap();
-            assert!(batch.ended.len() <= usize::try_from(limit).unwrap());
-            found.extend(batch.ended);
-            alive += batch.alive;
-            batches += 1;
-            after = batch.last;
+            assert!(piece.ended.len() <= usize::try_from(limit).unwrap());
+            found.extend(piece.ended);
+            alive += piece.alive;
+            pieces += 1;
+            after = piece.last;
             if after.is_none() {
                 break;
             }
@@ -41,12 +41,12 @@ async fn all_sessions_are_read_in_batches() {
         found.sort_unstable_by_key(|session| session.0);
         assert_eq!((&found, alive), (&ended, 4), "{limit}");
         // There are seven sessions, and one more read if the last batch is full.
-        assert_eq!(batches, 7 / limit + 1, "{limit}");
+        assert_eq!(pieces, 7 / limit + 1, "{limit}");
     }
 }
 
 #[tokio::test]
-async fn ended_sessions_are_removed_and_sessions_in_use_are_kept() {
+async fn ended_sessions_are_removed_and_used_ones_are_not() {
     let world = World::new();
     let replica = world.replica().await;
     let (used, unused) = (replica.sign_in().await, replica.sign_in().await);
@@ -79,10 +79,10 @@ async fn ended_sessions_are_removed_and_sessions_in_use_are_kept() {
 async fn the_change_log_is_kept_for_a_day() {
     let world = World::new();
     let mut replica = world.replica().await;
-    let revoked = replica.sign_in().await;
+    let gone = replica.sign_in().await;
     replica
         .sessions
-        .revoke(revoked.token.expose(), Caller::default())
+        .revoke(gone.token.expose(), Caller::default())
         .await
         .unwrap();
     world.clock.advance(Duration::from_hours(24));

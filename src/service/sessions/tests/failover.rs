@@ -1,12 +1,12 @@
 //! The version fence in a failover, in every order of its steps: the server changes, and the history of the change log
-//! diverges and reaches the same number.
+//! diverges and catches up in number.
 //!
-//! Server A has a session, which is cached. New connections then lead to server B, a former replica of A that has taken
-//! over and may lack the last entries of A's log. The session is revoked on B. A continues unchanged: it answers on its
-//! existing connections and does not learn that it is no longer the primary.
+//! Server A has a session, which is cached. Then new connections lead to server B, a former replica of A. B has taken
+//! over and may lack the last entries of the log of A. The session is revoked on B. A continues: it answers on its
+//! connections, and does not know that it is no longer the primary.
 //!
-//! The invariant: once a time after the response to the revocation is published, neither the cache nor an answer of the
-//! database accepts the session.
+//! The invariant: after a time is published that is later than the response of the revocation, neither the cache nor a
+//! response of the database says that the session is valid.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,9 @@ use std::time::Duration;
 use chrono::DateTime;
 use uuid::Uuid;
 
+use super::BOUND;
 use super::races::orders;
-use super::{BOUND, user_with_session};
+use super::world::user_with_session;
 use crate::domain::session::Session;
 use crate::domain::token::{PlainToken, TokenHash};
 use crate::domain::user::{User, UserId};
@@ -29,7 +30,7 @@ use crate::store::changes::{ChangeLogEntry, ChangeLogRead, Head};
 enum FailoverStep {
     /// A reader records the version and takes a connection.
     Ask,
-    /// The database executes the query of the reader.
+    /// The database executes its query.
     Load,
     /// The reader compares the server with that of the follower, and caches the row.
     Keep,
@@ -46,7 +47,7 @@ enum FailoverStep {
     Check,
 }
 
-/// A server: whether it has the session, and its log.
+/// A server: whether it has the session, and the log.
 #[derive(Clone)]
 struct FakeServer {
     number: u64,
@@ -55,7 +56,7 @@ struct FakeServer {
 }
 
 impl FakeServer {
-    /// Returns the reading of a follower from a number on.
+    /// Returns the entries that a follower reads after a number.
     fn read(&self, from: Option<i64>) -> ChangeLogRead {
         let last_seq = i64::try_from(self.log.len()).unwrap();
         let entries = (1..)
@@ -80,34 +81,34 @@ impl FakeServer {
     }
 }
 
-/// A failover: the difference of the logs and of the servers.
+/// A failover: the logs, and what distinguishes the servers.
 #[derive(Clone, Copy, Debug)]
 struct Failover {
-    /// Number of entries of A's log that B lacks.
+    /// Number of entries in the log of A that B lacks.
     lost: usize,
     /// Number of entries that B writes before that of the revocation.
-    extra: usize,
-    /// Whether B has another incarnation. If not, B is A itself, which has lost the end of its log in a crash: no
-    /// server answers as A any more.
+    others: usize,
+    /// Whether B has another incarnation. Otherwise B is A itself, which lost the end of its log in a crash: no server
+    /// answers as A any more.
     is_another_server: bool,
     /// Whether the reader has a connection to A from before the failover.
     is_old_connection: bool,
 }
 
-/// Coverage of the orders, which shows that the test has met the races.
+/// Counters of the cases that the orders have covered, so that the test fails if it covers none.
 #[derive(Debug, Default, PartialEq)]
-struct Coverage {
+struct Seen {
     orders: usize,
-    /// Rows from A that a reader was about to cache after the response to the revocation.
+    /// Rows that a reader had of A, and was about to keep after the answer to the revocation.
     stale_rows: usize,
-    /// Checks that the cache accepted.
-    accepted: usize,
-    /// Checks after a time later than the response was published.
+    /// Checks that the cache answered with yes.
+    yes: usize,
+    /// Checks after the answer to the revocation had been published.
     known: usize,
 }
 
 impl Failover {
-    fn try_all_orders(self) -> Coverage {
+    fn try_all_orders(self) -> Seen {
         let fence = Fence::new(BOUND);
         let user_with_session = user_with_session(1, DateTime::UNIX_EPOCH);
         let reader = [FailoverStep::Ask, FailoverStep::Load, FailoverStep::Keep];
@@ -119,21 +120,15 @@ impl Failover {
             FailoverStep::Take,
         ];
         let actors: [&[FailoverStep]; 4] = [&reader, &revoker, &follower, &[FailoverStep::Check]];
-        let mut coverage = Coverage::default();
+        let mut seen = Seen::default();
         orders(&actors, &mut Vec::new(), &mut |order| {
-            self.run(order, &user_with_session, &fence, &mut coverage);
+            self.run(order, &user_with_session, &fence, &mut seen);
         });
-        coverage
+        seen
     }
 
-    fn run(
-        self,
-        order: &[FailoverStep],
-        (user, session): &(User, Session),
-        fence: &Fence,
-        coverage: &mut Coverage,
-    ) {
-        coverage.orders += 1;
+    fn run(self, order: &[FailoverStep], (user, session): &(User, Session), fence: &Fence, seen: &mut Seen) {
+        seen.orders += 1;
         let other = UserId(Uuid::from_u128(2));
         let token = TOKEN.with(|token| *token);
         let entry = |number: usize, user| (Uuid::from_u128(number as u128), user);
@@ -149,7 +144,7 @@ impl Failover {
         a.log
             .extend((0..self.lost).map(|number| entry(20 + number, other)));
         b.log
-            .extend((0..self.extra).map(|number| entry(30 + number, other)));
+            .extend((0..self.others).map(|number| entry(30 + number, other)));
 
         let cache = Cache::new(10, Arc::default());
         let mut follower = LogCursor::default();
@@ -167,7 +162,7 @@ impl Failover {
         let mut row = None::<(u64, bool)>;
         let mut reading = None::<(Duration, ChangeLogRead)>;
         for (time, step) in order.iter().enumerate() {
-            // Later than the time of the first reading.
+            // Later than that of the first reading.
             let now = Duration::from_secs(1 + time as u64);
             let is_known = answered_at.is_some_and(|at| fence.known_until() >= at);
             match step {
@@ -177,15 +172,15 @@ impl Failover {
                 }
                 FailoverStep::Load => {
                     let server = if is_on_a { &a } else { &b };
-                    // The connections of a crashed server are lost.
+                    // The connections of a server that has crashed are lost.
                     let is_lost = is_on_a && is_switched && !self.is_another_server;
                     row = (!is_lost).then_some((server.number, server.has_session));
                 }
                 FailoverStep::Keep => {
                     if let Some((server, true)) = row {
-                        coverage.stale_rows += usize::from(answered_at.is_some());
+                        seen.stale_rows += usize::from(answered_at.is_some());
                         if fence.follows(Incarnation::new(server)) {
-                            // The answer of a strong check. The reader may have sent its query before the response.
+                            // The answer of a strong check. The reader may have asked before the answer.
                             let version = version.unwrap();
                             let is_valid = fence.is_current(version, user.id, &token);
                             assert!(!(is_known && is_valid), "strong: {self:?} {order:?}");
@@ -212,12 +207,12 @@ impl Failover {
                     fence.publish(asked_at);
                 }
                 FailoverStep::Check => {
-                    let is_accepted = cache
+                    let says_yes = cache
                         .get(&token)
                         .is_some_and(|known| fence.is_current(known.version(), user.id, &token));
-                    coverage.accepted += usize::from(is_accepted);
-                    coverage.known += usize::from(is_known);
-                    assert!(!(is_known && is_accepted), "{self:?} {order:?}");
+                    seen.yes += usize::from(says_yes);
+                    seen.known += usize::from(is_known);
+                    assert!(!(is_known && says_yes), "{self:?} {order:?}");
                 }
             }
         }
@@ -236,24 +231,21 @@ thread_local! {
 #[test]
 fn a_session_that_was_revoked_on_the_new_server_is_never_valid_in_any_order_of_steps() {
     for lost in 0..=2 {
-        for extra in 0..=1 {
+        for others in 0..=1 {
             for (is_another_server, is_old_connection) in [(true, true), (true, false), (false, true)] {
                 let failover = Failover {
                     lost,
-                    extra,
+                    others,
                     is_another_server,
                     is_old_connection,
                 };
-                let coverage = failover.try_all_orders();
+                let seen = failover.try_all_orders();
                 // 11 steps of 4 actors: 11! / (3! 3! 4! 1!).
-                assert_eq!(coverage.orders, 46_200);
+                assert_eq!(seen.orders, 46_200);
+                assert!(seen.yes > 1_000 && seen.known > 1_000, "{failover:?} {seen:?}");
                 assert!(
-                    coverage.accepted > 1_000 && coverage.known > 1_000,
-                    "{failover:?} {coverage:?}"
-                );
-                assert!(
-                    coverage.stale_rows > 1_000 || !is_old_connection,
-                    "{failover:?} {coverage:?}"
+                    seen.stale_rows > 1_000 || !is_old_connection,
+                    "{failover:?} {seen:?}"
                 );
             }
         }

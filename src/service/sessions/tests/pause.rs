@@ -1,11 +1,14 @@
-//! A process that is stopped in the middle of a check and continues much later: it must not accept the session by what
-//! it knew before the stop.
+//! A process that stops in the middle of a check and continues much later. It must not accept a session by its old
+//! state.
 //!
-//! The process stops where the check reads the time since boot. The data that it loaded before is stale afterwards.
+//! The stop is at the point where the check reads the time since boot. All values that were read before it are old
+//! afterwards.
 
 use std::sync::Mutex;
 
 use super::*;
+use crate::clock::ManualClock;
+use crate::domain::user::UserId;
 
 type Resume = Box<dyn FnOnce() + Send>;
 
@@ -61,10 +64,9 @@ async fn the_clock_is_read_after_the_cache_look_up() {
     check_with_a_stop(|clock, _, _| clock.advance(Duration::from_secs(10))).await;
 }
 
-/// The follower of the change log may run while the check is stopped. Its result applies to the cache of that moment,
-/// not to the entry that the check has already loaded.
+/// The follower may run during the stop. It updates the cache, and not the values that the check has read already.
 #[tokio::test]
-async fn the_known_time_is_read_before_the_cache_look_up() {
+async fn freshness_is_read_before_the_cache_look_up() {
     check_with_a_stop(|clock, fence, user| {
         clock.advance(Duration::from_secs(10));
         fence.forget(user);

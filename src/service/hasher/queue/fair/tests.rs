@@ -155,7 +155,7 @@ fn a_stream_of_new_flows_starves_no_flow() {
         }
     }
     longest = longest.max(waited);
-    assert!(longest <= 3 * 51, "{longest} jobs of other flows");
+    assert!(longest <= 3 * 51, "{longest} jobs of others");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_flow_in_debt_is_remembered_until_the_debt_is_paid() {
 }
 
 #[test]
-fn the_number_of_debtors_is_limited() {
+fn the_number_of_debtors_is_bounded() {
     let mut scene = QueueScene::new();
     for network in 0..2 * MAX_DEBTORS as u64 {
         // One flow is always busy, so that the branch is never idle and forgets no debt.
@@ -217,7 +217,7 @@ fn the_number_of_debtors_is_limited() {
 }
 
 #[test]
-fn a_full_queue_drops_the_newest_job_of_the_longest_flow() {
+fn the_newest_job_of_the_longest_flow_is_evicted() {
     let mut scene = QueueScene::new();
     let flow = Flow::of_path;
     // Service 1 has six jobs, service 2 has four. Network 1 of service 1 has four of them, and its bucket 2 has three.
@@ -254,7 +254,7 @@ fn a_full_queue_drops_the_newest_job_of_the_longest_flow() {
 }
 
 #[test]
-fn among_flows_of_the_same_length_the_one_with_the_highest_charge_loses_a_job() {
+fn among_flows_of_the_same_length_the_most_charged_one_is_evicted() {
     let mut scene = QueueScene::new();
     scene.push([1, 1, 1]);
     scene.push([1, 2, 1]);

@@ -1,6 +1,6 @@
-//! Property test of the fair queue against a list of the waiting jobs.
+//! The queue against a model of it: a list of the waiting jobs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use proptest::prelude::*;
 
