@@ -116,7 +116,7 @@ impl Store {
         self.writer.get_database_backend() == DbBackend::Sqlite
     }
 
-    /// Timeout for a connection, and for the lock of another transaction.
+    /// How long to wait for a connection, and for what another transaction has locked.
     pub(crate) fn acquire_timeout(&self) -> Duration {
         self.writer.acquire_timeout()
     }

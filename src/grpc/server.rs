@@ -4,9 +4,6 @@
 //! tonic's own server has some of these bounds, and not the others: it waits for ever for a client that does not begin,
 //! never closes one that does nothing, and cuts calls off at the end of a connection's age without having said that it
 //! comes. So the connections of hyper, on which it stands as well, are served here.
-//!
-//! This loop replaces tonic's own server, whose graceful shutdown has no timeout and which has no limit on the number of
-//! connections. Remove it when tonic's server offers both, and closes idle connections; the tests of connections decide.
 
 mod admission;
 mod body;

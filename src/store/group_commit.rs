@@ -1,8 +1,8 @@
-//! Group commit: one unit of work for several concurrent calls.
+//! Doing together what several ask for at the same time.
 //!
-//! A call that arrives while no work is under way starts at once and alone. Calls that arrive during the work wait in a
-//! queue. When the work is done, the first of them becomes the leader and does the work of all that wait. No call waits
-//! for others to arrive, and the higher the load, the more calls share one unit of work.
+//! Whoever asks while nobody is at work begins at once, and alone. Those who ask meanwhile stand in a line; when the
+//! work is done, the first of them does that of all who stand there. So nobody waits for company, and the busier it is,
+//! the more share one work.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// The queue of calls. Its length is limited by the number of calls that arrive within their timeout.
+/// Where those who ask gather. Their line is as long as as many come in the time for which they have patience.
 pub(crate) struct GroupCommit<T, R> {
     line: Mutex<CommitQueue<T, R>>,
     most: usize,
@@ -30,34 +30,34 @@ struct QueuedItem<T, R> {
     answer: oneshot::Sender<Turn<T, R>>,
 }
 
-/// Result of the wait in the queue.
+/// What becomes of somebody who waits.
 enum Turn<T, R> {
-    /// Another call has done the work.
+    /// Somebody else has done it.
     Done(R),
-    /// This call does the work, together with others.
+    /// It is for them to do it, with others.
     Leader(T, Leader<T, R>),
 }
 
-/// Reason for which a call has no result.
+/// Why somebody has no answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum SubmitError {
-    /// The call waited in the queue for too long. Nothing was done for it.
+    /// They stood in the line for too long: nothing was done.
     TooLong,
-    /// The leader of the call did not complete its work. It is unknown what was done.
+    /// Somebody else was at work on it and did not come to an end: nobody knows what was done.
     Unknown,
 }
 
-/// The position of a call in the queue, and the channel of its result.
+/// A place in the line, and what tells somebody there what becomes of them.
 struct Waiter<T, R> {
     ticket: u64,
     answered: oneshot::Receiver<Turn<T, R>>,
 }
 
-/// Guard of the work under way. Dropping it, whatever the outcome of the work, appoints the next leader.
+/// That somebody is at work. When it is dropped, whatever became of the work, the next one is.
 struct Leader<T, R>(Arc<GroupCommit<T, R>>);
 
 impl<T, R> GroupCommit<T, R> {
-    /// At most `most` calls share one unit of work.
+    /// At most so many share one work.
     pub(crate) fn new(most: usize) -> Self {
         let line = CommitQueue {
             is_busy: false,
@@ -70,8 +70,8 @@ impl<T, R> GroupCommit<T, R> {
         }
     }
 
-    /// Does `work` for this call and for others that wait; `work` returns one result for each. A call waits in the
-    /// queue for at most `patience`, but always waits for work that has begun.
+    /// Has `work` done with what is asked, and with what others ask, which gives an answer for each. Nobody stands in
+    /// the line for longer than `patience`; work that has begun is waited for.
     ///
     /// # Errors
     /// [`SubmitError`].
@@ -104,14 +104,14 @@ impl<T, R> GroupCommit<T, R> {
         let mut answers = work(all).await.into_iter();
         let own = answers.next();
         for (other, answer) in others.into_iter().zip(answers) {
-            // A call that has gone away does not need its result.
+            // Whoever has gone meanwhile does not want it.
             let _ = other.send(Turn::Done(answer));
         }
         drop(lead);
         own.ok_or(SubmitError::Unknown)
     }
 
-    /// Becomes the leader if no work is under way. Otherwise enters the queue.
+    /// Begins, if nobody is at work, or else stands in the line.
     fn join(self: &Arc<Self>, asked: T) -> Result<(T, Leader<T, R>), Waiter<T, R>> {
         let mut line = self.line();
         if line.is_busy {
@@ -135,20 +135,20 @@ impl<T, R> GroupCommit<T, R> {
         let turn = match timeout(patience, &mut answered).await {
             Ok(turn) => turn,
             Err(_) if self.line().leave(ticket) => return Err(SubmitError::TooLong),
-            // The work has begun.
+            // Somebody has begun.
             Err(_) => answered.await,
         };
         turn.map_err(|_| SubmitError::Unknown)
     }
 
-    /// No code that can panic runs under the lock, so the guarded value is consistent even if the lock is poisoned.
+    /// No code that can panic runs under the lock, so what it guards is whole even if it is poisoned.
     fn line(&self) -> MutexGuard<'_, CommitQueue<T, R>> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<T, R> CommitQueue<T, R> {
-    /// Takes the first waiting call. Skips the calls that have gone away.
+    /// Takes the first out. Those who have gone are passed over.
     fn next(&mut self) -> Option<QueuedItem<T, R>> {
         loop {
             match self.waiting.pop_front() {
@@ -158,7 +158,7 @@ impl<T, R> CommitQueue<T, R> {
         }
     }
 
-    /// Removes a call after its timeout. Returns whether it was still in the queue.
+    /// Takes somebody out who has no patience left, and says whether they were still there.
     fn leave(&mut self, ticket: u64) -> bool {
         let place = self
             .waiting
@@ -174,7 +174,7 @@ impl<T, R> Drop for Leader<T, R> {
         line.is_busy = next.is_some();
         drop(line);
         if let Some(QueuedItem { asked, answer, .. }) = next {
-            // If that call goes away at this moment, the returned guard is dropped and appoints the next leader.
+            // If they have gone in this moment, what comes back is dropped, and the next one is asked.
             let _ = answer.send(Turn::Leader(asked, Leader(self.0.clone())));
         }
     }
@@ -191,19 +191,19 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(2);
 
-    /// Work that waits for `told`, and returns all inputs for each call.
+    /// Work that answers each with all who share it, when it is told to.
     async fn work(all: Vec<u32>, told: oneshot::Receiver<()>) -> Vec<Vec<u32>> {
         told.await.unwrap();
         vec![all.clone(); all.len()]
     }
 
-    /// Work that completes at once, and returns for each call its own input, followed by all inputs.
+    /// Work that nobody has to wait for. Each is answered with their number first.
     async fn at_once(all: Vec<u32>) -> Vec<Vec<u32>> {
         all.iter().map(|own| [&[*own], &all[..]].concat()).collect()
     }
 
     #[tokio::test]
-    async fn a_single_call_does_not_wait() {
+    async fn who_is_alone_does_not_wait() {
         let gather = Arc::new(Numbers::new(3));
         for number in 0..3 {
             assert_eq!(
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn concurrent_calls_share_the_work_and_each_gets_its_result() {
+    async fn those_who_come_meanwhile_share_and_each_gets_their_answer() {
         let gather = Arc::new(Numbers::new(3));
         let (tell, told) = oneshot::channel();
         let first = begun(gather.submit(0, PATIENCE, |all| work(all, told)));
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_that_goes_away_while_waiting_is_skipped() {
+    async fn who_goes_while_waiting_is_passed_over() {
         let gather = Arc::new(Numbers::new(3));
         let (tell, told) = oneshot::channel();
         let first = begun(gather.submit(0, PATIENCE, |all| work(all, told)));
@@ -249,13 +249,13 @@ mod tests {
         drop(goes);
         tell.send(()).unwrap();
         first.await.unwrap();
-        // The second call was appointed leader, and goes away without running again.
+        // It is for the second to go on, who goes without knowing it.
         drop(is_told_and_goes);
         assert_eq!(stays.await, Ok(vec![3, 3]));
     }
 
     #[tokio::test]
-    async fn a_leader_that_is_stopped_is_replaced_by_the_next_call() {
+    async fn who_is_stopped_at_work_leaves_it_to_the_next() {
         let gather = Arc::new(Numbers::new(2));
         let (tell, told) = oneshot::channel();
         let first = begun(gather.submit(0, PATIENCE, |all| work(all, told)));
@@ -270,13 +270,13 @@ mod tests {
         assert_eq!(
             shares.await,
             Err(SubmitError::Unknown),
-            "it is unknown what was done"
+            "nobody knows what was done"
         );
         assert_eq!(waits.await, Ok(vec![3, 3]));
     }
 
     #[tokio::test]
-    async fn no_work_is_done_for_a_call_that_has_gone_away() {
+    async fn nothing_is_done_for_who_has_gone() {
         let gather = Arc::new(Numbers::new(3));
         let (tell, told) = oneshot::channel();
         let first = begun(gather.submit(0, PATIENCE, |all| work(all, told)));
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_waits_no_longer_than_its_timeout() {
+    async fn nobody_stands_in_the_line_for_ever() {
         let gather = Arc::new(Numbers::new(3));
         let (tell, told) = oneshot::channel();
         let first = begun(gather.submit(0, PATIENCE, |all| work(all, told)));
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(late.await, Ok(vec![2, 2]), "nothing is done for the other");
     }
 
-    /// Otherwise the call would report that nothing was done although the work may have been done.
+    /// Else they would be told that nothing was done when it may have been.
     #[tokio::test(start_paused = true)]
     async fn work_that_has_begun_is_waited_for() {
         let gather = Arc::new(Numbers::new(3));

@@ -1,4 +1,4 @@
-//! Transactions of the connection pool.
+//! Transactions.
 
 use std::mem;
 use std::sync::{Arc, OnceLock};
@@ -38,7 +38,7 @@ pub struct Transaction {
 
 struct TransactionState {
     lease: Lease,
-    /// Span of the whole transaction. It ends with the transaction.
+    /// Of the whole transaction. It ends with it.
     _trace: Option<Span>,
     is_begun: bool,
     /// What goes along with COMMIT.
@@ -63,13 +63,13 @@ impl Affected {
 }
 
 impl TransactionState {
-    /// Records that the transaction has to be rolled back until it is committed.
+    /// Notes that from now on, and until it is committed, the transaction has to be rolled back.
     fn begin(&mut self) {
         self.is_begun = true;
         self.lease.state = ConnectionState::Unknown;
     }
 
-    /// Returns the connection, and the statement with the statements that have to precede it.
+    /// The connection, and the statement with what has to go before it.
     fn next(&mut self, mut statement: Statement) -> (&mut Lease, Statement) {
         if !self.is_begun {
             self.begin();
@@ -80,10 +80,10 @@ impl TransactionState {
 }
 
 impl Transaction {
-    /// Begins a transaction on this connection.
+    /// Begins one on this connection.
     ///
     /// # Errors
-    /// BEGIN fails. Nothing else was sent.
+    /// When BEGIN fails; nothing else was sent then.
     pub(super) async fn begin(backend: DbBackend, mut lease: Lease) -> Result<Self, DbErr> {
         let trace = TraceContext::current().child("database transaction", SpanKind::Work);
         lease.trace = trace.as_ref().map(Span::current);
