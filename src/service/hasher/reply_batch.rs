@@ -3,7 +3,7 @@
 //! A hash passes through so much memory that the code after it finds the caches of its core empty. The other work of a
 //! sign-in takes twice as long if it runs between two hashes. When jobs have to wait anyway, their replies are
 //! therefore delayed for a little and sent several at a time, so that the work after them runs in one go.
-//! docs/performance.md has the measured gain.
+//! docs/decisions/0016-reply-batches.md has the measured gain.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
