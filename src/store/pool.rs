@@ -174,7 +174,7 @@ impl Pool {
         }
     }
 
-    /// The same pool, but what SQLite commits by a single statement need not survive a power cut.
+    /// Returns the same pool, except that a power cut may undo the commit of a single statement on SQLite.
     pub(super) fn unsynced(&self) -> Unsynced<'_> {
         Unsynced::of(self)
     }

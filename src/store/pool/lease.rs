@@ -15,11 +15,11 @@ use crate::store::error::other_server;
 use crate::store::identity::{Identity, verification};
 use crate::telemetry::tracing::{SpanKind, TraceContext};
 
-/// From here on SQLite answers a commit when it is on the disk, as it does when it is opened.
+/// Makes SQLite answer a later commit after it is on the disk. A new connection has this setting.
 const SYNCED: &str = "PRAGMA synchronous=FULL; ";
 
-/// From here on it answers when the system has it: such a commit survives this process, and not a power cut. The file
-/// stays consistent, and the next commit that is synced takes it along.
+/// Makes SQLite answer a later commit after the operating system has it. Such a commit survives the end of this process
+/// but not a power cut. The file stays consistent, and the next synced commit also syncs it.
 const UNSYNCED: &str = "PRAGMA synchronous=NORMAL; ";
 
 /// An open connection, and its known properties.
@@ -30,7 +30,7 @@ pub(super) struct Pooled {
     pub(super) opened: Instant,
     /// The generation of the pool in which it was opened.
     pub(super) generation: u64,
-    /// Whether the connection is as [`SYNCED`] makes it. It is so for all statements but those that need not be.
+    /// Whether the connection has the setting [`SYNCED`]. Only statements of [`super::Unsynced`] run without it.
     pub(super) is_synced: bool,
 }
 
@@ -160,7 +160,7 @@ impl Lease {
         .await
     }
 
-    /// Does something by a statement, synced.
+    /// Runs `work` with a statement, with the setting [`SYNCED`].
     pub(super) async fn run_synced<T>(
         &mut self,
         mut statement: Statement,

@@ -96,7 +96,8 @@ impl ConnectionTrait for Pool {
     }
 }
 
-/// A pool whose commits need not survive a power cut, on SQLite. Those of a server are its own affair.
+/// A pool with single commits that may be lost in a power cut. It differs from the pool only for SQLite; the settings
+/// of a server decide about its own commits.
 #[derive(Clone, Copy, Debug)]
 pub struct Unsynced<'a>(&'a Pool);
 

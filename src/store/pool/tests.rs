@@ -46,9 +46,9 @@ async fn count(db: &impl ConnectionTrait) -> i64 {
     row.unwrap().unwrap().try_get_by_index(0).unwrap()
 }
 
-/// BEGIN, which goes along with the first statement, tells how many rows the statement before it has changed.
+/// BEGIN, which is sent with the first statement, reports the number of rows that the statement before it has changed.
 #[tokio::test]
-async fn the_first_statement_says_how_many_rows_it_has_changed() {
+async fn the_first_statement_returns_its_number_of_rows() {
     let (pool, _folder) = numbers().await;
     for (number, expected) in [(1, 1), (1, 0), (2, 1)] {
         let tx = pool.begin().await.unwrap();
@@ -60,7 +60,7 @@ async fn the_first_statement_says_how_many_rows_it_has_changed() {
 }
 
 #[tokio::test]
-async fn what_is_asked_first_is_answered() {
+async fn the_first_query_of_a_transaction_returns_its_rows() {
     let (pool, _folder) = numbers().await;
     let tx = pool.begin().await.unwrap();
     assert_eq!(count(&tx).await, 3);
@@ -116,8 +116,8 @@ async fn what_comes_with_the_commit_says_how_many_rows_it_has_changed() {
     }
 }
 
-/// How the connection stands, which asking by a lease would change. 2: a commit is on the disk when it is answered. 1:
-/// it need not be.
+/// Reads the setting directly, since a lease would change it. 2: a commit is on the disk when it is answered. 1: it may
+/// not be.
 async fn synchronous(pool: &Pool) -> i64 {
     let mut lease = pool.lease().await.unwrap();
     let pragma = Statement::from_string(DbBackend::Sqlite, "PRAGMA synchronous");
@@ -128,7 +128,7 @@ async fn synchronous(pool: &Pool) -> i64 {
 }
 
 #[tokio::test]
-async fn only_what_need_not_be_synced_is_not() {
+async fn only_statements_of_the_unsynced_pool_are_unsynced() {
     let (pool, _folder) = numbers().await;
     let negate = with_number("UPDATE numbers SET n = -n WHERE n > ?", -10);
     for _ in 0..3 {
@@ -155,7 +155,7 @@ async fn only_what_need_not_be_synced_is_not() {
 }
 
 #[tokio::test]
-async fn who_goes_away_from_what_need_not_be_synced_leaves_the_connection_to_be_synced() {
+async fn a_cancelled_unsynced_statement_leaves_a_synced_connection() {
     let (pool, folder) = numbers().await;
     let negate = with_number("UPDATE numbers SET n = -n WHERE n > ?", -10);
     // No other connection can write in the meantime.
@@ -173,7 +173,7 @@ async fn who_goes_away_from_what_need_not_be_synced_leaves_the_connection_to_be_
 }
 
 #[tokio::test]
-async fn what_fails_with_the_commit_keeps_it_from_being_committed() {
+async fn a_statement_that_fails_with_the_commit_prevents_it() {
     let (pool, _folder) = numbers().await;
     let tx = pool.begin().await.unwrap();
     tx.execute_raw(with_number("DELETE FROM numbers WHERE n = ?", 1))
