@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fuzzes everything that reads what others wrote (src/fuzzing.rs), each target for FUZZ_SECONDS. FUZZ_TARGETS="phone token"
-# runs these only. What it finds beyond the corpus of the repository is kept in fuzz/target/corpus, and a fault in
-# fuzz/artifacts. cargo-fuzz is installed into .tools/cargo, unless the pinned version is on the PATH; it wants a nightly compiler.
+# Runs each fuzz target of src/fuzzing.rs for FUZZ_SECONDS. FUZZ_TARGETS="phone token" runs only these. The script stores
+# new inputs in fuzz/target/corpus and faults in fuzz/artifacts. It installs cargo-fuzz into .tools/cargo, unless the pinned
+# version is on the PATH. cargo-fuzz needs a nightly compiler.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -16,19 +16,25 @@ if [[ " $(cargo-fuzz --version 2>/dev/null) " != *" $version "* ]]; then
   cargo install --quiet --locked --force --root .tools/cargo --version "$version" cargo-fuzz
 fi
 
-# What is fuzzed stands on the same versions as the program.
+# The targets use the same versions of dependencies as the program.
 cp Cargo.lock fuzz/Cargo.lock
-targets=${FUZZ_TARGETS:-$(cargo +nightly fuzz list)}
 say "building the targets"
 cargo +nightly fuzz build
+# Without FUZZ_TARGET, the binary prints the names of all targets.
+targets=${FUZZ_TARGETS:-$(env -u FUZZ_TARGET cargo +nightly fuzz run target 2>/dev/null)}
+[ -n "$targets" ] || die "the binary printed no targets"
 
 failed=()
 for target in $targets; do
-  mkdir -p "fuzz/target/corpus/$target"
+  # libFuzzer writes new inputs into the first folder.
+  folders=("fuzz/target/corpus/$target")
+  mkdir -p "${folders[0]}" "fuzz/artifacts/$target"
+  if [ -d "fuzz/corpus/$target" ]; then
+    folders+=("fuzz/corpus/$target")
+  fi
   log=fuzz/target/$target.log
   say "fuzzing $target for $seconds s"
-  # The first folder is written, and both are read.
-  if cargo +nightly fuzz run "$target" "fuzz/target/corpus/$target" "fuzz/corpus/$target" -- \
+  if FUZZ_TARGET=$target cargo +nightly fuzz run target "${folders[@]}" -- -artifact_prefix="fuzz/artifacts/$target/" \
     -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=1 >"$log" 2>&1; then
     say "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") executions, nothing found"
   else

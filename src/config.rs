@@ -347,7 +347,7 @@ impl Settings {
             cache_capacity: usize::try_from(self.session_cache_capacity).unwrap_or(usize::MAX),
             lookup_queries: cores.min(connections),
             change_log_interval: self.change_log_interval,
-            change_log_patience: self.staleness_bound / 2,
+            change_log_timeout: self.staleness_bound / 2,
             cleanup_interval: self.cleanup_interval,
             audit_retention: self.audit_retention,
         })

@@ -1,7 +1,7 @@
-//! What is fuzzed: everything that reads what others wrote. `fuzz/` has a target for each (`make fuzz`), and the test
-//! below does the same with the inputs that were kept in `fuzz/corpus`.
+//! Fuzz targets: one for each parser of untrusted input. `make fuzz` runs them, and a test replays the inputs of
+//! `fuzz/corpus`.
 //!
-//! None of this is in the program: it is compiled for tests and by cargo-fuzz only.
+//! The release binary does not contain this module: only tests and cargo-fuzz compile it.
 
 use std::str;
 
@@ -15,11 +15,11 @@ use crate::domain::token::{TOKEN_LENGTH, TokenHash};
 use crate::grpc::fuzzed;
 use crate::service::hasher;
 
-/// What does something with bytes, and panics when it finds a fault.
+/// A fuzz target. Panics if it finds a fault.
 pub type Target = fn(&[u8]);
 
-/// All of them, by the names that their files in `fuzz/` have. Those of requests are called as their RPCs are.
-pub const TARGETS: &[(&str, Target)] = &[
+/// Targets of values. [`targets`] adds those of requests.
+const VALUES: &[(&str, Target)] = &[
     ("phone", phone),
     ("pasted", pasted),
     ("password", password),
@@ -28,47 +28,17 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("request_id", request_id),
     ("user_agent", user_agent),
     ("metadata", fuzzed::metadata),
-    ("register", fuzzed::register),
-    ("authenticate", fuzzed::authenticate),
-    ("validate_session", fuzzed::validate_session),
-    ("revoke_session", fuzzed::revoke_session),
-    ("list_sessions", fuzzed::list_sessions),
-    ("revoke_sessions", fuzzed::revoke_sessions),
-    ("update_profile", fuzzed::update_profile),
-    ("deactivate_profile", fuzzed::deactivate_profile),
-    ("delete_profile", fuzzed::delete_profile),
-    ("create_superuser", fuzzed::create_superuser),
-    ("list_users", fuzzed::admin::list_users),
-    ("get_user", fuzzed::admin::get_user),
-    ("create_user", fuzzed::admin::create_user),
-    ("update_user", fuzzed::admin::update_user),
-    ("set_password", fuzzed::admin::set_password),
-    ("verify_phone", fuzzed::admin::verify_phone),
-    ("revoke_user_sessions", fuzzed::admin::revoke_user_sessions),
-    ("deactivate_user", fuzzed::admin::deactivate_user),
-    ("reactivate_user", fuzzed::admin::reactivate_user),
-    ("delete_user", fuzzed::admin::delete_user),
-    ("list_audit_events", fuzzed::admin::list_audit_events),
-    ("send_code", fuzzed::codes::send_code),
-    ("verify_code", fuzzed::codes::verify_code),
 ];
 
-/// Maximum length of an input of `pasted` in bytes: that of a code, the shortest of its kinds.
-const MAX_PASTED_BYTES: usize = 64;
-
-/// Runs the target of this name.
-///
-/// # Panics
-/// When it finds a fault, or there is no such target.
-pub fn run(name: &str, bytes: &[u8]) {
-    let target = TARGETS.iter().find(|(known, _)| *known == name);
-    assert!(target.is_some(), "no target {name}");
-    if let Some((_, target)) = target {
-        target(bytes);
-    }
+/// Returns all targets with their names. The target of an RPC has the name of the method in snake case.
+pub fn targets() -> impl Iterator<Item = (&'static str, Target)> {
+    VALUES.iter().chain(fuzzed::REQUESTS).copied()
 }
 
-/// A region, a colon, and a phone number: a key is read as itself, everywhere and by both ways.
+/// Maximum length of an input of `pasted`, in bytes. It is that of a code, the shortest of the values.
+const MAX_PASTED_BYTES: usize = 64;
+
+/// A region, a colon, and a phone number. Both parsers return the same key, and parse a key as itself in every region.
 fn phone(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else {
         return;
@@ -78,7 +48,11 @@ fn phone(bytes: &[u8]) {
     let found = PhoneNumber::parse(number, region);
     let taken = PhoneNumber::parse_new(number, region, LineTypes::default());
     if let Ok(taken) = &taken {
-        assert_eq!(Ok(taken), found.as_ref(), "what is taken cannot be looked up");
+        assert_eq!(
+            Ok(taken),
+            found.as_ref(),
+            "a registered number cannot be looked up"
+        );
     }
     let Ok(key) = found else {
         return;
@@ -87,24 +61,24 @@ fn phone(bytes: &[u8]) {
         assert_eq!(
             PhoneNumber::parse(key.as_str(), region),
             Ok(key.clone()),
-            "a key is read as another"
+            "a key is parsed as a different one"
         );
     }
     assert_eq!(PhoneNumber::from_stored(key.as_str().to_owned()), Ok(key.clone()));
     let hidden = key.masked().matches('•').count();
     assert!(
         2 * hidden >= key.national_number().len(),
-        "a mask shows the number"
+        "a mask shows half of the number or more"
     );
 }
 
-/// A phone number, a prefix or a code as it was pasted: what is removed from it changes no answer.
+/// A pasted phone number, prefix or code. The parsers ignore the characters that they remove.
 fn pasted(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else {
         return;
     };
     let plain: String = text.chars().filter(|c| !is_removed(*c)).collect();
-    // Both have the same limit in bytes, and nothing is not the same as nothing but what is removed.
+    // The limit in bytes applies to both. An empty input and one that is empty after removal have different errors.
     if text.len() > MAX_PASTED_BYTES || plain.is_empty() {
         return;
     }
@@ -122,7 +96,7 @@ fn pasted(bytes: &[u8]) {
         assert_eq!(query, NumberQuery::parse(&plain, region));
         if let Ok(query) = query {
             let again = NumberQuery::parse(query.key().as_str(), region);
-            assert_eq!(again, Ok(query), "a key is looked up as another");
+            assert_eq!(again, Ok(query), "a key is parsed as a different query");
         }
     }
     assert_eq!(NumberPrefix::parse(text), NumberPrefix::parse(&plain));
@@ -130,7 +104,7 @@ fn pasted(bytes: &[u8]) {
     assert_eq!(digits(text), digits(&plain));
 }
 
-/// A password: what is accepted is accepted again as the same, and a refusal names a character that is in it.
+/// A password. A normalised password is parsed as itself, and an error names a character of the input.
 fn password(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else {
         return;
@@ -140,20 +114,20 @@ fn password(bytes: &[u8]) {
             let bytes = password.expose_bytes();
             let again = str::from_utf8(bytes).ok().map(Password::parse);
             let is_same = again.is_some_and(|again| again.is_ok_and(|again| again.expose_bytes() == bytes));
-            assert!(is_same, "a password is read as another");
+            assert!(is_same, "a password is parsed as a different one");
             let _ = password.is_common();
         }
         Err(PasswordError::CharacterNotAllowed { character }) => {
             assert!(
                 text.contains(character),
-                "a refusal names a character that is not there"
+                "an error names a character that the input lacks"
             );
         }
         Err(_) => {}
     }
 }
 
-/// A token of a session, a device or a service: nothing is one that is not written as one.
+/// A token of a session, a device or a service. The parsers accept only ASCII of the right length and prefix.
 fn token(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else {
         return;
@@ -169,7 +143,7 @@ fn token(bytes: &[u8]) {
     }
 }
 
-/// A request id: one that is kept can be sent back, and has neither a token nor the digits of a phone number in it.
+/// A request id. A loggable one is a valid header value, and contains neither a token nor the digits of a phone number.
 fn request_id(bytes: &[u8]) {
     let Ok(id) = str::from_utf8(bytes) else {
         return;
@@ -192,13 +166,13 @@ fn request_id(bytes: &[u8]) {
     let digits = id.bytes().filter(u8::is_ascii_digit).count();
     let longest = id.split(|c: char| !c.is_ascii_digit()).map(str::len).max();
     let is_hex = id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    // UUID (36 characters, or 45 as a URN), ULID and hexadecimal.
+    // UUID (36 characters, or 45 as a URN), ULID (26), and hexadecimal.
     let is_random = matches!(id.len(), 26 | 36 | 45) || is_hex && id.len() >= 16;
     assert!(is_random || longest.unwrap_or_default() < 7, "a number is logged");
     assert!(digits < id.len() || digits < 7, "a number is logged");
 }
 
-/// A user agent: what is stored of it is short, and shows as it is.
+/// A user agent. The stored text is short, printable, contains no token, and is stored again unchanged.
 fn user_agent(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else {
         return;
@@ -213,14 +187,13 @@ fn user_agent(bytes: &[u8]) {
             .max();
         assert!(longest.unwrap_or_default() < 16, "a token is stored");
     }
-    // What is stored is stored as it is.
     assert_eq!(
         ClientInfo::new(None, &stored).user_agent.unwrap_or_default(),
         stored
     );
 }
 
-/// A stored hash.
+/// A stored password hash.
 fn phc(bytes: &[u8]) {
     if let Ok(text) = str::from_utf8(bytes) {
         hasher::fuzzed::phc(text);
@@ -228,78 +201,4 @@ fn phc(bytes: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-    use std::fs;
-    use std::path::{Path, PathBuf};
-
-    use prost::Message as _;
-    use prost_types::FileDescriptorSet;
-
-    use super::*;
-    use crate::proto::DESCRIPTORS;
-
-    fn folder(name: &str) -> PathBuf {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(name)
-    }
-
-    /// The names of the files in a folder, without what comes after a dot.
-    fn names_in(folder: &Path) -> BTreeSet<String> {
-        let files = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-        files
-            .map(|file| file.unwrap().file_name().into_string().unwrap())
-            .map(|name| name.split('.').next().unwrap().to_owned())
-            .collect()
-    }
-
-    #[test]
-    fn what_was_found_once_is_still_so() {
-        for (name, target) in TARGETS {
-            let files =
-                fs::read_dir(folder("corpus").join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
-            let mut count = 0;
-            for file in files {
-                let path = file.unwrap().path();
-                // The test's name and the file's are on standard error if it panics.
-                eprintln!("{}", path.display());
-                target(&fs::read(&path).unwrap());
-                count += 1;
-            }
-            assert!(count > 0, "{name} has no corpus");
-        }
-    }
-
-    #[test]
-    fn everything_that_is_fuzzed_has_a_target_and_a_corpus() {
-        let names: BTreeSet<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
-        assert_eq!(names, names_in(&folder("fuzz_targets")));
-        assert_eq!(names, names_in(&folder("corpus")));
-    }
-
-    #[test]
-    fn every_request_of_the_contract_is_fuzzed() {
-        let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
-        let ours = files
-            .iter()
-            .filter(|file| file.package().starts_with("phone_identity."));
-        let methods = ours
-            .flat_map(|file| &file.service)
-            .flat_map(|service| &service.method);
-        let mut count = 0;
-        for method in methods {
-            let mut name = String::new();
-            for letter in method.name().chars() {
-                if letter.is_ascii_uppercase() && !name.is_empty() {
-                    name.push('_');
-                }
-                name.push(letter.to_ascii_lowercase());
-            }
-            assert!(
-                TARGETS.iter().any(|(known, _)| *known == name),
-                "{name} is not fuzzed"
-            );
-            count += 1;
-        }
-        assert!(count >= 10);
-    }
-}
+mod tests;

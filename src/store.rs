@@ -1,6 +1,6 @@
-//! The database: entities, and free functions that do one query each and work the same on a pool or in a transaction.
+//! The database: entities, and free functions with one query each that work the same on a pool or in a transaction.
 //!
-//! Policy, time and transactions are the service's; nothing of SeaORM leaves this module but the handles.
+//! Policy, time and transactions belong to the services. This module exports nothing of SeaORM except the handles.
 
 pub mod attempts;
 pub mod audit;
@@ -56,25 +56,25 @@ pub use metrics::PoolSnapshot;
 pub use pool::{Affected, Pool, Transaction, Unsynced};
 pub use url::UrlError;
 
-/// Where the database is, and its timeouts.
+/// Location of the database, and its timeouts.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// `sqlite:`, `postgres:`, `postgresql:`, `mysql:` or `mariadb:`.
     pub url: SecretString,
-    /// The file that the URL was read from. It is read again when no connection can be made.
+    /// File that the URL was read from. It is read again when no connection can be opened.
     pub url_file: Option<PathBuf>,
-    /// Whether files with secrets are accepted that all users of the machine can read or write: the one of the URL, the
-    /// client keys that it names, and the database of SQLite.
+    /// Whether to accept secret files that all users of the machine can read or write: the file of the URL, the client
+    /// keys that it names, and the SQLite database.
     pub allow_readable_secrets: bool,
-    /// The most connections; of SQLite, the most that read, beside the one that writes. The tail of the change log has
-    /// one of its own.
+    /// Maximum number of connections. For SQLite, the maximum number of readers, beside the one writer. The change log
+    /// has a connection of its own.
     pub connections: u32,
-    /// How long to wait for a connection, and for what another transaction has locked.
+    /// Timeout for a connection, and for the lock of another transaction.
     pub acquire_timeout: Duration,
-    /// How long the server may work on a statement, and how long a transaction may stand still; a little later it is
-    /// given up here. Of SQLite, how long a statement of a list may take.
+    /// Time limit of the server for a statement, and for an idle transaction; a little later this process abandons it.
+    /// For SQLite, the time limit of a list statement.
     pub statement_timeout: Duration,
-    /// The version level of this program: see [`changes::VERSION_LEVEL`].
+    /// Version level of this program: see [`changes::VERSION_LEVEL`].
     pub version_level: i32,
 }
 
@@ -82,16 +82,16 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub struct Store {
     reader: Pool,
-    /// The same as `reader`, but for SQLite.
+    /// The same pool as `reader`, except for SQLite.
     writer: Pool,
-    /// The change log and the service keys are read on a connection of their own, which is free when it is needed.
+    /// The change log and the service keys have a connection of their own, so that it is free when they need it.
     tail: Pool,
-    /// Lists are read on connections of their own.
+    /// Lists have connections of their own.
     lists: Pool,
     version_level: i32,
 }
 
-/// Maximum number of connections that read lists.
+/// Maximum number of connections for lists.
 const LIST_CONNECTIONS: u32 = 2;
 
 impl Store {
@@ -105,7 +105,7 @@ impl Store {
         }
     }
 
-    /// The version level of this program.
+    /// Version level of this program.
     #[must_use]
     pub fn version_level(&self) -> i32 {
         self.version_level
@@ -121,10 +121,10 @@ impl Store {
         self.writer.acquire_timeout()
     }
 
-    /// Opens the database. An SQLite file is made if it is missing.
+    /// Opens the database. Creates a missing SQLite file.
     ///
     /// # Errors
-    /// [`StoreError::InvalidUrl`], or when the database cannot be opened.
+    /// [`StoreError::InvalidUrl`], or the database cannot be opened.
     pub async fn open(options: &Options) -> Result<Self, StoreError> {
         let url = options.url.expose_secret();
         let (scheme, _) = url.split_once(':').ok_or(UrlError::Form)?;
@@ -136,14 +136,14 @@ impl Store {
         }
     }
 
-    /// Brings the schema up to date, once for a `Store`. Processes that do so at once do it one after another.
+    /// Applies the missing migrations, once per `Store`. Concurrent processes apply them one after another.
     ///
     /// # Errors
-    /// [`StoreError::Unsuitable`], and then nothing was changed; or when the database cannot be written.
+    /// [`StoreError::Unsuitable`], without any change. Other errors: the database cannot be written.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         preflight::check(self.writer()).await?;
         let schema = self.schema_connection()?;
-        // Without a lock, and without the right to change the schema.
+        // The check needs no lock and no right to change the schema.
         if !migration::is_up_to_date(&schema).await? {
             match schema.get_database_backend() {
                 DbBackend::Postgres => postgres::migrate(&schema).await?,
@@ -153,13 +153,14 @@ impl Store {
         }
         schema.close().await?;
         if self.writer.get_database_backend() == DbBackend::Sqlite {
-            // A copy that was made by `backup` gets an epoch of its own.
+            // A copy that was created by `backup` gets an epoch of its own.
             changes::replace_left_epoch(self.writer()).await?;
         }
         preflight::check_schema(self).await
     }
 
-    /// A connection for migrations, which may take longer than any other statement, to the host that was reached last.
+    /// Opens a connection for migrations, which may take longer than any other statement, to the host that was reached
+    /// last.
     fn schema_connection(&self) -> Result<DatabaseConnection, StoreError> {
         let timeout = self.acquire_timeout();
         let host = self.writer.server().reached().ok_or(UrlError::Form)?;
@@ -183,13 +184,13 @@ impl Store {
         })
     }
 
-    /// For single queries that change nothing.
+    /// The pool for single queries that change nothing.
     #[must_use]
     pub fn reader(&self) -> &Pool {
         &self.reader
     }
 
-    /// For single queries that change something.
+    /// The pool for single queries that change something.
     #[must_use]
     pub fn writer(&self) -> &Pool {
         &self.writer
@@ -201,57 +202,59 @@ impl Store {
         self.writer.unsynced()
     }
 
-    /// For reading the change log and the service keys again and again, and nothing else.
+    /// The pool for the periodic readings of the change log and the service keys, and nothing else.
     #[must_use]
     pub fn tail(&self) -> &Pool {
         &self.tail
     }
 
-    /// For pages of lists, and for counts. A filter can pass over any number of rows, so these statements have few
-    /// connections of their own and a deadline: they never occupy a connection that a session check waits for.
+    /// The pool for pages of lists, and for counts. A filter can skip any number of rows, so these statements have few
+    /// connections of their own and a time limit: they never occupy a connection that a session check needs.
     #[must_use]
     pub fn lists(&self) -> &Pool {
         &self.lists
     }
 
-    /// Opens a new connection for [`Self::tail`], so that it is to the server to which new connections lead now.
-    /// Returns whether that server commits synchronously to a standby.
+    /// Opens a new connection for [`Self::tail`], to the server to which new connections lead now. Returns whether that
+    /// server commits synchronously to a standby.
     ///
     /// # Errors
-    /// When no connection can be opened; then that of before stays.
+    /// No connection can be opened. The previous connection stays open.
     pub async fn renew_tail(&self) -> Result<bool, StoreError> {
         Ok(self.tail.renew().await?)
     }
 
-    /// Closes all connections that are open now, since they may be to another server than new ones.
+    /// Closes all open connections, since they may lead to another server than new ones.
     pub fn end_generation(&self) {
         for pool in [&self.tail, &self.lists, &self.reader] {
             pool.end_generation();
         }
     }
 
-    /// The same, unless that has been done since a connection of [`Self::reader`] was opened in this generation.
+    /// Closes all open connections, unless that was done since a connection of [`Self::reader`] was opened in this
+    /// generation.
     pub fn end_generation_of(&self, generation: u64) {
         if self.reader.generation() == generation {
             self.end_generation();
         }
     }
 
-    /// Connects to another host of the URL first, if there is one: this one accepts writes, but cannot commit them.
+    /// Tries another host of the URL first from now on, if there is one: this host accepts writes but cannot commit
+    /// them.
     pub fn try_another_host(&self) {
         if self.writer.server().prefer_another() {
             self.end_generation();
         }
     }
 
-    /// Whether the database is a server, or a group of servers, of which another one may answer some day.
+    /// Whether the database is a server or a group of servers, which may fail over to another server.
     #[must_use]
     pub fn has_server(&self) -> bool {
         self.writer.get_database_backend() != DbBackend::Sqlite
     }
 
-    /// Closes the store to all calls but those of [`Self::tail`], or opens it again: the database requires a newer
-    /// version of this program.
+    /// Closes the store to all calls except those of [`Self::tail`], or opens it again. It is closed while the database
+    /// requires a newer version of this program.
     pub fn set_closed(&self, is_closed: bool) {
         for pool in [&self.reader, &self.writer, &self.lists] {
             pool.set_closed(is_closed);
@@ -261,12 +264,12 @@ impl Store {
     /// Begins a transaction that writes. It is rolled back unless it is committed.
     ///
     /// # Errors
-    /// When the database cannot be reached, or others write for too long.
+    /// The database cannot be reached, or other transactions write for too long.
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
         Ok(self.writer.begin().await?)
     }
 
-    /// The pools by their names, and what was counted of each. Servers have one for all that reads and writes.
+    /// Returns the pools by name with their counters. For servers, one pool serves all reads and writes.
     #[must_use]
     pub fn pools(&self) -> Vec<(&'static str, PoolSnapshot)> {
         let mut pools = Vec::with_capacity(4);
@@ -285,18 +288,18 @@ impl Store {
         pools
     }
 
-    /// Asks whether the database answers.
+    /// Checks that the database answers.
     ///
     /// # Errors
-    /// When it does not.
+    /// The database does not answer.
     pub async fn ping(&self) -> Result<(), StoreError> {
         Ok(self.reader.ping().await?)
     }
 
-    /// Waits for what is under way and closes all connections.
+    /// Waits for the operations under way and closes all connections.
     ///
     /// # Errors
-    /// When a connection cannot be closed.
+    /// A connection cannot be closed.
     pub async fn close(self) -> Result<(), StoreError> {
         self.tail.close().await?;
         self.lists.close().await?;
@@ -306,14 +309,14 @@ impl Store {
     }
 }
 
-/// The row of a unique key, of a query without a LIMIT: whenever a LIMIT is bound, SQLite plans the statement anew,
-/// which takes longer than to run it.
+/// Returns the row of a unique key, for a query without a LIMIT. SQLite plans a statement anew whenever a LIMIT is
+/// bound, which takes longer than its execution.
 fn only<T>(rows: Vec<T>) -> Option<T> {
     rows.into_iter().next()
 }
 
-/// Removes the rows that a query finds, and says how many it were. They are looked for first: MySQL would lock what a
-/// removal passes over, and not all databases know a removal with an order and a bound.
+/// Removes the rows that a query finds, and returns their number. The ids are selected first: MySQL would lock the rows
+/// that a removal skips, and not all databases support a removal with an order and a limit.
 async fn delete_found<E: EntityTrait>(
     db: &impl ConnectionTrait,
     found: Select<E>,
@@ -327,7 +330,7 @@ async fn delete_found<E: EntityTrait>(
     Ok(removed.rows_affected)
 }
 
-/// Applies the migrations that are missing. To be called under a lock, so it looks whether somebody else has done it.
+/// Applies the missing migrations. Call it under a lock: it checks whether another process has applied them.
 async fn migrate_to_date(db: &DatabaseTransaction) -> Result<(), DbErr> {
     if !migration::is_up_to_date(db).await? {
         Migrator::up(db, None).await?;

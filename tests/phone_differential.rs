@@ -1,8 +1,8 @@
-//! Why the `phonenumber` crate is not used: it reads valid numbers as other numbers than libphonenumber does.
+//! The `phonenumber` crate is not used, since it parses valid numbers differently from libphonenumber.
 //!
-//! Two people who share a key can take over each other's account. Every test here shows one fault of that
-//! crate, and fails when the crate mends it: then look at the choice again. What is right comes from the
-//! labelled data, that is, from Google's libphonenumber.
+//! Two users with the same key can take over the account of each other. Each test shows one fault of that crate, and
+//! fails when the crate fixes it: then review the choice. The expected keys come from the labelled data, which Google's
+//! libphonenumber computed.
 
 #![allow(missing_docs, clippy::expect_used, clippy::panic, reason = "a test")]
 
@@ -32,7 +32,7 @@ fn ours(input: &str, region: &str) -> Option<String> {
         .map(|number| number.as_str().to_owned())
 }
 
-/// What libphonenumber says, which must be in the labelled data.
+/// Returns the result of libphonenumber, which must be in the labelled data.
 fn labelled(input: &str, region: &str) -> String {
     let row = rows()
         .into_iter()
@@ -43,9 +43,9 @@ fn labelled(input: &str, region: &str) -> String {
 }
 
 #[test]
-fn it_gives_valid_numbers_the_key_of_somebody_else() {
-    // National numbers that start with the calling code of their own country: the crate cuts it off. What it
-    // makes of them is a valid number of another person, which the second input of each row is.
+fn it_gives_valid_numbers_the_key_of_another_number() {
+    // National numbers that start with the calling code of their own country. The crate removes it. The result is a
+    // valid number of another user, which the second input of each row is.
     let cases = [
         ("3904501665", "IT", "003904501665", "FR"),
         ("390124877", "IT", "+390124877", ""),
@@ -54,12 +54,12 @@ fn it_gives_valid_numbers_the_key_of_somebody_else() {
     ];
     for (input, region, other, other_region) in cases {
         let right = labelled(input, region);
-        let somebody_else = labelled(other, other_region);
-        assert_ne!(right, somebody_else, "{input} {region}");
+        let another_number = labelled(other, other_region);
+        assert_ne!(right, another_number, "{input} {region}");
         assert_eq!(ours(input, region).as_ref(), Some(&right), "{input} {region}");
         assert_eq!(
             theirs(input, region).as_ref(),
-            Some(&somebody_else),
+            Some(&another_number),
             "the phonenumber crate has mended {input} {region}: look at the choice again"
         );
     }

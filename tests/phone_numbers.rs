@@ -1,4 +1,4 @@
-//! Whatever libphonenumber says about 31,123 labelled inputs, this service says too.
+//! The parser agrees with libphonenumber on 31,123 labelled inputs.
 
 #![allow(missing_docs, clippy::expect_used, clippy::panic, reason = "a test")]
 
@@ -9,7 +9,7 @@ use labelled::{Row, Taken, rows};
 #[allow(dead_code, reason = "each test crate uses its part of it")]
 mod labelled;
 
-/// What taking the number of a row gives, in the words of the file.
+/// The result of registering the number of a row, in the terms of the file.
 fn take(row: &Row) -> Option<Taken> {
     take_input(row.input, row.default_region())
 }
@@ -119,7 +119,7 @@ fn looking_up_refuses_what_has_no_stable_form() {
 
 #[test]
 fn a_key_is_read_as_itself_under_every_default_region() {
-    // Regions whose own numbers start with a trunk prefix, with none, or with a calling code of more than one
+    // Regions with national numbers that start with a trunk prefix, with none, or with a calling code of more than one
     // country.
     let regions = [
         None,

@@ -1,4 +1,4 @@
-//! What holds for phone numbers whatever the input is.
+//! Properties of phone numbers for any input.
 
 #![allow(missing_docs, clippy::expect_used, clippy::panic, reason = "a test")]
 
@@ -23,13 +23,13 @@ mod labelled;
 const ALPHABET: &[u8] = b"+0123456789 -.()/";
 /// The ones of them that may stand between two digits without a meaning.
 const SEPARATORS: &[char] = &[' ', '-', '.', '(', ')', '/'];
-/// What copying adds to a number: format characters (Cf), spaces (Zs) and line ends.
+/// Characters that copying adds to a number: format characters (Cf), spaces (Zs) and line ends.
 const INVISIBLE: &[char] = &[
     '\u{AD}', '\u{61C}', '\u{200B}', '\u{200C}', '\u{200D}', '\u{200E}', '\u{200F}', '\u{202A}', '\u{202C}',
     '\u{202D}', '\u{202E}', '\u{2060}', '\u{2066}', '\u{2069}', '\u{FEFF}', '\u{A0}', '\u{2003}', '\u{2007}',
     '\u{2009}', '\u{202F}', '\u{3000}', '\n', '\r', '\u{85}', '\u{2028}', '\u{2029}',
 ];
-/// The zeros of scripts whose digits may be used: ASCII, Arabic-Indic, Persian, Devanagari, full-width.
+/// The zeros of the accepted scripts: ASCII, Arabic-Indic, Persian, Devanagari, full-width.
 const ZEROS: &[char] = &['0', '\u{0660}', '\u{06F0}', '\u{0966}', '\u{FF10}'];
 
 fn region() -> impl Strategy<Value = Region> {
@@ -65,7 +65,7 @@ fn valid_number() -> impl Strategy<Value = String> {
     select(numbers)
 }
 
-/// Whether the sanitizer removes a character, by the Unicode character database.
+/// Returns whether the sanitizer removes a character, by the Unicode character database.
 fn is_removed(c: char) -> bool {
     let category = CodePointMapData::<GeneralCategory>::new().get(c);
     matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}')
@@ -96,7 +96,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_accepted_is_read_as_itself_again(
+    fn an_accepted_number_is_parsed_as_itself(
         input in inside_the_door(),
         region in maybe_region(),
         other in maybe_region(),
@@ -106,7 +106,8 @@ proptest! {
         }
     }
 
-    /// What today's plans do not allow is looked up by a key that they give to no number, so it finds no other user.
+    /// A number that current plans do not allow is looked up by a key that no valid number has, so it finds no other
+    /// user.
     #[test]
     fn a_query_finds_its_own_number_only(
         input in prop_oneof![inside_the_door(), "\\+[1-9][0-9]{5,19}", "[0-9]{4,14}"],
@@ -124,7 +125,7 @@ proptest! {
     }
 
     #[test]
-    fn what_may_be_taken_may_be_looked_up(input in inside_the_door(), region in maybe_region()) {
+    fn a_number_that_can_be_registered_can_be_looked_up(input in inside_the_door(), region in maybe_region()) {
         if let Ok(number) = PhoneNumber::parse_new(&input, region, LineTypes::all()) {
             prop_assert_eq!(PhoneNumber::parse(&input, region), Ok(number));
         }
@@ -158,7 +159,7 @@ proptest! {
             prop_assert_eq!(PhoneNumber::parse(&pasted, region), PhoneNumber::parse(&input, region));
             prop_assert_eq!(key(&pasted, region), key(&input, region));
         }
-        // libphonenumber refuses some inputs with such characters. What it reads, it reads as the same key.
+        // libphonenumber rejects some inputs with such characters. It parses all others to the same key.
         let library = region.and_then(|region| LibraryRegion::from_code(region.as_str()).ok());
         if let (Ok(ours), Ok(theirs)) = (
             PhoneNumber::parse(&pasted, region),
@@ -191,9 +192,9 @@ proptest! {
         region in region(),
     ) {
         let alone = PhoneNumber::parse(&input, None);
-        // What follows the + is no calling code. libphonenumber then tries whether it is the prefix for
-        // calling abroad of the region, as in "+00 44 ...". That is the one thing a region can do here, and
-        // it makes of a refused number an accepted one, never of one number another.
+        // The digits after the + are no calling code. libphonenumber then tries them as the international prefix of the
+        // region, as in "+00 44 ...". A region can thus turn a rejected number into an accepted one, but never one
+        // number into another.
         if alone != Err(PhoneError::CountryCodeUnknown) {
             prop_assert_eq!(PhoneNumber::parse(&input, Some(region)), alone);
             prop_assert_eq!(key(&input, Some(region)), key(&input, None));

@@ -1,4 +1,4 @@
-//! The bare server: tonic-health and nothing around it. What it can answer is what tonic can answer on this machine.
+//! The bare server: only tonic-health. It shows the throughput of tonic on this machine.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -30,7 +30,7 @@ impl Quota {
 
     fn version_2() -> Result<Self, String> {
         let root = Path::new("/sys/fs/cgroup");
-        // It may be on already, or not ours to switch on; whether it is, the next step tells.
+        // The controller may be on already, or not be ours to enable. The next step shows that.
         let _ = fs::write(root.join("cgroup.subtree_control"), "+cpu");
         let quota = Self::make(root, "cpu.max")?;
         quota.set("cpu.max", &format!("{PERIOD_MICROSECONDS} {PERIOD_MICROSECONDS}"))?;
@@ -61,7 +61,7 @@ impl Quota {
         self.folder.join("cgroup.procs")
     }
 
-    /// How often the kernel has stopped the group because its quota was used up.
+    /// Returns the number of times that the kernel throttled the group at its quota.
     pub(crate) fn throttled(&self) -> u64 {
         let stat = fs::read_to_string(self.folder.join("cpu.stat")).unwrap_or_default();
         stat.lines()

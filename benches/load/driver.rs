@@ -17,13 +17,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::machine;
 use connection::{Connection, Done};
 
-/// How many connections the requests are spread over.
+/// Number of connections.
 const CONNECTIONS: usize = 8;
 
-/// How long requests are sent before it counts.
+/// Warm-up, before requests count.
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// How long an answer may take at the end, before it counts as an error.
+/// Timeout of a response at the end. Later ones count as errors.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The frames of the requests.
@@ -55,7 +55,7 @@ impl Requests {
     }
 }
 
-/// Where requests go.
+/// The target of requests.
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
@@ -77,14 +77,14 @@ pub(crate) enum Pace {
 /// Longer than any run.
 pub(crate) const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What came of it.
+/// The result of a measurement.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     /// Answers with a message.
     pub(crate) done: u64,
     /// All else: errors, streams that were reset, answers that did not come.
     pub(crate) errors: u64,
-    /// How long it was measured.
+    /// The duration of the measurement.
     pub(crate) elapsed: Duration,
     /// The time from when a request was due to its answer. Not for [`Pace::For`].
     pub(crate) latencies: Vec<Duration>,
@@ -100,8 +100,7 @@ impl Outcome {
         f64::from(u32::try_from(self.done).unwrap()) / self.elapsed.as_secs_f64()
     }
 
-    /// The latency that this part of the requests did not exceed. What had no answer, or a refusal, counts as
-    /// [`NEVER`].
+    /// Returns the latency at a quantile. A request without a response, or with an error, counts as [`NEVER`].
     pub(crate) fn percentile(&self, percent: usize) -> Duration {
         let errors = usize::try_from(self.errors).unwrap();
         let never = std::iter::repeat_n(NEVER, errors);
@@ -150,7 +149,7 @@ struct Driver<'a> {
     turn: usize,
     outcome: Outcome,
     begun: Instant,
-    /// From when on it counts.
+    /// The end of the warm-up.
     counted_from: Instant,
 }
 
@@ -225,7 +224,7 @@ impl<'a> Driver<'a> {
             .all(|connection| connection.in_flight() == 0)
     }
 
-    /// Sends what is to be sent now, and says for how long there is nothing more to send.
+    /// Sends the requests that are due. Returns the time until the next one.
     fn send(&mut self, now: Instant) -> Duration {
         let bodies = self.requests.bodies.len();
         match self.pace {

@@ -7,7 +7,7 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 
 use crate::machine;
 
-/// What computes the hashes.
+/// The implementation of the hash.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Engine {
     /// `argon2-rust`, which the service takes where it can.
@@ -19,8 +19,8 @@ pub(crate) enum Engine {
 const PASSWORD: &[u8] = b"mountains and rivers";
 const SALT: &[u8] = b"sixteen bytes ok";
 
-/// Hashes on a thread for each of these cores, with the default parameters of the service and memory that is kept, and
-/// says how many it were a second.
+/// Hashes on one thread per core, with the default parameters of the service and reused memory. Returns hashes per
+/// second.
 pub(crate) fn per_second(engine: Engine, cores: &[usize], lasting: Duration) -> f64 {
     thread::scope(|scope| {
         let threads: Vec<_> = cores

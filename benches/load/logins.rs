@@ -18,16 +18,16 @@ use tonic_types::StatusExt as _;
 
 use crate::{machine, seed};
 
-/// How many connections the calls are spread over.
+/// Number of connections.
 const CONNECTIONS: usize = 8;
 
-/// How long a refused call waits if it is not told.
+/// Delay before the retry of a rejected call without RetryInfo.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
 /// Longer than the service lets any call take: what is not answered then hangs.
 const HUNG: Duration = Duration::from_secs(15);
 
-/// The person who signs in next, of all calls of this process: nobody signs in twice before all others have.
+/// The next user to sign in, over all calls of this process: each user signs in once before any signs in again.
 static NEXT_PERSON: AtomicUsize = AtomicUsize::new(0);
 
 /// Calls that go on until they are stopped, with always as many in flight.
@@ -47,7 +47,7 @@ struct Tally {
     cpu: Mutex<Duration>,
 }
 
-/// What happened up to a moment.
+/// Counters at a time.
 #[derive(Clone, Copy)]
 pub(crate) struct Moment {
     at: Instant,
@@ -61,7 +61,7 @@ impl Moment {
     }
 }
 
-/// What happened in all.
+/// The totals.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) refused: u32,
@@ -140,7 +140,7 @@ async fn keep_calling(mut client: PhoneIdentityClient<Channel>, tally: Arc<Tally
     }
 }
 
-/// A flood of sign-ins: always as many in flight, each made again as soon as it is answered, whatever the answer.
+/// A flood of sign-ins: a constant number of calls in flight. Each response starts the next call, whatever the result.
 pub(crate) struct Flood {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<u64>,
@@ -167,7 +167,7 @@ impl Flood {
                         while !stop.load(Ordering::Relaxed) {
                             let next = number + usize::try_from(answered).unwrap() * in_flight;
                             if client.authenticate(request(next)).await.is_err() {
-                                // As fast as a client tries again that does not do as it is told.
+                                // The retry rate of a client that ignores RetryInfo.
                                 sleep(BACK_OFF).await;
                             }
                             answered += 1;
@@ -188,18 +188,18 @@ impl Flood {
     }
 }
 
-/// What came of calls at a fixed rate.
+/// The results of calls at a fixed rate.
 #[derive(Debug, Default)]
 pub(crate) struct Offered {
-    /// How long those who were signed in had waited since their call was due.
+    /// The latency of successful sign-ins, from the time at which the call was due.
     pub(crate) signed_in: Vec<Duration>,
-    /// How long those had waited who were refused.
+    /// The latency of rejected sign-ins.
     pub(crate) refused: Vec<Duration>,
-    /// How many refusals did not say when to try again.
+    /// Rejections without RetryInfo.
     pub(crate) without_retry_info: usize,
-    /// How many calls were never answered.
+    /// Calls without a response.
     pub(crate) hung: usize,
-    /// What else went wrong.
+    /// Other errors.
     pub(crate) failures: Vec<String>,
 }
 

@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 /// The kernel counts processor time in such ticks (`USER_HZ`, which is 100 wherever Linux runs).
 const TICK: Duration = Duration::from_millis(10);
 
-/// The two cores that are used: one for the server, one for who calls it.
+/// The two cores of a measurement: one for the server, one for the callers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cores {
     pub(crate) server: usize,
@@ -25,7 +25,7 @@ impl Cores {
         let allowed = sched_getaffinity(None).unwrap();
         let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
         let (Some(server), Some(driver)) = (cores.next(), cores.next()) else {
-            panic!("this needs two cores: one for the server and one for who calls it");
+            panic!("this needs two cores: one for the server and one for the callers");
         };
         Self { server, driver }
     }
@@ -53,14 +53,14 @@ pub(crate) fn on<T>(cores: &[usize], work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Puts the calling thread before all others of its core, with exact timers. It stands for callers on other machines,
-/// who do not wait for this one's threads. Needs root; without it, the thread stays as it is.
+/// Schedules the calling thread before all others of its core, with exact timers. It simulates callers on other
+/// machines, which do not wait for the threads of this one. Needs root; otherwise the thread is unchanged.
 pub(crate) fn go_first() {
     let _ = setpriority_process(None, -20);
     let _ = set_current_timer_slack(NonZeroU64::new(1));
 }
 
-/// Whether [`go_first`] has an effect here.
+/// Returns whether [`go_first`] has an effect here.
 fn can_go_first() -> bool {
     std::thread::spawn(|| setpriority_process(None, -20).is_ok())
         .join()
@@ -86,12 +86,12 @@ pub(crate) fn process_time(pid: u32) -> Duration {
     TICK * ticks
 }
 
-/// What a process has in memory, in bytes.
+/// Returns the resident memory of a process, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
     /// All of it: `VmRSS`.
     pub(crate) resident: u64,
-    /// What is not mapped from a file: `RssAnon`.
+    /// Returns anonymous memory: `RssAnon`.
     pub(crate) anonymous: u64,
 }
 
@@ -108,7 +108,7 @@ pub(crate) fn memory(pid: u32) -> Memory {
     }
 }
 
-/// What a report has to say about the machine.
+/// Returns the description of the machine for the report.
 pub(crate) fn facts(cores: &Cores) -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo

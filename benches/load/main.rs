@@ -44,16 +44,16 @@ use report::Report;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What all rows share.
+/// The state that all rows share.
 pub(crate) struct Bench {
     /// The release binary.
     binary: PathBuf,
-    /// Where databases, logs and the report are put.
+    /// The folder of databases, logs and the report.
     folder: PathBuf,
     cores: Cores,
-    /// How often each of the two sides is measured.
+    /// Number of rounds of each side.
     rounds: usize,
-    /// How long each time.
+    /// Duration of a round.
     seconds: Duration,
     /// For calls that are not measured.
     runtime: Runtime,
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
         bare::serve();
         return ExitCode::SUCCESS;
     }
-    // `cargo bench` says so; whoever starts all targets for another reason does not want minutes of load.
+    // `cargo bench` sets this flag. Other commands that run all targets skip minutes of load.
     if !env::args().any(|argument| argument == "--bench") {
         return ExitCode::SUCCESS;
     }

@@ -10,7 +10,7 @@ use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection
 
 use crate::{Bench, report, seed, server};
 
-/// How many tokens are asked for, whatever the number of people. The other sessions have no token that anybody knows.
+/// Number of tokens that callers use, for any number of users. The tokens of other sessions are unknown to callers.
 pub(crate) const ASKED: usize = 10_000;
 
 /// A server on which databases can be made.
@@ -35,8 +35,8 @@ impl Postgres {
         format!("{server}/{name}?{parameters}")
     }
 
-    /// A new database with so many people, each with a session that was just used, and gives its URL. Of the sessions,
-    /// [`ASKED`] that are spread over all have the tokens of [`seed::token`].
+    /// Creates a database with this number of users, each with a session that was just used, and returns its URL.
+    /// [`ASKED`] of the sessions, evenly spread, have the tokens of [`seed::token`].
     pub(crate) fn seed(&self, bench: &Bench, people: usize) -> String {
         report::say(&format!("seeding PostgreSQL with {people} people"));
         let name = format!("bench_{people}");
@@ -52,7 +52,8 @@ impl Postgres {
             execute(
                 &database,
                 &format!(
-                    "INSERT INTO users (id, phone_number, password_hash, credential_version, status, is_staff, is_superuser, \
+                    "INSERT INTO users (id, phone_number, password_hash, credential_version, status, \
+                     is_staff, is_superuser, \
                      created_at, updated_at, last_login_at) \
                      SELECT {user}, '+99890' || (4200000 + n), NULL, 0, 'active', FALSE, FALSE, now(), now(), now() \
                      FROM generate_series(0, {last}) AS n",
@@ -64,7 +65,8 @@ impl Postgres {
             execute(
                 &database,
                 &format!(
-                    "INSERT INTO sessions (id, token_hash, user_id, created_at, last_seen_at, expires_at, auth_methods, \
+                    "INSERT INTO sessions (id, token_hash, user_id, created_at, last_seen_at, expires_at, \
+                     auth_methods, \
                      client_ip_address, client_user_agent) \
                      SELECT {session}, sha256(n::text::bytea), {user}, now(), now(), now() + interval '30 days', \
                      'password', '203.0.113.9', 'Mozilla/5.0 (X11; Linux x86_64) Example/1.0' \
@@ -86,7 +88,8 @@ impl Postgres {
                 execute(
                     &database,
                     &format!(
-                        "UPDATE sessions SET token_hash = t.hash FROM (VALUES {tokens}) AS t(n, hash) WHERE id = {session}",
+                        "UPDATE sessions SET token_hash = t.hash FROM (VALUES {tokens}) AS t(n, hash) \
+                         WHERE id = {session}",
                         session = id(8)
                     ),
                 )

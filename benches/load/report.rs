@@ -1,4 +1,4 @@
-//! What was found: a table of ratios, each with what it has to be.
+//! The report: a table of ratios with their limits.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ pub(crate) fn say(words: &str) {
     eprintln!("==> {words}");
 }
 
-/// What a value has to be.
+/// The limit of a value.
 #[derive(Clone, Copy)]
 pub(crate) enum Bar {
     /// At least this to hold, and what to reach for.
@@ -33,7 +33,7 @@ impl Bar {
     }
 }
 
-/// What a value is a number of.
+/// The unit of a value.
 #[derive(Clone, Copy)]
 pub(crate) enum Unit {
     Ratio,
@@ -107,7 +107,7 @@ impl Report {
         self.entries.push(Entry::Failed { name, why });
     }
 
-    /// Whether a row could not be measured as it should.
+    /// Whether a row could not be measured properly.
     pub(crate) fn has_failed(&self) -> bool {
         self.entries
             .iter()

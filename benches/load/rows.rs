@@ -42,10 +42,10 @@ pub(crate) const NAMES: [&str; 20] = [
 /// The row that is measured only if it is asked for.
 pub(crate) const TIMING: &str = "timing";
 
-/// How many checks are in flight where a core is to be saturated.
+/// Checks in flight that saturate a core.
 const CHECKS_IN_FLIGHT: usize = 64;
 
-/// How many sign-ins are in flight where the cores are to be saturated: fewer than the queue of the service holds.
+/// Sign-ins in flight that saturate the cores: fewer than the queue of the service holds.
 const LOGINS_IN_FLIGHT: usize = 64;
 
 type Measure = fn(&mut Bench) -> Result<(), String>;
@@ -112,7 +112,7 @@ fn all_ok<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Result<(), Str
     }
 }
 
-/// How busy both sides were, and whether it was the driver that could do no more.
+/// The load of both sides, and whether the driver was the bottleneck.
 fn busy(what: &str, outcomes: &[Outcome], server_cores: usize) -> String {
     let driver = median(outcomes.iter().map(|outcome| outcome.driver_busy));
     let server = median(outcomes.iter().map(|outcome| outcome.server_busy));
@@ -130,7 +130,7 @@ fn busy(what: &str, outcomes: &[Outcome], server_cores: usize) -> String {
     )
 }
 
-/// The figures of all rounds, for who wants to see how they scatter.
+/// The figures of all rounds, which show the variance.
 fn rounds(what: &str, figures: impl IntoIterator<Item = String>) -> String {
     format!("{what}: {}", figures.into_iter().collect::<Vec<_>>().join(", "))
 }

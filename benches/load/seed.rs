@@ -1,7 +1,7 @@
-//! Databases with many people and sessions, written without asking the service, in the form in which it writes.
+//! Databases with many users and sessions, written without the service, in its format.
 //!
-//! Everybody has the same password and the same stored hash of it: checking one costs what checking any costs. A token
-//! can be made again from its number, so that a database of an earlier run can be used once more.
+//! All users have the same password and the same stored hash, since the cost of a check is the same for each. A token
+//! is derived from its number, so that a later run can reuse a database.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,16 +20,16 @@ use uuid::Uuid;
 use crate::server::{self, Server, Setup};
 use crate::{Bench, report};
 
-/// What everybody signs in with.
+/// The password of all users.
 pub(crate) const PASSWORD: &str = "mountains and rivers";
 
-/// How many people the smaller database has: those who sign in.
+/// Number of users in the smaller database, which serves sign-ins.
 pub(crate) const PEOPLE: usize = SMALL / SESSIONS_PER_PERSON;
 
-/// How many sessions the smaller database has.
+/// Number of sessions in the smaller database.
 pub(crate) const SMALL: usize = 10_000;
 
-/// How many sessions the larger database has.
+/// Number of sessions in the larger database.
 pub(crate) const LARGE: usize = 1_000_000;
 
 const SESSIONS_PER_PERSON: usize = 5;
@@ -39,10 +39,10 @@ const LIFETIME: Duration = Duration::from_hours(30 * 24);
 /// A database that is older is made anew, so that no session ends while it is used.
 const REUSED_FOR: Duration = Duration::from_hours(7 * 24);
 
-/// How many rows are written with one statement. SQLite takes 32,766 values.
+/// Rows per statement. SQLite takes 32,766 values.
 const ROWS: usize = 500;
 
-/// The phone number of a person.
+/// Returns the phone number of a user.
 pub(crate) fn phone_number(person: usize) -> String {
     format!("+99890{}", 4_200_000 + person)
 }
@@ -70,8 +70,8 @@ pub(crate) fn validation(session: usize, consistency: Consistency) -> ValidateSe
     }
 }
 
-/// A database with so many sessions, each used in the minute that has just passed: what a service sees that has been
-/// busy for a while. It is written to by nobody else; [`scratch`] makes a copy for those who write.
+/// Returns a database with this number of sessions, each of which was used in the last minute, as after hours of load.
+/// Only this function writes to it; [`scratch`] copies it for measurements that write.
 pub(crate) fn database(bench: &Bench, sessions: usize) -> PathBuf {
     let path = bench.folder.join(format!("sessions-{sessions}.db"));
     let now = SystemClock.now();
@@ -128,8 +128,8 @@ pub(crate) fn use_now(bench: &Bench, path: &Path, condition: &str) {
     });
 }
 
-/// Makes, of the first people, a part as they are, a part that is deactivated, and a part whose hashes are of
-/// parameters that cost a quarter.
+/// Divides the first users into three kinds: unchanged ones, deactivated ones, and ones with hashes of parameters that
+/// cost a quarter.
 pub(crate) fn make_kinds(bench: &Bench, path: &Path, people: usize) {
     let older = stored_hash_with(bench, &["--argon2-memory-kib=9728", "--argon2-iterations=1"]);
     bench.runtime.block_on(async {

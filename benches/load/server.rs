@@ -18,16 +18,16 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::cgroup::Quota;
 use crate::{Bench, bare, machine};
 
-/// How long a server may take to start or to end.
+/// Timeout of the start and of the end of a server.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How a server is started.
+/// The settings of a server.
 #[derive(Clone)]
 pub(crate) struct Setup<'a> {
     pub(crate) database_url: String,
     pub(crate) cores: &'a [usize],
     pub(crate) quota: Option<&'a Quota>,
-    /// Where its log goes. Without it the log is written all the same, and thrown away by the kernel.
+    /// The file of the log. Without one, the server still writes the log, and the kernel discards it.
     pub(crate) log: Option<&'a Path>,
     pub(crate) flags: &'a [&'a str],
 }
@@ -67,7 +67,7 @@ impl Server {
 
     /// Starts the service and gives the time from there to the first answer of health that it serves.
     pub(crate) fn start_and_time(bench: &Bench, setup: &Setup<'_>) -> (Self, Duration) {
-        // The port is chosen here, so that it can be tried before the service says anything.
+        // This function chooses the port, so that it can connect before the service prints anything.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);

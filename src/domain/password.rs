@@ -134,6 +134,36 @@ pub enum PasswordError {
     ContainsPhoneNumber,
 }
 
+impl PasswordError {
+    /// One example of each error, for the tests that compare them with the contract.
+    #[cfg(test)]
+    pub(crate) const EXAMPLES: [Self; 7] = [
+        Self::Empty,
+        Self::TooShort {
+            min_length: MIN_LENGTH,
+        },
+        Self::TooLong,
+        Self::CharacterNotAllowed { character: '\0' },
+        Self::TooCommon,
+        Self::Breached,
+        Self::ContainsPhoneNumber,
+    ];
+
+    /// Returns the name of the `ViolationReason` of the contract, without its prefix.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Empty => "REQUIRED",
+            Self::TooShort { .. } => "PASSWORD_TOO_SHORT",
+            Self::TooLong => "PASSWORD_TOO_LONG",
+            Self::CharacterNotAllowed { .. } => "PASSWORD_CHARACTER_NOT_ALLOWED",
+            Self::TooCommon => "PASSWORD_TOO_COMMON",
+            Self::Breached => "PASSWORD_BREACHED",
+            Self::ContainsPhoneNumber => "PASSWORD_CONTAINS_PHONE_NUMBER",
+        }
+    }
+}
+
 /// The name of a character as in the Unicode standard, such as `U+0007`. The character may be invisible.
 #[must_use]
 pub fn code_point(character: char) -> String {

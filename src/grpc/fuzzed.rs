@@ -1,8 +1,8 @@
-//! Requests and metadata, from the bytes of a caller to the domain: decoding, parsing, and the answer if they are
-//! refused.
-
-pub(crate) mod admin;
-pub(crate) mod codes;
+//! Fuzz targets of requests and metadata: bytes of a caller are decoded and parsed, and a rejection is converted to a
+//! status.
+//!
+//! [`REQUESTS`] has one row for each RPC. A test compares the rows with the descriptors, and `make fuzz` reads them: a
+//! new RPC needs no other target.
 
 use std::fmt::Debug;
 use std::sync::OnceLock;
@@ -13,7 +13,8 @@ use prost::Message;
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
-use super::{metadata, middleware, parse, status};
+use super::parse::{self, admin};
+use super::{metadata, middleware, status};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Settings;
 use crate::domain::access::Caller;
@@ -23,27 +24,154 @@ use crate::domain::rules::Rules;
 use crate::domain::session::SessionId;
 use crate::domain::token::TokenHash;
 use crate::domain::user::{User, UserId, UserStatus};
+use crate::fuzzing::Target;
 use crate::i18n::Language;
 use crate::proto::v1;
-use crate::service::error::Error;
+use crate::service::error::{Error, Violation};
 
-/// The most that a status may take in headers, in bytes, so that all clients take it: some bound them at 8 KiB.
+/// Maximum size of a status in headers, in bytes: some clients limit all headers to 8 KiB.
 const MAX_STATUS_BYTES: usize = 8 * 1024;
 
-/// What the parser of requests stands on.
-struct FuzzedHandlers {
+/// The target of each RPC, by the name of the method in snake case, in the order of the proto files.
+pub(crate) const REQUESTS: &[(&str, Target)] = &[
+    ("register", |bytes| {
+        fuzz(bytes, |request, parser| {
+            parse::registration(request, &Caller::default(), &parser.rules)
+        });
+    }),
+    ("authenticate", |bytes| {
+        fuzz(bytes, |request, parser| {
+            parse::credentials(request, &Caller::default(), &parser.rules)
+        });
+    }),
+    ("validate_session", |bytes| {
+        fuzz(bytes, |request: v1::ValidateSessionRequest, _| {
+            check(parse::consistency(request.consistency));
+            session_token(&request.session_token)
+        });
+    }),
+    ("revoke_session", |bytes| {
+        fuzz(bytes, |request: v1::RevokeSessionRequest, _| {
+            session_token(&request.session_token)
+        });
+    }),
+    ("list_sessions", |bytes| {
+        fuzz(bytes, |_: v1::ListSessionsRequest, _| Ok(()));
+    }),
+    ("revoke_sessions", |bytes| {
+        fuzz(bytes, |request, _| {
+            parse::selection(&request, SessionId(Uuid::nil()))
+        });
+    }),
+    ("update_profile", |bytes| {
+        fuzz(bytes, |request, parser| {
+            let parsed = parse::profile_update(request, &parser.rules, &parser.user, Language::default());
+            if let Ok((_, update)) = &parsed {
+                update.password.as_ref().map(Password::is_common);
+            }
+            parsed
+        });
+    }),
+    ("deactivate_profile", |bytes| {
+        fuzz(bytes, |request: v1::DeactivateProfileRequest, _| {
+            parse::current_password(request.current_password)
+        });
+    }),
+    ("delete_profile", |bytes| {
+        fuzz(bytes, |request: v1::DeleteProfileRequest, _| {
+            parse::current_password(request.current_password)
+        });
+    }),
+    ("create_superuser", |bytes| {
+        fuzz(bytes, |request, parser| {
+            let parsed = parse::superuser(request, &parser.rules);
+            if let Ok((_, password)) = &parsed {
+                let _ = password.is_common();
+            }
+            parsed
+        });
+    }),
+    ("list_users", |bytes| {
+        fuzz(bytes, |request, _| admin::list(&request));
+    }),
+    ("get_user", |bytes| {
+        fuzz(bytes, |request, parser| admin::whom(&request, &parser.rules));
+    }),
+    ("create_user", |bytes| {
+        fuzz(bytes, |request, parser| admin::new_user(request, &parser.rules));
+    }),
+    ("update_user", |bytes| {
+        fuzz(bytes, |request, parser| {
+            admin::update(&request, &parser.rules, Language::default())
+        });
+    }),
+    ("set_password", |bytes| {
+        fuzz(bytes, |request, parser| {
+            let parsed = admin::password(request, &parser.rules);
+            if let Ok((_, password)) = &parsed {
+                let _ = password.is_common();
+                let shape = password.check_shape(8, &[&parser.user.phone_number]);
+                check(shape.map_err(|problem| {
+                    Error::InvalidInput(vec![Violation::new("new_password", problem.into())])
+                }));
+            }
+            parsed
+        });
+    }),
+    ("verify_phone", |bytes| {
+        fuzz(bytes, |request, _| admin::phones(request));
+    }),
+    ("revoke_user_sessions", |bytes| {
+        fuzz(bytes, |request: v1::RevokeUserSessionsRequest, _| {
+            admin::person(&request.user_id)
+        });
+    }),
+    ("deactivate_user", |bytes| {
+        fuzz(bytes, |request: v1::DeactivateUserRequest, _| {
+            admin::person(&request.user_id)
+        });
+    }),
+    ("reactivate_user", |bytes| {
+        fuzz(bytes, |request: v1::ReactivateUserRequest, _| {
+            admin::person(&request.user_id)
+        });
+    }),
+    ("delete_user", |bytes| {
+        fuzz(bytes, |request: v1::DeleteUserRequest, _| {
+            admin::person(&request.user_id)
+        });
+    }),
+    ("list_audit_events", |bytes| {
+        fuzz(bytes, |request, _| {
+            admin::events(&request).map(|events| events.filter)
+        });
+    }),
+    ("send_code", |bytes| {
+        fuzz(bytes, |request, parser| {
+            parse::codes::wanted(request, &Caller::default(), Language::default(), &parser.rules)
+        });
+    }),
+    ("verify_code", |bytes| {
+        fuzz(bytes, |request, parser| {
+            parse::codes::offer(request, &Caller::default(), &parser.rules)
+        });
+    }),
+];
+
+/// The state that parsers of requests need.
+struct ParserState {
     rules: Rules,
     user: User,
 }
 
-impl FuzzedHandlers {
-    /// Made once. `None` where the machine does not let it.
+impl ParserState {
+    /// Returns the state, which the first call creates. `None` if the state cannot be created.
     fn get() -> Option<&'static Self> {
-        static DESK: OnceLock<Option<FuzzedHandlers>> = OnceLock::new();
-        DESK.get_or_init(Self::make).as_ref()
+        static STATE: OnceLock<Option<ParserState>> = OnceLock::new();
+        STATE.get_or_init(Self::create).as_ref()
     }
 
-    fn make() -> Option<Self> {
+    fn create() -> Option<Self> {
         #[derive(Parser)]
         struct Flags {
             #[command(flatten)]
@@ -68,16 +196,30 @@ impl FuzzedHandlers {
     }
 }
 
-/// A message, if the bytes are one. What is written is read as the same.
-fn decoded<M: Message + Default + PartialEq>(bytes: &[u8]) -> Option<M> {
-    let message = M::decode(bytes).ok()?;
-    let again = M::decode(message.encode_to_vec().as_slice());
-    assert!(again.as_ref() == Ok(&message), "a message is read as another one");
-    Some(message)
+/// Decodes a request, parses it and checks the rejection. Encoding a decoded request and decoding it again returns the
+/// same request.
+fn fuzz<M, T>(bytes: &[u8], parse: impl FnOnce(M, &ParserState) -> Result<T, Error>)
+where
+    M: Message + Default + PartialEq,
+    T: Debug,
+{
+    let (Ok(request), Some(parser)) = (M::decode(bytes), ParserState::get()) else {
+        return;
+    };
+    let again = M::decode(request.encode_to_vec().as_slice());
+    assert!(
+        again.as_ref() == Ok(&request),
+        "an encoded request is decoded as a different one"
+    );
+    check(parse(request, parser));
 }
 
-/// A refusal is one that all clients can read.
-fn refused<T: Debug>(outcome: Result<T, Error>) {
+fn session_token(text: &str) -> Result<TokenHash, Error> {
+    TokenHash::of(text).map_err(|_| Error::SessionInvalid)
+}
+
+/// Checks that every client can read the status of a rejection.
+fn check<T: Debug>(outcome: Result<T, Error>) {
     let Err(error) = outcome else {
         return;
     };
@@ -95,78 +237,7 @@ fn refused<T: Debug>(outcome: Result<T, Error>) {
     }
 }
 
-pub(crate) fn register(bytes: &[u8]) {
-    let (Some(request), Some(desk)) = (decoded(bytes), FuzzedHandlers::get()) else {
-        return;
-    };
-    let caller = Caller::default();
-    refused(parse::registration(request, &caller, &desk.rules));
-}
-
-pub(crate) fn authenticate(bytes: &[u8]) {
-    if let (Some(request), Some(desk)) = (decoded(bytes), FuzzedHandlers::get()) {
-        refused(parse::credentials(request, &Caller::default(), &desk.rules));
-    }
-}
-
-pub(crate) fn validate_session(bytes: &[u8]) {
-    if let Some(request) = decoded::<v1::ValidateSessionRequest>(bytes) {
-        refused(parse::consistency(request.consistency));
-        refused(TokenHash::of(&request.session_token).map_err(|_| Error::SessionInvalid));
-    }
-}
-
-pub(crate) fn revoke_session(bytes: &[u8]) {
-    if let Some(request) = decoded::<v1::RevokeSessionRequest>(bytes) {
-        refused(TokenHash::of(&request.session_token).map_err(|_| Error::SessionInvalid));
-    }
-}
-
-pub(crate) fn list_sessions(bytes: &[u8]) {
-    decoded::<v1::ListSessionsRequest>(bytes);
-}
-
-pub(crate) fn revoke_sessions(bytes: &[u8]) {
-    if let Some(request) = decoded::<v1::RevokeSessionsRequest>(bytes) {
-        refused(parse::selection(&request, SessionId(Uuid::nil())));
-    }
-}
-
-pub(crate) fn update_profile(bytes: &[u8]) {
-    let (Some(request), Some(desk)) = (decoded(bytes), FuzzedHandlers::get()) else {
-        return;
-    };
-    let parsed = parse::profile_update(request, &desk.rules, &desk.user, Language::default());
-    if let Ok((_, update)) = &parsed {
-        update.password.as_ref().map(Password::is_common);
-    }
-    refused(parsed);
-}
-
-pub(crate) fn deactivate_profile(bytes: &[u8]) {
-    if let Some(request) = decoded::<v1::DeactivateProfileRequest>(bytes) {
-        refused(parse::current_password(request.current_password));
-    }
-}
-
-pub(crate) fn delete_profile(bytes: &[u8]) {
-    if let Some(request) = decoded::<v1::DeleteProfileRequest>(bytes) {
-        refused(parse::current_password(request.current_password));
-    }
-}
-
-pub(crate) fn create_superuser(bytes: &[u8]) {
-    let (Some(request), Some(desk)) = (decoded(bytes), FuzzedHandlers::get()) else {
-        return;
-    };
-    let parsed = parse::superuser(request, &desk.rules);
-    if let Ok((_, password)) = &parsed {
-        let _ = password.is_common();
-    }
-    refused(parsed);
-}
-
-/// A line is a header, as `name: value`.
+/// Metadata: each line is a header, as `name:value`.
 pub(crate) fn metadata(bytes: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in bytes.split(|byte| *byte == b'\n') {
@@ -175,16 +246,14 @@ pub(crate) fn metadata(bytes: &[u8]) {
         };
         let (name, value) = (&line[..colon], &line[colon + 1..]);
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-            // Fewer than a map may have.
+            // A `HeaderMap` has a maximum size.
             if headers.len() < 100 {
                 headers.append(name, value);
             }
         }
     }
     let _ = metadata::language(&headers);
-    refused(
-        metadata::bearer(&headers).and_then(|token| TokenHash::of(token).map_err(|_| Error::SessionInvalid)),
-    );
+    check(metadata::bearer(&headers).and_then(session_token));
     let _ = middleware::grpc_timeout(&headers);
     if let Some(id) = middleware::given_request_id(&headers, None) {
         assert!(HeaderValue::try_from(&id).is_ok(), "{id:?} cannot be sent back");

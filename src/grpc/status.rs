@@ -333,9 +333,7 @@ pub(crate) fn violation_text(problem: Problem, language: Language) -> String {
 
 fn violation_reason(problem: Problem) -> ViolationReason {
     match problem {
-        Problem::Required | Problem::Phone(PhoneError::Empty) | Problem::Password(PasswordError::Empty) => {
-            ViolationReason::Required
-        }
+        Problem::Required | Problem::Phone(PhoneError::Empty) => ViolationReason::Required,
         Problem::EnumValueUnknown => ViolationReason::EnumValueUnknown,
         Problem::MutuallyExclusive(_) => ViolationReason::MutuallyExclusive,
         Problem::TooManyItems(_) => ViolationReason::TooManyItems,
@@ -365,21 +363,45 @@ fn violation_reason(problem: Problem) -> ViolationReason {
             PhoneError::NotValid => ViolationReason::PhoneNumberNotValid,
             PhoneError::LineTypeNotAllowed => ViolationReason::PhoneNumberLineTypeNotAllowed,
         },
-        Problem::Password(problem) => match problem {
-            PasswordError::Empty => ViolationReason::Required,
-            PasswordError::TooShort { .. } => ViolationReason::PasswordTooShort,
-            PasswordError::TooLong => ViolationReason::PasswordTooLong,
-            PasswordError::CharacterNotAllowed { .. } => ViolationReason::PasswordCharacterNotAllowed,
-            PasswordError::TooCommon => ViolationReason::PasswordTooCommon,
-            PasswordError::Breached => ViolationReason::PasswordBreached,
-            PasswordError::ContainsPhoneNumber => ViolationReason::PasswordContainsPhoneNumber,
-        },
+        // By name, so that a new password rule needs no change here. A test compares the names with the contract.
+        Problem::Password(problem) => {
+            let name = format!("{VIOLATION_PREFIX}{}", problem.reason());
+            ViolationReason::from_str_name(&name).unwrap_or_default()
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+
     use super::*;
+    use crate::proto::DESCRIPTORS;
+
+    /// Returns the number of values of an enum of the contract, without its first one, UNSPECIFIED.
+    fn count_of(name: &str) -> usize {
+        let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
+        let mut enums = files.iter().flat_map(|file| &file.enum_type);
+        enums.find(|found| found.name() == name).unwrap().value.len() - 1
+    }
+
+    #[test]
+    fn every_password_rule_has_its_reason_in_the_contract() {
+        let rules = PasswordError::EXAMPLES.map(PasswordError::reason);
+        let expected: BTreeSet<&str> = (1..100)
+            .filter_map(|number| ViolationReason::try_from(number).ok())
+            .map(|reason| wire_name(reason.as_str_name(), VIOLATION_PREFIX))
+            .filter(|name| name.starts_with("PASSWORD_") || *name == "REQUIRED")
+            .collect();
+        assert_eq!(BTreeSet::from(rules), expected);
+        for (rule, reason) in PasswordError::EXAMPLES.into_iter().zip(rules) {
+            let found = violation_reason(Problem::Password(rule));
+            assert_eq!(wire_name(found.as_str_name(), VIOLATION_PREFIX), reason);
+        }
+    }
 
     /// Every reason of the contract has a text of its own in every language.
     #[test]
@@ -392,7 +414,8 @@ mod tests {
         let violations: Vec<String> = violations
             .map(|reason| text_id("violation", wire_name(reason.as_str_name(), VIOLATION_PREFIX)))
             .collect();
-        assert_eq!((errors.len(), violations.len()), (35, 33));
+        assert_eq!(errors.len(), count_of("ErrorReason"));
+        assert_eq!(violations.len(), count_of("ViolationReason"));
         for id in errors.iter().chain(&violations) {
             let english = Language::English.text(id, &[("min", 8.into())]);
             assert_ne!(english, *id, "no English text");

@@ -1,4 +1,4 @@
-//! What can go wrong, in the words of the domain. `grpc/status.rs` says what each looks like on the wire.
+//! Error type of the service layer. `grpc/status.rs` maps each error to a gRPC status.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use crate::domain::sms_limits::SmsRefusal;
 use crate::domain::throttle::SubjectKind;
 use crate::store::StoreError;
 
-/// Why a call failed.
+/// Reason for which a call failed.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// Fields of the request are not as they have to be. Never empty.
+    /// One or more fields of the request are invalid. Never empty.
     #[error("invalid input in {} field(s)", .0.len())]
     InvalidInput(Vec<Violation>),
-    /// The number is unknown or the password is wrong; nobody is told which.
+    /// The number is unknown or the password is wrong. The response does not reveal which.
     #[error("invalid credentials")]
     InvalidCredentials,
     /// The session token is missing, malformed, unknown or revoked.
     #[error("session invalid")]
     SessionInvalid,
-    /// The session is past its absolute or idle lifetime.
+    /// The session has reached its absolute or idle lifetime.
     #[error("session expired")]
     SessionExpired,
     /// The actor is not a superuser.
@@ -33,105 +33,105 @@ pub enum Error {
     /// The actor is neither staff nor a superuser.
     #[error("not staff")]
     NotStaff,
-    /// There is no such user, or none that the actor may see.
+    /// The user does not exist, or the actor may not see the user.
     #[error("user not found")]
     UserNotFound,
-    /// The person was changed since they had the etag that the change was decided on.
+    /// The user was changed after the etag of the request was read.
     #[error("etag mismatch")]
     EtagMismatch,
-    /// `current_password` is not the actor's.
+    /// `current_password` is not the password of the actor.
     #[error("current password wrong")]
     CurrentPasswordWrong,
-    /// Somebody has the phone number.
+    /// Another user has the phone number.
     #[error("phone number taken")]
     PhoneNumberTaken,
-    /// The password or the code is right, and the account is deactivated.
+    /// The password or the code is correct, but the account is deactivated.
     #[error("account deactivated")]
     AccountDeactivated,
     /// `current_password` is unset and the sign-in is not fresh.
     #[error("reauthentication required")]
     ReauthenticationRequired,
-    /// This would remove the last active superuser.
+    /// The change would remove the last active superuser.
     #[error("last superuser")]
     LastSuperuser,
-    /// The calling service has not proved who it is.
+    /// The calling service is not authenticated.
     #[error("calling service unknown")]
     ServiceUnknown,
-    /// The calling service may not call this.
+    /// The calling service has no permission for this RPC.
     #[error("calling service not allowed")]
     ServiceNotAllowed,
-    /// `x-operator-key` is not the operator's key, or there is none.
+    /// `x-operator-key` is missing or is not the operator key.
     #[error("operator key wrong")]
     OperatorKeyWrong,
-    /// The one-time code is wrong, expired, used up or of another purpose, or its challenge is not known.
+    /// The one-time code is wrong, expired, used or of another purpose, or its challenge is unknown.
     #[error("code invalid")]
     CodeInvalid,
-    /// The number has to be verified by a code first.
+    /// The number has to be verified by a one-time code first.
     #[error("verification required")]
     VerificationRequired {
-        /// The challenge whose code may be on its way. `None`: a code has to be asked for.
+        /// The challenge of a code that may be on its way. `None`: the client has to request a code.
         sent: Option<Sent>,
     },
-    /// Nobody can register, and accounts are made by superusers.
+    /// Registration is closed. Only superusers create accounts.
     #[error("registration closed")]
     RegistrationClosed,
-    /// The code is right, and the number was changed so lately that it is not proof enough for this.
+    /// The code is correct, but the number was changed so recently that it does not prove ownership of the account.
     #[error("phone number changed recently")]
     PhoneChangedRecently {
-        /// When it will be.
+        /// Time until the number is sufficient proof.
         retry_after: Duration,
     },
-    /// No message may be sent.
+    /// The service refuses to send a message.
     #[error("no message may be sent: {}", .why.as_str())]
     SmsRefused {
-        /// Why. Of what there were too many is counted, and not told to the caller.
+        /// Reason of the refusal. Metrics count the exceeded limit; the caller does not learn it.
         why: SmsRefusal,
-        /// When to try again. `None`: never.
+        /// Time until the next attempt is allowed. `None`: never.
         retry_after: Option<Duration>,
     },
-    /// There is no SMS provider.
+    /// No SMS provider is configured.
     #[error("SMS not configured")]
     SmsNotConfigured,
-    /// There were too many attempts without success, or too many right passwords from a network.
+    /// Too many failed attempts, or too many correct passwords from one network.
     #[error("too many attempts")]
     TooManyAttempts {
-        /// When to try again.
+        /// Time until the next attempt is allowed.
         retry_after: Duration,
-        /// Of what there were too many. It is counted, and not told to the caller.
+        /// Subject of the exceeded limit. Metrics count it; the caller does not learn it.
         by: SubjectKind,
     },
-    /// More passwords are waiting to be hashed than the queue takes.
+    /// The hashing queue is full.
     #[error("hashing queue full")]
     Overloaded {
-        /// When to try again.
+        /// Time until the next attempt is allowed.
         retry_after: Duration,
     },
-    /// The database cannot be reached or is busy for too long.
+    /// The database cannot be reached, or stays busy beyond the timeout.
     #[error("database unavailable")]
     DatabaseUnavailable(#[source] StoreError),
-    /// A fault of this program, or of what it stands on.
+    /// A fault of this program or of its environment.
     #[error("internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
-    /// A fault that should not be possible.
+    /// Wraps the cause of a fault that the callers of this program cannot correct.
     pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(cause.into())
     }
 }
 
-/// An error and all its causes, on one line. `Display` shows the first only, and so does a log.
+/// Returns an error and all its causes on one line. `Display` shows only the first of them, and so does a log field.
 #[must_use]
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
-        let said = next.to_string();
-        // Some errors say what their cause is, and name it as their cause all the same.
-        if !text.ends_with(&said) {
+        let cause_text = next.to_string();
+        // Some errors include their cause in their text and also return it as their source.
+        if !text.ends_with(&cause_text) {
             text.push_str(": ");
-            text.push_str(&said);
+            text.push_str(&cause_text);
         }
         cause = next.source();
     }
@@ -156,19 +156,19 @@ impl From<StoreError> for Error {
     }
 }
 
-/// What is wrong with one field of a request.
+/// A violated rule of one field of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Violation {
-    /// The path of the field in the request, as in the proto file (`client.ip_address`).
+    /// Path of the field in the request, as in the proto file (`client.ip_address`).
     pub field: &'static str,
-    /// The place in a repeated field, from 0. It is put where the path has `[]`, or at its end.
+    /// Index in a repeated field, from 0. It is inserted where the path has `[]`, or else appended.
     pub index: Option<usize>,
-    /// What is wrong.
+    /// The violated rule.
     pub problem: Problem,
 }
 
 impl Violation {
-    /// Says what is wrong with a field.
+    /// A violation of a field that is not repeated.
     #[must_use]
     pub const fn new(field: &'static str, problem: Problem) -> Self {
         Self {
@@ -179,57 +179,57 @@ impl Violation {
     }
 }
 
-/// What is wrong with a field.
+/// Rule that a field of a request violates.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum Problem {
-    /// The field has to be given.
+    /// The field is required.
     #[error("must be given")]
     Required,
-    /// The enum value is not known.
+    /// The enum value is unknown.
     #[error("is not a known value")]
     EnumValueUnknown,
-    /// Two fields that exclude each other are both given.
+    /// Two mutually exclusive fields are set.
     #[error("cannot be combined with `{0}`")]
     MutuallyExclusive(&'static str),
-    /// More items than the field takes.
+    /// The field has more items than its maximum.
     #[error("has more than {0} items")]
     TooManyItems(usize),
-    /// Not a session id.
+    /// The value is not a session id.
     #[error("is not a session id")]
     SessionIdInvalid,
-    /// Not a user id.
+    /// The value is not a user id.
     #[error("is not a user id")]
     UserIdInvalid,
-    /// Not a token of a page of this list.
+    /// The value is not a page token of this list.
     #[error(
         "is not a token of a page of this list: the filters and the order have to be those that it was made with"
     )]
     PageTokenInvalid,
-    /// Not the beginning of an international phone number.
+    /// The value is not the beginning of an international phone number.
     #[error("is not + and the first digits of an international phone number")]
     PhoneNumberPrefixInvalid,
-    /// Less than the least, or more than the most, that the field takes.
+    /// The value is below the minimum or above the maximum of the field.
     #[error("is out of range")]
     OutOfRange,
     /// The field belongs to another purpose of a code.
     #[error("does not belong to this purpose")]
     NotOfPurpose,
-    /// Not a time that can be stored.
+    /// The value is not a time that can be stored.
     #[error("is not a time between the years 1 and 9999")]
     TimeInvalid,
-    /// Not the name of a calling service.
+    /// The value is not the name of a calling service.
     #[error("is not the name of a calling service")]
     ServiceNameInvalid,
-    /// Not an IP address.
+    /// The value is not an IP address.
     #[error("is not an IP address")]
     IpAddressInvalid,
-    /// Not a language tag.
+    /// The value is not a language tag.
     #[error("is not a BCP 47 language tag of at most 35 characters")]
     LocaleInvalid,
-    /// The phone number, or its region.
+    /// The phone number or its region is invalid.
     #[error(transparent)]
     Phone(#[from] PhoneError),
-    /// The password.
+    /// The password is invalid.
     #[error(transparent)]
     Password(#[from] PasswordError),
 }

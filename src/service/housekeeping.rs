@@ -1,5 +1,5 @@
-//! Removing what has ended: sessions that ended by themselves, old entries of the change log, attempts and devices that
-//! are forgotten. In small pieces, so that nobody waits for it.
+//! Housekeeping: removes ended sessions, old entries of the change log, forgotten attempts, expired challenges, unused
+//! SMS counters and expired devices. It works in small batches, so that no request waits for it.
 
 use std::time::Duration;
 
@@ -11,28 +11,28 @@ use crate::domain::session::Lifetimes;
 use crate::domain::sms_limits::FORGOTTEN_AFTER;
 use crate::store::{Store, StoreError, attempts, challenges, changes, devices, sessions, sms_counters};
 
-/// Reads the clock for each piece of a table: it may be corrected meanwhile, and what was true by a clock that was
-/// ahead must not delete what is not over.
+/// Returns the current time. It is read for each batch of a table: the clock may be corrected during a pass, and a
+/// clock that was ahead must not delete rows that are still valid.
 type Now<'a> = &'a (dyn Fn() -> Timestamp + Send + Sync);
 
-/// How many rows are looked at, and at most removed, at a time.
-const PAGE: u64 = 1000;
+/// Maximum number of rows that are read, and removed, in one batch.
+const BATCH: u64 = 1000;
 
-/// The pause between two pieces, at least and at most.
-const PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Minimum and maximum pause between two batches.
+const MIN_PAUSE: Duration = Duration::from_millis(20);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// Going through a whole table takes no more of the time than one part of so many: it is done again and again, and
-/// whoever checks sessions waits for the same database.
-const PARTS: u32 = 20;
+/// Inverse of the part of the time that a pass over a whole table may take. The passes repeat, and session checks wait
+/// for the same database.
+const TIME_DIVISOR: u32 = 20;
 
-/// How long the change log goes back.
+/// Retention of the change log.
 const CHANGES_KEPT: Duration = Duration::from_hours(24);
 
-/// How long a challenge is kept after its code has expired.
+/// Retention of a challenge after the expiry of its code.
 const CHALLENGES_KEPT: Duration = Duration::from_mins(5);
 
-/// Goes once through all sessions, removes those that have ended, and says how many are alive.
+/// Reads all sessions once, removes the ended ones, and returns the number of live sessions.
 pub(super) async fn remove_ended_sessions(
     store: &Store,
     lifetimes: &Lifetimes,
@@ -43,7 +43,7 @@ pub(super) async fn remove_ended_sessions(
     let (mut removed, mut alive) = (0, 0);
     loop {
         let began = Instant::now();
-        let page = sessions::find_ended(store.reader(), after, PAGE, lifetimes, time()).await?;
+        let page = sessions::find_ended(store.reader(), after, BATCH, lifetimes, time()).await?;
         if !page.ended.is_empty() {
             let tx = store.begin().await?;
             removed += sessions::delete_ended(&tx, &page.ended, lifetimes, time()).await?;
@@ -62,28 +62,29 @@ pub(super) async fn remove_ended_sessions(
     Ok(alive)
 }
 
-/// Removes the entries of the change log that are too old for anybody to read.
+/// Removes the entries of the change log that are too old for any follower to read.
 pub(super) async fn prune_changes(store: &Store, now: Now<'_>) -> Result<(), StoreError> {
-    // The newest entry stays, however old it is: followers compare it at each reading.
+    // The newest entry stays regardless of its age: followers compare it at each reading.
     let newest = changes::head(store.reader()).await?.last_seq;
     loop {
-        let oldest = changes::page(store.reader(), 0, PAGE).await?;
-        // The last old one, and not the first young one: an entry of a clock that was ahead must not stop it for ever.
+        let oldest = changes::page(store.reader(), 0, BATCH).await?;
+        // Search for the last old entry and not for the first recent one: an entry of a clock that was ahead must not
+        // stop the pruning for ever.
         let old = oldest
             .iter()
             .rfind(|entry| entry.seq < newest && entry.at < now() - CHANGES_KEPT);
         let Some(last) = old else { return Ok(()) };
         changes::prune(store.writer(), last.seq).await?;
-        sleep(PAUSE).await;
+        sleep(MIN_PAUSE).await;
     }
 }
 
-/// Goes once through all attempts and removes those that are remembered no more.
+/// Reads all attempts once and removes the forgotten ones.
 pub(super) async fn remove_forgotten_attempts(store: &Store, now: Now<'_>) -> Result<(), StoreError> {
     let mut after = None;
     loop {
         let began = Instant::now();
-        let page = attempts::find_forgotten(store.reader(), after, PAGE, now()).await?;
+        let page = attempts::find_forgotten(store.reader(), after, BATCH, now()).await?;
         if !page.forgotten.is_empty() {
             let tx = store.begin().await?;
             attempts::delete_forgotten(&tx, &page.forgotten, now()).await?;
@@ -97,41 +98,41 @@ pub(super) async fn remove_forgotten_attempts(store: &Store, now: Now<'_>) -> Re
     }
 }
 
-/// Waits after a piece of a table that was begun then.
+/// Waits after a batch that began at `began`.
 async fn pause(began: Instant) {
-    let rest = began.elapsed().saturating_mul(PARTS - 1);
-    sleep(rest.clamp(PAUSE, LONGEST_PAUSE)).await;
+    let rest = began.elapsed().saturating_mul(TIME_DIVISOR - 1);
+    sleep(rest.clamp(MIN_PAUSE, MAX_PAUSE)).await;
 }
 
-/// Removes the challenges of one-time codes that have expired, when the outbox has told of what it did not send.
-/// Challenges that expire later than any code can are removed, too: they come from a wrong clock, count as expired, and
-/// would become valid again shortly before their expiry.
+/// Removes the challenges of expired one-time codes, after the outbox has recorded the codes that it did not send. Also
+/// removes challenges that expire later than any code can: they come from a wrong clock, count as expired, and would
+/// become valid again shortly before their expiry.
 pub(super) async fn remove_expired_challenges(store: &Store, now: Now<'_>) -> Result<(), StoreError> {
     loop {
         let now = now();
         let expiries = now - CHALLENGES_KEPT..=now + code::MAX_LIFETIME + MAX_SKEW;
-        if challenges::remove_expired(store.writer(), PAGE, &expiries).await? < PAGE {
+        if challenges::remove_expired(store.writer(), BATCH, &expiries).await? < BATCH {
             return Ok(());
         }
-        sleep(PAUSE).await;
+        sleep(MIN_PAUSE).await;
     }
 }
 
-/// Removes what messages were counted for, when nothing was for so long that none of it counts any more.
+/// Removes SMS counters that were unused for so long that none of their counts matters.
 pub(super) async fn remove_unused_sms_counters(store: &Store, now: Now<'_>) -> Result<(), StoreError> {
-    while sms_counters::remove_unused(store.writer(), PAGE, now() - FORGOTTEN_AFTER).await? == PAGE {
-        sleep(PAUSE).await;
+    while sms_counters::remove_unused(store.writer(), BATCH, now() - FORGOTTEN_AFTER).await? == BATCH {
+        sleep(MIN_PAUSE).await;
     }
     Ok(())
 }
 
-/// Removes the devices that were not used for too long.
+/// Removes the devices that were unused for too long.
 pub(super) async fn remove_expired_devices(store: &Store, now: Now<'_>) -> Result<(), StoreError> {
     loop {
-        let expired = devices::find_expired(store.reader(), PAGE, now()).await?;
+        let expired = devices::find_expired(store.reader(), BATCH, now()).await?;
         if expired.is_empty() || devices::delete_expired(store.writer(), &expired, now()).await? == 0 {
             return Ok(());
         }
-        sleep(PAUSE).await;
+        sleep(MIN_PAUSE).await;
     }
 }

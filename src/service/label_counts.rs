@@ -1,4 +1,4 @@
-//! Counters by the values of labels, for metrics of codes and messages: by country, never by number.
+//! Labelled counters for the metrics of codes and messages: by country, never by phone number.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::sms_limits;
 
-/// Values of labels. There are as many of the last as countries, and few of the others.
+/// Values of the labels. The last label has as many values as there are countries; the others have few.
 pub(crate) type Labels<const N: usize> = [String; N];
 
-/// A count for each combination of values.
+/// A counter for each combination of label values.
 #[derive(Debug)]
 pub(super) struct LabelCounts<const N: usize>(Mutex<BTreeMap<Labels<N>, u64>>);
 
@@ -20,13 +20,13 @@ impl<const N: usize> Default for LabelCounts<N> {
 }
 
 impl<const N: usize> LabelCounts<N> {
-    /// Adds one.
+    /// Increments a counter.
     pub(super) fn add(&self, labels: [&str; N]) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry(labels.map(str::to_owned)).or_default() += 1;
     }
 
-    /// All counts.
+    /// Returns all counters.
     pub(super) fn all(&self) -> Vec<(Labels<N>, u64)> {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts
@@ -36,7 +36,7 @@ impl<const N: usize> LabelCounts<N> {
     }
 }
 
-/// The country of a number, as a label. `None`: the number is unknown.
+/// Returns the country of a number as a label value. `None`: the number is unknown.
 pub(super) fn country(number: Option<&PhoneNumber>) -> String {
     number.map_or_else(|| "unknown".to_owned(), sms_limits::country)
 }

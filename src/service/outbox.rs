@@ -1,31 +1,30 @@
-//! The outbox: messages are written into the database along with what they are about, and sent from there afterwards.
-//! So no transaction waits for a provider, and a process that is killed loses none.
+//! Transactional outbox: a transaction writes its messages into the database, and a sender delivers them afterwards. No
+//! transaction waits for a provider, and a killed process loses no message.
 //!
-//! Every process sends. A sender leases a message for longer than sending it may take, so that a message whose sender
-//! was killed is sent by another process. It may be sent twice, with the same code.
+//! Every process sends. A sender leases a message for longer than a delivery may take, so that another process delivers
+//! the message if the sender is killed. A message may therefore be sent twice, with the same code.
 //!
-//! Known askers come before strangers, and client networks take turns: see `store::outbox::order`. `places` shares the
-//! concurrent sends between the classes.
+//! Known users come before unknown ones, and client networks take turns: see `store::outbox::order`. `permits` divides
+//! the concurrent deliveries between the classes.
 
 mod breakers;
 mod metrics;
 mod permits;
 mod providers;
+mod wake;
 
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quick_cache::sync::Cache;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 pub use breakers::Breakers;
 pub use metrics::{BacklogSize, Metrics};
+pub use wake::Wake;
 
 use super::error::{Error, chain};
 use super::retry::retry;
@@ -41,93 +40,53 @@ use crate::sms::{Lines, Message, Provider};
 use crate::store::challenges::Found;
 use crate::store::outbox::{OutboxMessage, order};
 use crate::store::{Store, audit, challenges, outbox, users};
-use crate::telemetry::tracing::{TraceContext, span};
+use crate::telemetry::tracing::span;
 use permits::{NextMessages, SendPermits};
 
-/// Maximum number of messages that enter their lanes again at a time.
+/// Maximum number of messages that return to their lanes at a time.
 const PAGE: u64 = 100;
 
-/// Waiting time after which a message comes before its turn, in one of four places of its class. Without it, messages
-/// of new networks could hold it up until it expires.
+/// Wait after which a message may be sent before its turn, in one of four permits of its class. Without this limit,
+/// messages of new networks could delay it until it expires.
 const LONG_WAIT: Duration = Duration::from_secs(15);
 
-/// For how much longer than the providers may take a message is whose that has taken it.
+/// Lease of a message in addition to the timeouts of the providers.
 const LEASE: Duration = Duration::from_secs(20);
 
-/// How often messages of other processes are looked for, and those that were put off.
+/// Interval at which the sender reads messages of other processes and postponed messages.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often it is looked how much there is to send.
+/// Interval at which the backlog is measured.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long to wait before a message is sent again for the first time. It doubles with each further time, up to the
-/// longest one, until the message expires.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(16);
+/// Pause before the first retry of a message. It doubles with each further retry, up to `MAX_RETRY_PAUSE`, until the
+/// message expires.
+const FIRST_RETRY_PAUSE: Duration = Duration::from_secs(1);
+const MAX_RETRY_PAUSE: Duration = Duration::from_secs(16);
 
-/// How many messages are remembered whose trace goes on when they are sent.
-const TRACED: usize = 1000;
-
-/// Has messages sent at once. Cheap to clone.
-#[derive(Clone)]
-pub struct Wake {
-    notify: Arc<Notify>,
-    /// The traces of messages that this process has written and not sent yet. Whoever else sends them does not know of
-    /// it.
-    traced: Arc<Cache<Uuid, TraceContext>>,
-}
-
-impl Default for Wake {
-    fn default() -> Self {
-        Self {
-            notify: Arc::default(),
-            traced: Arc::new(Cache::new(TRACED)),
-        }
-    }
-}
-
-impl Wake {
-    /// There is this message, which was written here and now.
-    pub fn send(&self, message: MessageId) {
-        let here = TraceContext::current();
-        if here.is_traced() {
-            self.traced.insert(message.0, here);
-        }
-        self.notify.notify_one();
-    }
-
-    /// The trace of a message, if it has one, which is forgotten by that.
-    fn trace_of(&self, message: MessageId) -> TraceContext {
-        self.traced
-            .remove(&message.0)
-            .map(|(_, trace)| trace)
-            .unwrap_or_default()
-    }
-}
-
-/// What messages are made and sent by.
+/// Dependencies of a delivery.
 pub struct DeliveryContext {
-    /// Makes the codes.
+    /// Derives the codes.
     pub coder: Arc<Coder>,
-    /// What comes after the text of a message with a code.
+    /// Lines after the text of a message with a code.
     pub lines: Lines,
-    /// Who sends, in the order in which they are asked.
+    /// Providers in the order in which they are tried.
     pub providers: Vec<Arc<dyn Provider>>,
-    /// Which of them are not asked for now.
+    /// Circuit breakers of the providers.
     pub breakers: Breakers,
-    /// How long each of them may take.
+    /// Timeout of each provider.
     pub timeout: Duration,
-    /// Maximum number of messages that this process sends at the same time.
+    /// Maximum number of concurrent deliveries of this process.
     pub concurrency: usize,
-    /// Counts what they say.
+    /// Counts the outcomes of deliveries.
     pub metrics: Arc<Metrics>,
 }
 
-/// What is about to be given to a provider.
+/// A message that is ready for a provider.
 struct Delivery {
-    /// What the audit log is told.
+    /// Draft of its audit event.
     event: AuditDraft,
-    /// `None`: this process cannot make it.
+    /// `None`: this process cannot create the message.
     message: Option<Message>,
 }
 
@@ -141,7 +100,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// The outbox of this store.
+    /// Creates the outbox of this store.
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>, context: DeliveryContext, wake: Wake) -> Self {
         Self {
@@ -152,7 +111,7 @@ impl Outbox {
         }
     }
 
-    /// Sends until `stop`, and then finishes what is being sent.
+    /// Sends messages until `stop` is cancelled, and then completes the deliveries under way.
     pub async fn run(self, stop: CancellationToken) {
         let mut permits = SendPermits::new(self.context.concurrency);
         let mut sending = JoinSet::new();
@@ -161,11 +120,11 @@ impl Outbox {
                 while sending.try_join_next().is_some() {}
                 match self.send_ready(&mut permits, &mut sending).await {
                     Ok(0) => tokio::select! {
-                        // A class without a place waits for one.
+                        // A class without a permit waits for one.
                         Some(_) = sending.join_next(), if permits.is_short() => {}
                         _ = timeout(INTERVAL, self.wake.notify.notified()) => {}
                     },
-                    // There may be more.
+                    // More messages may be ready.
                     Ok(_) => {}
                     Err(error) => {
                         tracing::warn!(error = chain(&error), "messages not sent");
@@ -179,32 +138,29 @@ impl Outbox {
                 if let Err(error) = self.unpark_due().await {
                     tracing::warn!(
                         error = chain(&error),
-                        "messages that are due were not put in line"
+                        "due messages were not returned to their lanes"
                     );
                 }
                 sleep(INTERVAL).await;
             }
         };
-        let looks = async {
+        let measures = async {
             loop {
-                if let Err(error) = self.look().await {
-                    tracing::warn!(
-                        error = chain(&error),
-                        "it is not known how many messages there are to send"
-                    );
+                if let Err(error) = self.measure_backlog().await {
+                    tracing::warn!(error = chain(&error), "the outbox backlog was not measured");
                 }
                 sleep(BACKLOG_INTERVAL).await;
             }
         };
-        // What was leased and not begun in that moment is sent when its lease is over.
-        let work = stop.run_until_cancelled(async { tokio::join!(sends, unparks, looks) });
-        // In a box: it is large, and there is one of it.
+        // A message that was leased but not yet started at this moment is sent after its lease has expired.
+        let work = stop.run_until_cancelled(async { tokio::join!(sends, unparks, measures) });
+        // Boxed because the future is large and exists once.
         let _: Option<(Infallible, Infallible, Infallible)> = Box::pin(work).await;
         while sending.join_next().await.is_some() {}
     }
 
-    /// Notes how much there is to send.
-    async fn look(&self) -> Result<(), Error> {
+    /// Measures the backlog.
+    async fn measure_backlog(&self) -> Result<(), Error> {
         let backlog = outbox::backlog(self.store.lists()).await?;
         let now = self.clock.now();
         let written_at = backlog.oldest.and_then(MessageId::written_at);
@@ -216,13 +172,13 @@ impl Outbox {
         Ok(())
     }
 
-    /// How long a message is leased: every provider may take its time.
+    /// Lease of a message: the timeouts of all providers, and a margin.
     fn lease(&self) -> Duration {
         let providers = u32::try_from(self.context.providers.len()).unwrap_or(u32::MAX);
         self.context.timeout.saturating_mul(providers) + LEASE
     }
 
-    /// Puts messages in line whose pause or lease is over.
+    /// Returns messages to their lanes after their pause or lease has expired.
     async fn unpark_due(&self) -> Result<(), Error> {
         let due = order::parked_due(self.store.reader(), self.lease(), PAGE, self.clock.now()).await?;
         for message in &due {
@@ -235,28 +191,29 @@ impl Outbox {
         Ok(())
     }
 
-    /// Begins to send the messages that are next, as many as there are places. Returns how many it looked at.
+    /// Starts to send the next messages, up to the number of free permits. Returns the number of messages that it
+    /// handled.
     async fn send_ready(&self, permits: &mut SendPermits, sending: &mut JoinSet<()>) -> Result<usize, Error> {
-        let mut lines = NextMessages::default();
+        let mut next = NextMessages::default();
         for class in DeliveryClass::ALL {
-            *lines.of_mut(class) = self.line(class, permits).await?.into();
+            *next.of_mut(class) = self.next_of(class, permits).await?.into();
         }
-        let mut looked_at = 0;
+        let mut handled = 0;
         loop {
-            let waiting = DeliveryClass::ALL.map(|class| !lines.of(class).is_empty());
+            let waiting = DeliveryClass::ALL.map(|class| !next.of(class).is_empty());
             let Some(class) = permits.next(waiting) else {
-                return Ok(looked_at);
+                return Ok(handled);
             };
-            let Some(message) = lines.of_mut(class).pop_front() else {
-                return Ok(looked_at);
+            let Some(message) = next.of_mut(class).pop_front() else {
+                return Ok(handled);
             };
-            looked_at += 1;
+            handled += 1;
             let (writer, now, lease) = (self.store.writer(), self.clock.now(), self.lease());
             if !order::is_due(&message, lease, now) {
                 retry(|| async { Ok(order::park(writer, &message).await?) }).await?;
                 continue;
             }
-            let place = permits.take(class);
+            let permit = permits.take(class);
             let taken = retry(|| async { Ok(outbox::take(writer, message.clone(), lease, now).await?) });
             if let Some(message) = taken.await? {
                 let (outbox, trace) = (self.clone(), self.wake.trace_of(message.id));
@@ -265,30 +222,34 @@ impl Outbox {
                     if let Err(error) = sent.await {
                         tracing::warn!(error = chain(&error), message_id = %message.id, "a message is left for later");
                     }
-                    drop(place);
+                    drop(permit);
                 });
             }
         }
     }
 
-    /// The next messages of a class, as many as may be sent. One place of four is for the message that waits for the
-    /// longest time, if that is long.
-    async fn line(&self, class: DeliveryClass, permits: &SendPermits) -> Result<Vec<OutboxMessage>, Error> {
-        let room = permits.room(class);
-        if room == 0 {
+    /// Returns the next messages of a class, up to the number of free permits. One permit of four is for the message
+    /// that has waited longest, if its wait exceeds [`LONG_WAIT`].
+    async fn next_of(
+        &self,
+        class: DeliveryClass,
+        permits: &SendPermits,
+    ) -> Result<Vec<OutboxMessage>, Error> {
+        let free = permits.free(class);
+        if free == 0 {
             return Ok(Vec::new());
         }
         let (reader, writer) = (self.store.reader(), self.store.writer());
-        let room = u64::try_from(room).unwrap_or(u64::MAX);
-        let mut line = order::first(reader, writer, class, room).await?;
-        if !line.is_empty() && permits.is_for_longest_waiting(class) {
+        let free = u64::try_from(free).unwrap_or(u64::MAX);
+        let mut next = order::first(reader, writer, class, free).await?;
+        if !next.is_empty() && permits.is_for_longest_waiting(class) {
             let due_by = self.clock.now() - LONG_WAIT;
             if let Some(longest) = order::longest_waiting(reader, class, due_by).await? {
-                line.retain(|message| message.id != longest.id);
-                line.insert(0, longest);
+                next.retain(|message| message.id != longest.id);
+                next.insert(0, longest);
             }
         }
-        Ok(line)
+        Ok(next)
     }
 
     async fn send(&self, message: &OutboxMessage) -> Result<(), Error> {
@@ -301,12 +262,12 @@ impl Outbox {
         let Some(text) = delivery.message else {
             return Ok(());
         };
-        match self.ask_providers(&text).await {
+        match self.try_providers(&text).await {
             Ok(()) => self.end(message, &delivery.event).await,
             Err(error) => {
                 let before = message.tries.saturating_sub(1);
-                let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(before));
-                let due_at = self.clock.now() + pause.min(LONGEST_PAUSE);
+                let pause = FIRST_RETRY_PAUSE.saturating_mul(2_u32.saturating_pow(before));
+                let due_at = self.clock.now() + pause.min(MAX_RETRY_PAUSE);
                 if error.may_pass() && due_at < message.expires_at {
                     return Ok(outbox::postpone(self.store.writer(), message, due_at).await?);
                 }
@@ -315,7 +276,7 @@ impl Outbox {
         }
     }
 
-    /// Makes a message. `None`: it is not to be sent.
+    /// Creates a message. `None`: the message must not be sent.
     async fn delivery(&self, message: &OutboxMessage) -> Result<Option<Delivery>, Error> {
         let challenge = match &message.content {
             Content::Notice(notice) => {
@@ -326,7 +287,7 @@ impl Outbox {
             }
             Content::Code(challenge) => match challenges::look_up(self.store.reader(), *challenge).await? {
                 Found::Nothing => None,
-                // A newer version made it, and sends it.
+                // A newer version wrote the challenge, and a process of that version sends the code.
                 Found::Unknown => {
                     return Ok(Some(Delivery {
                         event: event(Action::DeliverCode, None),
@@ -336,7 +297,7 @@ impl Outbox {
                 Found::Challenge(challenge) => Some(challenge),
             },
         };
-        // A code that was used is not sent, nor is one that ended meanwhile.
+        // A used code and an ended code are not sent.
         let Some(challenge) = challenge.filter(|challenge| challenge.is_sent) else {
             return Ok(None);
         };
@@ -357,8 +318,8 @@ impl Outbox {
         }))
     }
 
-    /// Whether the credentials of the account have changed since a code was requested. Of a challenge of an older
-    /// version this is unknown: that version may still accept its code.
+    /// Returns whether the credentials of the account have changed since the code was requested. The answer is unknown
+    /// for a challenge of an older version: that version may still accept its code.
     async fn has_ended(&self, challenge: &Challenge) -> Result<bool, Error> {
         let (Some(person), Some(_)) = (challenge.person, challenge.credential_version) else {
             return Ok(false);
@@ -367,8 +328,8 @@ impl Outbox {
         Ok(account.is_none_or(|account| !challenge.is_current(account.credential_version)))
     }
 
-    /// Takes a message that was sent out of the outbox, and notes that. If another has taken it meanwhile, it goes out
-    /// twice.
+    /// Deletes a message that was sent and records the event. If another process has leased the message in the
+    /// meantime, it is sent twice.
     async fn end(&self, message: &OutboxMessage, attempt: &AuditDraft) -> Result<(), Error> {
         let event = attempt.ended(Outcome::Done, self.clock.now());
         retry(|| async {
@@ -380,8 +341,8 @@ impl Outbox {
         .await
     }
 
-    /// Takes a message out of the outbox that nobody takes, and notes that. One that another has taken meanwhile is
-    /// left to them.
+    /// Deletes a message that no provider accepts and records the event. A message that another process has leased in
+    /// the meantime is left to that process.
     async fn give_up(&self, message: &OutboxMessage, attempt: &AuditDraft) -> Result<(), Error> {
         let event = attempt.ended(Outcome::Refused(Refusal::SmsNotDelivered), self.clock.now());
         retry(|| async {
@@ -402,8 +363,8 @@ fn event(action: Action, subject: Option<UserId>) -> AuditDraft {
     }
 }
 
-/// The notice to the number of an account that it is about to lose. The user asked for it with a session, by this
-/// calling service; the address of that call is unknown.
+/// Creates the notice to the number that an account is about to lose. The user requested the change with a session,
+/// through this calling service; the address of that call is unknown.
 pub(super) fn phone_changed(
     user: &User,
     of_call: Language,

@@ -1,7 +1,7 @@
-//! Password policy: the only maker of [`NewPassword`], which is all that the hasher takes to make a hash.
+//! Password policy: the only constructor of [`NewPassword`], which is the only type that the hasher hashes.
 //!
-//! Services apply it after an attempt was reserved, and after a code or the current password was found right: a
-//! stranger makes the service do nothing about a password before its attempt counts.
+//! Services apply it after an attempt was reserved, and after a code or the current password was verified: an
+//! unauthenticated client causes no password check before its attempt counts.
 
 mod breached;
 
@@ -17,7 +17,7 @@ use super::error::{Error, Violation};
 use crate::domain::password::{Password, PasswordError};
 use crate::domain::phone::PhoneNumber;
 
-/// A password that the policy accepted. [`PasswordPolicy::accept`] makes them, and nothing else can.
+/// A password that the policy accepted. Only [`PasswordPolicy::accept`] creates one.
 #[derive(Clone, Debug)]
 pub struct NewPassword(Password);
 
@@ -28,7 +28,7 @@ impl NewPassword {
         self.0.expose_bytes()
     }
 
-    /// A password for tests of hashing.
+    /// Creates a password for tests of hashing.
     #[cfg(test)]
     pub(super) fn unchecked(password: Password) -> Self {
         Self(password)
@@ -44,10 +44,11 @@ pub struct PasswordPolicy {
 }
 
 impl PasswordPolicy {
-    /// A policy that requires `min_length` characters and rejects the breached passwords of the file, if there is one.
+    /// Creates a policy that requires `min_length` characters and rejects the breached passwords of the file, if there
+    /// is one.
     ///
     /// # Errors
-    /// When the file cannot be used.
+    /// The file cannot be read or has the wrong form.
     pub async fn open(min_length: usize, breached: Option<PathBuf>) -> Result<Self, BreachedFileError> {
         let breached = match breached {
             Some(path) => Some(spawn_blocking(move || BreachedPasswords::open(&path)).await??),
@@ -60,10 +61,10 @@ impl PasswordPolicy {
         })
     }
 
-    /// Accepts a new password of an account with these phone numbers. `field` is where the request has it.
+    /// Accepts a new password of an account with these phone numbers. `field` is the field of the request.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] with the rule that the password breaks; [`Error::Internal`] when the file of breached
+    /// [`Error::InvalidInput`] with the rule that the password violates. [`Error::Internal`]: the file of breached
     /// passwords cannot be read.
     pub async fn accept(
         &self,
@@ -86,7 +87,7 @@ impl PasswordPolicy {
         Ok(NewPassword(password))
     }
 
-    /// How many passwords were checked since the start, accepted or not.
+    /// Number of passwords that were checked since the start, accepted or not.
     #[must_use]
     pub fn checked(&self) -> u64 {
         self.checked.load(Ordering::Relaxed)

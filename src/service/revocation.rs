@@ -1,4 +1,5 @@
-//! Committing what others have to know of: in the database for the other processes, and here at once.
+//! Revocation: a version fence and a change log. A commit that revokes something writes it into the database for other
+//! processes, and invalidates the cache of this process at once.
 
 pub(in crate::service) mod fence;
 pub(in crate::service) mod follower;
@@ -11,52 +12,51 @@ use crate::store::changes::{self, RevocationChange};
 use crate::store::{StoreError, Transaction};
 use fence::Fence;
 
-/// Commits transactions that take something back. Cheap to clone.
+/// Commits transactions that revoke something. Cheap to clone.
 #[derive(Clone)]
 pub struct ChangeLog {
     clock: Arc<dyn Clock>,
-    freshness: Arc<Fence>,
+    fence: Arc<Fence>,
 }
 
 impl ChangeLog {
-    /// A change log of a process that knows nothing yet. `bound` is how old its knowledge may get while it answers from
-    /// memory.
+    /// Creates the change log of a process that has read nothing yet. `bound` is the staleness bound of cached answers.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, bound: Duration) -> Self {
         Self {
             clock,
-            freshness: Arc::new(Fence::new(bound)),
+            fence: Arc::new(Fence::new(bound)),
         }
     }
 
-    /// Writes the changes into the log, commits, and forgets what this process knew about the people in question.
+    /// Writes the changes into the log, commits, and invalidates the cached sessions of the users.
     ///
     /// # Errors
-    /// When the database fails.
+    /// The database fails.
     pub async fn commit(&self, tx: Transaction, changes: &[RevocationChange]) -> Result<(), StoreError> {
-        // Whatever the outcome, and even if nobody waits for it any more: a commit may have happened.
-        let _forgets = Forgets {
-            freshness: &self.freshness,
+        // Invalidates whatever the outcome, even if the caller has gone away: the transaction may have committed.
+        let _invalidate = InvalidateOnDrop {
+            fence: &self.fence,
             changes,
         };
         changes::commit(tx, changes, self.clock.now()).await
     }
 
-    pub(super) fn freshness(&self) -> &Arc<Fence> {
-        &self.freshness
+    pub(super) fn fence(&self) -> &Arc<Fence> {
+        &self.fence
     }
 }
 
-/// Forgets the people of these changes when it is dropped.
-struct Forgets<'a> {
-    freshness: &'a Fence,
+/// Invalidates the users of these changes when it is dropped.
+struct InvalidateOnDrop<'a> {
+    fence: &'a Fence,
     changes: &'a [RevocationChange],
 }
 
-impl Drop for Forgets<'_> {
+impl Drop for InvalidateOnDrop<'_> {
     fn drop(&mut self) {
         for change in self.changes {
-            self.freshness.forget(change.user());
+            self.fence.forget(change.user());
         }
     }
 }

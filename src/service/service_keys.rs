@@ -1,5 +1,4 @@
-//! The keys by which calling services prove who they are: making, listing and revoking them, and knowing those that are
-//! good ([`Keyring`]).
+//! Service keys, which authenticate calling services: create, list, revoke, and the set of valid keys ([`Keyring`]).
 
 mod keyring;
 
@@ -15,29 +14,29 @@ use crate::domain::audit::{Action, AuditDraft, EventActor};
 use crate::domain::token::PlainToken;
 use crate::store::{Store, audit, service_keys};
 
-/// The most keys that may be good at a time: all of them are in memory, and are read again and again.
+/// Maximum number of valid keys: all of them are in memory and are read periodically.
 pub const MAX_LIVE: u64 = 1000;
 
-/// The most keys of a page.
+/// Maximum number of keys in a page.
 pub const MAX_PAGE: u64 = 1000;
 
-/// Makes, lists and revokes service keys, for the operator at the command line.
+/// Creates, lists and revokes service keys, for the operator at the command line.
 pub struct ServiceKeys {
     store: Store,
     clock: Arc<dyn Clock>,
 }
 
 impl ServiceKeys {
-    /// The keys of this store.
+    /// Creates the service of this store.
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
         Self { store, clock }
     }
 
-    /// Makes a key, which is told here only. `None`: there are [`MAX_LIVE`] already.
+    /// Creates a key. Only this call returns its token. `None`: there are already [`MAX_LIVE`] valid keys.
     ///
     /// # Errors
-    /// When the database fails.
+    /// The database fails.
     pub async fn create(
         &self,
         name: ServiceName,
@@ -52,8 +51,8 @@ impl ServiceKeys {
             created_at: now,
             revoked_at: None,
         };
-        let event = attempt(Action::CreateServiceKey, &key).done(now);
-        let is_made = retry(|| async {
+        let event = draft(Action::CreateServiceKey, &key).done(now);
+        let is_created = retry(|| async {
             let tx = self.store.begin().await?;
             if service_keys::count_live(&tx).await? >= MAX_LIVE {
                 return Ok(false);
@@ -63,22 +62,21 @@ impl ServiceKeys {
             tx.commit().await?;
             Ok(true)
         });
-        Ok(is_made.await?.then_some((token, key)))
+        Ok(is_created.await?.then_some((token, key)))
     }
 
-    /// Lists keys, revoked ones, too, in the order in which they were made, from the one after `after` on; [`MAX_PAGE`]
-    /// at most.
+    /// Lists keys after `after`, at most [`MAX_PAGE`], in order of creation, including revoked keys.
     ///
     /// # Errors
-    /// When the database fails.
+    /// The database fails.
     pub async fn list(&self, after: Option<ServiceKeyId>) -> Result<Vec<ServiceKey>, Error> {
         Ok(service_keys::list(self.store.reader(), after, MAX_PAGE).await?)
     }
 
-    /// Revokes a key. One that was revoked before is as it was. `None`: there is no such key.
+    /// Revokes a key. A key that was already revoked is returned unchanged. `None`: there is no such key.
     ///
     /// # Errors
-    /// When the database fails.
+    /// The database fails.
     pub async fn revoke(&self, id: ServiceKeyId) -> Result<Option<ServiceKey>, Error> {
         let now = self.clock.now();
         retry(|| async {
@@ -88,7 +86,7 @@ impl ServiceKeys {
                 return Ok(None);
             };
             if is_new {
-                audit::insert(&tx, &attempt(Action::RevokeServiceKey, &key).done(now)).await?;
+                audit::insert(&tx, &draft(Action::RevokeServiceKey, &key).done(now)).await?;
             }
             tx.commit().await?;
             Ok(Some(key))
@@ -99,15 +97,15 @@ impl ServiceKeys {
     /// Closes the database.
     ///
     /// # Errors
-    /// When it cannot be closed.
+    /// The database cannot be closed.
     pub async fn close(self) -> Result<(), Error> {
         Ok(self.store.close().await?)
     }
 }
 
-/// What the operator does to a key. The service of the event is the one whose key it is.
-fn attempt(action: Action, key: &ServiceKey) -> AuditDraft {
-    let mut attempt = AuditDraft::by_operator(action);
-    attempt.caller.service = Some(key.name.as_str().into());
-    attempt
+/// Draft of the audit event of an operator's action on a key. The service of the event is the owner of the key.
+fn draft(action: Action, key: &ServiceKey) -> AuditDraft {
+    let mut draft = AuditDraft::by_operator(action);
+    draft.caller.service = Some(key.name.as_str().into());
+    draft
 }

@@ -1,7 +1,7 @@
-//! The check engine: whose session a token is, and ending sessions.
+//! Session checks: finds the session of a token, and ends sessions.
 //!
-//! A check is answered from memory where that is as good as asking the database: see `freshness`. Everything else asks
-//! the database, many with one query.
+//! A check is answered from the cache if that is as reliable as the database: see `revocation::fence`. All other checks
+//! query the database, with many checks per query.
 
 mod background;
 mod cache;
@@ -34,45 +34,45 @@ use cache::Cache;
 use last_seen::LastSeen;
 use lookup::Lookups;
 
-/// How far `last_seen_at` may lag behind, so that a busy session costs a write a minute and not one a call.
+/// Maximum delay of `last_seen_at`. A session in use costs one write a minute instead of one a call.
 const LAST_SEEN_GRANULARITY: Duration = Duration::from_secs(60);
 
-/// How much older than the newest an answer may be.
+/// Permitted staleness of an answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Consistency {
-    /// By the staleness bound.
+    /// At most the staleness bound.
     MinimizeLatency,
-    /// Not at all.
+    /// None.
     Strong,
 }
 
-/// The settings of the check engine.
+/// Settings of session checks.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How long sessions live.
+    /// Lifetimes of sessions.
     pub lifetimes: Lifetimes,
-    /// The most sessions that are kept in memory.
+    /// Maximum number of cached sessions.
     pub cache_capacity: usize,
-    /// How many queries look sessions up at a time.
+    /// Maximum number of concurrent look-up queries.
     pub lookup_queries: usize,
-    /// How often the change log is read.
+    /// Interval between two readings of the change log.
     pub change_log_interval: Duration,
-    /// The longest that one reading of the change log may take: less than the staleness bound.
-    pub change_log_patience: Duration,
-    /// How often what has ended is removed.
+    /// Timeout of one reading of the change log: shorter than the staleness bound.
+    pub change_log_timeout: Duration,
+    /// Interval of the housekeeping.
     pub cleanup_interval: Duration,
-    /// How long events stay in the audit log.
+    /// Retention of audit events.
     pub audit_retention: Duration,
 }
 
-/// Somebody who has shown a good session token.
+/// An authenticated user with a valid session.
 #[derive(Clone, Debug)]
 pub struct Actor {
-    /// The person.
+    /// The user.
     pub user: User,
     /// The session.
     pub session: Session,
-    /// The service that they go through.
+    /// The calling service.
     pub caller: Caller,
 }
 
@@ -85,7 +85,7 @@ struct SessionsState {
     clock: Arc<dyn Clock>,
     options: Options,
     changes: ChangeLog,
-    freshness: Arc<Fence>,
+    fence: Arc<Fence>,
     cache: Cache,
     lookups: Lookups,
     last_seen: LastSeen,
@@ -93,14 +93,14 @@ struct SessionsState {
 }
 
 impl Sessions {
-    /// Sessions in this store. What is answered from memory begins with [`Self::run_background`].
+    /// Creates the session checks of this store. The cache answers only while [`Self::run_background`] runs.
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>, options: Options, changes: ChangeLog) -> Self {
-        let freshness = changes.freshness().clone();
+        let fence = changes.fence().clone();
         let lookups = Lookups::start(
             store.clone(),
             clock.clone(),
-            freshness.clone(),
+            fence.clone(),
             options.lookup_queries,
         );
         let metrics = Metrics::default();
@@ -109,39 +109,40 @@ impl Sessions {
             clock,
             options,
             changes,
-            freshness,
-            cache: Cache::new(options.cache_capacity, metrics.seldom().clone()),
+            fence,
+            cache: Cache::new(options.cache_capacity, metrics.rare().clone()),
             lookups,
             last_seen: LastSeen::default(),
             metrics,
         }))
     }
 
-    /// How long sessions live.
+    /// Lifetimes of sessions.
     #[must_use]
     pub fn lifetimes(&self) -> &Lifetimes {
         &self.0.options.lifetimes
     }
 
-    /// What was counted since the start.
+    /// Counters since the start.
     #[must_use]
     pub fn metrics(&self) -> SessionSnapshot {
         let SessionsState {
             metrics,
             cache,
-            freshness,
+            fence,
             clock,
             ..
         } = self.0.as_ref();
-        metrics.snapshot(cache.len(), freshness.known_until(), clock.since_boot())
+        metrics.snapshot(cache.len(), fence.known_until(), clock.since_boot())
     }
 
-    /// Says whose session a token is, and notes that it was used.
+    /// Returns the session of a token and records its use.
     ///
     /// # Errors
-    /// [`Error::SessionInvalid`] when it is malformed, unknown, revoked, or of somebody deactivated;
-    /// [`Error::SessionExpired`] when it is past a lifetime; [`Error::DatabaseUnavailable`] when it has to be looked up
-    /// and cannot be; [`Error::Overloaded`].
+    /// [`Error::SessionInvalid`]: the token is malformed, unknown or revoked, or its user is deactivated.
+    /// [`Error::SessionExpired`]: the session has reached its absolute or idle lifetime.
+    /// [`Error::DatabaseUnavailable`]: the database has to be queried and does not answer. [`Error::Overloaded`]: the
+    /// look-up queue is full.
     pub async fn validate(&self, token: &str, consistency: Consistency) -> Result<Arc<KnownSession>, Error> {
         let token = TokenHash::of(token).map_err(|_| Error::SessionInvalid)?;
         match consistency {
@@ -157,7 +158,7 @@ impl Sessions {
         self.find_in_database(token).await
     }
 
-    /// As [`Self::validate`], for somebody who asks for more than whose session it is: by the database of now.
+    /// As [`Self::validate`], with [`Consistency::Strong`], for requests of the user beyond the check itself.
     ///
     /// # Errors
     /// Those of [`Self::validate`].
@@ -173,19 +174,20 @@ impl Sessions {
         })
     }
 
-    /// `None`: the database has to be asked.
+    /// `None`: the database has to be queried.
     fn find_in_cache(&self, token: &TokenHash) -> Option<Result<Arc<KnownSession>, Error>> {
-        let SessionsState { freshness, clock, .. } = self.0.as_ref();
-        // In this order: until when all is known, then the answer, then what time it is. See `freshness`.
-        let known_until = freshness.known_until();
+        let SessionsState { fence, clock, .. } = self.0.as_ref();
+        // The order matters: first the known time, then the cached answer, then the current time. See
+        // `revocation::fence`.
+        let known_until = fence.known_until();
         let known = self.0.cache.get(token)?;
-        if !freshness.is_current(known.position(), known.user().id, token)
-            || !freshness.is_recent(known_until, clock.since_boot())
+        if !fence.is_current(known.version(), known.user().id, token)
+            || !fence.is_recent(known_until, clock.since_boot())
         {
             return None;
         }
         let now = clock.now();
-        // A lookup in the database corrects it.
+        // A look-up in the database corrects the time.
         if known.session().is_ahead_if_seen(known.last_seen_at(), now) {
             return None;
         }
@@ -194,7 +196,7 @@ impl Sessions {
                 self.note_use(&known, now);
                 Some(Ok(known))
             }
-            // Another replica may have seen it used since.
+            // Another replica may have recorded a later use.
             Err(Error::SessionExpired) if now < known.session().expires_at => None,
             Err(error) => Some(Err(error)),
         }
@@ -205,7 +207,7 @@ impl Sessions {
         if let Some(known) = &found
             && known.session().is_ahead(self.0.clock.now())
         {
-            // Boxed: it is rare, and would make the future of every check larger.
+            // Boxed because it is rare and would enlarge the future of every check.
             Box::pin(self.correct(known.session())).await;
             found = self.0.lookups.find(token).await?;
         }
@@ -226,7 +228,7 @@ impl Sessions {
         Ok(known)
     }
 
-    /// Corrects the stored times of a session that come from a clock that was ahead. After a failure the next check
+    /// Corrects the stored times of a session that come from a clock that was ahead. After a failure, the next check
     /// tries again.
     async fn correct(&self, session: &Session) {
         let corrected = session.corrected(self.lifetimes(), self.0.clock.now());
@@ -251,17 +253,17 @@ impl Sessions {
     }
 
     fn note_use(&self, known: &KnownSession, now: Timestamp) {
-        // A session that lives shorter must not end while it is used.
+        // A session with a shorter idle lifetime must not end while it is in use.
         let granularity = LAST_SEEN_GRANULARITY.min(self.0.options.lifetimes.idle / 10);
         if now >= known.last_seen_at() + granularity && known.see(now) {
             self.0.last_seen.note(known.session().id, now);
         }
     }
 
-    /// The live sessions of the actor's person, the newest first.
+    /// Returns the live sessions of the actor, the newest first.
     ///
     /// # Errors
-    /// When the database fails.
+    /// The database fails.
     pub async fn list(&self, actor: &Actor) -> Result<Vec<Session>, Error> {
         let now = self.0.clock.now();
         let mut sessions = sessions::list(self.0.store.reader(), actor.user.id).await?;
@@ -274,15 +276,16 @@ impl Sessions {
         Ok(sessions)
     }
 
-    /// Ends the session of a token. One that is unknown, expired or revoked already is no error.
+    /// Ends the session of a token. An unknown, expired or revoked session is not an error.
     ///
     /// # Errors
-    /// [`Error::SessionInvalid`] when the token is malformed: the session it was meant to end may be alive.
+    /// [`Error::SessionInvalid`]: the token is malformed. The session that it was meant to end may still be valid.
     pub async fn revoke(&self, token: &str, caller: Caller) -> Result<(), Error> {
         let token = TokenHash::of(token).map_err(|_| Error::SessionInvalid)?;
         let outcome = self.delete(&token, caller).await;
-        // Also when it was not there: it may have been revoked elsewhere, or by a call that nobody waited for.
-        self.0.freshness.forget_token(&token);
+        // Invalidates even if the session was not found: another replica, or a call that has lost its caller, may have
+        // revoked it.
+        self.0.fence.forget_token(&token);
         outcome
     }
 
@@ -292,33 +295,33 @@ impl Sessions {
             return Ok(());
         };
         let (session, user) = (found.id, found.user_id);
-        let attempt = AuditDraft::by_user(Action::RevokeSession, user, session, found.client, caller);
+        let draft = AuditDraft::by_user(Action::RevokeSession, user, session, found.client, caller);
         retry(|| async {
             let tx = store.begin().await?;
             if !sessions::delete_one(&tx, session).await? {
                 return Ok(());
             }
-            store::audit::insert(&tx, &attempt.done(self.0.clock.now())).await?;
+            store::audit::insert(&tx, &draft.done(self.0.clock.now())).await?;
             let change = RevocationChange::SessionRevoked { user, session };
             Ok(self.0.changes.commit(tx, &[change]).await?)
         })
         .await
     }
 
-    /// Ends sessions of the actor's person, and says how many it were.
+    /// Ends the selected sessions of the actor and returns their number.
     ///
     /// # Errors
-    /// When the database fails.
+    /// The database fails.
     pub async fn revoke_selected(&self, actor: &Actor, selection: Selection) -> Result<u64, Error> {
         let user = actor.user.id;
         retry(|| async {
             let tx = self.0.store.begin().await?;
-            // Two who end sessions of one person would lock them in any order.
+            // The lock prevents two calls for one user from locking the sessions in different orders.
             users::lock(&tx, user).await?;
             let revoked = sessions::delete(&tx, user, &selection).await?;
             if revoked == 0 {
-                // They may have been revoked elsewhere, or by a call that nobody waited for.
-                self.0.freshness.forget(user);
+                // Another replica, or a call that has lost its caller, may have revoked them.
+                self.0.fence.forget(user);
                 return Ok(0);
             }
             let mut attempt = actor.attempt(Action::RevokeSessions);

@@ -1,5 +1,4 @@
-//! Queries on attempts that did not succeed, or are under way. A subject of which nothing is remembered has no row, or
-//! one whose time is over.
+//! Queries on failed and running attempts. A subject without remembered attempts has no row, or an expired one.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, LockBehavior, LockType};
@@ -14,14 +13,14 @@ use super::{Affected, StoreError, Transaction, delete_found};
 use crate::clock::Timestamp;
 use crate::domain::throttle::{Memory, SubjectId};
 
-/// What is stored of a subject.
+/// Stored attempts of a subject.
 #[derive(Clone, Copy, Debug)]
 pub struct AttemptRow {
     /// The subject.
     pub subject: SubjectId,
-    /// The attempt that made the row.
+    /// The attempt that inserted the row.
     pub inserted_by: Uuid,
-    /// What is remembered.
+    /// The remembered attempts.
     pub memory: Memory,
 }
 
@@ -38,10 +37,10 @@ impl From<Model> for AttemptRow {
     }
 }
 
-/// Adds rows of subjects that have none, and says how many it were. On MySQL that is all of them, or none.
+/// Inserts the rows of subjects that have none, and returns their number. MySQL inserts all of them or none.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn insert_new(db: &impl ConnectionTrait, rows: &[AttemptRow]) -> Result<u64, StoreError> {
     let models = rows.iter().map(|row| ActiveModel {
         id: Set(row.subject.0),
@@ -51,13 +50,13 @@ pub async fn insert_new(db: &impl ConnectionTrait, rows: &[AttemptRow]) -> Resul
     });
     let insert = Entity::insert_many(models);
     let inserted = if db.get_database_backend() == DbBackend::MySql {
-        // What MySQL says of how many rows a statement has changed does not tell a new row from one that was there.
+        // The number of affected rows of MySQL does not distinguish a new row from an existing one.
         match insert.exec_without_returning(db).await {
             Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => 0,
             inserted => inserted?,
         }
     } else {
-        // PostgreSQL would log a violation, and give the transaction up.
+        // PostgreSQL would log a violation and abort the transaction.
         match insert.on_conflict_do_nothing().exec_without_returning(db).await? {
             TryInsertResult::Inserted(inserted) => inserted,
             TryInsertResult::Empty | TryInsertResult::Conflicted => 0,
@@ -66,10 +65,10 @@ pub async fn insert_new(db: &impl ConnectionTrait, rows: &[AttemptRow]) -> Resul
     Ok(inserted)
 }
 
-/// Finds the rows of these subjects and locks them until the transaction ends, in the order of their ids.
+/// Locks the rows of these subjects until the transaction ends, in the order of their ids, and returns them.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn lock(tx: &Transaction, subjects: &[SubjectId]) -> Result<Vec<AttemptRow>, StoreError> {
     let rows = Entity::find()
         .filter(Column::Id.is_in(subjects.iter().map(|subject| subject.0)))
@@ -80,10 +79,10 @@ pub async fn lock(tx: &Transaction, subjects: &[SubjectId]) -> Result<Vec<Attemp
     Ok(rows.into_iter().map(AttemptRow::from).collect())
 }
 
-/// Sets what is remembered of a subject.
+/// Sets the remembered attempts of a subject.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn update(
     db: &impl ConnectionTrait,
     subject: SubjectId,
@@ -98,10 +97,10 @@ pub async fn update(
     Ok(())
 }
 
-/// Removes what is remembered of a subject.
+/// Removes the remembered attempts of a subject.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn delete(db: &impl ConnectionTrait, subject: SubjectId) -> Result<(), StoreError> {
     Entity::delete_by_id(subject.0).exec(db).await?;
     Ok(())
@@ -140,20 +139,20 @@ fn untouched(rows: &[AttemptRow]) -> DeleteMany<Entity> {
     Entity::delete_many().filter(untouched)
 }
 
-/// What [`find_forgotten`] found.
+/// Result of [`find_forgotten`].
 #[derive(Debug)]
 pub struct ForgottenPage {
-    /// The subjects of which nothing is remembered any more.
+    /// Subjects with forgotten attempts.
     pub forgotten: Vec<SubjectId>,
-    /// The last subject that was looked at. `None`: there are no more.
+    /// The last subject of the batch. `None`: there are no more.
     pub last: Option<SubjectId>,
 }
 
-/// Looks at the next `limit` rows in the order of their ids, and says which are remembered no more at a time. Without
-/// an index that every sign-in would have to write to.
+/// Reads the next `limit` rows in the order of their ids, and returns those that are forgotten at `time`. It needs no
+/// index, which every sign-in would have to update.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn find_forgotten(
     db: &impl ConnectionTrait,
     after: Option<SubjectId>,
@@ -176,11 +175,11 @@ pub async fn find_forgotten(
     })
 }
 
-/// Removes those of these rows that are still remembered no more at a time. One that another transaction has locked
-/// stays until the next time: whoever locks many and waits for none is in nobody's deadlock.
+/// Removes those of these rows that are still forgotten at `time`. A row that another transaction has locked stays
+/// until the next pass: a transaction that locks many rows and waits for none cannot deadlock.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn delete_forgotten(
     tx: &Transaction,
     subjects: &[SubjectId],

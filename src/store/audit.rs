@@ -1,5 +1,5 @@
-//! Queries on the audit log. An event is written in the transaction that it is about; it waits for nobody and nobody
-//! waits for it. What changes many events passes over those that another transaction has locked.
+//! Queries on the audit log. An event is written in the transaction that it describes. It waits for no lock and blocks
+//! no other transaction. Changes of many events skip those that another transaction has locked.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, LockBehavior, LockType};
@@ -75,7 +75,7 @@ fn insertion(backend: DbBackend, event: &Event) -> Statement {
 /// Adds equal events to the row of the first one. Returns whether the row exists.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn add_occurrences(
     db: &impl ConnectionTrait,
     event: EventId,
@@ -90,13 +90,13 @@ pub async fn add_occurrences(
     Ok(updated.rows_affected > 0)
 }
 
-/// At most `limit` events, the newest first, older than the event `before`.
+/// Returns at most `limit` events, the newest first, older than the event `before`.
 ///
-/// A person's events are found by an index, and a time range by the ids. What else the filter asks for is looked for in
-/// these, one after another.
+/// The events of a user are found by an index, and a time range by the ids. The other filters are applied to these
+/// events one after another.
 ///
 /// # Errors
-/// When the database fails, or looks for too long.
+/// The database fails, or the search takes too long.
 pub async fn list(
     db: &impl ConnectionTrait,
     filter: &EventFilter,
@@ -143,7 +143,7 @@ pub async fn list(
             .filter(Column::At.gte(comparable(*since, backend)));
     }
     if let Some(until) = until {
-        // An id is of a whole millisecond.
+        // An id has a precision of one millisecond.
         let end = *until + std::time::Duration::from_millis(1);
         select = select
             .filter(Column::Id.lt(first_id(end)))
@@ -153,18 +153,18 @@ pub async fn list(
     Ok(rows.into_iter().map(AuditEntry::from).collect())
 }
 
-/// Removes at most `limit` of the events before a time, as [`remove_older`].
+/// Removes at most `limit` of the events before `time`, as [`remove_older`] does.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn remove_before(tx: &Transaction, time: Timestamp, limit: u64) -> Result<u64, StoreError> {
     remove_older(tx, EventId(first_id(time)), limit).await
 }
 
-/// The id of the `number`-th event that is older than another one, or of all events. `None`: there are fewer.
+/// Returns the id of the `number`-th event that is older than `than`, or of all events. `None`: there are fewer.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn nth_older(
     db: &impl ConnectionTrait,
     than: Option<EventId>,
@@ -182,10 +182,10 @@ pub async fn nth_older(
     Ok(id.map(EventId))
 }
 
-/// Number of events that are older than another one, or of all. There should be few.
+/// Returns the number of events that are older than `than`, or of all. Call it where there are few.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn count_older(db: &impl ConnectionTrait, than: Option<EventId>) -> Result<u64, StoreError> {
     let older = than.map(|EventId(than)| Column::Id.lt(than));
     Ok(Entity::find()
@@ -194,10 +194,10 @@ pub async fn count_older(db: &impl ConnectionTrait, than: Option<EventId>) -> Re
         .await?)
 }
 
-/// Number of events that are newer than another one, or of all. There should be few.
+/// Returns the number of events that are newer than `than`, or of all. Call it where there are few.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn count_newer(db: &impl ConnectionTrait, than: Option<EventId>) -> Result<u64, StoreError> {
     let newer = than.map(|EventId(than)| Column::Id.gt(than));
     Ok(Entity::find()
@@ -206,11 +206,11 @@ pub async fn count_newer(db: &impl ConnectionTrait, than: Option<EventId>) -> Re
         .await?)
 }
 
-/// Removes at most `limit` of the events that are older than another one, the oldest first, and returns their number.
-/// Those that another transaction has locked stay until the next time.
+/// Removes at most `limit` of the events that are older than `than`, the oldest first, and returns their number. Events
+/// that another transaction has locked stay until the next pass.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn remove_older(tx: &Transaction, than: EventId, limit: u64) -> Result<u64, StoreError> {
     let old = Entity::find()
         .filter(Column::Id.lt(than.0))
@@ -220,14 +220,14 @@ pub async fn remove_older(tx: &Transaction, than: EventId, limit: u64) -> Result
     delete_found(tx, old, Column::Id).await
 }
 
-/// Replaces a user in at most `limit` of the events about the user, and in as many by the user: a substitute id stands
-/// in the place, or none, and the events name no device, session or call. What the user did as an administrator keeps
-/// the id, also after the user is no administrator any more: a demotion must not make it anonymous. Returns how many
-/// events of either kind there may be left: none, if it is less than `limit`. Passes over events that another
-/// transaction has locked.
+/// Erases a user from at most `limit` events about the user, and from as many by the user. A substitute id or none
+/// replaces the user, and the events keep no device, session or call. Administrative actions of the user keep the id,
+/// even after the user has lost the rights of an administrator: a demotion must not make them anonymous. Returns an
+/// upper limit of the remaining events of either kind: none remain if it is less than `limit`. Skips events that
+/// another transaction has locked.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn erase(
     tx: &Transaction,
     user: UserId,
@@ -235,7 +235,7 @@ pub async fn erase(
     limit: u64,
 ) -> Result<u64, StoreError> {
     let administration = Action::ADMINISTRATION.map(Action::as_str);
-    // Without NOT, which a comparison with NULL would make unknown.
+    // Written without NOT, since a comparison with NULL would make the condition unknown.
     let is_erased = Condition::any()
         .add(Column::ActorId.is_null())
         .add(Column::ActorId.ne(user.0))
@@ -244,13 +244,13 @@ pub async fn erase(
             Condition::all()
                 .add(Column::Action.is_not_in(administration))
                 .add(
-                    // Users verify their own numbers, too.
+                    // Users also verify their own numbers.
                     Condition::any()
                         .add(Column::Action.ne(Action::VerifyPhone.as_str()))
                         .add(Column::SubjectId.eq(user.0)),
                 ),
         );
-    let mut most = 0;
+    let mut max_found = 0;
     for column in [Column::SubjectId, Column::ActorId] {
         let ids: Vec<Uuid> = Entity::find()
             .select_only()
@@ -265,7 +265,7 @@ pub async fn erase(
         if ids.is_empty() {
             continue;
         }
-        most = Ord::max(most, u64::try_from(ids.len()).unwrap_or(u64::MAX));
+        max_found = Ord::max(max_found, u64::try_from(ids.len()).unwrap_or(u64::MAX));
         Entity::update_many()
             .filter(Column::Id.is_in(ids))
             .col_expr(column, Expr::value(substitute.map(|user| user.0)))
@@ -276,13 +276,13 @@ pub async fn erase(
             .exec(tx)
             .await?;
     }
-    Ok(most)
+    Ok(max_found)
 }
 
-/// Notes that a person was deleted: an event that names them may still be written by a call that had begun before.
+/// Records that a user was deleted: a call that had begun before may still write an event that names the user.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn insert_erasure(
     db: &impl ConnectionTrait,
     user: UserId,
@@ -298,10 +298,10 @@ pub async fn insert_erasure(
     Ok(())
 }
 
-/// At most `limit` of the people who were deleted lately, in the order of their ids, after this one.
+/// Returns at most `limit` of the recently deleted users after `after`, in the order of their ids.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn erasures(
     db: &impl ConnectionTrait,
     after: Option<UserId>,
@@ -323,7 +323,7 @@ pub async fn erasures(
 /// Sets the time at which a user was deleted.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn restart_erasure(
     db: &impl ConnectionTrait,
     user: UserId,
@@ -337,10 +337,10 @@ pub async fn restart_erasure(
     Ok(())
 }
 
-/// Forgets that a person was deleted.
+/// Deletes the record that a user was deleted.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn delete_erasure(db: &impl ConnectionTrait, user: UserId) -> Result<(), StoreError> {
     audit_erasure::Entity::delete_by_id(user.0).exec(db).await?;
     Ok(())

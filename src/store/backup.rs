@@ -1,9 +1,9 @@
-//! A copy of an SQLite database, made while others read and write it.
+//! Online backup of an SQLite database, while other processes read and write it.
 //!
-//! `VACUUM INTO` and not the backup API of SQLite: it reads in one transaction, so that what it writes is the database
-//! at one moment, and in WAL mode neither waits for a writer nor is waited for. The API begins anew whenever another
-//! process has written, or holds up everybody if it is told to take all at once. What `VACUUM INTO` writes is compact,
-//! too, and nothing of what was deleted is left in it.
+//! It uses `VACUUM INTO` and not the backup API of SQLite. `VACUUM INTO` reads in one transaction, so that the copy is
+//! the database at one moment, and in WAL mode neither blocks a writer nor waits for one. The API starts again whenever
+//! another process has written, or blocks all writers if it copies everything at once. The result of `VACUUM INTO` is
+//! also compact, and contains no deleted data.
 
 use std::fs::File;
 use std::io;
@@ -21,11 +21,11 @@ use super::sqlite::{check_access, is_in_memory, parse_url};
 use super::url::UrlError;
 use super::{Options, Pool, StoreError, changes};
 
-/// Copies the database into a new file, which is there when it is whole and safe on disk, and not before. It gets an
-/// epoch that says that it is a copy (see [`changes::leave_epoch`]).
+/// Copies the database into a new file. The file appears only when the copy is complete and synced to the disk. Its
+/// epoch marks it as a copy (see [`changes::leave_epoch`]).
 ///
 /// # Errors
-/// When this is no SQLite database, the file is there already, or one of them cannot be read or written.
+/// The source is not an SQLite database, the file already exists, or one of them cannot be read or written.
 pub async fn backup(options: &Options, file: &Path) -> Result<(), BackupError> {
     let url = options.url.expose_secret();
     match url.split_once(':').map(|(scheme, _)| scheme) {
@@ -37,7 +37,7 @@ pub async fn backup(options: &Options, file: &Path) -> Result<(), BackupError> {
     }
     let source = open_source(url, options).await.map_err(BackupError::Source)?;
     let copied = copy_beside(&source, file, options).await;
-    // Also when there is no copy: the last one who closes a database removes what SQLite has beside it.
+    // Closed even if the copy failed: the last process that closes a database removes the files beside it.
     source
         .close()
         .await
@@ -46,14 +46,14 @@ pub async fn backup(options: &Options, file: &Path) -> Result<(), BackupError> {
     keep(copy, file, &folder)
 }
 
-/// Makes the copy beside where it is going to be, so that it only has to be renamed; for the eyes of this user; and
-/// removed when it is dropped.
+/// Creates the copy in the folder of its destination, so that a rename completes it. Only this user can read it, and it
+/// is removed when it is dropped.
 async fn copy_beside(
     source: &Pool,
     file: &Path,
     options: &Options,
 ) -> Result<(NamedTempFile, PathBuf), BackupError> {
-    // Asked before the work; whether it is so in the end is decided when the file gets its name.
+    // An early check. The final check happens when the file gets its name.
     if file.symlink_metadata().is_ok() {
         return Err(BackupError::Exists);
     }
@@ -66,13 +66,13 @@ async fn copy_beside(
     Ok((copy, folder))
 }
 
-/// Opens the database to be copied, and makes none. Its schema stays as it is.
+/// Opens the database to be copied. Creates no file and does not change the schema.
 async fn open_source(url: &str, options: &Options) -> Result<Pool, StoreError> {
     let source = parse_url(url, options)?.create_if_missing(false);
     check_access(&source, options.allow_readable_secrets)?;
     let source = Server::of_file(source, None);
     let source = Pool::open(source, 1, options).await?;
-    // Whether it is a database, and one of ours.
+    // Checks that the file is a database of this service.
     if let Err(error) = changes::head(&source).await {
         source.close().await?;
         return Err(error);
@@ -81,16 +81,16 @@ async fn open_source(url: &str, options: &Options) -> Result<Pool, StoreError> {
 }
 
 async fn copy_into(source: &Pool, file: &Path, options: &Options) -> Result<(), BackupError> {
-    // SQLite takes names in UTF-8.
+    // SQLite accepts only names in UTF-8.
     let name = file.to_str().ok_or(BackupError::Name)?;
     let vacuum = Statement::from_sql_and_values(DbBackend::Sqlite, "VACUUM INTO ?", [name.into()]);
     let failed = |error: DbErr| BackupError::Copy(error.into());
     source.execute_raw(vacuum).await.map_err(failed)?;
-    // In memory, so that there is never another file beside it.
+    // The journal is kept in memory, so that there is never another file beside the copy.
     let copy = SqliteConnectOptions::new()
         .filename(file)
         .journal_mode(SqliteJournalMode::Memory)
-        // It would tell of statements that take long, as the check of a large copy does.
+        // The log would warn about slow statements, such as the check of a large copy.
         .disable_statement_logging();
     let copy = Pool::open(Server::of_file(copy, None), 1, options)
         .await
@@ -100,21 +100,21 @@ async fn copy_into(source: &Pool, file: &Path, options: &Options) -> Result<(), 
     copy.close().await.map_err(failed)
 }
 
-/// Whether what was written can be read: nobody wants to know that first when it is needed.
+/// Checks that the copy can be read, so that damage is not discovered only when the backup is needed.
 async fn check(copy: &Pool) -> Result<(), BackupError> {
     let check = Statement::from_string(DbBackend::Sqlite, "PRAGMA integrity_check(1)");
     let row = copy.query_one_raw(check).await;
     let failed = |error: DbErr| BackupError::Copy(error.into());
-    let said: Option<String> = row
+    let result: Option<String> = row
         .and_then(|row| row.map(|row| row.try_get_by_index(0)).transpose())
         .map_err(failed)?;
-    match said.as_deref() {
+    match result.as_deref() {
         Some("ok") => Ok(()),
-        said => Err(BackupError::Damaged(said.unwrap_or_default().to_owned())),
+        result => Err(BackupError::Damaged(result.unwrap_or_default().to_owned())),
     }
 }
 
-/// Gives the copy its name, which nobody else may have taken meanwhile, once all of it is safe on disk.
+/// Renames the synced copy to its final name, unless another process has created that file in the meantime.
 fn keep(copy: NamedTempFile, file: &Path, folder: &Path) -> Result<(), BackupError> {
     copy.as_file().sync_all().map_err(BackupError::File)?;
     copy.persist_noclobber(file)
@@ -122,13 +122,13 @@ fn keep(copy: NamedTempFile, file: &Path, folder: &Path) -> Result<(), BackupErr
             io::ErrorKind::AlreadyExists => BackupError::Exists,
             _ => BackupError::File(error.error),
         })?;
-    // The name, too.
+    // The folder is synced to make the name durable.
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(BackupError::File)
 }
 
-/// The folder of a file, by its whole name: one that begins with `file:` would be a URI to SQLite.
+/// Returns the folder of a file by its absolute path: SQLite would take a name that begins with `file:` for a URI.
 fn folder_of(file: &Path) -> io::Result<PathBuf> {
     let file = absolute(file)?;
     file.parent()
@@ -136,10 +136,10 @@ fn folder_of(file: &Path) -> io::Result<PathBuf> {
         .ok_or_else(|| io::ErrorKind::IsADirectory.into())
 }
 
-/// Why there is no backup.
+/// Reason for which there is no backup.
 #[derive(Debug, Error)]
 pub enum BackupError {
-    /// Another database, which has its own tool.
+    /// Another database, which has a backup tool of its own.
     #[error("this is for SQLite; to back up {0}, use {1}")]
     Native(&'static str, &'static str),
     /// The database is in the memory of a process.
@@ -148,7 +148,7 @@ pub enum BackupError {
     /// The database cannot be opened.
     #[error("the database of DATABASE_URL cannot be used")]
     Source(#[source] StoreError),
-    /// There is a file of this name.
+    /// The file already exists.
     #[error("the file is there already")]
     Exists,
     /// The name of the folder is not UTF-8.
@@ -157,13 +157,13 @@ pub enum BackupError {
     /// The file cannot be written.
     #[error("the file cannot be written")]
     File(#[source] io::Error),
-    /// The process was told to end.
+    /// The process was interrupted.
     #[error("interrupted")]
     Interrupted,
-    /// The database cannot be read, or the copy not be written.
+    /// The database cannot be read, or the copy cannot be written.
     #[error("the database cannot be copied")]
     Copy(#[source] StoreError),
-    /// The copy is not whole.
+    /// The copy is damaged.
     #[error("the copy is damaged: {0}")]
     Damaged(String),
 }

@@ -19,7 +19,7 @@ use crate::domain::sms_limits::CounterId;
 use crate::domain::user::UserId;
 use crate::i18n::Language;
 
-/// `None`: a newer version made it for what this one does not know.
+/// Converts a row. `None`: a newer version wrote it for a purpose that this version does not know.
 fn challenge(row: Model) -> Result<Option<Challenge>, DbErr> {
     let Some(purpose) = Purpose::parse(&row.purpose) else {
         return Ok(None);
@@ -43,10 +43,10 @@ fn challenge(row: Model) -> Result<Option<Challenge>, DbErr> {
     }))
 }
 
-/// Adds a challenge that nobody has tried to meet.
+/// Inserts a challenge without attempts.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn insert(db: &impl ConnectionTrait, challenge: &Challenge) -> Result<(), StoreError> {
     let row = ActiveModel {
         id: Set(challenge.id.0),
@@ -68,21 +68,21 @@ pub async fn insert(db: &impl ConnectionTrait, challenge: &Challenge) -> Result<
     Ok(())
 }
 
-/// What there is of a challenge.
+/// Result of a look-up.
 #[derive(Debug)]
 pub enum Found {
-    /// Nothing.
+    /// There is no such challenge.
     Nothing,
-    /// One that a newer version made, for what this one does not know.
+    /// A newer version wrote the challenge, for a purpose that this version does not know.
     Unknown,
     /// A challenge.
     Challenge(Challenge),
 }
 
-/// Looks for a challenge, whether or not its code may still be tried.
+/// Looks up a challenge, whether or not its code may still be tried.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn look_up(db: &impl ConnectionTrait, id: ChallengeId) -> Result<Found, StoreError> {
     let rows = Entity::find_by_id(id.0).all(db).await?;
     Ok(match only(rows).map(challenge).transpose()? {
@@ -92,11 +92,10 @@ pub async fn look_up(db: &impl ConnectionTrait, id: ChallengeId) -> Result<Found
     })
 }
 
-/// Finds a challenge whose code expires within `expiries` and may still be tried, if fewer than `max_attempts` were
-/// made.
+/// Finds a challenge with fewer than `max_attempts` attempts and a code that expires within `expiries`.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn find_live(
     db: &impl ConnectionTrait,
     id: ChallengeId,
@@ -111,11 +110,12 @@ pub async fn find_live(
     Ok(only(rows).map(challenge).transpose()?.flatten())
 }
 
-/// Counts that a code is tried, and finds the challenge. `None`: there is no such one, it is for something else, it
-/// does not expire within `expiries`, or `max_attempts` were made before: nothing was counted, and no code is right.
+/// Counts an attempt at a code and returns the challenge. `None`: the challenge does not exist, has another purpose,
+/// does not expire within `expiries`, or has had `max_attempts` attempts. Then nothing is counted, and no code is
+/// correct.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn attempt(
     db: &impl ConnectionTrait,
     id: ChallengeId,
@@ -136,15 +136,15 @@ pub async fn attempt(
     }
     Ok(match look_up(db, id).await? {
         Found::Challenge(challenge) => Some(challenge),
-        // Whoever has met it meanwhile has taken it away.
+        // A concurrent call has redeemed the challenge and deleted it.
         Found::Nothing | Found::Unknown => None,
     })
 }
 
-/// Takes back one attempt of a challenge, whose code was right.
+/// Takes back one attempt of a challenge, after a correct code.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn take_back_attempt(db: &impl ConnectionTrait, id: ChallengeId) -> Result<(), StoreError> {
     Entity::update_many()
         .filter(Column::Id.eq(id.0))
@@ -155,10 +155,11 @@ pub async fn take_back_attempt(db: &impl ConnectionTrait, id: ChallengeId) -> Re
     Ok(())
 }
 
-/// Notes that a code is sent once more, unless that was done since the challenge was read. Says whether it was noted.
+/// Records that a code is sent again, unless another call has recorded it since the challenge was read. Returns whether
+/// it was recorded.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn send_again(tx: &Transaction, read: &Challenge, again: &Challenge) -> Result<bool, StoreError> {
     let noted = Entity::update_many()
         .filter(Column::Id.eq(read.id.0))
@@ -173,11 +174,11 @@ pub async fn send_again(tx: &Transaction, read: &Challenge, again: &Challenge) -
     Ok(noted.rows_affected > 0)
 }
 
-/// Deletes a challenge whose code was right, unless the code ended or was used since it was checked. Returns whether it
-/// deleted it.
+/// Deletes a challenge after a correct code, unless the code was ended or used since it was checked. Returns whether it
+/// deleted the challenge.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn take(tx: &Transaction, id: ChallengeId) -> Result<bool, StoreError> {
     let deleted = Entity::delete_by_id(id.0)
         .filter(Column::IsSent.eq(true))
@@ -186,22 +187,22 @@ pub async fn take(tx: &Transaction, id: ChallengeId) -> Result<bool, StoreError>
     Ok(deleted.rows_affected > 0)
 }
 
-/// Removes the challenges of a person who is deleted.
+/// Deletes the challenges of a user, when the user is deleted.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn delete_of(tx: &Transaction, user: UserId) -> Result<(), StoreError> {
-    // There is no index, which each code would have to be written into.
-    let theirs = Entity::find().filter(Column::UserId.eq(user.0));
-    delete_found(tx, theirs, Column::Id).await?;
+    // The table has no index for this query, since every code would have to be written into it.
+    let of_user = Entity::find().filter(Column::UserId.eq(user.0));
+    delete_found(tx, of_user, Column::Id).await?;
     Ok(())
 }
 
-/// Keeps the codes valid by which the holder of an unverified number takes its account over, in the transaction that
-/// makes `version` the version of the credentials of that account.
+/// Keeps the codes valid by which the holder of an unverified number takes its account over. Call it in the transaction
+/// that makes `version` the version of the account's credentials.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn keep_for_holder(tx: &Transaction, user: UserId, version: i64) -> Result<(), StoreError> {
     let take_over = [Purpose::SignIn, Purpose::ResetPassword].map(Purpose::as_str);
     let found = Entity::find()
@@ -211,11 +212,12 @@ pub async fn keep_for_holder(tx: &Transaction, user: UserId, version: i64) -> Re
     update_found(tx, found, Column::CredentialVersion, Expr::value(version)).await
 }
 
-/// Ends the codes to a number that had no user when they were requested, since its user leaves it now: it changed its
-/// owner in the meantime. The rows stay, and are sent no more: a resend of such a challenge is answered as before.
+/// Ends the codes to a number that had no user when they were requested and that its user leaves now: the number has
+/// changed its owner in the meantime. The rows stay and are not sent: a resend of such a challenge gets the same
+/// response as before.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn end_unowned(tx: &Transaction, phone_number: &PhoneNumber) -> Result<(), StoreError> {
     let found = Entity::find()
         .filter(Column::PhoneNumber.eq(phone_number.as_str()))
@@ -224,7 +226,8 @@ pub async fn end_unowned(tx: &Transaction, phone_number: &PhoneNumber) -> Result
     update_found(tx, found, Column::IsSent, Expr::value(false)).await
 }
 
-/// Sets a column of the challenges that are found. They are found first, so that no lock waits for another challenge.
+/// Sets a column of the challenges that a query finds. They are selected first, so that no lock waits for another
+/// challenge.
 async fn update_found(
     tx: &Transaction,
     found: Select<Entity>,
@@ -247,10 +250,10 @@ async fn update_found(
     Ok(())
 }
 
-/// Removes challenges that do not expire within `expiries`, `limit` at most, and returns their number.
+/// Deletes at most `limit` challenges that do not expire within `expiries`, and returns their number.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn remove_expired(
     db: &impl ConnectionTrait,
     limit: u64,

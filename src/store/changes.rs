@@ -1,5 +1,5 @@
-//! The change log: what was taken back or changed, numbered in the order in which it was committed, for every replica
-//! to read. It holds ids only, and no foreign keys: an entry outlives what it is about.
+//! The change log: revocations and changes, numbered in the order of their commits, which every replica reads. It holds
+//! only ids, and no foreign keys: an entry outlives the rows that it refers to.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, Order};
@@ -16,39 +16,39 @@ use crate::clock::Timestamp;
 use crate::domain::session::SessionId;
 use crate::domain::user::UserId;
 
-/// The epoch of a copy that nobody has used yet.
+/// The epoch of a copy that no process has used yet.
 const LEFT_EPOCH: Uuid = Uuid::nil();
 
-/// What happened that others have to know of. A sign-in and a use of a session are not among it: they make nothing
-/// false that was true.
+/// A change that other replicas have to apply. Sign-ins and uses of sessions are not logged: they invalidate no cached
+/// answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RevocationChange {
     /// One session was revoked.
     SessionRevoked {
-        /// Whose session it was.
+        /// The user of the session.
         user: UserId,
         /// The session.
         session: SessionId,
     },
-    /// Several sessions of a person were revoked, perhaps all.
+    /// Several or all sessions of a user were revoked.
     SessionsRevoked {
-        /// The person.
+        /// The user.
         user: UserId,
     },
-    /// A person was changed, and perhaps their sessions revoked.
+    /// A user was changed, and the user's sessions may be revoked.
     UserChanged {
-        /// The person.
+        /// The user.
         user: UserId,
     },
-    /// A person was deleted, with all their sessions.
+    /// A user was deleted, with all sessions.
     UserDeleted {
-        /// The person.
+        /// The user.
         user: UserId,
     },
 }
 
 impl RevocationChange {
-    /// Whom it is about.
+    /// The user that the change is about.
     #[must_use]
     pub fn user(&self) -> UserId {
         match *self {
@@ -59,7 +59,7 @@ impl RevocationChange {
         }
     }
 
-    /// The name in column `kind`.
+    /// The value of column `kind`.
     fn kind(&self) -> &'static str {
         match self {
             Self::SessionRevoked { .. } => "session_revoked",
@@ -81,7 +81,7 @@ impl RevocationChange {
 /// right before the commit, so that the order of the numbers is the order of the commits.
 ///
 /// # Errors
-/// When the database fails; whether the transaction was committed is then not known.
+/// The database fails. It is then unknown whether the transaction was committed.
 pub async fn commit(tx: Transaction, changes: &[RevocationChange], now: Timestamp) -> Result<(), StoreError> {
     if !changes.is_empty() {
         append(&tx, changes, now).await?;
@@ -118,22 +118,22 @@ async fn append(tx: &Transaction, changes: &[RevocationChange], now: Timestamp) 
 /// The head of the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Head {
-    /// Which history the numbers belong to. A database that was restored has to get a new one.
+    /// Identifies the history that the numbers belong to. A restored database has to get a new one.
     pub epoch: Uuid,
-    /// The number of the last change that was committed; 0 before the first.
+    /// Number of the last committed change; 0 before the first.
     pub last_seq: i64,
-    /// The least version level of a process that may serve on this database: see [`VERSION_LEVEL`].
+    /// Minimum version level of a process that may serve on this database: see [`VERSION_LEVEL`].
     pub version_floor: i32,
 }
 
-/// The version level of this program. A feature that an older replica would undo without knowing raises the floor in
-/// the database to the first level that respects the feature; a replica below the floor does not serve.
+/// Version level of this program. A feature that an older replica would unknowingly undo raises the floor in the
+/// database to the first level that supports the feature; a replica below the floor does not serve.
 pub const VERSION_LEVEL: i32 = 1;
 
 /// Reads the head of the log.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn head(db: &impl ConnectionTrait) -> Result<Head, StoreError> {
     let row = only(change_log::Entity::find_by_id(change_log::ID).all(db).await?);
     let row = row.ok_or_else(no_head)?;
@@ -148,11 +148,11 @@ fn no_head() -> DbErr {
     DbErr::RecordNotFound("change_log has no row".to_owned())
 }
 
-/// Raises the version floor, and leaves a higher one as it is. In the transaction that first uses the feature that an
-/// older replica does not respect; replicas notice it within the staleness bound.
+/// Raises the version floor, and leaves a higher floor unchanged. Call it in the transaction that first uses the
+/// feature that an older replica does not support; replicas notice it within the staleness bound.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn raise_version_floor(db: &impl ConnectionTrait, floor: i32) -> Result<(), StoreError> {
     change_log::Entity::update_many()
         .col_expr(change_log::Column::VersionFloor, Expr::value(floor))
@@ -162,16 +162,16 @@ pub async fn raise_version_floor(db: &impl ConnectionTrait, floor: i32) -> Resul
     Ok(())
 }
 
-/// An entry of the log, as far as it has to be understood to forget what is out of date.
+/// An entry of the log, reduced to the fields that invalidation needs.
 #[derive(Clone, Copy, Debug)]
 pub struct ChangeLogEntry {
-    /// Its number.
+    /// Number of the entry.
     pub seq: i64,
-    /// Whom it is about. `None`: that is not known, so it may be about everybody.
+    /// The user that the entry is about. `None`: unknown, so it may be about all users.
     pub user: Option<UserId>,
-    /// When it was written.
+    /// Time at which the entry was written.
     pub at: Timestamp,
-    /// What tells it from the entry with this number in another history. `None`: an older version wrote it.
+    /// Distinguishes the entry from the entry with this number in another history. `None`: an older version wrote it.
     pub entry_id: Option<Uuid>,
 }
 
@@ -186,21 +186,21 @@ impl From<identity_change::Model> for ChangeLogEntry {
     }
 }
 
-/// What one statement reads of the log: everything in it is of one moment, and of one server.
+/// Result of one reading of the log. All of it is from one moment and one server.
 #[derive(Clone, Debug)]
 pub struct ChangeLogRead {
     /// The head of the log.
     pub head: Head,
-    /// The entry at the number from which the log is read, and those after it, in order.
+    /// The entry at the start number, and the entries after it, in order.
     pub entries: Vec<ChangeLogEntry>,
-    /// The server that answered, which accepts writes.
+    /// The server that answered. It accepts writes.
     pub server: Incarnation,
 }
 
-/// Reads the head, the entry with number `from`, and at most `limit` entries after it. `None`: the last entry only.
+/// Reads the head, the entry with number `from`, and at most `limit` entries after it. `None`: only the last entry.
 ///
 /// # Errors
-/// When the database fails, or no server that accepts writes answers.
+/// The database fails, or no server that accepts writes answers.
 pub async fn read(db: &Pool, from: Option<i64>, limit: u64) -> Result<ChangeLogRead, StoreError> {
     let backend = db.get_database_backend();
     let last = Expr::col((change_log::Entity, change_log::Column::LastSeq));
@@ -266,11 +266,11 @@ const ENTRY: [identity_change::Column; 4] = [
     identity_change::Column::At,
 ];
 
-/// Reads at most `limit` entries after number `after`, in order. What a newer version wrote and this one has no name
-/// for is about the person that it names, as all is.
+/// Reads at most `limit` entries after number `after`, in order. An entry of a kind that only a newer version knows is
+/// about the user that it names, like any other.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn page(
     db: &impl ConnectionTrait,
     after: i64,
@@ -285,10 +285,10 @@ pub async fn page(
     Ok(rows.into_iter().map(ChangeLogEntry::from).collect())
 }
 
-/// Removes the entries up to number `last`.
+/// Deletes the entries up to number `last`.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn prune(db: &impl ConnectionTrait, last: i64) -> Result<u64, StoreError> {
     let pruned = identity_change::Entity::delete_many()
         .filter(identity_change::Column::Seq.lte(last))
@@ -297,11 +297,11 @@ pub async fn prune(db: &impl ConnectionTrait, last: i64) -> Result<u64, StoreErr
     Ok(pruned.rows_affected)
 }
 
-/// Begins another history: whoever has read the log forgets everybody. For a database that was restored or taken over
-/// from one that failed, where a number may mean another change than it did before.
+/// Begins another history, after which all readers of the log invalidate all users. Needed for a database that was
+/// restored or taken over from a failed one, where a number may stand for another change than before.
 ///
 /// # Errors
-/// When the database fails, or the log has no head.
+/// The database fails, or the log has no head.
 pub async fn renew_epoch(db: &impl ConnectionTrait) -> Result<Uuid, StoreError> {
     let epoch = Uuid::new_v4();
     if set_epoch(db, epoch, Condition::all()).await? == 0 {
@@ -310,10 +310,10 @@ pub async fn renew_epoch(db: &impl ConnectionTrait) -> Result<Uuid, StoreError> 
     Ok(epoch)
 }
 
-/// Marks a copy of a database: it has no epoch of its own, but gets one when it is used, however often it is restored.
+/// Marks a copy of a database: it has no epoch of its own and gets one when it is used, each time that it is restored.
 ///
 /// # Errors
-/// When the database fails, or the log has no head.
+/// The database fails, or the log has no head.
 pub async fn leave_epoch(db: &impl ConnectionTrait) -> Result<(), StoreError> {
     if set_epoch(db, LEFT_EPOCH, Condition::all()).await? == 0 {
         return Err(no_head().into());
@@ -321,12 +321,12 @@ pub async fn leave_epoch(db: &impl ConnectionTrait) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Gives a copy of a database an epoch of its own, and leaves every other one as it is.
+/// Gives a copy of a database an epoch of its own. Leaves any other database unchanged.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn replace_left_epoch(db: &impl ConnectionTrait) -> Result<(), StoreError> {
-    // Most starts need no lock for it.
+    // Most starts find another epoch and need no lock.
     if head(db).await?.epoch != LEFT_EPOCH {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! One connection to a database of any kind, as SeaORM's statements need it.
+//! One connection to a database of any kind, for the statements of SeaORM.
 
 use std::io;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use sea_orm::{DbErr, ExecResult, QueryResult, RuntimeErr, Statement};
 use sea_query_sqlx::SqlxValues;
 use tokio_stream::{Stream, StreamExt as _};
 
-/// After how many steps of its virtual machine SQLite looks at the deadline: some tens of microseconds.
+/// Number of steps of SQLite's virtual machine between two checks of the deadline: some tens of microseconds.
 const PROGRESS_STEPS: i32 = 1000;
 
-/// An open connection. When it is dropped it is closed, and the server rolls back what was not committed.
+/// An open connection. Dropping it closes it, and the server rolls back an open transaction.
 #[derive(Debug)]
 pub(super) enum Connection {
     Sqlite(SqliteConnection),
@@ -24,7 +24,7 @@ pub(super) enum Connection {
     MySql(MySqlConnection),
 }
 
-/// Does the same with whatever connection it is.
+/// Applies the same action to the connection of any backend.
 macro_rules! with {
     ($connection:expr, $it:ident => $action:expr) => {
         match $connection {
@@ -36,27 +36,27 @@ macro_rules! with {
 }
 
 impl Connection {
-    /// Has SQLite interrupt what is executed from now on after this time, or as soon as the returned token is dropped:
-    /// a statement goes on after its caller has gone, otherwise. A server has deadlines of its own.
+    /// Makes SQLite interrupt later statements after this time, or as soon as the returned token is dropped: a
+    /// statement would otherwise continue after its caller has gone away. Servers have time limits of their own.
     pub(super) async fn set_deadline(&mut self, time: Duration) -> Result<Arc<()>, DbErr> {
         let token = Arc::new(());
         if let Self::Sqlite(it) = self {
-            let (waits, deadline) = (Arc::downgrade(&token), Instant::now() + time);
+            let (alive, deadline) = (Arc::downgrade(&token), Instant::now() + time);
             let mut handle = it
                 .lock_handle()
                 .await
                 .map_err(|error| DbErr::Conn(from_sqlx(error)))?;
             handle.set_progress_handler(PROGRESS_STEPS, move || {
-                waits.strong_count() > 0 && Instant::now() < deadline
+                alive.strong_count() > 0 && Instant::now() < deadline
             });
         }
         Ok(token)
     }
 
-    /// Of several statements in one, which SQLite takes, the result is that of the last one.
+    /// Executes a statement. SQLite accepts several statements in one; the result is that of the last one.
     pub(super) async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
         let done = match self {
-            // sqlx would add up what all say, and BEGIN says what the statement before it did.
+            // sqlx would add up the results of all statements, and BEGIN reports the rows of the statement before it.
             Self::Sqlite(it) => each_result(it.fetch_many(query(statement)))
                 .await
                 .map(|mut results| results.pop().unwrap_or_default().into()),
@@ -66,8 +66,8 @@ impl Connection {
         done.map_err(|error| DbErr::Exec(from_sqlx(error)))
     }
 
-    /// Executes several statements in one, which SQLite takes, and says how many rows each of them has changed. For
-    /// BEGIN and COMMIT that is nothing that means anything.
+    /// Executes several statements in one, which SQLite accepts, and returns the number of changed rows of each. The
+    /// numbers of BEGIN and COMMIT have no meaning.
     pub(super) async fn execute_each(&mut self, statement: Statement) -> Result<Vec<u64>, DbErr> {
         let Self::Sqlite(it) = self else {
             return Ok(vec![self.execute(statement).await?.rows_affected()]);
@@ -99,16 +99,16 @@ impl Connection {
         rows.map_err(|error| DbErr::Query(from_sqlx(error)))
     }
 
-    /// Ends the transaction, if there is one, which also shows that the connection is good.
+    /// Ends the transaction, if there is one. This also shows that the connection is usable.
     pub(super) async fn roll_back(&mut self) -> Result<(), DbErr> {
         match self.execute_unprepared("ROLLBACK").await {
-            // SQLite takes it ill if there is none.
+            // SQLite returns an error if there is no transaction.
             Err(error) if is_broken(&error) => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// Reads by a statement that is not prepared, which saves a round trip where it is executed once.
+    /// Reads by an unprepared statement, which saves a round trip if it is executed once.
     pub(super) async fn query_unprepared(&mut self, sql: &str) -> Result<Vec<QueryResult>, DbErr> {
         let sql = AssertSqlSafe(sql.to_owned());
         let rows = with!(self, it => {
@@ -151,8 +151,8 @@ pub(super) fn from_sqlx(error: sqlx::Error) -> RuntimeErr {
     RuntimeErr::SqlxError(Arc::new(error))
 }
 
-/// Whether a connection is of no use after this: it is anything but the database's answer to a statement, or the last
-/// answer before the server closes it.
+/// Returns whether a connection is unusable after this error: the error is not the database's answer to a statement, or
+/// it is the last answer before the server closes the connection.
 pub(super) fn is_broken(error: &DbErr) -> bool {
     let (DbErr::Conn(RuntimeErr::SqlxError(cause))
     | DbErr::Exec(RuntimeErr::SqlxError(cause))
@@ -166,7 +166,7 @@ pub(super) fn is_broken(error: &DbErr) -> bool {
     if let Some(answer) = answer.try_downcast_ref::<PgDatabaseError>() {
         matches!(answer.severity(), PgSeverity::Fatal | PgSeverity::Panic)
     } else if let Some(answer) = answer.try_downcast_ref::<MySqlDatabaseError>() {
-        // The server ends, its network fails, or the connection was killed or idle for too long.
+        // The server shuts down, its network fails, or the connection was killed or idle for too long.
         matches!(
             answer.number(),
             1053 | 1077 | 1079 | 1158..=1161 | 1184 | 1927 | 3168 | 3169 | 4031
@@ -176,12 +176,12 @@ pub(super) fn is_broken(error: &DbErr) -> bool {
     }
 }
 
-/// An answer that did not come in time.
+/// Error of an answer that did not come in time.
 pub(super) fn timed_out(what: &'static str) -> DbErr {
     DbErr::Conn(from_sqlx(io::Error::new(io::ErrorKind::TimedOut, what).into()))
 }
 
-/// Whether this is [`timed_out`], or TCP's own timeout.
+/// Returns whether the error is [`timed_out`] or the timeout of TCP.
 pub(super) fn is_timeout(error: &DbErr) -> bool {
     let (DbErr::Conn(RuntimeErr::SqlxError(cause))
     | DbErr::Exec(RuntimeErr::SqlxError(cause))

@@ -1,4 +1,4 @@
-//! Queries on devices that people have signed in on before.
+//! Queries on known devices, on which users have signed in before.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
@@ -17,22 +17,22 @@ use crate::domain::session::DeviceId;
 use crate::domain::token::TokenHash;
 use crate::domain::user::UserId;
 
-/// A device that its person has signed in on.
+/// A known device of a user.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredDevice {
-    /// Its id.
+    /// Id of the device.
     pub id: DeviceId,
-    /// When it is forgotten, unless it is used again.
+    /// Time at which the device is forgotten, unless it is used again.
     pub expires_at: Timestamp,
-    /// Whether the person has shown that they hold their number. `false` of one that is about to be added.
+    /// Whether the user has verified the phone number. `false` for a new device.
     pub is_verified: bool,
 }
 
-/// Finds the device of a token, if it is of whoever has this phone number, their password is still the one of then, and
-/// it is not forgotten yet.
+/// Finds the device of a token if it belongs to the user with this phone number, the version of the credentials has not
+/// changed since the token was issued, and the device has not expired.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn find_good(
     db: &impl ConnectionTrait,
     token: &TokenHash,
@@ -54,8 +54,8 @@ pub async fn find_good(
         .await?;
     Ok(
         only(rows).and_then(|(id, expires_at, then, today, number, verified_at)| {
-            let is_good = then == today && now < expires_at && number == phone_number.as_str();
-            is_good.then_some(StoredDevice {
+            let is_valid = then == today && now < expires_at && number == phone_number.as_str();
+            is_valid.then_some(StoredDevice {
                 id: DeviceId(id),
                 expires_at,
                 is_verified: verified_at.is_some(),
@@ -64,10 +64,10 @@ pub async fn find_good(
     )
 }
 
-/// Adds a device.
+/// Inserts a device.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn insert(
     db: &impl ConnectionTrait,
     device: &StoredDevice,
@@ -86,18 +86,19 @@ pub async fn insert(
     Ok(())
 }
 
-/// Makes room for one more device of a person, so that there are at most `max` then. Call it under the lock of the
-/// person's row.
+/// Deletes the oldest devices of a user, so that there are at most `max` after one more is inserted. Call it under the
+/// lock of the user's row.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn make_room(db: &impl ConnectionTrait, user: UserId, max: u32) -> Result<(), StoreError> {
     let surplus = Entity::find()
         .filter(Column::UserId.eq(user.0))
         .order_by_desc(Column::ExpiresAt)
         .order_by_desc(Column::Id)
         .offset(u64::from(max.saturating_sub(1)))
-        // SQLite and MySQL know no OFFSET without LIMIT; more than one is there only after `max` was lowered.
+        // SQLite and MySQL have no OFFSET without LIMIT. There is more than one surplus device only after `max` was
+        // lowered.
         .limit(1000);
     delete_found(db, surplus, Column::Id).await?;
     Ok(())
@@ -106,7 +107,7 @@ pub async fn make_room(db: &impl ConnectionTrait, user: UserId, max: u32) -> Res
 /// Extends the lifetime of a device. Moves an expiry back only if it is further ahead than [`MAX_SKEW`].
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn extend(
     db: &impl ConnectionTrait,
     device: DeviceId,
@@ -124,10 +125,10 @@ pub async fn extend(
     Ok(())
 }
 
-/// Finds devices that are forgotten at a time, at most `limit`.
+/// Finds at most `limit` devices that are expired at `time`.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn find_expired(
     db: &impl ConnectionTrait,
     limit: u64,
@@ -145,10 +146,10 @@ pub async fn find_expired(
     Ok(ids.into_iter().map(DeviceId).collect())
 }
 
-/// Removes those of these devices that are still forgotten at a time.
+/// Deletes those of these devices that are still expired at `time`.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn delete_expired(
     db: &impl ConnectionTrait,
     devices: &[DeviceId],

@@ -17,19 +17,19 @@ pub(super) mod user;
 
 use sea_orm::{DbErr, QueryResult, TryGetable};
 
-/// Takes the columns of a row one after another. To find each by its name takes several times as long.
+/// Reads the columns of a row one after another. A look-up of each column by its name takes several times as long.
 pub(crate) struct Columns<'a> {
     row: &'a QueryResult,
     next: usize,
 }
 
 impl<'a> Columns<'a> {
-    /// From the column of this index on.
+    /// Starts at the column with this index.
     pub(crate) fn from(row: &'a QueryResult, next: usize) -> Self {
         Self { row, next }
     }
 
-    /// The next one.
+    /// Returns the next column.
     pub(crate) fn take<T: TryGetable>(&mut self) -> Result<T, DbErr> {
         let column = self.next;
         self.next += 1;

@@ -1,4 +1,4 @@
-//! What can go wrong with the database.
+//! Error type of the store, and the classification of database errors.
 
 use std::io;
 use std::sync::Arc;
@@ -13,46 +13,46 @@ use thiserror::Error;
 use super::connection::{is_broken, is_timeout};
 use super::url::UrlError;
 
-/// Why a query or a transaction failed.
+/// Reason for which a query or a transaction failed.
 #[derive(Clone, Debug, Error)]
 pub enum StoreError {
-    /// Somebody has this phone number.
+    /// Another user has this phone number.
     #[error("phone number taken")]
     PhoneNumberTaken,
-    /// The URL of the database is not valid.
+    /// The database URL is invalid.
     #[error(transparent)]
     InvalidUrl(#[from] UrlError),
     /// The database lacks something that the service relies on, or one of its files cannot be trusted.
     #[error("{0}")]
     Unsuitable(String),
-    /// The transaction certainly did not commit, and may succeed when it is retried: a deadlock, a serialization
-    /// failure, a lock timeout, a server that does not accept writes any more, a stale plan, or a connection that was
-    /// lost before COMMIT was sent.
+    /// The transaction certainly did not commit, and a retry may succeed: a deadlock, a serialization failure, a lock
+    /// timeout, a server that no longer accepts writes, a stale plan, or a connection that was lost before COMMIT was
+    /// sent.
     #[error("the database did not commit")]
     NotCommitted(#[source] DbErr),
-    /// The database cannot be reached, is busy for too long, or has no room; later it may work. Whether a transaction
-    /// committed is not known if it was its COMMIT that failed so.
+    /// The database cannot be reached, is busy for too long, or has no space; a later attempt may succeed. If the
+    /// COMMIT of a transaction fails this way, it is unknown whether the transaction committed.
     #[error("database unavailable")]
     Unavailable(#[source] DbErr),
-    /// The database refused, or answered what we do not understand.
+    /// The database rejected the statement, or its answer is not understood.
     #[error("database fault")]
     Fault(#[source] DbErr),
 }
 
 impl StoreError {
-    /// The transaction did not commit, for this reason.
+    /// Creates the error of a transaction that did not commit.
     pub(crate) fn not_committed(why: &str) -> Self {
         Self::NotCommitted(DbErr::Custom(why.to_owned()))
     }
 
-    /// Whether the database server may be about to start, so that it is worth waiting for it: it is not reached, has
-    /// not started, has too many connections now, or does not accept writes yet. A wrong password, a missing database
-    /// or a file that cannot be opened is a mistake.
+    /// Returns whether the database server may be about to start, so that the caller should wait for it: it cannot be
+    /// reached, has not started, has too many connections now, or does not accept writes yet. A wrong password, a
+    /// missing database or a file that cannot be opened is a mistake of the configuration.
     pub(crate) fn may_be_starting(&self) -> bool {
         match self {
             Self::Unavailable(DbErr::ConnectionAcquire(_)) => true,
             Self::Unavailable(DbErr::Conn(RuntimeErr::SqlxError(cause))) => match cause.as_ref() {
-                // What is wrong with a certificate comes as invalid data.
+                // An invalid certificate is reported as invalid data.
                 sqlx::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
                 sqlx::Error::Database(answer) if answer.try_downcast_ref::<SqliteError>().is_none() => {
                     kind_of_answer(answer.as_ref()) != DbErrorKind::Fault
@@ -63,7 +63,8 @@ impl StoreError {
         }
     }
 
-    /// Whether other calls or transactions were in the way, which says nothing of the database itself.
+    /// Returns whether other calls or transactions caused the failure, which is no evidence against the database
+    /// itself.
     pub(crate) fn is_contention(&self) -> bool {
         matches!(
             self,
@@ -71,12 +72,16 @@ impl StoreError {
         )
     }
 
-    /// Whether the connection was lost, and a new one may be of use: whether what was sent was committed is not known.
+    /// Returns whether the connection was lost and a new one may help. It is unknown whether the sent statement was
+    /// committed.
     pub(crate) fn is_lost_connection(&self) -> bool {
-        matches!(self, Self::Unavailable(error @ (DbErr::Exec(_) | DbErr::Query(_))) if is_broken(error) && !is_timeout(error))
+        let Self::Unavailable(error @ (DbErr::Exec(_) | DbErr::Query(_))) = self else {
+            return false;
+        };
+        is_broken(error) && !is_timeout(error)
     }
 
-    /// What should have been read was not.
+    /// Creates the error of a reading that failed.
     pub(crate) fn unavailable(why: &str) -> Self {
         Self::Unavailable(DbErr::Custom(why.to_owned()))
     }
@@ -94,24 +99,24 @@ impl From<DbErr> for StoreError {
     }
 }
 
-/// What a failure means for the caller.
+/// Meaning of a failure for the caller.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum DbErrorKind {
-    /// Another transaction was in the way; this one did not commit.
+    /// Another transaction caused a conflict; this one did not commit.
     Conflict,
     /// The server does not accept writes, or is a standby: the statement had no effect, and may succeed on a new
     /// connection to another server.
     WrongServer,
-    /// A prepared statement is out of date: it was not executed, and may succeed on a new connection.
+    /// A prepared statement is stale: it was not executed, and may succeed on a new connection.
     Stale,
-    /// The database is not reached, is busy for too long, or has no room.
+    /// The database cannot be reached, is busy for too long, or has no space.
     Unavailable,
-    /// The database refused, or its answer is not understood.
+    /// The database rejected the statement, or its answer is not understood.
     Fault,
 }
 
 impl DbErrorKind {
-    /// All of them, in the order of their numbers.
+    /// All kinds, in the order of their numbers.
     pub(super) const ALL: [Self; 5] = [
         Self::Conflict,
         Self::WrongServer,
@@ -120,12 +125,12 @@ impl DbErrorKind {
         Self::Fault,
     ];
 
-    /// What a failure is.
+    /// Classifies an error.
     pub(super) fn of(error: &DbErr) -> Self {
         kind(error)
     }
 
-    /// What it is called.
+    /// Value of the metric label.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Conflict => "conflict",
@@ -140,7 +145,8 @@ impl DbErrorKind {
 fn kind(error: &DbErr) -> DbErrorKind {
     match error {
         DbErr::ConnectionAcquire(_) => DbErrorKind::Unavailable,
-        // Whatever a server answers to connecting may pass: a password that is rotated, too many connections, a start.
+        // Any answer of a server to a connection attempt may be temporary: a rotated password, too many connections, a
+        // start.
         DbErr::Conn(RuntimeErr::SqlxError(_)) => DbErrorKind::Unavailable,
         DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause)) => {
             match cause.as_ref() {
@@ -164,14 +170,14 @@ fn kind(error: &DbErr) -> DbErrorKind {
 #[error("the connection was lost before COMMIT")]
 struct LostBeforeCommit(#[source] DbErr);
 
-/// Notes that the transaction, whose connection was lost by this, certainly did not commit.
+/// Converts the loss of the connection: its transaction certainly did not commit.
 pub(super) fn lost_before_commit(error: DbErr) -> DbErr {
     let lost = sqlx::Error::AnyDriverError(Box::new(LostBeforeCommit(error)));
     DbErr::Query(RuntimeErr::SqlxError(Arc::new(lost)))
 }
 
-/// An answer that is not used, since another server gave it than the one that the connection was opened to, or one that
-/// does not accept writes.
+/// An unused answer: another server sent it than the one to which the connection was opened, or one that does not
+/// accept writes.
 #[derive(Debug, Error)]
 #[error("another server answers, or one that does not accept writes")]
 struct OtherServer;
@@ -182,7 +188,7 @@ pub(super) fn other_server() -> DbErr {
     DbErr::Query(RuntimeErr::SqlxError(Arc::new(other)))
 }
 
-/// Each database has codes of its own.
+/// Each database has error codes of its own.
 fn kind_of_answer(error: &dyn DatabaseError) -> DbErrorKind {
     if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
         kind_of_postgres_answer(error.code(), error.routine())
@@ -198,33 +204,33 @@ fn kind_of_answer(error: &dyn DatabaseError) -> DbErrorKind {
 /// The low byte of an extended result code is the primary one (<https://www.sqlite.org/rescode.html>).
 fn kind_of_sqlite_code(code: &str) -> DbErrorKind {
     match code.parse::<u32>().map(|code| code & 0xff) {
-        // SQLITE_BUSY, SQLITE_LOCKED. A COMMIT that is answered so has not happened.
+        // SQLITE_BUSY, SQLITE_LOCKED. A COMMIT with this answer has not happened.
         Ok(5 | 6) => DbErrorKind::Conflict,
-        // SQLITE_READONLY, SQLITE_INTERRUPT (the deadline of a list), SQLITE_IOERR, SQLITE_FULL and SQLITE_CANTOPEN.
+        // SQLITE_READONLY, SQLITE_INTERRUPT (the time limit of a list), SQLITE_IOERR, SQLITE_FULL and SQLITE_CANTOPEN.
         Ok(8 | 9 | 10 | 13 | 14) => DbErrorKind::Unavailable,
         _ => DbErrorKind::Fault,
     }
 }
 
-/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>. `routine` is the function of the server's source that
-/// raises the error; unlike the message it is in no language.
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>. `routine` is the function of the server's source
+/// that raises the error; unlike the message, it does not depend on the language.
 fn kind_of_postgres_answer(code: &str, routine: Option<&str>) -> DbErrorKind {
     match code {
-        // deadlock_detected. A standby says the same when a reader is in the way of recovery.
+        // deadlock_detected. A standby returns the same code when a reader blocks the recovery.
         "40P01" if routine != Some("DeadLockReport") => DbErrorKind::WrongServer,
         // deadlock_detected, lock_not_available (lock_timeout).
         "40P01" | "55P03" => DbErrorKind::Conflict,
-        // read_only_sql_transaction; serialization_failure, which READ COMMITTED knows on a standby only.
+        // read_only_sql_transaction; serialization_failure, which READ COMMITTED returns only on a standby.
         "25006" | "40001" => DbErrorKind::WrongServer,
-        // feature_not_supported (a cached plan of another result type, or what a standby does not do);
+        // feature_not_supported (a cached plan of another result type, or a statement that a standby does not support);
         // object_not_in_prerequisite_state (recovery is in progress); invalid_sql_statement_name (a prepared statement
-        // that the server has forgotten). Each may have another cause, so no more than this pool is renewed.
+        // that the server has forgotten). Each may have another cause, so only this pool is renewed.
         "0A000" | "55000" | "26000" => DbErrorKind::Stale,
         // in_failed_sql_transaction (an earlier statement has failed), idle_in_transaction_session_timeout,
         // query_canceled (statement_timeout).
         "25P02" | "25P03" | "57014" => DbErrorKind::Unavailable,
-        // Connection exceptions, of pgbouncer too; insufficient resources; the server's end or start; errors of its
-        // system.
+        // Connection exceptions, also of pgbouncer; insufficient resources; shutdown or start of the server; errors of
+        // its system.
         _ if ["08", "53", "57P", "58"]
             .iter()
             .any(|class| code.starts_with(class)) =>
@@ -239,11 +245,11 @@ fn kind_of_postgres_answer(code: &str, routine: Option<&str>) -> DbErrorKind {
 /// <https://mariadb.com/docs/server/reference/error-codes>
 fn kind_of_mysql_number(number: u16) -> DbErrorKind {
     match number {
-        // A lock that was waited for too long, a deadlock; of MariaDB a row that changed since the snapshot.
+        // A lock timeout, a deadlock; for MariaDB also a row that changed since the snapshot.
         1205 | 1213 | 1020 => DbErrorKind::Conflict,
-        // No room: disk, memory, table, connections (of the server and of the user).
+        // No space: disk, memory, table, connections (of the server and of the user).
         1021 | 1037 | 1038 | 1041 | 1114 | 1040 | 1203 | 1226
-        // The server ends, or its network fails; the connection or the query was killed.
+        // The server shuts down, or its network fails; the connection or the query was killed.
         | 1053 | 1077 | 1079 | 1158..=1161 | 1184 | 1317 | 1927 | 3168 | 3169
         // The connection was idle for too long, or is in a transaction that this program has not begun.
         | 4031 | 1568
@@ -252,7 +258,7 @@ fn kind_of_mysql_number(number: u16) -> DbErrorKind {
         // The server is read-only (by an option, by the transaction, by --innodb-read-only); a node of Galera is not
         // ready.
         1290 | 1792 | 1836 | 1047 => DbErrorKind::WrongServer,
-        // A prepared statement has to be prepared again, or is not known.
+        // A prepared statement has to be prepared again, or is unknown.
         1615 | 1243 => DbErrorKind::Stale,
         _ => DbErrorKind::Fault,
     }
@@ -263,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sqlite_conflicts_pass_and_constraints_do_not() {
+    fn sqlite_conflicts_are_retried_and_constraint_violations_are_not() {
         for code in ["5", "261", "517", "6"] {
             assert_eq!(kind_of_sqlite_code(code), DbErrorKind::Conflict, "{code}");
         }
@@ -276,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn postgres_answers_have_the_kind_that_their_code_stands_for() {
+    fn postgres_codes_map_to_their_kinds() {
         let kind = |code| kind_of_postgres_answer(code, None);
         let deadlock = kind_of_postgres_answer("40P01", Some("DeadLockReport"));
         assert_eq!(
@@ -296,14 +302,15 @@ mod tests {
         ] {
             assert_eq!(kind(code), DbErrorKind::Unavailable, "{code}");
         }
-        // 40003, statement_completion_unknown: whether it was executed is not known, so it must not be retried.
+        // 40003, statement_completion_unknown: it is unknown whether the statement was executed, so it must not be
+        // retried.
         for code in ["23505", "42P01", "40003", "28P01", ""] {
             assert_eq!(kind(code), DbErrorKind::Fault, "{code}");
         }
     }
 
     #[test]
-    fn mysql_answers_have_the_kind_that_their_number_stands_for() {
+    fn mysql_numbers_map_to_their_kinds() {
         for number in [1205, 1213] {
             assert_eq!(kind_of_mysql_number(number), DbErrorKind::Conflict, "{number}");
         }
@@ -321,16 +328,16 @@ mod tests {
         }
     }
 
-    /// A rotated password, too many connections: the same codes that are faults as answers to a statement.
+    /// A rotated password and too many connections: the same codes are faults as answers to a statement.
     #[test]
-    fn every_answer_to_connecting_may_pass() {
+    fn every_answer_to_a_connection_attempt_may_be_temporary() {
         let refused = sqlx::Error::Configuration("anything".into());
         let refused = DbErr::Conn(RuntimeErr::SqlxError(Arc::new(refused)));
         assert_eq!(kind(&refused), DbErrorKind::Unavailable);
     }
 
     #[test]
-    fn what_is_lost_before_commit_is_not_committed() {
+    fn a_connection_lost_before_commit_means_not_committed() {
         let gone = io::Error::from(io::ErrorKind::ConnectionReset);
         let gone = DbErr::Query(RuntimeErr::SqlxError(Arc::new(gone.into())));
         assert!(matches!(

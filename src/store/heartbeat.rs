@@ -1,6 +1,6 @@
-//! Heartbeat: a small write, by which a process finds out whether the database accepts writes. Where the server commits
-//! synchronously to a standby, its success also shows that the server was not cut off from the standby, which may have
-//! been promoted meanwhile.
+//! Heartbeat: a small write that shows whether the database accepts writes. If the server commits synchronously to a
+//! standby, its success also proves that the server was not cut off from the standby, which may have been promoted in
+//! the meantime.
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, QueryFilter as _};
@@ -8,12 +8,12 @@ use sea_orm::{ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTr
 use super::StoreError;
 use super::entity::heartbeat::{Column, Entity, ID};
 
-/// Writes it, and returns when that is committed.
+/// Writes the heartbeat, and returns when it is committed.
 ///
 /// # Errors
-/// When the database does not commit it.
+/// The database does not commit the write.
 pub async fn beat(db: &impl ConnectionTrait) -> Result<(), StoreError> {
-    // Another value each time: MySQL does not write a row that stays the same.
+    // The value changes each time: MySQL does not write an unchanged row.
     let written = Entity::update_many()
         .filter(Column::Id.eq(ID))
         .col_expr(Column::Beats, Expr::col(Column::Beats).add(1))

@@ -1,7 +1,7 @@
 //! Server identity: which server answers on a connection, and whether it accepts writes.
 //!
-//! A failover does not always break connections: a server that is demoted keeps its sessions, and a proxy that leads
-//! new connections to the new server keeps the old ones alive. So the readings that freshness depends on return the
+//! A failover does not always break connections: a demoted server keeps its sessions, and a proxy that leads new
+//! connections to the new server keeps the old ones alive. The readings on which freshness depends therefore return the
 //! identity of the server in the same statement, and a connection to any other server is closed.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -11,32 +11,32 @@ use sea_orm::{DbBackend, DbErr, QueryResult};
 
 use crate::clock::Timestamp;
 
-/// The alias of the subquery of [`stamp`].
+/// Alias of the subquery of [`stamp`].
 const SERVER: &str = "server";
 
 /// Whether PostgreSQL accepts writes in this transaction. The setting is on in each transaction that began during
-/// recovery, also if the server is promoted before it ends, so the answer is about the snapshot that the statement
-/// reads.
+/// recovery, even if the server is promoted before the transaction ends, so the answer matches the snapshot that the
+/// statement reads.
 const POSTGRES_WRITABLE: &str = "current_setting('transaction_read_only') = 'off'";
 
 const POSTGRES_NODE: &str = "pg_postmaster_start_time()";
 
-/// `read_only` is a flag, and on newer versions of MariaDB an enumeration.
+/// `read_only` is a flag, and an enumeration in newer versions of MariaDB.
 const MYSQL_WRITABLE: &str = "CAST(@@GLOBAL.read_only AS CHAR) IN ('0', 'OFF')";
 
 const MYSQL_NODE: &str = "CONCAT(@@hostname, ':', @@port, ':', @@server_id)";
 
-/// One run of one database server. Another server has another one, and so has the same server after a restart. The
-/// nodes of a Galera cluster share theirs: `wsrep_sync_wait` makes each of them answer with what the others have
+/// One run of one database server. Another server has another incarnation, and so has the same server after a restart.
+/// The nodes of a Galera cluster share one: with `wsrep_sync_wait`, each of them returns what the others have
 /// committed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Incarnation(u64);
 
 impl Incarnation {
-    /// That of an SQLite file, which has no server.
+    /// The incarnation of an SQLite file, which has no server.
     pub(super) const FILE: Self = Self(1);
 
-    /// From its number, which is never 0.
+    /// Creates an incarnation from its number, which is never 0.
     #[must_use]
     pub fn new(number: u64) -> Self {
         Self(number.max(1))
@@ -55,14 +55,13 @@ impl Incarnation {
     }
 }
 
-/// What a statement can tell of the server that executes it, at no cost. A proxy that distributes statements may lead
+/// Identity of a server as far as a statement can return it at no cost. A proxy that distributes statements may lead
 /// two statements of one connection to two servers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Node {
     /// SQLite has no server.
     File,
-    /// When PostgreSQL was started. Its address is no part of it: one server may have several, and a virtual address
-    /// moves.
+    /// Start time of PostgreSQL. The address is not included: one server may have several, and a virtual address moves.
     Started(Timestamp),
     /// Host name, port and server id of MySQL or MariaDB.
     Named(String),
@@ -73,13 +72,13 @@ pub(super) enum Node {
 pub(super) struct Identity {
     pub(super) node: Node,
     pub(super) incarnation: Incarnation,
-    /// Whether a commit waits for a standby, so that a server that was cut off from its standbys cannot commit.
+    /// Whether a commit waits for a standby. A server that was cut off from its standbys then cannot commit.
     pub(super) is_synchronous: bool,
-    /// What is executed on a connection to this server before it is used.
+    /// Statement that a connection to this server executes before it is used.
     pub(super) session: Option<&'static str>,
 }
 
-/// What the status of a MySQL server shows of Galera. All of it is empty or off where Galera is not used.
+/// Galera variables in the status of a MySQL server. All of them are empty or off without Galera.
 #[derive(Default)]
 struct Galera {
     provider: String,
@@ -93,8 +92,8 @@ enum Membership {
     None,
     /// In the cluster with this identifier.
     Ready(String),
-    /// Such a node accepts connections, and answers questions about its status. A connection that was opened to it must
-    /// not be used as one to a server of its own: the node may become ready later.
+    /// A node that is not ready accepts connections and answers queries about its status. A connection to it must not
+    /// count as one to a stand-alone server: the node may become ready later.
     NotReady,
 }
 
@@ -118,7 +117,7 @@ impl Galera {
     }
 }
 
-/// A node of Galera reads what all nodes have committed, and does not read when it has left the cluster.
+/// Makes a node of Galera read what all nodes have committed, and refuse to read after it has left the cluster.
 const GALERA_SESSION: &str = "SET SESSION wsrep_sync_wait = 1, wsrep_dirty_reads = OFF";
 
 impl Identity {
@@ -131,7 +130,7 @@ impl Identity {
         }
     }
 
-    /// By the row of [`identification`].
+    /// Reads the row of [`identification`].
     fn of_postgres(row: &QueryResult) -> Result<Self, DbErr> {
         let started: Timestamp = row.try_get_by_index(1)?;
         Ok(Self {
@@ -142,7 +141,7 @@ impl Identity {
         })
     }
 
-    /// By the rows of [`identification`]: the same columns, and a name and a value of the server's status in each.
+    /// Reads the rows of [`identification`]: each has the same columns, and a name and a value of the server's status.
     /// `None`: a node of Galera that is not ready, since it joins the cluster or has no quorum.
     fn of_mysql(rows: &[QueryResult], node: String) -> Result<Option<Self>, DbErr> {
         let mut started = 0;
@@ -151,7 +150,7 @@ impl Identity {
             let (name, value): (String, String) = (row.try_get_by_index(3)?, row.try_get_by_index(4)?);
             match name.to_ascii_lowercase().as_str() {
                 "uptime" => {
-                    // Both are in whole seconds, and of the same reading of the server's clock.
+                    // Both are in whole seconds, from the same reading of the server's clock.
                     let now: i64 = row.try_get_by_index(2)?;
                     started = now - value.parse::<i64>().unwrap_or_default();
                 }
@@ -173,10 +172,10 @@ impl Identity {
         }))
     }
 
-    /// Reads the answer to [`identification`]. `None`: the server does not accept writes, or does not yet.
+    /// Reads the answer to [`identification`]. `None`: the server does not accept writes, or not yet.
     ///
     /// # Errors
-    /// When the rows are not such.
+    /// The rows have another form.
     pub(super) fn read(rows: &[QueryResult], backend: DbBackend) -> Result<Option<Self>, DbErr> {
         let first = rows
             .first()
@@ -192,10 +191,10 @@ impl Identity {
         }
     }
 
-    /// Whether a row of a statement with a [`stamp`] is from this server, and this server accepts writes.
+    /// Returns whether a row of a statement with a [`stamp`] is from this server, and this server accepts writes.
     ///
     /// # Errors
-    /// When the row has no stamp.
+    /// The row has no stamp.
     pub(super) fn is_of(&self, row: &QueryResult) -> Result<bool, DbErr> {
         let (is_writable, node) = read_stamp(row, self.backend())?;
         Ok(is_writable && node == self.node)
@@ -210,7 +209,7 @@ impl Identity {
     }
 }
 
-/// The statement that asks a server for its [`stamp`] alone, which costs MySQL no look into its status.
+/// Statement that returns only the [`stamp`] of a server. For MySQL, this avoids a query of its status.
 pub(super) fn verification(backend: DbBackend) -> String {
     match backend {
         DbBackend::Postgres => format!("SELECT {POSTGRES_WRITABLE}, {POSTGRES_NODE}"),
@@ -219,15 +218,15 @@ pub(super) fn verification(backend: DbBackend) -> String {
     }
 }
 
-/// The statement that asks a server for its identity.
+/// Statement that returns the identity of a server.
 pub(super) fn identification(backend: DbBackend) -> String {
     match backend {
         DbBackend::Postgres => format!(
             "SELECT {POSTGRES_WRITABLE}, {POSTGRES_NODE}, current_setting('synchronous_standby_names') <> '' \
              AND current_setting('synchronous_commit') NOT IN ('off', 'local')"
         ),
-        // The first comment is MySQL's, the second MariaDB's. The clock and the uptime are read in one statement, so
-        // that their difference is always the same.
+        // The first comment is for MySQL, the second for MariaDB. The clock and the uptime are read in one statement,
+        // so that their difference is constant.
         DbBackend::MySql => format!(
             "SELECT {MYSQL_WRITABLE}, {MYSQL_NODE}, UNIX_TIMESTAMP(), VARIABLE_NAME, VARIABLE_VALUE \
              FROM /*!80000 performance_schema.global_status */ /*M! information_schema.GLOBAL_STATUS */ \
@@ -237,8 +236,8 @@ pub(super) fn identification(backend: DbBackend) -> String {
     }
 }
 
-/// A SELECT whose first columns are the stamp of the server, and which has one row even if nothing is joined to it.
-/// Join tables by LEFT JOIN only. SQLite has no server, and no stamp columns: there, the row is empty.
+/// A SELECT with the stamp of the server in its first columns. It has one row even if nothing is joined to it. Join
+/// tables only by LEFT JOIN. SQLite has no server and no stamp columns: there, the row is empty.
 pub(super) fn stamp(backend: DbBackend) -> SelectStatement {
     let mut server = Query::select();
     let mut select = Query::select();
@@ -260,7 +259,7 @@ pub(super) fn stamp(backend: DbBackend) -> SelectStatement {
         .take()
 }
 
-/// How many columns a [`stamp`] has.
+/// Number of columns of a [`stamp`].
 pub(super) fn stamp_columns(backend: DbBackend) -> usize {
     match backend {
         DbBackend::Postgres | DbBackend::MySql => 2,
@@ -268,7 +267,7 @@ pub(super) fn stamp_columns(backend: DbBackend) -> usize {
     }
 }
 
-/// Whether the server accepts writes, and which one it is.
+/// Returns whether the server accepts writes, and which server it is.
 fn read_stamp(row: &QueryResult, backend: DbBackend) -> Result<(bool, Node), DbErr> {
     Ok(match backend {
         DbBackend::Postgres => (row.try_get_by_index(0)?, Node::Started(row.try_get_by_index(1)?)),
@@ -292,7 +291,7 @@ mod tests {
             // MariaDB without Galera, and MySQL, which has no such variables.
             ("", "", "OFF", Membership::None),
             ("Galera", cluster, "ON", ready),
-            // No quorum; a node that joins.
+            // A node without quorum, and a node that joins.
             ("Galera", cluster, "OFF", Membership::NotReady),
             (
                 "Galera",

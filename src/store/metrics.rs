@@ -1,4 +1,4 @@
-//! What is counted about the connections to the database.
+//! Metrics of the database connections.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,12 +8,12 @@ use sea_orm::DbErr;
 use super::error::DbErrorKind;
 use crate::telemetry::histogram::{Histogram, Times};
 
-/// The upper bounds of the buckets of waits for a connection, in microseconds. Most find a free one at once.
+/// Upper bounds of the wait buckets in microseconds. Most calls find a free connection at once.
 const WAIT_BOUNDS_MICROSECONDS: [u64; 13] = [
     10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
 ];
 
-/// The counters of a pool.
+/// Counters of a pool.
 #[derive(Debug)]
 pub(super) struct Metrics {
     waits: Histogram,
@@ -29,16 +29,16 @@ impl Default for Metrics {
     }
 }
 
-/// What the counters of a pool say, and how many connections it has now.
+/// Snapshot of the counters of a pool, and its current number of connections.
 #[derive(Clone, Debug)]
 pub struct PoolSnapshot {
-    /// Connections that somebody uses.
+    /// Connections in use.
     pub used: usize,
-    /// Open connections that nobody uses.
+    /// Open connections that are not in use.
     pub idle: usize,
-    /// How long was waited for a connection, be it in vain.
+    /// Waits for a connection, including failed ones.
     pub waits: Times,
-    /// How many failures there were of each kind, with its name. That a row is there already is none.
+    /// Number of failures of each kind, with its name. A violation of a unique index is not counted.
     pub errors: [(&'static str, u64); DbErrorKind::ALL.len()],
 }
 
@@ -48,7 +48,7 @@ impl Metrics {
     }
 
     pub(super) fn failed(&self, error: &DbErr) {
-        // How races for a phone number are decided.
+        // Unique indexes decide the races for a phone number.
         if error.sql_err().is_none() {
             self.errors[DbErrorKind::of(error) as usize].fetch_add(1, Ordering::Relaxed);
         }

@@ -1,4 +1,4 @@
-//! MySQL 8 and MariaDB.
+//! Backend: MySQL 8 and MariaDB.
 
 use std::str::FromStr as _;
 
@@ -6,20 +6,21 @@ use sea_orm::sqlx::ConnectOptions as _;
 use sea_orm::sqlx::mysql::MySqlConnectOptions;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement, TransactionTrait as _};
 
-use super::server::{Host, Server, each_host};
+use super::server::{Host, Server};
 use super::url::{self, UrlError};
 use super::{LIST_CONNECTIONS, Options, Pool, Store, StoreError, migrate_to_date};
 
-/// What may stand in the URL behind the question mark, as sqlx reads it.
+/// Parameters that the URL may have, as sqlx reads them.
 const PARAMETERS: [&str; 9] = [
     "socket", "ssl-ca", "ssl-cert", "ssl-key", "ssl-mode", "sslca", "sslcert", "sslkey", "sslmode",
 ];
 
-/// The name of the lock that migrations hold. Names are the server's and not the database's, and at most 64 characters.
+/// Name of the lock that migrations hold. Such names are global to the server, not the database, and have at most 64
+/// characters.
 const MIGRATION_LOCK: &str = "CONCAT('phone-identity:', SHA1(DATABASE()))";
 
-/// How many seconds a process waits for another one that migrates.
-const MIGRATION_PATIENCE: u32 = 3600;
+/// Timeout in seconds for another process that migrates.
+const MIGRATION_LOCK_TIMEOUT: u32 = 3600;
 
 /// Connects to the server that accepts writes.
 pub(super) async fn open(options: &Options) -> Result<Store, StoreError> {
@@ -30,12 +31,12 @@ pub(super) async fn open(options: &Options) -> Result<Store, StoreError> {
     Ok(Store::new(shared.clone(), shared, tail, lists, options))
 }
 
-/// What is executed on each new connection.
+/// Statements that each new connection executes.
 fn session(options: &Options) -> Vec<String> {
-    // In whole seconds, and at least one.
+    // In whole seconds, at least one.
     let lock = options.acquire_timeout.as_secs_f64().ceil().max(1.0);
     let statement = options.statement_timeout;
-    // MariaDB reads the comment that begins with `M!`, and MySQL the other one. What MySQL bounds is reading only.
+    // MariaDB reads the comment that begins with `M!`, and MySQL the other one. MySQL limits only reads.
     let variables = format!(
         "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,\
          NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout = {lock} \
@@ -49,18 +50,17 @@ fn session(options: &Options) -> Vec<String> {
     vec![variables, isolation]
 }
 
-/// Brings the schema up to date, under a lock that lets processes do so one after another. What changes the schema
-/// commits at once here; so every step of a migration can be done twice, and the next start finishes what a killed one
-/// began.
+/// Applies the missing migrations, under a lock that serialises the processes. A change of the schema commits at once
+/// here. Every step of a migration is therefore repeatable, and the next start completes a migration that was killed.
 pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreError> {
-    // A transaction only to stay on one connection, whose lock it is.
+    // The transaction keeps all statements on one connection, which owns the lock.
     let connection = schema.begin().await?;
     if !get_lock(&connection).await? {
-        let error = DbErr::Custom("another process has migrated the database for an hour".to_owned());
+        let error = DbErr::Custom("another process has held the migration lock for an hour".to_owned());
         return Err(StoreError::Unavailable(error));
     }
     let outcome = migrate_to_date(&connection).await;
-    // If that fails the connection is gone, and the lock with it.
+    // If this fails, the connection is lost and the lock is released with it.
     let _ = connection
         .execute_unprepared(&format!("DO RELEASE_LOCK({MIGRATION_LOCK})"))
         .await;
@@ -69,7 +69,7 @@ pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreErro
 }
 
 async fn get_lock(connection: &impl ConnectionTrait) -> Result<bool, DbErr> {
-    let sql = format!("SELECT GET_LOCK({MIGRATION_LOCK}, {MIGRATION_PATIENCE}) AS locked");
+    let sql = format!("SELECT GET_LOCK({MIGRATION_LOCK}, {MIGRATION_LOCK_TIMEOUT}) AS locked");
     let row = connection
         .query_one_raw(Statement::from_string(DbBackend::MySql, sql))
         .await?;
@@ -77,10 +77,10 @@ async fn get_lock(connection: &impl ConnectionTrait) -> Result<bool, DbErr> {
     Ok(locked == Some(1))
 }
 
-/// Reads a URL with one host or several.
+/// Parses a URL with one or several hosts.
 fn parse_hosts(url: &str) -> Result<Vec<Host>, StoreError> {
     url::check_names(url, &PARAMETERS)?;
-    each_host(url).iter().map(|url| parse_host(url)).collect()
+    url::each_host(url).iter().map(|url| parse_host(url)).collect()
 }
 
 fn parse_host(url: &str) -> Result<Host, StoreError> {
@@ -92,7 +92,7 @@ fn parse_host(url: &str) -> Result<Host, StoreError> {
     let server = server
         .charset("utf8mb4")
         .timezone(Some("+00:00".to_owned()))
-        // All modes of the session are set by `session`.
+        // `session` sets all modes of the session.
         .pipes_as_concat(false)
         .no_engine_substitution(false)
         .disable_statement_logging();

@@ -1,4 +1,4 @@
-//! Queries on the outbox: messages that are to be sent. [`order`] has the order in which they are.
+//! Queries on the outbox, the table of unsent messages. [`order`] has their order.
 
 pub mod order;
 #[cfg(test)]
@@ -23,28 +23,28 @@ use crate::domain::phone::PhoneNumber;
 use crate::domain::user::UserId;
 use crate::i18n::Language;
 
-/// The template of messages with a code, beside the names of [`NoticeKind`].
+/// Template of messages with a code, beside the names of [`NoticeKind`].
 const CODE: &str = "code";
 
-/// A message that is to be sent.
+/// An unsent message.
 #[derive(Clone, Debug)]
 pub struct OutboxMessage {
-    /// The id.
+    /// Id of the message.
     pub id: MessageId,
-    /// What it says.
+    /// Content of the message.
     pub content: Content,
-    /// Its queue.
+    /// Class and flow of the message, which select its lane.
     pub origin: Origin,
-    /// How often it was begun to be sent.
+    /// Number of started deliveries.
     pub tries: u32,
-    /// When to send it.
+    /// Time of the next delivery.
     pub due_at: Timestamp,
-    /// When there is no use in it any more.
+    /// Time after which the message is useless.
     pub expires_at: Timestamp,
 }
 
 impl OutboxMessage {
-    /// One that is to be sent now, and that nobody has begun to send.
+    /// A message that is due now and that no sender has taken.
     #[must_use]
     pub fn new(content: Content, origin: Origin, now: Timestamp, expires_at: Timestamp) -> Self {
         Self {
@@ -120,11 +120,11 @@ pub async fn insert_with_commit(tx: &Transaction, message: &OutboxMessage) -> Re
     Ok(())
 }
 
-/// Leases a message to send it, and parks it until then. `None`: another sender was faster. Limits the expiry to that
-/// of a new message: a clock that was ahead must not prolong the retries.
+/// Leases a message for its delivery and parks it for that time. `None`: another sender was faster. Limits the expiry
+/// to that of a new message: a clock that was ahead must not prolong the retries.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn take(
     db: &impl ConnectionTrait,
     read: OutboxMessage,
@@ -148,19 +148,19 @@ pub async fn take(
     }))
 }
 
-/// What has not been sent, nor been given up.
+/// Number and oldest of the unsent messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Backlog {
-    /// How many messages.
+    /// Number of messages.
     pub messages: u64,
-    /// The one that was written first.
+    /// The oldest message.
     pub oldest: Option<MessageId>,
 }
 
-/// Looks at what is to be sent.
+/// Measures the backlog.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn backlog(db: &impl ConnectionTrait) -> Result<Backlog, StoreError> {
     // Ids begin with the time.
     let oldest: Option<Uuid> = Entity::find()
@@ -176,10 +176,10 @@ pub async fn backlog(db: &impl ConnectionTrait) -> Result<Backlog, StoreError> {
     })
 }
 
-/// Has a message that was taken sent again at another time, unless somebody else has taken it meanwhile.
+/// Schedules another delivery of a leased message at `due_at`, unless another sender has leased it in the meantime.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn postpone(
     db: &impl ConnectionTrait,
     taken: &OutboxMessage,
@@ -194,10 +194,10 @@ pub async fn postpone(
     Ok(())
 }
 
-/// Removes a message that was taken, unless somebody else has taken it meanwhile. Says whether it did.
+/// Deletes a leased message, unless another sender has leased it in the meantime. Returns whether it deleted it.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn give_up(tx: &Transaction, taken: &OutboxMessage) -> Result<bool, StoreError> {
     let removed = Entity::delete_many()
         .filter(Column::Id.eq(taken.id.0))
@@ -207,22 +207,22 @@ pub async fn give_up(tx: &Transaction, taken: &OutboxMessage) -> Result<bool, St
     Ok(removed.rows_affected > 0)
 }
 
-/// Removes a message, whoever has taken it.
+/// Deletes a message, even if another sender has leased it.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn delete(db: &impl ConnectionTrait, id: MessageId) -> Result<(), StoreError> {
     Entity::delete_by_id(id.0).exec(db).await?;
     Ok(())
 }
 
-/// Removes the notices to a person who is deleted. A code is not sent when its challenge is gone.
+/// Deletes the notices to a user, when the user is deleted. A code without its challenge is not sent.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn delete_of(tx: &Transaction, user: UserId) -> Result<(), StoreError> {
-    // There is no index, for the same reason as with challenges.
-    let theirs = Entity::find().filter(Column::UserId.eq(user.0));
-    delete_found(tx, theirs, Column::Id).await?;
+    // The table has no index for this query, for the same reason as that of challenges.
+    let of_user = Entity::find().filter(Column::UserId.eq(user.0));
+    delete_found(tx, of_user, Column::Id).await?;
     Ok(())
 }

@@ -1,60 +1,65 @@
-//! A connection pool that recovers as soon as the database does.
+//! Connection pool that recovers as soon as the database does, and follows failovers.
 //!
-//! A database that is stopped, or behind a network that drops packets, breaks no connection for a long time: TCP
-//! retries for a quarter of an hour, and the server's own timeouts do not help then. So nothing here waits without a
-//! timeout: a statement is abandoned a little after the server should have abandoned it, and its connection is closed.
-//! A connection that was idle for a while is verified before it is used.
+//! A stopped database, or a network that drops packets, breaks no connection for a long time: TCP retries for a quarter
+//! of an hour, and the timeouts of the server do not help then. Nothing here therefore waits without a timeout: a
+//! statement is abandoned a little after the server should have abandoned it, and its connection is closed. A
+//! connection that was idle for a while is verified before it is used.
 //!
-//! A connection returns to the pool at once, without a question to the database, unless its state is not known, because
-//! its caller has gone in the middle of a statement or of a transaction. Then it is rolled back first, in the
-//! background. (sqlx's own pool pings every connection that returns, and waits for the answer without a timeout. A
-//! connection whose answer is lost in the network keeps its slot in that pool for as long as TCP retries.)
+//! A connection returns to the pool at once, without a query to the database. The exception is a connection of unknown
+//! state: its caller has gone away in the middle of a statement or of a transaction. It is first rolled back, in the
+//! background.
 //!
-//! After a failover the pool follows the server that accepts writes. A connection is opened to such a server only, and
-//! is closed together with all of its *generation*, which are the connections that were opened before the failover was
-//! noticed, as soon as one of them answers for another server, or that its server is read-only. What had no effect is
-//! retried on a new connection; what may have been committed never is.
+//! After a failover, the pool follows the server that accepts writes. Connections are opened only to such a server. All
+//! connections that were opened before the failover was noticed form a *generation*. As soon as one of them answers for
+//! another server, or reports that its server is read-only, the whole generation is closed. A statement without effect
+//! is retried on a new connection; a statement that may have been committed never is.
+//!
+//! It replaces the pool of sqlx because of the upstream issue transact-rs/sqlx#4349: that pool pings every connection
+//! that returns and waits for the answer without a timeout, so a connection that loses its answer in the network keeps
+//! its slot for as long as TCP retries. Remove this pool when sqlx limits that wait and can close all connections of a
+//! generation at once; the tests of database failures decide.
 
 mod lease;
+mod state;
 mod statements;
 #[cfg(test)]
 mod tests;
 mod transaction;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use std::{fmt, io, mem};
+use std::{fmt, io};
 
 use sea_orm::{ConnAcquireErr, ConnectionTrait as _, DbBackend, DbErr, QueryResult, Statement};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use lease::{Idle, Lease, Pooled, within};
+use lease::{Idle, Lease};
 pub use statements::Unsynced;
 pub use transaction::{Affected, Transaction};
 
-use super::connection::{from_sqlx, is_broken};
-use super::error::DbErrorKind;
+use super::connection::from_sqlx;
 use super::identity::Incarnation;
 use super::metrics::{Metrics, PoolSnapshot};
 use super::server::Server;
 use super::{Options, StoreError};
 
-/// How long a connection may take to be verified, and to be closed.
+/// Timeout for the verification of a connection, and for its close.
 const VERIFICATION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection that was idle for longer is verified before it is used. That costs a round trip, so a busy one is not.
+/// Idle time after which a connection is verified before it is used. The verification costs a round trip, so a
+/// connection in frequent use is not verified.
 const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
 
-/// A connection that was idle for longer is closed: firewalls drop such connections silently, and to find that out
-/// takes longer than to connect.
+/// Idle time after which a connection is closed. Firewalls drop such connections silently, and to notice that takes
+/// longer than to connect.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(5 * 60);
 
-/// A connection that is older is closed when it is free.
+/// Age at which a connection that is not in use is closed.
 const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 
-/// How much longer than the server's statement timeout the pool waits for a statement.
+/// Time for which the pool waits for a statement beyond the statement timeout of the server.
 const MARGIN: Duration = Duration::from_millis(500);
 
 /// A connection pool. Cheap to clone.
@@ -64,37 +69,37 @@ pub struct Pool(Arc<PoolState>);
 struct PoolState {
     server: Arc<Server>,
     size: u32,
-    /// One permit for each connection that is used.
+    /// One permit for each connection in use.
     permits: Arc<Semaphore>,
-    /// The connections that are not used. The last one was used last.
+    /// The connections that are not in use. The last one was used last.
     idle: Mutex<Vec<Idle>>,
     acquire_timeout: Duration,
-    /// How long to wait for a statement. `None`: there is no network between this process and the database.
+    /// Time limit of a statement. `None`: there is no network between this process and the database.
     statement_timeout: Option<Duration>,
-    /// After what time SQLite interrupts a statement. `None`: it does not.
+    /// Time after which SQLite interrupts a statement. `None`: it does not.
     deadline: Option<Duration>,
     family: Arc<Backend>,
-    /// What this pool adds to the generation of its family.
+    /// Addition of this pool to the generation of its family.
     own_generation: AtomicU64,
-    /// Whether no connection is given out: the database requires a newer version of this program.
+    /// Whether the pool refuses to lease connections: the database requires a newer version of this program.
     is_closed: AtomicBool,
     metrics: Metrics,
 }
 
 /// The rows of a statement with a stamp (see `store::identity`), and the server that returned them.
 pub(super) struct PoolResult {
-    /// At least one, on a server.
+    /// At least one row, from a server.
     pub(super) rows: Vec<QueryResult>,
     pub(super) incarnation: Incarnation,
     /// The generation of the connection.
     pub(super) generation: u64,
 }
 
-/// What all pools of a store have in common.
+/// State that all pools of a store share.
 #[derive(Default)]
 struct Backend {
     generation: AtomicU64,
-    /// The number of the server to which a connection was opened last. 0: none yet.
+    /// Number of the server to which the last connection was opened. 0: none yet.
     server: AtomicU64,
 }
 
@@ -105,7 +110,7 @@ impl fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// A pool of at most `size` connections, none of which is open yet.
+    /// Creates a pool of at most `size` connections, none of which is open yet.
     pub(super) fn new(server: Arc<Server>, size: u32, options: &Options) -> Self {
         Self::of_family(Arc::default(), server, size, options, None)
     }
@@ -134,16 +139,16 @@ impl Pool {
         }))
     }
 
-    /// As [`Self::new`], with one connection that is open.
+    /// As [`Self::new`], with one open connection.
     pub(super) async fn open(server: Arc<Server>, size: u32, options: &Options) -> Result<Self, StoreError> {
         let pool = Self::new(server, size, options);
         drop(pool.lease().await?);
         Ok(pool)
     }
 
-    /// Another pool of connections to the same server, whose generations end together with those of this one.
-    /// `deadline`: when SQLite interrupts a statement, which also ends with its caller. A server has its own statement
-    /// timeout.
+    /// Creates another pool of connections to the same server. The generations of both pools end together. `deadline`:
+    /// time after which SQLite interrupts a statement, which also ends when its caller goes away. A server has a
+    /// statement timeout of its own.
     pub(super) fn sibling(&self, size: u32, options: &Options, deadline: Option<Duration>) -> Self {
         let (family, server) = (self.0.family.clone(), self.0.server.clone());
         Self::of_family(family, server, size, options, deadline)
@@ -157,8 +162,8 @@ impl Pool {
         self.0.acquire_timeout
     }
 
-    /// Begins a transaction that writes. A connection that turns out to be closed at BEGIN is replaced: nothing was
-    /// sent before it.
+    /// Begins a transaction that writes. A connection that turns out to be closed at BEGIN is replaced, since nothing
+    /// was sent before.
     pub(super) async fn begin(&self) -> Result<Transaction, DbErr> {
         let mut retries = self.retries(true);
         loop {
@@ -169,7 +174,7 @@ impl Pool {
         }
     }
 
-    /// The same pool, but what SQLite commits by a single statement need not survive a power cut.
+    /// Returns the same pool, except that a power cut may undo the commit of a single statement on SQLite.
     pub(super) fn unsynced(&self) -> Unsynced<'_> {
         Unsynced::of(self)
     }
@@ -186,8 +191,8 @@ impl Pool {
     }
 
     /// Reads by a statement with a stamp (see `store::identity`). An answer of a server that does not accept writes, or
-    /// of another server than the one that the connection was opened to, is not returned: the connections of this
-    /// generation are closed, and the statement is executed again.
+    /// of another server than that of the connection, is not returned: the connections of this generation are closed,
+    /// and the statement is executed again.
     pub(super) async fn query_stamped(&self, statement: Statement) -> Result<PoolResult, DbErr> {
         let mut retries = self.retries(true);
         loop {
@@ -198,8 +203,8 @@ impl Pool {
         }
     }
 
-    /// Opens a new connection and closes those of before, except those that are used now, which follow. If no
-    /// connection can be opened, those of before stay. Returns whether the server commits synchronously to a standby.
+    /// Opens a new connection and closes the previous ones; those in use are closed when they are returned. If no
+    /// connection can be opened, the previous ones stay. Returns whether the server commits synchronously to a standby.
     pub(super) async fn renew(&self) -> Result<bool, DbErr> {
         let pool = &self.0;
         let connecting = timeout(pool.acquire_timeout, Box::pin(pool.connect()));
@@ -207,7 +212,7 @@ impl Pool {
             .await
             .unwrap_or(Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)))
             .inspect_err(|error| pool.metrics.failed(error))?;
-        // If the generation has ended meanwhile, that holds for this connection, too.
+        // If the generation has ended in the meantime, this also applies to the new connection.
         pool.own_generation.fetch_add(1, Ordering::SeqCst);
         fresh.generation += 1;
         pool.close_idle();
@@ -216,7 +221,7 @@ impl Pool {
         Ok(is_synchronous)
     }
 
-    /// Closes the connections of this pool and of its siblings that are open now: at once, or when they are returned.
+    /// Closes the open connections of this pool and of its siblings: at once, or when they are returned.
     pub(super) fn end_generation(&self) {
         self.0.end_generation();
     }
@@ -231,9 +236,9 @@ impl Pool {
         self.0.is_closed.store(is_closed, Ordering::Relaxed);
     }
 
-    /// Waits for what is under way and closes all connections.
+    /// Waits for the operations under way and closes all connections.
     pub(super) async fn close(&self) -> Result<(), DbErr> {
-        // An error: the pool is closed already, and nothing is under way.
+        // An error means that the pool is already closed and no operation is under way.
         let all = self.0.permits.acquire_many(self.0.size).await;
         self.0.permits.close();
         drop(all);
@@ -243,7 +248,7 @@ impl Pool {
         Ok(())
     }
 
-    /// The counters since the start, and the number of connections now.
+    /// Returns the counters since the start, and the current number of connections.
     pub(super) fn snapshot(&self) -> PoolSnapshot {
         let pool = &self.0;
         let size = usize::try_from(pool.size).unwrap_or(usize::MAX);
@@ -251,7 +256,7 @@ impl Pool {
         pool.metrics.snapshot(used, pool.idle().len())
     }
 
-    /// Whether this is the same pool as another.
+    /// Returns whether both handles belong to the same pool.
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -264,11 +269,11 @@ impl Pool {
 
     /// Waits for a connection, which may have to be opened.
     async fn lease(&self) -> Result<Lease, DbErr> {
-        let asked = Instant::now();
+        let begun = Instant::now();
         let lease = timeout(self.0.acquire_timeout, self.lease_without_timeout())
             .await
             .unwrap_or(Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)));
-        self.0.metrics.waited(asked.elapsed());
+        self.0.metrics.waited(begun.elapsed());
         lease.inspect_err(|error| self.0.metrics.failed(error))
     }
 
@@ -286,116 +291,8 @@ impl Pool {
                 return Ok(Lease::new(pooled, pool.clone(), permit));
             }
         }
-        // In a box: it is large and rare.
+        // Boxed because the future is large and rare.
         let pooled = Box::pin(pool.connect()).await?;
         Ok(Lease::new(pooled, pool.clone(), permit))
-    }
-}
-
-impl PoolState {
-    /// Whether there is a network between this process and the database.
-    fn is_remote(&self) -> bool {
-        self.statement_timeout.is_some()
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn pop_idle(&self) -> Option<Idle> {
-        self.idle().pop()
-    }
-
-    fn take_idle(&self) -> Vec<Idle> {
-        mem::take(&mut self.idle())
-    }
-
-    /// The generation of connections that are opened now.
-    fn generation(&self) -> u64 {
-        self.family.generation.load(Ordering::SeqCst) + self.own_generation.load(Ordering::SeqCst)
-    }
-
-    fn end_generation(&self) {
-        self.family.generation.fetch_add(1, Ordering::SeqCst);
-        self.close_idle();
-    }
-
-    /// Drops the connections that are not used, without a farewell. One that was silent or lost is seldom the only one,
-    /// and to try them one after another would take longer than to connect.
-    fn drop_idle(&self) {
-        drop(self.take_idle());
-    }
-
-    fn close_idle(&self) {
-        for idle in self.take_idle() {
-            idle.pooled.close();
-        }
-    }
-
-    async fn connect(&self) -> Result<Pooled, DbErr> {
-        // Before it is opened: what is learned of meanwhile is about this connection, too.
-        let mut generation = self.generation();
-        let (connection, identity) = self.server.connect().await?;
-        let server = identity.incarnation.number();
-        let before = self.family.server.swap(server, Ordering::SeqCst);
-        if before != 0 && before != server {
-            // The connections of before are to another server. What they read may be from before a failover.
-            self.end_generation();
-            generation += 1;
-        }
-        Ok(Pooled {
-            connection,
-            identity,
-            opened: Instant::now(),
-            generation,
-            is_synced: true,
-        })
-    }
-
-    /// The connection, if it can be used.
-    async fn verified(&self, idle: Idle) -> Option<Pooled> {
-        let (mut pooled, since) = (idle.pooled, idle.since.elapsed());
-        if !self.is_remote() {
-            return Some(pooled);
-        }
-        if pooled.generation != self.generation() || since >= MAX_IDLE_TIME {
-            pooled.close();
-            return None;
-        }
-        if since < TRUSTED_IDLE_TIME {
-            return Some(pooled);
-        }
-        match within(Some(VERIFICATION_TIMEOUT), pooled.verify()).await {
-            Ok(()) => Some(pooled),
-            Err(error) => {
-                self.metrics.failed(&error);
-                self.judge(&error, pooled.generation);
-                None
-            }
-        }
-    }
-
-    /// Ends what an error shows to be of no use: the connections that are like the one on which it occurred, which was
-    /// opened in this generation. Returns whether that one is to be closed.
-    fn judge(&self, error: &DbErr, generation: u64) -> bool {
-        match DbErrorKind::of(error) {
-            // What is learned late is known already.
-            DbErrorKind::WrongServer if generation == self.generation() => self.end_generation(),
-            DbErrorKind::WrongServer => {}
-            // Those of this pool have executed the same statements.
-            DbErrorKind::Stale => self.close_idle(),
-            _ if is_broken(error) => self.drop_idle(),
-            _ => return false,
-        }
-        true
-    }
-
-    fn put_back(&self, pooled: Pooled) {
-        let is_outdated = pooled.generation != self.generation() || pooled.opened.elapsed() > MAX_AGE;
-        if self.is_remote() && is_outdated {
-            return pooled.close();
-        }
-        let since = Instant::now();
-        self.idle().push(Idle { pooled, since });
     }
 }

@@ -1,4 +1,4 @@
-//! PostgreSQL.
+//! Backend: PostgreSQL.
 
 use std::str::FromStr as _;
 
@@ -6,11 +6,11 @@ use sea_orm::sqlx::ConnectOptions as _;
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, IsolationLevel, TransactionTrait as _};
 
-use super::server::{Host, Server, each_host};
+use super::server::{Host, Server};
 use super::url::{self, UrlError};
 use super::{LIST_CONNECTIONS, Options, Pool, Store, StoreError, migrate_to_date};
 
-/// What may stand in the URL behind the question mark, as sqlx reads it.
+/// Parameters that the URL may have, as sqlx reads them.
 const PARAMETERS: [&str; 17] = [
     "application_name",
     "dbname",
@@ -31,15 +31,15 @@ const PARAMETERS: [&str; 17] = [
     "user",
 ];
 
-/// The number of the advisory lock that migrations hold: the beginning of the SHA-256 of `phone-identity`.
+/// Number of the advisory lock that migrations hold: the beginning of the SHA-256 of `phone-identity`.
 const MIGRATION_LOCK: i64 = 0x4de4_3500_a5af_5462;
 
 /// Connects to the server that accepts writes.
 pub(super) async fn open(options: &Options) -> Result<Store, StoreError> {
-    // By statements and not as start-up parameters: those are refused by pgbouncer. No warnings: a connection whose
-    // caller has gone in the middle of a statement is rolled back, whether or not there is a transaction, and each time
-    // there is none, the log of this program would have a line about it. Statements outside of transactions are READ
-    // COMMITTED, too, whatever the default of the database is.
+    // Set by statements and not as start-up parameters, which pgbouncer rejects. Warnings are off: a connection that
+    // loses its caller in the middle of a statement is rolled back even if there is no transaction, and each such
+    // rollback would add a line to the log of this program. Statements outside of transactions are READ COMMITTED too,
+    // whatever the default of the database is.
     let session = format!(
         "SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
          SET idle_in_transaction_session_timeout = {statement}; SET client_min_messages = error; \
@@ -54,9 +54,9 @@ pub(super) async fn open(options: &Options) -> Result<Store, StoreError> {
     Ok(Store::new(shared.clone(), shared, tail, lists, options))
 }
 
-/// Brings the schema up to date, in one transaction under a lock that lets processes do so one after another.
+/// Applies the missing migrations, in one transaction under a lock that serialises the processes.
 pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreError> {
-    // Each statement has to see what the one before us in the line has done.
+    // Each statement has to see the changes of the previous owner of the lock.
     let tx = schema
         .begin_with_config(Some(IsolationLevel::ReadCommitted), None)
         .await?;
@@ -66,15 +66,15 @@ pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreErro
     Ok(tx.commit().await?)
 }
 
-/// Reads the URL as libpq does: one host or several, and `target_session_attrs`.
+/// Parses the URL as libpq does: one or several hosts, and `target_session_attrs`.
 fn parse_hosts(url: &str) -> Result<Vec<Host>, StoreError> {
     url::check_names(url, &PARAMETERS)?;
     let url = without_target(url)?;
-    each_host(&url).iter().map(|url| parse_host(url)).collect()
+    url::each_host(&url).iter().map(|url| parse_host(url)).collect()
 }
 
-/// Takes `target_session_attrs` out of a URL. sqlx does not know it, and every connection of this service is to a
-/// server that accepts writes, so other targets are refused.
+/// Removes `target_session_attrs` from a URL. sqlx does not know it, and every connection of this service leads to a
+/// server that accepts writes, so other targets are rejected.
 fn without_target(url: &str) -> Result<String, StoreError> {
     let Some((server, query)) = url.split_once('?') else {
         return Ok(url.to_owned());
@@ -104,7 +104,7 @@ fn parse_host(url: &str) -> Result<Host, StoreError> {
     } else {
         server
     };
-    // There are no floats here, and pgbouncer refuses this parameter.
+    // There are no floats here, and pgbouncer rejects this parameter.
     let server = server.extra_float_digits(None).disable_statement_logging();
     Ok(Host::Postgres(server))
 }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_and_their_target_are_read_as_libpq_reads_them() {
+    fn hosts_and_their_target_are_parsed_as_by_libpq() {
         let two = Some(vec![("a".to_owned(), 5433), ("b".to_owned(), 5432)]);
         for url in [
             "postgres://u:p@a:5433,b/d?target_session_attrs=read-write",

@@ -1,4 +1,5 @@
-//! Start-up checks: what the service relies on in a database, and would otherwise find missing by a failed call.
+//! Preflight checks: properties of the database that the service relies on. A failed check stops the start, instead of
+//! a failed call later.
 
 use std::collections::HashMap;
 
@@ -7,7 +8,7 @@ use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement};
 
 use super::{Pool, Store, StoreError, changes, heartbeat};
 
-/// Checks the server and the tables that are there, before anything is changed.
+/// Checks the server and the existing tables, before anything is changed.
 ///
 /// # Errors
 /// [`StoreError::Unsuitable`], with the reason.
@@ -20,12 +21,13 @@ pub(super) async fn check(db: &Pool) -> Result<(), StoreError> {
     }
 }
 
-/// Checks that the database, whose schema is up to date, accepts writes, and that this version may serve on it.
+/// Checks that the database accepts writes, after its schema was brought up to date, and that this version may serve on
+/// it.
 ///
 /// # Errors
 /// [`StoreError::Unsuitable`], with the reason.
 pub(super) async fn check_schema(store: &Store) -> Result<(), StoreError> {
-    // SQLite opens a file that it cannot write, and a user may lack rights. A server may be about to start.
+    // SQLite opens a file that it cannot write, and a database user may lack rights. A server may be about to start.
     match heartbeat::beat(store.writer()).await {
         Err(StoreError::Unavailable(error)) if !store.has_server() => {
             return unsuitable(format!("it cannot be written: {error}"));
@@ -37,8 +39,8 @@ pub(super) async fn check_schema(store: &Store) -> Result<(), StoreError> {
     let level = store.version_level();
     if required > level {
         return unsuitable(format!(
-            "it requires version level {required}, and this program has {level}: a newer version has been in use, whose \
-             features this one does not respect"
+            "it requires version level {required}, and this program has {level}: a newer version with features \
+             that this version does not support has used the database"
         ));
     }
     Ok(())
@@ -109,7 +111,7 @@ async fn check_mysql(db: &Pool) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// A connection may come without what was set on it, through a proxy that gives each transaction another one.
+/// A proxy that assigns a connection per transaction may return one without the settings of the session.
 fn check_isolation(isolation: &str) -> Result<(), StoreError> {
     if isolation == "read committed" {
         Ok(())
@@ -121,7 +123,7 @@ fn check_isolation(isolation: &str) -> Result<(), StoreError> {
     }
 }
 
-/// Refuses the database of another program that has tables of the same names: a migration would alter them.
+/// Rejects the database of another program that has tables of the same names: a migration would alter them.
 async fn check_owner(db: &Pool) -> Result<(), StoreError> {
     let names = names(TABLES.into_iter().chain([MIGRATIONS_TABLE]));
     let present = match db.get_database_backend() {
@@ -130,7 +132,8 @@ async fn check_owner(db: &Pool) -> Result<(), StoreError> {
              WHERE table_schema = current_schema() AND table_name IN ({names})"
         ),
         DbBackend::MySql => format!(
-            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ({names})"
+            "SELECT TABLE_NAME FROM information_schema.TABLES \
+             WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ({names})"
         ),
         _ => format!("SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ({names})"),
     };
@@ -169,7 +172,7 @@ fn statement(db: &Pool, sql: &str) -> Statement {
     Statement::from_string(db.get_database_backend(), sql)
 }
 
-/// Names as a list of SQL strings.
+/// Formats names as a list of SQL strings.
 fn names(tables: impl IntoIterator<Item = &'static str>) -> String {
     tables
         .into_iter()
@@ -185,7 +188,7 @@ mod tests {
     use super::*;
     use crate::store::testing;
 
-    /// The session asks for READ COMMITTED. A proxy that resets sessions leaves the default of the server or the role.
+    /// The session requests READ COMMITTED. A proxy that resets sessions leaves the default of the server or the role.
     #[test]
     fn no_other_isolation_level_is_accepted() {
         assert!(check_isolation("read committed").is_ok());
@@ -196,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_tables_that_are_looked_for_are_those_of_the_schema() {
+    async fn the_checked_tables_are_those_of_the_schema() {
         let folder = tempfile::tempdir().unwrap();
         let store = testing::in_folder(folder.path()).await;
         let sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";

@@ -1,14 +1,16 @@
-//! Where the database is, and how to connect: one host or several, of which one accepts writes.
+//! Database server: its hosts, and the connection race between them. One of several hosts accepts writes.
 //!
-//! With several hosts, connecting is a race with a head start ("happy eyeballs", RFC 8305): the host that was reached
-//! last is tried first, and each further one a moment later, or at once when the one before has failed. The first that
-//! accepts writes wins. A host that is gone costs a moment so, and not a timeout.
+//! With several hosts, a connection attempt is a race with a head start ("happy eyeballs", RFC 8305): the host that was
+//! reached last is tried first, and each further one a moment later, or at once when the previous one has failed. The
+//! first host that accepts writes wins. A lost host therefore costs a moment instead of a timeout.
 
+mod client_key;
+
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use std::{env, fs, io};
 
 use sea_orm::sqlx::mysql::MySqlConnectOptions;
 use sea_orm::sqlx::postgres::PgConnectOptions;
@@ -25,11 +27,12 @@ use super::sqlite::DatabaseFile;
 use super::url::UrlError;
 use super::{Options, StoreError};
 use crate::secret_file::{self, SecretFileError};
+use client_key::check_client_key;
 
 /// The head start of a host before the next one is tried as well.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// How to reach one host.
+/// Connection options of one host.
 #[derive(Clone, Debug)]
 pub(super) enum Host {
     Sqlite(SqliteConnectOptions),
@@ -37,29 +40,29 @@ pub(super) enum Host {
     MySql(MySqlConnectOptions),
 }
 
-/// How the hosts of a URL are read.
+/// Parser of the hosts of a URL.
 pub(super) type ParseHosts = fn(&str) -> Result<Vec<Host>, StoreError>;
 
 /// The database server, which may be a group of servers of which one accepts writes.
 pub(super) struct Server {
     backend: DbBackend,
-    /// The file that the URL was read from, which has another one after a rotation of the password.
+    /// File that the URL was read from. It has another URL after a rotation of the password.
     url_file: Option<PathBuf>,
-    /// Whether the URL file and client keys are accepted that other users can read.
+    /// Whether to accept a URL file and client keys that other users can read.
     allow_readable_secrets: bool,
-    /// Whether the last attempt to read the URL file again found it open to other users.
+    /// Whether the last attempt to read the URL file again found that other users can read it.
     is_url_file_refused: AtomicBool,
     parse: ParseHosts,
     hosts: Mutex<Hosts>,
-    /// The index of the host that was reached last.
+    /// Index of the host that was reached last.
     preferred: AtomicUsize,
-    /// Executed on each new connection.
+    /// Statements that each new connection executes.
     session: Vec<String>,
     /// The file of SQLite, which must not be replaced.
     file: Option<DatabaseFile>,
 }
 
-/// The hosts, and the URL that they are of.
+/// The hosts, and their URL.
 #[derive(Clone)]
 struct Hosts {
     url: SecretString,
@@ -67,10 +70,10 @@ struct Hosts {
 }
 
 impl Server {
-    /// The hosts of the URL.
+    /// Parses the hosts of the URL.
     ///
     /// # Errors
-    /// [`StoreError::InvalidUrl`], or [`StoreError::Unsuitable`] for a client key that is open to other users.
+    /// [`StoreError::InvalidUrl`], or [`StoreError::Unsuitable`] for a client key that other users can read.
     pub(super) fn new(
         backend: DbBackend,
         options: &Options,
@@ -95,7 +98,7 @@ impl Server {
         }))
     }
 
-    /// One SQLite file. `file`: it must stay the same one.
+    /// Creates the server of one SQLite file. `file`: identity that the file must keep.
     pub(super) fn of_file(options: SqliteConnectOptions, file: Option<DatabaseFile>) -> Arc<Self> {
         let hosts = Hosts {
             url: SecretString::from(String::new()),
@@ -118,7 +121,7 @@ impl Server {
         self.backend
     }
 
-    /// The name of the system in the semantic conventions of OpenTelemetry. (MariaDB counts as MySQL.)
+    /// Name of the system in the semantic conventions of OpenTelemetry. (MariaDB counts as MySQL.)
     pub(super) fn name(&self) -> &'static str {
         match self.backend {
             DbBackend::Postgres => "postgresql",
@@ -127,7 +130,7 @@ impl Server {
         }
     }
 
-    /// Fails if the SQLite file was deleted or replaced. One system call; nothing for a server.
+    /// Fails if the SQLite file was deleted or replaced. Costs one system call, or nothing for a server.
     pub(super) fn check_file(&self) -> Result<(), DbErr> {
         match &self.file {
             Some(file) => file.check().map_err(|error| DbErr::Conn(from_sqlx(error.into()))),
@@ -135,13 +138,13 @@ impl Server {
         }
     }
 
-    /// Connects to the host that accepts writes. If no connection can be made, reads the URL file (and with it the
-    /// password file of PostgreSQL) again, and tries once more if that makes a difference.
+    /// Connects to the host that accepts writes. If no connection can be opened, reads the URL file (and with it the
+    /// password file of PostgreSQL) again, and tries once more if there is a change.
     pub(super) async fn connect(self: &Arc<Self>) -> Result<(Connection, Identity), DbErr> {
         let hosts = self.hosts();
         let outcome = self.race(&hosts.hosts).await;
         let Err(error) = &outcome else { return outcome };
-        // A password file is not compared: it is read for answers to a password only.
+        // A password file is not compared: it is read again only after a rejected password.
         let may_have_another_password = is_refused_user(error) && self.backend == DbBackend::Postgres;
         match self.read_again(&hosts.url, may_have_another_password).await {
             Some(hosts) => self.race(&hosts).await,
@@ -149,13 +152,13 @@ impl Server {
         }
     }
 
-    /// The options of the host that was reached last.
+    /// Returns the options of the host that was reached last.
     pub(super) fn reached(&self) -> Option<Host> {
         let hosts = self.hosts().hosts;
         hosts.get(self.preferred.load(Ordering::Relaxed)).cloned()
     }
 
-    /// Tries another host first from here on. Returns whether there is one.
+    /// Tries another host first from now on. Returns whether there is one.
     pub(super) fn prefer_another(&self) -> bool {
         let count = self.hosts().hosts.len();
         let next = |preferred: usize| Some((preferred + 1) % count.max(1));
@@ -169,8 +172,8 @@ impl Server {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the URL file again. `None`: there is nothing new. A file that cannot be read, or has no URL of this
-    /// database in it, is in the middle of its rotation.
+    /// Reads the URL file again. `None`: there is no change. A file that cannot be read, or has no URL of this
+    /// database, is in the middle of its rotation.
     async fn read_again(self: &Arc<Self>, before: &SecretString, is_forced: bool) -> Option<Arc<[Host]>> {
         if self.backend == DbBackend::Sqlite {
             return None;
@@ -201,7 +204,8 @@ impl Server {
         Some(hosts)
     }
 
-    /// The URL in its file. `None`: it is in the middle of its rotation, or open to other users, which is logged once.
+    /// Reads the URL from its file. `None`: the file is in the middle of its rotation, or other users can read it,
+    /// which is logged once.
     fn read_url(&self, file: &Path) -> Option<SecretString> {
         let read = secret_file::read_text(file, self.allow_readable_secrets);
         let refusal = match &read {
@@ -219,7 +223,7 @@ impl Server {
         Some(SecretString::from(read.ok()?.expose_secret().trim_end()))
     }
 
-    /// Tries the hosts as the module says.
+    /// Races the hosts, as the module comment describes.
     async fn race(self: &Arc<Self>, hosts: &Arc<[Host]>) -> Result<(Connection, Identity), DbErr> {
         if let [host] = hosts.as_ref() {
             return self.open(host).await;
@@ -243,7 +247,7 @@ impl Server {
                 Some(ended) = attempts.join_next() => match ended {
                     Ok((index, Ok(opened))) => {
                         self.preferred.store(index, Ordering::Relaxed);
-                        // The others are given up, and their connections closed.
+                        // The other attempts are dropped, and their connections closed.
                         return Ok(opened);
                     }
                     Ok((_, Err(error))) => {
@@ -257,7 +261,7 @@ impl Server {
         }
     }
 
-    /// Opens one connection, and fails unless it is to a server that accepts writes.
+    /// Opens one connection. Fails unless it leads to a server that accepts writes.
     async fn open(&self, host: &Host) -> Result<(Connection, Identity), DbErr> {
         let connected = match host {
             Host::Sqlite(options) => options.connect().await.map(Connection::Sqlite),
@@ -290,7 +294,7 @@ impl Server {
     }
 }
 
-/// What fails before a connection is of use fails as connecting does.
+/// An error before a connection is usable counts as a connection error.
 fn while_connecting(error: DbErr) -> DbErr {
     match error {
         DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause)) => {
@@ -300,7 +304,7 @@ fn while_connecting(error: DbErr) -> DbErr {
     }
 }
 
-/// Whether a server has answered that it does not accept the user or the password.
+/// Returns whether a server has rejected the user or the password.
 fn is_refused_user(error: &DbErr) -> bool {
     let DbErr::Conn(RuntimeErr::SqlxError(cause)) = error else {
         return false;
@@ -309,101 +313,8 @@ fn is_refused_user(error: &DbErr) -> bool {
 }
 
 fn no_writable_server() -> DbErr {
-    let why = "no server that accepts writes is reached";
+    let why = "no server that accepts writes can be reached";
     DbErr::Conn(from_sqlx(
         io::Error::new(io::ErrorKind::ReadOnlyFilesystem, why).into(),
     ))
-}
-
-/// Refuses a client key that is open to other users: the file of `sslkey` or `ssl-key`, or for PostgreSQL of the
-/// variable `PGSSLKEY`, which sqlx reads with each connection. A file that cannot be read is what the first connection
-/// fails with.
-fn check_client_key(url: &SecretString, allow_readable: bool) -> Result<(), StoreError> {
-    let url = url.expose_secret();
-    let query = url.split_once('?').map_or("", |(_, query)| query);
-    let query = query.split('#').next().unwrap_or_default();
-    let by_variable = url
-        .starts_with("postgres")
-        .then(|| env::var("PGSSLKEY").ok())
-        .flatten();
-    let by_variable = by_variable.map(|file| ("PGSSLKEY".into(), file.into()));
-    for (name, file) in form_urlencoded::parse(query.as_bytes()).chain(by_variable) {
-        if !allow_readable
-            && matches!(name.as_ref(), "sslkey" | "ssl-key" | "PGSSLKEY")
-            && let Ok(metadata) = fs::metadata(file.as_ref())
-            && let Err(error) = secret_file::check(&metadata)
-        {
-            return Err(StoreError::Unsuitable(format!("the file of {name} {error}")));
-        }
-    }
-    Ok(())
-}
-
-/// Splits a URL with several hosts (`scheme://user@host1:1,host2:2/database`) into one URL a host, each with everything
-/// else.
-pub(super) fn each_host(url: &str) -> Vec<String> {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return vec![url.to_owned()];
-    };
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let (user, hosts) = authority
-        .rfind('@')
-        .map_or(("", authority), |at| authority.split_at(at + 1));
-    hosts
-        .split(',')
-        .map(|host| format!("{scheme}://{user}{host}{path}"))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    #[test]
-    fn a_client_key_that_is_open_to_other_users_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let key = folder.path().join("a key");
-        fs::write(&key, "").unwrap();
-        let key = key.to_str().unwrap().replace(' ', "%20");
-        for (mode, url, is_refused) in [
-            (
-                0o644,
-                format!("postgres://h/d?sslmode=require&sslkey={key}#x"),
-                true,
-            ),
-            (0o602, format!("mysql://h/d?ssl-key={key}"), true),
-            (0o640, format!("mysql://h/d?ssl-key={key}"), false),
-            (0o644, format!("postgres://h/d?sslcert={key}"), false),
-            (0o644, format!("postgres://h/d?sslkey={key}.missing"), false),
-            (0o644, "postgres://h/d".to_owned(), false),
-        ] {
-            let file = folder.path().join("a key");
-            fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
-            let url = SecretString::from(url);
-            let checked = check_client_key(&url, false);
-            assert_eq!(checked.is_err(), is_refused, "{mode:o} {checked:?}");
-            assert!(check_client_key(&url, true).is_ok());
-        }
-    }
-
-    #[test]
-    fn a_url_of_several_hosts_is_one_url_for_each() {
-        for (url, expected) in [
-            ("postgres://h/d", vec!["postgres://h/d"]),
-            (
-                "postgres://u:p%40,q@h1:1,h2,[::1]:3/d?a=b,c",
-                vec![
-                    "postgres://u:p%40,q@h1:1/d?a=b,c",
-                    "postgres://u:p%40,q@h2/d?a=b,c",
-                    "postgres://u:p%40,q@[::1]:3/d?a=b,c",
-                ],
-            ),
-            ("mysql://h1,h2", vec!["mysql://h1", "mysql://h2"]),
-            ("sqlite:a,b.db", vec!["sqlite:a,b.db"]),
-        ] {
-            assert_eq!(each_host(url), expected, "{url}");
-        }
-    }
 }

@@ -17,10 +17,10 @@ use crate::domain::access::{ServiceKey, ServiceKeyId};
 use crate::domain::audit::EventActor;
 use crate::domain::token::TokenHash;
 
-/// Adds a key that somebody has made.
+/// Inserts a new key.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn insert(
     db: &impl ConnectionTrait,
     key: &ServiceKey,
@@ -40,10 +40,10 @@ pub async fn insert(
     Ok(())
 }
 
-/// Finds the keys that are not revoked, at most `limit`, with their hashes.
+/// Finds at most `limit` keys that are not revoked, with their hashes.
 ///
 /// # Errors
-/// When the database fails, or no server that accepts writes answers.
+/// The database fails, or no server that accepts writes answers.
 pub async fn live(db: &Pool, limit: u64) -> Result<Vec<(TokenHash, ServiceKey)>, StoreError> {
     let backend = db.get_database_backend();
     let is_live = Expr::col((Entity, Column::RevokedAt)).is_null();
@@ -56,7 +56,7 @@ pub async fn live(db: &Pool, limit: u64) -> Result<Vec<(TokenHash, ServiceKey)>,
     let answer = db.query_stamped(backend.build(&select)).await?;
     let mut keys = Vec::with_capacity(answer.rows.len());
     for row in &answer.rows {
-        // Without a key there is the stamp alone.
+        // Without a key, the row has only the stamp.
         if row
             .try_get_by_index::<Option<Uuid>>(stamp_columns(backend))?
             .is_none()
@@ -64,7 +64,7 @@ pub async fn live(db: &Pool, limit: u64) -> Result<Vec<(TokenHash, ServiceKey)>,
             continue;
         }
         let row = Model::from_columns(&mut Columns::from(row, stamp_columns(backend)))?;
-        // What is no hash is that of no key.
+        // An invalid hash belongs to no key.
         if let Some(hash) = TokenHash::from_stored(&row.key_hash) {
             keys.push((hash, row.into()));
         }
@@ -75,7 +75,7 @@ pub async fn live(db: &Pool, limit: u64) -> Result<Vec<(TokenHash, ServiceKey)>,
 /// Counts the keys that are not revoked.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn count_live(db: &impl ConnectionTrait) -> Result<u64, StoreError> {
     Ok(Entity::find()
         .filter(Column::RevokedAt.is_null())
@@ -83,10 +83,10 @@ pub async fn count_live(db: &impl ConnectionTrait) -> Result<u64, StoreError> {
         .await?)
 }
 
-/// Finds keys, revoked ones, too, in the order in which they were made, from the one after `after` on; at most `limit`.
+/// Finds at most `limit` keys after `after`, in order of creation, including revoked keys.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn list(
     db: &impl ConnectionTrait,
     after: Option<ServiceKeyId>,
@@ -104,15 +104,15 @@ pub async fn list(
 /// Finds a key.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn find(db: &impl ConnectionTrait, id: ServiceKeyId) -> Result<Option<ServiceKey>, StoreError> {
     Ok(Entity::find_by_id(id.0).one(db).await?.map(ServiceKey::from))
 }
 
-/// Revokes a key. Says whether it was not revoked before.
+/// Revokes a key. Returns whether it was not revoked before.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn revoke(db: &impl ConnectionTrait, id: ServiceKeyId, now: Timestamp) -> Result<bool, StoreError> {
     let revoked = Entity::update_many()
         .filter(Column::KeyId.eq(id.0))

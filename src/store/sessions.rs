@@ -1,4 +1,4 @@
-//! Queries on sessions. A session that was revoked has no row.
+//! Queries on sessions. A revoked session has no row.
 
 mod look_up;
 
@@ -64,10 +64,10 @@ fn insertion(backend: DbBackend, session: &Session, token: &TokenHash) -> Statem
     Entity::insert(row).build(backend)
 }
 
-/// Finds out which session a token is of, ended or not.
+/// Finds the session of a token, ended or not.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn find(db: &impl ConnectionTrait, token: &TokenHash) -> Result<Option<Session>, StoreError> {
     let rows = Entity::find()
         .filter(Column::TokenHash.eq(token.as_bytes().to_vec()))
@@ -76,18 +76,18 @@ pub async fn find(db: &impl ConnectionTrait, token: &TokenHash) -> Result<Option
     Ok(only(rows).map(Session::from))
 }
 
-/// Whether a session is still there, ended or not.
+/// Returns whether a session has a row, ended or not.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn exists(db: &impl ConnectionTrait, id: SessionId) -> Result<bool, StoreError> {
     Ok(only(Entity::find_by_id(id.0).all(db).await?).is_some())
 }
 
-/// All sessions of a person, ended or not, the newest first.
+/// Returns all sessions of a user, ended or not, the newest first.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn list(db: &impl ConnectionTrait, user: UserId) -> Result<Vec<Session>, StoreError> {
     let rows = Entity::find()
         .filter(Column::UserId.eq(user.0))
@@ -98,8 +98,8 @@ pub async fn list(db: &impl ConnectionTrait, user: UserId) -> Result<Vec<Session
     Ok(rows.into_iter().map(Session::from).collect())
 }
 
-/// Locks these sessions until the transaction ends, as far as a condition holds for them. Those that another
-/// transaction has locked are left out: whoever locks many and waits for none is in nobody's deadlock.
+/// Locks those of these sessions that meet a condition until the transaction ends. Skips those that another transaction
+/// has locked: a transaction that locks many rows and waits for none cannot deadlock.
 async fn lock_free(
     tx: &Transaction,
     sessions: &[SessionId],
@@ -118,11 +118,11 @@ async fn lock_free(
     Ok(ids)
 }
 
-/// Notes that sessions were used. Never moves the time back, and never brings an ended session back. One that another
-/// transaction has locked is passed over: it is being revoked, or was used elsewhere just now.
+/// Records that sessions were used. Never moves the time back, and never revives an ended session. Skips a session that
+/// another transaction has locked: it is being revoked, or was just used on another replica.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn set_last_seen(
     tx: &Transaction,
     sessions: &[SessionId],
@@ -147,7 +147,7 @@ pub async fn set_last_seen(
 /// Sets the times of a session to those of `corrected`, unless another call has corrected it since it was read.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn correct(
     db: &impl ConnectionTrait,
     read: &Session,
@@ -164,29 +164,29 @@ pub async fn correct(
     Ok(())
 }
 
-/// Revokes a session, and says whether it was there.
+/// Revokes a session, and returns whether it existed.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn delete_one(db: &impl ConnectionTrait, id: SessionId) -> Result<bool, StoreError> {
     Ok(Entity::delete_by_id(id.0).exec(db).await?.rows_affected > 0)
 }
 
-/// Which sessions of a person to revoke.
+/// Sessions of a user to revoke.
 #[derive(Debug)]
 pub enum Selection {
-    /// All of them.
+    /// All sessions.
     All,
-    /// All but this one.
+    /// All sessions except this one.
     AllBut(SessionId),
-    /// These; another person's are passed over.
+    /// These sessions. Those of other users are skipped.
     These(Vec<SessionId>),
 }
 
-/// Revokes sessions of a person and says how many it were.
+/// Revokes sessions of a user and returns their number.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn delete(
     db: &impl ConnectionTrait,
     user: UserId,
@@ -201,23 +201,23 @@ pub async fn delete(
     Ok(delete.exec(db).await?.rows_affected)
 }
 
-/// How long a session has to have ended before it is removed: longer than it takes to write that it was used.
+/// Time for which an ended session stays: longer than a use may take to be written.
 pub const ENDED_GRACE: Duration = Duration::from_mins(1);
 
-/// Sessions that ended by themselves before a time have `expires_at` or `last_seen_at` plus the idle lifetime before
-/// it.
+/// Condition of the sessions that have ended before `time`: `expires_at`, or `last_seen_at` plus the idle lifetime, is
+/// before it.
 fn ended_by(time: Timestamp, lifetimes: &Lifetimes) -> Condition {
     Condition::any()
         .add(Column::ExpiresAt.lte(time))
         .add(Column::LastSeenAt.lte(time - lifetimes.idle))
 }
 
-/// Makes room for one more live session of a person who has `count` sessions, ended or not, so that there are at most
-/// `max` live ones then: where there are too many, removes the ended ones, and of the live ones the oldest. Says which
-/// live ones it revoked.
+/// Makes room for one more live session of a user with `count` sessions, ended or not, so that there are at most `max`
+/// live ones then: if there are too many, removes the ended ones, and then the oldest live ones. Returns the live
+/// sessions that it revoked.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn make_room(
     db: &impl ConnectionTrait,
     user: UserId,
@@ -243,7 +243,7 @@ pub async fn make_room(
     Ok(surplus)
 }
 
-/// The sessions of a person, ended or not, but for the newest `kept`.
+/// Returns the sessions of a user, ended or not, except the newest `kept`.
 async fn find_older(
     db: &impl ConnectionTrait,
     user: UserId,
@@ -256,7 +256,8 @@ async fn find_older(
         .order_by_desc(Column::CreatedAt)
         .order_by_desc(Column::Id)
         .offset(kept)
-        // SQLite and MySQL know no OFFSET without LIMIT; more than one is there only after `max` was lowered.
+        // SQLite and MySQL have no OFFSET without LIMIT. There is more than one surplus session only after `max` was
+        // lowered.
         .limit(1000)
         .into_tuple()
         .all(db)
@@ -264,24 +265,24 @@ async fn find_older(
     Ok(ids.into_iter().map(SessionId).collect())
 }
 
-/// What [`find_ended`] found.
+/// Result of [`find_ended`].
 #[derive(Debug)]
 pub struct EndedPage {
-    /// The sessions that had ended.
+    /// The ended sessions.
     pub ended: Vec<SessionId>,
-    /// How many were alive at the end of the grace.
+    /// Number of sessions that were alive at the end of the grace period.
     pub alive: u64,
-    /// The last session that was looked at. `None`: there are no more.
+    /// The last session of the batch. `None`: there are no more.
     pub last: Option<SessionId>,
 }
 
-/// Looks at the next `limit` sessions in the order of their ids, and says which had ended by themselves at a time, and
-/// how many were alive [`ENDED_GRACE`] later. This reads a bounded piece of the table, without an index that every use
-/// of a session would have to move; and it is the database that looks, since it costs ten times as much to be given all
-/// rows.
+/// Reads the next `limit` sessions in the order of their ids. Returns those that had ended at `time`, and the number of
+/// those that were alive [`ENDED_GRACE`] later. This reads a limited part of the table, without an index that every use
+/// of a session would have to update. The database evaluates the condition, since the transfer of all rows costs ten
+/// times as much.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn find_ended(
     db: &impl ConnectionTrait,
     after: Option<SessionId>,
@@ -300,13 +301,13 @@ pub async fn find_ended(
         .into_tuple()
         .one(db)
         .await?;
-    let piece = Condition::all()
+    let batch = Condition::all()
         .add_option(after)
         .add_option(last.map(|last| Column::Id.lte(last)));
     let ended: Vec<Uuid> = Entity::find()
         .select_only()
         .column(Column::Id)
-        .filter(piece.clone())
+        .filter(batch.clone())
         .filter(ended_by(time, lifetimes))
         .into_tuple()
         .all(db)
@@ -314,7 +315,7 @@ pub async fn find_ended(
     let alive: Option<i64> = Entity::find()
         .select_only()
         .column_as(Column::Id.count(), "alive")
-        .filter(piece)
+        .filter(batch)
         .filter(ended_by(time + ENDED_GRACE, lifetimes).not())
         .into_tuple()
         .one(db)
@@ -328,11 +329,11 @@ pub async fn find_ended(
     })
 }
 
-/// Removes those of these sessions that have still ended by themselves at a time, and says how many it were. One that
-/// another transaction has locked stays until the next time.
+/// Removes those of these sessions that are still ended at `time`, and returns their number. A session that another
+/// transaction has locked stays until the next pass.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn delete_ended(
     tx: &Transaction,
     sessions: &[SessionId],

@@ -1,4 +1,4 @@
-//! Queries on what messages are counted for.
+//! Queries on the counters of SMS messages.
 
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::Expr;
@@ -41,10 +41,10 @@ fn stored(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Adds a counter of which nothing was counted, unless there is one.
+/// Inserts an empty counter, unless there is one.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn insert_new(db: &impl ConnectionTrait, id: CounterId, now: Timestamp) -> Result<(), StoreError> {
     let Counter { hour, day, usage } = Counter::new(now);
     let row = ActiveModel {
@@ -75,10 +75,10 @@ pub async fn insert_new(db: &impl ConnectionTrait, id: CounterId, now: Timestamp
     Ok(())
 }
 
-/// Finds these counters and locks them until the transaction ends, in the order of their ids.
+/// Locks these counters until the transaction ends, in the order of their ids, and returns them.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn lock(tx: &Transaction, ids: &[CounterId]) -> Result<Vec<(CounterId, Counter)>, StoreError> {
     let rows = Entity::find()
         .filter(Column::Id.is_in(ids.iter().map(|id| id.0)))
@@ -92,10 +92,10 @@ pub async fn lock(tx: &Transaction, ids: &[CounterId]) -> Result<Vec<(CounterId,
     Ok(counters.collect())
 }
 
-/// Sets a counter. To be called under its lock.
+/// Sets a counter. Call it under its lock.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn update(
     tx: &Transaction,
     id: CounterId,
@@ -126,10 +126,10 @@ pub async fn update(
     Ok(())
 }
 
-/// Removes some counters by which nothing was counted since a time, `limit` at most, and says how many it were.
+/// Removes at most `limit` counters that were unused since `since`, and returns their number.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn remove_unused(
     db: &impl ConnectionTrait,
     limit: u64,
@@ -147,7 +147,7 @@ pub async fn remove_unused(
     if unused.is_empty() {
         return Ok(0);
     }
-    // Somebody may have counted by one in between.
+    // Another call may have used a counter in between.
     let removed = Entity::delete_many()
         .filter(Column::Id.is_in(unused))
         .filter(Column::CountedAt.lt(since))

@@ -1,4 +1,4 @@
-//! SQLite: one file, many readers, one writer.
+//! Backend: SQLite, one file with many readers and one writer.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -16,16 +16,16 @@ use super::url::{self, UrlError};
 use super::{LIST_CONNECTIONS, Options, Pool, Store, StoreError, migrate_to_date};
 use crate::secret_file;
 
-/// What a connection keeps of the file in memory, at most: 8 MiB, as SQLite wants it written. By its default of 2 MB
-/// the inner pages of the indexes of a million sessions do not fit, and are read again and again. Nothing is mapped: a
-/// disk that fails would end the process, and not a statement.
+/// Maximum memory of a connection for pages of the file: 8 MiB, in the notation of SQLite. With its default of 2 MB,
+/// the inner pages of the indexes of a million sessions do not fit and are read repeatedly. The file is not
+/// memory-mapped: a disk failure would end the process instead of a statement.
 const CACHE_SIZE: &str = "-8192";
 
-/// The parameters of a URL that sqlx knows.
+/// Parameters of a URL that sqlx knows.
 const PARAMETERS: [&str; 4] = ["cache", "immutable", "mode", "vfs"];
 
-/// The file of the database, by its device and inode. A file that is deleted or replaced under the service would go on
-/// to accept writes that are lost.
+/// The file of the database, by its device and inode. SQLite would continue to accept writes to a file that was deleted
+/// or replaced under the service, and those writes would be lost.
 #[derive(Clone, Debug)]
 pub(super) struct DatabaseFile {
     path: PathBuf,
@@ -43,7 +43,7 @@ impl DatabaseFile {
         })
     }
 
-    /// Fails if another file, or none, has its name. One system call, of a local file.
+    /// Fails if the name leads to another file or to none. Costs one system call, for a local file.
     pub(super) fn check(&self) -> io::Result<()> {
         let is_same =
             fs::metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == (self.device, self.inode));
@@ -55,13 +55,13 @@ impl DatabaseFile {
     }
 }
 
-/// Opens the file, which is created if it is missing, readable by this user only.
+/// Opens the file. Creates a missing file, which only this user can read.
 pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreError> {
     let file = parse_url(url, options)?;
-    // A database in memory is shared by connections that were opened by the same options.
+    // Connections with the same options share a database in memory.
     if is_in_memory(url) {
         let writer = Pool::open(Server::of_file(file, None), 1, options).await?;
-        // Its locks are those of tables, and there is no waiting for them.
+        // Its locks are those of tables, and do not wait.
         return Ok(Store::new(
             writer.clone(),
             writer.clone(),
@@ -72,13 +72,14 @@ pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreErr
     }
     make_private_file(&file);
     check_access(&file, options.allow_readable_secrets)?;
-    // If there is no file, opening it fails, and says why.
+    // Without a file, the opening below fails and returns the reason.
     let opened = DatabaseFile::of(file.get_filename()).ok();
-    // SQLite would create it through a dangling link, readable by all; and one that is gone later again, empty.
+    // SQLite would create the file through a dangling link, readable by all, and would recreate a file that is deleted
+    // later, empty.
     let file = file.create_if_missing(false);
     let server = |file| Server::of_file(file, opened.clone());
-    // SQLite has one writer at a time. In a pool of one connection the writers of this process queue, where SQLite's
-    // own waiting would let them poll and starve each other.
+    // SQLite has one writer at a time. In a pool of one connection, the writers of this process queue; with SQLite's
+    // own waiting, they would poll and starve each other.
     let writer = Pool::open(server(file.clone()), 1, options).await?;
     let read_only = server(file.pragma("query_only", "on"));
     let reader = Pool::open(read_only.clone(), options.connections, options).await?;
@@ -87,7 +88,7 @@ pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreErr
     Ok(Store::new(reader, writer, tail, lists, options))
 }
 
-/// Brings the schema up to date, in one transaction that keeps other processes from doing the same.
+/// Applies the missing migrations, in one transaction that keeps other processes from doing the same.
 pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreError> {
     let options = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
@@ -98,7 +99,8 @@ pub(super) async fn migrate(schema: &DatabaseConnection) -> Result<(), StoreErro
     Ok(tx.commit().await?)
 }
 
-/// What the URL says, with what we promise: an acknowledged write survives a power cut, and no row is an orphan.
+/// Parses the URL, and adds what the service promises: an acknowledged write survives a power cut, and no row is an
+/// orphan.
 pub(super) fn parse_url(url: &str, options: &Options) -> Result<SqliteConnectOptions, StoreError> {
     url::check_names(url, &PARAMETERS)?;
     let file = SqliteConnectOptions::from_str(url)
@@ -107,8 +109,8 @@ pub(super) fn parse_url(url: &str, options: &Options) -> Result<SqliteConnectOpt
     if file.get_filename().as_os_str().is_empty() {
         return Err(UrlError::Missing("file").into());
     }
-    // SQLite would read such a name as a URI, with parameters of its own, and the checks of the file would look at
-    // another one.
+    // SQLite would read such a name as a URI, with parameters of its own, and the checks of the file would check
+    // another file.
     if file
         .get_filename()
         .as_os_str()
@@ -127,8 +129,8 @@ pub(super) fn parse_url(url: &str, options: &Options) -> Result<SqliteConnectOpt
         .disable_statement_logging())
 }
 
-/// Makes the file if it is missing, readable by this user only; SQLite gives its other files the same mode. What goes
-/// wrong here goes wrong again, and is told, when the database is opened.
+/// Creates a missing file, which only this user can read; SQLite creates its other files with the same mode. An error
+/// here occurs again, and is reported, when the database is opened.
 fn make_private_file(file: &SqliteConnectOptions) {
     let _ = OpenOptions::new()
         .write(true)
@@ -137,12 +139,12 @@ fn make_private_file(file: &SqliteConnectOptions) {
         .open(file.get_filename());
 }
 
-/// Suffixes of the files that SQLite has beside a database, and creates with its mode.
+/// Suffixes of the files that SQLite creates beside a database, with its mode.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// Refuses a database that is a link to nothing, and one that other users can read or write. It has password hashes and
-/// phone numbers in it, and so have the files beside it, which may be left of a database that had another mode. A file
-/// that is not there, or is no file, is what opening it fails with.
+/// Rejects a database that is a dangling link, or that other users can read or write. It contains password hashes and
+/// phone numbers, and so do the files beside it, which may be left from a database with another mode. For a missing
+/// file, or a name that is not a file, the opening fails.
 ///
 /// # Errors
 /// [`StoreError::Unsuitable`].

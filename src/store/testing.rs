@@ -1,4 +1,4 @@
-//! A store for tests that look behind the front door.
+//! Store for unit tests, which call it directly.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use super::changes::VERSION_LEVEL;
 use super::{Options, Store};
 
-/// A store on `test.db` in a folder, which is made if it is not there, with the newest schema.
+/// Opens a store on `test.db` in a folder, with the newest schema. Creates a missing file.
 pub(crate) async fn in_folder(folder: &Path) -> Store {
     let url = format!("sqlite://{}", folder.join("test.db").display());
     let options = Options {

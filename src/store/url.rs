@@ -1,9 +1,9 @@
-//! The database URL: which part of it is wrong. An error names a parameter, and never shows a value, since a value may
-//! be a secret.
+//! Validation of the database URL: finds the part that is invalid. An error names a parameter, and never shows a value,
+//! since a value may be a secret.
 
 use thiserror::Error;
 
-/// What is wrong with the URL of the database.
+/// Reason for which the database URL is invalid.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum UrlError {
     /// There is no scheme.
@@ -12,10 +12,10 @@ pub enum UrlError {
          mysql://USER:PASSWORD@HOST/DATABASE"
     )]
     Form,
-    /// The scheme belongs to no database that is supported.
+    /// No supported database has this scheme.
     #[error("its scheme is not sqlite, postgres or mysql")]
     Scheme,
-    /// The part before the parameters is not valid.
+    /// The part before the parameters is invalid.
     #[error("its user, password, host, port or path is not valid: write special characters as %XX")]
     Server,
     /// The URL names no database, or no file.
@@ -30,12 +30,12 @@ pub enum UrlError {
     /// A parameter is unknown, and its name may be a part of a password that contains a question mark.
     #[error("a parameter of it is unknown: write a ? in a password as %3F")]
     HiddenParameter,
-    /// The value of a known parameter is not valid.
+    /// The value of a known parameter is invalid.
     #[error("the value of its parameter {0} is not valid")]
     Value(String),
 }
 
-/// The parameters of a URL, each as `NAME=VALUE`.
+/// Returns the parameters of a URL, each as `NAME=VALUE`.
 fn parameters(url: &str) -> impl Iterator<Item = &str> {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     let query = query.split('#').next().unwrap_or_default();
@@ -49,7 +49,7 @@ fn name(parameter: &str) -> &str {
 /// Checks that the names of all parameters are among `known`.
 ///
 /// # Errors
-/// [`UrlError::UnknownParameter`] with the first name that is not, if it can be no part of a password.
+/// [`UrlError::UnknownParameter`] with the first unknown name, if it cannot be a part of a password.
 pub(super) fn check_names(url: &str, known: &[&str]) -> Result<(), UrlError> {
     let Some(unknown) = parameters(url)
         .map(name)
@@ -57,7 +57,7 @@ pub(super) fn check_names(url: &str, known: &[&str]) -> Result<(), UrlError> {
     else {
         return Ok(());
     };
-    // Also behind a #, which may be a part of the password as well.
+    // The check includes the part after a #, which may also be a part of the password.
     let has_sign_of_user = url.split_once('?').is_some_and(|(_, rest)| rest.contains('@'));
     let is_word = unknown.len() <= 40
         && unknown
@@ -70,7 +70,7 @@ pub(super) fn check_names(url: &str, known: &[&str]) -> Result<(), UrlError> {
     })
 }
 
-/// Finds what `parse` rejects: one of the parameters, whose names are known, or the part before them.
+/// Finds the part that `parse` rejects: one of the parameters (their names are known), or the part before them.
 pub(super) fn rejected_part(url: &str, parse: impl Fn(&str) -> bool) -> UrlError {
     let (server, _) = url.split_once('?').unwrap_or((url, ""));
     if !parse(server) {
@@ -80,6 +80,22 @@ pub(super) fn rejected_part(url: &str, parse: impl Fn(&str) -> bool) -> UrlError
     rejected.map_or(UrlError::Server, |parameter| {
         UrlError::Value(name(parameter).to_owned())
     })
+}
+
+/// Splits a URL with several hosts (`scheme://user@host1:1,host2:2/database`) into one URL per host, each with all
+/// other parts.
+pub(super) fn each_host(url: &str) -> Vec<String> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return vec![url.to_owned()];
+    };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (user, hosts) = authority
+        .rfind('@')
+        .map_or(("", authority), |at| authority.split_at(at + 1));
+    hosts
+        .split(',')
+        .map(|host| format!("{scheme}://{user}{host}{path}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -119,6 +135,25 @@ mod tests {
             ),
         ] {
             assert_eq!(rejected_part(url, parse), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_with_several_hosts_becomes_one_url_per_host() {
+        for (url, expected) in [
+            ("postgres://h/d", vec!["postgres://h/d"]),
+            (
+                "postgres://u:p%40,q@h1:1,h2,[::1]:3/d?a=b,c",
+                vec![
+                    "postgres://u:p%40,q@h1:1/d?a=b,c",
+                    "postgres://u:p%40,q@h2/d?a=b,c",
+                    "postgres://u:p%40,q@[::1]:3/d?a=b,c",
+                ],
+            ),
+            ("mysql://h1,h2", vec!["mysql://h1", "mysql://h2"]),
+            ("sqlite:a,b.db", vec!["sqlite:a,b.db"]),
+        ] {
+            assert_eq!(each_host(url), expected, "{url}");
         }
     }
 }

@@ -1,23 +1,20 @@
-//! Queries on people.
+//! Queries on users.
 
 mod hold;
 mod list;
-
-use std::collections::HashMap;
+mod sign_in;
 
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, Query, SimpleExpr};
+use sea_orm::sea_query::{Expr, SimpleExpr};
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait as _, ExprTrait as _,
-    PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _, QueryTrait,
-    SqlErr, UpdateMany,
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _, PaginatorTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, SqlErr,
 };
-use uuid::Uuid;
 
 pub use hold::bound_phone_change;
 pub use list::{List, Order, TimeRange, UserFilter, UserListPosition, list};
+pub use sign_in::{sign_in, sign_in_all};
 
-use super::entity::session;
 use super::entity::user::{ActiveModel, Column, Entity, Model, StoredStatus};
 use super::sessions::{self, Selection};
 use super::{StoreError, Transaction, challenges, only, outbox};
@@ -25,19 +22,19 @@ use crate::clock::Timestamp;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::user::{Locale, User, UserId, UserStatus};
 
-/// A person with what is needed to check a password.
+/// A user with the fields that a password check needs.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// The person.
+    /// The user.
     pub user: User,
-    /// The Argon2id PHC string of the password, if there is one.
+    /// The Argon2id PHC string of the password. `None`: the account has no password.
     pub password_hash: Option<String>,
-    /// Version of the credentials. It goes up with a new password or number, a deactivation, a take-over, and when
-    /// administration revokes all sessions; a device token or a one-time code of an earlier version is invalid.
+    /// Version of the credentials. It increases with a new password or number, a deactivation, a take-over, and when an
+    /// administrator revokes all sessions. A device token or a one-time code of an earlier version is invalid.
     pub credential_version: i64,
-    /// Whether it was administration that deactivated the account, so that the person cannot bring it back.
+    /// Whether an administrator deactivated the account, so that the user cannot reactivate it.
     pub deactivated_by_admin: bool,
-    /// When the phone number last changed; registering is no change.
+    /// Time of the last change of the phone number. Registration is no change.
     pub phone_changed_at: Option<Timestamp>,
 }
 
@@ -59,10 +56,10 @@ impl TryFrom<Model> for Account {
     }
 }
 
-/// Finds a person by phone number.
+/// Finds a user by phone number.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn find_by_phone(
     db: &impl ConnectionTrait,
     phone: &PhoneNumber,
@@ -74,29 +71,29 @@ pub async fn find_by_phone(
     Ok(only(rows).map(Account::try_from).transpose()?)
 }
 
-/// Finds a person by id.
+/// Finds a user by id.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn find(db: &impl ConnectionTrait, id: UserId) -> Result<Option<Account>, StoreError> {
     let rows = Entity::find_by_id(id.0).all(db).await?;
     Ok(only(rows).map(Account::try_from).transpose()?)
 }
 
-/// Finds a person and locks the row until the transaction ends.
+/// Finds a user and locks the row until the transaction ends.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn lock(db: &impl ConnectionTrait, id: UserId) -> Result<Option<Account>, StoreError> {
     let rows = Entity::find_by_id(id.0).lock_exclusive().all(db).await?;
     Ok(only(rows).map(Account::try_from).transpose()?)
 }
 
-/// Finds people and locks their rows until the transaction ends, in the order of their ids: two who lock the same
-/// people are in no deadlock.
+/// Locks the rows of users until the transaction ends, and returns them. The locks are taken in the order of the ids,
+/// so that two calls for the same users cannot deadlock.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn lock_many(db: &impl ConnectionTrait, ids: &[UserId]) -> Result<Vec<Account>, StoreError> {
     let rows = Entity::find()
         .filter(Column::Id.is_in(ids.iter().map(|id| id.0)))
@@ -110,10 +107,10 @@ pub async fn lock_many(db: &impl ConnectionTrait, ids: &[UserId]) -> Result<Vec<
         .collect::<Result<_, _>>()?)
 }
 
-/// Adds a person.
+/// Inserts a user.
 ///
 /// # Errors
-/// [`StoreError::PhoneNumberTaken`], decided by the unique index; or when the database fails.
+/// [`StoreError::PhoneNumberTaken`] by the unique index. Other errors: the database fails.
 pub async fn insert(
     db: &impl ConnectionTrait,
     user: &User,
@@ -142,10 +139,10 @@ pub async fn insert(
     Ok(())
 }
 
-/// What to change about a person; `None` stays as it is.
+/// Changes of a user. `None` keeps the value.
 #[derive(Clone, Debug, Default)]
 pub struct UserChange {
-    /// The new phone number; it is not verified.
+    /// The new phone number. It is not verified.
     pub phone_number: Option<PhoneNumber>,
     /// The Argon2id PHC string of the new password.
     pub password_hash: Option<String>,
@@ -153,16 +150,16 @@ pub struct UserChange {
     pub locale: Option<Option<Locale>>,
     /// The new status.
     pub status: Option<UserStatus>,
-    /// Whether the new status is [`UserStatus::Deactivated`] by administration.
+    /// Whether an administrator sets the status to [`UserStatus::Deactivated`].
     pub by_admin: bool,
-    /// Whether the person is staff.
+    /// Whether the user is staff.
     pub is_staff: Option<bool>,
-    /// Whether the person is a superuser.
+    /// Whether the user is a superuser.
     pub is_superuser: Option<bool>,
 }
 
 impl UserChange {
-    /// Whether it ends what was issued before: device tokens and one-time codes.
+    /// Whether the change ends earlier credentials: device tokens and one-time codes.
     fn is_of_credentials(&self) -> bool {
         self.phone_number.is_some()
             || self.password_hash.is_some()
@@ -190,10 +187,10 @@ impl UserChange {
     }
 }
 
-/// Changes a person.
+/// Changes a user.
 ///
 /// # Errors
-/// [`StoreError::PhoneNumberTaken`], decided by the unique index; or when the database fails.
+/// [`StoreError::PhoneNumberTaken`] by the unique index. Other errors: the database fails.
 pub async fn update(
     db: &impl ConnectionTrait,
     id: UserId,
@@ -237,10 +234,10 @@ pub async fn update(
     Ok(())
 }
 
-/// Notes that people hold their numbers.
+/// Marks the phone numbers of users as verified.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn verify_phones(
     db: &impl ConnectionTrait,
     ids: &[UserId],
@@ -255,11 +252,12 @@ pub async fn verify_phones(
     Ok(())
 }
 
-/// Notes that somebody holds the number of a person whom nobody had verified: the password, whoever set it, is gone,
-/// and so are known devices and sessions. Says how many sessions it were. To be called under the lock of their row.
+/// Gives the account of an unverified number to its holder: removes the password and all sessions, ends the known
+/// devices, and marks the number as verified. Returns the number of removed sessions. Call it under the lock of the
+/// user's row.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn take_over(tx: &Transaction, id: UserId, now: Timestamp) -> Result<u64, StoreError> {
     Entity::update_many()
         .filter(Column::Id.eq(id.0))
@@ -272,11 +270,10 @@ pub async fn take_over(tx: &Transaction, id: UserId, now: Timestamp) -> Result<u
     sessions::delete(tx, id, &Selection::All).await
 }
 
-/// Ends the device tokens and one-time codes that were issued to a user before. Call it under the lock of the user's
-/// row.
+/// Ends the device tokens and one-time codes of a user. Call it under the lock of the user's row.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn end_credentials(tx: &Transaction, id: UserId) -> Result<(), StoreError> {
     Entity::update_many()
         .filter(Column::Id.eq(id.0))
@@ -290,80 +287,11 @@ fn next_version() -> SimpleExpr {
     Expr::col(Column::CredentialVersion).add(1)
 }
 
-/// Notes that a person has signed in, and locks the row until the transaction ends, if the person still has the phone
-/// number, the password and the status that were read. Says how many sessions they have then, ended or not; `None`: it
-/// is not so.
+/// Replaces a password hash by a stronger hash of the same password, unless the password has changed since `verified`
+/// was read.
 ///
 /// # Errors
-/// When the database fails.
-pub async fn sign_in(tx: &Transaction, read: &Account, now: Timestamp) -> Result<Option<u64>, StoreError> {
-    Ok(sign_in_all(tx, &[read], now).await?.remove(&read.user.id))
-}
-
-/// As [`sign_in`], of several people. Those of whom it is not so are left out.
-///
-/// # Errors
-/// When the database fails.
-pub async fn sign_in_all(
-    tx: &Transaction,
-    read: &[&Account],
-    now: Timestamp,
-) -> Result<HashMap<UserId, u64>, StoreError> {
-    if tx.get_database_backend() == DbBackend::Sqlite {
-        let count = session::Entity::find()
-            .select_only()
-            .expr(session::Column::Id.count())
-            .filter(Expr::col(session::Column::UserId).equals((Entity, Column::Id)));
-        let count = Expr::SubQuery(None, Box::new(count.into_query().into()));
-        let mut update = signing_in(read, now);
-        let returning = Query::returning().exprs([Expr::col(Column::Id), count]);
-        QueryTrait::query(&mut update).returning(returning);
-        let rows = tx.query_all_raw(update.build(DbBackend::Sqlite)).await?;
-        return rows.iter().map(session_count).collect();
-    }
-    let mut counts = HashMap::new();
-    for account in read {
-        if signing_in(&[account], now).exec(tx).await?.rows_affected == 0 {
-            continue;
-        }
-        // In a statement of its own: servers would count what was there when the one before began, and not when it got
-        // the lock.
-        let count = session::Entity::find()
-            .filter(session::Column::UserId.eq(account.user.id.0))
-            .count(tx)
-            .await?;
-        counts.insert(account.user.id, count);
-    }
-    Ok(counts)
-}
-
-/// Sets when people have signed in, if all is as it was read.
-fn signing_in(read: &[&Account], now: Timestamp) -> UpdateMany<Entity> {
-    let unchanged = read.iter().fold(Condition::any(), |any, read| {
-        any.add(
-            Condition::all()
-                .add(Column::Id.eq(read.user.id.0))
-                .add(Column::PhoneNumber.eq(read.user.phone_number.as_str()))
-                .add(Column::CredentialVersion.eq(read.credential_version))
-                .add(Column::Status.eq(StoredStatus::from(read.user.status)))
-                .add(Column::DeactivatedByAdmin.eq(read.deactivated_by_admin)),
-        )
-    });
-    Entity::update_many()
-        .filter(unchanged)
-        .col_expr(Column::LastLoginAt, Expr::value(now))
-}
-
-fn session_count(row: &QueryResult) -> Result<(UserId, u64), StoreError> {
-    let (id, count): (Uuid, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-    Ok((UserId(id), u64::try_from(count).unwrap_or_default()))
-}
-
-/// Replaces the hash of a password by a stronger hash of the same password, unless the password has changed since
-/// `verified` was read.
-///
-/// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn rehash(
     db: &impl ConnectionTrait,
     id: UserId,
@@ -379,11 +307,11 @@ pub async fn rehash(
     Ok(())
 }
 
-/// Deletes a user with the sessions and known devices (foreign keys), and the codes and notices to the user that were
-/// not sent yet.
+/// Deletes a user with the sessions and known devices (foreign keys), and with the unsent codes and notices to the
+/// user.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn delete(tx: &Transaction, user: &User) -> Result<(), StoreError> {
     Entity::delete_by_id(user.id.0).exec(tx).await?;
     challenges::delete_of(tx, user.id).await?;
@@ -391,10 +319,10 @@ pub async fn delete(tx: &Transaction, user: &User) -> Result<(), StoreError> {
     outbox::delete_of(tx, user.id).await
 }
 
-/// Whether there is an active superuser besides this person. Call [`super::locks::lock_superusers`] first.
+/// Returns whether there is an active superuser besides this user. Call [`super::locks::lock_superusers`] first.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn other_superuser_exists(db: &impl ConnectionTrait, id: UserId) -> Result<bool, StoreError> {
     let others = Entity::find()
         .filter(Column::IsSuperuser.eq(true))
@@ -405,7 +333,7 @@ pub async fn other_superuser_exists(db: &impl ConnectionTrait, id: UserId) -> Re
     Ok(others > 0)
 }
 
-/// The one unique index that a write to this table can break, besides the random id, is that of the phone number.
+/// Besides that of the random id, the index of the phone number is the only unique index of this table.
 fn taken_or_other(error: DbErr) -> StoreError {
     match error.sql_err() {
         Some(SqlErr::UniqueConstraintViolation(_)) => StoreError::PhoneNumberTaken,

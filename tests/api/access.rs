@@ -1,7 +1,7 @@
-//! Who may call: service keys, client certificates, and what each RPC asks of its caller.
+//! Access: service keys, client certificates, and the requirements of each RPC for its caller.
 
 mod keys;
-mod matrix;
+pub(crate) mod matrix;
 mod operator;
 mod start;
 mod tls;

@@ -1,22 +1,23 @@
-//! Service PhoneIdentityAdmin: `rights` is about who may do what, `fresh` about what needs a fresh sign-in, `hidden`
-//! about users that staff may not see, `list` about pages, `explain` about what they cost, `changes` about each RPC,
-//! `races` about those that meet, and `commands` about the same at the command line.
+//! Service PhoneIdentityAdmin: rights (`rights`), fresh sign-ins (`fresh`), hidden users (`hidden`), ListUsers and the
+//! query plans of its pages (`list`, `explain`), other RPCs (`changes`, `states`), races (`races`), replicas
+//! (`replicas`), and the same at the command line (`commands`).
 
 mod changes;
 mod commands;
 pub(crate) mod explain;
-mod fresh;
+pub(crate) mod fresh;
 mod hidden;
 mod list;
 mod races;
 mod replicas;
 mod rights;
+mod states;
 
 use phone_identity::proto::v1;
 
 use crate::support::{AdminClient, Person, TestServer};
 
-/// A person as administration sees them.
+/// Returns a user as administration sees it.
 pub(crate) async fn get(server: &TestServer, by: &Person, person: &Person) -> v1::ManagedUser {
     let request = v1::GetUserRequest {
         user_id: person.user.user_id.clone(),
@@ -26,7 +27,7 @@ pub(crate) async fn get(server: &TestServer, by: &Person, person: &Person) -> v1
     found.unwrap().into_inner().user.unwrap()
 }
 
-/// What UpdateUser is asked for about a person as they are now, with nothing to change.
+/// Returns an UpdateUser request for the current state of a user, without a change.
 pub(crate) async fn update_of(server: &TestServer, by: &Person, person: &Person) -> v1::UpdateUserRequest {
     v1::UpdateUserRequest {
         user_id: person.user.user_id.clone(),

@@ -21,7 +21,7 @@ const CALLS: u64 = 300;
 const LINES: u64 = 11;
 
 #[tokio::test]
-async fn anonymous_failures_leave_bounded_traces_whose_counts_add_up() {
+async fn anonymous_failures_have_bounded_events_with_correct_totals() {
     let place = Place::new().await;
     let flags = flags_of_codes(&["--throttle-address-attempts=0", "--registration=open"]);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();

@@ -2,226 +2,28 @@
 
 mod administration;
 mod erasing;
+mod event_fields;
 mod events;
 mod listing;
 mod row_limit;
 mod unknown;
+mod watched;
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use phone_identity::proto::v1;
 use tonic::{Code, Request};
-use uuid::Uuid;
+
+use watched::{Row, Watched, all};
 
 use crate::support::refusal::assert_refused;
 use crate::support::{
-    Client, OTHER_PASSWORD, PASSWORD, Person, TestServer, UNTHROTTLED, credentials, next_phone_number,
-    registration, validation, with_bearer,
+    OTHER_PASSWORD, PASSWORD, Person, TestServer, UNTHROTTLED, credentials, next_phone_number, registration,
+    validation, with_bearer,
 };
 
 const ADDRESS: &str = "203.0.113.9";
 const DEVICE: &str = "Example/1.0 (телефон)";
-
-/// An event, as it is in the table. What is not set is NULL.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-struct Row {
-    action: String,
-    outcome: String,
-    reason: Option<String>,
-    actor: String,
-    actor_id: Option<String>,
-    subject_id: Option<String>,
-    session_id: Option<String>,
-    fields: Option<String>,
-    ended_sessions: Option<i64>,
-    service: Option<String>,
-    client_ip_address: Option<String>,
-    client_user_agent: Option<String>,
-    /// Whether there is one.
-    has_request_id: bool,
-}
-
-impl Row {
-    fn done(action: &str) -> Self {
-        Self {
-            action: action.to_owned(),
-            outcome: "done".to_owned(),
-            actor: "nobody".to_owned(),
-            has_request_id: true,
-            ..Self::default()
-        }
-    }
-
-    fn refused(action: &str, reason: &str) -> Self {
-        Self {
-            outcome: "refused".to_owned(),
-            reason: Some(reason.to_owned()),
-            ..Self::done(action)
-        }
-    }
-
-    fn by(self, user: &str) -> Self {
-        Self {
-            actor: "user".to_owned(),
-            actor_id: Some(user.to_owned()),
-            ..self
-        }
-    }
-
-    fn by_operator(self) -> Self {
-        Self {
-            actor: "operator".to_owned(),
-            has_request_id: false,
-            ..self
-        }
-    }
-
-    fn to(self, user: &str) -> Self {
-        Self {
-            subject_id: Some(user.to_owned()),
-            ..self
-        }
-    }
-
-    fn session(self, session: &str) -> Self {
-        Self {
-            session_id: Some(session.to_owned()),
-            ..self
-        }
-    }
-
-    /// By this person, to themselves, in this session.
-    fn of(self, person: &Person) -> Self {
-        let user = &person.user.user_id;
-        self.by(user).to(user).session(&person.session.session_id)
-    }
-
-    fn fields(self, fields: &str) -> Self {
-        Self {
-            fields: Some(fields.to_owned()),
-            ..self
-        }
-    }
-
-    fn ended(self, count: i64) -> Self {
-        Self {
-            ended_sessions: Some(count),
-            ..self
-        }
-    }
-
-    fn on_the_device(self) -> Self {
-        Self {
-            client_ip_address: Some(ADDRESS.to_owned()),
-            client_user_agent: Some(DEVICE.to_owned()),
-            ..self
-        }
-    }
-}
-
-/// All events, the oldest first.
-async fn all(server: &TestServer) -> Vec<(Uuid, Row)> {
-    let rows = server
-        .database
-        .rows("SELECT * FROM audit_events ORDER BY id")
-        .await;
-    let rows = rows.iter().map(|row| {
-        let text = |column: &str| row.try_get::<Option<String>>("", column).unwrap();
-        let id = |column: &str| {
-            let id: Option<Uuid> = row.try_get("", column).unwrap();
-            id.map(|id| id.to_string())
-        };
-        let found = Row {
-            action: text("action").unwrap(),
-            outcome: text("outcome").unwrap(),
-            reason: text("reason"),
-            actor: text("actor").unwrap(),
-            actor_id: id("actor_id"),
-            subject_id: id("subject_id"),
-            session_id: id("session_id"),
-            fields: text("fields"),
-            ended_sessions: row.try_get("", "ended_sessions").unwrap(),
-            service: text("service"),
-            client_ip_address: text("client_ip_address"),
-            client_user_agent: text("client_user_agent"),
-            has_request_id: text("request_id").is_some(),
-        };
-        (row.try_get("", "id").unwrap(), found)
-    });
-    rows.collect()
-}
-
-/// A server, and which events of it were seen.
-struct Watched {
-    server: TestServer,
-    client: Client,
-    seen: HashSet<Uuid>,
-    /// What must be in no event.
-    secrets: Vec<String>,
-}
-
-impl Watched {
-    async fn start(flags: &[&str]) -> Self {
-        let server = TestServer::start_with(flags).await;
-        Self {
-            client: server.client().await,
-            server,
-            seen: HashSet::new(),
-            secrets: vec![PASSWORD.to_owned(), OTHER_PASSWORD.to_owned(), "pid_".to_owned()],
-        }
-    }
-
-    /// Compares the events since the last time. Another second begins, so that what comes is later.
-    async fn leaves(&mut self, what: &str, expected: &[Row]) {
-        let mut found = Vec::new();
-        for (id, row) in all(&self.server).await {
-            if self.seen.insert(id) {
-                found.push(row);
-            }
-        }
-        assert_eq!(found, expected, "{what}");
-        self.server.clock.advance(Duration::from_secs(1));
-    }
-
-    fn number(&mut self) -> String {
-        let number = next_phone_number();
-        self.secrets.push(number.trim_start_matches('+').to_owned());
-        number
-    }
-
-    /// Somebody registers, on the device.
-    async fn person(&mut self) -> Person {
-        let phone_number = self.number();
-        let request = v1::RegisterRequest {
-            client: Some(device()),
-            ..registration(&phone_number, PASSWORD)
-        };
-        let response = self.client.register(request).await.unwrap().into_inner();
-        Person {
-            phone_number,
-            user: response.user.unwrap(),
-            session: response.session.unwrap(),
-            token: response.session_token,
-        }
-    }
-
-    /// A person signs in once more, on the device.
-    async fn sign_in(&mut self, person: &Person, password: &str, reactivate: bool) -> Person {
-        let request = v1::AuthenticateRequest {
-            client: Some(device()),
-            reactivate,
-            ..credentials(&person.phone_number, password)
-        };
-        let response = self.client.authenticate(request).await.unwrap().into_inner();
-        Person {
-            phone_number: person.phone_number.clone(),
-            user: response.user.unwrap(),
-            session: response.session.unwrap(),
-            token: response.session_token,
-        }
-    }
-}
 
 fn device() -> v1::ClientInfo {
     v1::ClientInfo {
@@ -266,7 +68,7 @@ fn all_others() -> v1::RevokeSessionsRequest {
 
 /// Every call and every command, done and refused, leaves exactly what it should.
 #[tokio::test]
-async fn every_action_leaves_its_event_and_nothing_else_does() {
+async fn every_action_has_its_event_and_nothing_else_has_one() {
     let mut log = Watched::start(&["--max-sessions=3"]).await;
     let mut client = log.client.clone();
 
@@ -320,17 +122,17 @@ async fn every_action_leaves_its_event_and_nothing_else_does() {
     log.leaves("one session too many", &[signed_in(&fourth).ended(1)])
         .await;
 
-    // What only looks, and who is not known.
+    // Calls that only read, and calls without a known user.
     client.validate_session(validation(&fourth.token)).await.unwrap();
     client
         .list_sessions(fourth.asks(v1::ListSessionsRequest {}))
         .await
         .unwrap();
-    let nobody = client.list_sessions(with_bearer("pid_0", v1::ListSessionsRequest {}));
-    assert_refused(nobody.await, Code::Unauthenticated, "SESSION_INVALID");
-    let nobody = client.delete_profile(with_bearer(&person.token, deletion(Some(PASSWORD))));
-    assert_refused(nobody.await, Code::Unauthenticated, "SESSION_INVALID");
-    log.leaves("what only looks, and who is not known", &[]).await;
+    let unknown = client.list_sessions(with_bearer("pid_0", v1::ListSessionsRequest {}));
+    assert_refused(unknown.await, Code::Unauthenticated, "SESSION_INVALID");
+    let unknown = client.delete_profile(with_bearer(&person.token, deletion(Some(PASSWORD))));
+    assert_refused(unknown.await, Code::Unauthenticated, "SESSION_INVALID");
+    log.leaves("reads, and unknown callers", &[]).await;
 
     // RevokeSession, under a request id.
     for expected in [
@@ -466,14 +268,14 @@ async fn every_action_leaves_its_event_and_nothing_else_does() {
     let event = all(&log.server).await.into_iter().next_back().unwrap().1;
     let substitute = event.subject_id.unwrap();
     assert_ne!(substitute, *user);
-    let by_somebody = Row {
+    let by_user = Row {
         has_request_id: false,
         ..Row::done("delete_profile").by(&substitute).to(&substitute)
     };
-    log.leaves("DeleteProfile", &[by_somebody]).await;
+    log.leaves("DeleteProfile", &[by_user]).await;
 
     commands_leave_events(&mut log).await;
-    // Neither passwords, nor tokens, nor numbers, in any column.
+    // No column contains passwords, tokens or numbers.
     let dump = log.server.database.dump().await;
     let events: Vec<&str> = dump
         .lines()
@@ -542,9 +344,9 @@ async fn commands_leave_events(log: &mut Watched) {
     log.leaves("service-key revoke again", &[]).await;
 }
 
-/// Nobody tries passwords without leaving a trace, and nobody learns whether a number is known by whether there is one.
+/// Every password attempt leaves an event. The existence of an event does not reveal whether a number has an account.
 #[tokio::test]
-async fn a_failure_that_cannot_be_noted_is_not_told() {
+async fn a_failure_that_cannot_be_audited_is_not_reported() {
     let server = TestServer::start_with(&["--database-acquire-timeout=1s"]).await;
     let person = server.person().await;
     let mut client = server.client().await;
@@ -567,7 +369,7 @@ async fn a_failure_that_cannot_be_noted_is_not_told() {
     assert_refused(outcome, Code::Unauthenticated, "INVALID_CREDENTIALS");
 }
 
-/// A sign-in whose person changed while it hashed is refused, and noted as such, once.
+/// A sign-in of a user that changes during the hash is rejected, and has exactly one event.
 #[tokio::test]
 async fn a_transaction_that_is_rolled_back_leaves_the_refusal_only() {
     let server = TestServer::start_with(&UNTHROTTLED).await;

@@ -112,7 +112,7 @@ async fn a_password_is_the_same_on_every_keyboard_and_policy_is_for_new_ones_onl
 }
 
 #[tokio::test]
-async fn bad_fields_are_said_at_once() {
+async fn all_invalid_fields_are_reported_at_once() {
     let server = TestServer::start().await;
     let mut client = server.client().await;
     let empty = client.authenticate(v1::AuthenticateRequest::default()).await;
@@ -196,7 +196,7 @@ async fn raised_parameters_rehash_at_the_next_sign_in() {
 }
 
 #[tokio::test]
-async fn of_too_many_sessions_the_oldest_gives_way() {
+async fn above_the_maximum_the_oldest_session_is_evicted() {
     let server = TestServer::start_with(&["--max-sessions=3"]).await;
     let mut people = vec![server.person().await];
     for _ in 0..3 {
@@ -213,7 +213,7 @@ async fn of_too_many_sessions_the_oldest_gives_way() {
 }
 
 #[tokio::test]
-async fn an_ended_session_gives_way_before_a_live_one() {
+async fn an_ended_session_is_evicted_before_a_live_one() {
     let server = TestServer::start_with(&["--max-sessions=2", "--session-idle-lifetime=1h"]).await;
     let used = server.person().await;
     server.clock.advance(Duration::from_secs(60));

@@ -41,7 +41,7 @@ const SCENARIOS: [Scenario; 4] = [
 ];
 
 impl Scenario {
-    /// How far the clock that writes is ahead of the one that judges.
+    /// Difference between the clock that writes and the clock that reads, ahead.
     fn offset(self) -> TimeDelta {
         match self {
             Self::Ahead => TimeDelta::days(2),
@@ -65,7 +65,7 @@ impl Scenario {
     }
 }
 
-/// A server whose clock is wrong, and the one that judges its stored times.
+/// A server with a wrong clock, and one that reads the times that it stores.
 struct World {
     scenario: Scenario,
     offset: TimeDelta,

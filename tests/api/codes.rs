@@ -1,12 +1,9 @@
-//! PhoneVerification: one-time codes by SMS. `sending` is about SendCode and what is sent, `providers` about who sends
-//! it, `outbox` about a message until somebody has taken it, `failover` about several of them, `limits` about how many
-//! there may be, `owners` about whom that does not keep out, `exchange` about what a code gives, `ending` about what
-//! ends a code before its time, `changing` about a number that it changes, `holding` about numbers that nobody has
-//! shown to hold, `registering` about accounts that need one, `unreached` about providers without a connection,
-//! `histories` about what may happen in any order, and `refused` about codes that give nothing.
+//! Service PhoneVerification: one-time codes by SMS. Requests (`sending`, `limits`, `owners`, `pumping`, `fairness`),
+//! delivery (`providers`, `outbox`, `failover`, `unreached`), use (`exchange`, `changing`, `registering`, `holding`),
+//! rejections (`refused`, `guesses`, `ending`), and random histories of all of these (`histories`).
 
 mod changing;
-mod ending;
+pub(crate) mod ending;
 mod exchange;
 mod failover;
 mod fairness;
@@ -17,6 +14,7 @@ mod limits;
 pub(crate) mod outbox;
 mod owners;
 pub(crate) mod providers;
+mod pumping;
 mod refused;
 mod registering;
 pub(crate) mod sending;
@@ -30,7 +28,7 @@ use crate::support::codes::{CodesClient, another, code_of, codes, offered, start
 use crate::support::refusal::assert_refused;
 use crate::support::{Person, TestServer};
 
-/// A challenge that somebody is to meet, and the code that does.
+/// A challenge, and its right code.
 pub(crate) struct Challenge {
     id: String,
     purpose: CodePurpose,
@@ -38,7 +36,7 @@ pub(crate) struct Challenge {
 }
 
 impl Challenge {
-    /// For a number that a person has.
+    /// Requests a code for the number of a user.
     pub(crate) async fn of(client: &mut CodesClient, purpose: CodePurpose, person: &Person) -> Self {
         let mut request = Request::new(wanted(purpose, &person.phone_number));
         if purpose == CodePurpose::VerifyPhone {
@@ -48,13 +46,13 @@ impl Challenge {
         Self::known(id, purpose, person)
     }
 
-    /// One with this id, for a number that a person has.
+    /// Returns the challenge with this id for the number of a user.
     fn known(id: String, purpose: CodePurpose, person: &Person) -> Self {
         let code = code_of(&id, purpose, &person.phone_number, Some(&person.user.user_id));
         Self { id, purpose, code }
     }
 
-    /// For a number that a person wants to have.
+    /// Requests a code for a new number of a user.
     async fn of_new_number(client: &mut CodesClient, person: &Person, phone_number: &str) -> Self {
         let purpose = CodePurpose::ChangePhone;
         let request = person.asks(wanted(purpose, phone_number));
@@ -63,8 +61,8 @@ impl Challenge {
         Self { id, purpose, code }
     }
 
-    /// For a number that nobody has.
-    async fn of_nobody(client: &mut CodesClient, purpose: CodePurpose, phone_number: &str) -> Self {
+    /// Requests a code for a number without an account.
+    async fn of_unknown_number(client: &mut CodesClient, purpose: CodePurpose, phone_number: &str) -> Self {
         let sent = client.send_code(wanted(purpose, phone_number)).await.unwrap();
         let id = sent.into_inner().challenge_id;
         let code = code_of(&id, purpose, phone_number, None);
@@ -90,12 +88,12 @@ impl Challenge {
     }
 }
 
-/// What passwords are reset to.
+/// The new password of a reset.
 const NEW_PASSWORD: &str = "a river in the morning";
 
 type Outcome = Result<Response<v1::VerifyCodeResponse>, Status>;
 
-/// Has a person verify their number with their session.
+/// Verifies the number of a user with its session.
 async fn verify(server: &TestServer, client: &mut CodesClient, person: &Person) {
     let challenge = Challenge::of(client, CodePurpose::VerifyPhone, person).await;
     client.verify_code(person.asks(challenge.met())).await.unwrap();

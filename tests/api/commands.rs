@@ -191,7 +191,7 @@ async fn phone_check_writes_a_line_for_each_number() {
     assert!(!place.path().join("phone-identity.db").exists());
 }
 
-/// Runs createsuperuser at a terminal, and says whether it succeeded and what was shown.
+/// Runs createsuperuser at a terminal. Returns whether it succeeded, and its output.
 async fn create_at_a_terminal(place: &Place, [first, second]: [&'static str; 2]) -> (bool, String) {
     let create = "createsuperuser --phone-number +998901234567";
     let dialogue = [("Password: ", first), ("Password (again): ", second)];
@@ -211,8 +211,7 @@ async fn at_a_terminal_the_password_is_asked_for_twice() {
     assert!(made && shown.contains(" created: +998901234567"), "{shown}");
 }
 
-/// What it proposes depends on the machine; that it keeps the rules does not. The target is short, so that this is,
-/// too.
+/// The proposal depends on the machine, but follows the rules. The target is short, so that the test is short, too.
 #[tokio::test]
 async fn calibrate_proposes_lines_for_dotenv_that_are_no_weaker_than_owasp_recommends() {
     let place = Place::new().await;

@@ -1,5 +1,5 @@
-//! Everybody changes the same people at once: transactions meet, on every database in its own way, and callers are not
-//! told of it.
+//! Concurrent changes of the same users: transactions conflict, on every database in its own way, and callers do not
+//! notice.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const PEOPLE: usize = 3;
 const DEVICES: usize = 6;
 const ROUNDS: usize = 6;
 
-/// Signs in, uses the session, changes the person, and ends sessions: that one, the others, or none.
+/// Signs in, uses the session, changes the user, and ends sessions: that one, the others, or none.
 async fn use_a_device(mut client: Client, phone_number: String, device: usize) -> Result<(), Status> {
     for round in 0..ROUNDS {
         let signed_in = client.authenticate(credentials(&phone_number, PASSWORD)).await?;
@@ -47,7 +47,7 @@ async fn use_a_device(mut client: Client, phone_number: String, device: usize) -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_meets_others_is_told_nothing_but_that_a_session_has_ended() {
+async fn concurrent_calls_reveal_nothing_but_that_a_session_has_ended() {
     // Fewer sessions than devices, so that signing in ends some, too.
     let server = TestServer::start_with(&[
         "--max-sessions=4",
@@ -74,8 +74,8 @@ async fn who_meets_others_is_told_nothing_but_that_a_session_has_ended() {
             });
         }
     }
-    // Whole hours pass meanwhile: sessions are used and end by themselves, which the background work writes. Not a day,
-    // after which entries of the change log are removed.
+    // Whole hours pass meanwhile, so that background tasks write the use and the end of sessions. It is less than a
+    // day, after which entries of the change log are removed.
     let mut hours = 0..22;
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
     while let Some(ended) = tokio::select! {
@@ -99,7 +99,7 @@ async fn who_meets_others_is_told_nothing_but_that_a_session_has_ended() {
         count("change_log WHERE last_seq = (SELECT MAX(seq) FROM identity_changes)").await,
         1
     );
-    // What was done again after a conflict is in the audit log once, as in the change log.
+    // A retried change has one entry in the audit log and one in the change log.
     for (action, kind) in [
         ("update_profile", "user_changed"),
         ("revoke_sessions", "sessions_revoked"),

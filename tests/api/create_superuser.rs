@@ -15,7 +15,7 @@ fn superuser(phone_number: &str, password: &str) -> CreateSuperuserRequest {
 }
 
 #[tokio::test]
-async fn a_superuser_makes_another_who_can_make_another() {
+async fn a_superuser_creates_another_that_can_create_another() {
     let server = TestServer::start().await;
     let first = server.superuser().await;
     let mut client = server.client().await;
@@ -42,7 +42,7 @@ async fn a_superuser_makes_another_who_can_make_another() {
 }
 
 #[tokio::test]
-async fn nobody_else_makes_one() {
+async fn no_other_user_creates_a_superuser() {
     let server = TestServer::start().await;
     let person = server.person().await;
     let revoked = server.superuser().await;
@@ -58,7 +58,7 @@ async fn nobody_else_makes_one() {
     assert_refused(outcome, Code::Unauthenticated, "SESSION_INVALID");
     let outcome = client.create_superuser(person.asks(request())).await;
     assert_refused(outcome, Code::PermissionDenied, "NOT_SUPERUSER");
-    // Who may not do it learns nothing about what was wrong with it.
+    // A caller without the right learns nothing about the request.
     let outcome = client.create_superuser(person.asks(superuser("", ""))).await;
     assert_refused(outcome, Code::PermissionDenied, "NOT_SUPERUSER");
     let outcome = client.create_superuser(revoked.asks(request())).await;

@@ -1,4 +1,4 @@
-//! What the start finds out about a database before it changes anything, and how it waits for one.
+//! Checks of the database at startup, before any change, and the wait for its server.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
@@ -12,7 +12,7 @@ use crate::support::database_server::DatabaseServer;
 use crate::support::place::{Backend, Place, write_secret};
 use crate::support::{PASSWORD, connect, next_phone_number, registration};
 
-/// Runs `serve`, which has to end with exit code 2, and returns the one line that says why.
+/// Runs `serve`, which must end with exit code 2. Returns its single line of output.
 fn refusal(place: &Place, url: &str) -> String {
     let mut command = place.command();
     command

@@ -53,7 +53,7 @@ async fn a_bearer_of_a_deactivated_person_is_refused_even_if_its_row_is_there() 
 }
 
 #[tokio::test]
-async fn the_person_proves_to_be_there() {
+async fn the_user_reauthenticates() {
     let server = TestServer::start().await;
     let person = server.person().await;
     let mut client = server.client().await;

@@ -31,8 +31,8 @@ async fn nothing_is_left_and_the_number_is_free() {
 
     let left = server.database.dump().await;
     let id: String = person.user.user_id.replace('-', "");
-    // The change log tells the other replicas of it, and the audit log has to know whom it must not name, by an id that
-    // leads nowhere.
+    // The change log notifies the other replicas. The audit log keeps the id, which leads to no user, so that it can
+    // remove the id from events.
     let mut left = left;
     for column in ["identity_changes.user_id", "audit_erasures.user_id"] {
         left = left.replace(&format!("{column}={id}\n"), "");
@@ -67,7 +67,7 @@ async fn nothing_is_left_and_the_number_is_free() {
 }
 
 #[tokio::test]
-async fn the_person_proves_to_be_there() {
+async fn the_user_reauthenticates() {
     let server = TestServer::start().await;
     let person = server.person().await;
     let mut client = server.client().await;

@@ -115,11 +115,11 @@ async fn numbers(server: &TestServer, count: usize) -> Arc<[String]> {
     people.into_iter().map(|person| person.phone_number).collect()
 }
 
-/// What the calls of a flood sign in with.
+/// The credentials of a flood.
 #[derive(Clone)]
 struct Pick {
     all: Arc<[String]>,
-    /// How many of them.
+    /// The number of calls of a flood.
     numbers: usize,
     password: &'static str,
 }
@@ -203,7 +203,7 @@ async fn a_flood_of_one_service_does_not_keep_other_services_out() {
         .collect();
     for (what, pick) in floods(&people) {
         let key = key.clone();
-        // From as many networks as there are calls.
+        // Each call is from another network.
         let flood: Make = Arc::new(move |number| {
             let (phone_number, password) = pick.call(number);
             let address = format!("203.0.113.{}", number + 1);

@@ -33,7 +33,7 @@ async fn a_call_that_is_cancelled_is_not_hashed() {
 }
 
 #[tokio::test]
-async fn a_call_whose_deadline_has_passed_is_not_hashed() {
+async fn a_call_after_its_deadline_is_not_hashed() {
     let server = TestServer::start().await;
     let person = server.person().await;
     let hashed = server.hasher.completed();

@@ -41,7 +41,7 @@ async fn a_server_that_serves_is_healthy() {
         assert_eq!(output.stdout, b"SERVING\n");
     }
     let output = place
-        .run(&["healthcheck", &address, "--service=nobody"], "")
+        .run(&["healthcheck", &address, "--service=unknown"], "")
         .await;
     assert!(reason(&output).contains("NotFound"), "{output:?}");
     // One that speaks no TLS.
@@ -50,7 +50,7 @@ async fn a_server_that_serves_is_healthy() {
 }
 
 #[tokio::test]
-async fn nobody_there_and_nobody_who_answers_are_failures_within_the_time() {
+async fn an_absent_server_and_a_silent_one_are_failures_within_the_timeout() {
     let place = Place::new().await;
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("--address={}", silent.local_addr().unwrap());
@@ -83,7 +83,7 @@ async fn a_bad_argument_is_one_clear_line() {
     }
 }
 
-/// A server that speaks TLS, and whose certificate is its own authority.
+/// A server with TLS and a self-signed certificate.
 #[tokio::test]
 async fn by_tls_the_certificate_of_the_server_is_verified() {
     let place = Place::new().await;
@@ -114,7 +114,7 @@ async fn by_tls_the_certificate_of_the_server_is_verified() {
     let trusted = ask(&[&ca, "--tls-domain=identity.test"]).await;
     assert!(trusted.status.success(), "{trusted:?}");
     assert_eq!(trusted.stdout, b"SERVING\n");
-    // Of another name, of no authority that is trusted, and without TLS.
+    // The certificate has another name or an unknown authority, or there is no TLS.
     for arguments in [
         &[ca.as_str(), "--tls-domain=other.test"][..],
         &[&ca],

@@ -1,4 +1,4 @@
-//! In which language people are spoken to: callers, those who get an SMS, and whoever is at the command line.
+//! The language of errors, SMS texts and command output.
 
 use std::process::Output;
 
@@ -26,7 +26,7 @@ fn accepting<T>(accepted: Option<&str>, message: T) -> Request<T> {
 }
 
 #[tokio::test]
-async fn who_asks_for_none_that_there_is_gets_the_default_language() {
+async fn an_unavailable_language_falls_back_to_the_default() {
     let server = TestServer::start_with(&["--default-language=ru"]).await;
     let mut client = server.client().await;
     for (accepted, language) in [
@@ -42,7 +42,7 @@ async fn who_asks_for_none_that_there_is_gets_the_default_language() {
         let request = accepting(accepted, crate::support::validation("nonsense"));
         let refused = client.validate_session(request).await.unwrap_err();
         assert_eq!(refusal(&refused).localized.0, language, "{accepted:?}");
-        // What no handler sees.
+        // Errors outside of handlers.
         let mut other = tonic::client::Grpc::new(channel(server.address).await);
         other.ready().await.unwrap();
         let path = http::uri::PathAndQuery::from_static("/phone_identity.v1.PhoneIdentity/Fly");
@@ -53,7 +53,7 @@ async fn who_asks_for_none_that_there_is_gets_the_default_language() {
     }
 }
 
-/// First what the person has chosen, then what the call says, then the setting.
+/// The order is: the choice of the user, the language of the call, the setting.
 #[tokio::test]
 async fn messages_are_in_the_language_of_the_person_or_of_the_call_or_in_the_default_one() {
     let stub = Stub::start(TAKEN).await;
@@ -92,7 +92,7 @@ async fn messages_are_in_the_language_of_the_person_or_of_the_call_or_in_the_def
     }
 }
 
-/// As messages: what is answered to somebody who has shown who they are is in their language.
+/// Like messages, responses to an authenticated user are in the language of that user.
 #[tokio::test]
 async fn errors_are_in_the_language_of_the_person_or_of_the_call() {
     let server = TestServer::start_with(&["--default-language=uz"]).await;
@@ -113,7 +113,7 @@ async fn errors_are_in_the_language_of_the_person_or_of_the_call() {
             request.metadata_mut().insert("authorization", value);
             request
         };
-        // After it was looked at who they are.
+        // After authentication.
         let wrong = v1::DeleteProfileRequest {
             current_password: Some("not the password".to_owned()),
         };
@@ -129,17 +129,17 @@ async fn errors_are_in_the_language_of_the_person_or_of_the_call() {
         let refused = admin.get_user(asking(&root.token).map(|()| unknown)).await;
         let localized = refusal(&refused.unwrap_err()).localized.0;
         assert_eq!(localized, language, "{locale} {accepted:?}");
-        // Nobody knows who it is.
-        let nobody = client
+        // The user is unknown.
+        let unknown = client
             .list_sessions(asking("nonsense").map(|()| v1::ListSessionsRequest {}))
             .await;
-        let localized = refusal(&nobody.unwrap_err()).localized.0;
+        let localized = refusal(&unknown.unwrap_err()).localized.0;
         assert_eq!(localized, accepted.unwrap_or("uz"));
     }
 }
 
 #[tokio::test]
-async fn phones_are_told_whose_code_it_is() {
+async fn messages_name_the_origin_of_the_code() {
     let stub = Stub::start(TAKEN).await;
     let key = secret(SECRET);
     let mut flags = webhook(&stub.url(), &key);
@@ -249,7 +249,7 @@ async fn commands_speak_the_language_of_the_environment() {
                 .collect::<String>(),
             "ID"
         );
-        // What machines read is the same everywhere.
+        // Machine-readable output has no language.
         let json = run(&["users", "list", "--json"], "").await.1;
         assert!(json.contains("\"status\":\"active\""), "{json}");
         let refused = run(&["--staleness-bound=1ms", "serve"], "").await;
@@ -292,7 +292,7 @@ async fn the_first_variable_that_is_set_says_the_language_and_else_the_setting()
 }
 
 #[tokio::test]
-async fn lines_for_phones_that_are_none_are_told() {
+async fn invalid_lines_for_phones_are_reported() {
     let place = Place::new().await;
     for (flag, expected) in [
         ("--sms-retriever-hash=short", "not the 11 characters of base64"),

@@ -45,7 +45,7 @@ async fn the_live_sessions_of_the_bearer_come_newest_first() {
 }
 
 #[tokio::test]
-async fn a_dead_bearer_lists_nothing() {
+async fn an_ended_session_lists_nothing() {
     let server = TestServer::start().await;
     let person = server.person().await;
     let mut client = server.client().await;

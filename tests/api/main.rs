@@ -45,6 +45,7 @@ mod restore;
 mod revocation;
 mod revoke_session;
 mod revoke_sessions;
+mod rpcs;
 mod secret_files;
 mod shutdown;
 mod sqlite;

@@ -1,5 +1,7 @@
 //! The listener for metrics and probes.
 
+mod probes;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,8 +11,6 @@ use phone_identity::clock::{Clock as _, SystemClock};
 use phone_identity::metrics::FAMILIES;
 use phone_identity::proto::v1;
 use phone_identity::proto::v1::phone_verification_client::PhoneVerificationClient;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
 use tonic::Code;
 
@@ -21,14 +21,13 @@ use crate::support::http;
 use crate::support::place::Place;
 use crate::support::{
     OTHER_PASSWORD, PASSWORD, channel, connect, credentials, next_phone_number, registration, validation,
-    with_bearer,
 };
 
 const LISTEN: &str = "--metrics-listen=127.0.0.1:0";
 const NUMBER: &str = "+998901234567";
 const RPC: &str = "phone_identity.v1.PhoneIdentity";
 
-/// What a scrape says: each line's name with its labels, and its value.
+/// A scrape: the value of each line, by its name with labels.
 pub(crate) struct Scraped {
     text: String,
     values: BTreeMap<String, f64>,
@@ -92,7 +91,7 @@ pub(crate) async fn until_readyz_is(address: SocketAddr, status: u16) {
 }
 
 #[tokio::test]
-async fn every_family_is_scraped_and_nothing_else_and_names_nobody() {
+async fn every_family_is_scraped_and_nothing_else_and_without_personal_data() {
     let place = Place::new().await;
     let flags = [
         LISTEN,
@@ -277,8 +276,7 @@ async fn a_right_code_is_counted_once() {
     );
 }
 
-/// An alert is for whoever keeps everybody out: where no caller says addresses, those that nobody tells apart are
-/// everybody.
+/// The alert is for an attacker that stops all users. Without addresses, all callers share one pause.
 #[tokio::test]
 async fn a_pause_for_all_is_told_from_one_for_an_address() {
     let place = Place::new().await;
@@ -319,9 +317,9 @@ async fn a_pause_for_all_is_told_from_one_for_an_address() {
     }
 }
 
-/// What callers say is in no label: it would be theirs to fill the memory of Prometheus.
+/// No label has a value from a caller, which could fill the memory of Prometheus.
 #[tokio::test]
-async fn what_callers_make_up_becomes_no_label() {
+async fn invented_values_of_callers_become_no_label() {
     let place = Place::new().await;
     let server = ServerProcess::start(&place, &[LISTEN]).await;
     let mut client = tonic::client::Grpc::new(channel(server.address).await);
@@ -339,103 +337,4 @@ async fn what_callers_make_up_becomes_no_label() {
     let other = "phone_identity_grpc_requests_total{rpc=\"other\",code=\"UNIMPLEMENTED\"}";
     assert_eq!(scraped.get(other), 2.0);
     assert!(!scraped.text.contains("made.up") && !scraped.text.contains("998901234567"));
-}
-
-/// A revoked session is not alive, and a call that its caller has left is CANCELLED.
-#[tokio::test]
-async fn what_ends_is_not_alive() {
-    let place = Place::new().await;
-    let server = ServerProcess::start(&place, &[LISTEN, "--cleanup-interval=200ms"]).await;
-    let metrics = server.metrics.unwrap();
-    let mut client = connect(server.address).await;
-    let token = client
-        .register(registration(NUMBER, PASSWORD))
-        .await
-        .unwrap()
-        .into_inner()
-        .session_token;
-    let alive = |count: f64| {
-        move |scraped: &Scraped| scraped.values.get("phone_identity_sessions_alive") == Some(&count)
-    };
-    client.authenticate(credentials(NUMBER, PASSWORD)).await.unwrap();
-    until(metrics, alive(2.0)).await;
-    let others = v1::RevokeSessionsRequest {
-        all_others: true,
-        ..Default::default()
-    };
-    client.revoke_sessions(with_bearer(&token, others)).await.unwrap();
-    until(metrics, alive(1.0)).await;
-}
-
-#[tokio::test]
-async fn probes_say_what_health_says_until_the_process_ends() {
-    let place = Place::new().await;
-    let server = ServerProcess::start(&place, &[LISTEN, "--shutdown-delay=1h"]).await;
-    let metrics = server.metrics.unwrap();
-    assert_eq!(http::get(metrics, "/livez").await, (200, "ok\n".to_owned()));
-    until_readyz_is(metrics, 200).await;
-    let checked = place
-        .run(&["healthcheck", &format!("--address={}", server.address)], "")
-        .await;
-    assert!(checked.status.success(), "{checked:?}");
-
-    server.terminate();
-    until_readyz_is(metrics, 503).await;
-    assert_eq!(http::get(metrics, "/livez").await.0, 200);
-    let checked = place
-        .run(&["healthcheck", &format!("--address={}", server.address)], "")
-        .await;
-    assert_eq!(checked.status.code(), Some(1), "{checked:?}");
-    assert_eq!(String::from_utf8(checked.stderr).unwrap(), "error: NOT_SERVING\n");
-    server.terminate();
-    assert_eq!(server.ended().await.0, Some(0));
-}
-
-#[tokio::test]
-async fn what_is_not_there_is_said_to_be_so() {
-    let place = Place::new().await;
-    let server = ServerProcess::start(&place, &[LISTEN]).await;
-    let metrics = server.metrics.unwrap();
-    assert_eq!(http::get(metrics, "/").await.0, 404);
-    assert_eq!(http::get(metrics, "/metrics/../etc/passwd").await.0, 404);
-    let (status, head, _) = http::ask(metrics, "POST", "/metrics").await;
-    assert_eq!(status, 405);
-    assert!(head.contains("allow: GET, HEAD"), "{head}");
-    let (status, _, body) = http::ask(metrics, "HEAD", "/livez").await;
-    assert_eq!((status, body.as_str()), (200, ""));
-    // Of headers that do not fit, and of what is no HTTP, nothing becomes an answer with metrics.
-    for bytes in [
-        format!("GET /metrics HTTP/1.1\r\nx: {}", "x".repeat(64 * 1024)),
-        "PRI *".repeat(9),
-    ] {
-        let mut stream = TcpStream::connect(metrics).await.unwrap();
-        // The other side may have heard enough.
-        let _ = stream.write_all(bytes.as_bytes()).await;
-        let mut answer = Vec::new();
-        let _ = timeout(Duration::from_secs(20), stream.read_to_end(&mut answer))
-            .await
-            .expect("the connection stays open");
-        assert!(!String::from_utf8_lossy(&answer).contains("phone_identity"));
-    }
-}
-
-/// Those who say nothing have their connections for some seconds, and all others wait so long at most.
-#[tokio::test]
-async fn who_says_nothing_keeps_nobody_out_for_long() {
-    let place = Place::new().await;
-    let server = ServerProcess::start(&place, &[LISTEN]).await;
-    let metrics = server.metrics.unwrap();
-    let mut silent = Vec::new();
-    for _ in 0..40 {
-        let mut stream = TcpStream::connect(metrics).await.unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\n").await.unwrap();
-        silent.push(stream);
-    }
-    assert_eq!(http::get(metrics, "/livez").await.0, 200);
-    // And calls are not concerned at all.
-    connect(server.address)
-        .await
-        .register(registration(NUMBER, PASSWORD))
-        .await
-        .unwrap();
 }

@@ -32,7 +32,7 @@ async fn migrations_go_up_down_and_up_with_rows_in_the_tables() {
 }
 
 #[tokio::test]
-async fn those_who_start_at_once_on_an_empty_database_migrate_it_once() {
+async fn processes_that_start_at_once_on_an_empty_database_migrate_it_once() {
     let place = Place::new().await;
     let start = || ServerProcess::start(&place, &[]);
     let servers: [ServerProcess; 4] = tokio::join!(start(), start(), start(), start()).into();
@@ -47,7 +47,7 @@ async fn those_who_start_at_once_on_an_empty_database_migrate_it_once() {
     assert_eq!(count("seaql_migrations").await, applied);
     assert_eq!((count("locks").await, count("change_log").await), (1, 1));
     assert_eq!(count("users").await, 4);
-    // Whose migrations they were, and who found them done.
+    // The logs name the process that migrated and the ones that found it done.
     for server in servers {
         server.terminate();
         let (code, log) = server.ended().await;
@@ -66,12 +66,12 @@ async fn a_start_that_is_killed_while_it_migrates_is_made_good_by_the_next_one()
     let behind = TestDatabase::open(&place).await;
     let held = behind.hold_migrations().await;
     let mut migration = place.command().arg("migrate").spawn().unwrap();
-    TestDatabase::open(&place).await.somebody_waits().await;
+    TestDatabase::open(&place).await.lock_is_awaited().await;
     migration.kill().unwrap();
     assert!(!migration.wait().unwrap().success());
     held.release().await;
     let has_users = SchemaManager::new(&database).has_table("users").await.unwrap();
-    // What changes the schema is part of a transaction, but for MySQL.
+    // Schema changes are transactional, except on MySQL.
     assert_eq!(has_users, Backend::of_this_run() == Backend::MySql);
 
     let server = ServerProcess::start(&place, &[]).await;
@@ -96,7 +96,7 @@ async fn a_start_that_is_killed_while_it_migrates_is_made_good_by_the_next_one()
 /// MySQL commits what changes the schema at once, so a migration that is killed stays half done, and is not noted as
 /// done.
 #[tokio::test]
-async fn what_a_killed_migration_left_is_finished_by_the_next_start() {
+async fn the_next_start_finishes_a_killed_migration() {
     let place = Place::new().await;
     let server = ServerProcess::start(&place, &[]).await;
     let mut client = connect(server.address).await;

@@ -48,7 +48,7 @@ async fn connections_that_swallow_everything_are_given_up() {
         .unwrap();
 
     proxy.swallow();
-    // The two connections, and more who wait for them.
+    // The two connections, and more calls that wait for them.
     let calls = (0..4).map(|_| {
         let (mut client, request) = (client.clone(), credentials(&person.phone_number, PASSWORD));
         tokio::spawn(async move { timeout(Duration::from_secs(5), client.authenticate(request)).await })
@@ -83,8 +83,8 @@ async fn connections_that_swallow_everything_are_given_up() {
         .expect("does not recover");
 }
 
-/// Whatever they were doing when the network failed, and whether or not somebody waited for it: afterwards as many
-/// transactions are open at once as there were before.
+/// After the network failed in any state of the connections, with and without waiting calls, the pool has as many
+/// concurrent transactions as before.
 #[tokio::test]
 async fn all_connections_come_back() {
     const CONNECTIONS: usize = 4;
@@ -214,7 +214,7 @@ async fn a_server_without_its_database_says_so_and_does_not_guess_until_the_data
 
     replicas.proxy.cut();
     revoke(&mut other, &revoked).await;
-    // Neither good nor dead: it cannot know.
+    // The check has no result, since the state is unknown.
     check_until(&mut client, &revoked, Instant::now(), Code::Unavailable).await;
     until_ready_is(&mut probe, ServingStatus::NotServing).await;
     assert_eq!(health(&mut probe, "").await, ServingStatus::NotServing);
@@ -242,7 +242,7 @@ async fn a_server_without_its_database_says_so_and_does_not_guess_until_the_data
 
 /// As when the database's machine stands still: nothing is answered, and nothing is closed.
 #[tokio::test]
-async fn a_server_whose_database_is_silent_says_no_later_than_the_bound_what_was_revoked() {
+async fn a_server_with_a_silent_database_rejects_revoked_sessions_within_the_bound() {
     let Some(replicas) = Replicas::start().await else {
         eprintln!("NOT RUN: SQLite has no network");
         return;
@@ -263,8 +263,8 @@ async fn a_server_whose_database_is_silent_says_no_later_than_the_bound_what_was
     check_until(&mut client, &token, Instant::now(), Code::Unauthenticated).await;
 }
 
-/// As when a load balancer or a failover closes them: who has no call under way does not notice, and others are told
-/// once.
+/// A load balancer or a failover closes the connections. Callers without a call in flight do not notice; other calls
+/// fail once.
 #[tokio::test]
 async fn connections_that_were_closed_are_replaced() {
     let place = Place::new().await;

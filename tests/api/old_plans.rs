@@ -1,5 +1,5 @@
-//! Accounts whose number a newer numbering plan no longer allows: they are found, and nothing tells whether there is
-//! one.
+//! Accounts with a number that a newer numbering plan no longer allows: they are found, and nothing reveals whether one
+//! exists.
 
 use phone_identity::proto::v1;
 use phone_identity::proto::v1::CodePurpose;
@@ -22,7 +22,7 @@ const OLD: [&str; 3] = ["+22507123456", "+5215512345678", "+3767123456"];
 /// Numbers of the same forms, which no account has.
 const UNKNOWN: [&str; 3] = ["+22507123457", "+5215512345679", "+3767123457"];
 
-/// A user whose account has this number.
+/// A user with this number.
 async fn with_number(server: &TestServer, number: &str) -> Person {
     let person = server.person().await;
     set_number(server, &person, number).await;
@@ -38,7 +38,7 @@ async fn set_number(server: &TestServer, person: &Person, number: &str) {
 }
 
 #[tokio::test]
-async fn an_account_whose_number_is_no_longer_possible_is_signed_in_and_found() {
+async fn an_account_with_a_number_of_an_older_plan_is_signed_in_and_found() {
     let server = TestServer::start().await;
     let (root, mut client, mut admin) = (
         server.superuser().await,
@@ -83,7 +83,7 @@ async fn an_account_whose_number_is_no_longer_possible_is_signed_in_and_found() 
 
 /// A number of an old plan that has an account, one that has none, and an ordinary one that has none.
 #[tokio::test]
-async fn nothing_tells_whether_a_number_of_an_old_plan_has_an_account() {
+async fn no_response_reveals_whether_a_number_of_an_old_plan_has_an_account() {
     let limits = ["--throttle-number-attempts=3", "--throttle-address-attempts=0"];
     let server = start_with_codes(&limits).await;
     with_number(&server, OLD[0]).await;
@@ -279,7 +279,7 @@ async fn a_number_is_changed_to_a_free_one_and_by_superusers_only() {
     );
 }
 
-/// The holder of the old number may not be the one who asked for the change.
+/// The holder of the old number may be another user than the one that requested the change.
 #[tokio::test]
 async fn a_verified_old_number_is_notified_of_a_change_by_administration() {
     let server = start_with_codes(&[]).await;
@@ -318,9 +318,9 @@ async fn commands_find_a_number_of_an_old_plan_and_take_an_id() {
     let shown = printed(place.run(&["users", "show", OLD[1]], "").await);
     assert!(shown.contains(id) && shown.contains(OLD[1]), "{shown}");
     let password = |number: &'static str| format!("{number} over the hill\n");
-    for (whom, password) in [(OLD[1], password("one")), (id, password("two"))] {
+    for (user, password) in [(OLD[1], password("one")), (id, password("two"))] {
         let output = place
-            .run(&["changepassword", whom, "--password-stdin"], &password)
+            .run(&["changepassword", user, "--password-stdin"], &password)
             .await;
         assert_eq!(
             printed(output),
@@ -341,13 +341,13 @@ async fn commands_find_a_number_of_an_old_plan_and_take_an_id() {
             .unwrap()
             .contains("is the phone number or a part of it")
     );
-    for (whom, failure) in [
+    for (user, failure) in [
         (UNKNOWN[1], "error: no user has this phone number\n"),
         ("0199b4d0-0000-7000-8000-000000000000", "error: user not found\n"),
     ] {
         let output = place
             .run(
-                &["changepassword", whom, "--password-stdin"],
+                &["changepassword", user, "--password-stdin"],
                 "one over the hill\n",
             )
             .await;

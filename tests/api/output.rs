@@ -1,4 +1,4 @@
-//! Commands whose standard output or standard error cannot be written.
+//! Commands that cannot write to standard output or standard error.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -89,7 +89,7 @@ async fn a_full_standard_output_is_an_error_and_no_panic() {
             "{arguments:?}: {line}"
         );
     }
-    // Help and version are read by a person, and have no other effect.
+    // A user reads help and version, which have no other effect.
     for arguments in [["--help"], ["--version"]] {
         let output = run_into(&place, &arguments, "", full());
         assert_eq!(
@@ -101,7 +101,7 @@ async fn a_full_standard_output_is_an_error_and_no_panic() {
 }
 
 #[tokio::test]
-async fn a_closed_pipe_fails_only_the_command_whose_output_is_lost_by_it() {
+async fn a_closed_pipe_fails_only_the_command_that_loses_output() {
     let place = Place::new().await;
     for arguments in COMMANDS {
         let output = run_into(&place, arguments, PASSWORD, closed());

@@ -15,7 +15,8 @@ use crate::support::{OTHER_PASSWORD, PASSWORD, TestServer, credentials, next_pho
 
 const COMMON: [&str; 4] = ["Passw0rd!", "Password123!", "toshkent", "пароль123"];
 
-/// What the hashing threads and the policy have done: jobs completed, dropped and waiting, and passwords checked.
+/// Returns the work of the hashing threads and of the policy: completed, dropped and waiting jobs, and checked
+/// passwords.
 fn work(server: &TestServer) -> (u64, u64, usize, u64) {
     let hasher = server.hasher.snapshot();
     (
@@ -39,7 +40,7 @@ async fn common_passwords_are_rejected_in_all_languages() {
     assert_eq!(server.hasher.completed(), 0);
 }
 
-/// A user who needs several tries to find an acceptable password has guessed nothing. Only the address counts: see
+/// A user that needs several tries to find an acceptable password has guessed nothing. Only the address counts: see
 /// below.
 #[tokio::test]
 async fn a_rejected_password_uses_up_no_attempts() {

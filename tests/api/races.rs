@@ -1,7 +1,7 @@
-//! What happens between checking a password and writing what follows from it.
+//! Races between checking a password and writing the result.
 //!
-//! The tests hold the database's write lock while a sign-in hashes. A sign-in whose hash is done has read the account
-//! and waits for the lock, so what the test commits is what happened in between: no luck is needed.
+//! The tests hold the write lock of the database while a sign-in hashes. A sign-in that has hashed has read the account
+//! and waits for the lock, so the commit of the test always comes in between.
 
 use phone_identity::proto::v1::{
     AuthenticateResponse, DeactivateProfileRequest, DeleteProfileRequest, UpdateProfileRequest,
@@ -25,7 +25,7 @@ async fn sign_in_up_to_its_transaction(server: &TestServer, person: &Person) -> 
     (held, call)
 }
 
-/// A change of the password by somebody who knows the old one.
+/// A change of the password by a caller that knows the old one.
 fn password_change(new_password: &str) -> UpdateProfileRequest {
     UpdateProfileRequest {
         current_password: Some(PASSWORD.to_owned()),
@@ -158,7 +158,7 @@ async fn changes_through_the_front_door_leave_no_session_of_the_old_password() {
 }
 
 #[tokio::test]
-async fn of_two_changes_that_knew_the_same_password_one_wins() {
+async fn one_of_two_changes_with_the_same_password_succeeds() {
     let server = TestServer::start_with(&UNTHROTTLED).await;
     let person = server.person().await;
     let held = server.database.hold_writes().await;
@@ -200,7 +200,7 @@ async fn a_change_by_a_session_that_was_revoked_meanwhile_does_not_happen() {
 }
 
 #[tokio::test]
-async fn of_two_superusers_who_delete_themselves_at_once_one_stays() {
+async fn one_of_two_superusers_that_delete_themselves_at_once_stays() {
     let server = TestServer::start_with(&UNTHROTTLED).await;
     let superusers = [server.superuser().await, server.superuser().await];
     let held = server.database.hold_writes().await;
@@ -230,7 +230,7 @@ async fn of_two_superusers_who_delete_themselves_at_once_one_stays() {
 }
 
 #[tokio::test]
-async fn of_two_superusers_one_deleting_and_one_deactivating_one_stays() {
+async fn one_of_a_deleting_and_a_deactivating_superuser_stays() {
     let server = TestServer::start_with(&UNTHROTTLED).await;
     let (first, second) = (server.superuser().await, server.superuser().await);
     let held = server.database.hold_writes().await;
@@ -261,9 +261,9 @@ async fn of_two_superusers_one_deleting_and_one_deactivating_one_stays() {
     );
 }
 
-/// What follows a hash finishes even if the caller goes away.
+/// The work after a hash finishes even if the caller disconnects.
 #[tokio::test]
-async fn a_change_whose_caller_goes_away_is_done() {
+async fn a_change_of_a_disconnected_caller_is_done() {
     let server = TestServer::start_with(&UNTHROTTLED).await;
     let person = server.person().await;
     let held = server.database.hold_writes().await;
@@ -290,9 +290,9 @@ async fn a_change_whose_caller_goes_away_is_done() {
         .expect("the password did not change");
 }
 
-/// The change of a password locks the person and then their other sessions; the test does it the other way round. The
-/// database ends the transaction of the service: the test gets what that had locked, while it waits for the test. It is
-/// done again, and nothing of it twice. (On SQLite writers follow one another, and there is no deadlock to be had.)
+/// A change of the password locks the user and then the other sessions; the test locks them in reverse order. The
+/// database aborts the transaction of the service, so the test gets its locks. The service retries the transaction, and
+/// nothing is done twice. (SQLite serialises writers, so it has no deadlock.)
 #[tokio::test]
 async fn a_change_that_meets_a_deadlock_is_done_once() {
     let server = TestServer::start_with(&UNTHROTTLED).await;
@@ -309,7 +309,7 @@ async fn a_change_that_meets_a_deadlock_is_done_once() {
     let request = person.asks(password_change(OTHER_PASSWORD));
     let change = tokio::spawn(async move { client.update_profile(request).await });
     server.hashed(hashed + 2).await;
-    server.database.somebody_waits().await;
+    server.database.lock_is_awaited().await;
     held.lock(&person).await;
     held.release().await;
     change.await.unwrap().unwrap();

@@ -85,7 +85,7 @@ async fn neither_password_nor_token_is_stored() {
         !dump.contains(PASSWORD) && !dump.contains(&person.token),
         "{dump}"
     );
-    // Nor the token in hexadecimal, as the columns of bytes are printed.
+    // The token in hexadecimal is absent, too: columns of bytes are printed so.
     let hex: String = person.token.bytes().map(|byte| format!("{byte:02x}")).collect();
     assert!(!dump.contains(&hex), "{dump}");
 }
@@ -112,7 +112,7 @@ async fn a_number_is_taken_once_however_it_is_written() {
 }
 
 #[tokio::test]
-async fn of_64_at_once_for_one_number_one_succeeds() {
+async fn one_of_64_concurrent_registrations_of_a_number_succeeds() {
     let server = TestServer::start().await;
     let barrier = Arc::new(Barrier::new(64));
     let mut calls = tokio::task::JoinSet::new();
@@ -228,7 +228,7 @@ async fn bad_passwords_are_refused_by_the_rule_they_break() {
 }
 
 #[tokio::test]
-async fn settings_change_what_is_taken() {
+async fn settings_change_the_accepted_numbers() {
     let flags = [
         "--default-region=UZ",
         "--allowed-line-types=fixed_line,toll_free",
@@ -255,7 +255,7 @@ async fn settings_change_what_is_taken() {
 }
 
 #[tokio::test]
-async fn a_full_hashing_queue_is_said_at_once() {
+async fn a_full_hash_queue_is_reported_at_once() {
     let server = TestServer::start_with(&["--hash-queue=1"]).await;
     let held = server.hasher.hold();
     let (mut client, mut other) = (server.client().await, server.client().await);
@@ -281,7 +281,7 @@ async fn a_full_hashing_queue_is_said_at_once() {
 
 /// As contact cards, pages and terminals give them.
 #[tokio::test]
-async fn a_pasted_number_is_the_number() {
+async fn a_pasted_number_is_accepted() {
     let server = TestServer::start().await;
     let mut client = server.client().await;
     for paste in [

@@ -16,7 +16,7 @@ use crate::support::{Client, PASSWORD, connect, credentials, next_phone_number, 
 /// The default of `--staleness-bound`.
 const STALENESS_BOUND: Duration = Duration::from_secs(1);
 
-/// How long anything may take on a busy machine.
+/// Timeout on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn sign_in(client: &mut Client, phone_number: &str) -> String {
@@ -30,8 +30,8 @@ pub(crate) async fn revoke(client: &mut Client, token: &str) {
     client.revoke_session(request).await.unwrap();
 }
 
-/// Checks a session that was revoked elsewhere until the answer is this one, and fails if a check says yes that was
-/// begun later than the bound after the revocation was acknowledged.
+/// Checks a session that was revoked elsewhere until the check rejects it. Fails if a check accepts it that began later
+/// than the bound after the acknowledged revocation.
 pub(crate) async fn check_until(client: &mut Client, token: &str, acknowledged: Instant, code: Code) {
     let mut ticks = interval(Duration::from_millis(5));
     let checking = async {
@@ -51,7 +51,7 @@ pub(crate) async fn check_until(client: &mut Client, token: &str, acknowledged: 
 }
 
 #[tokio::test]
-async fn what_one_revokes_is_dead_on_the_other_at_once_if_asked_strongly_and_else_within_the_bound() {
+async fn a_revocation_reaches_the_other_replica_at_once_for_strong_checks_and_else_within_the_bound() {
     let place = Place::new().await;
     let (here, there) = (
         ServerProcess::start(&place, &[]).await,
@@ -84,7 +84,7 @@ async fn what_one_revokes_is_dead_on_the_other_at_once_if_asked_strongly_and_els
 }
 
 #[tokio::test]
-async fn of_many_registrations_of_one_number_on_three_servers_one_succeeds() {
+async fn one_of_many_registrations_of_a_number_on_three_servers_succeeds() {
     let place = Place::new().await;
     let mut servers = Vec::new();
     for _ in 0..3 {

@@ -1,5 +1,4 @@
-//! A database that was put back: all is as it was when the backup was made, and nobody goes on with what was known
-//! before.
+//! A restored database: it has the state of the backup, and no cache keeps newer state.
 
 use phone_identity::proto::v1;
 use tonic::Code;
@@ -45,7 +44,7 @@ async fn after_restore(place: &Place) {
 }
 
 #[tokio::test]
-async fn what_was_backed_up_is_there_again_and_nothing_else() {
+async fn a_restore_has_exactly_the_data_of_the_backup() {
     let place = Place::new().await;
     let server = ServerProcess::start(&place, &[]).await;
     let mut client = connect(server.address).await;
@@ -112,9 +111,9 @@ async fn a_running_process_forgets_what_a_restore_undid() {
 
     native::restore(&place, &backup);
 
-    // A backup that this program has made says by itself that it is one.
+    // A backup of this program is marked as one.
     if Backend::of_this_run() != Backend::Sqlite {
-        // What the command is for. It is in memory that this session is good, and only there.
+        // The purpose of the command: only the cache knows that this session is valid.
         client.validate_session(validation(&undone)).await.unwrap();
         after_restore(&place).await;
     }

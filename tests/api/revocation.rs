@@ -15,7 +15,7 @@ use crate::support::{Client, PASSWORD, TestServer, connect, credentials, registr
 
 const PHONE_NUMBER: &str = "+998901234567";
 
-/// How long a process may take to know of a revocation in another one: the staleness bound, and the time of the call.
+/// Maximum delay until a process knows of a revocation by another: the staleness bound, and the time of the call.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn until_invalid(client: &mut Client, token: &str) {
@@ -30,11 +30,10 @@ pub(crate) async fn until_invalid(client: &mut Client, token: &str) {
     assert_refused(dead, Code::Unauthenticated, "SESSION_INVALID");
 }
 
-/// Eight workers check sessions at random while these are revoked. Whoever begins a check after a revocation was
-/// acknowledged is not told that the session is good. (`service/sessions/tests.rs` has the same without gRPC, with more
-/// checks.)
+/// Eight workers check sessions at random while the sessions are revoked. A check that begins after an acknowledged
+/// revocation fails. (`service/sessions/tests.rs` does the same without gRPC, with more checks.)
 #[tokio::test(flavor = "multi_thread")]
-async fn no_check_says_yes_after_a_revocation_was_acknowledged() {
+async fn no_check_accepts_a_session_after_an_acknowledged_revocation() {
     const WORKERS: usize = 8;
     const CHECKS: usize = 10_000;
     const PEOPLE: usize = 10;
@@ -200,6 +199,6 @@ async fn two_servers_on_one_database_tell_each_other() {
     client.revoke_session(revoke).await.unwrap();
     let dead = client.validate_session(validation(&token)).await;
     assert_refused(dead, Code::Unauthenticated, "SESSION_INVALID");
-    // Its memory is good for an hour; so it is the log that ends the session here.
+    // The cache is valid for an hour, so it is the log that ends the session here.
     until_invalid(&mut other, &token).await;
 }

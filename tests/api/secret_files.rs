@@ -60,7 +60,7 @@ fn secret_settings() -> Vec<(&'static str, &'static str, String)> {
     ]
 }
 
-/// Files that are for everybody to know.
+/// Files without secrets.
 const OTHERS: [&str; 5] = [
     "tls-certificate",
     "client-ca",
@@ -89,7 +89,7 @@ fn flags_of_all(folder: &Path) -> Vec<String> {
         write_secret(&file, content);
         flags.push(format!("--{name}={}", file.display()));
     }
-    // Of one pair, in the place of the key above.
+    // The key of one pair replaces the key above.
     let identity = Authority::new().sign(&[SERVER]);
     write_secret(&folder.join("tls-key"), identity.key);
     fs::write(folder.join("tls-certificate"), identity.certificate).unwrap();
@@ -223,7 +223,7 @@ async fn secret_files_are_links_that_a_group_can_read_or_are_allowed_to_be_open(
     }
 }
 
-/// `.env` says where passwords are sent and what is allowed, so another user must not write it.
+/// `.env` sets where passwords are sent and which access is allowed, so no other user may write it.
 #[test]
 fn a_dotenv_of_another_user_or_that_others_can_write_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -240,7 +240,8 @@ fn a_dotenv_of_another_user_or_that_others_can_write_is_refused() {
         for mode in [0o666, 0o646, 0o664, 0o620, 0o602] {
             set_mode(&file, mode);
             let expected = format!(
-                "error: .env is not read: users other than its owner can write it (mode {mode:04o}): run chmod go-w on it\n"
+                "error: .env is not read: users other than its owner can write it (mode {mode:04o}): run \
+                 chmod go-w on it\n"
             );
             assert_eq!(run(), (Some(2), expected));
         }
@@ -261,7 +262,7 @@ fn a_dotenv_of_another_user_or_that_others_can_write_is_refused() {
         line.starts_with("error: .env is not read: it belongs to user 12345, and not to root"),
         "{line}"
     );
-    // Nor through a link of another user.
+    // A link of another user is refused, too.
     chown(&file, Some(0), None).unwrap();
     fs::rename(&file, folder.path().join("elsewhere")).unwrap();
     symlink("elsewhere", &file).unwrap();

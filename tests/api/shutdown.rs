@@ -1,5 +1,4 @@
-//! How the process ends: health says so first, new connections are served for a while, and then everybody is told to
-//! go.
+//! Shutdown: health changes first, new connections are served for a while, and then all connections get GOAWAY.
 
 use std::time::Duration;
 
@@ -56,7 +55,7 @@ async fn sigterm_says_not_serving_goes_on_accepting_and_then_ends_streams_and_co
     let held = TestDatabase::open(&place).await.hold_writes().await;
     let mut health = watch(channel(server.address).await).await;
 
-    // A stream of reflection, whose other half is open, too.
+    // A stream of reflection with an open request side.
     let (questions, asked) = tokio::sync::mpsc::channel(1);
     let mut reflection = ServerReflectionClient::new(channel(server.address).await);
     let question = ServerReflectionRequest {
@@ -88,7 +87,7 @@ async fn sigterm_says_not_serving_goes_on_accepting_and_then_ends_streams_and_co
 
     server.terminate();
     not_serving(&mut health).await;
-    // Whoever has not looked at health yet is served, on connections old and new.
+    // Clients that have not read the health status yet are served, on old and new connections.
     for _ in 0..3 {
         let refused = connect(server.address)
             .await
@@ -113,7 +112,7 @@ async fn sigterm_says_not_serving_goes_on_accepting_and_then_ends_streams_and_co
     silent.closed().await;
     let said = frames(&deaf.closed().await);
     assert!(said.iter().any(|(kind, ..)| *kind == GOAWAY), "{said:?}");
-    // Nobody listens there any more.
+    // The port has no listener any more.
     assert!(tokio::net::TcpStream::connect(server.address).await.is_err());
     held.release().await;
     call.await.unwrap();
@@ -154,7 +153,7 @@ async fn it_ends_while_clients_keep_calling() {
             loop {
                 match client.validate_session(validation("bad")).await.unwrap_err() {
                     status if status.code() == Code::Unauthenticated => answered += 1,
-                    // Of those in flight none is cut off; who comes after the end finds nobody.
+                    // No call in flight is interrupted. A client that connects after the end is refused.
                     status => {
                         assert_eq!(status.code(), Code::Unavailable, "{status:?}");
                         return answered;

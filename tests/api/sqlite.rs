@@ -1,4 +1,4 @@
-//! What only SQLite has: a file. These tests are not run on the other databases (see scripts/test.sh).
+//! Tests of the SQLite file. They do not run on the other databases (see scripts/test.sh).
 
 mod abuse;
 mod backup;

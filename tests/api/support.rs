@@ -1,5 +1,6 @@
-//! What the tests share: a server in this process with a clock that stands still, people, and errors.
+//! Shared parts of the tests: a server in this process with a clock that stands still, users, and errors.
 
+pub(crate) mod any_rpc;
 pub(crate) mod binary;
 pub(crate) mod certificates;
 #[allow(dead_code, reason = "each test crate uses its part of it")]
@@ -17,7 +18,6 @@ pub(crate) mod place;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod refusal;
-pub(crate) mod rpcs;
 pub(crate) mod stub;
 
 use std::future::pending;
@@ -47,7 +47,7 @@ use database::TestDatabase;
 use place::Place;
 use proxy::Proxy;
 
-/// What everybody signs in with, unless a test is about passwords.
+/// The password of all users, unless a test is about passwords.
 pub(crate) const PASSWORD: &str = "mountains and rivers";
 
 /// Another password.
@@ -169,7 +169,7 @@ impl TestServer {
         PhoneIdentityAdminClient::new(channel(self.address).await)
     }
 
-    /// A new person who has just registered.
+    /// Registers a new user.
     pub(crate) async fn person(&self) -> Person {
         let phone_number = next_phone_number();
         let response = self
@@ -181,7 +181,7 @@ impl TestServer {
         Person::from_parts(phone_number, response.into_inner().into())
     }
 
-    /// So many of them.
+    /// Returns this number of users.
     pub(crate) async fn people(&self, count: usize) -> Vec<Person> {
         let mut people = Vec::with_capacity(count);
         for _ in 0..count {
@@ -190,7 +190,7 @@ impl TestServer {
         people
     }
 
-    /// A new superuser who has just signed in.
+    /// Registers a new superuser and signs in.
     pub(crate) async fn superuser(&self) -> Person {
         let person = self.person().await;
         self.database
@@ -202,7 +202,7 @@ impl TestServer {
         person
     }
 
-    /// A new member of the staff who has just signed in.
+    /// Registers a new staff user and signs in.
     pub(crate) async fn staff(&self) -> Person {
         let person = self.person().await;
         self.database
@@ -262,13 +262,13 @@ pub(crate) async fn channel(address: SocketAddr) -> Channel {
         .unwrap()
 }
 
-/// A valid mobile number of Uzbekistan that no other person of this process has.
+/// Returns a valid mobile number of Uzbekistan that no other user of this process has.
 pub(crate) fn next_phone_number() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(4_200_000);
     format!("+99890{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A user who has signed in.
+/// A user with a session.
 #[derive(Clone)]
 pub(crate) struct Person {
     pub(crate) phone_number: String,
@@ -294,13 +294,13 @@ impl Person {
         Self::from_parts(self.phone_number.clone(), response.into_inner().into())
     }
 
-    /// A request with this person's session token as bearer.
+    /// A request with the session token of this user as bearer.
     pub(crate) fn asks<T>(&self, message: T) -> Request<T> {
         with_bearer(&self.token, message)
     }
 }
 
-/// What Register and Authenticate both answer.
+/// The common part of the responses of Register and Authenticate.
 pub(crate) struct SignedIn {
     pub(crate) user: v1::User,
     pub(crate) session: v1::Session,

@@ -1,4 +1,4 @@
-//! What commands print on a terminal: stored text that others wrote, without characters that a terminal obeys.
+//! Output of commands on a terminal: stored text of users, without control characters.
 
 use std::process::Output;
 
@@ -49,7 +49,7 @@ async fn spoil(place: &Place) {
     database.close().await.unwrap();
 }
 
-/// What a command printed, line by line, none of which has a character that a terminal obeys.
+/// Returns the lines of output of a command. None has a control character.
 fn lines(output: &Output, separator: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for stream in [&output.stdout, &output.stderr] {
@@ -105,7 +105,7 @@ async fn no_command_prints_characters_that_a_terminal_obeys() {
             "{arguments:?} {lines:?}"
         );
     }
-    // What is given as an argument, and comes back in an error.
+    // An argument that an error repeats.
     for arguments in [
         &["users", "show", HOSTILE][..],
         &["changepassword", HOSTILE, "--password-stdin"],

@@ -1,10 +1,12 @@
-//! Throttling: of whom attempts are counted, how long they have to wait, and that nobody guesses for free.
+//! Throttling: the counters of attempts, the delays, and that no guess is free.
 
 mod abandoned;
 mod attack;
 mod creations;
 mod devices;
 mod networks;
+mod other_rpcs;
+mod queue;
 mod successes;
 
 use std::time::Duration;
@@ -18,7 +20,7 @@ use crate::support::place::Place;
 use crate::support::refusal::{assert_refused, refusal};
 use crate::support::{
     Client, OTHER_PASSWORD, PASSWORD, TestServer, connect, credentials, eventually, next_phone_number,
-    registration, validation,
+    registration,
 };
 
 const UNKNOWN: &str = "+998712345678";
@@ -70,7 +72,7 @@ async fn some_failures_are_free_then_delays_double_and_the_owner_gets_in() {
                 .await;
             assert_eq!(wait_of(refused), delay);
         }
-        // What is told is what remains.
+        // The response has the remaining delay.
         server.clock.advance(delay - Duration::from_millis(1));
         let refused = client
             .authenticate(credentials(&person.phone_number, PASSWORD))
@@ -99,7 +101,7 @@ async fn some_failures_are_free_then_delays_double_and_the_owner_gets_in() {
 }
 
 #[tokio::test]
-async fn numbers_that_nobody_has_are_throttled_as_others_are() {
+async fn numbers_without_an_account_are_throttled_as_others_are() {
     let server = TestServer::start_with(&["--throttle-number-attempts=2"]).await;
     let (person, deactivated) = (server.person().await, server.person().await);
     let mut client = server.client().await;
@@ -132,7 +134,7 @@ async fn numbers_that_nobody_has_are_throttled_as_others_are() {
 
 /// By the defaults.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_guesses_at_once_no_more_are_hashed_than_are_free() {
+async fn concurrent_guesses_hash_no_more_than_the_free_attempts() {
     let server = TestServer::start().await;
     let person = server.person().await;
     for number in [&person.phone_number, UNKNOWN] {
@@ -208,7 +210,7 @@ async fn success_gives_back_its_own_attempt_and_no_other() {
     assert_eq!(wait_of(refused), Duration::from_secs(1));
 }
 
-/// What has been written of them has met, and still each has its own.
+/// Their writes conflicted, and each still has its own attempt.
 #[tokio::test(flavor = "multi_thread")]
 async fn success_beside_a_failure_gives_back_its_own_attempt_and_no_other() {
     let server = TestServer::start_with(&["--throttle-number-attempts=3"]).await;
@@ -235,9 +237,9 @@ async fn success_beside_a_failure_gives_back_its_own_attempt_and_no_other() {
     assert_eq!(wait_of(refused), Duration::from_secs(1));
 }
 
-/// Who knows the password has not guessed it.
+/// A caller with the right password has not guessed.
 #[tokio::test]
-async fn to_be_deactivated_is_no_failure() {
+async fn a_sign_in_to_a_deactivated_account_is_no_failure() {
     let server = TestServer::start_with(&["--throttle-number-attempts=2"]).await;
     let person = server.person().await;
     let mut client = server.client().await;
@@ -299,9 +301,9 @@ async fn an_address_is_counted_over_all_numbers_and_one_of_ipv6_by_its_network()
         .unwrap();
 }
 
-/// As a backend does that passes no addresses: what each call does is nobody's but the number's.
+/// A calling service that passes no addresses: each call counts only for the number.
 #[tokio::test]
-async fn without_addresses_people_register_and_sign_in_at_full_speed() {
+async fn without_addresses_users_register_and_sign_in_at_full_speed() {
     let server = TestServer::start_with(&["--throttle-address-attempts=1"]).await;
     let mut client = server.client().await;
     for _ in 0..50 {
@@ -313,7 +315,7 @@ async fn without_addresses_people_register_and_sign_in_at_full_speed() {
 }
 
 #[tokio::test]
-async fn a_limit_of_services_counts_those_together_that_do_not_say_who_they_are() {
+async fn a_limit_of_services_counts_unauthenticated_services_together() {
     let server = TestServer::start_with(&["--throttle-service-attempts=3"]).await;
     let person = server.person().await;
     let mut client = server.client().await;
@@ -329,203 +331,7 @@ async fn a_limit_of_services_counts_those_together_that_do_not_say_who_they_are(
 }
 
 #[tokio::test]
-async fn every_rpc_that_takes_the_current_password_counts_for_the_person() {
-    let server = TestServer::start_with(&["--throttle-number-attempts=3"]).await;
-    let (person, other) = (server.person().await, server.person().await);
-    let mut client = server.client().await;
-    // What strangers do to the number is not the fault of whoever has a session.
-    fail(&mut client, &person.phone_number, 3).await;
-    let current_password = || Some(OTHER_PASSWORD.to_owned());
-    let update = |current_password| v1::UpdateProfileRequest {
-        current_password,
-        locale: Some("uz".to_owned()),
-        ..v1::UpdateProfileRequest::default()
-    };
-    let right = client
-        .update_profile(person.asks(update(Some(PASSWORD.to_owned()))))
-        .await;
-    right.unwrap();
-    let hashed = server.hasher.completed();
-    let wrong = "CURRENT_PASSWORD_WRONG";
-    let updated = client
-        .update_profile(person.asks(update(current_password())))
-        .await;
-    assert_refused(updated, Code::PermissionDenied, wrong);
-    let request = v1::DeactivateProfileRequest {
-        current_password: current_password(),
-    };
-    let deactivated = client.deactivate_profile(person.asks(request)).await;
-    assert_refused(deactivated, Code::PermissionDenied, wrong);
-    let request = v1::DeleteProfileRequest {
-        current_password: current_password(),
-    };
-    let deleted = client.delete_profile(person.asks(request)).await;
-    assert_refused(deleted, Code::PermissionDenied, wrong);
-
-    let second = Duration::from_secs(1);
-    let right = Some(PASSWORD.to_owned());
-    let updated = client.update_profile(person.asks(update(right.clone()))).await;
-    assert_eq!(wait_of(updated), second);
-    let request = v1::DeactivateProfileRequest {
-        current_password: right.clone(),
-    };
-    assert_eq!(
-        wait_of(client.deactivate_profile(person.asks(request)).await),
-        second
-    );
-    let request = v1::DeleteProfileRequest {
-        current_password: right.clone(),
-    };
-    assert_eq!(wait_of(client.delete_profile(person.asks(request)).await), second);
-    assert_eq!(server.hasher.completed() - hashed, 3);
-    // What needs no password goes on, and so does everybody else.
-    client.update_profile(person.asks(update(None))).await.unwrap();
-    client
-        .update_profile(other.asks(update(right.clone())))
-        .await
-        .unwrap();
-    server.clock.advance(second);
-    client.update_profile(person.asks(update(right))).await.unwrap();
-}
-
-/// Whether a number is taken is told, so asking is counted.
-#[tokio::test]
-async fn asking_whether_numbers_are_taken_is_counted() {
-    let server = TestServer::start_with(&[
-        "--throttle-number-attempts=3",
-        "--throttle-phone-claim-attempts=3",
-        "--throttle-address-attempts=4",
-    ])
-    .await;
-    let (person, superuser) = (server.person().await, server.superuser().await);
-    let mut taken = Vec::new();
-    for _ in 0..5 {
-        taken.push(server.person().await.phone_number);
-    }
-    let mut client = server.client().await;
-    // By the number, where nothing else is known.
-    for _ in 0..3 {
-        let refused = client.register(registration(&taken[0], PASSWORD)).await;
-        assert_refused(refused, Code::AlreadyExists, "PHONE_NUMBER_TAKEN");
-    }
-    let hashed = server.hasher.completed();
-    wait_of(client.register(registration(&taken[0], PASSWORD)).await);
-    assert_eq!(server.hasher.completed(), hashed);
-    // By the address. Who registers with success goes on.
-    let at = |number: &str| {
-        let client = from("192.0.2.7", number, PASSWORD).client;
-        v1::RegisterRequest {
-            client,
-            ..registration(number, PASSWORD)
-        }
-    };
-    for _ in 0..10 {
-        client.register(at(&next_phone_number())).await.unwrap();
-    }
-    for number in &taken[1..] {
-        let refused = client.register(at(number)).await;
-        assert_refused(refused, Code::AlreadyExists, "PHONE_NUMBER_TAKEN");
-    }
-    wait_of(client.register(at(&next_phone_number())).await);
-    // By the person, whatever the numbers.
-    let change = |number: &str| v1::UpdateProfileRequest {
-        new_phone_number: Some(number.to_owned()),
-        ..v1::UpdateProfileRequest::default()
-    };
-    for _ in 0..6 {
-        client
-            .update_profile(person.asks(change(&next_phone_number())))
-            .await
-            .unwrap();
-    }
-    for number in &taken[1..4] {
-        let refused = client.update_profile(person.asks(change(number))).await;
-        assert_refused(refused, Code::AlreadyExists, "PHONE_NUMBER_TAKEN");
-    }
-    wait_of(
-        client
-            .update_profile(person.asks(change(&next_phone_number())))
-            .await,
-    );
-    let create = |number: &str| v1::CreateSuperuserRequest {
-        phone_number: number.to_owned(),
-        password: PASSWORD.to_owned(),
-        ..v1::CreateSuperuserRequest::default()
-    };
-    for _ in 0..6 {
-        client
-            .create_superuser(superuser.asks(create(&next_phone_number())))
-            .await
-            .unwrap();
-    }
-    for number in &taken[1..4] {
-        let refused = client.create_superuser(superuser.asks(create(number))).await;
-        assert_refused(refused, Code::AlreadyExists, "PHONE_NUMBER_TAKEN");
-    }
-    wait_of(
-        client
-            .create_superuser(superuser.asks(create(&next_phone_number())))
-            .await,
-    );
-}
-
-/// Nothing was hashed for them, so nobody has guessed, and an overload makes nobody wait for long.
-#[tokio::test]
-async fn who_was_refused_by_a_full_queue_has_not_guessed() {
-    let server = TestServer::start_with(&["--hash-queue=1", "--throttle-number-attempts=1"]).await;
-    let (person, other) = (server.person().await, server.person().await);
-    let held = server.hasher.hold();
-    let (mut client, request) = (server.client().await, credentials(&other.phone_number, PASSWORD));
-    let waiting = tokio::spawn(async move { client.authenticate(request).await });
-    server.waiting(1).await;
-    let mut client = server.client().await;
-    for _ in 0..3 {
-        let refused = client
-            .authenticate(credentials(&person.phone_number, PASSWORD))
-            .await;
-        assert_refused(refused, Code::Unavailable, "OVERLOADED");
-    }
-    assert_eq!(
-        server.database.count("attempts").await,
-        1,
-        "of the one that waits"
-    );
-    drop(held);
-    waiting.await.unwrap().unwrap();
-    person.sign_in_again(&server).await;
-}
-
-/// All of them come while there is room, and then there is not.
-#[tokio::test]
-async fn what_was_reserved_before_the_queue_was_full_is_given_back() {
-    let server = TestServer::start_with(&["--hash-queue=1"]).await;
-    let (held_hashes, held_writes) = (server.hasher.hold(), server.database.hold_writes().await);
-    let mut client = server.client().await;
-    let mut calls = JoinSet::new();
-    for _ in 0..6 {
-        let (mut client, number) = (client.clone(), next_phone_number());
-        calls.spawn(async move { client.authenticate(credentials(&number, PASSWORD)).await });
-    }
-    // On one connection, what is answered shows that what was asked before has come.
-    client.validate_session(validation("no token")).await.unwrap_err();
-    held_writes.release().await;
-    for _ in 0..5 {
-        let refused = calls.join_next().await.unwrap().unwrap();
-        assert_refused(refused, Code::Unavailable, "OVERLOADED");
-    }
-    server.waiting(1).await;
-    assert_eq!(
-        server.database.count("attempts").await,
-        1,
-        "of the one that waits"
-    );
-    drop(held_hashes);
-    let last = calls.join_next().await.unwrap().unwrap();
-    assert_refused(last, Code::Unauthenticated, "INVALID_CREDENTIALS");
-}
-
-#[tokio::test]
-async fn what_is_remembered_shows_no_number_and_is_removed() {
+async fn stored_counters_contain_no_number_and_are_removed() {
     let server = TestServer::start_with(&["--cleanup-interval=10ms"]).await;
     let mut client = server.client().await;
     let request = from("192.0.2.77", UNKNOWN, PASSWORD);

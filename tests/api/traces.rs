@@ -10,7 +10,8 @@ use phone_identity::proto::v1;
 use phone_identity::proto::v1::phone_verification_client::PhoneVerificationClient;
 use tonic::{Code, Request};
 
-use crate::logs::{SUPERUSER, assert_tells_nothing, every_rpc};
+use crate::logs::calls::every_rpc;
+use crate::logs::{SUPERUSER, assert_tells_nothing};
 use crate::support::binary::ServerProcess;
 use crate::support::codes::{CEILING, flag_of_keys, wanted};
 use crate::support::collector::{Collector, attribute};
@@ -22,7 +23,7 @@ const NUMBER: &str = "+998901234567";
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 
-/// A request of a caller whose span is [`CALLER`] in [`TRACE`].
+/// A request of a caller with the span [`CALLER`] in [`TRACE`].
 fn traced<T>(message: T, is_sampled: bool) -> Request<T> {
     let mut request = Request::new(message);
     let traceparent = format!("00-{TRACE}-{CALLER}-0{}", u8::from(is_sampled));
@@ -49,7 +50,7 @@ fn path<'a>(spans: &'a [Span], span: &'a Span) -> Vec<&'a str> {
     path
 }
 
-/// From the caller's span to the statements and the hash, everything is one tree.
+/// All spans are one tree, from that of the caller to the statements and the hash.
 #[tokio::test]
 async fn a_call_is_one_trace_from_its_caller_to_the_database() {
     let (place, collector) = (Place::new().await, Collector::start().await);
@@ -122,7 +123,7 @@ async fn a_call_is_one_trace_from_its_caller_to_the_database() {
     }
 }
 
-/// Also where several who ask share a query that none of them sends.
+/// Also if several calls share a query that none of them sends.
 #[tokio::test]
 async fn a_check_that_asks_the_database_is_one_trace() {
     let (place, collector) = (Place::new().await, Collector::start().await);
@@ -227,7 +228,7 @@ async fn lines_of_a_traced_call_say_so_in_both_formats() {
 }
 
 #[tokio::test]
-async fn spans_tell_of_nobody() {
+async fn spans_have_no_personal_data() {
     let (place, collector) = (Place::new().await, Collector::start().await);
     let made = place
         .run(
@@ -257,7 +258,7 @@ async fn spans_tell_of_nobody() {
     assert_tells_nothing(&collector.text(), &tokens);
 }
 
-/// One that refuses, and one that never says anything.
+/// A collector that refuses, and one that never responds.
 #[tokio::test]
 async fn a_collector_that_is_dead_holds_nothing_up() {
     let place = Place::new().await;
@@ -299,7 +300,7 @@ async fn a_bad_endpoint_or_ratio_is_one_clear_line() {
     }
 }
 
-/// What SendCode has written is sent in its trace, and the gateway is told of which one it is.
+/// The message of SendCode is sent in its trace, and the gateway gets the trace context.
 #[tokio::test]
 async fn the_message_of_a_call_is_sent_in_its_trace() {
     let (place, collector) = (Place::new().await, Collector::start().await);

@@ -104,7 +104,7 @@ async fn a_new_number_takes_the_place_of_the_old_one_and_is_not_verified() {
 }
 
 #[tokio::test]
-async fn somebody_elses_number_is_refused_and_nothing_changes() {
+async fn the_number_of_another_user_is_rejected_and_nothing_changes() {
     let server = TestServer::start().await;
     let person = server.person().await;
     let stranger = server.person().await;
@@ -126,7 +126,7 @@ async fn somebody_elses_number_is_refused_and_nothing_changes() {
 }
 
 #[tokio::test]
-async fn of_64_people_at_once_one_gets_a_number() {
+async fn one_of_64_concurrent_users_gets_a_number() {
     let server = TestServer::start().await;
     let barrier = Arc::new(Barrier::new(64));
     let mut calls = tokio::task::JoinSet::new();
@@ -176,7 +176,7 @@ async fn the_locale_is_set_kept_and_taken_away() {
 }
 
 #[tokio::test]
-async fn the_person_proves_to_be_there() {
+async fn the_user_reauthenticates() {
     let server = TestServer::start().await;
     let person = server.person().await;
     let mut client = server.client().await;
@@ -209,7 +209,7 @@ async fn all_violations_come_at_once() {
         current_password: Some(String::new()),
         new_phone_number: Some(String::new()),
         default_region: String::new(),
-        // The number that the person has now must not be the password either.
+        // The current number of the user must not be the password, either.
         new_password: Some(person.phone_number.clone()),
         locale: Some("not a locale".to_owned()),
     };

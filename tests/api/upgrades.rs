@@ -95,7 +95,7 @@ async fn a_database_of_an_earlier_version_opens_with_nothing_lost() {
                 _ => assert_refused(signed_in, Code::Unauthenticated, "INVALID_CREDENTIALS"),
             }
         }
-        // What is about one of them only.
+        // Data of one version only.
         assert_eq!(users["+16502530000"].locale.as_deref(), Some("uz-Latn-UZ"));
         let (staff, without) = (&users["+998901000006"], &users["+998901000001"]);
         assert!(staff.is_staff && !staff.has_password && staff.phone_verified_at.is_some());
@@ -133,7 +133,7 @@ async fn place_is_migrated(database: &DatabaseConnection) -> bool {
         .is_empty()
 }
 
-/// What a newer version may do to the schema while this one runs (see CONTRIBUTING.md): add.
+/// Additions of a newer version to the schema while this one runs (see CONTRIBUTING.md).
 async fn expand(database: &DatabaseConnection) {
     let text = if database.get_database_backend() == DbBackend::MySql {
         "VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
@@ -153,7 +153,7 @@ async fn expand(database: &DatabaseConnection) {
     }
 }
 
-/// What a newer version may write that this one has no name for.
+/// Values of a newer version that this one does not know.
 async fn write_as_a_newer_version(server: &TestServer, person: &Person) {
     server
         .database
@@ -206,7 +206,7 @@ async fn a_newer_version_beside_this_one_disturbs_nothing() {
     assert!(migrated.status.success(), "{migrated:?}");
 }
 
-/// An entry of a kind that this version does not know counts for the person that it names, or else for everybody.
+/// An entry of a kind that this version does not know counts for the user that it names, or for all users.
 #[tokio::test]
 async fn a_change_that_this_version_has_no_name_for_is_heeded() {
     let place = Place::new().await;
@@ -241,7 +241,7 @@ async fn a_change_that_this_version_has_no_name_for_is_heeded() {
     }
 }
 
-/// What was applied and is neither known nor newer is from something else.
+/// An applied migration that is neither known nor newer is from another program.
 #[tokio::test]
 async fn a_schema_of_something_else_is_refused() {
     let place = Place::new().await;
@@ -267,7 +267,7 @@ fn next_version() -> PathBuf {
 }
 
 /// Two builds on one database: this version, and the next one, which begins to use a feature that this version would
-/// undo. From then on this version answers nothing, says why in its log, and does not start; the next one goes on.
+/// undo. From then on, this version rejects all calls, logs the reason, and does not start. The next one continues.
 #[tokio::test]
 async fn a_version_below_the_floor_answers_nothing_and_does_not_start() {
     let place = Place::new().await;

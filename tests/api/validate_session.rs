@@ -11,7 +11,7 @@ use crate::support::{TestServer, validation};
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[tokio::test]
-async fn every_consistency_says_whose_session_it_is() {
+async fn every_consistency_returns_the_user_of_the_session() {
     let server = TestServer::start().await;
     let person = server.person().await;
     let mut client = server.client().await;
@@ -106,7 +106,7 @@ async fn a_session_that_is_used_ends_after_its_absolute_lifetime() {
 }
 
 #[tokio::test]
-async fn the_last_moment_is_good_and_the_next_is_not() {
+async fn the_last_moment_is_valid_and_the_next_is_not() {
     let server = TestServer::start_with(&["--session-lifetime=10s", "--session-idle-lifetime=1h"]).await;
     let person = server.person().await;
     let mut client = server.client().await;

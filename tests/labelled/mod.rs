@@ -14,13 +14,13 @@ pub(crate) struct Row {
     pub(crate) input: &'static str,
     /// The region column as it stands: a region code, nothing, or `ZZ`, which also means no region.
     pub(crate) region: &'static str,
-    /// What libphonenumber says when the number may be taken.
+    /// The result of libphonenumber for a registration.
     pub(crate) taken: Option<Taken>,
-    /// Whether the input has an E.164 form that is read as itself again.
+    /// Whether the input has an E.164 form that is parsed as itself.
     pub(crate) stable: bool,
 }
 
-/// What a valid number is.
+/// The type of a valid number.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Taken {
     pub(crate) e164: String,

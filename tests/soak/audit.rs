@@ -1,4 +1,4 @@
-//! Compares what is in the database with what was acknowledged, when nobody writes any more.
+//! Compares the database with the acknowledged calls after all writes have ended.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -10,24 +10,24 @@ use uuid::Uuid;
 use crate::model::{Ended, Model, Pending, Person, State};
 use crate::place::Place;
 
-/// How long the database may take to notice that its clients have gone.
+/// Maximum delay until the database notices that its clients have disconnected.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is in the database.
+/// The content of the database.
 struct Found {
     /// Id, number, and how often the password was changed.
     users: HashMap<String, (String, i64)>,
     /// The sessions of each user.
     sessions: HashMap<String, HashSet<String>>,
-    /// How many entries of the change log name a session.
+    /// Entries of the change log that name a session.
     session_changes: HashMap<String, usize>,
-    /// How many name a user, and say that the user was changed.
+    /// Entries that name a changed user.
     user_changes: HashMap<String, usize>,
-    /// How many events of the audit log say that a session began.
+    /// Audit events of the start of a session.
     beginnings: HashMap<String, usize>,
-    /// How many say that it was ended by its token.
+    /// Audit events of the end of a session by its token.
     endings: HashMap<String, usize>,
-    /// How many say that a user changed their profile.
+    /// Audit events of changes of a profile.
     updates: HashMap<String, usize>,
 }
 
@@ -55,7 +55,7 @@ pub(crate) async fn audit(place: &Place, model: &Model) {
             model.violation(format!("{number} is there, and did not register"));
             continue;
         };
-        // Never half: whoever is registered has signed in.
+        // A registration is atomic: a registered user has a session.
         let sessions = found.sessions.remove(&id).unwrap_or_default().len();
         if sessions != 1 {
             model.violation(format!("{number} has registered, with {sessions} sessions"));
@@ -66,16 +66,14 @@ pub(crate) async fn audit(place: &Place, model: &Model) {
     }
     if !found.sessions.is_empty() {
         let people = found.sessions.len();
-        model.violation(format!(
-            "sessions of {people} people are there who did not sign in"
-        ));
+        model.violation(format!("{people} users have sessions without a sign-in"));
     }
     database.close().await.unwrap();
     model.assert_good();
 }
 
-/// Looks whether the audit log tells of everything once: of every session that is there or was acknowledged how it
-/// began, and of what is in the change log the same. What is acknowledged is compared with the change log.
+/// Checks that the audit log has one event for the start of every stored or acknowledged session, and one for each
+/// entry of the change log. The change log is compared with the acknowledged calls.
 fn is_told_once(found: &Found, model: &Model) {
     let mut begun: HashSet<String> = found.sessions.values().flatten().cloned().collect();
     begun.extend(model.sessions().iter().map(|session| session.id.clone()));
@@ -101,9 +99,9 @@ fn is_told_once(found: &Found, model: &Model) {
     }
 }
 
-/// Compares one person, and settles what was in doubt.
+/// Compares one user with the database, and resolves its pending change.
 ///
-/// `version`: that of the credentials, which goes up with each change of the number or of the password.
+/// `version`: that of the credentials, which each change of the number or of the password increments.
 fn compare(person: &mut Person, (number, version): (String, i64), found: &mut Found, model: &Model) {
     let version = usize::try_from(version).unwrap();
     let id = person.id.clone();
@@ -152,7 +150,7 @@ fn compare(person: &mut Person, (number, version): (String, i64), found: &mut Fo
             State::Ended(_) => is_there,
             State::Ending => false,
         };
-        // What is gone without a word was ended by a change of the password.
+        // A session that is gone without an entry was ended by a change of the password.
         let by_password = !is_there && times == 0 && person.password_changes > 0;
         if is_wrong || (times != usize::from(!is_there) && !by_password) {
             let id = &session.id;
@@ -177,7 +175,7 @@ fn compare(person: &mut Person, (number, version): (String, i64), found: &mut Fo
     person.strangers = (strangers, strangers);
 }
 
-/// Waits until nobody else is connected: what a process had sent before it was killed may still happen.
+/// Waits until no other client is connected: a statement that a process sent before it was killed may still run.
 async fn is_quiet(database: &DatabaseConnection) {
     let others = match database.get_database_backend() {
         DbBackend::Postgres => {
@@ -197,15 +195,15 @@ async fn is_quiet(database: &DatabaseConnection) {
     }
 }
 
-/// Looks for what no database of ours has.
+/// Checks the invariants of the database.
 async fn is_sound(database: &DatabaseConnection, model: &Model) {
     let orphans = "SELECT COUNT(*) AS n FROM sessions LEFT JOIN users ON users.id = sessions.user_id \
                    WHERE users.id IS NULL";
     let orphans = count(database, orphans).await;
     if orphans != 0 {
-        model.violation(format!("{orphans} sessions of nobody"));
+        model.violation(format!("{orphans} sessions without a user"));
     }
-    // The numbers of the change log have no hole and end where its head says.
+    // The numbers of the change log have no gap, and end at its head.
     let numbers = "SELECT COUNT(*) AS n FROM identity_changes";
     let first = "SELECT COUNT(*) AS n FROM identity_changes, change_log WHERE seq BETWEEN 1 AND last_seq";
     let head = "SELECT last_seq AS n FROM change_log";
@@ -265,7 +263,7 @@ async fn find(database: &DatabaseConnection) -> Found {
             "register" | "sign_in" => found.beginnings.entry(session),
             "revoke_session" => found.endings.entry(session),
             "update_profile" => found.updates.entry(user),
-            _ => panic!("nobody did {action}"),
+            _ => panic!("no call did {action}"),
         };
         *times.or_default() += 1;
     }

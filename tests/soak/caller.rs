@@ -1,4 +1,4 @@
-//! What callers ask, and whether the answer is one that may be given.
+//! The calls, and the checks of their responses.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The default of `--staleness-bound`.
 const STALENESS_BOUND: Duration = Duration::from_secs(1);
 
-/// How good an answer to a check has to be.
+/// The required freshness of a check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Consistency {
     MinimizeLatency,
@@ -33,17 +33,17 @@ pub(crate) struct Caller {
 
 enum Answer<T> {
     Done(T),
-    /// Nobody knows whether it happened.
+    /// The outcome is unknown.
     Unknown,
     /// It did not happen, for this reason.
     Refused(Code, String),
 }
 
-/// What Register and Authenticate answer.
+/// The response of Register and Authenticate.
 type SignedIn = (Option<v1::User>, Option<v1::Session>, String);
 
 impl Caller {
-    /// Somebody new registers.
+    /// Registers a new user.
     pub(crate) async fn register(&self) {
         let (number, password) = (self.model.new_number(), "mountains and rivers".to_owned());
         self.model.registers(&number, &password);
@@ -72,7 +72,7 @@ impl Caller {
         }
     }
 
-    /// Somebody signs in.
+    /// Signs a user in.
     pub(crate) async fn sign_in(&self, mut person: Person) {
         let mut client = self.life.client();
         let request = v1::AuthenticateRequest {
@@ -109,7 +109,7 @@ impl Caller {
         person.sessions.push(session);
     }
 
-    /// Somebody signs out.
+    /// Signs a user out.
     pub(crate) async fn sign_out(&self, person: Person, session: &Arc<Session>) {
         session.set(State::Ending);
         let mut client = self.life.client();
@@ -127,7 +127,7 @@ impl Caller {
         self.model.put(person);
     }
 
-    /// Somebody takes another phone number.
+    /// Changes the phone number of a user.
     pub(crate) async fn change_number(&self, person: Person, by: &Arc<Session>) {
         let number = self.model.new_number();
         let request = v1::UpdateProfileRequest {
@@ -137,7 +137,7 @@ impl Caller {
         self.change(person, by, Pending::Number(number), request).await;
     }
 
-    /// Somebody takes another password, which ends all of their other sessions.
+    /// Changes the password of a user, which ends all other sessions of that user.
     pub(crate) async fn change_password(&self, person: Person, by: &Arc<Session>) {
         let password = format!("rivers and mountains {}", person.password_changes);
         let request = v1::UpdateProfileRequest {
@@ -201,9 +201,8 @@ impl Caller {
         self.model.put(person);
     }
 
-    /// Asks whose session a token is. A session that was ended is not good: at once by the process that ended it and by
-    /// the database, and elsewhere after the staleness bound. A valid session is accepted. Returns whether the session
-    /// was refused.
+    /// Checks a session. An ended session is rejected: at once by the process that ended it and by the database, and
+    /// elsewhere after the staleness bound. A valid session is accepted. Returns whether the session was rejected.
     pub(crate) async fn check(&self, session: &Arc<Session>, consistency: Consistency) -> bool {
         let before = session.state();
         let is_split = self.model.is_split.load(Ordering::SeqCst);
@@ -256,8 +255,8 @@ impl Caller {
         is_at_once || is_by_this || asked > ended.at + STALENESS_BOUND
     }
 
-    /// What an answer means. What a fault may lead to is UNAVAILABLE with a time to wait, and a connection that is gone
-    /// if the process was killed; nothing else.
+    /// Interprets a response. A fault may cause UNAVAILABLE with RetryInfo, and a lost connection if the process was
+    /// killed, and nothing else.
     async fn answer<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Answer<T> {
         let status = match timeout(PATIENCE, call).await {
             Ok(Ok(response)) => {
@@ -275,7 +274,7 @@ impl Caller {
             // Not by the service.
             if !self.life.is_killed() {
                 self.model
-                    .violation(format!("nobody killed the process: {status:?}"));
+                    .violation(format!("the process was not killed: {status:?}"));
             }
             self.model.was_not_answered();
             return Answer::Unknown;
@@ -289,7 +288,7 @@ impl Caller {
                 Answer::Unknown
             }
             code => {
-                // What is refused is answered, too; whether rightly, the caller knows.
+                // A rejection is a response, too. The caller checks whether it is right.
                 self.model.was_answered();
                 Answer::Refused(code, info.reason.clone())
             }

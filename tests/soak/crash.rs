@@ -16,20 +16,20 @@ use crate::random::Random;
 use crate::replica::{Life, Replica};
 use crate::{alone, check_all, random, setting};
 
-/// How many calls are under way at once.
+/// Calls in flight.
 const CALLS: usize = 2_000;
 
-/// How many people there are at the beginning. Each has one call at a time.
+/// Users at the start. Each has one call at a time.
 const PEOPLE: usize = 1_500;
 
-/// How long all of it may take, on a machine that does other things, too.
+/// Timeout of the test, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A call stands in line behind 2,000 others.
 const FLAGS: [&str; 2] = ["--database-acquire-timeout=30s", "--request-timeout=60s"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_survives_a_kill_of_the_service() {
+async fn acknowledged_calls_survive_a_kill_of_the_service() {
     let _alone = alone().await;
     let rounds = setting("SOAK_ROUNDS").unwrap_or(2);
     let mut random = random();
@@ -46,7 +46,7 @@ async fn what_was_acknowledged_survives_a_kill_of_the_service() {
     model.assert_good();
     let count =
         |counter: &std::sync::atomic::AtomicU64| usize::try_from(counter.load(Ordering::SeqCst)).unwrap();
-    assert_eq!(count(&model.unavailable), 0, "nobody was killed yet");
+    assert_eq!(count(&model.unavailable), 0, "no process was killed yet");
 
     for round in 1..=rounds {
         let started = Instant::now();
@@ -86,16 +86,16 @@ fn start_calls(model: &Arc<Model>, life: &Arc<Life>, random: &mut Random) -> Joi
     let is_signed_in = |person: &Person| person.live_session().is_some();
     for number in 0..CALLS {
         let caller = caller(model, life);
-        // Whoever is signed in nowhere can sign in, and it is those who are looked for first.
-        let somebody = match number % 4 {
+        // A sign-in prefers users without a session.
+        let found = match number % 4 {
             0 => None,
             1 => model
                 .take(random, |person| !is_signed_in(person))
                 .or_else(|| model.take(random, has_room)),
             _ => model.take(random, is_signed_in),
         };
-        // Where nobody is left for the other kinds, after many rounds, somebody registers.
-        let Some(person) = somebody else {
+        // If no user is left for the other kinds, after many rounds, a new user registers.
+        let Some(person) = found else {
             calls.spawn(async move { caller.register().await });
             continue;
         };

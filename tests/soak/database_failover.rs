@@ -22,7 +22,7 @@ use crate::{alone, check_all, random, setting};
 /// The service writes again within this time of the moment at which the new primary is reachable.
 const RECOVERY: Duration = Duration::from_secs(5);
 
-/// So many calls of all kinds and by both replicas, answered in a row, are a service that has recovered.
+/// Consecutive successful calls of all kinds and of both replicas that count as a recovery.
 const IN_A_ROW: u64 = 200;
 
 /// Sessions that the new primary ends while the old one is still in use.
@@ -31,14 +31,14 @@ const ENDED: usize = 10;
 /// Time limit of the calls between two faults, on a machine that does other things, too.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How the old primary ends.
+/// The end of the old primary.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     /// It turns read-only, as an orderly switchover does; its connections stay open. All that was acknowledged was
     /// replicated before the promotion.
     ReadOnly,
-    /// It stays writable and is cut off from the new primary; its connections stay open. From the last moment at which
-    /// both agree until the service has followed, no write is asked for.
+    /// It stays writable and is disconnected from the new primary; its connections stay open. No write is made from the
+    /// last moment at which both agree until the service has followed.
     Split,
     /// `kill -9`. Replication is synchronous before.
     Killed,

@@ -14,19 +14,19 @@ use crate::place::{Backend, Place};
 use crate::replica::{Door, Replica};
 use crate::{alone, check_all, random, setting};
 
-/// How long after its return the database may still be away for callers.
+/// Maximum time until callers reach the database after its return.
 const RECOVERY: Duration = Duration::from_secs(5);
 
-/// So many calls of all kinds and by both replicas, answered in a row, are a service that has recovered.
+/// Consecutive successful calls of all kinds and of both replicas that count as a recovery.
 const IN_A_ROW: u64 = 200;
 
 /// The database stays away until so many calls have had no answer: all workers several times, with all kinds of calls.
 const UNANSWERED: u64 = 60;
 
-/// Whoever waits for a connection is not kept for long, so that many are.
+/// A short acquire timeout, so that many calls fail while the database is away.
 const FLAGS: [&str; 1] = ["--database-acquire-timeout=300ms"];
 
-/// How long so many answers may take, on a machine that does other things, too.
+/// Timeout of so many responses, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! Workers who ask everything, of everybody and at random, until they are told to stop.
+//! Workers that make all kinds of calls for random users until they are stopped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,10 +18,10 @@ const WORKERS: usize = 12;
 /// Percentage of calls below which a call may write; the others are checks.
 const CHECKS: usize = 40;
 
-/// How long a worker waits after a call that was not answered, as callers should.
+/// Delay of a worker after a call without a response, as callers should have.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// The most sessions that a person has in a test: far from the number at which the oldest gives way.
+/// Maximum sessions of a user in a test: far below the number at which the oldest is evicted.
 const MAX_SESSIONS: usize = 20;
 
 pub(crate) struct Load {
@@ -65,7 +65,7 @@ impl Load {
     }
 }
 
-/// Whether a person may sign in once more.
+/// Returns whether a user may sign in once more.
 pub(crate) fn has_room(person: &Person) -> bool {
     let live = person.sessions.iter().filter(|session| session.is_live());
     live.count() + person.strangers.1 < MAX_SESSIONS
@@ -134,8 +134,8 @@ impl Worker {
         }
     }
 
-    /// Signs somebody out whose session everybody has in memory, and looks at once whether it is known there and by the
-    /// database.
+    /// Signs out a user with a session that every replica has in its cache, and checks at once whether the revocation
+    /// is known there and in the database.
     async fn sign_out(&mut self, caller: &Caller) {
         let Some(person) = self.signed_in_person() else {
             return;

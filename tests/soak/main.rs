@@ -1,17 +1,17 @@
-//! What is promised, while everything is killed: the service, the database, and the way between them.
+//! Promises under faults: the service, the database and the network between them are killed.
 //!
 //! - `crash`: the service, on every backend;
 //! - `database_killed`: the server of PostgreSQL or MariaDB;
-//! - `database_failover`: the primary of a cluster, whose replica is promoted;
+//! - `database_failover`: the primary of a cluster, while its replica is promoted;
 //! - `mixed`: both and more, at random and for long, with two replicas on PostgreSQL.
 //!
-//! Callers (`caller`, `load`) ask and note in a `model` what was acknowledged; every answer is judged by it, and
-//! `audit` compares the database with it when all is quiet. What was not acknowledged may or may not have happened, but
-//! not half.
+//! Callers (`caller`, `load`) record acknowledged calls in a `model`, which judges every response. `audit` compares the
+//! database with it when all calls have ended. A call that was not acknowledged may have happened or not, but not in
+//! part.
 //!
 //! `make test` runs a short form. `make soak` sets `SOAK_ROUNDS` (of `crash`), `SOAK_DATABASE_ROUNDS`,
-//! `SOAK_FAILOVER_ROUNDS` and `SOAK_SECONDS` (of `mixed`). `SOAK_SEED` makes the same choices again; which call meets
-//! which fault is still a matter of time.
+//! `SOAK_FAILOVER_ROUNDS` and `SOAK_SECONDS` (of `mixed`). `SOAK_SEED` repeats the random choices; the timing of calls
+//! and faults still varies.
 
 #![allow(
     clippy::expect_used,
@@ -61,8 +61,8 @@ use model::Model;
 use random::Random;
 use replica::Life;
 
-/// What every process is told: hashing and failing are cheap, and only faults are logged. Calls are dropped and killed
-/// here by the hundred; they are counted, and nobody has to wait for it.
+/// Settings of every process: hashes and failures are cheap, and the log has only faults. Faults interrupt calls by the
+/// hundred; they are counted, and cause no delay.
 const TEST_FLAGS: [&str; 7] = [
     "--throttle-number-attempts=1000000",
     "--throttle-number-recovery=1s",
@@ -96,14 +96,14 @@ fn setting<T: FromStr>(name: &str) -> Option<T> {
     )
 }
 
-/// A generator, whose seed is printed.
+/// Creates a generator, and prints its seed.
 fn random() -> Random {
     let seed = setting("SOAK_SEED").unwrap_or_else(|| getrandom::u64().unwrap());
     println!("SOAK_SEED={seed}");
     Random::new(seed)
 }
 
-/// Asks the database, by this process, about every session whose token is known, and gets every answer.
+/// Checks every session with a known token against the database, through this process, and returns all outcomes.
 async fn check_all(model: &Arc<Model>, life: &Arc<Life>) {
     let places = Arc::new(Semaphore::new(64));
     let unanswered = model.unavailable.load(std::sync::atomic::Ordering::SeqCst);

@@ -17,13 +17,13 @@ use crate::random::Random;
 use crate::replica::{Door, Replica, Taken};
 use crate::{alone, check_all, random, setting};
 
-/// How long after the end of a fault callers may still notice.
+/// Maximum time after a fault in which calls may fail.
 const RECOVERY: Duration = Duration::from_secs(5);
 
-/// So many calls of all kinds and by both replicas, answered in a row, are a service that has recovered.
+/// Consecutive successful calls of all kinds and of both replicas that count as a recovery.
 const IN_A_ROW: u64 = 200;
 
-/// How long so many answers may take, on a machine that does other things, too.
+/// Timeout of so many responses, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The most connections of a replica: those of the pool, and that of the change log.
@@ -38,12 +38,12 @@ const FLAGS: [&str; 4] = [
     "--database-statement-timeout=1s",
 ];
 
-/// How many answers are a warm-up: pools, caches and the memory of the allocator are then as large as they get.
+/// Responses of the warm-up, after which pools, caches and the memory of the allocator have their final size.
 const WARM_UP: u64 = 3_000;
 
-/// How much more memory a replica may have at the end, in KiB. What a replica has under this load goes up and down by a
-/// few hundred KiB. In the short form it answers a few thousand calls after the warm-up, so that a leak of 2 KiB a
-/// check is seen, and in the long one that of some tens of bytes.
+/// Maximum growth of the memory of a replica, in KiB. The memory varies by a few hundred KiB under this load. In the
+/// short form, a replica answers a few thousand calls after the warm-up, so the test detects a leak of 2 KiB per check;
+/// in the long form, one of some tens of bytes.
 const MORE_MEMORY: u64 = 2 * 1024;
 
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ const FAULTS: [Fault; 6] = [
     Fault::ConnectionsSwallowed,
 ];
 
-/// What the faults happen to. The first replica is never killed: it is the one whose memory is looked at.
+/// The targets of faults. The first replica is never killed: the test observes its cache.
 struct Scene {
     server: DatabaseServer,
     proxy: Proxy,
@@ -234,7 +234,7 @@ impl Scene {
             .await;
     }
 
-    /// How many connections the replicas have to the database.
+    /// Returns the number of database connections of the replicas.
     async fn connections(&self) -> usize {
         let database = self.place.connect().await;
         let sql = "SELECT COUNT(*) AS n FROM pg_stat_activity \

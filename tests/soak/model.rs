@@ -1,8 +1,7 @@
-//! What has to be true by what the service has acknowledged: who is registered, by which number and password, and which
-//! sessions are live.
+//! The model: registered users, with their numbers and passwords, and live sessions, by the acknowledged calls.
 //!
-//! A person who is being changed is taken out of the model, so that of one person there is one change at a time, and
-//! what it leaves is known, or is one of two. Sessions are checked by everybody, meanwhile, too.
+//! A user is taken out of the model during a change. So each user has one change at a time, and its outcome is known,
+//! or is one of two. Meanwhile, all callers check the sessions of the user.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,22 +13,22 @@ use tokio::time::Instant;
 use crate::random::Random;
 use crate::replica::Life;
 
-/// How many sessions that have ended lately are checked more often than others.
+/// Number of recently ended sessions that are checked more often than others.
 const LATELY: usize = 200;
 
-/// How many violations are kept to be shown.
+/// Maximum number of violations that are shown.
 const SHOWN: usize = 20;
 
-/// Somebody who is known to be registered.
+/// A registered user.
 #[derive(Debug)]
 pub(crate) struct Person {
     pub(crate) id: String,
     pub(crate) number: String,
     pub(crate) password: String,
     pub(crate) sessions: Vec<Arc<Session>>,
-    /// How many sessions there are besides, at least and at most: sign-ins that were not acknowledged.
+    /// Minimum and maximum number of other sessions: of sign-ins that were not acknowledged.
     pub(crate) strangers: (usize, usize),
-    /// How many changes of the profile were acknowledged, and how many of them were of the password.
+    /// Acknowledged changes of the profile, and those of the password among them.
     pub(crate) changes: usize,
     pub(crate) password_changes: i64,
     /// A change that was not acknowledged, and may have happened or happen yet.
@@ -62,7 +61,7 @@ impl Person {
         self.sessions.iter().rev().find(|session| session.is_live())
     }
 
-    /// What is there to be seen by the change that was pending.
+    /// The visible results of the pending change.
     pub(crate) fn apply(&mut self, change: Pending) {
         self.changes += 1;
         match change {
@@ -75,7 +74,7 @@ impl Person {
     }
 }
 
-/// A session whose token is known.
+/// A session with a known token.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) id: String,
@@ -87,7 +86,7 @@ pub(crate) struct Session {
 #[derive(Clone, Debug)]
 pub(crate) enum State {
     Live,
-    /// Somebody has asked to end it. Whether that happened is not known.
+    /// A call to end it was made. Its outcome is unknown.
     Ending,
     Ended(Ended),
 }
@@ -134,25 +133,25 @@ impl Session {
 pub(crate) struct Model {
     next_number: AtomicU64,
     idle: Mutex<Vec<Person>>,
-    /// Those whose last change may have happened or happen yet; nothing else is asked for them.
+    /// Users with a last change that may have happened or may still happen. No other call is made for them.
     in_doubt: Mutex<Vec<Person>>,
-    /// Numbers whose registration was not acknowledged, with the password.
+    /// Numbers with a registration that was not acknowledged, with the password.
     registering: Mutex<HashMap<String, String>>,
     sessions: Mutex<Vec<Arc<Session>>>,
     lately_ended: Mutex<VecDeque<Arc<Session>>>,
     violations: Mutex<Vec<String>>,
     pub(crate) acknowledged: AtomicU64,
     pub(crate) unavailable: AtomicU64,
-    /// How many calls were answered since the last one that was not.
+    /// Successful calls since the last failed one.
     pub(crate) in_a_row: AtomicU64,
-    /// Whether there are two primaries, of which one does not notice: STRONG checks have the staleness bound, too.
+    /// Whether there are two primaries, one of which does not notice: STRONG checks have the staleness bound, too.
     pub(crate) is_split: AtomicBool,
 }
 
 impl Model {
     pub(crate) fn new() -> Self {
         Self {
-            // Of mobile numbers of Uzbekistan, there are from here on nine million.
+            // From here on, there are nine million mobile numbers of Uzbekistan.
             next_number: AtomicU64::new(1_000_000),
             idle: Mutex::default(),
             in_doubt: Mutex::default(),
@@ -167,12 +166,12 @@ impl Model {
         }
     }
 
-    /// A number that nobody has had.
+    /// Returns a number that was never used.
     pub(crate) fn new_number(&self) -> String {
         format!("+99890{}", self.next_number.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Somebody is going to register.
+    /// Begins a registration.
     pub(crate) fn registers(&self, number: &str, password: &str) {
         self.registering
             .lock()
@@ -185,12 +184,12 @@ impl Model {
         self.registering.lock().unwrap().remove(number);
     }
 
-    /// Forgets the registrations that were not acknowledged, and tells which they were.
+    /// Removes and returns the registrations that were not acknowledged.
     pub(crate) fn take_registering(&self) -> HashMap<String, String> {
         std::mem::take(&mut *self.registering.lock().unwrap())
     }
 
-    /// Takes somebody out, of whom something is true.
+    /// Takes a user that fulfils a condition out of the model.
     pub(crate) fn take(&self, random: &mut Random, is_fit: impl Fn(&Person) -> bool) -> Option<Person> {
         let mut idle = self.idle.lock().unwrap();
         let count = idle.len();
@@ -201,7 +200,7 @@ impl Model {
         found.map(|index| idle.swap_remove(index))
     }
 
-    /// Puts somebody back.
+    /// Puts a user back.
     pub(crate) fn put(&self, person: Person) {
         let people = if person.pending.is_some() {
             &self.in_doubt
@@ -211,7 +210,7 @@ impl Model {
         people.lock().unwrap().push(person);
     }
 
-    /// Takes everybody out.
+    /// Takes all users out.
     pub(crate) fn take_all(&self) -> Vec<Person> {
         let mut all = std::mem::take(&mut *self.idle.lock().unwrap());
         all.append(&mut self.in_doubt.lock().unwrap());
@@ -244,7 +243,7 @@ impl Model {
         (!sessions.is_empty()).then(|| random.one_of(&sessions).clone())
     }
 
-    /// All sessions whose tokens are known.
+    /// Returns all sessions with known tokens.
     pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
         self.sessions.lock().unwrap().clone()
     }

@@ -11,7 +11,7 @@ impl Random {
         Self(seed)
     }
 
-    /// Another generator, whose numbers are independent of the ones that follow here.
+    /// Returns another generator, with numbers that are independent of the following ones here.
     pub(crate) fn fork(&mut self) -> Self {
         Self(self.next())
     }

@@ -8,7 +8,7 @@ use crate::binary::ServerProcess;
 use crate::place::Place;
 use crate::{Client, connect};
 
-/// How many connections its callers share: one connection has at most 200 calls under way.
+/// Connections that callers share: one connection has at most 200 calls in flight.
 const CONNECTIONS: usize = 16;
 
 /// A replica. Its process may be another one from time to time.
@@ -18,7 +18,7 @@ pub(crate) struct Replica {
     process: Option<ServerProcess>,
 }
 
-/// Where its callers find a replica. Cheap to clone.
+/// The address of a replica for its callers. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Door(Arc<RwLock<Arc<Life>>>);
 
@@ -54,13 +54,13 @@ impl Life {
         self.clients[number % CONNECTIONS].clone()
     }
 
-    /// Whether a call may have found nobody, or nobody any more.
+    /// Returns whether a call may have failed because no process was listening.
     pub(crate) fn is_killed(&self) -> bool {
         self.is_killed.load(Ordering::SeqCst)
     }
 }
 
-/// What a process has taken of the machine.
+/// Resources of a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Taken {
     /// In KiB.

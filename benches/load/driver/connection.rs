@@ -59,7 +59,7 @@ pub(super) fn headers_frame(path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, 0, &block)
 }
 
-/// A field whose name is not in the static table.
+/// A field with a name that is not in the static table.
 fn named(block: &mut Vec<u8>, name: &str, value: &str) {
     let mut prefix = vec![0x00, length(name)];
     prefix.extend_from_slice(name.as_bytes());
@@ -103,7 +103,7 @@ fn setting(id: u16, value: u32) -> [u8; 6] {
 pub(super) struct Done {
     /// When its request was due.
     pub(super) since: Instant,
-    /// Whether it had a message and ended as it should.
+    /// Whether the response had a message and ended with success.
     pub(super) is_ok: bool,
 }
 
@@ -123,13 +123,13 @@ pub(super) struct Connection {
     /// Few, so that looking through them is cheaper than a map.
     open: Vec<Stream>,
     next_stream: u32,
-    /// How many streams the server lets be open.
+    /// Maximum number of open streams, by the settings of the server.
     most_streams: usize,
-    /// How many bytes the server lets us send.
+    /// Remaining flow-control window for sending, in bytes.
     send_window: i64,
     /// The size of the largest request so far, which has to fit into the window.
     largest: i64,
-    /// How many bytes of data were received and not given back to the connection's window.
+    /// Received bytes that were not yet returned to the flow-control window of the connection.
     received: u32,
     has_settings: bool,
     /// The server takes no new streams, or there are no ids left.
@@ -188,7 +188,7 @@ impl Connection {
         !self.output.is_empty()
     }
 
-    /// Whether one more request may be sent.
+    /// Returns whether one more request fits.
     pub(super) fn has_room(&mut self) -> bool {
         if self.is_ending && self.open.is_empty() {
             *self = Self::open(self.address);
@@ -236,7 +236,7 @@ impl Connection {
     pub(super) fn receive(&mut self, mut done: impl FnMut(Done)) {
         match self.socket.read(&mut self.input[self.filled..]) {
             Ok(0) => {
-                // What was not answered never will be.
+                // The open requests have no response.
                 assert!(self.is_ending, "the server closed the connection");
                 for stream in self.open.drain(..) {
                     done(Done {

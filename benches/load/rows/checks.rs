@@ -15,7 +15,7 @@ use crate::{Bench, collector, h2load, seed, server};
 pub(crate) const VALIDATE_SESSION: &str = "/phone_identity.v1.PhoneIdentity/ValidateSession";
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 
-/// How many tokens are asked for at each size of the database.
+/// Number of tokens in use at each size of the database.
 const ASKED: usize = 10_000;
 
 /// The requests that check all sessions of the smaller database.
@@ -125,8 +125,8 @@ fn in_turns(
     Ok(outcomes)
 }
 
-/// What it costs to be observed: the listener for metrics, and traces of every hundredth call. The counters themselves
-/// are always there.
+/// Cost of observability: the metrics listener, and traces of one percent of calls. The counters themselves are always
+/// on.
 pub(super) fn observed(bench: &mut Bench) -> Result<(), String> {
     let collector = format!("--otlp-endpoint=http://{}", collector::start(bench));
     let database = seed::scratch(bench);
@@ -145,7 +145,7 @@ pub(super) fn observed(bench: &mut Bench) -> Result<(), String> {
     against_plain(bench, &database, &side)
 }
 
-/// What it costs that callers prove who they are, by service keys.
+/// Cost of authentication of callers by service keys.
 pub(super) fn keyed(bench: &mut Bench) -> Result<(), String> {
     let database = seed::scratch(bench);
     let url = format!("--database-url=sqlite://{}", database.display());
@@ -164,7 +164,7 @@ pub(super) fn keyed(bench: &mut Bench) -> Result<(), String> {
     against_plain(bench, &database, &side)
 }
 
-/// What is compared with the service as it is by default.
+/// The variants that are compared with the default service.
 struct Side<'a> {
     /// The row.
     name: &'a str,
@@ -203,7 +203,7 @@ fn against_plain(bench: &mut Bench, database: &Path, side: &Side<'_>) -> Result<
     Ok(())
 }
 
-/// What h2load says.
+/// The result of h2load.
 fn second_opinion(bench: &Bench, service: &Server, bare: &Server) -> String {
     let (mut a, mut b) = (Vec::new(), Vec::new());
     for _ in 0..bench.rounds.min(3) {

@@ -18,7 +18,7 @@ const FLOOD: usize = 600;
 /// Sign-ins of others a second.
 const OTHERS: f64 = 10.0;
 
-/// The first person of the others. The flood uses those before.
+/// The first user of the other callers. The flood uses the users before it.
 const FIRST_OTHER: usize = 500;
 
 const WRONG: &str = "rivers and mountains";

@@ -12,10 +12,10 @@ use crate::report::{self, Bar, Row, Unit};
 use crate::server::{Server, Setup};
 use crate::{Bench, machine, seed};
 
-/// How many times as long as a round of the other rows.
+/// Factor of the duration of a round of the other rows.
 const LASTING: f64 = 10.0;
 
-/// What the service says of how it hashes.
+/// The hash rate that the service reports.
 struct Hashing {
     engine: String,
     threads: f64,
@@ -100,7 +100,7 @@ pub(super) fn overload(bench: &mut Bench) -> Result<(), String> {
     Ok(())
 }
 
-/// What a line of the log says, if there is one.
+/// Returns the value in a line of the log, if it exists.
 fn said(log: &str) -> Option<Hashing> {
     let line = log.lines().find(|line| line.contains("\"hash_microseconds\":"))?;
     let field = |name: &str| {
@@ -115,7 +115,7 @@ fn said(log: &str) -> Option<Hashing> {
     })
 }
 
-/// What the service was before it said so.
+/// The state of the service before it reported that.
 fn measured(bench: &Bench, cores: &[usize]) -> Hashing {
     let threads = f64::from(u32::try_from(cores.len()).unwrap());
     let per_second = hashes::per_second(Engine::Portable, cores, window(bench));

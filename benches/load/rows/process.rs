@@ -15,8 +15,8 @@ use crate::{Bench, machine, seed};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// How many sessions are in memory at the first and at the second look. At the first one, what connections keep of the
-/// file is full: that is bounded, and not the sessions'.
+/// Number of cached sessions at the first and at the second measurement. At the first one, the page caches of the
+/// connections are full. They are bounded, and are not memory of sessions.
 const CACHED: [usize; 2] = [110_000, 310_000];
 
 const CAPACITY_FLAG: &str = "--session-cache-capacity";
@@ -24,7 +24,7 @@ const CAPACITY_FLAG: &str = "--session-cache-capacity";
 pub(super) fn memory(bench: &mut Bench) -> Result<(), String> {
     report::say("memory: what a session in memory takes");
     let path = seed::database(bench, seed::LARGE);
-    // What waits to be written is memory, too, but not the cache's.
+    // Writes that wait use memory, too, but not that of the cache.
     seed::use_now(bench, &path, &format!("rowid <= {}", CACHED[1]));
     let has_cache = server::run(bench, &["--help"]).contains(CAPACITY_FLAG);
     let capacity = format!("{CAPACITY_FLAG}={}", CACHED[1] * 5 / 4);

@@ -15,7 +15,7 @@ use crate::{Bench, seed};
 
 const AUTHENTICATE: &str = "/phone_identity.v1.PhoneIdentity/Authenticate";
 
-/// How long sign-ins go on before they count, so that the queue is what it is going to be.
+/// Warm-up, until the queue has its steady length.
 pub(super) const WARM_UP: Duration = Duration::from_millis(700);
 
 /// Sign-ins are few a second, so they are counted for longer.
@@ -75,7 +75,7 @@ pub(super) fn against_raw_hashes(bench: &mut Bench) -> Result<(), String> {
     Ok(())
 }
 
-/// The sign-ins of all people.
+/// The sign-ins of all users.
 pub(super) fn people() -> Requests {
     let sign_in = |number| AuthenticateRequest {
         phone_number: seed::phone_number(number),
@@ -85,7 +85,7 @@ pub(super) fn people() -> Requests {
     Requests::new(AUTHENTICATE, (0..seed::PEOPLE).map(sign_in))
 }
 
-/// Signs people in as fast as the server can.
+/// Signs users in at the maximum rate of the server.
 pub(super) fn saturate(
     bench: &Bench,
     server: &Server,

@@ -1,4 +1,4 @@
-//! Checking sessions while as many people sign in as can: on both cores, on one, and under a quota.
+//! Session checks during a storm of sign-ins: on both cores, on one, and under a quota.
 
 use std::thread;
 use std::time::Duration;
@@ -17,14 +17,14 @@ use crate::{Bench, seed};
 
 const P99: Bar = Bar::AtMost(3.0, 1.5);
 
-/// What was measured of one server.
+/// The measurements of one server.
 #[derive(Default)]
 struct Storm {
     idle: Vec<Outcome>,
     under: Vec<Outcome>,
     /// Sign-ins a second during the rounds of `under`.
     logins: Vec<f64>,
-    /// What was offered in the rounds of the latencies.
+    /// The offered rate in the rounds of the latencies.
     offered: f64,
     idle_paced: Vec<Outcome>,
     under_paced: Vec<Outcome>,
@@ -120,7 +120,7 @@ fn measure(bench: &Bench, cores: &[usize], quota: Option<&Quota>) -> Result<Stor
 }
 
 fn check(bench: &Bench, server: &Server, requests: &Requests, pace: Pace) -> Outcome {
-    // What signing in left behind is over: a checkpoint of the database, or a quota that was used up.
+    // The after-effects of sign-ins have ended: a checkpoint of the database, or an exhausted quota.
     thread::sleep(Duration::from_millis(300));
     drive(
         target(server),

@@ -1,5 +1,6 @@
-//! Whether the time of an answer tells which numbers somebody has: the kinds of failed sign-ins, in turns, compared by
-//! Welch's t; and those of codes. Not of `make bench`, since it takes minutes: `make bench-timing`.
+//! Timing: response times of failed sign-ins and of codes must not reveal which numbers have an account. Calls of all
+//! kinds take turns, and Welch's t-test compares their times. It takes minutes, so only `make bench-timing` runs it,
+//! and not `make bench`.
 
 mod codes;
 mod fillers;
@@ -18,19 +19,19 @@ use crate::report::{self, Bar, Row, Unit};
 use crate::server::{Server, Setup};
 use crate::{Bench, number, seed};
 
-/// What a difference that chance does not explain would have, with as many calls.
+/// The smallest difference that is significant for this number of calls.
 const BAR: f64 = 4.5;
 
-/// How many calls are in flight: fewer than would make them wait for one another.
+/// Calls in flight: so few that they do not wait for each other.
 const CALLERS: usize = 8;
 
 /// With fillers, only this part of the calls is made: each takes several hashes.
 const FILLED: usize = 2;
 
-/// Of each kind as many numbers where there are four kinds.
+/// Numbers of each kind, of four kinds.
 const NUMBERS: usize = seed::PEOPLE / 4;
 
-/// Nobody is refused, and everything is counted all the same.
+/// No call is rejected, but all are counted.
 const COUNTED: [&str; 2] = [
     "--throttle-number-attempts=1000000",
     "--throttle-number-recovery=1s",
@@ -46,9 +47,9 @@ const REFUSED: [&str; 3] = [
 /// The kinds of numbers.
 const KINDS: [&str; 4] = ["unknown", "wrong password", "deactivated", "older parameters"];
 
-/// Makes calls, of which some are about numbers that somebody has, and others are not.
+/// Makes calls for numbers with and without an account.
 trait Caller: Send + 'static {
-    /// Makes a call about a number of a kind, and says so if it was not answered as it should be.
+    /// Makes a call for a number of a kind, and reports an unexpected response.
     fn call(&mut self, kind: usize, round: usize) -> impl Future<Output = Result<(), String>> + Send;
 
     /// Makes such a call, and returns a time that may tell of what kind it was: that of the call.
@@ -90,7 +91,7 @@ impl Caller for Guesses {
     }
 }
 
-/// A number that nobody has, or one of somebody of a kind.
+/// A number without an account, or one of an account of a kind.
 fn number_of(kind: usize, number: usize, numbers: usize) -> String {
     match kind {
         0 => format!("+99893{}", 4_200_000 + number),
@@ -121,7 +122,7 @@ pub(crate) fn timing(bench: &mut Bench) -> Result<(), String> {
     fillers::timing(bench, &server, calls / FILLED, failed)?;
     drop(server);
 
-    report::say("timing: refusals of those who have to wait");
+    report::say("timing: rejections of rate-limited calls");
     let database = seed::scratch(bench);
     let server = Server::start(
         bench,

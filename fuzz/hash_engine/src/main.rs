@@ -341,7 +341,8 @@ fn main() -> ExitCode {
         checker.check(case, kind);
     }
     println!(
-        "{} cases with the engine's choice ({}) and {:?}, {blake2b_count} of BLAKE2b with {blake2b:?}: all as argon2 computes them \
+        "{} cases with the engine's choice ({}) and {:?}, {blake2b_count} of BLAKE2b with {blake2b:?}: \
+         all as argon2 computes them \
          (seed {seed})",
         checker.count,
         argon2_rust::detected_backend(),

@@ -1,15 +1,17 @@
-//! How fast the hashing threads may go under a quota of processor time.
+//! Leaky-bucket pacing of the hashing threads under a quota of processor time.
 //!
-//! Priorities do not help there: when the quota of a control group is used up, the kernel stops all of its threads
-//! until the next period, those that check sessions, too. So hashing leaves the rest of the process what it needs.
-//! There are two accounts of processor time, and a thread may begin a job while one of them is not overdrawn:
+//! Thread priorities do not help under a quota: once a control group has used its quota, the kernel stops all of its
+//! threads until the next period, including those that check sessions. Hashing therefore leaves the rest of the process
+//! the time that it needs. Two accounts record processor time, and a thread may start a job while at least one of them
+//! is not overdrawn:
 //!
-//! - **spare**: nearly all of the quota comes in, and all that the process uses goes out, hashing included;
-//! - **share**: a quarter of the quota comes in, and what hashing uses goes out, so that logins go on while all else is
-//!   busy.
+//! - **spare**: its income is nearly the whole quota, and everything that the process uses is charged, hashing
+//!   included;
+//! - **share**: its income is a quarter of the quota, and only hashing is charged, so that sign-ins continue while
+//!   everything else is busy.
 //!
-//! So hashing gets what the rest leaves over, and a quarter at least. Both accounts forget what is longer ago than a
-//! period of the quota.
+//! Hashing therefore gets what the rest of the process leaves over, and at least a quarter of the quota. Both accounts
+//! forget anything older than one period of the quota.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -17,29 +19,29 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// How much of the quota the whole process may use before hashing waits.
+/// Part of the quota that the whole process may use before hashing waits.
 const USABLE: f64 = 0.95;
 
-/// How much of the quota hashing may use in any case.
-const LEAST_SHARE: f64 = 0.25;
+/// Part of the quota that hashing may always use.
+const MIN_SHARE: f64 = 0.25;
 
-/// How many seconds the accounts remember a use: the usual period of a quota.
+/// Memory of the accounts in seconds: the usual period of a quota.
 const MEMORY: f64 = 0.1;
 
-/// How many seconds of income an account may save up. Little, since the kernel saves nothing from one period to the
-/// next.
+/// Maximum savings of an account in seconds of income. The value is small because the kernel carries nothing over from
+/// one period to the next.
 const SAVINGS: f64 = 0.01;
 
-/// The shortest and longest time between two looks at the accounts.
-const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+/// Minimum and maximum time between two reads of the accounts.
+const READ_INTERVAL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
-/// The longest that a job waits here: a quota that is too small for the cost of a hash must not stop all sign-ins.
-const LONGEST_WAIT: Duration = Duration::from_millis(500);
+/// Maximum wait of a job here. A quota that is too small for the cost of a hash must not stop all sign-ins.
+const MAX_WAIT: Duration = Duration::from_millis(500);
 
-/// What the clocks say.
+/// Reading of the clocks.
 #[derive(Clone, Copy, Debug)]
 struct CpuReading {
-    /// Time since some beginning.
+    /// Time since the creation of the quota.
     at: Duration,
     /// Processor time that the process has used.
     process: Duration,
@@ -65,12 +67,12 @@ impl QuotaAccount {
         }
     }
 
-    /// How long to wait before the next job. Zero: it may begin.
+    /// Returns the wait before the next job. Zero: the job may start.
     fn wait(&mut self, now: CpuReading) -> Duration {
         let passed = now.at.saturating_sub(self.last.at).as_secs_f64();
         let used = now.process.saturating_sub(self.last.process).as_secs_f64();
         self.last = now;
-        let (spare_income, share_income) = (self.quota * USABLE, self.quota * LEAST_SHARE);
+        let (spare_income, share_income) = (self.quota * USABLE, self.quota * MIN_SHARE);
         self.spare =
             (self.spare + spare_income * passed - used).clamp(-self.quota * MEMORY, spare_income * SAVINGS);
         self.share = (self.share + share_income * passed).min(share_income * SAVINGS);
@@ -78,20 +80,20 @@ impl QuotaAccount {
         if missing <= 0.0 {
             return Duration::ZERO;
         }
-        let missing = Duration::try_from_secs_f64(missing).unwrap_or(LOOK_AGAIN.1);
-        missing.clamp(LOOK_AGAIN.0, LOOK_AGAIN.1)
+        let missing = Duration::try_from_secs_f64(missing).unwrap_or(READ_INTERVAL.1);
+        missing.clamp(READ_INTERVAL.0, READ_INTERVAL.1)
     }
 
-    /// A job has used so much.
+    /// Charges the processor time of a job.
     fn charge(&mut self, used: Duration) {
         let used = used.as_secs_f64();
-        // What is longer ago is forgotten, but for the job itself.
-        let floor = f64::min(-used, -self.quota * LEAST_SHARE * MEMORY);
+        // The account forgets older debts, but keeps the debt of this job.
+        let floor = f64::min(-used, -self.quota * MIN_SHARE * MEMORY);
         self.share = (self.share - used).max(floor);
     }
 }
 
-/// Lets the hashing threads begin jobs no faster than a quota allows.
+/// Delays the hashing jobs so that they stay within the quota.
 pub(super) struct CpuQuota {
     accounts: Mutex<QuotaAccount>,
     begin: Instant,
@@ -107,10 +109,10 @@ impl CpuQuota {
         }
     }
 
-    /// Waits until a job may begin.
+    /// Waits until a job may start.
     #[expect(clippy::disallowed_methods, reason = "not a worker of the runtime")]
     pub(super) fn wait(&self) {
-        let until = Instant::now() + LONGEST_WAIT;
+        let until = Instant::now() + MAX_WAIT;
         while Instant::now() < until {
             let now = read(self.begin);
             match self.lock().wait(now) {
@@ -120,18 +122,18 @@ impl CpuQuota {
         }
     }
 
-    /// Counts the processor time that a job used.
+    /// Charges the processor time of a job.
     pub(super) fn charge(&self, used: Duration) {
         self.lock().charge(used);
     }
 
-    /// Nothing that can panic runs under the lock.
+    /// No code that can panic runs under the lock.
     fn lock(&self) -> std::sync::MutexGuard<'_, QuotaAccount> {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Does a job, and returns the processor time that this thread used for it, too.
+/// Runs a job and also returns the processor time that this thread used for it.
 pub(super) fn measured<T>(job: impl FnOnce() -> T) -> (T, Duration) {
     let before = cpu_time(ClockId::ThreadCPUTime);
     let outcome = job();
@@ -156,7 +158,7 @@ mod tests {
     use super::*;
 
     /// Runs ten seconds of jobs of `job` seconds on `threads` threads, while the rest of the process uses `rest` cores,
-    /// and gives how many cores hashing used. No real clock is read.
+    /// and returns the number of cores that hashing used. Reads no real clock.
     fn hashing_under(quota: f64, rest: f64, threads: usize, job: f64) -> f64 {
         const STEP: f64 = 0.000_5;
         let seconds = Duration::from_secs_f64;
@@ -165,7 +167,7 @@ mod tests {
             process: seconds(process),
         };
         let mut accounts = QuotaAccount::new(quota, reading(0.0, 0.0));
-        // What each thread still has to do of its job.
+        // Remaining time of each thread's job.
         let mut left = vec![0.0_f64; threads];
         let (mut hashing, mut now) = (0.0, 0.0);
         while now < 10.0 {
@@ -194,17 +196,17 @@ mod tests {
     }
 
     #[test]
-    fn hashing_gets_what_the_rest_leaves() {
+    fn hashing_gets_the_time_that_the_rest_of_the_process_leaves() {
         assert_near(hashing_under(1.0, 0.0, 2, 0.007), 0.95);
         assert_near(hashing_under(1.0, 0.4, 2, 0.007), 0.55);
         assert_near(hashing_under(4.0, 1.0, 8, 0.007), 2.8);
         assert_near(hashing_under(0.5, 0.1, 1, 0.05), 0.375);
-        // Fewer threads than there is quota: nothing to slow down.
+        // There are fewer threads than quota, so no job is delayed.
         assert_near(hashing_under(4.0, 0.5, 2, 0.007), 2.0);
     }
 
     #[test]
-    fn hashing_gets_a_quarter_in_any_case() {
+    fn hashing_always_gets_a_quarter_of_the_quota() {
         for (quota, threads, job) in [(1.0, 2, 0.007), (2.0, 2, 0.007), (1.0, 1, 0.1)] {
             assert_near(hashing_under(quota, quota, threads, job), quota / 4.0);
             assert_near(hashing_under(quota, quota * 2.0, threads, job), quota / 4.0);
@@ -212,17 +214,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_ago_is_forgotten() {
+    fn the_accounts_forget_what_is_older_than_a_period() {
         let reading = |at, process| CpuReading {
             at: Duration::from_millis(at),
             process: Duration::from_millis(process),
         };
         let mut accounts = QuotaAccount::new(1.0, reading(0, 0));
-        // An hour of nothing saves up next to nothing.
+        // An idle hour saves up almost nothing.
         assert!(accounts.wait(reading(3_600_000, 0)).is_zero());
         accounts.charge(Duration::from_millis(20));
         assert!(!accounts.wait(reading(3_600_001, 20)).is_zero());
-        // After a minute of too much, a little more than a period pays it off.
+        // After a minute of overuse, slightly more than one period pays the debt off.
         assert!(accounts.wait(reading(3_660_000, 120_000)).is_zero(), "the share");
         accounts.charge(Duration::from_millis(20));
         assert!(!accounts.wait(reading(3_660_060, 120_000)).is_zero());
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_look_is_neither_at_once_nor_far_away() {
+    fn the_wait_stays_between_its_minimum_and_maximum() {
         let reading = |process| CpuReading {
             at: Duration::ZERO,
             process: Duration::from_secs(process),
@@ -239,7 +241,7 @@ mod tests {
             let mut accounts = QuotaAccount::new(quota, reading(0));
             accounts.charge(Duration::from_secs(1));
             let wait = accounts.wait(reading(10_000));
-            assert!((LOOK_AGAIN.0..=LOOK_AGAIN.1).contains(&wait), "{wait:?}");
+            assert!((READ_INTERVAL.0..=READ_INTERVAL.1).contains(&wait), "{wait:?}");
         }
     }
 }

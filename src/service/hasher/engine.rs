@@ -1,8 +1,8 @@
-//! The two engines that compute Argon2, and the memory that each keeps from one hash to the next.
+//! The two implementations of Argon2, and the memory that each keeps from one hash to the next.
 //!
-//! `argon2` is the reference here: it is widely used, and runs everywhere. `argon2-rust` computes the same about twice
-//! as fast, with the widest vector instructions that the processor has. It is young and unaudited, so it is used only
-//! after it has shown that it agrees with the reference ([`super::self_test`]).
+//! `argon2` is the reference here: it is widely used and runs everywhere. `argon2-rust` computes the same hashes about
+//! twice as fast, with the widest vector instructions of the processor. It is young and unaudited, so the service uses
+//! it only after it has passed the self-test against the reference ([`super::self_test`]).
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use argon2_rust::params::{Memory as Kib, TagLen};
@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use super::HashError;
 
-/// Which engine is wished for.
+/// Requested implementation of Argon2.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub enum EngineChoice {
     /// The faster one, if it agrees with the reference on this machine.
@@ -20,7 +20,7 @@ pub enum EngineChoice {
     Portable,
 }
 
-/// What computes a hash.
+/// Implementation that computes the hashes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Engine {
     /// `argon2-rust`.
@@ -30,7 +30,7 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// The name that the log shows.
+    /// Name in the log.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -40,7 +40,7 @@ impl Engine {
     }
 }
 
-/// All that a hash depends on. The associated data is in the parameters, where PHC strings have it.
+/// All inputs of a hash. The associated data is part of the parameters, as in PHC strings.
 #[derive(Clone, Copy)]
 pub(super) struct Input<'a> {
     pub(super) algorithm: Algorithm,
@@ -51,7 +51,7 @@ pub(super) struct Input<'a> {
     pub(super) password: &'a [u8],
 }
 
-/// The memory of one thread. It is taken by the first hash.
+/// Memory of one thread. The first hash allocates it.
 pub(super) enum HashMemory {
     Fast(Box<argon2_rust::Hasher>),
     Portable(Vec<Block>),
@@ -72,10 +72,10 @@ impl HashMemory {
         }
     }
 
-    /// Computes a hash into the whole of `output`.
+    /// Computes a hash and fills all of `output`.
     ///
     /// # Errors
-    /// When Argon2 does not take such an input, or there is no memory for it.
+    /// Argon2 rejects the input, or there is no memory for it.
     pub(super) fn compute(&mut self, input: &Input<'_>, output: &mut [u8]) -> Result<(), HashError> {
         match self {
             Self::Portable(blocks) => portable(blocks, input, output),
@@ -88,14 +88,15 @@ impl HashMemory {
                 match hasher.hash_into_with_ad(input.password, input.salt, input.secret, data, output) {
                     Ok(()) => Ok(()),
                     Err(argon2_rust::Error::MemoryAllocationError) => Err(HashError::NoMemory),
-                    // What this one does not take, the other may; or it says what is wrong.
+                    // The reference may accept an input that the faster engine rejects. Otherwise it returns the
+                    // precise error.
                     Err(_) => portable(&mut Vec::new(), input, output),
                 }
             }
         }
     }
 
-    /// Gives the memory back if it is more than `kib` KiB: a costlier hash needed it.
+    /// Frees the memory if it is more than `kib` KiB, after a hash with a higher cost.
     pub(super) fn keep_at_most(&mut self, kib: u32) {
         let kib = usize::try_from(kib).unwrap_or(usize::MAX);
         match self {
@@ -116,7 +117,7 @@ fn portable(blocks: &mut Vec<Block>, input: &Input<'_>, output: &mut [u8]) -> Re
     Ok(argon2.hash_password_into_with_memory(input.password, input.salt, output, &mut blocks[..count])?)
 }
 
-/// The same for `argon2-rust`. `None` is what it does not take.
+/// Converts an input for `argon2-rust`. `None`: `argon2-rust` does not support it.
 fn for_fast(input: &Input<'_>, output_length: usize) -> Option<argon2_rust::Argon2> {
     let algorithm = match input.algorithm {
         Algorithm::Argon2d => argon2_rust::Algorithm::Argon2d,
@@ -151,12 +152,12 @@ mod tests {
         vec(any::<u8>(), length)
     }
 
-    /// The engines agree over the parameters, in memory that is kept from one hash to the next.
+    /// The engines agree on all parameters, in memory that is kept from one hash to the next.
     #[test]
     fn both_engines_compute_the_same() {
         let costs = (1..=4_u32)
             .prop_flat_map(|lanes| (8 * lanes..=256, 1..=4_u32, Just(lanes), any::<(u8, bool, bool)>()));
-        // Beyond 64 bytes, Argon2 makes its output in another way.
+        // Argon2 computes outputs of more than 64 bytes in another way.
         let texts = (
             bytes(0..=200),
             bytes(8..=64),
@@ -187,7 +188,7 @@ mod tests {
                 salt: &salt,
                 password: &password,
             };
-            prop_assert!(for_fast(&input, length).is_some(), "the fast one takes it");
+            prop_assert!(for_fast(&input, length).is_some(), "the fast engine accepts it");
             let outputs = memories.borrow_mut().each_mut().map(|memory| {
                 let mut output = vec![0; length];
                 memory.compute(&input, &mut output).unwrap();
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_argon2_does_not_take_is_an_error_of_both() {
+    fn both_engines_reject_an_invalid_input() {
         let params = Params::default();
         for engine in [Engine::Fast, Engine::Portable] {
             let input = Input {
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_kept_unless_it_is_too_much() {
+    fn memory_above_the_limit_is_freed() {
         let mut memory = HashMemory::new(Engine::Fast);
         for (kib, kept) in [(64, 64), (128, 0), (32, 32), (64, 64)] {
             let params = Params::new(kib, 1, 1, None).unwrap();

@@ -1,7 +1,7 @@
-//! Flow classifier of the fair queue: which jobs belong together.
+//! Flow classifier of the fair queue: selects the service, network and bucket of a job.
 //!
 //! The keys are keyed hashes with a random key per process, so that no caller can choose numbers that share the bucket
-//! of another.
+//! of another number.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::net::IpAddr;
@@ -17,24 +17,24 @@ use crate::domain::session::DeviceId;
 use crate::domain::user::UserId;
 use crate::service::sessions::Actor;
 
-/// Number of buckets in a network. Numbers that share one share its part of the threads.
+/// Number of buckets in a network. Numbers in the same bucket divide its share of the threads.
 const BUCKETS: u64 = 1024;
 
 static HASH_KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// The key of a child in its branch.
+/// Key of a child in its branch.
 pub(super) type FlowKey = u64;
 
-/// The subject of a job, which selects its bucket.
+/// Subject of a job, which selects its bucket.
 #[derive(Clone, Copy, Debug, Hash)]
 pub enum FlowSubject<'a> {
     /// A phone number, whether or not it has an account.
     PhoneNumber(&'a str),
-    /// A known device, which does not share the bucket of its number with strangers.
+    /// A known device, which does not share the bucket of its number with unknown clients.
     Device(Uuid),
     /// A user with a session.
     User(Uuid),
-    /// A challenge whose number is known after its code was checked.
+    /// A challenge. Its number is unknown until its code is checked.
     Challenge(Uuid),
     /// The operator at the command line.
     Operator,
@@ -64,12 +64,12 @@ impl From<ChallengeId> for FlowSubject<'_> {
     }
 }
 
-/// The flow of a job: calling service, client network, and bucket.
+/// Flow of a job: calling service, client network and bucket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Flow([FlowKey; 3]);
 
 impl Flow {
-    /// The flow of what this service asks for. All its calls without a client address are one network.
+    /// Flow of a job of this calling service. All its calls without a client address form one network.
     #[must_use]
     pub fn new<'a>(caller: &Caller, address: Option<IpAddr>, subject: impl Into<FlowSubject<'a>>) -> Self {
         let network = address.map(|address| Network::of(address).site());
@@ -80,19 +80,19 @@ impl Flow {
         ])
     }
 
-    /// The flow of the operator at the command line.
+    /// Flow of the operator at the command line.
     #[must_use]
     pub fn operator() -> Self {
         Self::new(&Caller::default(), None, FlowSubject::Operator)
     }
 
-    /// The flow of a user with a session, from the network of the session.
+    /// Flow of a user with a session, from the network of the session.
     #[must_use]
     pub fn of_actor(actor: &Actor) -> Self {
         Self::new(&actor.caller, actor.session.client.ip_address, actor.user.id)
     }
 
-    /// The keys of the branches from the root to the bucket.
+    /// Keys of the branches from the root to the bucket.
     pub(super) const fn path(self) -> [FlowKey; 3] {
         self.0
     }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_are_told_apart_by_service_network_and_number() {
+    fn service_network_and_number_select_the_flow() {
         let number = "+998901234567";
         let one = flow(Some("shop"), Some("192.0.2.7"), number);
         assert_eq!(one, flow(Some("shop"), Some("::ffff:192.0.2.7"), number));
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_site_of_ipv6_is_one_network() {
+    fn an_ipv6_site_is_one_network() {
         let network = |address| flow(None, Some(address), "+998901234567").path()[1];
         assert_eq!(network("2001:db8:1:2::3"), network("2001:db8:1:ffff::1"));
         assert_ne!(network("2001:db8:1:2::3"), network("2001:db8:2:2::3"));
@@ -147,7 +147,7 @@ mod tests {
         let buckets: std::collections::HashSet<FlowKey> = (0..1000)
             .map(|number| flow(None, None, &format!("+99890{:07}", 1_234_567 + number)).path()[2])
             .collect();
-        // 1000 balls in 1024 boxes fill 638 of them, give or take 13.
+        // 1000 balls in 1024 boxes fill 638 boxes, with a standard deviation of 13.
         assert!((560..=716).contains(&buckets.len()), "{}", buckets.len());
         assert!(buckets.iter().all(|bucket| *bucket < BUCKETS));
         let user = Flow::new(&Caller::default(), None, UserId(Uuid::from_u128(7)));

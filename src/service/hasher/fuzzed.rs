@@ -1,4 +1,4 @@
-//! Stored hashes, as whoever can write into the database could have made them.
+//! Fuzz entry point: stored hashes, as an attacker with write access to the database could create them.
 
 use argon2::Params;
 use argon2::password_hash::phc::PasswordHash;
@@ -8,14 +8,14 @@ use super::engine::Engine;
 use super::phc::{MAX_ITERATIONS, MAX_MEMORY_KIB, PhcHasher, Scheme};
 use crate::domain::secret_keys::SecretKeys;
 
-/// What a hash may cost that is computed here, in blocks: a fuzzer tries thousands a second.
+/// Maximum cost of a hash that is computed here, in blocks, since a fuzzer runs thousands of inputs a second.
 const AFFORDABLE: u64 = 256;
 
-/// Reads a stored hash, and checks a password against it: both engines say the same, and neither computes what costs
-/// too much.
+/// Parses a stored hash and checks a password against it. Both engines must return the same verdict, and neither may
+/// compute a hash that costs too much.
 ///
 /// # Panics
-/// When it finds a fault.
+/// An engine computed a hash that costs too much, or the engines differ.
 pub(crate) fn phc(stored: &str) {
     let Ok(hash) = PasswordHash::new(stored) else {
         return;

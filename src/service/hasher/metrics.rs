@@ -1,22 +1,22 @@
-//! What can be counted about the hashing threads, without a lock.
+//! Lock-free counters and histograms of the hashing threads.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::telemetry::histogram::{Histogram, Times};
 
-/// The upper bounds of the buckets of waits, in microseconds, each included. What waited longer is in one more bucket.
+/// Inclusive upper bounds of the wait buckets in microseconds. Longer waits fall into one more bucket.
 pub const WAIT_BOUNDS_MICROSECONDS: [u64; 13] = [
     100, 500, 1_000, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
     5_000_000,
 ];
 
-/// The upper bounds of the buckets of hashes, in microseconds, each included.
+/// Inclusive upper bounds of the hash buckets in microseconds.
 const HASH_BOUNDS_MICROSECONDS: [u64; 11] = [
     1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
 ];
 
-/// The counters. They only grow.
+/// The counters. They never decrease.
 #[derive(Debug)]
 pub(super) struct Metrics {
     pub(super) completed: AtomicU64,
@@ -46,38 +46,39 @@ impl Default for Metrics {
     }
 }
 
-/// The state of the queue and of all counters. Read one after the other, so they may differ by what happens meanwhile.
+/// Snapshot of the queue and of all counters. The values are read one after the other and may differ by concurrent
+/// changes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HasherSnapshot {
-    /// How many jobs wait now.
+    /// Number of waiting jobs.
     pub depth: usize,
-    /// How many may wait now.
+    /// Maximum number of waiting jobs.
     pub limit: usize,
-    /// How many passwords were hashed or checked.
+    /// Number of passwords that were hashed or checked.
     pub completed: u64,
     /// Number of flows with waiting jobs.
     pub flows: usize,
-    /// Number of jobs that were taken and are not done.
+    /// Number of jobs that a thread has taken and not finished.
     pub running: usize,
-    /// How many calls were refused since the queue was full and no other flow was longer.
+    /// Number of calls that were refused because the queue was full and no other flow was longer.
     pub refused: u64,
-    /// How many jobs made room for a job of a shorter flow, since the queue was full.
+    /// Number of jobs that a full queue dropped for a job of a shorter flow.
     pub displaced: u64,
-    /// How many jobs were dropped before they were hashed, since their caller had gone.
+    /// Number of jobs that were dropped before hashing because their caller had gone away.
     pub dropped: u64,
-    /// How many jobs were taken by the thread of ordinary priority, since they had waited for too long.
+    /// Number of jobs that the rescue thread took because they had waited too long.
     pub rescued: u64,
-    /// How many jobs were taken by relief threads, since other processes starved the hashing threads.
+    /// Number of jobs that relief threads took while other processes starved the hashing threads.
     pub relieved: u64,
-    /// Whether they take the jobs now.
+    /// Whether the relief threads take the jobs now.
     pub is_relieved: bool,
-    /// How long the jobs that were taken had waited.
+    /// Wait in the queue of the jobs that were taken.
     pub waits: Times,
-    /// How long it took to hash or check a password, without the wait.
+    /// Time to hash or check a password, without the wait.
     pub hashes: Times,
 }
 
-/// The state of the queue.
+/// State of the queue.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct QueueState {
     pub(super) depth: usize,

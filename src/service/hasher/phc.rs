@@ -1,4 +1,4 @@
-//! One password at a time to and from a PHC string, in memory that is kept from one hash to the next.
+//! Password hashing to and from PHC strings, in memory that is kept from one hash to the next.
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{ARGON2ID_IDENT, Algorithm, Params, Version};
@@ -8,25 +8,25 @@ use super::HashError;
 use super::engine::{Engine, HashMemory, Input};
 use crate::domain::secret_keys::SecretKeys;
 
-/// The most memory a hash may ask for, in KiB: 1 GiB. A stored hash that asks for more is not checked.
+/// Maximum memory of a stored hash in KiB: 1 GiB. A stored hash that needs more is not computed.
 pub const MAX_MEMORY_KIB: u32 = 1024 * 1024;
 
-/// The most passes that a hash may ask for, for the same reason: each takes as long as the first.
+/// Maximum number of passes of a stored hash, for the same reason: each pass takes as long as the first.
 pub const MAX_ITERATIONS: u32 = 1000;
 
-/// Salt length in bytes: what RFC 9106 section 4 recommends.
+/// Salt length in bytes, as RFC 9106 section 4 recommends.
 const SALT_LENGTH: usize = 16;
 
-/// How today's hashes are made.
+/// Parameters and peppers of today's hashes.
 #[derive(Clone, Debug)]
 pub(super) struct Scheme {
-    /// With the key id of the current pepper.
+    /// Includes the key id of the current pepper.
     pub(super) params: Params,
     pub(super) peppers: SecretKeys,
 }
 
 impl Scheme {
-    /// The pepper of a hash with these parameters: empty where they name none.
+    /// Returns the pepper of a hash with these parameters. It is empty if the parameters have no key id.
     fn secret(&self, params: &Params) -> Result<&[u8], HashError> {
         let key_id = params.keyid();
         if key_id.is_empty() {
@@ -37,7 +37,7 @@ impl Scheme {
     }
 }
 
-/// The memory of one thread, kept from one hash to the next.
+/// Memory of one thread, kept from one hash to the next.
 pub(super) struct PhcHasher(HashMemory);
 
 impl PhcHasher {
@@ -45,7 +45,7 @@ impl PhcHasher {
         Self(HashMemory::new(engine))
     }
 
-    /// A new PHC string of a password.
+    /// Hashes a password and returns a new PHC string.
     pub(super) fn hash(&mut self, password: &[u8], scheme: &Scheme) -> Result<String, HashError> {
         let mut salt = [0; SALT_LENGTH];
         getrandom::fill(&mut salt)?;
@@ -71,7 +71,7 @@ impl PhcHasher {
         Ok(hash.to_string())
     }
 
-    /// Whether a password is the one of a stored hash, whose parameters are `params`.
+    /// Returns whether a password matches a stored hash. `params` are the parameters of that hash.
     pub(super) fn matches(
         &mut self,
         password: &[u8],
@@ -84,7 +84,7 @@ impl PhcHasher {
         };
         let input = Input {
             algorithm: Algorithm::try_from(hash.algorithm.as_str())?,
-            // PHC strings from before version 1.3 name no version.
+            // PHC strings from before version 1.3 have no version.
             version: hash.version.map_or(Ok(Version::V0x10), Version::try_from)?,
             params,
             secret: scheme.secret(params)?,
@@ -93,13 +93,13 @@ impl PhcHasher {
         };
         let mut output = vec![0; expected.len()];
         self.compute(&input, &mut output)?;
-        // A costlier hash than those of today needed more memory than is kept.
+        // A hash with a higher cost than today's needed more memory than a thread keeps.
         self.0.keep_at_most(scheme.params.m_cost());
         Ok(output.ct_eq(expected.as_bytes()).into())
     }
 
-    /// Computes for as long as a hash of today takes beyond one with these parameters, and throws the result away. A
-    /// thread that was free sooner after a cheaper hash would tell that to calls that wait for it.
+    /// Computes for the time that a hash of today takes beyond one with these parameters, and drops the result. A
+    /// thread that is free sooner after a cheaper hash would reveal that to the calls that wait for it.
     pub(super) fn fill_up(&mut self, done: &Params, scheme: &Scheme) -> Result<(), HashError> {
         let Some((memory_kib, passes)) = missing(done, &scheme.params) else {
             return Ok(());
@@ -124,16 +124,16 @@ impl PhcHasher {
     }
 }
 
-/// The memory in KiB and the passes that a hash of today has beyond one with these parameters: the time of Argon2 is
-/// that of memory times passes. `None`: nothing, or too little for a hash.
+/// Returns the memory in KiB and the passes by which a hash of today exceeds one with these parameters. The time of
+/// Argon2 is proportional to memory times passes. `None`: the difference is zero or too small for a hash.
 fn missing(done: &Params, today: &Params) -> Option<(u32, u32)> {
     let cost = |params: &Params| u64::from(params.m_cost()) * u64::from(params.t_cost());
     let missing = cost(today).checked_sub(cost(done))?;
-    // As few passes as fit into the memory of today.
+    // The fewest passes that fit into the memory of today.
     let passes = missing.div_ceil(u64::from(today.m_cost())).max(1);
     let memory = u32::try_from(missing / passes).ok()?;
-    let least = Params::MIN_M_COST.max(8 * today.p_cost());
-    (memory >= least).then_some((memory, u32::try_from(passes).ok()?))
+    let min_memory = Params::MIN_M_COST.max(8 * today.p_cost());
+    (memory >= min_memory).then_some((memory, u32::try_from(passes).ok()?))
 }
 
 #[cfg(test)]
@@ -141,16 +141,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_fills_up_to_the_cost_of_today() {
+    fn a_cheaper_hash_is_topped_up_to_the_cost_of_today() {
         let params = |memory, passes| Params::new(memory, passes, 1, None).unwrap();
         let today = params(19_456, 2);
         for (memory, passes, expected) in [
-            // 38,912 in all.
+            // The total cost of today is 38,912.
             (19_456, 1, Some((19_456, 1))),
             (4_096, 1, Some((17_408, 2))),
             (12_288, 3, Some((2_048, 1))),
             (8, 1, Some((19_452, 2))),
-            // As costly, costlier, and nearly as costly.
+            // Equal cost, higher cost, and nearly equal cost.
             (19_456, 2, None),
             (65_536, 3, None),
             (19_455, 2, None),

@@ -1,8 +1,8 @@
 //! Bounded, fair, blocking queue in front of the hashing threads.
 //!
-//! [`fair`] has the discipline: jobs are taken in turns of calling services, networks and phone numbers, so that a
-//! flood delays its own flow and no other. When the queue is full, the longest flow loses its newest job. A job leaves
-//! when its caller goes.
+//! [`fair`] implements the discipline: calling services, networks and phone numbers take turns, so that a flood delays
+//! only its own flow. When the queue is full, the longest flow loses its newest job. A job leaves the queue when its
+//! caller goes away.
 
 mod fair;
 #[cfg(test)]
@@ -15,45 +15,45 @@ use std::time::{Duration, Instant};
 use super::flow::Flow;
 use fair::{Charge, Fair};
 
-/// Why a job was not taken in.
+/// Error of a job that the full queue refuses.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Full;
 
-/// The place of a job in the queue.
+/// Position of a job in the queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Ticket {
-    /// Jobs are numbered in the order in which they come.
+    /// Sequence number in order of arrival.
     number: u64,
     flow: Flow,
 }
 
-/// A job that was put into the queue.
+/// Result of a push.
 #[derive(Debug)]
 pub(super) struct Pushed<T> {
     pub(super) ticket: Ticket,
-    /// The newest job of the longest flow, which made room.
+    /// The newest job of the longest flow, which the full queue dropped.
     pub(super) displaced: Option<T>,
 }
 
-/// A job that was taken out, and how long it had waited.
+/// A job that was taken, and its wait in the queue.
 #[derive(Debug)]
 pub(super) struct Taken<T> {
     pub(super) job: T,
     pub(super) waited: Duration,
-    /// To be settled by [`Queue::settle`] when the job is done. `None`: another thread does that.
+    /// To be settled by [`Queue::settle`] when the job is done. `None`: another thread settles it.
     pub(super) charge: Option<Charge>,
 }
 
 pub(super) struct Queue<T> {
-    bound: AtomicUsize,
+    capacity: AtomicUsize,
     state: Mutex<State<T>>,
-    /// Number of waiting jobs, to be read without a lock.
+    /// Number of waiting jobs, readable without the lock.
     depth: AtomicUsize,
-    /// Rung for those who take in turn.
+    /// Wakes the hashing threads.
     arrived: Condvar,
-    /// The same for the relief threads.
+    /// Wakes the relief threads.
     relief: Condvar,
-    /// Rung for who takes what is old, when there is a new oldest job in an empty queue, or the clock is set.
+    /// Wakes the rescue thread when a job enters an empty queue or the timer is set.
     began: Condvar,
 }
 
@@ -61,27 +61,27 @@ struct State<T> {
     jobs: Fair<T>,
     next: u64,
     is_closed: bool,
-    /// How many [`Queue::hold`] are in force.
+    /// Number of active [`Queue::hold`] calls.
     held: usize,
-    /// Whether the relief threads take the jobs, and the others do not.
+    /// Whether the relief threads take the jobs in place of the hashing threads.
     is_relieved: bool,
-    /// Jobs that relief threads compute once more. At most one for each other thread.
+    /// Jobs that relief threads compute again: at most one for each hashing thread.
     again: Vec<T>,
-    /// How many [`Queue::hold_taken`] are in force.
+    /// Number of active [`Queue::hold_taken`] calls.
     held_taken: usize,
-    /// When who takes what is old has to look at answers that are held back.
+    /// Time at which the rescue thread calls its `look` function.
     clock: Option<Instant>,
 }
 
-/// A job that waits.
+/// A waiting job.
 struct Waiting<T> {
     since: Instant,
     job: T,
 }
 
 impl<T> Queue<T> {
-    /// A queue of at most `bound` jobs, the first of which are expected to take `estimate`.
-    pub(super) fn new(bound: usize, estimate: Duration) -> Self {
+    /// Creates a queue of at most `capacity` jobs. `estimate` is the expected processor time of the first jobs.
+    pub(super) fn new(capacity: usize, estimate: Duration) -> Self {
         let state = State {
             jobs: Fair::new(nanoseconds(estimate)),
             next: 0,
@@ -93,7 +93,7 @@ impl<T> Queue<T> {
             clock: None,
         };
         Self {
-            bound: AtomicUsize::new(bound),
+            capacity: AtomicUsize::new(capacity),
             state: Mutex::new(state),
             depth: AtomicUsize::new(0),
             arrived: Condvar::new(),
@@ -102,27 +102,29 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Changes how many jobs may wait. Those that wait already stay.
-    pub(super) fn set_bound(&self, bound: usize) {
-        self.bound.store(bound, Ordering::Relaxed);
+    /// Changes the maximum number of waiting jobs. Jobs that already wait stay.
+    pub(super) fn set_capacity(&self, capacity: usize) {
+        self.capacity.store(capacity, Ordering::Relaxed);
     }
 
-    /// Whether [`Self::push`] would refuse a job of this flow now.
+    /// Returns whether [`Self::push`] would refuse a job of this flow now.
     pub(super) fn is_full_for(&self, flow: Flow) -> bool {
-        let bound = self.bound();
-        if self.depth() < bound {
+        let capacity = self.capacity();
+        if self.depth() < capacity {
             return false;
         }
         let state = self.lock();
-        state.jobs.len() >= bound && state.jobs.victim(flow).is_none()
+        state.jobs.len() >= capacity && state.jobs.victim(flow).is_none()
     }
 
-    /// Puts a job at the end of its flow. If the queue is full, the newest job of the longest flow makes room, unless
-    /// this job is that.
+    /// Appends a job to its flow. If the queue is full, the newest job of the longest flow is dropped for it.
+    ///
+    /// # Errors
+    /// [`Full`]: the new job itself is the newest job of the longest flow.
     pub(super) fn push(&self, flow: Flow, job: T) -> Result<Pushed<T>, Full> {
         let mut state = self.lock();
         let mut displaced = None;
-        if state.jobs.len() >= self.bound() {
+        if state.jobs.len() >= self.capacity() {
             let victim = state.jobs.victim(flow).ok_or(Full)?;
             displaced = state.jobs.remove(victim).map(|waiting| waiting.job);
         }
@@ -146,7 +148,7 @@ impl<T> Queue<T> {
         Ok(Pushed { ticket, displaced })
     }
 
-    /// Removes the job of a caller that left. `None`: it does not wait any more.
+    /// Removes the job of a caller that has gone away. `None`: the job no longer waits.
     pub(super) fn remove(&self, ticket: Ticket) -> Option<T> {
         let mut state = self.lock();
         let removed = state.jobs.remove(ticket);
@@ -154,15 +156,15 @@ impl<T> Queue<T> {
         removed.map(|waiting| waiting.job)
     }
 
-    /// Charges the processor time that a job used to its flow, in place of the estimate.
+    /// Charges the measured processor time of a job to its flow, in place of the estimate.
     pub(super) fn settle(&self, charge: Charge, used: Duration) {
         self.lock().jobs.settle(charge, nanoseconds(used));
     }
 
-    /// Waits for a job and takes the next one in the fair order. `None`: the queue is closed and empty. While there is
-    /// no job to take, `before_waiting` is called each time before it waits.
+    /// Waits for a job and takes the next one in the fair order. `None`: the queue is closed and empty. Calls
+    /// `before_waiting` each time before it waits for a job.
     pub(super) fn take(&self, mut before_waiting: impl FnMut()) -> Option<Taken<T>> {
-        let mut is_told = false;
+        let mut was_notified = false;
         let mut state = self.lock();
         loop {
             if state.held == 0 {
@@ -179,29 +181,29 @@ impl<T> Queue<T> {
                     return None;
                 }
             }
-            state = if is_told {
+            state = if was_notified {
                 self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner)
             } else {
                 drop(state);
                 before_waiting();
-                // Meanwhile a job may have come.
+                // A job may have arrived in the meantime.
                 self.lock()
             };
-            is_told = !is_told;
+            was_notified = !was_notified;
         }
     }
 
     /// Waits until the relief threads take the jobs, and takes the next one in the fair order. `None`: the queue is
-    /// closed. When that has ended, `at_end` is called before it waits again.
+    /// closed. Calls `at_end` once after each end of the relief, before it waits again.
     pub(super) fn take_relief(&self, mut at_end: impl FnMut()) -> Option<Taken<T>> {
-        // The relief may have ended since the job before was taken.
+        // The relief may have ended since the previous job was taken.
         let mut has_ended = true;
         let mut state = self.lock();
         loop {
             if state.is_relieved && state.held == 0 {
                 has_ended = true;
                 if let Some(job) = state.again.pop() {
-                    // It is charged to its flow by the thread that began it.
+                    // The thread that started the job settles its charge.
                     return Some(Taken {
                         job,
                         waited: Duration::ZERO,
@@ -228,7 +230,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Has the relief threads take the jobs, or the others, and the relief threads compute these once more.
+    /// Selects whether the relief threads or the hashing threads take the jobs. The relief threads compute the jobs of
+    /// `again` a second time.
     pub(super) fn set_relieved(&self, is_relieved: bool, again: Vec<T>) {
         let mut state = self.lock();
         let is_new = state.is_relieved != is_relieved || !again.is_empty();
@@ -246,8 +249,8 @@ impl<T> Queue<T> {
     }
 
     /// Waits until the oldest job has waited for `age`, and takes the next one in the fair order: a flood must not get
-    /// threads by being late. `None`: the queue is closed. Meanwhile `look` is called at the time of
-    /// [`Self::set_clock`] and returns the next time.
+    /// threads by being late. `None`: the queue is closed. Meanwhile it calls `look` at the time of
+    /// [`Self::set_clock`]; `look` returns the next such time.
     pub(super) fn take_aged(
         &self,
         age: Duration,
@@ -276,7 +279,7 @@ impl<T> Queue<T> {
                 return taken;
             }
             state = match [missing, due_in].into_iter().flatten().min() {
-                // By then it may have been taken in turn, and another may be the oldest.
+                // Another thread may take that job by then, and another job may be the oldest.
                 Some(rest) => {
                     let waited = self.began.wait_timeout(state, rest);
                     waited.unwrap_or_else(PoisonError::into_inner).0
@@ -286,7 +289,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Tells who waits in [`Self::take_aged`] when to look.
+    /// Sets the time at which [`Self::take_aged`] calls `look`, unless it already has an earlier one.
     pub(super) fn set_clock(&self, due: Instant) {
         let mut state = self.lock();
         state.clock = earlier(state.clock, Some(due));
@@ -299,22 +302,22 @@ impl<T> Queue<T> {
         self.lock().jobs.flows()
     }
 
-    /// Number of jobs that were taken and are not done.
+    /// Number of jobs that a thread has taken and not finished.
     pub(super) fn running(&self) -> usize {
         self.lock().jobs.running()
     }
 
-    /// How many jobs may wait.
-    pub(super) fn bound(&self) -> usize {
-        self.bound.load(Ordering::Relaxed)
+    /// Maximum number of waiting jobs.
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity.load(Ordering::Relaxed)
     }
 
-    /// How many jobs wait.
+    /// Number of waiting jobs.
     pub(super) fn depth(&self) -> usize {
         self.depth.load(Ordering::Relaxed)
     }
 
-    /// Lets nobody take a job until [`Self::release`].
+    /// Keeps all threads from taking a job until [`Self::release`].
     pub(super) fn hold(&self) {
         self.lock().held += 1;
     }
@@ -327,7 +330,7 @@ impl<T> Queue<T> {
         self.wake_all();
     }
 
-    /// Keeps the threads from working on the jobs that they take, until [`Self::release_taken`].
+    /// Keeps the threads from starting the jobs that they take until [`Self::release_taken`].
     pub(super) fn hold_taken(&self) {
         self.lock().held_taken += 1;
     }
@@ -340,7 +343,7 @@ impl<T> Queue<T> {
         self.wake_all();
     }
 
-    /// Takes nothing in any more, and tells those who wait.
+    /// Ends the queue: wakes all threads, which then stop.
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.wake_all();
@@ -372,7 +375,7 @@ impl<T> Queue<T> {
         self.began.notify_all();
     }
 
-    /// No code that can panic runs under the lock, so what it guards is whole even if it is poisoned.
+    /// No code that can panic runs under the lock, so the guarded value is consistent even if the lock is poisoned.
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

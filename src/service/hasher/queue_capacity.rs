@@ -1,23 +1,23 @@
-//! How many passwords may wait by default: about a second of work, by how long a job takes lately.
+//! Adaptive queue capacity: about one second of work at the recent cost of a job.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How much work may wait.
+/// Amount of work that may wait.
 const QUEUED_WORK: Duration = Duration::from_secs(1);
 
-/// The least and the most jobs that may wait for each thread.
+/// Minimum and maximum number of waiting jobs per thread.
 const JOBS_PER_THREAD: std::ops::RangeInclusive<u128> = 8..=4096;
 
-/// A job counts for so much of the average, and the older ones for the rest.
+/// Inverse weight of the newest job in the moving average.
 const WEIGHT: u64 = 16;
 
-/// A job takes longer under load than at the start, when nothing else ran: other threads of the program, and of the
-/// machine, want the processor and the memory too. But what takes more than twice as long is kept from the processor; a
-/// short queue would not help it.
-const SLOWER: u64 = 2;
+/// Maximum slowdown that counts. A job takes longer under load than at the start, when nothing else ran: other threads
+/// of the program and of the machine need the processor and the memory too. A job that takes more than twice as long is
+/// kept from the processor, and a shorter queue would not help it.
+const MAX_SLOWDOWN: u64 = 2;
 
-/// Follows how long jobs take.
+/// Tracks the duration of jobs.
 pub(super) struct QueueCapacity {
     threads: usize,
     /// In nanoseconds.
@@ -27,7 +27,7 @@ pub(super) struct QueueCapacity {
 }
 
 impl QueueCapacity {
-    /// `hash_time` is how long a job takes when nothing else runs.
+    /// `hash_time` is the duration of a job when nothing else runs.
     pub(super) fn new(threads: usize, hash_time: Duration) -> Self {
         let at_start = nanoseconds(hash_time);
         Self {
@@ -37,7 +37,7 @@ impl QueueCapacity {
         }
     }
 
-    /// How many jobs may wait.
+    /// Maximum number of waiting jobs.
     pub(super) fn jobs(&self) -> usize {
         let average = u128::from(self.average.load(Ordering::Relaxed)).max(1);
         let jobs = QUEUED_WORK.as_nanos().div_ceil(average);
@@ -45,11 +45,14 @@ impl QueueCapacity {
         self.threads * usize::try_from(jobs).unwrap_or(usize::MAX)
     }
 
-    /// A job took so long.
-    pub(super) fn took(&self, time: Duration) {
-        let time = nanoseconds(time).clamp(self.at_start / SLOWER, self.at_start.saturating_mul(SLOWER));
+    /// Records the duration of a job.
+    pub(super) fn record(&self, time: Duration) {
+        let time = nanoseconds(time).clamp(
+            self.at_start / MAX_SLOWDOWN,
+            self.at_start.saturating_mul(MAX_SLOWDOWN),
+        );
         let next = |average: u64| Some(average - average / WEIGHT + time / WEIGHT);
-        // It always has a next one.
+        // The function always returns a value, so the update cannot fail.
         let _ = self
             .average
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
@@ -65,22 +68,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_queue_holds_a_second_of_work_by_what_jobs_take_lately() {
+    fn the_queue_holds_a_second_of_work_at_the_recent_cost() {
         let millis = Duration::from_millis;
         for (took, jobs) in [
             (millis(10), 200),
             (millis(15), 134),
             (millis(8), 250),
-            // Kept from the processor, or quicker than at the start.
+            // Jobs that are kept from the processor, and jobs that are quicker than at the start.
             (Duration::from_secs(3600), 100),
             (Duration::ZERO, 400),
         ] {
-            let bound = QueueCapacity::new(2, millis(10));
-            assert_eq!(bound.jobs(), 200);
+            let capacity = QueueCapacity::new(2, millis(10));
+            assert_eq!(capacity.jobs(), 200);
             for _ in 0..500 {
-                bound.took(took);
+                capacity.record(took);
             }
-            assert!(bound.jobs().abs_diff(jobs) <= 1, "{took:?}: {}", bound.jobs());
+            assert!(
+                capacity.jobs().abs_diff(jobs) <= 1,
+                "{took:?}: {}",
+                capacity.jobs()
+            );
         }
     }
 

@@ -1,14 +1,14 @@
-//! Relief: threads of ordinary priority that hash while other processes starve the hashing threads.
+//! Relief threads: threads of ordinary priority that hash while other processes starve the hashing threads.
 //!
 //! The hashing threads are in the idle scheduling class, so that session checks come first. A busy process of ordinary
-//! priority, beside this one, takes nearly all processor time from that class: two of them on two cores left 1.5
-//! sign-ins a second of 74. A fixed priority cannot both yield to the service's own checks and compete with its
-//! neighbours. So a monitor looks at running jobs, and while a hashing thread gets less than half of the time that it
-//! wants *and* the other threads of this process use little, the relief threads take the work, as many as there are
-//! hashing threads. The scheduler then gives them their fair share. What the starved threads had begun is computed once
-//! more, and the first result counts.
+//! priority beside this one takes nearly all processor time from that class: two such processes on two cores left 1.5
+//! sign-ins a second of 74. A fixed priority cannot both yield to the service's own checks and compete with other
+//! processes. A monitor therefore observes the running jobs. While a hashing thread gets less than half of the time
+//! that it wants *and* the other threads of this process use little, the relief threads take the work. There are as
+//! many relief threads as hashing threads, and the scheduler gives them their fair share. They also compute the jobs
+//! that the starved threads had started, and the first result counts.
 //!
-//! While they work, their own load hides whether the neighbours have gone. So once a second the relief threads pause
+//! While the relief threads work, their own load hides whether the other processes are gone. Once a second they pause
 //! for a moment, in which a probe of the idle class uses a millisecond of processor time.
 
 mod policy;
@@ -26,19 +26,19 @@ use policy::{Observation, PROBE_INTERVAL, ReliefPolicy};
 use probe::PROBE_WORK;
 pub(super) use probe::{Pause, Probe, Ticking};
 
-/// A thread is starved if it gets less than this part of the time that it wants.
+/// Part of the wanted processor time below which a thread counts as starved.
 const STARVED: f64 = 0.5;
 
-/// Time between two looks while there is work.
+/// Time between two looks of the monitor while there is work.
 pub(super) const TICK: Duration = Duration::from_millis(50);
 
-/// A running job is looked at when it takes this many times what a hash takes, and [`MIN_SLOW_TIME`] at least.
+/// Multiple of the duration of a hash after which the monitor checks a running job. At least [`MIN_SLOW_TIME`].
 const SLOW: u32 = 4;
 
-/// See [`SLOW`].
+/// Minimum time after which the monitor checks a running job.
 const MIN_SLOW_TIME: Duration = Duration::from_millis(50);
 
-/// What each hashing thread works on.
+/// The running job of each hashing thread.
 pub(super) struct Slots<T>(Vec<Slot<T>>);
 
 struct Slot<T> {
@@ -50,15 +50,15 @@ struct Slot<T> {
 struct Running<T> {
     job: T,
     begun: Instant,
-    /// Processor time of the thread when the job began.
+    /// Processor time of the thread when the job started.
     cpu: Duration,
-    /// Whether a relief thread was asked to compute it, too.
+    /// Whether a relief thread computes the job too.
     is_shared: bool,
 }
 
 impl<T: Clone> Slots<T> {
-    /// Slots of so many threads of the idle class, and of those of ordinary priority, whose processor time is one of
-    /// hashing, too.
+    /// Creates the slots of `idle` threads of the idle class and of `relief` threads of ordinary priority. The
+    /// processor time of both kinds counts as hashing.
     pub(super) fn new(idle: usize, relief: usize) -> Self {
         let slot = |is_relief| Slot {
             is_relief,
@@ -69,15 +69,15 @@ impl<T: Clone> Slots<T> {
         Self((0..idle).map(|_| slot(false)).chain(relief).collect())
     }
 
-    /// The thread that calls this owns the slot with this number.
+    /// Assigns the slot with this number to the calling thread.
     pub(super) fn enter(&self, number: usize) {
         if let Some(slot) = self.0.get(number) {
-            // It is called once for each slot.
+            // Each slot is assigned once.
             let _ = slot.thread.set(rustix::thread::gettid());
         }
     }
 
-    /// The owner of a slot begins a job.
+    /// Records the start of a job by the owner of a slot.
     pub(super) fn begin(&self, number: usize, job: T) {
         self.set(
             number,
@@ -90,7 +90,7 @@ impl<T: Clone> Slots<T> {
         );
     }
 
-    /// The owner of a slot has ended its job.
+    /// Records the end of a job by the owner of a slot.
     pub(super) fn end(&self, number: usize) {
         self.set(number, None);
     }
@@ -101,12 +101,12 @@ impl<T: Clone> Slots<T> {
         }
     }
 
-    /// Whether any thread works.
+    /// Returns whether any thread works.
     fn is_working(&self) -> bool {
         self.0.iter().any(|slot| slot.running().is_some())
     }
 
-    /// Whether a thread of the idle class gets too little processor time for its job.
+    /// Returns whether a thread of the idle class gets too little processor time for its job.
     fn is_starved(&self, slow: Duration, now: Instant) -> bool {
         self.0.iter().filter(|slot| !slot.is_relief).any(|slot| {
             let began = slot
@@ -115,7 +115,7 @@ impl<T: Clone> Slots<T> {
                 .map(|running| (running.begun, running.cpu));
             let Some((begun, cpu)) = began else { return false };
             let took = now.saturating_duration_since(begun);
-            // Only now: reading the file costs some microseconds.
+            // Evaluated last, since reading the file costs some microseconds.
             took >= slow
                 && slot
                     .cpu_time()
@@ -123,7 +123,7 @@ impl<T: Clone> Slots<T> {
         })
     }
 
-    /// The jobs of the idle class that no relief thread was asked to compute yet. From now on they are shared.
+    /// Returns the jobs of the idle class that no relief thread computes yet, and marks them as shared.
     fn share(&self) -> Vec<T> {
         let idle = self.0.iter().filter(|slot| !slot.is_relief);
         idle.filter_map(|slot| {
@@ -135,7 +135,7 @@ impl<T: Clone> Slots<T> {
         .collect()
     }
 
-    /// Processor time that all hashing threads have used. `None`: the system does not tell.
+    /// Processor time that all hashing threads have used. `None`: the system does not provide it.
     fn cpu_time(&self) -> Option<Duration> {
         let started = self.0.iter().filter(|slot| slot.thread.get().is_some());
         started.map(Slot::cpu_time).sum()
@@ -151,37 +151,37 @@ impl<T> Slot<T> {
         Some(Duration::from_nanos(used))
     }
 
-    /// Nothing that can panic runs under the lock.
+    /// No code that can panic runs under the lock.
     fn running(&self) -> MutexGuard<'_, Option<Running<T>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What the monitor has to do after a look.
+/// Actions of the monitor after a look.
 #[derive(Debug)]
 pub(super) struct Look<T> {
-    /// Whether the relief threads take the work.
+    /// Whether the relief threads take the jobs.
     pub(super) is_relieved: bool,
-    /// Jobs that they compute once more.
+    /// Jobs that the relief threads compute again.
     pub(super) again: Vec<T>,
-    /// Until when they pause. `None`: they do not.
+    /// Duration of their pause. `None`: they do not pause.
     pub(super) pause: Option<Duration>,
-    /// In what time to look again. `None`: when a job begins.
+    /// Time until the next look. `None`: when a job starts.
     pub(super) next: Option<Duration>,
 }
 
 /// Decides when the relief threads work. One thread owns it.
 pub(super) struct Monitor {
     policy: ReliefPolicy,
-    /// A job is slow after this time.
+    /// Duration after which a job counts as slow.
     slow: Duration,
-    /// How long the relief threads pause for a probe: until their jobs have ended, and a moment more.
+    /// Pause of the relief threads for a probe: until their jobs have ended, and a moment more.
     pause: Duration,
     begin: Instant,
 }
 
 impl Monitor {
-    /// `hash_time`: how long a hash takes where nothing else runs. `cores`: how many this process may use.
+    /// `hash_time`: duration of a hash when nothing else runs. `cores`: number of cores that this process may use.
     pub(super) fn new(hash_time: Duration, cores: usize) -> Self {
         let pause = hash_time.saturating_mul(2) + PROBE_WORK.saturating_mul(10);
         Self {
@@ -192,7 +192,7 @@ impl Monitor {
         }
     }
 
-    /// Looks at what the threads do. `is_waiting`: whether jobs wait.
+    /// Observes the threads. `is_waiting`: whether jobs wait.
     pub(super) fn look<T: Clone>(&mut self, slots: &Slots<T>, probe: &Probe, is_waiting: bool) -> Look<T> {
         let now = Instant::now();
         let has_work = is_waiting || slots.is_working();

@@ -1,5 +1,5 @@
-//! What every engine has to show at the start before it hashes a password: that it computes the test vector of RFC
-//! 9106, and that it agrees with the reference on a random input at the parameters in use.
+//! Self-test of the Argon2 implementations at the start: each has to compute the test vector of RFC 9106 and agree with
+//! the reference on a random input at the parameters in use.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -16,33 +16,33 @@ const RFC_9106_TAG: [u8; 32] = [
     0x1e, 0xf0, 0x45, 0x2d, 0x75, 0xb6, 0x5e, 0xb5, 0x25, 0x20, 0xe9, 0x6b, 0x01, 0xe6, 0x59,
 ];
 
-/// What nobody's password is. What is checked against its hash is wrong even if it is this.
-const NOBODYS_PASSWORD: &[u8] = b"nobody has this password";
+/// Password of the dummy hash. A check against the dummy hash fails even for this password.
+const DUMMY_PASSWORD: &[u8] = b"the password of the dummy hash";
 
-/// What the start found.
+/// Result of the self-test.
 pub(super) struct Tested {
     pub(super) engine: Engine,
-    /// How long a hash of today takes, in memory that is there already.
+    /// Duration of a hash with today's parameters, in memory that is already allocated.
     pub(super) hash_time: Duration,
-    /// The hash against which the passwords of unknown numbers are checked.
+    /// Hash against which the passwords of unknown numbers are checked.
     pub(super) dummy: String,
 }
 
-/// Chooses an engine, and makes the dummy hash with it. The memory of one hash is taken at a time, and given back.
+/// Chooses an engine and creates the dummy hash with it. Allocates the memory of one hash at a time, and frees it.
 ///
 /// # Errors
-/// When even the reference fails, or the machine has no memory or no random bytes.
+/// The reference fails, or the machine has no memory or no random bytes.
 pub(super) fn start(choice: EngineChoice, scheme: &Scheme) -> Result<Tested, HashError> {
     let engine = choose(choice, &scheme.params, |memory, input, output| {
         memory.compute(input, output)
     })?;
-    let mut arena = PhcHasher::new(engine);
+    let mut phc_hasher = PhcHasher::new(engine);
     let mut hash = || {
         let begin = Instant::now();
-        let dummy = arena.hash(NOBODYS_PASSWORD, scheme)?;
+        let dummy = phc_hasher.hash(DUMMY_PASSWORD, scheme)?;
         Ok::<_, HashError>((begin.elapsed(), dummy))
     };
-    // The first one takes the memory.
+    // The first hash allocates the memory.
     let (first, _) = hash()?;
     let (second, dummy) = hash()?;
     Ok(Tested {
@@ -52,7 +52,7 @@ pub(super) fn start(choice: EngineChoice, scheme: &Scheme) -> Result<Tested, Has
     })
 }
 
-/// Chooses an engine. `fast` computes with the memory of the fast one.
+/// Chooses an engine. `fast` computes a hash with the memory of the fast engine.
 pub(super) fn choose(
     choice: EngineChoice,
     params: &Params,
@@ -74,7 +74,7 @@ pub(super) fn choose(
         }
         reference.compute(&questions[1], &mut expected[1])?;
     }
-    // A panic is as much of a difference as another tag.
+    // A panic counts as a difference, like another tag.
     let agrees = catch_unwind(AssertUnwindSafe(|| {
         let mut memory = HashMemory::new(Engine::Fast);
         questions.iter().zip(&expected).all(|(question, expected)| {
@@ -93,10 +93,10 @@ pub(super) fn choose(
     Ok(Engine::Portable)
 }
 
-/// How long a hash takes at the best of `runs`, in memory that is there already.
+/// Returns the shortest duration of a hash in `runs` runs, in memory that is already allocated.
 ///
 /// # Errors
-/// When Argon2 does not take the parameters, or there is no memory for them.
+/// Argon2 rejects the parameters, or there is no memory for them.
 pub fn time_of_a_hash(
     engine: Engine,
     memory_kib: u32,
@@ -106,7 +106,7 @@ pub fn time_of_a_hash(
     let params = Params::new(memory_kib, iterations, 1, Some(Params::DEFAULT_OUTPUT_LEN))?;
     let random = Random::generate()?;
     let mut memory = HashMemory::new(engine);
-    // The first one takes the memory.
+    // The first hash allocates the memory.
     let mut best = Duration::MAX;
     for _ in 0..=runs {
         let begin = Instant::now();
@@ -116,10 +116,10 @@ pub fn time_of_a_hash(
     Ok(best)
 }
 
-/// The engine that `choice` comes to on this machine.
+/// Returns the engine that `choice` selects on this machine.
 ///
 /// # Errors
-/// When even the reference fails.
+/// The reference fails.
 pub fn checked_engine(choice: EngineChoice) -> Result<Engine, HashError> {
     choose(choice, &Params::default(), |memory, input, output| {
         memory.compute(input, output)
@@ -148,7 +148,7 @@ fn rfc_9106(params: &Params) -> Input<'_> {
     }
 }
 
-/// What a random input is made of.
+/// Random bytes of an input.
 struct Random([u8; 80]);
 
 impl Random {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_agrees_is_chosen_unless_it_is_not_wanted() {
+    fn an_engine_that_agrees_is_chosen_unless_the_reference_is_requested() {
         assert_eq!(checked_engine(EngineChoice::Auto).unwrap(), Engine::Fast);
         assert_eq!(checked_engine(EngineChoice::Portable).unwrap(), Engine::Portable);
     }

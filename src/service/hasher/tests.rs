@@ -2,7 +2,12 @@
 
 mod waiting;
 
+use std::time::Duration;
+
+use argon2::{KeyId, ParamsBuilder};
+
 use super::*;
+use crate::domain::secret_keys::SecretKeys;
 
 /// Longer than any test.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -40,8 +45,8 @@ impl Hasher {
     }
 }
 
-/// `printf 'correct horse' | argon2 somesaltsomesalt -id -t 2 -k 64 -p 1 -l 32 -e`, with the reference
-/// implementation of Argon2 as Debian packages it.
+/// `printf 'correct horse' | argon2 somesaltsomesalt -id -t 2 -k 64 -p 1 -l 32 -e`, with the reference implementation
+/// of Argon2 in the Debian package.
 const REFERENCE: &str =
     "$argon2id$v=19$m=64,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$uL2hQzJmxaz0Tfm2KK6uNjA0+UvbrHBEBwVmJYrNXCE";
 
@@ -106,13 +111,13 @@ async fn a_weaker_hash_is_replaced_and_a_stronger_one_kept() {
 #[tokio::test]
 async fn without_a_stored_hash_no_password_is_right() {
     let hasher = Hasher::start(&options()).unwrap();
-    for text in ["correct horse", "nobody has this password"] {
+    for text in ["correct horse", "the password of the dummy hash"] {
         assert_eq!(hasher.verified(text, None).await.unwrap(), Verdict::Wrong);
     }
 }
 
 #[tokio::test]
-async fn a_stored_hash_that_cannot_be_read_is_a_fault_and_not_a_wrong_password() {
+async fn a_stored_hash_that_cannot_be_parsed_is_an_internal_error() {
     let hasher = Hasher::start(&options()).unwrap();
     for stored in [
         "",
@@ -129,7 +134,7 @@ async fn a_stored_hash_that_cannot_be_read_is_a_fault_and_not_a_wrong_password()
     }
 }
 
-/// However small the quota is, and however much else the process does.
+/// Holds for the smallest quota and for any load of the rest of the process.
 #[tokio::test]
 async fn under_a_quota_hashing_goes_on() {
     let hasher = Hasher::start(&Options {
@@ -143,7 +148,7 @@ async fn under_a_quota_hashing_goes_on() {
     assert_eq!(hasher.completed(), 2);
 }
 
-/// The scheduling policies of the threads of this process whose name begins so: 0 is the ordinary one, 5 is
+/// Scheduling policies of the threads of this process with names that begin with `name`: 0 is the ordinary one, 5 is
 /// `SCHED_IDLE`.
 #[cfg(target_os = "linux")]
 fn scheduling_policies(name: &str) -> Vec<u32> {
@@ -151,7 +156,8 @@ fn scheduling_policies(name: &str) -> Vec<u32> {
     let stats = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok());
     stats
         .filter_map(|stat| {
-            // The name is in parentheses and may have any in it; the policy is the 41st field and the 39th after it.
+            // The name is in parentheses and may contain parentheses. The policy is the 41st field, the 39th after the
+            // name.
             let (before, after) = stat.rsplit_once(") ")?;
             let is_one = before.split_once('(')?.1.starts_with(name);
             is_one.then(|| after.split(' ').nth(38).unwrap().parse().unwrap())
@@ -159,7 +165,7 @@ fn scheduling_policies(name: &str) -> Vec<u32> {
         .collect()
 }
 
-/// With `cargo test`, threads of other tests are there, too.
+/// With `cargo test`, the threads of other tests exist too.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn hashing_threads_have_the_lowest_priority_and_the_rescuer_an_ordinary_one() {
@@ -187,7 +193,7 @@ fn the_queue_holds_about_a_second_of_work() {
     let millis = Duration::from_millis;
     for (hash_time, queue, rescue_after, retry_after) in [
         (millis(7), 2 * 143, millis(4004), millis(1001)),
-        // At least eight and at most 4096 a thread.
+        // The minimum is eight jobs a thread, the maximum 4096.
         (millis(500), 2 * 8, millis(16_000), millis(4000)),
         (
             Duration::from_micros(20),
@@ -224,7 +230,7 @@ const NEW: &str = "new:ZmVkY2JhOTg3NjU0MzIxMA==";
 #[tokio::test]
 async fn a_hash_has_the_key_id_of_its_pepper_and_moves_to_the_current_one() {
     let mut hash = REFERENCE.to_owned();
-    // bmV3 and b2xk are `new` and `old` in base64, as PHC strings have them.
+    // bmV3 and b2xk are `new` and `old` in base64, as in PHC strings.
     for (peppers, key_id) in [(OLD, "b2xk"), (&format!("{NEW} {OLD}"), "bmV3")] {
         let hasher = peppered(peppers);
         let verdict = hasher.verified("correct horse", Some(hash.clone())).await;
@@ -290,13 +296,13 @@ async fn a_stored_hash_that_costs_too_much_is_not_computed() {
         let stored = REFERENCE.replace("m=64,t=2", cost);
         let outcome = hasher.verified("correct horse", Some(stored)).await;
         assert!(
-            matches!(&outcome, Err(Error::Internal(cause)) if cause.to_string().contains("asks for too much")),
+            matches!(&outcome, Err(Error::Internal(cause)) if cause.to_string().contains("needs too much")),
             "{cost}: {outcome:?}"
         );
     }
 }
 
-/// Busy processes of ordinary priority, one for each core and one more. They end with this value.
+/// Busy processes of ordinary priority, one more than there are cores. They end when this value is dropped.
 #[cfg(target_os = "linux")]
 struct Neighbours(Vec<std::process::Child>);
 
@@ -322,12 +328,12 @@ impl Drop for Neighbours {
     }
 }
 
-/// Both what waits and what a starved thread has begun.
+/// Covers waiting jobs and the job that a starved thread has started.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn relief_threads_hash_while_neighbours_starve_the_hashing_threads() {
     let hasher = Hasher::start(&Options {
-        // Some milliseconds, for which a starved thread takes seconds.
+        // A hash of some milliseconds, for which a starved thread takes seconds.
         memory_kib: 16 * 1024,
         threads: 1,
         ..options()
@@ -345,7 +351,7 @@ async fn relief_threads_hash_while_neighbours_starve_the_hashing_threads() {
     }
     drop(neighbours);
     let counted = hasher.snapshot();
-    assert_eq!(counted.rescued, 0, "that comes after an hour");
-    assert_eq!(counted.completed, 12, "each is answered once");
+    assert_eq!(counted.rescued, 0, "the rescue comes after an hour");
+    assert_eq!(counted.completed, 12, "each job is answered once");
     assert!(counted.relieved > 0);
 }

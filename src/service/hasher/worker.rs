@@ -1,4 +1,4 @@
-//! What a hashing thread does: takes a job, hashes in memory of its own, answers.
+//! Hashing thread: takes a job, hashes in memory of its own, and replies.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,11 +26,11 @@ use crate::domain::password::Password;
 use crate::service::password_policy::NewPassword;
 use crate::telemetry::tracing::{SpanKind, TraceContext};
 
-/// The lowest priority of an ordinary thread that Linux has.
+/// The lowest priority of an ordinary thread on Linux.
 #[cfg(target_os = "linux")]
 const LOWEST_PRIORITY: i32 = 19;
 
-/// Where the result of a job goes. A job that two threads compute is answered once.
+/// Reply channel of a job. A job that two threads compute is answered once.
 pub(super) struct Reply<T>(Mutex<Option<oneshot::Sender<Result<T, HashError>>>>);
 
 impl<T> From<oneshot::Sender<Result<T, HashError>>> for Reply<T> {
@@ -40,7 +40,7 @@ impl<T> From<oneshot::Sender<Result<T, HashError>>> for Reply<T> {
 }
 
 impl<T> Reply<T> {
-    /// Whether its caller has gone. `None`: it was answered.
+    /// Returns whether the caller has gone away. `None`: the job was answered.
     fn is_closed(&self) -> Option<bool> {
         let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sender.as_ref().map(oneshot::Sender::is_closed)
@@ -48,7 +48,7 @@ impl<T> Reply<T> {
 
     fn refuse(&self) {
         if let Some(sender) = self.take() {
-            // A caller that has gone does not want the answer.
+            // A caller that has gone away does not need the answer.
             drop(sender.send(Err(HashError::Displaced)));
         }
     }
@@ -72,7 +72,7 @@ pub(super) enum Job {
 }
 
 impl Job {
-    /// Answers the caller of a job that made room for another.
+    /// Reports to the caller that the full queue dropped the job for another.
     pub(super) fn refuse(&self) {
         match self {
             Self::Hash { reply, .. } => reply.refuse(),
@@ -81,51 +81,53 @@ impl Job {
     }
 }
 
-/// A job, and the trace that it belongs to.
+/// A job and its trace.
 pub(super) struct Task {
     pub(super) job: Job,
     pub(super) trace: TraceContext,
 }
 
-/// Which jobs a thread takes.
+/// Selects the jobs that a thread takes.
 pub(super) enum Duty {
-    /// All, in turn, at the lowest priority. The number is that of the slot.
+    /// All jobs in the fair order, at the lowest priority. The number is that of the slot.
     InTurn(usize),
-    /// All, in turn, at ordinary priority, while other processes starve the threads of the lowest one.
+    /// All jobs in the fair order, at ordinary priority, while other processes starve the threads of the lowest
+    /// priority.
     Relief(usize),
-    /// Those that have waited for so long, at ordinary priority. It also decides when the relief threads work.
+    /// Jobs that have waited for this time, at ordinary priority. This thread also decides when the relief threads
+    /// work.
     Rescue(usize, Duration, Box<Monitor>),
 }
 
-/// What all threads share.
+/// State that all threads share.
 pub(super) struct Common {
     pub(super) queue: Arc<Queue<Arc<Task>>>,
     pub(super) metrics: Arc<Metrics>,
-    /// What the threads work on.
+    /// Running jobs of the threads.
     pub(super) slots: Slots<Arc<Task>>,
     pub(super) ticking: Ticking,
     pub(super) probe: Arc<Probe>,
-    /// When the relief threads pause.
+    /// Pause of the relief threads.
     pub(super) pause: Pause,
     pub(super) engine: Engine,
     pub(super) scheme: Scheme,
-    /// What an unknown number is checked against.
+    /// Hash against which the passwords of unknown numbers are checked.
     pub(super) dummy: String,
-    /// Without one, the queue keeps the bound that was set.
-    pub(super) bound: Option<QueueCapacity>,
-    /// There is one under a quota.
-    pub(super) pacer: Option<CpuQuota>,
-    /// The answers of those who work in turn.
-    pub(super) together: ReplyBatch,
+    /// `None`: the queue keeps the capacity of the settings.
+    pub(super) queue_capacity: Option<QueueCapacity>,
+    /// `Some` under a quota of processor time.
+    pub(super) cpu_quota: Option<CpuQuota>,
+    /// Delayed replies of the hashing threads.
+    pub(super) reply_batch: ReplyBatch,
 }
 
 impl Common {
-    /// Has the monitor decide who takes the jobs. Returns when it looks again.
+    /// Lets the monitor decide which threads take the jobs. Returns the time of the next look.
     fn look(&self, monitor: &mut Monitor, now: Instant) -> Option<Instant> {
         self.ticking.end();
         let look = monitor.look(&self.slots, &self.probe, self.queue.depth() > 0);
         if look.next.is_some() {
-            // It ticks on.
+            // The next look is scheduled.
             let _ = self.ticking.begin();
         }
         if let Some(time) = look.pause {
@@ -139,13 +141,13 @@ impl Common {
 
 pub(super) struct Worker {
     common: Arc<Common>,
-    arena: PhcHasher,
+    phc_hasher: PhcHasher,
 }
 
 impl Worker {
     pub(super) fn new(common: Arc<Common>) -> Self {
-        let arena = PhcHasher::new(common.engine);
-        Self { common, arena }
+        let phc_hasher = PhcHasher::new(common.engine);
+        Self { common, phc_hasher }
     }
 
     /// Works until the queue is closed.
@@ -156,12 +158,12 @@ impl Worker {
         let (Duty::InTurn(slot) | Duty::Relief(slot) | Duty::Rescue(slot, ..)) = duty;
         self.common.slots.enter(slot);
         while let Some(taken) = self.take(&mut duty) {
-            // A fault in one job must not cost the others their thread. The caller of this one sees that its end of the
-            // channel is gone; the panic itself is on standard error.
+            // A panic in one job must not end the thread. The caller of this job sees that its channel is closed; the
+            // panic message is on standard error.
             let common = self.common.clone();
             let waited = match duty {
                 Duty::InTurn(_) => taken.waited,
-                // These answers are not held back.
+                // The replies of relief and rescue threads are not batched.
                 Duty::Relief(_) | Duty::Rescue(..) => Duration::ZERO,
             };
             if let Duty::InTurn(slot) | Duty::Relief(slot) = duty {
@@ -172,8 +174,8 @@ impl Worker {
             }
             let work = || catch_unwind(AssertUnwindSafe(|| self.work(&taken.job, waited)));
             let (outcome, used) = cpu_quota::measured(work);
-            if let Some(pacer) = &common.pacer {
-                pacer.charge(used);
+            if let Some(cpu_quota) = &common.cpu_quota {
+                cpu_quota.charge(used);
             }
             if let Some(charge) = taken.charge {
                 common.queue.settle(charge, used);
@@ -182,32 +184,32 @@ impl Worker {
                 common.slots.end(slot);
             }
             if outcome.is_err() {
-                self.arena = PhcHasher::new(self.common.engine);
+                self.phc_hasher = PhcHasher::new(self.common.engine);
             }
         }
-        self.common.together.give_all();
+        self.common.reply_batch.give_all();
     }
 
     fn take(&mut self, duty: &mut Duty) -> Option<Taken<Arc<Task>>> {
         let common = self.common.clone();
         let Common { queue, metrics, .. } = common.as_ref();
-        // Before a job is taken, so that it can still leave, and be refused, while it waits.
-        if let Some(pacer) = &common.pacer {
-            pacer.wait();
+        // Waits before it takes a job, so that the job can still leave the queue or be dropped.
+        if let Some(cpu_quota) = &common.cpu_quota {
+            cpu_quota.wait();
         }
         let taken = match duty {
-            Duty::InTurn(_) => queue.take(|| common.together.give_all()),
+            Duty::InTurn(_) => queue.take(|| common.reply_batch.give_all()),
             Duty::Relief(_) => {
                 common.pause.wait();
-                // The memory is given back when the relief ends.
-                let release = || self.arena = PhcHasher::new(common.engine);
+                // The thread frees its memory when the relief ends.
+                let release = || self.phc_hasher = PhcHasher::new(common.engine);
                 queue
                     .take_relief(release)
                     .inspect(|_| Metrics::add(&metrics.relieved))
             }
             Duty::Rescue(_, age, monitor) => {
                 let look = |now| {
-                    [common.together.give_due(now), common.look(monitor, now)]
+                    [common.reply_batch.give_due(now), common.look(monitor, now)]
                         .into_iter()
                         .flatten()
                         .min()
@@ -227,8 +229,8 @@ impl Worker {
         let Task { job, trace } = task;
         match job {
             Job::Hash { password, reply } => {
-                self.answer(reply, trace, waited, |arena| {
-                    arena.hash(password.expose_bytes(), &common.scheme)
+                self.answer(reply, trace, waited, |phc_hasher| {
+                    phc_hasher.hash(password.expose_bytes(), &common.scheme)
                 });
             }
             Job::Verify {
@@ -236,13 +238,13 @@ impl Worker {
                 stored,
                 upgrade,
                 reply,
-            } => self.answer(reply, trace, waited, |arena| {
-                verify(arena, &common, password, stored.as_deref(), *upgrade)
+            } => self.answer(reply, trace, waited, |phc_hasher| {
+                verify(phc_hasher, &common, password, stored.as_deref(), *upgrade)
             }),
         }
     }
 
-    /// `waited`: how long the job was in the queue, unless the reply must not be batched.
+    /// `waited`: wait of the job in the queue, or zero if its reply must not be batched.
     fn answer<T: Send + 'static>(
         &mut self,
         reply: &Reply<T>,
@@ -251,38 +253,38 @@ impl Worker {
         work: impl FnOnce(&mut PhcHasher) -> Result<T, HashError>,
     ) {
         match reply.is_closed() {
-            // Another thread has computed it.
+            // Another thread has computed the job.
             None => return,
             Some(true) => return Metrics::add(&self.common.metrics.dropped),
             Some(false) => {}
         }
         let begun = Instant::now();
         let span = trace.child("hash", SpanKind::Work);
-        let result = work(&mut self.arena);
-        // Before the answer: others go on with it, and may send the trace, while this thread has to wait for the
-        // processor.
+        let result = work(&mut self.phc_hasher);
+        // The span ends before the reply is sent: the caller continues and may send the trace while this thread waits
+        // for the processor.
         drop(span);
         let Some(reply) = reply.take() else { return };
-        // A caller that has gone meanwhile does not want the answer.
+        // A caller that has gone away in the meantime does not need the answer.
         let answer = move || drop(reply.send(result));
         let (now, took) = (Instant::now(), begun.elapsed());
         self.common.metrics.hashed(took);
         Metrics::add(&self.common.metrics.completed);
-        if let Some(bound) = &self.common.bound {
-            bound.took(took);
-            self.common.queue.set_bound(bound.jobs());
+        if let Some(capacity) = &self.common.queue_capacity {
+            capacity.record(took);
+            self.common.queue.set_capacity(capacity.jobs());
         }
-        if self.common.pacer.is_some() {
-            // This thread may have to wait before it takes another job.
+        if self.common.cpu_quota.is_some() {
+            // The reply is not batched because this thread may have to wait before it takes another job.
             answer();
-        } else if let Some(due) = self.common.together.give(answer, waited, took, now) {
+        } else if let Some(due) = self.common.reply_batch.give(answer, waited, took, now) {
             self.common.queue.set_clock(due);
         }
     }
 }
 
 fn verify(
-    arena: &mut PhcHasher,
+    phc_hasher: &mut PhcHasher,
     common: &Common,
     password: &Password,
     stored: Option<&str>,
@@ -291,19 +293,19 @@ fn verify(
     let scheme = &common.scheme;
     let hash = PasswordHash::new(stored.unwrap_or(&common.dummy))?;
     let params = Params::try_from(&hash)?;
-    let matches = arena.matches(password.expose_bytes(), &hash, &params, scheme)?;
+    let matches = phc_hasher.matches(password.expose_bytes(), &hash, &params, scheme)?;
     if !matches || stored.is_none() {
-        arena.fill_up(&params, scheme)?;
+        phc_hasher.fill_up(&params, scheme)?;
         return Ok(Verdict::Wrong);
     }
     if upgrade && is_weak(&hash, &params, &scheme.params) {
-        let stronger = arena.hash(password.expose_bytes(), scheme)?;
+        let stronger = phc_hasher.hash(password.expose_bytes(), scheme)?;
         return Ok(Verdict::RightButWeak { stronger });
     }
     Ok(Verdict::Right)
 }
 
-/// Whether a stored hash costs an attacker less than one of today, or has another pepper or none.
+/// Returns whether a stored hash costs an attacker less than one of today, or has another pepper or none.
 fn is_weak(hash: &PasswordHash, params: &Params, today: &Params) -> bool {
     hash.algorithm != ARGON2ID_IDENT
         || hash.version != Some(Version::V0x13.into())
@@ -312,18 +314,19 @@ fn is_weak(hash: &PasswordHash, params: &Params, today: &Params) -> bool {
         || params.keyid() != today.keyid()
 }
 
-/// Gives this thread the lowest priority, so that session checks and health checks come first while people sign in.
+/// Gives this thread the lowest priority, so that session checks and health checks come first during sign-ins.
 pub(super) fn lower_priority() {
-    // Linux lets a thread that wakes up take the place of an idle one at once. From one of nice 19 it takes it only
-    // after some milliseconds, which every hundredth check would feel. Elsewhere it would slow down the whole program.
+    // Linux lets a thread that wakes up replace an idle one at once. It replaces a thread of nice 19 only after some
+    // milliseconds, which would delay one check in a hundred. On other systems the lowest priority would slow down the
+    // whole program.
     #[cfg(target_os = "linux")]
     {
         let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
         if set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle).is_ok() {
             return;
         }
-        // Where a sandbox forbids that. What POSIX says about the process is about the thread on Linux: setpriority(2),
-        // "C library/kernel differences".
+        // A sandbox may forbid the idle class. On Linux, setpriority(2) acts on the thread although POSIX specifies the
+        // process: see "C library/kernel differences" there.
         if let Err(error) = rustix::process::setpriority_process(None, LOWEST_PRIORITY) {
             tracing::warn!(%error, "a hashing thread keeps its ordinary priority");
         }

@@ -1,17 +1,17 @@
-//! Providers that are not asked for now: one that has failed several times in a row would hold up every message until
-//! its time is over, while another one takes them at once.
+//! Circuit breakers of the providers: a provider that has failed several times in a row would delay every message by
+//! its timeout, while another provider accepts them at once.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// How often in a row a provider has to fail.
+/// Number of failures in a row that opens the circuit.
 const FAILURES: u32 = 5;
 
-/// For how long it is not asked then. After that one message is tried, and if it fails, it is not asked again for as
-/// long.
+/// Duration for which the circuit stays open. After it, one message tries the provider; if that fails, the circuit is
+/// open for as long again.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// What is known of each provider, in this process.
+/// State of the circuit breaker of each provider, in this process.
 #[derive(Debug)]
 pub struct Breakers(Mutex<Vec<Breaker>>);
 
@@ -23,14 +23,15 @@ struct Breaker {
 }
 
 impl Breakers {
-    /// Of so many providers, of which nothing is known.
+    /// Closed circuits of this number of providers.
     #[must_use]
     pub fn new(providers: usize) -> Self {
         Self(Mutex::new(vec![Breaker::default(); providers]))
     }
 
-    /// Whether a provider may be asked now. To be called right before it is: of those that are left out, it is this
-    /// message that tries it. `now` is the time since boot: a wall clock that is set must not change the pause.
+    /// Returns whether a provider may be called now. Call it right before the provider is called: this message becomes
+    /// the trial of a provider after its pause. `now` is the time since boot: a change of the wall clock must not
+    /// change the pause.
     pub(super) fn may_ask(&self, provider: usize, now: Duration) -> bool {
         let mut breakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(breaker) = breakers.get_mut(provider) else {
@@ -46,7 +47,7 @@ impl Breakers {
         }
     }
 
-    /// Notes how a provider has answered: whether it has failed in a way that may pass. `now` is the time since boot.
+    /// Records the outcome of a call: `failed` is true for a temporary failure. `now` is the time since boot.
     pub(super) fn note(&self, provider: usize, failed: bool, now: Duration) {
         let mut breakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(breaker) = breakers.get_mut(provider) else {
@@ -71,8 +72,8 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// Which of two providers may be asked.
-    fn asked(breakers: &Breakers, now: Duration) -> Vec<usize> {
+    /// Returns which of two providers may be called.
+    fn allowed(breakers: &Breakers, now: Duration) -> Vec<usize> {
         [0, 1]
             .into_iter()
             .filter(|provider| breakers.may_ask(*provider, now))
@@ -80,41 +81,44 @@ mod tests {
     }
 
     #[test]
-    fn who_fails_is_left_out_and_tried_now_and_then() {
+    fn a_failing_provider_is_skipped_and_tried_periodically() {
         let breakers = Breakers::new(2);
         for _ in 0..4 {
             breakers.note(0, true, at(0));
         }
-        assert_eq!(asked(&breakers, at(0)), [0, 1]);
+        assert_eq!(allowed(&breakers, at(0)), [0, 1]);
         breakers.note(0, true, at(0));
-        assert_eq!(asked(&breakers, at(1)), [1]);
-        assert_eq!(asked(&breakers, at(29)), [1]);
-        // One message tries it.
-        assert_eq!(asked(&breakers, at(30)), [0, 1]);
-        assert_eq!(asked(&breakers, at(30)), [1]);
+        assert_eq!(allowed(&breakers, at(1)), [1]);
+        assert_eq!(allowed(&breakers, at(29)), [1]);
+        // One message tries the provider.
+        assert_eq!(allowed(&breakers, at(30)), [0, 1]);
+        assert_eq!(allowed(&breakers, at(30)), [1]);
         breakers.note(0, true, at(31));
-        assert_eq!(asked(&breakers, at(59)), [1]);
-        assert_eq!(asked(&breakers, at(60)), [0, 1]);
+        assert_eq!(allowed(&breakers, at(59)), [1]);
+        assert_eq!(allowed(&breakers, at(60)), [0, 1]);
         breakers.note(0, false, at(61));
-        assert_eq!(asked(&breakers, at(61)), [0, 1]);
-        assert_eq!(asked(&breakers, at(61)), [0, 1]);
+        assert_eq!(allowed(&breakers, at(61)), [0, 1]);
+        assert_eq!(allowed(&breakers, at(61)), [0, 1]);
     }
 
     #[test]
-    fn a_message_that_does_not_come_to_a_provider_does_not_try_it() {
+    fn a_message_that_does_not_reach_a_provider_is_no_trial() {
         let breakers = Breakers::new(2);
         for _ in 0..5 {
             breakers.note(1, true, at(0));
         }
         for _ in 0..3 {
-            assert!(breakers.may_ask(0, at(30)), "it takes the message");
+            assert!(
+                breakers.may_ask(0, at(30)),
+                "the first provider accepts the message"
+            );
         }
         assert!(breakers.may_ask(1, at(30)));
         assert!(!breakers.may_ask(1, at(30)));
     }
 
     #[test]
-    fn a_success_in_between_begins_anew() {
+    fn a_success_resets_the_failures() {
         let breakers = Breakers::new(2);
         for _ in 0..10 {
             for _ in 0..4 {
@@ -123,6 +127,6 @@ mod tests {
             breakers.note(0, false, at(0));
         }
         breakers.note(1, true, at(0));
-        assert_eq!(asked(&breakers, at(0)), [0, 1]);
+        assert_eq!(allowed(&breakers, at(0)), [0, 1]);
     }
 }

@@ -7,12 +7,12 @@ use crate::domain::phone::PhoneNumber;
 use crate::service::label_counts::{LabelCounts, Labels, country};
 use crate::sms::{ProviderName, SendError};
 
-/// Messages that are to be sent by all replicas together.
+/// Unsent messages of all replicas.
 #[derive(Clone, Copy, Debug)]
 pub struct BacklogSize {
     /// Number of messages.
     pub messages: u64,
-    /// Age of the oldest one. Without messages: 0.
+    /// Age of the oldest message. Without messages: 0.
     pub age: Duration,
 }
 
@@ -24,7 +24,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// A provider was asked to send a message.
+    /// Records an attempt to send a message through a provider.
     pub(super) fn message(
         &self,
         provider: ProviderName,
@@ -45,7 +45,7 @@ impl Metrics {
         *self.backlog.lock().unwrap_or_else(PoisonError::into_inner) = Some(backlog);
     }
 
-    /// The last known backlog. `None`: it was not measured yet.
+    /// The last measured backlog. `None`: not yet measured.
     #[must_use]
     pub fn backlog(&self) -> Option<BacklogSize> {
         *self.backlog.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,5 +1,5 @@
-//! Weighted scheduler of concurrent sends between delivery classes: known askers first, a guaranteed part for
-//! strangers.
+//! Weighted scheduler of concurrent deliveries between delivery classes: known users come first, and unknown users have
+//! a guaranteed share.
 
 use std::array;
 use std::collections::VecDeque;
@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::domain::message::DeliveryClass;
 use crate::store::outbox::OutboxMessage;
 
-/// One place of so many is kept for each class, and one turn of so many is for a message that waits long, or for a
-/// stranger.
-const PART: usize = 4;
+/// One permit of four is reserved for each class. One turn of four belongs to the message that waits longest, or to an
+/// unknown user.
+const SHARE_DIVISOR: usize = 4;
 
 /// A value for each class.
 #[derive(Debug, Default)]
@@ -36,17 +36,17 @@ impl<T> ByClass<T> {
     }
 }
 
-/// The places for concurrent sends.
+/// The permits for concurrent deliveries.
 pub(super) struct SendPermits {
     total: usize,
     used: ByClass<Arc<AtomicUsize>>,
-    /// Messages that were begun.
+    /// Number of messages that were started.
     begun: ByClass<usize>,
-    /// Messages of known askers that were begun since the last one of a stranger.
+    /// Number of messages of known users that were started since the last one of an unknown user.
     known_in_a_row: usize,
 }
 
-/// A place that a message has while it is sent.
+/// Permit of one delivery. Dropping it returns it.
 pub(super) struct SendPermit(Arc<AtomicUsize>);
 
 impl Drop for SendPermit {
@@ -56,7 +56,7 @@ impl Drop for SendPermit {
 }
 
 impl SendPermits {
-    /// So many places.
+    /// Creates this number of permits.
     pub(super) fn new(total: usize) -> Self {
         Self {
             total,
@@ -66,35 +66,35 @@ impl SendPermits {
         }
     }
 
-    /// How many more messages of a class may be sent. Neither class gets the last quarter: that is for the other one.
-    pub(super) fn room(&self, class: DeliveryClass) -> usize {
+    /// Number of free permits of a class. Neither class gets the last quarter, which is reserved for the other.
+    pub(super) fn free(&self, class: DeliveryClass) -> usize {
         let used = |class| self.used.of(class).load(Ordering::Relaxed);
         let all: usize = DeliveryClass::ALL.into_iter().map(used).sum();
-        let of_class = (self.total - self.total / PART).saturating_sub(used(class));
+        let of_class = (self.total - self.total / SHARE_DIVISOR).saturating_sub(used(class));
         self.total.saturating_sub(all).min(of_class)
     }
 
-    /// Whether a class has no place.
+    /// Returns whether any class has no free permit.
     pub(super) fn is_short(&self) -> bool {
-        DeliveryClass::ALL.into_iter().any(|class| self.room(class) == 0)
+        DeliveryClass::ALL.into_iter().any(|class| self.free(class) == 0)
     }
 
-    /// Whether the next place of a class is for the message that waits for the longest time.
+    /// Returns whether the next permit of a class belongs to the message that waits longest.
     pub(super) fn is_for_longest_waiting(&self, class: DeliveryClass) -> bool {
-        self.begun.of(class) % PART == PART - 1
+        self.begun.of(class) % SHARE_DIVISOR == SHARE_DIVISOR - 1
     }
 
-    /// The class that is next, of those that wait, in the order of [`DeliveryClass::ALL`].
+    /// Returns the next class among those with waiting messages, in the order of [`DeliveryClass::ALL`].
     pub(super) fn next(&self, waiting: [bool; 2]) -> Option<DeliveryClass> {
         let [known, stranger] =
-            array::from_fn(|index| waiting[index] && self.room(DeliveryClass::ALL[index]) > 0);
-        if known && !(stranger && self.known_in_a_row >= PART - 1) {
+            array::from_fn(|index| waiting[index] && self.free(DeliveryClass::ALL[index]) > 0);
+        if known && !(stranger && self.known_in_a_row >= SHARE_DIVISOR - 1) {
             return Some(DeliveryClass::Known);
         }
         stranger.then_some(DeliveryClass::Stranger)
     }
 
-    /// Takes a place for a message of a class.
+    /// Takes a permit for a message of a class.
     pub(super) fn take(&mut self, class: DeliveryClass) -> SendPermit {
         *self.begun.of_mut(class) += 1;
         self.known_in_a_row = match class {
@@ -116,7 +116,7 @@ mod tests {
     use DeliveryClass::{Known, Stranger};
 
     #[test]
-    fn known_askers_come_first_and_strangers_get_every_fourth_place() {
+    fn known_users_come_first_and_unknown_users_get_every_fourth_turn() {
         let mut permits = SendPermits::new(8);
         let mut order = Vec::new();
         for _ in 0..12 {
@@ -125,7 +125,7 @@ mod tests {
             drop(permits.take(class));
         }
         assert_eq!(order, [Known, Known, Known, Stranger].repeat(3));
-        // Strangers alone use no turns up: a known asker is next.
+        // Messages of unknown users alone use no turns up: a known user is next.
         for _ in 0..10 {
             assert_eq!(permits.next([false, true]), Some(Stranger));
             drop(permits.take(Stranger));
@@ -135,26 +135,26 @@ mod tests {
     }
 
     #[test]
-    fn neither_class_gets_the_places_of_the_other() {
-        for (total, most) in [(1, 1), (3, 3), (4, 3), (16, 12), (256, 192)] {
+    fn neither_class_gets_the_reserved_permits_of_the_other() {
+        for (total, limit) in [(1, 1), (3, 3), (4, 3), (16, 12), (256, 192)] {
             for (class, other) in [(Known, Stranger), (Stranger, Known)] {
                 let mut permits = SendPermits::new(total);
-                let mut held = Vec::new();
-                while permits.room(class) > 0 {
-                    held.push(permits.take(class));
+                let mut permits_of_class = Vec::new();
+                while permits.free(class) > 0 {
+                    permits_of_class.push(permits.take(class));
                 }
-                assert_eq!(held.len(), most);
-                assert_eq!(permits.room(other), total - most);
+                assert_eq!(permits_of_class.len(), limit);
+                assert_eq!(permits.free(other), total - limit);
                 assert!(permits.is_short());
-                assert_eq!(permits.next([true, true]).is_some(), total > most);
-                held.clear();
-                assert_eq!(permits.room(other), most);
+                assert_eq!(permits.next([true, true]).is_some(), total > limit);
+                permits_of_class.clear();
+                assert_eq!(permits.free(other), limit);
             }
         }
     }
 
     #[test]
-    fn one_place_of_four_is_for_the_longest_waiting_message() {
+    fn one_permit_of_four_is_for_the_longest_waiting_message() {
         let mut permits = SendPermits::new(4);
         let turns: Vec<bool> = (0..8)
             .map(|_| {

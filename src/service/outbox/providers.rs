@@ -1,15 +1,15 @@
-//! Provider failover: a message goes to the first provider that takes it, past those whose circuit breaker is open.
+//! Provider failover: a message goes to the first provider that accepts it, past those with an open circuit breaker.
 
 use super::Outbox;
 use crate::sms::{Message, SendError};
 
 impl Outbox {
-    /// Asks one provider after another to take a message, of those that send to such numbers. If all of them are left
-    /// out, they are asked all the same: a message is not given up for what became of others.
+    /// Tries the providers that serve the number of a message, one after another. If the circuits of all of them are
+    /// open, they are tried all the same: a message is not dropped because of earlier messages.
     ///
     /// # Errors
-    /// Why nobody has taken it: if one of them may take it later, that.
-    pub(super) async fn ask_providers(&self, message: &Message) -> Result<(), SendError> {
+    /// No provider accepted the message. A temporary failure of any of them takes precedence.
+    pub(super) async fn try_providers(&self, message: &Message) -> Result<(), SendError> {
         let providers = &self.context.providers;
         let all = 0..providers.len();
         let mut serving: Vec<usize> = all
@@ -17,45 +17,43 @@ impl Outbox {
             .filter(|index| providers[*index].serves(&message.to))
             .collect();
         if serving.is_empty() {
-            // So that each of them says so.
+            // Each provider then returns the reason.
             serving.extend(all);
         }
-        let mut left_out = Vec::new();
+        let mut skipped = Vec::new();
         let open = serving.iter().copied().filter(|index| {
             let may_ask = self.context.breakers.may_ask(*index, self.clock.since_boot());
             if !may_ask {
-                left_out.push(*index);
+                skipped.push(*index);
             }
             may_ask
         });
-        match self.ask_in_turn(open, message).await {
-            Err(_) if left_out.len() == serving.len() => {
-                self.ask_in_turn(left_out.into_iter(), message).await
-            }
-            // They may take what others have refused.
-            Err(error) if !left_out.is_empty() && !error.may_pass() => Err(SendError::LeftOut),
+        match self.try_in_order(open, message).await {
+            Err(_) if skipped.len() == serving.len() => self.try_in_order(skipped.into_iter(), message).await,
+            // The skipped providers may accept a message that the others rejected.
+            Err(error) if !skipped.is_empty() && !error.may_pass() => Err(SendError::LeftOut),
             outcome => outcome,
         }
     }
 
-    /// Asks these providers, until one takes the message.
-    async fn ask_in_turn(
+    /// Tries these providers until one accepts the message.
+    async fn try_in_order(
         &self,
         providers: impl Iterator<Item = usize>,
         message: &Message,
     ) -> Result<(), SendError> {
-        let mut why = SendError::NotTheirs;
+        let mut reason = SendError::NotTheirs;
         for index in providers {
-            match self.ask(index, message).await {
+            match self.try_one(index, message).await {
                 Ok(()) => return Ok(()),
-                Err(error) if !why.may_pass() => why = error,
+                Err(error) if !reason.may_pass() => reason = error,
                 Err(_) => {}
             }
         }
-        Err(why)
+        Err(reason)
     }
 
-    async fn ask(&self, index: usize, message: &Message) -> Result<(), SendError> {
+    async fn try_one(&self, index: usize, message: &Message) -> Result<(), SendError> {
         let provider = &self.context.providers[index];
         let name = provider.name();
         let outcome = provider.send(message).await;

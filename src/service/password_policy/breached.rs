@@ -1,7 +1,8 @@
-//! Breached-password index: the Have I Been Pwned download of SHA-1 hashes, ordered by hash, searched where it lies.
+//! Breached-password index: interpolation search in the Have I Been Pwned download of SHA-1 hashes, ordered by hash.
 //!
-//! The file has about 40 GB, so nothing of it stays in memory. Hashes are evenly distributed: interpolation finds a
-//! line with a few reads of one block. Reads run on the blocking threads of the runtime, a fixed number at a time.
+//! The file has about 40 GB, so none of it stays in memory. The hashes are evenly distributed: interpolation finds a
+//! line with a few reads of one block. The reads run on the blocking threads of the runtime, with a limit on their
+//! number.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -17,40 +18,40 @@ use tokio::task::{JoinError, spawn_blocking};
 
 use crate::domain::password::Password;
 
-/// Bytes of one read: about 90 lines, and more than twice the longest one.
+/// Bytes of one read: about 90 lines, and more than twice the longest line.
 const BLOCK: u64 = 4096;
 
 /// Maximum number of blocks that one search reads. Bisection alone needs 24 for 40 GB.
 const MAX_READS: u32 = 96;
 
-/// Every third read bisects, so that hashes that are unevenly distributed take at most three times as many reads as
-/// bisection.
+/// Every third read bisects, so that unevenly distributed hashes take at most three times as many reads as bisection.
 const BISECT_EVERY: u32 = 3;
 
-/// Blocks across the file that the start reads to see that it is of this form and in this order.
+/// Number of blocks across the file that the start reads to check its form and order.
 const PROBES: u64 = 64;
 
-/// Maximum number of searches that read at the same time; more wait for their turn.
+/// Maximum number of concurrent searches. Further searches wait.
 const CONCURRENT_SEARCHES: usize = 8;
 
 /// Hexadecimal digits of a SHA-1 hash.
 const HASH_LENGTH: usize = 40;
 
-/// Why breached passwords cannot be searched.
+/// Reason for which the file of breached passwords cannot be searched.
 #[derive(Debug, Error)]
 pub enum BreachedFileError {
     /// The file cannot be opened or read.
     #[error("the file of --breached-passwords-file cannot be read: {0}")]
     Read(#[from] io::Error),
-    /// The file has nothing in it, or is no file.
+    /// The file is empty or is not a regular file.
     #[error("the file of --breached-passwords-file is empty or is not a file")]
     Empty,
     /// The file is not the download ordered by hash.
     #[error(
-        "the file of --breached-passwords-file does not have lines HASH:COUNT with SHA-1 hashes in ascending order: byte {0}"
+        "the file of --breached-passwords-file does not have lines HASH:COUNT with SHA-1 hashes in ascending order: \
+         byte {0}"
     )]
     Form(u64),
-    /// The task that reads ended.
+    /// The reading task failed.
     #[error("the search for a breached password failed: {0}")]
     Task(#[from] JoinError),
 }
@@ -63,10 +64,10 @@ pub(super) struct BreachedPasswords {
 }
 
 impl BreachedPasswords {
-    /// Opens the download and checks its form at [`PROBES`] places. Blocks.
+    /// Opens the download and checks its form in [`PROBES`] blocks. Blocks the thread.
     ///
     /// # Errors
-    /// When the file cannot be read, is empty, or is of another form.
+    /// The file cannot be read, is empty, or has another form.
     pub(super) fn open(path: &Path) -> Result<Self, BreachedFileError> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
@@ -84,13 +85,13 @@ impl BreachedPasswords {
         })
     }
 
-    /// Whether the password was breached: whether the file has the SHA-1 hash of its normalised bytes.
+    /// Returns whether the password is breached: whether the file has the SHA-1 hash of its normalised bytes.
     ///
     /// # Errors
-    /// When the file cannot be read any more, or is of another form.
+    /// The file can no longer be read, or has another form.
     pub(super) async fn has(&self, password: &Password) -> Result<bool, BreachedFileError> {
         let hash = hash_of(password.expose_bytes());
-        // Never closed. The permit goes along with the search, which goes on if the caller gives up.
+        // The semaphore is never closed. The search owns the permit, since it continues if the caller goes away.
         let permit = self.searches.clone().acquire_owned().await.ok();
         let index = self.index.clone();
         let search = spawn_blocking(move || {
@@ -102,7 +103,7 @@ impl BreachedPasswords {
     }
 }
 
-/// The hash as the file has it.
+/// Returns the hash in the form of the file.
 fn hash_of(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(HASH_LENGTH);
     for byte in Sha1::digest(bytes) {
@@ -118,14 +119,14 @@ struct Index {
     length: u64,
 }
 
-/// A line: where it begins and ends, with its line feed, and its hash.
+/// A line: its start, its end after the line feed, and its hash.
 struct Line {
     start: u64,
     end: u64,
     hash: String,
 }
 
-/// What is left of the file, in whole lines, and the hashes around it as numbers.
+/// The remaining part of the file in whole lines, and the neighbouring hashes as numbers.
 #[derive(Clone, Copy)]
 struct Rest {
     start: u64,
@@ -150,7 +151,7 @@ impl Index {
             let middle = if read % BISECT_EVERY == 0 {
                 rest.start + (rest.end - rest.start) / 2
             } else {
-                rest.place_of(wanted)
+                rest.position_of(wanted)
             };
             let lines = self.lines_around(middle, rest.start, rest.end)?;
             let (Some(first), Some(last)) = (lines.first(), lines.last()) else {
@@ -166,30 +167,30 @@ impl Index {
                 return Ok(lines.iter().any(|line| line.hash == hash));
             }
         }
-        // Only a file that is out of order needs so many.
+        // Only a file that is out of order needs so many reads.
         Err(BreachedFileError::Form(rest.start))
     }
 
-    /// The whole lines of a block around a place, which is between the beginnings of two lines. Not empty, if the lines
-    /// are such.
+    /// Returns the whole lines of a block around `middle`, which lies between the starts of two lines. The result is
+    /// not empty if the lines have the right form.
     fn lines_around(&self, middle: u64, start: u64, end: u64) -> Result<Vec<Line>, BreachedFileError> {
         let from = middle.saturating_sub(BLOCK / 2).max(start);
         let to = from.saturating_add(BLOCK).min(end);
         let mut block = vec![0; usize::try_from(to - from).unwrap_or_default()];
         self.file.read_exact_at(&mut block, from)?;
         let mut lines = Vec::new();
-        let mut place = from;
+        let mut position = from;
         for (number, text) in block.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            let begins = place;
-            place += u64::try_from(text.len()).unwrap_or_default();
+            let begins = position;
+            position += u64::try_from(text.len()).unwrap_or_default();
             let is_cut_off =
-                (number == 0 && begins != start) || (!text.ends_with(b"\n") && place != self.length);
+                (number == 0 && begins != start) || (!text.ends_with(b"\n") && position != self.length);
             if is_cut_off {
                 continue;
             }
             lines.push(Line {
                 start: begins,
-                end: place,
+                end: position,
                 hash: hash_in(text).ok_or(BreachedFileError::Form(begins))?,
             });
         }
@@ -223,17 +224,17 @@ impl Index {
 }
 
 impl Rest {
-    /// Where a hash is, if hashes are evenly distributed.
-    fn place_of(&self, wanted: u64) -> u64 {
+    /// Returns the position of a hash if the hashes are evenly distributed.
+    fn position_of(&self, wanted: u64) -> u64 {
         let span = u128::from(self.below.saturating_sub(self.above)).max(1);
         let offset = u128::from(wanted.saturating_sub(self.above)).min(span);
         let length = u128::from(self.end - self.start);
-        let place = u64::try_from(length * offset / span).unwrap_or_default();
-        (self.start + place).min(self.end - 1)
+        let position = u64::try_from(length * offset / span).unwrap_or_default();
+        (self.start + position).min(self.end - 1)
     }
 }
 
-/// The hash of a line `HASH:COUNT`, in upper case.
+/// Returns the hash of a line `HASH:COUNT` in upper case.
 fn hash_in(line: &[u8]) -> Option<String> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -268,7 +269,7 @@ mod tests {
         format!("synthetic password {number}")
     }
 
-    /// The hashes of so many passwords, and lines of several lengths in their order.
+    /// Returns the sorted hashes of `count` passwords, and lines of several lengths in the same order.
     fn synthetic(count: usize, ending: &str) -> (Vec<String>, String) {
         let mut hashes: Vec<String> = (0..count)
             .map(|number| hash_of(password(number).as_bytes()))
@@ -282,9 +283,9 @@ mod tests {
         (hashes, text)
     }
 
-    /// `printf password | sha1sum`, as coreutils have it.
+    /// The expected value is `printf password | sha1sum` of coreutils.
     #[test]
-    fn a_hash_is_that_of_sha1sum() {
+    fn a_hash_equals_that_of_sha1sum() {
         assert_eq!(hash_of(b"password"), "5BAA61E4C9B93F3F0682250B6CF8331B7EE68FD8");
         assert_eq!(
             number("5BAA61E4C9B93F3F0682250B6CF8331B7EE68FD8"),
@@ -312,7 +313,7 @@ mod tests {
         }
     }
 
-    /// Hashes as no download has them: interpolation alone would go through the file block by block.
+    /// No download has such hashes. Interpolation alone would read the file block by block.
     #[test]
     fn unevenly_distributed_hashes_are_found() {
         let line = |number: u64| format!("{:040X}:1\n", u128::from(number));
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn another_file_is_rejected_at_the_start() {
+    fn a_file_of_another_form_is_rejected_at_the_start() {
         let (hashes, text) = synthetic(2_000, "\n");
         let reversed: String = hashes.iter().rev().map(|hash| format!("{hash}:1\n")).collect();
         let middle = text.len() / 2;
@@ -352,7 +353,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_cut_off_later_is_an_error() {
+    async fn a_file_that_is_truncated_later_is_an_error() {
         let (_, text) = synthetic(2_000, "\n");
         let file = file(text.as_bytes());
         let breached = BreachedPasswords::open(file.path()).unwrap();

@@ -1,12 +1,12 @@
-//! Change-log follower: reads the log again and again, so that what other processes revoked is forgotten here.
+//! Change-log follower: reads the log periodically and invalidates what other processes have revoked.
 //!
-//! What a reading is worth depends on the server that answered it ([`LogCursor::take`]), and on the way to it. A
-//! connection that was opened before a failover may lead to the old server, which may go on to accept writes that
-//! nothing will ever see. So the follower opens a new connection twice in each staleness bound, and publishes no later
-//! time than that of the last one: within the bound, new connections led to the server that was read. And where the
-//! server commits synchronously to a standby, the follower has it commit a heartbeat on each new connection: a server
-//! that is cut off from its standby cannot, even if it was not demoted. There, an answer of the database counts only if
-//! a heartbeat was committed within the bound, too (see `lookup`).
+//! The worth of a reading depends on the server that answered it ([`LogCursor::take`]) and on the connection. A
+//! connection from before a failover may lead to the old server, which may still accept writes that no other server
+//! will ever have. The follower therefore opens a new connection twice in each staleness bound, and publishes no later
+//! time than that of the last connection: within the bound, new connections led to the server that was read. If the
+//! server commits synchronously to a standby, the follower also commits a heartbeat on each new connection: a server
+//! that is cut off from its standby cannot commit it, even if it was not demoted. For such a server, an answer of the
+//! database is usable only if a heartbeat was also committed within the bound (see `lookup`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,75 +23,73 @@ use crate::service::sessions::metrics::RareCounters;
 use crate::store::changes::{self, ChangeLogRead};
 use crate::store::{Incarnation, Store, StoreError, heartbeat};
 
-/// The most entries that are read at a time.
+/// Maximum number of entries per reading.
 pub(in crate::service) const MAX_ENTRIES: usize = 1000;
 
-/// The settings of the follower.
+/// Settings of the follower.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::service) struct Options {
-    /// How often the log is read.
+    /// Interval between two readings.
     pub(in crate::service) interval: Duration,
-    /// The longest that one reading may take.
+    /// Timeout of one reading.
     pub(in crate::service) timeout: Duration,
     /// The staleness bound.
     pub(in crate::service) bound: Duration,
 }
 
-/// How far the log was read.
+/// Position up to which the log was read.
 #[derive(Clone, Copy, Debug)]
 struct Cursor {
     epoch: Uuid,
     seq: i64,
-    /// The entry with that number. `None`: there is none, or an older version wrote it.
+    /// Id of the entry with that number. `None`: there is no such entry, or an older version wrote it.
     entry_id: Option<Uuid>,
 }
 
-/// Follows the log through its readings, and forgets what they show to be out of date.
+/// Position and history of the log, against which each reading is checked.
 #[derive(Debug, Default)]
 pub(in crate::service) struct LogCursor {
-    /// `None`: the next reading is the first one, of everything before which nothing is known.
+    /// `None`: the next reading is the first one, and everything read before it may be stale.
     cursor: Option<Cursor>,
     server: Option<Incarnation>,
 }
 
-/// What a reading has shown.
+/// Result of a reading.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::service) enum Progress {
     /// The log is known up to its head.
     UpToHead,
-    /// There is more to be read.
+    /// More entries have to be read.
     NotYet,
-    /// Another server has answered than before, whose log is still to be read.
+    /// Another server answered, and its log still has to be read.
     OtherServer,
 }
 
 impl LogCursor {
-    /// The number from which the next reading starts. `None`: it reads the last entry only.
+    /// Number of the entry at which the next reading starts. `None`: it reads only the last entry.
     pub(in crate::service) fn from(&self) -> Option<i64> {
         self.cursor.map(|cursor| cursor.seq)
     }
 
-    /// Forgets what a reading shows to be out of date.
+    /// Invalidates what a reading shows to be stale.
     ///
-    /// - Another server than before: it may not have what was read from the one before, and the other way round.
-    /// - Another epoch, a log that is shorter than it was, another entry with the number that was read last, or a gap:
-    ///   another history, or entries that are missing.
+    /// - Another server than before: it may lack changes of the previous server, and the reverse.
+    /// - Another epoch, a shorter log, another entry at the last number, or a gap: another history, or missing entries.
     ///
-    /// In each of these cases everything is forgotten, and the log is followed from its end on, which the next reading
-    /// finds.
-    pub(in crate::service) fn take(&mut self, reading: &ChangeLogRead, freshness: &Fence) -> Progress {
+    /// In each of these cases everything is invalidated, and the next reading follows the log from its end.
+    pub(in crate::service) fn take(&mut self, reading: &ChangeLogRead, fence: &Fence) -> Progress {
         let head = reading.head;
         if self.server != Some(reading.server) {
-            freshness.follow(reading.server);
+            fence.follow(reading.server);
             if self.server.replace(reading.server).is_some() {
-                tracing::warn!("another database server answers: all cached sessions are forgotten");
+                tracing::warn!("another database server answers: all cached sessions are invalidated");
                 self.cursor = None;
                 return Progress::OtherServer;
             }
         }
         let Some(cursor) = self.cursor else {
-            // What was read before the first reading may be out of date, and no entry will say so.
-            freshness.forget_all();
+            // Data from before the first reading may be stale, and no entry will invalidate it.
+            fence.forget_all();
             self.cursor = Some(Cursor {
                 epoch: head.epoch,
                 seq: head.last_seq,
@@ -104,8 +102,8 @@ impl LogCursor {
             _ => (None, &reading.entries[..]),
         };
         if cursor.epoch != head.epoch || head.last_seq < cursor.seq || at_cursor != cursor.entry_id {
-            tracing::warn!("the change log has another history: all cached sessions are forgotten");
-            return self.start_over(freshness);
+            tracing::warn!("the change log has another history: all cached sessions are invalidated");
+            return self.start_over(fence);
         }
         // Without an entry at the cursor, the page has room for one more.
         let entries = &entries[..entries.len().min(MAX_ENTRIES)];
@@ -114,15 +112,15 @@ impl LogCursor {
             .all(|(seq, entry)| entry.seq == seq);
         let last = entries.last();
         let is_full = entries.len() == MAX_ENTRIES;
-        // Without a gap and with the head in it, or else full, with the rest still to be read.
+        // The entries have no gap, and they reach the head or fill the page.
         if !has_no_gap || (last.map_or(cursor.seq, |entry| entry.seq) < head.last_seq && !is_full) {
-            tracing::warn!("the change log has a gap: all cached sessions are forgotten");
-            return self.start_over(freshness);
+            tracing::warn!("the change log has a gap: all cached sessions are invalidated");
+            return self.start_over(fence);
         }
         for entry in entries {
             match entry.user {
-                Some(user) => freshness.forget(user),
-                None => freshness.forget_all(),
+                Some(user) => fence.forget(user),
+                None => fence.forget_all(),
             }
         }
         if let Some(last) = last {
@@ -139,9 +137,9 @@ impl LogCursor {
         }
     }
 
-    fn start_over(&mut self, freshness: &Fence) -> Progress {
+    fn start_over(&mut self, fence: &Fence) -> Progress {
         self.cursor = None;
-        freshness.forget_all();
+        fence.forget_all();
         Progress::NotYet
     }
 }
@@ -150,13 +148,13 @@ impl LogCursor {
 pub(in crate::service) struct Follower {
     store: Store,
     clock: Arc<dyn Clock>,
-    freshness: Arc<Fence>,
+    fence: Arc<Fence>,
     metrics: Arc<RareCounters>,
     options: Options,
-    follower: LogCursor,
-    /// The time since boot before the connection was opened on which the log is read. `None`: there is none yet.
+    log: LogCursor,
+    /// Time since boot before the current connection was opened. `None`: there is no connection yet.
     connected_at: Option<Duration>,
-    /// Whether the last attempt at a new connection failed, which is logged once.
+    /// Whether the last attempt at a new connection failed. Only the first failure is logged.
     is_renewal_failing: bool,
 }
 
@@ -164,24 +162,24 @@ impl Follower {
     pub(in crate::service) fn new(
         store: Store,
         clock: Arc<dyn Clock>,
-        freshness: Arc<Fence>,
+        fence: Arc<Fence>,
         metrics: Arc<RareCounters>,
         options: Options,
     ) -> Self {
         Self {
             store,
             clock,
-            freshness,
+            fence,
             metrics,
             options,
-            follower: LogCursor::default(),
+            log: LogCursor::default(),
             connected_at: None,
             is_renewal_failing: false,
         }
     }
 
-    /// Reads the log every interval, and whenever a reading is asked for. A failure is logged when it begins and when
-    /// it ends, and not at every reading.
+    /// Reads the log at every interval and on request. Logs the start and the end of a failure, not every failed
+    /// reading.
     pub(in crate::service) async fn run(mut self) {
         let mut ticks = interval(self.options.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -189,7 +187,7 @@ impl Follower {
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = self.freshness.reading_wanted() => {}
+                () = self.fence.reading_requested() => {}
             }
             match self.read().await {
                 Ok(()) => {
@@ -204,11 +202,11 @@ impl Follower {
                         (_, true) => {}
                         (FollowError::VersionFloor { .. }, false) => tracing::error!(
                             error = chain(&error),
-                            "a feature that this version does not respect is in use: every call is refused"
+                            "the database requires a newer version of this program: every call is refused"
                         ),
                         _ => tracing::warn!(
                             error = chain(&error),
-                            "change log not read: session checks ask the database"
+                            "change log not read: session checks query the database"
                         ),
                     }
                     is_failing = true;
@@ -217,17 +215,17 @@ impl Follower {
         }
     }
 
-    /// Reads the log to its end, forgets what is out of date, and then publishes that.
+    /// Reads the log to its end, invalidates stale data, and then publishes the time.
     ///
     /// # Errors
-    /// When the database fails or takes too long. What was forgotten by then stays so.
+    /// The database fails or takes too long. Invalidations up to then remain.
     pub(in crate::service) async fn read(&mut self) -> Result<(), FollowError> {
         let mut is_other = false;
         loop {
             match self.read_once().await? {
                 Progress::UpToHead => return Ok(()),
                 Progress::NotYet => {}
-                // New connections lead now to one server, now to another.
+                // New connections lead to different servers by turns.
                 Progress::OtherServer if is_other => return Err(FollowError::SeveralServers),
                 Progress::OtherServer => is_other = true,
             }
@@ -236,17 +234,18 @@ impl Follower {
 
     /// Reads one page.
     pub(in crate::service) async fn read_once(&mut self) -> Result<Progress, FollowError> {
-        let number = self.freshness.begin_reading();
+        let number = self.fence.begin_reading();
         self.renew_connection().await;
-        // Not the time of the answer: the database may have looked long before it arrives.
+        // The time before the query, not that of the answer: the database may have read the log long before the answer
+        // arrives.
         let asked_at = self.clock.since_boot();
-        let reading = changes::read(self.store.tail(), self.follower.from(), MAX_ENTRIES as u64);
+        let reading = changes::read(self.store.tail(), self.log.from(), MAX_ENTRIES as u64);
         let reading = timeout(self.options.timeout, reading).await;
         let reading = reading.map_err(|_| FollowError::TooSlow)??;
         self.check_version(&reading)?;
-        let taken = self.follower.take(&reading, &self.freshness);
+        let taken = self.log.take(&reading, &self.fence);
         if taken == Progress::OtherServer {
-            // The other connections are to the server of before, and so was the last heartbeat.
+            // The other connections lead to the previous server, and the last heartbeat went there too.
             self.store.end_generation();
             self.connected_at = None;
         }
@@ -256,9 +255,9 @@ impl Follower {
             } else {
                 asked_at
             };
-            self.freshness.publish(known_until);
+            self.fence.publish(known_until);
             self.metrics.set_read_at(asked_at);
-            self.freshness.complete_reading(number);
+            self.fence.complete_reading(number);
         }
         Ok(taken)
     }
@@ -271,15 +270,15 @@ impl Follower {
         if !is_below {
             return Ok(());
         }
-        self.freshness.publish(Duration::ZERO);
+        self.fence.publish(Duration::ZERO);
         Err(FollowError::VersionFloor {
             required,
             level: self.store.version_level(),
         })
     }
 
-    /// Opens a new connection if the one that there is may be too old before the next reading. If that fails, the log
-    /// is read on the old one, so that it is known what was revoked there; but nothing later is published than before.
+    /// Opens a new connection if the current one may be too old before the next reading. If that fails, the follower
+    /// reads the log on the old connection, to learn about revocations there, but publishes no later time than before.
     async fn renew_connection(&mut self) {
         let Options { interval, bound, .. } = self.options;
         let now = self.clock.since_boot();
@@ -292,7 +291,7 @@ impl Follower {
         let renewed = timeout(self.options.timeout, self.store.renew_tail()).await;
         let renewed = match renewed.unwrap_or_else(|_| Err(too_slow())) {
             Ok(is_synchronous) => {
-                self.freshness.set_synchronous(is_synchronous);
+                self.fence.set_synchronous(is_synchronous);
                 self.prove_commit(is_synchronous).await
             }
             failed => failed.map(|_| ()),
@@ -311,7 +310,7 @@ impl Follower {
         }
     }
 
-    /// Has a server that commits synchronously to a standby commit a heartbeat. If it does not, another host may be the
+    /// Commits a heartbeat on a server that commits synchronously to a standby. If that fails, another host may be the
     /// primary.
     async fn prove_commit(&self, is_synchronous: bool) -> Result<(), StoreError> {
         if !is_synchronous {
@@ -327,10 +326,10 @@ fn too_slow() -> StoreError {
     StoreError::unavailable("the database takes too long")
 }
 
-/// The age of a connection at which it is replaced, as a part of the staleness bound.
+/// Part of the staleness bound after which a connection is replaced.
 const RENEWAL_AGE: f64 = 0.6;
 
-/// Why the change log was not read.
+/// Reason for which the change log was not read.
 #[derive(Debug, Error)]
 pub(in crate::service) enum FollowError {
     /// The database failed.

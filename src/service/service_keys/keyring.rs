@@ -1,13 +1,13 @@
-//! The service keys that are good, in memory.
+//! The valid service keys, in memory.
 //!
-//! All of them are read again and again, as the change log is, so that a call asks no database. Two rules keep what is
-//! in memory as good as the database:
+//! All of them are read periodically, like the change log, so that a call queries no database. Two rules keep the
+//! memory as reliable as the database:
 //!
-//! - **A key that is known** is good only if it was read by a query that was sent at most the staleness bound ago. So a
-//!   key that was revoked is good for no longer than that, on every replica.
-//! - **Otherwise the call waits** for the next reading that begins after it: because what was read is too old, or
-//!   because the key is not among it and may have been made just now. If that reading does not come in time, the
-//!   database is unavailable, and so is whatever was to be called. Nothing is guessed.
+//! - **A known key** is valid only if the query that returned it was sent at most one staleness bound ago. A revoked
+//!   key is therefore valid for no longer than that, on every replica.
+//! - **Otherwise the call waits** for the next reading that begins after it: the last reading is too old, or the key is
+//!   missing from it and may just have been created. If that reading does not complete in time, the call fails because
+//!   the database is unavailable. The service never guesses.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,42 +24,42 @@ use crate::domain::token::TokenHash;
 use crate::service::error::{Error, chain};
 use crate::store::{Store, StoreError, service_keys};
 
-/// The most keys that are read: more than may be made, since several may be made at once.
+/// Maximum number of keys per reading: above the limit of creation, since several keys may be created concurrently.
 const LIMIT: u64 = 2 * MAX_LIVE;
 
-/// How much longer than the time between two readings a call waits for one, and how long one may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Timeout of a reading, and of a call that waits for one in addition to the period.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The keys that are good. Cheap to clone.
+/// The valid keys. Cheap to clone.
 #[derive(Clone)]
 pub struct Keyring(Arc<KeyringState>);
 
 struct KeyringState {
     store: Store,
     clock: Arc<dyn Clock>,
-    /// How old the last reading may be.
+    /// Maximum age of the last reading.
     bound: Duration,
-    /// How often the keys are read.
+    /// Interval between two readings.
     period: Duration,
-    /// How many readings have begun.
+    /// Number of readings that have begun.
     readings: AtomicU64,
     known: watch::Sender<Known>,
 }
 
-/// What a reading found.
+/// Result of a reading.
 struct Known {
     services: HashMap<TokenHash, Arc<Service>>,
-    /// The time since boot before the query was sent.
+    /// Time since boot before the query was sent.
     asked_at: Duration,
-    /// Which reading it was, from 1 on.
+    /// Number of the reading, from 1.
     reading: u64,
 }
 
 impl Keyring {
-    /// Reads the keys once. [`Self::run`] goes on with it, every `period`.
+    /// Reads the keys once. [`Self::run`] reads them again at every `period`.
     ///
     /// # Errors
-    /// When the database fails.
+    /// The database fails.
     pub async fn open(
         store: Store,
         clock: Arc<dyn Clock>,
@@ -83,16 +83,16 @@ impl Keyring {
         Ok(keyring)
     }
 
-    /// Reads the keys every period. A failure is told when it begins and when it ends, and not at every reading.
+    /// Reads the keys at every period. Logs the start and the end of a failure, not every failed reading.
     pub async fn run(self) {
         let mut ticks = interval(self.0.period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_failing = false;
         loop {
             ticks.tick().await;
-            match timeout(PATIENCE, self.read())
+            match timeout(READ_TIMEOUT, self.read())
                 .await
-                .unwrap_or_else(|_| Err(late()))
+                .unwrap_or_else(|_| Err(not_read_in_time()))
             {
                 Ok(()) => {
                     if is_failing {
@@ -104,7 +104,7 @@ impl Keyring {
                     if !is_failing {
                         tracing::warn!(
                             error = chain(&error),
-                            "service keys not read: calls with one wait"
+                            "service keys not read: calls with a service key wait"
                         );
                     }
                     is_failing = true;
@@ -122,7 +122,8 @@ impl Keyring {
             ..
         } = self.0.as_ref();
         let reading = readings.fetch_add(1, Ordering::SeqCst) + 1;
-        // Not the time of the answer: the database may have looked long before it arrives.
+        // The time before the query, not that of the answer: the database may have read the keys long before the answer
+        // arrives.
         let asked_at = clock.since_boot();
         let keys = service_keys::live(store.tail(), LIMIT).await?;
         let services = keys.into_iter().map(|(hash, key)| {
@@ -140,10 +141,10 @@ impl Keyring {
         Ok(())
     }
 
-    /// Says whose key this is. `None`: nobody's, or it was revoked.
+    /// Returns the owner of this key. `None`: the key is unknown or revoked.
     ///
     /// # Errors
-    /// [`Error::DatabaseUnavailable`] when that is not known.
+    /// [`Error::DatabaseUnavailable`]: the keys were not read in time.
     pub async fn find(&self, key: &str) -> Result<Option<Arc<Service>>, Error> {
         let Ok(hash) = TokenHash::of_service(key) else {
             return Ok(None);
@@ -154,14 +155,14 @@ impl Keyring {
         }
         let mut known = self.0.known.subscribe();
         let newer = known.wait_for(|known| known.reading > begun);
-        match timeout(self.0.period + PATIENCE, newer).await {
+        match timeout(self.0.period + READ_TIMEOUT, newer).await {
             Ok(Ok(known)) => Ok(known.services.get(&hash).cloned()),
-            Ok(Err(_)) | Err(_) => Err(late().into()),
+            Ok(Err(_)) | Err(_) => Err(not_read_in_time().into()),
         }
     }
 
-    /// What the last reading says, if it is recent enough. The time is asked last: a process that was stopped in
-    /// between must not say yes.
+    /// Returns the owner by the last reading, if it is recent enough. The time is read last: a process that was stopped
+    /// in between must not accept the key.
     fn find_recent(&self, hash: &TokenHash) -> Option<Arc<Service>> {
         let (service, asked_at) = {
             let known = self.0.known.borrow();
@@ -172,7 +173,7 @@ impl Keyring {
     }
 }
 
-fn late() -> StoreError {
+fn not_read_in_time() -> StoreError {
     StoreError::unavailable("the service keys were not read in time")
 }
 
@@ -190,7 +191,7 @@ mod tests {
 
     const BOUND: Duration = Duration::from_secs(1);
 
-    /// A keyring that nobody reads again, on a database of its own with one key.
+    /// A keyring without periodic readings, on a database of its own with one key.
     struct Prepared {
         clock: Arc<ManualClock>,
         store: Store,
@@ -220,9 +221,9 @@ mod tests {
         }
     }
 
-    /// A key may be revoked while the answer that it is good is under way.
+    /// A key may be revoked while the answer that it is valid is under way.
     #[tokio::test]
-    async fn what_was_read_is_as_old_as_its_question() {
+    async fn a_reading_is_as_old_as_its_query() {
         let Prepared {
             clock,
             store,
@@ -242,15 +243,18 @@ mod tests {
         clock.advance(BOUND + Duration::from_micros(1));
         drop(occupied);
         reading.await.unwrap().unwrap();
-        let late = keyring.find(key.expose()).await;
-        assert!(matches!(late, Err(Error::DatabaseUnavailable(_))), "{late:?}");
+        let outcome = keyring.find(key.expose()).await;
+        assert!(
+            matches!(outcome, Err(Error::DatabaseUnavailable(_))),
+            "{outcome:?}"
+        );
         keyring.read().await.unwrap();
         assert!(keyring.find(key.expose()).await.unwrap().is_some());
     }
 
-    /// Keys that cannot be read are good for as long as the last reading is recent, and then nothing is known.
+    /// Without readings, known keys stay valid while the last reading is recent. After that, no key is accepted.
     #[tokio::test]
-    async fn what_was_read_too_long_ago_is_no_answer() {
+    async fn a_reading_that_is_too_old_is_not_used() {
         let Prepared {
             clock,
             store,
@@ -258,10 +262,10 @@ mod tests {
             key,
             _folder,
         } = prepare().await;
-        // Nobody reads, so what is not known is not known to be nobody's.
+        // There are no further readings, so an unknown key cannot be rejected as unknown.
         assert!(keyring.find(key.expose()).await.unwrap().is_some());
-        let never_made = PlainToken::generate_for_service().unwrap();
-        let unknown = keyring.find(never_made.expose()).await;
+        let never_created = PlainToken::generate_for_service().unwrap();
+        let unknown = keyring.find(never_created.expose()).await;
         assert!(
             matches!(unknown, Err(Error::DatabaseUnavailable(_))),
             "{unknown:?}"
@@ -270,16 +274,19 @@ mod tests {
         clock.advance(BOUND);
         assert!(keyring.find(key.expose()).await.unwrap().is_some());
         clock.advance(Duration::from_micros(1));
-        let late = keyring.find(key.expose()).await;
-        assert!(matches!(late, Err(Error::DatabaseUnavailable(_))), "{late:?}");
+        let outcome = keyring.find(key.expose()).await;
+        assert!(
+            matches!(outcome, Err(Error::DatabaseUnavailable(_))),
+            "{outcome:?}"
+        );
 
         let reader = tokio::spawn(keyring.clone().run());
         assert!(keyring.find(key.expose()).await.unwrap().is_some());
-        assert!(keyring.find(never_made.expose()).await.unwrap().is_none());
-        // From here on no reading succeeds.
+        assert!(keyring.find(never_created.expose()).await.unwrap().is_none());
+        // No reading succeeds from here on.
         let drop_table = "DROP TABLE service_keys";
         store.writer().execute_unprepared(drop_table).await.unwrap();
-        let unknown = keyring.find(never_made.expose()).await;
+        let unknown = keyring.find(never_created.expose()).await;
         assert!(
             matches!(unknown, Err(Error::DatabaseUnavailable(_))),
             "{unknown:?}"

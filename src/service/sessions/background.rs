@@ -1,4 +1,5 @@
-//! What goes on beside the checks of sessions: the change log is read, uses are written, and what has ended is removed.
+//! Background tasks of session checks: the change-log follower, the write probe, the writes of `last_seen_at`, and
+//! housekeeping.
 
 use std::time::Duration;
 
@@ -12,55 +13,54 @@ use crate::service::housekeeping;
 use crate::service::revocation::follower::{self as follower, Follower};
 use crate::store::heartbeat;
 
-/// How long the use of a session may wait to be written.
+/// Maximum wait of a session's use until it is written.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often it is probed whether the database accepts writes, and how often while it does not.
+/// Interval of the write probe, while the database accepts writes and while it does not.
 const WRITE_PROBE_INTERVAL: Duration = Duration::from_secs(2);
 const WRITE_PROBE_RETRY: Duration = Duration::from_millis(250);
 
-/// How long other transactions may be in the way of the probe. A commit that waits for a standby that is gone holds its
-/// row.
-const CONTENTION_PATIENCE: Duration = Duration::from_secs(10);
+/// Time for which a conflict with other transactions is no evidence against the database. A commit that waits for a
+/// lost standby holds its row.
+const CONTENTION_TOLERANCE: Duration = Duration::from_secs(10);
 
-/// How often the number of checks is logged.
+/// Interval at which the number of checks is logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Sessions {
-    /// A reader of the change log that has read nothing yet.
-    pub(super) fn tail(&self) -> Follower {
+    /// Creates a follower that has not read the change log yet.
+    pub(super) fn follower(&self) -> Follower {
         Follower::new(
             self.0.store.clone(),
             self.0.clock.clone(),
-            self.0.freshness.clone(),
-            self.0.metrics.seldom().clone(),
+            self.0.fence.clone(),
+            self.0.metrics.rare().clone(),
             follower::Options {
                 interval: self.0.options.change_log_interval,
-                timeout: self.0.options.change_log_patience,
-                bound: self.0.freshness.bound(),
+                timeout: self.0.options.change_log_timeout,
+                bound: self.0.fence.bound(),
             },
         )
     }
 
-    /// Reads the change log, writes what was used and removes what has ended, until it is told to stop. What was used
-    /// is written then for the last time.
+    /// Runs the background tasks until `stop` is cancelled, and then writes `last_seen_at` for the last time.
     pub async fn run_background(self, stop: CancellationToken) {
         let options = &self.0.options;
         let work = async {
             tokio::join!(
-                self.tail().run(),
+                self.follower().run(),
                 self.probe_writes(),
                 every(FLUSH_INTERVAL, || self.flush()),
                 every(options.cleanup_interval, || self.clean_up()),
                 self.report(),
             )
         };
-        // In a box: it is large, and there is one of it.
+        // Boxed because the future is large and exists once.
         Box::pin(stop.run_until_cancelled(work)).await;
         self.flush().await;
     }
 
-    /// Logs how many checks there were: the good ones have no line of their own.
+    /// Logs the number of checks. Successful checks have no log lines of their own.
     async fn report(&self) {
         let mut before = self.metrics();
         let mut ticks = interval(REPORT_INTERVAL);
@@ -77,19 +77,18 @@ impl Sessions {
         }
     }
 
-    /// Finds out again and again whether the database accepts writes, by a heartbeat. When it does not is logged once,
-    /// and so is when it does again.
+    /// Probes periodically, by a heartbeat, whether the database accepts writes. Logs each change once.
     async fn probe_writes(&self) {
         let SessionsState { store, metrics, .. } = self.0.as_ref();
         let mut last_accepted = Instant::now();
         loop {
             let accepted = match heartbeat::beat(&store.unsynced_writer()).await {
                 Ok(()) => Some(true),
-                // The pool is busy, or another transaction was in the way: for a while that says nothing of the
+                // The pool is busy, or another transaction blocks the row: for a while this is no evidence against the
                 // database.
-                Err(error) if error.is_contention() && last_accepted.elapsed() < CONTENTION_PATIENCE => None,
+                Err(error) if error.is_contention() && last_accepted.elapsed() < CONTENTION_TOLERANCE => None,
                 Err(error) => {
-                    if metrics.seldom().accepts_writes() {
+                    if metrics.rare().accepts_writes() {
                         tracing::warn!(error = chain(&error), "the database does not accept writes");
                     }
                     Some(false)
@@ -99,10 +98,10 @@ impl Sessions {
                 if accepted {
                     last_accepted = Instant::now();
                 }
-                if accepted && !metrics.seldom().accepts_writes() {
+                if accepted && !metrics.rare().accepts_writes() {
                     tracing::info!("the database accepts writes again");
                 }
-                metrics.seldom().set_accepts_writes(accepted);
+                metrics.rare().set_accepts_writes(accepted);
             }
             sleep(if accepted == Some(false) {
                 WRITE_PROBE_RETRY
@@ -132,11 +131,11 @@ impl Sessions {
             metrics,
             ..
         } = self.0.as_ref();
-        // It is read for each step: it may be corrected during a pass, which takes minutes on large tables.
+        // The clock is read for each step: it may be corrected during a pass, which takes minutes on large tables.
         let now = || self.0.clock.now();
         let cleaned = async {
             let alive = housekeeping::remove_ended_sessions(store, &options.lifetimes, &now).await?;
-            metrics.seldom().set_alive(alive);
+            metrics.rare().set_alive(alive);
             housekeeping::prune_changes(store, &now).await?;
             housekeeping::remove_forgotten_attempts(store, &now).await?;
             housekeeping::remove_expired_challenges(store, &now).await?;
@@ -144,7 +143,10 @@ impl Sessions {
             housekeeping::remove_expired_devices(store, &now).await
         };
         if let Err(error) = cleaned.await {
-            tracing::warn!(error = chain(&error), "what has ended was not removed");
+            tracing::warn!(
+                error = chain(&error),
+                "ended sessions and other expired rows were not removed"
+            );
         }
         let cleaned = async {
             audit::erase_deleted(store, now()).await?;
@@ -156,7 +158,7 @@ impl Sessions {
     }
 }
 
-/// Does something again and again, with a pause between.
+/// Repeats `work` at every period.
 async fn every<F: Future<Output = ()>>(period: Duration, mut work: impl FnMut() -> F) {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,5 +1,5 @@
-//! The sessions that were asked for lately, in memory. What is in here may be out of date:
-//! [`crate::service::revocation::fence`] says whether it may be used.
+//! S3-FIFO cache of sessions. Its entries may be stale: [`crate::service::revocation::fence`] decides whether an entry
+//! may be used.
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -15,86 +15,91 @@ use crate::domain::token::TokenHash;
 use crate::domain::user::User;
 use crate::service::revocation::fence::Version;
 
-/// A session and its person, as they were read from the database.
+/// A session and its user, as read from the database.
 #[derive(Debug)]
 pub struct KnownSession {
     user: User,
     session: Session,
-    /// When the session was last used, in microseconds since the epoch. It moves on while the session is known.
+    /// Time of the last use of the session, in microseconds since the epoch. It advances while the session is cached.
     last_seen_at: AtomicI64,
-    position: Version,
+    version: Version,
 }
 
 impl KnownSession {
-    /// What a query found that was sent when `position` had been reached.
-    pub(super) fn new(user: User, session: Session, position: Version) -> Self {
+    /// Creates the result of a query that was sent when `version` was reached.
+    pub(super) fn new(user: User, session: Session, version: Version) -> Self {
         Self {
             last_seen_at: AtomicI64::new(session.last_seen_at.timestamp_micros()),
             user,
             session,
-            position,
+            version,
         }
     }
 
-    /// The person.
+    /// The user.
     #[must_use]
     pub fn user(&self) -> &User {
         &self.user
     }
 
-    /// The session, as it was when it was read: see [`Self::last_seen_at`].
+    /// The session as it was read. For its last use see [`Self::last_seen_at`].
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.session
     }
 
-    /// When the session was last used, to about a minute.
+    /// Time of the last use of the session, with a precision of about a minute.
     #[must_use]
     pub fn last_seen_at(&self) -> Timestamp {
         Timestamp::from_timestamp_micros(self.last_seen_at.load(Ordering::Relaxed))
             .unwrap_or(self.session.last_seen_at)
     }
 
-    /// Notes that the session was used. Never moves the time back, and says whether it has moved it.
+    /// Records a use of the session. Never moves the time back. Returns whether it has moved it.
     pub(super) fn see(&self, now: Timestamp) -> bool {
         let now = now.timestamp_micros();
         self.last_seen_at.fetch_max(now, Ordering::Relaxed) < now
     }
 
-    pub(super) fn position(&self) -> Version {
-        self.position
+    pub(super) fn version(&self) -> Version {
+        self.version
     }
 }
 
-/// A bounded number of sessions. What is asked for least makes room (S3-FIFO).
+/// A limited number of sessions. The cache evicts the least used ones (S3-FIFO).
 pub(super) struct Cache {
-    sessions:
-        QuickCache<TokenHash, Arc<KnownSession>, UnitWeighter, BuildHasherDefault<Sha256Hasher>, TakenOut>,
+    sessions: QuickCache<
+        TokenHash,
+        Arc<KnownSession>,
+        UnitWeighter,
+        BuildHasherDefault<Sha256Hasher>,
+        CollectEvicted,
+    >,
     metrics: Arc<RareCounters>,
 }
 
-/// Says who was taken out for another.
+/// Collects the evicted entries.
 #[derive(Clone)]
-struct TakenOut;
+struct CollectEvicted;
 
-impl Lifecycle<TokenHash, Arc<KnownSession>> for TakenOut {
-    /// Seldom more than one. They are freed after the cache is unlocked.
+impl Lifecycle<TokenHash, Arc<KnownSession>> for CollectEvicted {
+    /// There is rarely more than one. They are freed after the cache is unlocked.
     type RequestState = Vec<(TokenHash, Arc<KnownSession>)>;
 
-    fn on_evict(&self, taken_out: &mut Self::RequestState, token: TokenHash, session: Arc<KnownSession>) {
-        taken_out.push((token, session));
+    fn on_evict(&self, evicted: &mut Self::RequestState, token: TokenHash, session: Arc<KnownSession>) {
+        evicted.push((token, session));
     }
 }
 
 impl Cache {
-    /// Room for so many sessions.
+    /// Creates a cache of at most `capacity` sessions.
     pub(super) fn new(capacity: usize, metrics: Arc<RareCounters>) -> Self {
         let sessions = QuickCache::with(
             capacity,
             u64::try_from(capacity).unwrap_or(u64::MAX),
             UnitWeighter,
             BuildHasherDefault::default(),
-            TakenOut,
+            CollectEvicted,
         );
         Self { sessions, metrics }
     }
@@ -105,11 +110,11 @@ impl Cache {
 
     pub(super) fn insert(&self, token: TokenHash, session: Arc<KnownSession>) {
         let inserted = session.clone();
-        let mut taken_out = Vec::new();
-        self.sessions
-            .insert_with_lifecycle(token, session, &mut taken_out);
-        for (other, session) in &taken_out {
-            // Another reading of the same session has not made room, but this one may have, at once.
+        let mut evicted = Vec::new();
+        self.sessions.insert_with_lifecycle(token, session, &mut evicted);
+        for (other, session) in &evicted {
+            // An older entry of the same token was replaced, not evicted. The new entry itself may have been evicted at
+            // once.
             if *other != token || Arc::ptr_eq(session, &inserted) {
                 self.metrics.evictions.fetch_add(1, Ordering::Relaxed);
             }
@@ -120,13 +125,13 @@ impl Cache {
         self.sessions.remove(token);
     }
 
-    /// How many sessions are in it, good or out of date.
+    /// Number of cached sessions, stale ones included.
     pub(super) fn len(&self) -> usize {
         self.sessions.len()
     }
 }
 
-/// The key is a SHA-256 already, of a token that we have made: any eight bytes of it are as good a hash as there is.
+/// Identity hash: the key is a SHA-256 of a random token of this service, so any eight bytes of it are a good hash.
 #[derive(Default)]
 struct Sha256Hasher(u64);
 
@@ -141,6 +146,6 @@ impl Hasher for Sha256Hasher {
         }
     }
 
-    /// The length of the array, which is always the same.
+    /// The length of the array, which is constant.
     fn write_usize(&mut self, _: usize) {}
 }

@@ -1,4 +1,4 @@
-//! When sessions were last used, written in batches: a check must not wait for a write.
+//! Write batching of the last use of sessions: a check must not wait for a write.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,36 +8,36 @@ use crate::clock::{MAX_SKEW, Timestamp};
 use crate::domain::session::{Lifetimes, SessionId};
 use crate::store::{Store, StoreError, sessions};
 
-/// The most sessions whose use waits to be written; what is past it is noted a minute later.
+/// Maximum number of sessions with an unwritten use. Beyond it, a use is recorded a minute later.
 const MAX_PENDING: usize = 100_000;
 
-/// How far apart the uses may be that are written with one statement.
+/// Maximum difference of the uses that one statement writes.
 const SPREAD: Duration = Duration::from_secs(1);
 
-/// The most sessions that are written with one statement.
+/// Maximum number of sessions that one statement writes.
 const BATCH: usize = 500;
 
-/// What was noted and is not written yet.
+/// Uses that are recorded and not yet written.
 #[derive(Default)]
 pub(super) struct LastSeen {
     pending: Mutex<HashMap<SessionId, Timestamp>>,
 }
 
 impl LastSeen {
-    /// Notes that a session was used.
+    /// Records a use of a session.
     pub(super) fn note(&self, session: SessionId, now: Timestamp) {
         let mut pending = self.lock();
         if pending.len() < MAX_PENDING || pending.contains_key(&session) {
             let seen = pending.entry(session).or_insert(now);
-            // A use that is ahead was recorded before the clock was corrected.
+            // A use in the future was recorded before the clock was corrected.
             if *seen < now || *seen > now + MAX_SKEW {
                 *seen = now;
             }
         }
     }
 
-    /// The last use of a session that is not written yet. A use that is further ahead than [`MAX_SKEW`] was recorded
-    /// before the clock was corrected, and is dropped: it would keep the session valid for longer than its idle
+    /// Returns the last use of a session that is not yet written. A use more than [`MAX_SKEW`] in the future was
+    /// recorded before the clock was corrected. It is dropped, since it would extend the session beyond its idle
     /// lifetime.
     pub(super) fn pending(&self, session: SessionId, now: Timestamp) -> Option<Timestamp> {
         let mut pending = self.lock();
@@ -49,11 +49,11 @@ impl LastSeen {
         Some(seen)
     }
 
-    /// Writes what was noted. The sessions of a batch get the time of the one among them that was used first, so that
-    /// no time is later than it was; it is at most [`SPREAD`] too early.
+    /// Writes the recorded uses. All sessions of a batch get the time of its earliest use, so that no time is later
+    /// than the real use, and at most [`SPREAD`] earlier.
     ///
     /// # Errors
-    /// When the database fails; what is not written then is kept.
+    /// The database fails. The uses that were not written are kept.
     pub(super) async fn flush(&self, store: &Store, lifetimes: &Lifetimes) -> Result<(), StoreError> {
         let mut noted: Vec<(SessionId, Timestamp)> = self
             .lock()
@@ -83,7 +83,7 @@ impl LastSeen {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Timestamp>> {
-        // Nothing panics while it is held, and a map that was left half way would be whole all the same.
+        // No code panics under the lock, and the map is consistent even if it did.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

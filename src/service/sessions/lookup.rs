@@ -1,8 +1,8 @@
-//! Looking sessions up in the database, many with one query.
+//! Request coalescing: session look-ups in the database, with many look-ups per query.
 //!
-//! Who asks stands in a bounded line. Whenever a query may be sent, it takes as many of the line as there are, up to
-//! what one query takes: the busier it is, the more share a query. Nobody joins a query that was sent before they
-//! asked, so an answer is never older than its question.
+//! The look-ups wait in a bounded queue. Whenever a query may be sent, it takes all waiting look-ups, up to the limit
+//! of one query: the higher the load, the more look-ups share a query. A look-up never joins a query that was sent
+//! before it, so an answer is never older than its request.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use crate::store::sessions::{self, MAX_TOKENS};
 use crate::store::{Store, StoreError};
 use crate::telemetry::tracing::TraceContext;
 
-/// How many may stand in the line: as many as some hundred queries take, which is less than a second of work.
-const LINE: usize = 16 * 1024;
+/// Capacity of the queue: the look-ups of some hundred queries, which is less than a second of work.
+const QUEUE_CAPACITY: usize = 16 * 1024;
 
-/// When to come back after the line was full.
+/// Time after which a caller may retry when the queue was full.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How long to wait for the change log to be read when another server answers than the one that is followed.
+/// Timeout of the reading of the change log that follows an answer of another server than the followed one.
 const READING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Sessions with their tokens and users.
@@ -35,39 +35,36 @@ type LookupRows = Vec<(TokenHash, Session, User)>;
 
 type LookupAnswer = Result<Option<Arc<KnownSession>>, StoreError>;
 
-struct Question {
+struct LookupRequest {
     token: TokenHash,
     answer: oneshot::Sender<LookupAnswer>,
-    /// A query that is shared belongs to the first trace of those who share it.
+    /// A shared query belongs to the first trace among its look-ups.
     trace: TraceContext,
 }
 
-/// The line of those who ask.
+/// The queue of look-ups.
 pub(super) struct Lookups {
-    line: mpsc::Sender<Question>,
+    queue: mpsc::Sender<LookupRequest>,
 }
 
 impl Lookups {
-    /// Begins to answer, with at most `queries` at a time, until it is dropped.
-    pub(super) fn start(store: Store, clock: Arc<dyn Clock>, freshness: Arc<Fence>, queries: usize) -> Self {
-        let (line, questions) = mpsc::channel(LINE);
-        let desk = LookupQueue {
-            store,
-            clock,
-            freshness,
-        };
-        tokio::spawn(desk.run(questions, queries));
-        Self { line }
+    /// Starts the queue, with at most `queries` concurrent queries. It ends when it is dropped.
+    pub(super) fn start(store: Store, clock: Arc<dyn Clock>, fence: Arc<Fence>, queries: usize) -> Self {
+        let (queue, requests) = mpsc::channel(QUEUE_CAPACITY);
+        let worker = LookupQueue { store, clock, fence };
+        tokio::spawn(worker.run(requests, queries));
+        Self { queue }
     }
 
-    /// Finds the session of a token, ended or not, as it is in the database now.
+    /// Finds the session of a token as it is in the database now, ended or not.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] when the line is full, or when the database fails.
+    /// [`Error::Overloaded`]: the queue is full. [`Error::DatabaseUnavailable`] or [`Error::Internal`]: the database
+    /// fails.
     pub(super) async fn find(&self, token: TokenHash) -> Result<Option<Arc<KnownSession>>, Error> {
         let (answer, answered) = oneshot::channel();
-        self.line
-            .try_send(Question {
+        self.queue
+            .try_send(LookupRequest {
                 token,
                 answer,
                 trace: TraceContext::current(),
@@ -83,96 +80,96 @@ impl Lookups {
 struct LookupQueue {
     store: Store,
     clock: Arc<dyn Clock>,
-    freshness: Arc<Fence>,
+    fence: Arc<Fence>,
 }
 
 impl LookupQueue {
-    async fn run(self, mut questions: mpsc::Receiver<Question>, queries: usize) {
+    async fn run(self, mut requests: mpsc::Receiver<LookupRequest>, queries: usize) {
         let free = Arc::new(Semaphore::new(queries));
-        // First a free place, then the questions: while all places are taken, those who ask gather in the line.
-        while let Ok(place) = free.clone().acquire_owned().await {
+        // The permit is acquired first: while all permits are in use, the look-ups gather in the queue.
+        while let Ok(permit) = free.clone().acquire_owned().await {
             let mut batch = Vec::new();
-            if questions.recv_many(&mut batch, MAX_TOKENS).await == 0 {
+            if requests.recv_many(&mut batch, MAX_TOKENS).await == 0 {
                 break;
             }
-            let desk = self.clone();
+            let worker = self.clone();
             let traced = batch
                 .iter()
-                .map(|question| &question.trace)
+                .map(|request| &request.trace)
                 .find(|trace| trace.is_traced());
             let trace = traced.cloned().unwrap_or_default();
             tokio::spawn(async move {
-                trace.scope(desk.answer(batch)).await;
-                drop(place);
+                trace.scope(worker.answer(batch)).await;
+                drop(permit);
             });
         }
     }
 
-    async fn answer(&self, questions: Vec<Question>) {
+    async fn answer(&self, requests: Vec<LookupRequest>) {
         let mut waiting: HashMap<TokenHash, Vec<oneshot::Sender<LookupAnswer>>> =
-            HashMap::with_capacity(questions.len());
-        for Question { token, answer, .. } in questions {
+            HashMap::with_capacity(requests.len());
+        for LookupRequest { token, answer, .. } in requests {
             if !answer.is_closed() {
                 waiting.entry(token).or_default().push(answer);
             }
         }
         let tokens: Vec<TokenHash> = waiting.keys().copied().collect();
-        let (found, position) = self.find(&tokens).await;
+        let (found, version) = self.find(&tokens).await;
         if tokens.len() > 1 && matches!(found, Err(StoreError::Fault(_))) {
-            // A row that cannot be read does not fail the look-ups of others.
+            // A row that cannot be parsed must not fail the look-ups of other sessions.
             for token in tokens {
-                let (alone, position) = self.find(&[token]).await;
+                let (alone, version) = self.find(&[token]).await;
                 let waiting = HashMap::from([(token, waiting.remove(&token).unwrap_or_default())]);
-                tell(waiting, alone, position);
+                send_results(waiting, alone, version);
             }
         } else {
-            tell(waiting, found, position);
+            send_results(waiting, found, version);
         }
     }
 
-    /// Finds the sessions of these tokens, and the position before the query. If the answer cannot be used, the change
-    /// log is read on a new connection first, which decides which server is right, and the query is executed once more.
+    /// Returns the sessions of these tokens and the version before the query. If the answer is unusable, the change log
+    /// is first read on a new connection, which decides which server is right, and the query is executed once more.
     async fn find(&self, tokens: &[TokenHash]) -> (Result<LookupRows, StoreError>, Version) {
         match self.find_once(tokens).await {
             (Ok(Err(Unusable::OtherServer(generation))), _) => self.store.end_generation_of(generation),
             (Ok(Err(Unusable::NoHeartbeat)), _) => {}
-            (found, position) => return (required(found), position),
+            (found, version) => return (required(found), version),
         }
-        self.freshness.next_reading(READING_TIMEOUT).await;
-        let (found, position) = self.find_once(tokens).await;
-        (required(found), position)
+        self.fence.next_reading(READING_TIMEOUT).await;
+        let (found, version) = self.find_once(tokens).await;
+        (required(found), version)
     }
 
     async fn find_once(
         &self,
         tokens: &[TokenHash],
     ) -> (Result<Result<LookupRows, Unusable>, StoreError>, Version) {
-        // Before the query: what is forgotten from here on is not in its answer.
-        let position = self.freshness.position();
-        let known_until = self.freshness.known_until();
+        // Read before the query: the answer does not contain later changes.
+        let version = self.fence.version();
+        let known_until = self.fence.known_until();
         let found = sessions::find_with_users(self.store.reader(), tokens).await;
-        // After it: what the follower finds meanwhile counts.
+        // Checked after the query: what the follower found in the meantime counts.
         let usable = found.map(|found| {
-            if !self.freshness.follows(found.server) {
+            if !self.fence.follows(found.server) {
                 Err(Unusable::OtherServer(found.generation))
-            } else if self.freshness.is_synchronous()
-                && !self.freshness.is_recent(known_until, self.clock.since_boot())
+            } else if self.fence.is_synchronous()
+                && !self.fence.is_recent(known_until, self.clock.since_boot())
             {
                 Err(Unusable::NoHeartbeat)
             } else {
                 Ok(found.sessions)
             }
         });
-        (usable, position)
+        (usable, version)
     }
 }
 
-/// Why an answer of the database cannot be used.
+/// Reason for which an answer of the database is unusable.
 enum Unusable {
-    /// Another server has given it than the one whose change log is followed, on a connection of this generation.
+    /// Another server than the followed one answered, on a connection of this generation.
     OtherServer(u64),
     /// The server commits synchronously to a standby, and has committed no heartbeat within the staleness bound: it may
-    /// have been cut off from the standby, and the standby promoted.
+    /// be cut off from the standby, and the standby promoted.
     NoHeartbeat,
 }
 
@@ -180,7 +177,7 @@ fn required(found: Result<Result<LookupRows, Unusable>, StoreError>) -> Result<L
     found?.map_err(|unusable| {
         StoreError::unavailable(match unusable {
             Unusable::OtherServer(_) => {
-                "another database server answers than the one whose change log is followed"
+                "another database server answers than the one with the followed change log"
             }
             Unusable::NoHeartbeat => {
                 "the database server has not committed to its standby within the staleness bound"
@@ -189,16 +186,16 @@ fn required(found: Result<Result<LookupRows, Unusable>, StoreError>) -> Result<L
     })
 }
 
-/// Gives those who wait what was found for their tokens by a query that was sent at `position`.
-fn tell(
+/// Sends the results of a query that was sent at `version` to the waiting look-ups.
+fn send_results(
     mut waiting: HashMap<TokenHash, Vec<oneshot::Sender<LookupAnswer>>>,
     found: Result<LookupRows, StoreError>,
-    position: Version,
+    version: Version,
 ) {
     match found {
         Ok(found) => {
             for (token, session, user) in found {
-                let known = Arc::new(KnownSession::new(user, session, position));
+                let known = Arc::new(KnownSession::new(user, session, version));
                 send(waiting.remove(&token).unwrap_or_default(), &Ok(Some(known)));
             }
             for unknown in waiting.into_values() {
@@ -215,7 +212,7 @@ fn tell(
 
 fn send(waiting: Vec<oneshot::Sender<LookupAnswer>>, answer: &LookupAnswer) {
     for caller in waiting {
-        // A caller that has gone meanwhile does not want the answer.
+        // A caller that has gone away in the meantime does not need the answer.
         let _ = caller.send(answer.clone());
     }
 }

@@ -1,178 +1,36 @@
-//! The check engine on a real database, with readers of the change log that read when they are told to.
+//! Session checks on a real database, with followers that read the change log when a test calls them.
 
 mod cache;
 mod cleanup;
 mod failover;
 mod pause;
 mod races;
+mod world;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use chrono::DateTime;
-use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection};
-use tempfile::TempDir;
-use uuid::Uuid;
+use sea_orm::ConnectionTrait as _;
 
 use super::*;
-use crate::clock::ManualClock;
-use crate::domain::phone::PhoneNumber;
-use crate::domain::session::{AuthMethod, AuthMethods, ClientInfo, SessionId};
-use crate::domain::token::PlainToken;
-use crate::domain::user::{UserId, UserStatus};
-use crate::service::revocation::follower::{FollowError, Follower, MAX_ENTRIES, Progress};
-use crate::store::{self, users};
+use crate::service::revocation::follower::{FollowError, MAX_ENTRIES, Progress};
+use crate::store;
+use world::{Replica, World};
 
 const BOUND: Duration = Duration::from_secs(1);
-
-/// A database, and a clock that stands still.
-struct World {
-    folder: TempDir,
-    clock: Arc<ManualClock>,
-}
-
-/// One process: what it holds in memory, and its reader of the change log, which reads when it is told to.
-struct Replica {
-    store: Store,
-    sessions: Sessions,
-    tail: Follower,
-}
-
-struct KnownSignIn {
-    user: UserId,
-    session: SessionId,
-    token: PlainToken,
-}
-
-impl World {
-    fn new() -> Self {
-        let start = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-            clock: Arc::new(ManualClock::new(start)),
-        }
-    }
-
-    fn url(&self) -> String {
-        format!("sqlite://{}", self.folder.path().join("test.db").display())
-    }
-
-    async fn replica(&self) -> Replica {
-        self.replica_with(self.clock.clone()).await
-    }
-
-    async fn replica_with(&self, clock: Arc<dyn Clock>) -> Replica {
-        let store = store::testing::in_folder(self.folder.path()).await;
-        let options = Options {
-            lifetimes: Lifetimes {
-                absolute: Duration::from_hours(24),
-                idle: Duration::from_hours(1),
-            },
-            cache_capacity: 1000,
-            lookup_queries: 1,
-            change_log_interval: Duration::from_millis(250),
-            change_log_patience: BOUND / 2,
-            cleanup_interval: Duration::from_secs(60),
-            audit_retention: Duration::from_hours(24),
-        };
-        let changes = ChangeLog::new(clock.clone(), BOUND);
-        let sessions = Sessions::new(store.clone(), clock, options, changes);
-        let mut tail = sessions.tail();
-        tail.read().await.unwrap();
-        Replica {
-            store,
-            sessions,
-            tail,
-        }
-    }
-
-    /// The database, behind the back of the replicas.
-    async fn database(&self) -> DatabaseConnection {
-        Database::connect(self.url()).await.unwrap()
-    }
-}
-
-impl Replica {
-    async fn sign_in(&self) -> KnownSignIn {
-        let now = self.sessions.0.clock.now();
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let (user, session) = someone(number, now);
-        users::insert(self.store.writer(), &user, Some("no hash"))
-            .await
-            .unwrap();
-        let token = PlainToken::generate().unwrap();
-        sessions::insert(self.store.writer(), &session, &token.hash())
-            .await
-            .unwrap();
-        KnownSignIn {
-            user: user.id,
-            session: session.id,
-            token,
-        }
-    }
-
-    async fn check(&self, person: &KnownSignIn) -> Result<(), Error> {
-        let checked = self
-            .sessions
-            .validate(person.token.expose(), Consistency::MinimizeLatency);
-        checked.await.map(|_| ())
-    }
-
-    /// Checks, and says whether the answer came from memory.
-    async fn is_cached(&self, person: &KnownSignIn) -> bool {
-        let hits = self.sessions.metrics().hits;
-        self.check(person).await.unwrap();
-        self.sessions.metrics().hits > hits
-    }
-
-    async fn assert_invalid(&self, person: &KnownSignIn) {
-        let checked = self.check(person).await;
-        assert!(matches!(checked, Err(Error::SessionInvalid)), "{checked:?}");
-    }
-}
-
-/// A person and their session, of a lifetime of a day. Of another number they are others, and share no place with them.
-fn someone(number: u32, now: Timestamp) -> (User, Session) {
-    let user = User {
-        id: UserId(Uuid::from_u128(number.into())),
-        phone_number: PhoneNumber::parse(&format!("+99890{number:07}"), None).unwrap(),
-        status: UserStatus::Active,
-        is_staff: false,
-        is_superuser: false,
-        has_password: true,
-        phone_verified_at: None,
-        locale: None,
-        created_at: now,
-        updated_at: now,
-        last_login_at: None,
-    };
-    let session = Session {
-        id: SessionId::generate(now),
-        user_id: user.id,
-        created_at: now,
-        last_seen_at: now,
-        expires_at: now + Duration::from_hours(24),
-        auth_methods: AuthMethods::from_iter([AuthMethod::Password]),
-        client: ClientInfo::default(),
-    };
-    (user, session)
-}
 
 #[tokio::test]
 async fn the_second_check_is_answered_from_memory() {
     let world = World::new();
     let replica = world.replica().await;
-    let person = replica.sign_in().await;
-    assert!(!replica.is_cached(&person).await);
-    assert!(replica.is_cached(&person).await);
+    let sign_in = replica.sign_in().await;
+    assert!(!replica.is_cached(&sign_in).await);
+    assert!(replica.is_cached(&sign_in).await);
     let strong = replica
         .sessions
-        .validate(person.token.expose(), Consistency::Strong)
+        .validate(sign_in.token.expose(), Consistency::Strong)
         .await
         .unwrap();
-    assert_eq!(strong.session().id, person.session);
+    assert_eq!(strong.session().id, sign_in.session);
     let counted = replica.sessions.metrics();
     assert_eq!(
         (counted.hits, counted.misses, counted.strong, counted.cached),
@@ -181,68 +39,69 @@ async fn the_second_check_is_answered_from_memory() {
 }
 
 #[tokio::test]
-async fn a_revocation_holds_at_once_here_and_elsewhere_when_the_log_was_read() {
+async fn a_revocation_is_effective_here_at_once_and_elsewhere_after_reading_the_log() {
     let world = World::new();
     let (here, mut there) = (world.replica().await, world.replica().await);
-    let person = here.sign_in().await;
+    let sign_in = here.sign_in().await;
     for replica in [&here, &there] {
-        replica.check(&person).await.unwrap();
-        assert!(replica.is_cached(&person).await);
+        replica.check(&sign_in).await.unwrap();
+        assert!(replica.is_cached(&sign_in).await);
     }
     here.sessions
-        .revoke(person.token.expose(), Caller::default())
+        .revoke(sign_in.token.expose(), Caller::default())
         .await
         .unwrap();
-    here.assert_invalid(&person).await;
-    // Within the bound this one does not know yet, unless it is asked to be sure.
-    assert!(there.is_cached(&person).await);
+    here.assert_invalid(&sign_in).await;
+    // Within the bound, the other replica does not know the revocation yet, except by a strong check.
+    assert!(there.is_cached(&sign_in).await);
     let strong = there
         .sessions
-        .validate(person.token.expose(), Consistency::Strong)
+        .validate(sign_in.token.expose(), Consistency::Strong)
         .await;
     assert!(matches!(strong, Err(Error::SessionInvalid)));
-    there.assert_invalid(&person).await;
+    there.assert_invalid(&sign_in).await;
 
-    let person = here.sign_in().await;
-    there.check(&person).await.unwrap();
+    let sign_in = here.sign_in().await;
+    there.check(&sign_in).await.unwrap();
     here.sessions
-        .revoke(person.token.expose(), Caller::default())
+        .revoke(sign_in.token.expose(), Caller::default())
         .await
         .unwrap();
-    there.tail.read().await.unwrap();
-    there.assert_invalid(&person).await;
+    there.follower.read().await.unwrap();
+    there.assert_invalid(&sign_in).await;
 }
 
-/// Revoked there, and then once more here: this one answers that it is revoked, and must not say otherwise afterwards.
+/// A session is revoked on another replica and then again on this one. This replica confirms the revocation, and must
+/// not accept the session afterwards.
 #[tokio::test]
-async fn what_was_revoked_elsewhere_and_is_revoked_again_is_forgotten_here() {
+async fn revoking_a_session_again_evicts_it_from_the_cache() {
     let world = World::new();
     let (here, there) = (world.replica().await, world.replica().await);
-    let person = here.sign_in().await;
-    here.check(&person).await.unwrap();
+    let sign_in = here.sign_in().await;
+    here.check(&sign_in).await.unwrap();
     there
         .sessions
-        .revoke(person.token.expose(), Caller::default())
+        .revoke(sign_in.token.expose(), Caller::default())
         .await
         .unwrap();
-    assert!(here.is_cached(&person).await);
+    assert!(here.is_cached(&sign_in).await);
     here.sessions
-        .revoke(person.token.expose(), Caller::default())
+        .revoke(sign_in.token.expose(), Caller::default())
         .await
         .unwrap();
-    here.assert_invalid(&person).await;
+    here.assert_invalid(&sign_in).await;
 }
 
-/// The same for RevokeSessions, which finds nothing left to revoke.
+/// The same for RevokeSessions, which finds no session left to revoke.
 #[tokio::test]
-async fn sessions_that_were_revoked_elsewhere_and_are_revoked_again_are_forgotten_here() {
+async fn revoking_sessions_again_evicts_them_from_the_cache() {
     let world = World::new();
     let (here, there) = (world.replica().await, world.replica().await);
-    let person = here.sign_in().await;
-    here.check(&person).await.unwrap();
+    let sign_in = here.sign_in().await;
+    here.check(&sign_in).await.unwrap();
     let actor = here
         .sessions
-        .actor(person.token.expose(), Caller::default())
+        .actor(sign_in.token.expose(), Caller::default())
         .await
         .unwrap();
     there
@@ -250,16 +109,16 @@ async fn sessions_that_were_revoked_elsewhere_and_are_revoked_again_are_forgotte
         .revoke_selected(&actor, Selection::All)
         .await
         .unwrap();
-    assert!(here.is_cached(&person).await);
+    assert!(here.is_cached(&sign_in).await);
     let again = here.sessions.revoke_selected(&actor, Selection::All).await;
     assert_eq!(again.unwrap(), 0);
-    here.assert_invalid(&person).await;
+    here.assert_invalid(&sign_in).await;
 }
 
-/// A row that this version cannot read, such as one with a status of a newer version, fails the check of its own
-/// session and of nobody else who shares the query.
+/// A row that this version cannot parse, such as one with a status of a newer version, fails the check of its own
+/// session. Other checks that share the query succeed.
 #[tokio::test]
-async fn a_row_that_cannot_be_read_fails_nobody_elses_check() {
+async fn an_unreadable_row_fails_only_its_own_check() {
     let world = World::new();
     let replica = world.replica().await;
     let (odd, good) = (replica.sign_in().await, replica.sign_in().await);
@@ -273,55 +132,54 @@ async fn a_row_that_cannot_be_read_fails_nobody_elses_check() {
     good.unwrap();
 }
 
-/// A reader notes the position before its query is sent, and not when it is answered: what is forgotten in between
-/// counts.
+/// A reader records the version before its query is sent, not when the answer arrives: invalidations in between count.
 #[tokio::test]
-async fn what_is_forgotten_while_a_query_is_under_way_is_not_kept() {
+async fn a_session_evicted_during_a_query_is_not_cached() {
     let world = World::new();
     let replica = world.replica().await;
-    let person = replica.sign_in().await;
-    // Both connections are taken, so that the query waits for one.
+    let sign_in = replica.sign_in().await;
+    // Both connections are in use, so the query waits for one.
     let reader = replica.store.reader();
     let held = (reader.occupy().await, reader.occupy().await);
     let checking = tokio::spawn({
-        let (sessions, token) = (replica.sessions.clone(), person.token.expose().to_owned());
+        let (sessions, token) = (replica.sessions.clone(), sign_in.token.expose().to_owned());
         async move { sessions.validate(&token, Consistency::MinimizeLatency).await }
     });
-    // On the one thread of this test, others run until all of them wait.
+    // This test has one thread, so the other tasks run until all of them wait.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    replica.sessions.0.freshness.forget(person.user);
+    replica.sessions.0.fence.forget(sign_in.user);
     drop(held);
     checking.await.unwrap().unwrap();
-    assert!(!replica.is_cached(&person).await);
-    assert!(replica.is_cached(&person).await);
+    assert!(!replica.is_cached(&sign_in).await);
+    assert!(replica.is_cached(&sign_in).await);
 }
 
-/// While the log cannot be read, memory is good for the bound and not a moment longer; what cannot be looked up then is
-/// neither good nor bad.
+/// If the follower cannot read the log, the cache is valid until the staleness bound. After that, a check that cannot
+/// query the database has no result.
 #[tokio::test]
-async fn past_the_bound_the_database_is_asked_and_nothing_is_guessed() {
+async fn after_the_staleness_bound_every_check_queries_the_database() {
     let world = World::new();
     let mut replica = world.replica().await;
-    let person = replica.sign_in().await;
-    replica.check(&person).await.unwrap();
+    let sign_in = replica.sign_in().await;
+    replica.check(&sign_in).await.unwrap();
     world.clock.advance(BOUND);
-    assert!(replica.is_cached(&person).await);
+    assert!(replica.is_cached(&sign_in).await);
     world.clock.advance(Duration::from_micros(1));
-    assert!(!replica.is_cached(&person).await);
-    replica.tail.read().await.unwrap();
-    assert!(replica.is_cached(&person).await);
+    assert!(!replica.is_cached(&sign_in).await);
+    replica.follower.read().await.unwrap();
+    assert!(replica.is_cached(&sign_in).await);
 
     replica.store.clone().close().await.unwrap();
     assert!(matches!(
-        replica.tail.read().await,
+        replica.follower.read().await,
         Err(FollowError::Store(store::StoreError::Unavailable(_)))
     ));
     world.clock.advance(BOUND);
-    assert!(replica.is_cached(&person).await);
+    assert!(replica.is_cached(&sign_in).await);
     world.clock.advance(Duration::from_micros(1));
-    let checked = replica.check(&person).await;
+    let checked = replica.check(&sign_in).await;
     assert!(
         matches!(checked, Err(Error::DatabaseUnavailable(_))),
         "{checked:?}"
@@ -329,7 +187,7 @@ async fn past_the_bound_the_database_is_asked_and_nothing_is_guessed() {
 }
 
 #[tokio::test]
-async fn another_epoch_a_regression_and_a_gap_make_everything_forgotten() {
+async fn another_epoch_a_regression_and_a_gap_clear_the_cache() {
     for damage in [
         "UPDATE change_log SET epoch = randomblob(16)",
         "UPDATE change_log SET last_seq = 1",
@@ -337,11 +195,13 @@ async fn another_epoch_a_regression_and_a_gap_make_everything_forgotten() {
         "UPDATE identity_changes SET entry_id = randomblob(16)",
         "UPDATE identity_changes SET entry_id = NULL",
         "DELETE FROM identity_changes",
-        "INSERT INTO identity_changes SELECT last_seq + 2, 'user_changed', randomblob(16), NULL, '2026-01-01 00:00:00+00:00', randomblob(16) FROM change_log; UPDATE change_log SET last_seq = last_seq + 2",
+        "INSERT INTO identity_changes SELECT last_seq + 2, 'user_changed', randomblob(16), NULL, \
+         '2026-01-01 00:00:00+00:00', randomblob(16) FROM change_log; UPDATE change_log SET last_seq = \
+         last_seq + 2",
     ] {
         let world = World::new();
         let mut replica = world.replica().await;
-        let (person, other) = (replica.sign_in().await, replica.sign_in().await);
+        let (sign_in, other) = (replica.sign_in().await, replica.sign_in().await);
         for gone in [&other, &replica.sign_in().await] {
             replica
                 .sessions
@@ -349,25 +209,25 @@ async fn another_epoch_a_regression_and_a_gap_make_everything_forgotten() {
                 .await
                 .unwrap();
         }
-        replica.tail.read().await.unwrap();
-        replica.check(&person).await.unwrap();
-        assert!(replica.is_cached(&person).await);
-        replica.tail.read().await.unwrap();
-        assert!(replica.is_cached(&person).await, "nothing happened");
+        replica.follower.read().await.unwrap();
+        replica.check(&sign_in).await.unwrap();
+        assert!(replica.is_cached(&sign_in).await);
+        replica.follower.read().await.unwrap();
+        assert!(replica.is_cached(&sign_in).await, "nothing happened");
 
         world.database().await.execute_unprepared(damage).await.unwrap();
-        replica.tail.read().await.unwrap();
-        assert!(!replica.is_cached(&person).await, "{damage}");
-        replica.tail.read().await.unwrap();
-        assert!(replica.is_cached(&person).await, "once is enough: {damage}");
+        replica.follower.read().await.unwrap();
+        assert!(!replica.is_cached(&sign_in).await, "{damage}");
+        replica.follower.read().await.unwrap();
+        assert!(replica.is_cached(&sign_in).await, "once is enough: {damage}");
     }
 }
 
 #[tokio::test]
-async fn a_kind_that_is_not_known_forgets_its_person_or_everybody() {
+async fn an_unknown_kind_evicts_its_user_or_all_users() {
     let world = World::new();
     let mut replica = world.replica().await;
-    let (person, bystander) = (replica.sign_in().await, replica.sign_in().await);
+    let (sign_in, other) = (replica.sign_in().await, replica.sign_in().await);
     let append = async |user: &str| {
         let sql = format!(
             "INSERT INTO identity_changes SELECT last_seq + 1, 'from_the_future', {user}, NULL, \
@@ -375,81 +235,83 @@ async fn a_kind_that_is_not_known_forgets_its_person_or_everybody() {
         );
         world.database().await.execute_unprepared(&sql).await.unwrap();
     };
-    for both in [&person, &bystander] {
+    for both in [&sign_in, &other] {
         replica.check(both).await.unwrap();
     }
-    append(&format!("x'{}'", person.user.0.simple())).await;
-    replica.tail.read().await.unwrap();
-    assert!(!replica.is_cached(&person).await);
-    assert!(replica.is_cached(&bystander).await);
+    append(&format!("x'{}'", sign_in.user.0.simple())).await;
+    replica.follower.read().await.unwrap();
+    assert!(!replica.is_cached(&sign_in).await);
+    assert!(replica.is_cached(&other).await);
     append("NULL").await;
-    replica.tail.read().await.unwrap();
-    assert!(!replica.is_cached(&person).await);
-    assert!(!replica.is_cached(&bystander).await);
+    replica.follower.read().await.unwrap();
+    assert!(!replica.is_cached(&sign_in).await);
+    assert!(!replica.is_cached(&other).await);
 }
 
-/// More changes than one page holds: the first page is not the end, and what stands on the second is known, too, before
-/// memory is called fresh.
+/// More changes than one page holds: the first page is not the end, and the changes of the second page are applied
+/// before the cache counts as current.
 #[tokio::test]
-async fn a_full_page_is_not_the_end() {
+async fn a_full_page_is_not_the_last() {
     let world = World::new();
     let mut replica = world.replica().await;
-    let person = replica.sign_in().await;
-    replica.check(&person).await.unwrap();
+    let sign_in = replica.sign_in().await;
+    replica.check(&sign_in).await.unwrap();
     let sql = format!(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {MAX_ENTRIES}) \
-         INSERT INTO identity_changes SELECT i, 'user_changed', zeroblob(16), NULL, '2026-01-01 00:00:00+00:00', randomblob(16) FROM n; \
-         INSERT INTO identity_changes VALUES ({MAX_ENTRIES} + 1, 'user_changed', x'{}', NULL, '2026-01-01 00:00:00+00:00', randomblob(16)); \
+         INSERT INTO identity_changes SELECT i, 'user_changed', zeroblob(16), NULL, '2026-01-01 \
+         00:00:00+00:00', randomblob(16) FROM n; \
+         INSERT INTO identity_changes VALUES ({MAX_ENTRIES} + 1, 'user_changed', x'{}', NULL, '2026-01-01 \
+         00:00:00+00:00', randomblob(16)); \
          UPDATE change_log SET last_seq = {MAX_ENTRIES} + 1",
-        person.user.0.simple()
+        sign_in.user.0.simple()
     );
     world.database().await.execute_unprepared(&sql).await.unwrap();
-    assert_eq!(replica.tail.read_once().await.unwrap(), Progress::NotYet);
-    assert!(replica.is_cached(&person).await);
-    assert_eq!(replica.tail.read_once().await.unwrap(), Progress::UpToHead);
-    assert!(!replica.is_cached(&person).await);
+    assert_eq!(replica.follower.read_once().await.unwrap(), Progress::NotYet);
+    assert!(replica.is_cached(&sign_in).await);
+    assert_eq!(replica.follower.read_once().await.unwrap(), Progress::UpToHead);
+    assert!(!replica.is_cached(&sign_in).await);
 }
 
-/// What is read before the first reading of the log may be out of date by a change that nobody will tell of.
+/// A change before the first reading of the log may be missing from the cache, and the log does not report it.
 #[tokio::test]
-async fn the_first_reading_of_the_log_forgets_what_was_read_before() {
+async fn the_first_reading_of_the_log_clears_the_cache() {
     let world = World::new();
     let replica = world.replica().await;
-    let person = replica.sign_in().await;
+    let sign_in = replica.sign_in().await;
     let options = replica.sessions.0.options;
     let changes = ChangeLog::new(world.clock.clone(), BOUND);
     let sessions = Sessions::new(replica.store.clone(), world.clock.clone(), options, changes);
     let mut late = Replica {
         store: replica.store.clone(),
-        tail: sessions.tail(),
+        follower: sessions.follower(),
         sessions,
     };
-    late.check(&person).await.unwrap();
+    late.check(&sign_in).await.unwrap();
     replica
         .sessions
-        .revoke(person.token.expose(), Caller::default())
+        .revoke(sign_in.token.expose(), Caller::default())
         .await
         .unwrap();
-    late.tail.read().await.unwrap();
-    late.assert_invalid(&person).await;
+    late.follower.read().await.unwrap();
+    late.assert_invalid(&sign_in).await;
 }
 
 #[tokio::test]
-async fn an_idle_end_in_memory_is_confirmed_in_the_database() {
+async fn an_idle_timeout_in_the_cache_is_confirmed_in_the_database() {
     let world = World::new();
     let (mut here, there) = (world.replica().await, world.replica().await);
-    let person = here.sign_in().await;
-    here.check(&person).await.unwrap();
+    let sign_in = here.sign_in().await;
+    here.check(&sign_in).await.unwrap();
     world.clock.advance(Duration::from_mins(30));
-    there.check(&person).await.unwrap();
+    there.check(&sign_in).await.unwrap();
     there.sessions.flush().await;
     world.clock.advance(Duration::from_mins(30));
-    here.tail.read().await.unwrap();
+    here.follower.read().await.unwrap();
     assert!(
-        !here.is_cached(&person).await,
+        !here.is_cached(&sign_in).await,
         "it ended here, and was used there"
     );
     world.clock.advance(Duration::from_hours(1));
-    here.tail.read().await.unwrap();
-    assert!(matches!(here.check(&person).await, Err(Error::SessionExpired)));
+    here.follower.read().await.unwrap();
+    assert!(matches!(here.check(&sign_in).await, Err(Error::SessionExpired)));
 }

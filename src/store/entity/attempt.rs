@@ -1,4 +1,4 @@
-//! Table `attempts`: what is remembered of attempts that did not succeed, or are under way.
+//! Table `attempts`: failed and running attempts.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,10 +6,10 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, DeriveEntityModel)]
 #[sea_orm(table_name = "attempts")]
 pub(crate) struct Model {
-    /// Of what: see `domain::throttle`.
+    /// Id of the subject: see `domain::throttle`.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
-    /// The attempt that made the row.
+    /// The attempt that inserted the row.
     pub inserted_by: Uuid,
     pub forgotten_at: DateTimeUtc,
     pub last_at: DateTimeUtc,

@@ -1,4 +1,4 @@
-//! Table `audit_erasures`: people who were deleted lately, whom no event may name.
+//! Table `audit_erasures`: recently deleted users, which no event may name.
 
 use sea_orm::entity::prelude::*;
 

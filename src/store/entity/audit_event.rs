@@ -17,7 +17,7 @@ pub(crate) struct Model {
     pub action: String,
     pub outcome: String,
     pub reason: Option<String>,
-    /// What kind of actor.
+    /// Kind of the actor.
     pub actor: String,
     pub actor_id: Option<Uuid>,
     pub subject_id: Option<Uuid>,
@@ -29,7 +29,7 @@ pub(crate) struct Model {
     pub client_ip_address: Option<String>,
     pub client_user_agent: Option<String>,
     pub request_id: Option<String>,
-    /// Number of equal events that the row stands for.
+    /// Number of equal events that the row represents.
     pub occurrences: i64,
 }
 

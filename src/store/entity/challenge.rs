@@ -1,5 +1,5 @@
-//! Table `challenges`: that somebody is to show by a one-time code that they hold a number. One that was met, or whose
-//! time is over, has no row. The code is not in it.
+//! Table `challenges`: requests to prove ownership of a number by a one-time code. A redeemed challenge has no row, and
+//! an expired one is removed. The code is not stored.
 
 use sea_orm::entity::prelude::*;
 
@@ -11,21 +11,21 @@ pub(crate) struct Model {
     pub id: Uuid,
     pub purpose: String,
     pub phone_number: String,
-    /// The user of the number at the request.
+    /// User of the number at the time of the request.
     pub user_id: Option<Uuid>,
-    /// The version of the user's credentials at the request. NULL: there was no user, or an older version wrote the
-    /// row.
+    /// Version of the user's credentials at the time of the request. NULL: there was no user, or an older version wrote
+    /// the row.
     pub credential_version: Option<i64>,
-    /// The key that the code is made with.
+    /// Key from which the code is derived.
     pub key_id: String,
-    /// Whether the code is sent at all.
+    /// Whether the code is sent.
     pub is_sent: bool,
-    /// The counter of the prefix and of the source that asked for the code. NULL: the pumping guard watches nothing.
+    /// Counter of the prefix and of the source that requested the code. NULL: the pumping guard watches nothing.
     pub watched_source: Option<Uuid>,
     /// Whether it was requested on a known device or with a session of the user.
     pub is_known: bool,
     pub language: String,
-    /// How many codes were tried.
+    /// Number of attempts at the code.
     pub attempts: i32,
     pub created_at: DateTimeUtc,
     pub sent_at: DateTimeUtc,

@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-/// The id of the one row.
+/// Id of the one row.
 pub(crate) const ID: i16 = 1;
 
 #[sea_orm::model]
@@ -11,11 +11,11 @@ pub(crate) const ID: i16 = 1;
 pub(crate) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: i16,
-    /// Which history the numbers belong to: a new one after a restore.
+    /// Identifies the history that the numbers belong to. It changes after a restore.
     pub epoch: Uuid,
-    /// The number of the last change that was committed.
+    /// Number of the last committed change.
     pub last_seq: i64,
-    /// The least version level of a process that may serve on this database.
+    /// Minimum version level of a process that may serve on this database.
     pub version_floor: i32,
 }
 

@@ -1,4 +1,4 @@
-//! Table `devices`: devices that people have signed in on before.
+//! Table `devices`: known devices, on which users have signed in before.
 
 use sea_orm::entity::prelude::*;
 
@@ -12,7 +12,7 @@ pub(crate) struct Model {
     #[sea_orm(unique)]
     pub token_hash: Vec<u8>,
     pub user_id: Uuid,
-    /// That of the person when the token was given out. When theirs is another one, the token is good for nothing.
+    /// Version of the user's credentials when the token was issued. The token is invalid under any other version.
     pub credential_version: i64,
     pub expires_at: DateTimeUtc,
     #[sea_orm(belongs_to, from = "user_id", to = "id")]

@@ -1,8 +1,8 @@
-//! Table `heartbeat`: one row, which is written to find out whether the database accepts writes.
+//! Table `heartbeat`: one row. A write to it shows whether the database accepts writes.
 
 use sea_orm::entity::prelude::*;
 
-/// The id of the one row.
+/// Id of the one row.
 pub(crate) const ID: i16 = 1;
 
 #[sea_orm::model]
@@ -11,7 +11,7 @@ pub(crate) const ID: i16 = 1;
 pub(crate) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: i16,
-    /// How often it was written.
+    /// Number of writes.
     pub beats: i64,
 }
 

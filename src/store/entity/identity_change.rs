@@ -6,14 +6,14 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, DeriveEntityModel)]
 #[sea_orm(table_name = "identity_changes")]
 pub(crate) struct Model {
-    /// The place in the log, from 1 and without a hole, in the order in which the changes were committed.
+    /// Number in the log, from 1 and without a gap, in the order of the commits.
     #[sea_orm(primary_key, auto_increment = false)]
     pub seq: i64,
     pub kind: String,
     pub user_id: Option<Uuid>,
     pub session_id: Option<Uuid>,
     pub at: DateTimeUtc,
-    /// Random, so that two histories that reached the same number differ. An older version writes none.
+    /// Random, so that two histories that have reached the same number differ. An older version writes none.
     pub entry_id: Option<Uuid>,
 }
 

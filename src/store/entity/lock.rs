@@ -1,4 +1,4 @@
-//! Table `locks`: fixed rows that transactions lock to follow one another.
+//! Table `locks`: fixed rows that transactions lock to run one after another.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,5 +1,4 @@
-//! Table `outbox_messages`: what is to be sent. A message that was sent, or that nobody can be sent any more, has no
-//! row.
+//! Table `outbox_messages`: unsent messages. A message that was sent or dropped has no row.
 
 use sea_orm::entity::prelude::*;
 
@@ -9,22 +8,22 @@ use sea_orm::entity::prelude::*;
 pub(crate) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
-    /// The name of a `Template`.
+    /// Name of a `Template`.
     pub template: String,
-    /// The challenge whose code is to be sent, if it is a code; a notice has what follows instead.
+    /// Challenge of a message with a code. A notice has the columns below instead.
     pub challenge_id: Option<Uuid>,
     pub phone_number: Option<String>,
-    /// The person who is told.
+    /// Recipient of the notice.
     pub user_id: Option<Uuid>,
     pub language: Option<String>,
-    /// How often it was begun to be sent.
+    /// Number of started deliveries.
     pub tries: i32,
-    /// When to send it. Whoever sends it moves this on, so that nobody else does until then.
+    /// Time of the next delivery. A sender moves it forward, so that no other process sends the message until then.
     pub due_at: DateTimeUtc,
     pub expires_at: DateTimeUtc,
-    /// The class of the message, and whether it is ready or parked: see `store::outbox::order`.
+    /// Class of the message, and whether it is ready or parked: see `store::outbox::order`.
     pub lane: i16,
-    /// Hash of the client network. `None`: the version before wrote it.
+    /// Hash of the client network. `None`: the previous version wrote it.
     pub flow: Option<Uuid>,
     /// Position in the lane.
     pub turn: i64,

@@ -1,4 +1,4 @@
-//! Table `service_keys`: the keys of calling services. Those that are revoked stay, so that a list tells of them.
+//! Table `service_keys`: the keys of calling services. Revoked keys stay, so that lists show them.
 
 use sea_orm::entity::prelude::*;
 
@@ -19,14 +19,14 @@ pub(crate) struct Model {
     pub rights: String,
     pub created_at: DateTimeUtc,
     pub revoked_at: Option<DateTimeUtc>,
-    /// What kind of actor made it, as in the audit log.
+    /// Kind of the actor that created it, as in the audit log.
     pub created_by: String,
 }
 
 impl ActiveModelBehavior for ActiveModel {}
 
 impl Model {
-    /// Takes all columns, in the order of [`Column`].
+    /// Reads all columns, in the order of [`Column`].
     pub(crate) fn from_columns(columns: &mut Columns<'_>) -> Result<Self, DbErr> {
         Ok(Self {
             key_id: columns.take()?,

@@ -30,7 +30,7 @@ pub(crate) struct Model {
 impl ActiveModelBehavior for ActiveModel {}
 
 impl Model {
-    /// Takes all columns, in the order of [`Column`].
+    /// Reads all columns, in the order of [`Column`].
     pub(crate) fn from_columns(columns: &mut Columns<'_>) -> Result<Self, DbErr> {
         Ok(Self {
             id: columns.take()?,
@@ -46,14 +46,14 @@ impl Model {
     }
 }
 
-/// What stands in column `auth_methods`.
+/// The value of column `auth_methods`.
 pub(crate) fn format_auth_methods(methods: &[AuthMethod]) -> String {
     let names: Vec<&str> = methods.iter().map(|method| method.as_str()).collect();
     names.join(",")
 }
 
 fn parse_auth_methods(names: &str) -> AuthMethods {
-    // A name that a newer version wrote is passed over: this one has no word for it.
+    // Skips the names of a newer version, which this version does not know.
     AuthMethod::ALL
         .into_iter()
         .filter(|method| names.split(',').any(|name| name == method.as_str()))

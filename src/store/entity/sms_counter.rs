@@ -1,5 +1,4 @@
-//! Table `sms_counters`: how many messages there were, and how the codes of prefixes are used. See
-//! `domain::sms_limits`.
+//! Table `sms_counters`: numbers of messages, and the use of codes per prefix. See `domain::sms_limits`.
 
 use sea_orm::entity::prelude::*;
 
@@ -21,7 +20,7 @@ pub(crate) struct Model {
     pub shared_verified: i64,
     pub halvings: i64,
     pub paused_until: Option<DateTimeUtc>,
-    /// When something was last counted.
+    /// Time of the last count.
     pub counted_at: DateTimeUtc,
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct Model {
 impl ActiveModelBehavior for ActiveModel {}
 
 impl Model {
-    /// Takes all columns, in the order of [`Column`].
+    /// Reads all columns, in the order of [`Column`].
     pub(crate) fn from_columns(columns: &mut Columns<'_>) -> Result<Self, DbErr> {
         Ok(Self {
             id: columns.take()?,

@@ -1,13 +1,13 @@
-//! Order of the outbox: start-time fair queueing (Goyal, Vin, Cheng 1996) by client network, kept in an index.
+//! Order of the outbox: start-time fair queueing (Goyal, Vin, Cheng 1996) by client network, stored in an index.
 //!
-//! Each message gets its turn when it enters a lane: after the last message of its flow, or, for a flow without any,
-//! that of the message that is first in line. So flows alternate, and a new flow waits for one message of each other
-//! flow at most. The next message is the first entry of the index (`lane`, `turn`, `id`), whatever the size of the
-//! backlog.
+//! Each message gets its turn when it enters a lane: one after that of the last message of its flow, or, if the flow
+//! has none, the turn of the first message in the lane. Flows therefore alternate, and a new flow waits for at most one
+//! message of each other flow. The next message is the first entry of the index (`lane`, `turn`, `id`), for any size of
+//! the backlog.
 //!
-//! A message that is leased or put off is *parked*, so that senders do not walk over it. It enters its lane again when
-//! it is due. The version before leaves messages in their lane; senders park them. Concurrent inserts of one flow may
-//! get the same turn: as many as there are connections to the database.
+//! A message that is leased or postponed is *parked*, so that senders do not read it. It enters its lane again when it
+//! is due. The previous version leaves messages in their lane; senders park them. Concurrent inserts of one flow may
+//! get the same turn: at most as many as there are connections to the database.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub(super) const fn parked(class: DeliveryClass) -> i16 {
     }
 }
 
-/// The class of messages in a lane.
+/// The class of the messages in a lane.
 pub(super) const fn class_of(lane: i16) -> DeliveryClass {
     match lane {
         0 | 2 => DeliveryClass::Known,
@@ -66,8 +66,8 @@ async fn turn(db: &impl ConnectionTrait, select: Select<Entity>) -> Result<Optio
     Ok(select.into_tuple().one(db).await?)
 }
 
-/// Whether a message can be sent now. No lease is longer than `longest_lease`, so a message that is due later than that
-/// comes from a clock that was ahead, and is due now.
+/// Returns whether a message can be sent now. No lease is longer than `longest_lease`. A message that is due later than
+/// that comes from a clock that was ahead, and is due now.
 #[must_use]
 pub fn is_due(message: &OutboxMessage, longest_lease: Duration, now: Timestamp) -> bool {
     message.due_at <= now || message.due_at > latest(longest_lease, now)
@@ -77,11 +77,11 @@ fn latest(longest_lease: Duration, now: Timestamp) -> Timestamp {
     now + longest_lease + MAX_SKEW
 }
 
-/// The messages that are first in line, `limit` at most. Those that only a newer version can send are left to it. A row
-/// that cannot be read is deleted: it would be first in line for good.
+/// Returns the first `limit` messages of a lane. Messages that only a newer version can send are left to it. A row that
+/// cannot be parsed is deleted: it would stay first in the lane for ever.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn first(
     db: &impl ConnectionTrait,
     writer: &impl ConnectionTrait,
@@ -98,7 +98,7 @@ pub async fn first(
         match OutboxMessage::try_from(row) {
             Ok(message) => messages.push(message),
             Err(error) => {
-                tracing::error!(%error, message_id = %id, "a message cannot be read and is deleted");
+                tracing::error!(%error, message_id = %id, "a message cannot be parsed and is deleted");
                 Entity::delete_by_id(id).exec(writer).await?;
             }
         }
@@ -106,10 +106,10 @@ pub async fn first(
     Ok(messages)
 }
 
-/// The message that waits for the longest time, if it was due at this time.
+/// Returns the message that has waited longest, if it was due at `due_by`.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn longest_waiting(
     db: &impl ConnectionTrait,
     class: DeliveryClass,
@@ -123,10 +123,10 @@ pub async fn longest_waiting(
     Ok(read(db, select).await?.pop())
 }
 
-/// Parks a message that is not due, which the version before left in its lane.
+/// Parks a message that is not due, which the previous version left in its lane.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn park(db: &impl ConnectionTrait, message: &OutboxMessage) -> Result<(), StoreError> {
     Entity::update_many()
         .filter(Column::Id.eq(message.id.0))
@@ -137,10 +137,10 @@ pub async fn park(db: &impl ConnectionTrait, message: &OutboxMessage) -> Result<
     Ok(())
 }
 
-/// The parked messages that are due, `limit` of each class at most.
+/// Returns the parked messages that are due, at most `limit` of each class.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn parked_due(
     db: &impl ConnectionTrait,
     longest_lease: Duration,
@@ -149,7 +149,7 @@ pub async fn parked_due(
 ) -> Result<Vec<OutboxMessage>, StoreError> {
     let mut due = Vec::new();
     for class in DeliveryClass::ALL {
-        // Two ranges of one index: databases differ in what they make of an OR.
+        // Two ranges of one index, since databases differ in their plans for an OR.
         let lane = || ours(parked(class)).limit(limit);
         let usual = lane()
             .filter(Column::DueAt.lte(now))
@@ -165,10 +165,10 @@ pub async fn parked_due(
     Ok(due)
 }
 
-/// Puts a parked message at the end of its flow, unless another sender did.
+/// Moves a parked message to the end of its flow, unless another sender has done so.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn unpark(db: &impl ConnectionTrait, message: &OutboxMessage) -> Result<(), StoreError> {
     let class = message.origin.class;
     let turn = next_turn(db, message.origin).await?;
@@ -192,10 +192,10 @@ fn ours(lane: i16) -> Select<Entity> {
 
 async fn read(db: &impl ConnectionTrait, select: Select<Entity>) -> Result<Vec<OutboxMessage>, StoreError> {
     let messages = select.all(db).await?.into_iter().map(OutboxMessage::try_from);
-    // A message that cannot be read must not hold the others up.
+    // A message that cannot be parsed must not block the others.
     let readable = messages.filter_map(|message| {
         message
-            .inspect_err(|error| tracing::error!(%error, "a message cannot be read"))
+            .inspect_err(|error| tracing::error!(%error, "a message cannot be parsed"))
             .ok()
     });
     Ok(readable.collect())

@@ -10,9 +10,9 @@ fn origin(address: &str) -> Origin {
     Origin::new(DeliveryClass::Stranger, Some(address.parse().unwrap()), None)
 }
 
-/// The one who took it first is slow, and says later than its lease that it failed.
+/// The sender with the first lease is slow, and reports its failure after its lease has expired.
 #[tokio::test]
-async fn whoever_was_too_slow_neither_puts_off_nor_gives_up_what_another_is_sending() {
+async fn a_sender_with_an_expired_lease_neither_postpones_nor_drops_the_message() {
     let folder = tempfile::tempdir().unwrap();
     let store = testing::in_folder(folder.path()).await;
     let start = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
@@ -50,10 +50,10 @@ async fn whoever_was_too_slow_neither_puts_off_nor_gives_up_what_another_is_send
     assert!(due(40).await.is_none());
 }
 
-/// A process ends while it sends, on a clock that is ahead. Replicas that are ahead within the allowance keep their
-/// leases.
+/// A process ends during a delivery, on a clock that is ahead. Leases of replicas stay valid if their clocks are ahead
+/// within the allowance.
 #[tokio::test]
-async fn a_lease_of_a_clock_that_was_ahead_holds_no_message_back() {
+async fn a_lease_from_a_clock_that_was_ahead_delays_no_message() {
     let folder = tempfile::tempdir().unwrap();
     let store = testing::in_folder(folder.path()).await;
     let start = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
@@ -84,10 +84,10 @@ async fn a_lease_of_a_clock_that_was_ahead_holds_no_message_back() {
     }
 }
 
-/// Networks take turns: a flood of one has one message in each round, and a new network waits for one round at most. A
-/// message that was put off is at the end of its own line, and no other.
+/// Networks take turns: a flood of one network has one message in each round, and a new network waits for at most one
+/// round. A postponed message is at the end of its own flow, and of no other.
 #[tokio::test]
-async fn networks_take_turns_whatever_waits() {
+async fn networks_take_turns() {
     let folder = tempfile::tempdir().unwrap();
     let store = testing::in_folder(folder.path()).await;
     let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
@@ -109,7 +109,7 @@ async fn networks_take_turns_whatever_waits() {
         insert("198.51.100.1", 6).await.id,
         insert("198.51.100.1", 7).await.id,
     ];
-    // Another /64 of one /48 is the same network.
+    // Another /64 of the same /48 is the same network.
     let site = [
         insert("2001:db8:1:1::1", 8).await.id,
         insert("2001:db8:1:2::1", 9).await.id,
@@ -125,7 +125,7 @@ async fn networks_take_turns_whatever_waits() {
     ];
     assert_eq!(ids(8).await, expected);
 
-    // The first three are sent, and put off. The next round begins.
+    // The first three messages are sent and postponed. The next round begins.
     let lease = Duration::from_secs(30);
     for message in first(reader, writer, DeliveryClass::Stranger, 3).await.unwrap() {
         let taken = take(writer, message, lease, now).await.unwrap().unwrap();
@@ -139,14 +139,14 @@ async fn networks_take_turns_whatever_waits() {
     for message in parked_due(reader, lease, 10, later).await.unwrap() {
         assert!(is_due(&message, lease, later));
         unpark(writer, &message).await.unwrap();
-        // Once is enough.
+        // A second call has no effect.
         unpark(writer, &message).await.unwrap();
     }
     let expected = [
         flood[1], other[1], site[1], new, other[0], flood[2], site[0], flood[3], flood[4], flood[5], flood[0],
     ];
     let mut rounds = ids(20).await;
-    // Within a round the order is that of the ids.
+    // Within a round, the order is that of the ids.
     for round in [1..4, 4..7] {
         rounds[round].sort_unstable_by_key(|id| id.0);
     }
@@ -161,14 +161,15 @@ async fn networks_take_turns_whatever_waits() {
     assert!(known.is_empty());
 }
 
-/// The version before fills none of the new columns, and leaves what it leased in its lane.
+/// The previous version fills none of the new columns, and leaves its leased messages in their lane.
 #[tokio::test]
-async fn messages_of_the_version_before_are_sent() {
+async fn messages_of_the_previous_version_are_sent() {
     let folder = tempfile::tempdir().unwrap();
     let store = testing::in_folder(folder.path()).await;
     let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
     let (reader, writer) = (store.reader(), store.writer());
-    let sql = "INSERT INTO outbox_messages (id, template, challenge_id, tries, due_at, expires_at) VALUES (?, 'code', ?, 0, ?, ?)";
+    let sql = "INSERT INTO outbox_messages (id, template, challenge_id, tries, due_at, expires_at) \
+               VALUES (?, 'code', ?, 0, ?, ?)";
     for due_in in [0, 30] {
         let due_at = now + TimeDelta::seconds(due_in);
         let id = MessageId::generate(now).0;
@@ -202,13 +203,13 @@ async fn messages_of_the_version_before_are_sent() {
             .len(),
         2
     );
-    // Further ahead than any lease: the clock was ahead.
+    // The time is further ahead than any lease: the clock was ahead.
     assert!(is_due(&parked[0], Duration::ZERO, now - MAX_SKEW));
 }
 
-/// The reader of a file is read-only: a row that stayed would stop all messages.
+/// The reader of a file is read-only. A row that stayed would block all messages.
 #[tokio::test]
-async fn a_row_that_cannot_be_read_does_not_stop_the_others() {
+async fn a_row_that_cannot_be_parsed_does_not_block_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let store = testing::in_folder(folder.path()).await;
     let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
@@ -229,9 +230,9 @@ async fn a_row_that_cannot_be_read_does_not_stop_the_others() {
         .exec(writer)
         .await
         .unwrap();
-    let line = first(reader, writer, DeliveryClass::Stranger, 8).await.unwrap();
+    let messages = first(reader, writer, DeliveryClass::Stranger, 8).await.unwrap();
     assert_eq!(
-        line.iter().map(|message| message.id).collect::<Vec<_>>(),
+        messages.iter().map(|message| message.id).collect::<Vec<_>>(),
         ids[1..]
     );
     assert_eq!(Entity::find().count(reader).await.unwrap(), 1);

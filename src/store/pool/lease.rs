@@ -1,4 +1,4 @@
-//! A connection that is used, and how it returns to the pool.
+//! Lease of a connection, and its return to the pool.
 
 use std::mem;
 use std::sync::Arc;
@@ -15,27 +15,27 @@ use crate::store::error::other_server;
 use crate::store::identity::{Identity, verification};
 use crate::telemetry::tracing::{SpanKind, TraceContext};
 
-/// From here on SQLite answers a commit when it is on the disk, as it does when it is opened.
+/// Makes SQLite answer a later commit after it is on the disk. A new connection has this setting.
 const SYNCED: &str = "PRAGMA synchronous=FULL; ";
 
-/// From here on it answers when the system has it: such a commit survives this process, and not a power cut. The file
-/// stays consistent, and the next commit that is synced takes it along.
+/// Makes SQLite answer a later commit after the operating system has it. Such a commit survives the end of this process
+/// but not a power cut. The file stays consistent, and the next synced commit also syncs it.
 const UNSYNCED: &str = "PRAGMA synchronous=NORMAL; ";
 
-/// An open connection, and what is known of it.
+/// An open connection, and its known properties.
 pub(super) struct Pooled {
     pub(super) connection: Connection,
-    /// The server that it was opened to.
+    /// The server to which it was opened.
     pub(super) identity: Identity,
     pub(super) opened: Instant,
     /// The generation of the pool in which it was opened.
     pub(super) generation: u64,
-    /// Whether the connection is as [`SYNCED`] makes it. It is so for all statements but those that need not be.
+    /// Whether the connection has the setting [`SYNCED`]. Only statements of [`super::Unsynced`] run without it.
     pub(super) is_synced: bool,
 }
 
 impl Pooled {
-    /// Fails unless the server that the connection was opened to answers, and accepts writes.
+    /// Verifies that the server of the connection answers and accepts writes.
     pub(super) async fn verify(&mut self) -> Result<(), DbErr> {
         let backend = self.identity.backend();
         if backend == DbBackend::Sqlite {
@@ -45,7 +45,7 @@ impl Pooled {
         self.check(rows.first())
     }
 
-    /// Fails unless a row with a stamp is of the server that the connection was opened to, and that accepts writes.
+    /// Verifies that a row with a stamp is from the server of the connection, and that this server accepts writes.
     fn check(&self, row: Option<&QueryResult>) -> Result<(), DbErr> {
         let is_same = row.map_or(Ok(false), |row| self.identity.is_of(row))?;
         if is_same { Ok(()) } else { Err(other_server()) }
@@ -60,30 +60,30 @@ impl Pooled {
     }
 }
 
-/// A connection that is not used.
+/// A connection that is not in use.
 pub(super) struct Idle {
     pub(super) pooled: Pooled,
     pub(super) since: Instant,
 }
 
-/// The state of a connection that is returned.
+/// State of a connection that is returned.
 #[derive(Clone, Copy)]
 pub(super) enum ConnectionState {
-    /// It can be used again.
+    /// The connection is usable.
     Good,
-    /// It may be in a transaction, or in the middle of an answer that was not read.
+    /// The connection may be in a transaction, or in the middle of an unread answer.
     Unknown,
 }
 
-/// A connection that is used.
+/// A connection in use.
 pub(super) struct Lease {
-    /// `None`: it is lost.
+    /// `None`: the connection is lost.
     pooled: Option<Pooled>,
     pub(super) state: ConnectionState,
-    /// The transaction that it is for. `None`: each statement belongs to its caller.
+    /// Trace of its transaction. `None`: each statement belongs to the trace of its caller.
     pub(super) trace: Option<TraceContext>,
     pool: Arc<PoolState>,
-    /// `None`: it has gone on with the connection.
+    /// `None`: the permit was moved with the connection.
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -103,7 +103,7 @@ impl Lease {
         self.pooled.is_none()
     }
 
-    /// Does something with the connection, which is closed if it is of no use afterwards.
+    /// Runs `work` with the connection, and closes the connection if it is unusable afterwards.
     pub(super) async fn run<T>(
         &mut self,
         operation: &'static str,
@@ -160,7 +160,7 @@ impl Lease {
         .await
     }
 
-    /// Does something by a statement, synced.
+    /// Runs `work` with a statement, with the setting [`SYNCED`].
     pub(super) async fn run_synced<T>(
         &mut self,
         mut statement: Statement,
@@ -214,7 +214,8 @@ impl Lease {
     }
 }
 
-/// What a statement does, by its first word. BEGIN may go before it, with which a transaction of SQLite begins.
+/// Returns the operation of a statement, by its first word. BEGIN may precede it, with which a transaction of SQLite
+/// begins.
 pub(super) fn operation_of(sql: &str) -> &'static str {
     const OPERATIONS: [&str; 10] = [
         "SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "BEGIN", "START", "COMMIT", "ROLLBACK", "PING",

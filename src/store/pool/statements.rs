@@ -1,4 +1,4 @@
-//! Single statements on a pool, each on any connection, and what is retried on another one.
+//! Single statements on a pool, each on any connection, and their retries on another connection.
 
 use sea_orm::prelude::async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
@@ -8,12 +8,12 @@ use super::{Pool, PoolState};
 use crate::store::connection::{is_broken, is_timeout};
 use crate::store::error::DbErrorKind;
 
-/// How often a statement that had no effect is retried on another connection. One connection may have been returned to
-/// the pool just before its generation ended.
+/// Maximum number of retries of a statement without effect on another connection. A connection may have been returned
+/// to the pool just before its generation ended.
 const RETRIES: u32 = 2;
 
 impl Pool {
-    /// `is_read`: what is retried never has an effect.
+    /// `is_read`: the statement never has an effect.
     pub(super) fn retries(&self, is_read: bool) -> Retries<'_> {
         Retries {
             pool: &self.0,
@@ -23,7 +23,7 @@ impl Pool {
     }
 }
 
-/// Counts how often something is retried on another connection.
+/// Counts the retries on other connections.
 pub(super) struct Retries<'a> {
     pool: &'a PoolState,
     is_read: bool,
@@ -31,8 +31,8 @@ pub(super) struct Retries<'a> {
 }
 
 impl Retries<'_> {
-    /// Whether to try once more: what failed certainly had no effect, and may succeed on another connection. What was
-    /// not answered in time is not retried: it would not be in time either.
+    /// Returns whether to try once more: the failed statement certainly had no effect, and may succeed on another
+    /// connection. A statement that timed out is not retried, since the retry would also be late.
     pub(super) fn allow_another<T>(&mut self, outcome: &Result<T, DbErr>) -> bool {
         let Err(error) = outcome else { return false };
         let had_no_effect =
@@ -96,7 +96,8 @@ impl ConnectionTrait for Pool {
     }
 }
 
-/// A pool whose commits need not survive a power cut, on SQLite. Those of a server are its own affair.
+/// A pool with single commits that may be lost in a power cut. It differs from the pool only for SQLite; the settings
+/// of a server decide about its own commits.
 #[derive(Clone, Copy, Debug)]
 pub struct Unsynced<'a>(&'a Pool);
 

@@ -1,4 +1,4 @@
-//! Transactions on SQLite, which are sent in as few pieces as can be. What servers do is tested through the front door.
+//! Tests of transactions on SQLite, which are sent in as few parts as possible. The tests of the API cover servers.
 
 use sea_orm::ConnectionTrait;
 use secrecy::SecretString;
@@ -10,7 +10,7 @@ use crate::store::sqlite::parse_url;
 
 const COUNT: &str = "SELECT COUNT(*) FROM numbers";
 
-/// One connection to the database in a folder.
+/// Opens one connection to the database in a folder.
 async fn open(folder: &TempDir) -> Pool {
     let url = format!("sqlite://{}", folder.path().join("numbers.db").display());
     let options = Options {
@@ -26,12 +26,12 @@ async fn open(folder: &TempDir) -> Pool {
     Pool::open(file, 1, &options).await.unwrap()
 }
 
-/// Three numbers in a table, and one connection.
+/// Creates a table with three numbers, and one connection.
 async fn numbers() -> (Pool, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let pool = open(&folder).await;
-    let made = "CREATE TABLE numbers (n INTEGER UNIQUE); INSERT INTO numbers VALUES (1), (2), (3)";
-    pool.execute_unprepared(made).await.unwrap();
+    let create = "CREATE TABLE numbers (n INTEGER UNIQUE); INSERT INTO numbers VALUES (1), (2), (3)";
+    pool.execute_unprepared(create).await.unwrap();
     (pool, folder)
 }
 
@@ -46,9 +46,9 @@ async fn count(db: &impl ConnectionTrait) -> i64 {
     row.unwrap().unwrap().try_get_by_index(0).unwrap()
 }
 
-/// BEGIN, which goes along with the first statement, tells how many rows the statement before it has changed.
+/// BEGIN, which is sent with the first statement, reports the number of rows that the statement before it has changed.
 #[tokio::test]
-async fn the_first_statement_says_how_many_rows_it_has_changed() {
+async fn the_first_statement_returns_its_number_of_rows() {
     let (pool, _folder) = numbers().await;
     for (number, expected) in [(1, 1), (1, 0), (2, 1)] {
         let tx = pool.begin().await.unwrap();
@@ -60,7 +60,7 @@ async fn the_first_statement_says_how_many_rows_it_has_changed() {
 }
 
 #[tokio::test]
-async fn what_is_asked_first_is_answered() {
+async fn the_first_query_of_a_transaction_returns_its_rows() {
     let (pool, _folder) = numbers().await;
     let tx = pool.begin().await.unwrap();
     assert_eq!(count(&tx).await, 3);
@@ -116,19 +116,19 @@ async fn what_comes_with_the_commit_says_how_many_rows_it_has_changed() {
     }
 }
 
-/// How the connection stands, which asking by a lease would change. 2: a commit is on the disk when it is answered. 1:
-/// it need not be.
+/// Reads the setting directly, since a lease would change it. 2: a commit is on the disk when it is answered. 1: it may
+/// not be.
 async fn synchronous(pool: &Pool) -> i64 {
     let mut lease = pool.lease().await.unwrap();
-    let asked = Statement::from_string(DbBackend::Sqlite, "PRAGMA synchronous");
+    let pragma = Statement::from_string(DbBackend::Sqlite, "PRAGMA synchronous");
     let row = lease
-        .run("OTHER", async |pooled| pooled.connection.query_one(asked).await)
+        .run("OTHER", async |pooled| pooled.connection.query_one(pragma).await)
         .await;
     row.unwrap().unwrap().try_get_by_index(0).unwrap()
 }
 
 #[tokio::test]
-async fn only_what_need_not_be_synced_is_not() {
+async fn only_statements_of_the_unsynced_pool_are_unsynced() {
     let (pool, _folder) = numbers().await;
     let negate = with_number("UPDATE numbers SET n = -n WHERE n > ?", -10);
     for _ in 0..3 {
@@ -138,7 +138,7 @@ async fn only_what_need_not_be_synced_is_not() {
             assert_eq!(changed.rows_affected(), 3);
             assert_eq!(synchronous(&pool).await, 1);
         }
-        // Whatever comes next is synced again: a statement, a transaction, and one that only commits.
+        // The next operation is synced again: a statement, a transaction, and a transaction that only commits.
         pool.execute_raw(negate.clone()).await.unwrap();
         assert_eq!(synchronous(&pool).await, 2);
         pool.unsynced().execute_raw(negate.clone()).await.unwrap();
@@ -155,10 +155,10 @@ async fn only_what_need_not_be_synced_is_not() {
 }
 
 #[tokio::test]
-async fn who_goes_away_from_what_need_not_be_synced_leaves_the_connection_to_be_synced() {
+async fn a_cancelled_unsynced_statement_leaves_a_synced_connection() {
     let (pool, folder) = numbers().await;
     let negate = with_number("UPDATE numbers SET n = -n WHERE n > ?", -10);
-    // Nobody else can write meanwhile.
+    // No other connection can write in the meantime.
     let other = open(&folder).await.begin().await.unwrap();
     other.execute_raw(negate.clone()).await.unwrap();
     let unsynced = pool.unsynced();
@@ -173,7 +173,7 @@ async fn who_goes_away_from_what_need_not_be_synced_leaves_the_connection_to_be_
 }
 
 #[tokio::test]
-async fn what_fails_with_the_commit_keeps_it_from_being_committed() {
+async fn a_statement_that_fails_with_the_commit_prevents_it() {
     let (pool, _folder) = numbers().await;
     let tx = pool.begin().await.unwrap();
     tx.execute_raw(with_number("DELETE FROM numbers WHERE n = ?", 1))

@@ -13,9 +13,10 @@ use crate::store::connection::is_timeout;
 use crate::store::error::{DbErrorKind, lost_before_commit};
 use crate::telemetry::tracing::{Span, SpanKind, TraceContext};
 
-/// What begins a transaction that writes. What was locked is read in it as it is then, and not as it was when the
-/// transaction began: READ COMMITTED, as sessions of MySQL are told when they connect. SQLite has no levels; there, a
-/// transaction that reads first and writes later would fail if another wrote between.
+/// Statement that begins a transaction that writes. The isolation level is READ COMMITTED, so that a transaction reads
+/// a locked row as it is then, and not as it was at the start of the transaction. Sessions of MySQL set the level when
+/// they connect. SQLite has no levels; there, a transaction that reads first and writes later would fail if another
+/// transaction wrote in between.
 fn begin(backend: DbBackend) -> &'static str {
     match backend {
         DbBackend::Postgres => "BEGIN ISOLATION LEVEL READ COMMITTED",
@@ -31,7 +32,7 @@ fn begin(backend: DbBackend) -> &'static str {
 /// before. Servers are told of each when its time comes: what it locks is locked in the order of the code.
 pub struct Transaction {
     backend: DbBackend,
-    /// Nobody waits for it: a transaction does one thing after another.
+    /// Never contended: a transaction executes one statement after another.
     work: Mutex<TransactionState>,
 }
 
@@ -197,9 +198,9 @@ impl ConnectionTrait for Transaction {
     }
 }
 
-/// What a failure means before COMMIT: if the connection is lost, the server rolls back. A server that did not answer
-/// in time does so, too, but there is no time left to retry; and an answer that is not understood is not understood
-/// again.
+/// Classifies a failure before COMMIT: if the connection is lost, the server rolls the transaction back. A server that
+/// did not answer in time also does so, but there is no time left for a retry. An answer that is not understood would
+/// not be understood again.
 fn before_commit(lease: &Lease, error: DbErr) -> DbErr {
     if lease.is_lost() && DbErrorKind::of(&error) == DbErrorKind::Unavailable && !is_timeout(&error) {
         lost_before_commit(error)

@@ -1,4 +1,4 @@
-//! Looking up sessions with their users, for checks: many by one statement, which says which server answered.
+//! Look-up of sessions with their users, for session checks: many per statement, with the server that answered.
 
 use std::iter;
 
@@ -14,24 +14,24 @@ use crate::store::entity::{Columns, user};
 use crate::store::identity::{stamp, stamp_columns};
 use crate::store::{Incarnation, Pool, StoreError};
 
-/// The most tokens of one [`find_with_users`].
+/// Maximum number of tokens of one [`find_with_users`].
 pub const MAX_TOKENS: usize = 64;
 
-/// What [`find_with_users`] found.
+/// Result of [`find_with_users`].
 #[derive(Debug)]
 pub struct FoundSessions {
     /// The sessions with their tokens and users.
     pub sessions: Vec<(TokenHash, Session, User)>,
-    /// The server that answered, which accepts writes.
+    /// The server that answered. It accepts writes.
     pub server: Incarnation,
     /// The generation of the connection on which it answered.
     pub generation: u64,
 }
 
-/// Finds the sessions of these tokens, ended or not, with their users. At most [`MAX_TOKENS`] are looked for.
+/// Finds the sessions of these tokens, ended or not, with their users. Only the first [`MAX_TOKENS`] tokens count.
 ///
 /// # Errors
-/// When the database fails, or no server that accepts writes answers.
+/// The database fails, or no server that accepts writes answers.
 pub async fn find_with_users(db: &Pool, tokens: &[TokenHash]) -> Result<FoundSessions, StoreError> {
     let Some(last) = tokens.last() else {
         return Err(StoreError::not_committed("there are no tokens to look for"));
@@ -42,9 +42,9 @@ pub async fn find_with_users(db: &Pool, tokens: &[TokenHash]) -> Result<FoundSes
     let hashes = padded.map(|token| token.as_bytes().to_vec());
     let backend = db.get_database_backend();
     let is_wanted = Expr::col((Entity, Column::TokenHash)).is_in(hashes);
-    let is_theirs = Expr::col((user::Entity, user::Column::Id)).equals((Entity, Column::UserId));
+    let is_owner = Expr::col((user::Entity, user::Column::Id)).equals((Entity, Column::UserId));
     let mut select = if backend == DbBackend::Sqlite {
-        // There is no server whose stamp would have to come without a session, too.
+        // There is no server, and so no stamp that would be needed even without a session.
         Query::select().from(Entity).and_where(is_wanted).take()
     } else {
         stamp(backend).join(JoinType::LeftJoin, Entity, is_wanted).take()
@@ -52,11 +52,11 @@ pub async fn find_with_users(db: &Pool, tokens: &[TokenHash]) -> Result<FoundSes
     select
         .columns(Column::iter().map(|column| (Entity, column)))
         .columns(user::Column::iter().map(|column| (user::Entity, column)))
-        .join(JoinType::LeftJoin, user::Entity, is_theirs);
+        .join(JoinType::LeftJoin, user::Entity, is_owner);
     let answer = db.query_stamped(backend.build(&select)).await?;
     let mut sessions = Vec::with_capacity(answer.rows.len());
     for row in &answer.rows {
-        // Without a session there is the stamp alone.
+        // Without a session, the row has only the stamp.
         if row
             .try_get_by_index::<Option<Uuid>>(stamp_columns(backend))?
             .is_some()
@@ -80,7 +80,7 @@ struct FoundSession {
 }
 
 impl FoundSession {
-    /// From the column of index `first` on. By the indexes of the columns: by their names it takes three times as long.
+    /// Reads the columns from index `first` on. It uses the indexes: a look-up by name takes three times as long.
     fn read(row: &QueryResult, first: usize) -> Result<Self, DbErr> {
         let mut columns = Columns::from(row, first);
         let session = session::Model::from_columns(&mut columns)?;

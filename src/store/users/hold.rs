@@ -11,7 +11,7 @@ use crate::domain::user::UserId;
 /// Sets the time of the last change of a user's phone number to `now`, if it is later.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn bound_phone_change(
     db: &impl ConnectionTrait,
     id: UserId,

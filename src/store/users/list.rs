@@ -1,11 +1,11 @@
-//! Lists of people, a page at a time.
+//! Keyset pagination of lists of users.
 //!
-//! A page begins after the place where the one before ended, and never after a number of rows: so it costs the same
-//! wherever it is, and who comes and goes in front of it moves nothing. It is read in up to three pieces, each of which
-//! is one walk along an index on every database: who is equal to the last one in what the list is ordered by and comes
-//! after them by id; the rest; and those who have no time of signing in, whom some databases put first and some last.
-//! In one condition (`OR`, or a comparison of rows) some databases would not see the walk, and read all that stand
-//! before.
+//! A page begins after the position of the last user of the previous page, never after a number of rows. Its cost is
+//! therefore the same for each page, and users that are inserted or deleted before it do not shift it. A page is read
+//! in up to three parts, each of which is one index range scan on every database: the users that are equal to the last
+//! one in the sort column and follow it by id; the rest; and the users without a time of sign-in, which some databases
+//! sort first and some last. With one condition (`OR`, or a comparison of rows), some databases would not use the range
+//! scan and would read all preceding rows.
 
 use sea_orm::sea_query::SimpleExpr;
 use sea_orm::{
@@ -21,12 +21,12 @@ use crate::store::StoreError;
 use crate::store::entity::user::{Column, Entity, StoredStatus};
 use crate::store::times::comparable;
 
-/// From a time on, and before another one.
+/// Half-open range of times.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct TimeRange {
-    /// The first time in it.
+    /// The first time in the range.
     pub start: Option<Timestamp>,
-    /// The first time after it.
+    /// The first time after the range.
     pub end: Option<Timestamp>,
 }
 
@@ -38,22 +38,22 @@ impl TimeRange {
     }
 }
 
-/// Whom to list: those who pass all that is set.
+/// Filter of a list: a user has to match all fields that are set.
 #[derive(Clone, Debug, Default)]
 pub struct UserFilter {
-    /// How the number begins.
+    /// Prefix of the number.
     pub prefix: Option<NumberPrefix>,
     /// The status.
     pub status: Option<UserStatus>,
-    /// Whether they are staff.
+    /// Whether the user is staff.
     pub is_staff: Option<bool>,
-    /// Whether they are superusers.
+    /// Whether the user is a superuser.
     pub is_superuser: Option<bool>,
-    /// Whether their number is verified.
+    /// Whether the number is verified.
     pub phone_verified: Option<bool>,
-    /// When they joined.
+    /// Time of registration.
     pub created: TimeRange,
-    /// When they last signed in. Who never did is in no range.
+    /// Time of the last sign-in. A user without a sign-in matches no range.
     pub last_login: TimeRange,
 }
 
@@ -80,51 +80,51 @@ impl UserFilter {
     }
 }
 
-/// A range, and not LIKE, which no index serves where text is not compared by its bytes. Of `+` and digits alone, every
-/// way of comparing text makes the same order.
+/// A range and not LIKE, for which databases that do not compare text by its bytes use no index. For `+` and digits
+/// alone, every collation has the same order.
 fn starts_with(prefix: &NumberPrefix) -> Condition {
     Condition::all()
         .add(Column::PhoneNumber.gte(prefix.as_str()))
         .add(Column::PhoneNumber.lte(prefix.greatest()))
 }
 
-/// What people are ordered by. Who is equal in it is ordered by id.
+/// Sort column of a list. Equal users are sorted by id.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Order {
-    /// By number, digit by digit.
+    /// The number, digit by digit.
     PhoneNumber,
-    /// By when they joined.
+    /// Time of registration.
     CreatedAt,
-    /// By when they last signed in. Who never did comes before all others.
+    /// Time of the last sign-in. Users without a sign-in come first.
     LastLoginAt,
 }
 
-/// A place in a list: that of a person, who need not be there any more.
+/// Position of a user in a list. The user may be deleted by now.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum UserListPosition {
     /// In the order of numbers.
     PhoneNumber(PhoneNumber),
-    /// In the order of times, of which the last sign-in may be none.
+    /// In the order of times. The time of the last sign-in may be missing.
     Time(Option<Timestamp>, UserId),
 }
 
 /// A page of a list.
 #[derive(Clone, Debug)]
 pub struct List {
-    /// Whom to list.
+    /// Filter of the list.
     pub filter: UserFilter,
-    /// In which order.
+    /// Order of the list.
     pub order: Order,
-    /// The other way round.
+    /// Whether the order is reversed.
     pub descending: bool,
-    /// Where the page before ended. `None`: the first page. One of another order counts as none.
+    /// End of the previous page. `None`: the first page. A position of another order counts as none.
     pub after: Option<UserListPosition>,
-    /// The most people of the page.
+    /// Maximum number of users in the page.
     pub limit: u64,
 }
 
 impl List {
-    /// The place of a person in this list.
+    /// Returns the position of a user in this list.
     #[must_use]
     pub fn position_of(&self, account: &Account) -> UserListPosition {
         let user = &account.user;
@@ -143,7 +143,7 @@ impl List {
         }
     }
 
-    /// What comes after something in the direction of this list.
+    /// Condition of the values after `value` in the direction of this list.
     fn beyond(&self, column: Column, value: impl Into<Value>) -> SimpleExpr {
         if self.descending {
             column.lt(value)
@@ -152,32 +152,32 @@ impl List {
         }
     }
 
-    /// The pieces that the rest of the list is made of, in order.
-    fn pieces(&self, backend: DbBackend) -> Vec<Piece> {
+    /// Returns the parts of the rest of the list, in order.
+    fn parts(&self, backend: DbBackend) -> Vec<ListPart> {
         let column = self.column();
         let all = Condition::all;
         let without_time = all().add(Column::LastLoginAt.is_null());
-        // Not IS NOT NULL, which SQLite would not take for a range of the index. Nobody signed in so early.
+        // Not IS NOT NULL, which SQLite does not use for an index range. No sign-in is so early.
         let with_time =
-            Piece::Ordered(all().add(Column::LastLoginAt.gte(comparable(Timestamp::UNIX_EPOCH, backend))));
+            ListPart::Ordered(all().add(Column::LastLoginAt.gte(comparable(Timestamp::UNIX_EPOCH, backend))));
         match (self.order, &self.after) {
             (Order::PhoneNumber, Some(UserListPosition::PhoneNumber(number))) => {
-                vec![Piece::Ordered(all().add(self.beyond(column, number.as_str())))]
+                vec![ListPart::Ordered(all().add(self.beyond(column, number.as_str())))]
             }
-            (Order::CreatedAt | Order::LastLoginAt, Some(UserListPosition::Time(Some(place), id))) => {
-                let place = comparable(*place, backend);
+            (Order::CreatedAt | Order::LastLoginAt, Some(UserListPosition::Time(Some(position), id))) => {
+                let position = comparable(*position, backend);
                 let equal = all()
-                    .add(column.eq(place.clone()))
+                    .add(column.eq(position.clone()))
                     .add(self.beyond(Column::Id, id.0));
-                let later = all().add(self.beyond(column, place));
-                let mut pieces = vec![Piece::Ordered(equal), Piece::Ordered(later)];
+                let later = all().add(self.beyond(column, position));
+                let mut parts = vec![ListPart::Ordered(equal), ListPart::Ordered(later)];
                 if self.order == Order::LastLoginAt && self.descending {
-                    pieces.push(Piece::WithoutTime(without_time));
+                    parts.push(ListPart::WithoutTime(without_time));
                 }
-                pieces
+                parts
             }
             (Order::LastLoginAt, Some(UserListPosition::Time(None, id))) => {
-                let rest = Piece::WithoutTime(without_time.add(self.beyond(Column::Id, id.0)));
+                let rest = ListPart::WithoutTime(without_time.add(self.beyond(Column::Id, id.0)));
                 if self.descending {
                     vec![rest]
                 } else {
@@ -185,25 +185,25 @@ impl List {
                 }
             }
             (Order::LastLoginAt, _) if self.descending => {
-                vec![with_time, Piece::WithoutTime(without_time)]
+                vec![with_time, ListPart::WithoutTime(without_time)]
             }
-            (Order::LastLoginAt, _) => vec![Piece::WithoutTime(without_time), with_time],
-            (Order::PhoneNumber | Order::CreatedAt, _) => vec![Piece::Ordered(all())],
+            (Order::LastLoginAt, _) => vec![ListPart::WithoutTime(without_time), with_time],
+            (Order::PhoneNumber | Order::CreatedAt, _) => vec![ListPart::Ordered(all())],
         }
     }
 
-    /// The people of a piece, in order.
-    fn select(&self, piece: Piece, backend: DbBackend) -> Select<Entity> {
+    /// Selects the users of a part, in order.
+    fn select(&self, part: ListPart, backend: DbBackend) -> Select<Entity> {
         let order = if self.descending {
             sea_orm::Order::Desc
         } else {
             sea_orm::Order::Asc
         };
         let select = Entity::find().filter(self.filter.condition(backend));
-        let (condition, by_column) = match piece {
-            Piece::Ordered(condition) => (condition, true),
-            // MariaDB sorts where NULL is to be ordered by, and PostgreSQL where it is not.
-            Piece::WithoutTime(condition) => (condition, backend != DbBackend::MySql),
+        let (condition, by_column) = match part {
+            ListPart::Ordered(condition) => (condition, true),
+            // MariaDB sorts if the query is ordered by a column that is NULL, and PostgreSQL if it is not.
+            ListPart::WithoutTime(condition) => (condition, backend != DbBackend::MySql),
         };
         let mut select = select.filter(condition);
         if by_column {
@@ -216,28 +216,28 @@ impl List {
     }
 }
 
-/// A piece of a list, which is one walk along an index.
-enum Piece {
-    /// People of whom all have what the list is ordered by.
+/// A part of a list, which is one index range scan.
+enum ListPart {
+    /// Users that all have a value in the sort column.
     Ordered(Condition),
-    /// People who never signed in, of a list in the order of signing in.
+    /// Users without a sign-in, in a list in the order of sign-ins.
     WithoutTime(Condition),
 }
 
 /// Reads a page of a list.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn list(db: &impl ConnectionTrait, list: &List) -> Result<Vec<Account>, StoreError> {
     let mut accounts: Vec<Account> = Vec::new();
-    for piece in list.pieces(db.get_database_backend()) {
+    for part in list.parts(db.get_database_backend()) {
         let missing = list
             .limit
             .saturating_sub(u64::try_from(accounts.len()).unwrap_or(u64::MAX));
         if missing == 0 {
             break;
         }
-        let select = list.select(piece, db.get_database_backend()).limit(missing);
+        let select = list.select(part, db.get_database_backend()).limit(missing);
         for row in select.all(db).await? {
             accounts.push(row.try_into()?);
         }

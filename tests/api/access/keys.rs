@@ -34,7 +34,7 @@ async fn a_key_works_at_once_for_what_it_allows_and_for_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_is_no_key_is_refused_as_no_dead_session_would_be() {
+async fn an_invalid_key_is_not_reported_as_an_invalid_session() {
     let server = TestServer::start_with(&[REQUIRE_KEY]).await;
     let (id, key) = make_key(&server.place, "orders", "all").await;
     let mut client = server.client().await;
@@ -45,7 +45,7 @@ async fn what_is_no_key_is_refused_as_no_dead_session_would_be() {
         .await
         .unwrap();
     assert!(revoke_key(&server.place, &id).await.status.success());
-    // The clock of this server stands still: only the next reading tells it.
+    // The clock of this server stands still: only the next reading of the keys shows the change.
     let mut ticks = interval(Duration::from_millis(5));
     let revoked = async {
         while check(&mut client, Some(&key)).await != "SERVICE_UNKNOWN" {
@@ -166,7 +166,7 @@ async fn a_key_takes_the_place_of_another_of_the_same_name() {
 }
 
 #[tokio::test]
-async fn what_the_command_cannot_do_is_said() {
+async fn the_command_reports_its_errors() {
     let place = Place::new().await;
     for (arguments, code, said) in [
         (
@@ -238,7 +238,7 @@ async fn only_the_hash_is_stored_and_the_log_names_the_service() {
     );
 }
 
-/// What is counted by the name of a service is counted by the one that proved it.
+/// Calls count for the service that proved its name.
 #[tokio::test]
 async fn a_service_is_throttled_by_the_name_of_its_key() {
     let flags = [REQUIRE_KEY, "--throttle-service-attempts=2"];
@@ -261,7 +261,7 @@ async fn a_service_is_throttled_by_the_name_of_its_key() {
 
 /// Without the setting, a key is passed over.
 #[tokio::test]
-async fn where_no_key_is_needed_none_is_looked_at() {
+async fn keys_are_ignored_where_none_is_required() {
     let server = TestServer::start().await;
     let mut client = server.client().await;
     assert_eq!(check(&mut client, None).await, "SESSION_INVALID");

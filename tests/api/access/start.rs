@@ -1,4 +1,4 @@
-//! What the service refuses to start with, since everybody could call it, or nobody.
+//! Configurations that the service refuses to start with, since they would let every caller in, or none.
 
 use super::{REQUIRE_KEY, text};
 use crate::support::binary::ServerProcess;
@@ -6,7 +6,7 @@ use crate::support::certificates::{Authority, SERVER, ServerFiles};
 use crate::support::place::Place;
 
 #[tokio::test]
-async fn it_does_not_start_where_everybody_could_call() {
+async fn it_does_not_start_where_every_caller_would_have_access() {
     let place = Place::new().await;
     let authority = Authority::new();
     let files = ServerFiles::write(place.path(), &authority.sign(&[SERVER]), &authority.pem);
@@ -29,7 +29,7 @@ async fn it_does_not_start_where_everybody_could_call() {
 }
 
 #[tokio::test]
-async fn it_starts_there_where_callers_prove_who_they_are_and_tells_loudly_where_not() {
+async fn it_starts_where_callers_authenticate_and_warns_where_they_do_not() {
     let place = Place::new().await;
     let authority = Authority::new();
     let files = ServerFiles::write(place.path(), &authority.sign(&[SERVER]), &authority.pem);
@@ -63,7 +63,7 @@ async fn it_starts_there_where_callers_prove_who_they_are_and_tells_loudly_where
 }
 
 #[tokio::test]
-async fn settings_that_contradict_each_other_are_refused() {
+async fn contradictory_settings_are_refused() {
     let place = Place::new().await;
     let authority = Authority::new();
     let files = ServerFiles::write(place.path(), &authority.sign(&[SERVER]), &authority.pem);

@@ -1,4 +1,4 @@
-//! TLS: who shows which certificate may call what, and certificates that are exchanged while the service runs.
+//! TLS: rights of client certificates, and rotation of certificates while the service runs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::support::{channel, connect, validation};
 
 const CLIENTS: &str = "--clients=orders.internal=validate; spiffe://cluster/ns/web=authenticate,validate";
 
-/// How long anything may take on a busy machine.
+/// Timeout on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct World {
@@ -54,14 +54,15 @@ impl World {
         }
     }
 
-    /// What ValidateSession and Authenticate answer to who shows this, or why nobody is listened to.
+    /// Returns the responses of ValidateSession and Authenticate to a client with this certificate, or the error of the
+    /// handshake.
     async fn answers(&self, shown: Option<&Identity>, key: Option<&str>) -> Result<(String, String), ()> {
         let client = TlsClient::new(&[&self.authority], shown);
         let channel = client.channel(self.server.address).await.map_err(drop)?;
         let mut client = PhoneIdentityClient::new(channel);
         // In TLS 1.3 a client knows only by the first answer that it was not let in.
         let first = client.validate_session(validation("nothing")).await.unwrap_err();
-        // What the server answers has details, and what is wrong with a connection has none.
+        // Responses of the server have details; errors of a connection have none.
         if first.details().is_empty() {
             return Err(());
         }
@@ -168,7 +169,7 @@ async fn health_and_nothing_else_is_served_without_tls_beside_it() {
     let mut client = connect(address).await;
     let outcome = client.validate_session(validation("nothing")).await;
     assert_eq!(outcome.unwrap_err().code(), Code::Unimplemented);
-    // Where there is TLS, there is nothing without it, and nothing but HTTP/2 in it.
+    // A listener with TLS serves nothing without it, and nothing but HTTP/2 in it.
     let begun = channel_without_tls(world.server.address).await;
     assert!(!begun);
     let unlisted = world.authority.sign(&["other.internal"]);
@@ -177,7 +178,7 @@ async fn health_and_nothing_else_is_served_without_tls_beside_it() {
     assert!(is_serving(HealthClient::new(tls)).await);
 }
 
-/// Whether a call without TLS is answered.
+/// Returns whether a call without TLS gets a response.
 async fn channel_without_tls(address: SocketAddr) -> bool {
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
     let Ok(channel) = endpoint.connect().await else {
@@ -304,7 +305,7 @@ async fn a_broken_certificate_is_told_once_and_the_old_one_stays() {
     assert!(!log.contains("PRIVATE KEY") && !log.contains("BEGIN"), "{log}");
 }
 
-/// Who was trusted yesterday is not today.
+/// An authority that was removed from the file is no longer trusted.
 #[tokio::test]
 async fn authorities_of_clients_are_replaced_too() {
     let world = World::start(&[]).await;

@@ -1,4 +1,6 @@
-//! What each RPC of administration does.
+//! The effect of each RPC of administration.
+
+mod verify_phone;
 
 use std::time::Duration;
 
@@ -8,22 +10,22 @@ use tonic::Code;
 use super::{get, update_of};
 use crate::support::refusal::{assert_refused, assert_violations};
 use crate::support::{
-    OTHER_PASSWORD, PASSWORD, Person, TestServer, credentials, next_phone_number, registration, validation,
+    OTHER_PASSWORD, PASSWORD, Person, TestServer, credentials, next_phone_number, validation,
 };
 
 const UNKNOWN: &str = "0199b4d0-0000-7000-8000-000000000000";
 
-fn id_of(person: &Person) -> String {
+pub(super) fn id_of(person: &Person) -> String {
     person.user.user_id.clone()
 }
 
-async fn assert_dead(server: &TestServer, token: &str) {
+pub(super) async fn assert_dead(server: &TestServer, token: &str) {
     let dead = server.client().await.validate_session(validation(token)).await;
     assert_refused(dead, Code::Unauthenticated, "SESSION_INVALID");
 }
 
 #[tokio::test]
-async fn a_person_is_found_by_id_and_by_number() {
+async fn a_user_is_found_by_id_and_by_number() {
     let server = TestServer::start_with(&["--default-region=UZ"]).await;
     let (staff, person) = (server.staff().await, server.person().await);
     let mut client = server.admin().await;
@@ -57,16 +59,16 @@ async fn a_person_is_found_by_id_and_by_number() {
         };
         assert_violations(client.get_user(staff.asks(request)).await, &[violation]);
     }
-    let nobody = v1::GetUserRequest {
+    let missing = v1::GetUserRequest {
         phone_number: "+998712345678".to_owned(),
         ..v1::GetUserRequest::default()
     };
-    let outcome = client.get_user(staff.asks(nobody)).await;
+    let outcome = client.get_user(staff.asks(missing)).await;
     assert_refused(outcome, Code::NotFound, "USER_NOT_FOUND");
 }
 
 #[tokio::test]
-async fn a_person_is_created_with_a_password_or_without() {
+async fn a_user_is_created_with_or_without_a_password() {
     let server = TestServer::start().await;
     let root = server.superuser().await;
     let mut client = server.admin().await;
@@ -153,7 +155,7 @@ async fn a_person_is_created_with_a_password_or_without() {
 }
 
 #[tokio::test]
-async fn an_update_changes_what_is_given_and_needs_the_etag_of_what_is() {
+async fn an_update_changes_the_given_fields_and_needs_the_current_etag() {
     let server = TestServer::start().await;
     let (root, person) = (server.superuser().await, server.person().await);
     let mut client = server.admin().await;
@@ -176,10 +178,10 @@ async fn an_update_changes_what_is_given_and_needs_the_etag_of_what_is() {
         .await;
     assert!(valid.unwrap().into_inner().user.unwrap().is_staff);
 
-    // Whoever looked before has not seen it.
+    // An etag of an older version does not match.
     let lost = client.update_user(root.asks(update)).await;
     assert_refused(lost, Code::Aborted, "ETAG_MISMATCH");
-    // What is so already is no change.
+    // Setting the current value is no change.
     let nothing = v1::UpdateUserRequest {
         is_staff: Some(true),
         status: v1::UserStatus::Active.into(),
@@ -206,8 +208,8 @@ async fn an_update_changes_what_is_given_and_needs_the_etag_of_what_is() {
     assert_violations(client.update_user(root.asks(bad)).await, &violations);
 }
 
-/// All that UpdateUser, the person, or another RPC changes makes another etag; signing in and a rehash do not. The
-/// clock stands still, so it is not the time that makes the difference.
+/// Each change by UpdateUser, by the user or by another RPC changes the etag; a sign-in and a rehash do not. The clock
+/// stands still, so the time does not cause the difference.
 #[tokio::test]
 async fn an_etag_stands_for_all_that_can_be_changed() {
     let server = TestServer::start().await;
@@ -234,7 +236,7 @@ async fn an_etag_stands_for_all_that_can_be_changed() {
         assert_eq!(!seen.contains(&etag), is_change, "{column} = {value}");
         seen.push(etag);
     }
-    // And it is the person's own.
+    // The password is that of the user.
     assert_ne!(
         get(&server, &root, &server.person().await).await.etag,
         get(&server, &root, &server.person().await).await.etag
@@ -242,7 +244,7 @@ async fn an_etag_stands_for_all_that_can_be_changed() {
 }
 
 #[tokio::test]
-async fn a_password_that_is_set_is_the_one_and_all_sessions_end() {
+async fn setting_a_password_replaces_it_and_ends_all_sessions() {
     let server = TestServer::start().await;
     let (root, person) = (server.superuser().await, server.person().await);
     let other = person.sign_in_again(&server).await;
@@ -284,7 +286,7 @@ async fn a_password_that_is_set_is_the_one_and_all_sessions_end() {
         .await
         .unwrap();
 
-    // Somebody without a password gets one.
+    // A user without a password gets one.
     let number = next_phone_number();
     let request = v1::CreateUserRequest {
         phone_number: number.clone(),
@@ -305,293 +307,4 @@ async fn a_password_that_is_set_is_the_one_and_all_sessions_end() {
         .authenticate(credentials(&number, PASSWORD))
         .await
         .unwrap();
-}
-
-fn phones(phones: &[(&str, &str)]) -> v1::VerifyPhoneRequest {
-    v1::VerifyPhoneRequest {
-        phones: phones
-            .iter()
-            .map(|(user_id, etag)| v1::PhoneToVerify {
-                user_id: (*user_id).to_owned(),
-                etag: (*etag).to_owned(),
-            })
-            .collect(),
-    }
-}
-
-#[tokio::test]
-async fn phones_of_many_are_verified_and_what_is_refused_for_one_does_not_keep_the_others() {
-    let server = TestServer::start().await;
-    let (staff, superuser) = (server.staff().await, server.superuser().await);
-    let people = [
-        server.person().await,
-        server.person().await,
-        server.person().await,
-    ];
-    let mut client = server.admin().await;
-    let [first, second, third] = people.each_ref().map(id_of);
-    let early = client
-        .verify_phone(staff.asks(phones(&[(&second, "")])))
-        .await
-        .unwrap();
-    let early = early.into_inner().users.remove(0).user.unwrap().phone_verified_at;
-    assert!(early.is_some());
-    server.clock.advance(Duration::from_secs(60));
-    let etag = get(&server, &superuser, &people[0]).await.etag;
-    let request = phones(&[
-        (&third, "stale"),
-        (UNKNOWN, ""),
-        (&first, &etag),
-        (&superuser.user.user_id, ""),
-        (&second, ""),
-        (&first, ""),
-        (&staff.user.user_id, ""),
-    ]);
-    let answer = client
-        .verify_phone(staff.asks(request))
-        .await
-        .unwrap()
-        .into_inner();
-    let verified: Vec<(String, Option<prost_types::Timestamp>)> = answer
-        .users
-        .iter()
-        .map(|managed| managed.user.clone().unwrap())
-        .map(|user| (user.user_id, user.phone_verified_at))
-        .collect();
-    let [(a, a_time), (b, b_time)] = verified.as_slice() else {
-        panic!("{verified:?}")
-    };
-    assert_eq!((a, b), (&first, &second));
-    // It has been verified since then, and is not verified anew.
-    assert_eq!(*b_time, early);
-    assert_eq!(a_time.unwrap().seconds, early.unwrap().seconds + 60);
-    let refusals: Vec<(&str, v1::ErrorReason)> = answer
-        .refusals
-        .iter()
-        .map(|refusal| (refusal.user_id.as_str(), refusal.reason()))
-        .collect();
-    assert_eq!(
-        refusals,
-        [
-            (third.as_str(), v1::ErrorReason::EtagMismatch),
-            (UNKNOWN, v1::ErrorReason::UserNotFound),
-            (superuser.user.user_id.as_str(), v1::ErrorReason::UserNotFound),
-            (staff.user.user_id.as_str(), v1::ErrorReason::UserNotFound),
-        ]
-    );
-    // What was told is what is there, and the session knows.
-    assert_eq!(get(&server, &superuser, &people[0]).await, answer.users[0]);
-    let valid = server
-        .client()
-        .await
-        .validate_session(validation(&people[0].token))
-        .await;
-    assert_eq!(
-        valid.unwrap().into_inner().user.unwrap().phone_verified_at,
-        *a_time
-    );
-    assert!(
-        get(&server, &superuser, &people[2])
-            .await
-            .user
-            .unwrap()
-            .phone_verified_at
-            .is_none()
-    );
-}
-
-#[tokio::test]
-async fn at_most_a_hundred_phones_are_verified_at_once() {
-    let server = TestServer::start().await;
-    let staff = server.staff().await;
-    let mut client = server.admin().await;
-    let many = |count| phones(&vec![(UNKNOWN, ""); count]);
-    for (request, violation) in [
-        (many(0), ("phones", "REQUIRED")),
-        (many(101), ("phones", "TOO_MANY_ITEMS")),
-        (
-            phones(&[(UNKNOWN, ""), ("", "")]),
-            ("phones[1].user_id", "REQUIRED"),
-        ),
-        (phones(&[("x", "")]), ("phones[0].user_id", "USER_ID_INVALID")),
-    ] {
-        assert_violations(client.verify_phone(staff.asks(request)).await, &[violation]);
-    }
-    let answer = client
-        .verify_phone(staff.asks(many(100)))
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!((answer.users.len(), answer.refusals.len()), (0, 1));
-}
-
-/// The number that somebody looked at is the one that is verified, or none is.
-#[tokio::test]
-async fn a_number_that_was_changed_meanwhile_is_not_verified() {
-    let server = TestServer::start().await;
-    let (staff, person) = (server.staff().await, server.person().await);
-    let etag = get(&server, &staff, &person).await.etag;
-    let change = v1::UpdateProfileRequest {
-        new_phone_number: Some("+998712345678".to_owned()),
-        ..v1::UpdateProfileRequest::default()
-    };
-    server
-        .client()
-        .await
-        .update_profile(person.asks(change))
-        .await
-        .unwrap();
-    let request = phones(&[(&person.user.user_id, &etag)]);
-    let answer = server.admin().await.verify_phone(staff.asks(request)).await;
-    let answer = answer.unwrap().into_inner();
-    assert_eq!(answer.refusals[0].reason(), v1::ErrorReason::EtagMismatch);
-    let shown = get(&server, &staff, &person).await.user.unwrap();
-    assert_eq!(shown.phone_verified_at, None);
-}
-
-#[tokio::test]
-async fn all_sessions_of_a_person_end_and_no_others() {
-    let server = TestServer::start().await;
-    let (staff, person, bystander) = (server.staff().await, server.person().await, server.person().await);
-    let again = person.sign_in_again(&server).await;
-    let mut client = server.admin().await;
-    let mut identity = server.client().await;
-    // So that they are in memory.
-    identity.validate_session(validation(&again.token)).await.unwrap();
-    for expected in [2, 0] {
-        let request = v1::RevokeUserSessionsRequest {
-            user_id: id_of(&person),
-        };
-        let revoked = client.revoke_user_sessions(staff.asks(request)).await.unwrap();
-        assert_eq!(revoked.into_inner().revoked_count, expected);
-    }
-    assert_dead(&server, &person.token).await;
-    assert_dead(&server, &again.token).await;
-    identity
-        .validate_session(validation(&bystander.token))
-        .await
-        .unwrap();
-    person.sign_in_again(&server).await;
-}
-
-#[tokio::test]
-async fn who_is_deactivated_by_administration_comes_back_only_by_it() {
-    let server = TestServer::start().await;
-    let (root, staff, person) = (
-        server.superuser().await,
-        server.staff().await,
-        server.person().await,
-    );
-    let mut client = server.admin().await;
-    let mut identity = server.client().await;
-    let deactivate = || v1::DeactivateUserRequest {
-        user_id: id_of(&person),
-    };
-    let gone = client.deactivate_user(staff.asks(deactivate())).await.unwrap();
-    let gone = gone.into_inner().user.unwrap();
-    assert_eq!(gone.user.as_ref().unwrap().status(), v1::UserStatus::Deactivated);
-    assert!(gone.deactivated_by_admin);
-    assert_dead(&server, &person.token).await;
-    let mut back = credentials(&person.phone_number, PASSWORD);
-    for reactivate in [false, true] {
-        back.reactivate = reactivate;
-        let refused = identity.authenticate(back.clone()).await;
-        assert_refused(refused, Code::FailedPrecondition, "ACCOUNT_DEACTIVATED");
-    }
-    // Nobody learns of it who does not know the password.
-    let mut wrong = credentials(&person.phone_number, OTHER_PASSWORD);
-    wrong.reactivate = true;
-    let refused = identity.authenticate(wrong).await;
-    assert_refused(refused, Code::Unauthenticated, "INVALID_CREDENTIALS");
-    let again = client.deactivate_user(staff.asks(deactivate())).await.unwrap();
-    assert_eq!(again.into_inner().user.unwrap(), gone);
-
-    let reactivate = v1::ReactivateUserRequest {
-        user_id: id_of(&person),
-    };
-    let returned = client.reactivate_user(root.asks(reactivate)).await.unwrap();
-    let returned = returned.into_inner().user.unwrap();
-    assert_eq!(returned.user.as_ref().unwrap().status(), v1::UserStatus::Active);
-    assert!(!returned.deactivated_by_admin);
-    // The old session does not come back with them.
-    assert_dead(&server, &person.token).await;
-    back.reactivate = false;
-    identity.authenticate(back).await.unwrap();
-}
-
-#[tokio::test]
-async fn who_has_deactivated_themselves_comes_back_by_themselves_until_administration_says_no() {
-    let server = TestServer::start().await;
-    let (root, person) = (server.superuser().await, server.person().await);
-    let mut client = server.admin().await;
-    let mut identity = server.client().await;
-    let leave = v1::DeactivateProfileRequest::default();
-    identity
-        .deactivate_profile(person.asks(leave.clone()))
-        .await
-        .unwrap();
-    assert!(!get(&server, &root, &person).await.deactivated_by_admin);
-    // A form that sends everything as it was changes nothing.
-    let same = v1::UpdateUserRequest {
-        status: v1::UserStatus::Deactivated.into(),
-        ..update_of(&server, &root, &person).await
-    };
-    let same = client.update_user(root.asks(same)).await.unwrap().into_inner();
-    assert!(!same.user.unwrap().deactivated_by_admin);
-    let mut back = credentials(&person.phone_number, PASSWORD);
-    back.reactivate = true;
-    let returned = identity.authenticate(back.clone()).await.unwrap().into_inner();
-    let leave = crate::support::with_bearer(&returned.session_token, leave);
-    identity.deactivate_profile(leave).await.unwrap();
-
-    let deactivate = v1::DeactivateUserRequest {
-        user_id: id_of(&person),
-    };
-    let gone = client.deactivate_user(root.asks(deactivate)).await.unwrap();
-    assert!(gone.into_inner().user.unwrap().deactivated_by_admin);
-    let refused = identity.authenticate(back.clone()).await;
-    assert_refused(refused, Code::FailedPrecondition, "ACCOUNT_DEACTIVATED");
-    // A status of UpdateUser does what the RPCs do.
-    let active = v1::UpdateUserRequest {
-        status: v1::UserStatus::Active.into(),
-        ..update_of(&server, &root, &person).await
-    };
-    client.update_user(root.asks(active)).await.unwrap();
-    let returned = identity.authenticate(back.clone()).await.unwrap().into_inner();
-    let deactivated = v1::UpdateUserRequest {
-        status: v1::UserStatus::Deactivated.into(),
-        ..update_of(&server, &root, &person).await
-    };
-    let gone = client.update_user(root.asks(deactivated)).await.unwrap();
-    assert!(gone.into_inner().user.unwrap().deactivated_by_admin);
-    assert_dead(&server, &returned.session_token).await;
-    let refused = identity.authenticate(back).await;
-    assert_refused(refused, Code::FailedPrecondition, "ACCOUNT_DEACTIVATED");
-}
-
-#[tokio::test]
-async fn who_is_deleted_is_gone_and_the_number_is_free() {
-    let server = TestServer::start().await;
-    let (root, person) = (server.superuser().await, server.person().await);
-    let mut client = server.admin().await;
-    let delete = || v1::DeleteUserRequest {
-        user_id: id_of(&person),
-    };
-    let in_the_log = "SELECT 1 FROM audit_events WHERE subject_id = ?";
-    assert!(server.database.knows(in_the_log, &person).await);
-    client.delete_user(root.asks(delete())).await.unwrap();
-    assert!(!server.database.knows(in_the_log, &person).await);
-    assert_dead(&server, &person.token).await;
-    let again = client.delete_user(root.asks(delete())).await;
-    assert_refused(again, Code::NotFound, "USER_NOT_FOUND");
-    assert_eq!(server.database.sessions_of(&person).await, 0);
-    let new = server
-        .client()
-        .await
-        .register(registration(&person.phone_number, PASSWORD))
-        .await;
-    assert_ne!(
-        new.unwrap().into_inner().user.unwrap().user_id,
-        person.user.user_id
-    );
 }

@@ -30,7 +30,7 @@ async fn users(place: &Place, arguments: &[&str]) -> Output {
     place.run(&[&["users"], arguments].concat(), "").await
 }
 
-/// What a command prints about people with `--json`.
+/// Returns the `--json` output of a command about users.
 async fn json(place: &Place, arguments: &[&str]) -> Vec<serde_json::Value> {
     let printed = stdout(&users(place, &[arguments, &["--json"]].concat()).await);
     let lines = printed.lines();
@@ -45,7 +45,7 @@ fn numbers(people: &[serde_json::Value]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn people_are_listed_and_shown_as_a_table_and_as_json() {
+async fn users_are_listed_and_shown_as_a_table_and_as_json() {
     let place = Place::new().await;
     let made = users(&place, &["create", FIRST, "--no-password"]).await;
     let table = stdout(&made);
@@ -91,8 +91,8 @@ async fn people_are_listed_and_shown_as_a_table_and_as_json() {
     );
 
     // By id and by number, and in the region of the settings.
-    for whom in [id, FIRST, "90 123 45 61"] {
-        let shown = json(&place, &["show", whom, "--default-region=UZ"]).await;
+    for user in [id, FIRST, "90 123 45 61"] {
+        let shown = json(&place, &["show", user, "--default-region=UZ"]).await;
         assert_eq!(shown[0]["userId"], id);
     }
     let shown = json(&place, &["show", SECOND, FIRST]).await;
@@ -189,7 +189,7 @@ async fn a_long_list_is_read_page_by_page() {
 }
 
 #[tokio::test]
-async fn what_is_done_at_the_command_line_holds_for_the_running_server() {
+async fn commands_are_effective_for_the_running_server() {
     let place = Place::new().await;
     let server = ServerProcess::start(&place, &[]).await;
     let mut client = connect(server.address).await;
@@ -210,7 +210,7 @@ async fn what_is_done_at_the_command_line_holds_for_the_running_server() {
 
     let updated = json(&place, &["update", FIRST, "--staff", "true", "--superuser=true"]).await;
     assert_eq!(updated[0]["isSuperuser"], true);
-    // Who is the last superuser stays one, whoever asks.
+    // The last superuser keeps the flag, for every caller.
     for arguments in [
         &["update", FIRST, "--superuser=false"][..],
         &["deactivate", FIRST],
@@ -238,7 +238,7 @@ async fn what_is_done_at_the_command_line_holds_for_the_running_server() {
     let dead = client.validate_session(strong(&tokens[0])).await;
     assert_refused(dead, Code::Unauthenticated, "SESSION_INVALID");
 
-    // Of two, one is not there: what can be done is done, and the exit code tells.
+    // One of two users does not exist: the command deletes the other one, and returns an error code.
     let some = users(&place, &["deactivate", "+998901234569", SECOND]).await;
     assert_eq!(some.status.code(), Some(1));
     let table = String::from_utf8(some.stdout).unwrap();
@@ -280,7 +280,7 @@ pub(crate) fn strong(token: &str) -> phone_identity::proto::v1::ValidateSessionR
 }
 
 #[tokio::test]
-async fn at_a_terminal_deletion_asks() {
+async fn deletion_asks_for_confirmation_at_a_terminal() {
     let place = Place::new().await;
     assert!(
         users(&place, &["create", FIRST, "--no-password"])

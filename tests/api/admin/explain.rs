@@ -1,4 +1,4 @@
-//! What a page costs: every statement that a list makes is shown to the database, which says how it would do it.
+//! The cost of a page: the database explains every statement of a list.
 
 use std::sync::Mutex;
 
@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult,
 use crate::support::TestServer;
 use crate::support::people::{Someone, insert};
 
-/// So many that no planner thinks that it may as well read them all.
+/// So many rows that no planner prefers to read them all.
 const PEOPLE: u32 = 20_000;
 
 /// A connection that remembers what it was asked.
@@ -77,8 +77,8 @@ pub(crate) async fn plan(db: &DatabaseConnection, statement: &Statement) -> Stri
     plan.join("\n")
 }
 
-/// Whether a plan walks along this index from where it has to begin, and stops when it has enough: no sorting, and no
-/// reading of all that stands before.
+/// Returns whether a plan is a range scan of this index that begins at the position of the page and stops at its end:
+/// it neither sorts nor reads earlier rows.
 fn walks(backend: DbBackend, plan: &str, index: &str, is_first_page: bool) -> bool {
     match backend {
         DbBackend::Sqlite => {
@@ -105,7 +105,7 @@ fn walks(backend: DbBackend, plan: &str, index: &str, is_first_page: bool) -> bo
 }
 
 #[tokio::test]
-async fn a_page_is_a_walk_along_an_index_wherever_it_is() {
+async fn every_page_is_a_range_scan_of_an_index() {
     let server = TestServer::start().await;
     let db = server.place.connect().await;
     let backend = db.get_database_backend();

@@ -1,25 +1,25 @@
-//! What needs a fresh sign-in of the administrator: one table of all RPCs of administration, by the compiled
-//! descriptors.
+//! RPCs of administration that need a fresh sign-in: column `fresh` of [`classes`].
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use phone_identity::proto::v1;
 use phone_identity::proto::v1::CodePurpose;
-use tonic::{Code, Response, Status};
+use prost::Message as _;
+use tonic::Code;
 
 use super::{get, update_of};
 use crate::codes::Challenge;
+use crate::rpcs::{RequestScene, RpcClass, classes};
+use crate::support::any_rpc::call;
 use crate::support::codes::{code_of, codes, start_with_codes, wanted};
 use crate::support::refusal::{assert_refused, refusal};
-use crate::support::rpcs::rpcs;
 use crate::support::{
-    OTHER_PASSWORD, PASSWORD, Person, TestServer, credentials, next_phone_number, with_bearer,
+    OTHER_PASSWORD, PASSWORD, Person, TestServer, channel, credentials, next_phone_number, with_bearer,
 };
 
-/// The user that it is done to.
+/// The target of a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Target {
+pub(crate) enum Target {
     /// A user without flags, or a new one.
     User,
     Staff,
@@ -29,48 +29,26 @@ enum Target {
 
 use Target::{Oneself, Staff, Superuser, User};
 
-const FRESH: &[Target] = &[User, Staff, Superuser, Oneself];
-const PRIVILEGED: &[Target] = &[Staff, Superuser, Oneself];
-const NONE: &[Target] = &[];
-
-/// RPC, what of its request matters, the targets that it is called for, and the targets that need a fresh sign-in.
-type Row = (&'static str, &'static str, &'static [Target], &'static [Target]);
-
-#[rustfmt::skip]
-const TABLE: &[Row] = &[
-    ("PhoneIdentity/CreateSuperuser", "", &[User], &[User]),
-    ("PhoneIdentityAdmin/ListUsers", "", &[User], NONE),
-    ("PhoneIdentityAdmin/GetUser", "", FRESH, NONE),
-    ("PhoneIdentityAdmin/CreateUser", "", &[User], NONE),
-    ("PhoneIdentityAdmin/CreateUser", "password", &[User], NONE),
-    ("PhoneIdentityAdmin/CreateUser", "is_staff", &[User], &[User]),
-    ("PhoneIdentityAdmin/CreateUser", "is_superuser", &[User], &[User]),
-    ("PhoneIdentityAdmin/UpdateUser", "status", FRESH, PRIVILEGED),
-    ("PhoneIdentityAdmin/UpdateUser", "phone_number", FRESH, FRESH),
-    ("PhoneIdentityAdmin/UpdateUser", "is_staff", FRESH, FRESH),
-    ("PhoneIdentityAdmin/UpdateUser", "is_superuser", FRESH, FRESH),
-    ("PhoneIdentityAdmin/UpdateUser", "status, and flags as they are", &[User], NONE),
-    ("PhoneIdentityAdmin/SetPassword", "", FRESH, FRESH),
-    ("PhoneIdentityAdmin/VerifyPhone", "", FRESH, NONE),
-    ("PhoneIdentityAdmin/RevokeUserSessions", "", FRESH, PRIVILEGED),
-    ("PhoneIdentityAdmin/DeactivateUser", "", FRESH, PRIVILEGED),
-    ("PhoneIdentityAdmin/ReactivateUser", "", FRESH, PRIVILEGED),
-    ("PhoneIdentityAdmin/DeleteUser", "", FRESH, FRESH),
-    ("PhoneIdentityAdmin/ListAuditEvents", "", &[User], NONE),
-];
+pub(crate) const ALL: &[Target] = &[User, Staff, Superuser, Oneself];
+pub(crate) const PRIVILEGED: &[Target] = &[Staff, Superuser, Oneself];
+pub(crate) const NONE: &[Target] = &[];
 
 #[test]
 fn every_rpc_of_administration_has_a_row() {
-    let rows: BTreeSet<String> = TABLE.iter().map(|(rpc, ..)| (*rpc).to_owned()).collect();
-    let mut expected = rpcs();
-    // What the others change belongs to the bearer, and is proved there.
-    expected.retain(|rpc| rpc.starts_with("PhoneIdentityAdmin/") || rpc == "PhoneIdentity/CreateSuperuser");
-    assert_eq!(rows, expected);
+    for class in classes() {
+        // Other RPCs change the account of the bearer, and need the current password or a fresh sign-in there.
+        let is_administration =
+            class.rpc.starts_with("PhoneIdentityAdmin/") || class.rpc == "PhoneIdentity/CreateSuperuser";
+        assert_eq!(!class.fresh.is_empty(), is_administration, "{}", class.rpc);
+    }
 }
 
 /// One call of the table.
 struct Cell {
-    row: Row,
+    class: &'static RpcClass,
+    /// The fields of the request that matter.
+    fields: &'static str,
+    needs_fresh_sign_in: bool,
     target: Target,
     actor: Person,
     user: Person,
@@ -78,7 +56,13 @@ struct Cell {
 }
 
 impl Cell {
-    async fn new(server: &TestServer, root: &Person, row: Row, target: Target) -> Self {
+    async fn new(
+        server: &TestServer,
+        root: &Person,
+        class: &'static RpcClass,
+        (fields, needs_fresh_sign_in): (&'static str, bool),
+        target: Target,
+    ) -> Self {
         let actor = server.superuser().await;
         let user = match target {
             User => server.person().await,
@@ -88,7 +72,9 @@ impl Cell {
         };
         let etag = get(server, root, &user).await.etag;
         Self {
-            row,
+            class,
+            fields,
+            needs_fresh_sign_in,
             target,
             actor,
             user,
@@ -103,13 +89,13 @@ impl Cell {
             etag: self.etag.clone(),
             ..v1::UpdateUserRequest::default()
         };
-        match self.row.1 {
+        match self.fields {
             "phone_number" => request.phone_number = Some(next_phone_number()),
             "is_staff" => request.is_staff = Some(self.target == User),
             "is_superuser" => request.is_superuser = Some(!is_superuser),
-            what => {
+            fields => {
                 request.status = v1::UserStatus::Deactivated.into();
-                if what != "status" {
+                if fields != "status" {
                     (request.is_staff, request.is_superuser) = (Some(false), Some(false));
                 }
             }
@@ -117,92 +103,36 @@ impl Cell {
         request
     }
 
+    /// Calls the RPC, and returns the reason of the response.
     async fn call(&self, server: &TestServer) -> String {
-        let (token, user_id) = (self.actor.token.as_str(), self.user.user.user_id.clone());
-        let mut client = server.admin().await;
-        let (rpc, what, ..) = self.row;
-        let phone_number = next_phone_number();
-        match rpc.split_once('/').unwrap().1 {
-            "CreateSuperuser" => {
-                let request = v1::CreateSuperuserRequest {
-                    phone_number,
-                    password: OTHER_PASSWORD.to_owned(),
-                    ..v1::CreateSuperuserRequest::default()
-                };
-                let mut client = server.client().await;
-                outcome(client.create_superuser(with_bearer(token, request)).await)
+        let scene = RequestScene {
+            token: self.actor.token.clone(),
+            phone_number: self.actor.phone_number.clone(),
+            user_id: self.user.user.user_id.clone(),
+            etag: self.etag.clone(),
+        };
+        let request = match self.class.rpc {
+            "PhoneIdentityAdmin/CreateUser" => v1::CreateUserRequest {
+                phone_number: next_phone_number(),
+                password: (self.fields == "password").then(|| OTHER_PASSWORD.to_owned()),
+                is_staff: self.fields == "is_staff",
+                is_superuser: self.fields == "is_superuser",
+                ..v1::CreateUserRequest::default()
             }
-            "ListUsers" => outcome(
-                client
-                    .list_users(with_bearer(token, v1::ListUsersRequest::default()))
-                    .await,
-            ),
-            "GetUser" => {
-                let request = v1::GetUserRequest {
-                    user_id,
-                    ..v1::GetUserRequest::default()
-                };
-                outcome(client.get_user(with_bearer(token, request)).await)
-            }
-            "CreateUser" => {
-                let request = v1::CreateUserRequest {
-                    phone_number,
-                    password: (what == "password").then(|| OTHER_PASSWORD.to_owned()),
-                    is_staff: what == "is_staff",
-                    is_superuser: what == "is_superuser",
-                    ..v1::CreateUserRequest::default()
-                };
-                outcome(client.create_user(with_bearer(token, request)).await)
-            }
-            "UpdateUser" => outcome(client.update_user(with_bearer(token, self.update())).await),
-            "SetPassword" => {
-                let new_password = OTHER_PASSWORD.to_owned();
-                let request = v1::SetPasswordRequest {
-                    user_id,
-                    new_password,
-                };
-                outcome(client.set_password(with_bearer(token, request)).await)
-            }
-            "VerifyPhone" => {
-                let etag = String::new();
-                let phones = vec![v1::PhoneToVerify { user_id, etag }];
-                let request = v1::VerifyPhoneRequest { phones };
-                outcome(client.verify_phone(with_bearer(token, request)).await)
-            }
-            "RevokeUserSessions" => {
-                let request = v1::RevokeUserSessionsRequest { user_id };
-                outcome(client.revoke_user_sessions(with_bearer(token, request)).await)
-            }
-            "DeactivateUser" => {
-                let request = v1::DeactivateUserRequest { user_id };
-                outcome(client.deactivate_user(with_bearer(token, request)).await)
-            }
-            "ReactivateUser" => {
-                let request = v1::ReactivateUserRequest { user_id };
-                outcome(client.reactivate_user(with_bearer(token, request)).await)
-            }
-            "DeleteUser" => {
-                let request = v1::DeleteUserRequest { user_id };
-                outcome(client.delete_user(with_bearer(token, request)).await)
-            }
-            "ListAuditEvents" => {
-                let request = with_bearer(token, v1::ListAuditEventsRequest::default());
-                outcome(client.list_audit_events(request).await)
-            }
-            other => panic!("no request for {other}"),
+            .encode_to_vec(),
+            "PhoneIdentityAdmin/UpdateUser" => self.update().encode_to_vec(),
+            _ => (self.class.request)(&scene),
+        };
+        let channel = channel(server.address).await;
+        match call(&channel, &self.class.path(), request, Some(&scene.token), None).await {
+            Ok(_) => "OK".to_owned(),
+            Err(status) => refusal(&status).reason,
         }
     }
 }
 
-fn outcome<T>(answer: Result<Response<T>, Status>) -> String {
-    match answer {
-        Ok(_) => "OK".to_owned(),
-        Err(status) => refusal(&status).reason,
-    }
-}
-
-/// What is stored of users and sessions but for the time of use, which checks move, in an order of its own; and how
-/// many users have each flag.
+/// Returns the stored users and sessions, sorted, and the number of users that have each flag. The time of last use is
+/// left out, since session checks change it.
 async fn stored(server: &TestServer) -> (Vec<String>, i64, i64) {
     let database = &server.database;
     let dump = database.dump().await;
@@ -224,19 +154,22 @@ async fn lasting_power_needs_a_fresh_sign_in() {
     let server = TestServer::start().await;
     let root = server.superuser().await;
     let mut cells = Vec::new();
-    for row in TABLE {
-        for target in row.2 {
-            cells.push(Cell::new(&server, &root, *row, *target).await);
+    for class in classes() {
+        for (fields, targets, fresh) in class.fresh {
+            for target in *targets {
+                let case = (*fields, fresh.contains(target));
+                cells.push(Cell::new(&server, &root, class, case, *target).await);
+            }
         }
     }
     server.clock.advance(Duration::from_secs(301));
     for cell in &mut cells {
-        let (rpc, what, _, fresh) = cell.row;
-        let case = format!("{rpc} {what} to {:?}", cell.target);
-        let needs = fresh.contains(&cell.target);
+        let case = format!("{} {} to {:?}", cell.class.rpc, cell.fields, cell.target);
+        let needs = cell.needs_fresh_sign_in;
         let expected = if needs { "REAUTHENTICATION_REQUIRED" } else { "OK" };
         let before = stored(&server).await;
-        let refusals = "audit_events WHERE outcome = 'refused' AND reason = 'REAUTHENTICATION_REQUIRED' AND actor_id IS NOT NULL";
+        let refusals = "audit_events WHERE outcome = 'refused' AND reason = 'REAUTHENTICATION_REQUIRED' \
+                        AND actor_id IS NOT NULL";
         let noted = server.database.count(refusals).await;
         assert_eq!(cell.call(&server).await, expected, "{case}");
         if !needs {
@@ -249,8 +182,8 @@ async fn lasting_power_needs_a_fresh_sign_in() {
     }
 }
 
-/// The thief of an earlier session gives the superuser another number, and signs in by a code to it: no fresh sign-in
-/// for lasting power while the number is on hold.
+/// A thief of an older session changes the number of the superuser and signs in by a code to the new number. While the
+/// number is on hold, that sign-in does not count as fresh.
 #[tokio::test]
 async fn a_code_to_a_number_on_hold_gives_no_lasting_power() {
     let server = start_with_codes(&["--phone-change-hold=2h"]).await;
@@ -286,7 +219,7 @@ async fn a_code_to_a_number_on_hold_gives_no_lasting_power() {
     update.is_staff = Some(true);
     let refused = admin.update_user(with_bearer(&token, update)).await;
     assert_refused(refused, Code::FailedPrecondition, "REAUTHENTICATION_REQUIRED");
-    // By the password, and by a code after the hold.
+    // A sign-in by the password counts, and so does one by a code after the hold.
     let by_password = users
         .authenticate(credentials(&root.phone_number, PASSWORD))
         .await

@@ -1,24 +1,24 @@
-//! Hidden users: for staff, a user that they may not see is one that does not exist.
+//! Hidden users: responses to staff do not reveal whether a user is hidden from them or does not exist.
 //!
-//! The fields by which a request names a user come from the descriptors, so that a new RPC without a row fails.
+//! The descriptors list the fields that name a user, so the test covers a new RPC without a change.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Debug;
 use std::time::Duration;
 
-use phone_identity::proto::{DESCRIPTORS, v1};
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
+use phone_identity::proto::v1;
 use tonic::{Response, Status};
 use uuid::Uuid;
 
+use crate::rpcs::{RequestField, RequestScene, classes, request_fields};
+use crate::support::any_rpc::call;
 use crate::support::codes::{codes, offered, start_with_codes, wanted};
 use crate::support::refusal::refusal;
 use crate::support::{
-    OTHER_PASSWORD, Person, TestServer, UNTHROTTLED, credentials, next_phone_number, registration,
+    OTHER_PASSWORD, Person, TestServer, UNTHROTTLED, channel, credentials, next_phone_number,
 };
 
-/// What a field holds.
+/// The kind of value of a field.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Kind {
     User,
@@ -27,130 +27,82 @@ enum Kind {
     Challenge,
 }
 
-/// Every field of a request by which a caller can name a user, as `Method.path`, and what it holds.
-fn naming_fields() -> BTreeSet<(String, String)> {
-    let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
-    let ours: Vec<_> = files
-        .iter()
-        .filter(|file| file.package().starts_with("phone_identity."))
-        .collect();
-    let fields_of = |type_name: &str| {
-        let name = type_name.rsplit('.').next().unwrap().to_owned();
-        let messages = ours.iter().flat_map(|file| &file.message_type);
-        messages
-            .filter(|message| message.name() == name)
-            .flat_map(|message| message.field.clone())
-            .collect::<Vec<_>>()
-    };
-    let mut all = BTreeSet::new();
-    for method in ours
-        .iter()
-        .flat_map(|file| &file.service)
-        .flat_map(|service| &service.method)
-    {
-        let mut open = vec![(String::new(), method.input_type().to_owned())];
-        while let Some((path, message)) = open.pop() {
-            for field in fields_of(&message) {
-                let path = format!("{path}{}", field.name());
-                if field.type_name().starts_with(".phone_identity.") {
-                    open.push((format!("{path}."), field.type_name().to_owned()));
-                } else if ["_id", "_ids", "phone_number", "phone_number_prefix"]
-                    .iter()
-                    .any(|end| path.ends_with(end))
-                {
-                    all.insert((method.name().to_owned(), path));
-                }
-            }
-        }
-    }
-    all
+/// Returns every field of a request by which a caller can name a user.
+fn naming_fields() -> BTreeSet<RequestField> {
+    let mut fields = request_fields();
+    fields.retain(|field| {
+        ["_id", "_ids", "phone_number", "phone_number_prefix"]
+            .iter()
+            .any(|end| field.path.ends_with(end))
+    });
+    fields
 }
 
-fn kind_of(field: &str) -> Kind {
-    match field {
+fn kind_of(field: &RequestField) -> Kind {
+    match field.name() {
         "session_ids" => Kind::Session,
         "challenge_id" => Kind::Challenge,
-        _ if field.contains("phone_number") => Kind::Number,
+        name if name.contains("phone_number") => Kind::Number,
         _ => Kind::User,
     }
 }
 
-/// What a caller learns from an answer.
-fn learnt<T: Debug>(answer: Result<Response<T>, Status>) -> String {
+/// Returns all that a response reveals.
+fn revealed<T: Debug>(answer: Result<T, Status>) -> String {
     match answer {
-        Ok(answer) => format!("{:?}", answer.into_inner()),
+        Ok(answer) => format!("{answer:?}"),
         Err(status) => format!("{:?}", refusal(&status)),
     }
 }
 
-/// Calls an RPC as staff with this value in this field.
-async fn ask(server: &TestServer, staff: &Person, rpc: &str, field: &str, value: &str) -> String {
+/// Calls an RPC as staff with this value in this field. The request is that of the class of the RPC. An arm is only for
+/// RPCs that need another request, or with responses that differ from call to call.
+async fn ask(server: &TestServer, staff: &Person, field: &RequestField, value: &str) -> String {
     let value = value.to_owned();
     let (mut client, mut admin, mut verification) =
         (server.client().await, server.admin().await, codes(server).await);
-    match (rpc, field) {
-        ("Register", "phone_number") => learnt(client.register(registration(&value, OTHER_PASSWORD)).await),
-        ("Authenticate", "phone_number") => {
-            learnt(client.authenticate(credentials(&value, OTHER_PASSWORD)).await)
-        }
+    match (field.method(), field.path.as_str()) {
+        ("Authenticate", "phone_number") => revealed(
+            client
+                .authenticate(credentials(&value, OTHER_PASSWORD))
+                .await
+                .map(Response::into_inner),
+        ),
         ("RevokeSessions", "session_ids") => {
             let request = v1::RevokeSessionsRequest {
                 session_ids: vec![value],
                 ..v1::RevokeSessionsRequest::default()
             };
-            learnt(client.revoke_sessions(staff.asks(request)).await)
+            revealed(
+                client
+                    .revoke_sessions(staff.asks(request))
+                    .await
+                    .map(Response::into_inner),
+            )
         }
         ("UpdateProfile", "new_phone_number") => {
             let request = v1::UpdateProfileRequest {
                 new_phone_number: Some(value),
                 ..v1::UpdateProfileRequest::default()
             };
-            learnt(client.update_profile(staff.asks(request)).await)
-        }
-        ("CreateSuperuser", "phone_number") => {
-            let request = v1::CreateSuperuserRequest {
-                phone_number: value,
-                password: OTHER_PASSWORD.to_owned(),
-                ..v1::CreateSuperuserRequest::default()
-            };
-            learnt(client.create_superuser(staff.asks(request)).await)
-        }
-        ("ListUsers", "phone_number_prefix") => {
-            let request = v1::ListUsersRequest {
-                phone_number_prefix: value,
-                ..v1::ListUsersRequest::default()
-            };
-            learnt(admin.list_users(staff.asks(request)).await)
-        }
-        ("GetUser", "user_id") => {
-            let request = v1::GetUserRequest {
-                user_id: value,
-                ..v1::GetUserRequest::default()
-            };
-            learnt(admin.get_user(staff.asks(request)).await)
-        }
-        ("GetUser", "phone_number") => {
-            let request = v1::GetUserRequest {
-                phone_number: value,
-                ..v1::GetUserRequest::default()
-            };
-            learnt(admin.get_user(staff.asks(request)).await)
+            revealed(
+                client
+                    .update_profile(staff.asks(request))
+                    .await
+                    .map(Response::into_inner),
+            )
         }
         ("CreateUser", "phone_number") => {
             let request = v1::CreateUserRequest {
                 phone_number: value,
                 ..v1::CreateUserRequest::default()
             };
-            learnt(admin.create_user(staff.asks(request)).await)
-        }
-        ("UpdateUser", "user_id") => {
-            let request = v1::UpdateUserRequest {
-                user_id: value,
-                etag: "none".to_owned(),
-                is_staff: Some(true),
-                ..v1::UpdateUserRequest::default()
-            };
-            learnt(admin.update_user(staff.asks(request)).await)
+            revealed(
+                admin
+                    .create_user(staff.asks(request))
+                    .await
+                    .map(Response::into_inner),
+            )
         }
         ("UpdateUser", "phone_number") => {
             let request = v1::UpdateUserRequest {
@@ -159,14 +111,12 @@ async fn ask(server: &TestServer, staff: &Person, rpc: &str, field: &str, value:
                 phone_number: Some(value),
                 ..v1::UpdateUserRequest::default()
             };
-            learnt(admin.update_user(staff.asks(request)).await)
-        }
-        ("SetPassword", "user_id") => {
-            let request = v1::SetPasswordRequest {
-                user_id: value,
-                new_password: OTHER_PASSWORD.to_owned(),
-            };
-            learnt(admin.set_password(staff.asks(request)).await)
+            revealed(
+                admin
+                    .update_user(staff.asks(request))
+                    .await
+                    .map(Response::into_inner),
+            )
         }
         ("VerifyPhone", "phones.user_id") => {
             let phones = vec![v1::PhoneToVerify {
@@ -176,38 +126,8 @@ async fn ask(server: &TestServer, staff: &Person, rpc: &str, field: &str, value:
             let answer = admin
                 .verify_phone(staff.asks(v1::VerifyPhoneRequest { phones }))
                 .await;
-            // The answer repeats the id of the request.
-            learnt(answer).replace(&value, "ID")
-        }
-        ("RevokeUserSessions", "user_id") => {
-            let request = v1::RevokeUserSessionsRequest { user_id: value };
-            learnt(admin.revoke_user_sessions(staff.asks(request)).await)
-        }
-        ("DeactivateUser", "user_id") => {
-            let request = v1::DeactivateUserRequest { user_id: value };
-            learnt(admin.deactivate_user(staff.asks(request)).await)
-        }
-        ("ReactivateUser", "user_id") => {
-            let request = v1::ReactivateUserRequest { user_id: value };
-            learnt(admin.reactivate_user(staff.asks(request)).await)
-        }
-        ("DeleteUser", "user_id") => {
-            let request = v1::DeleteUserRequest { user_id: value };
-            learnt(admin.delete_user(staff.asks(request)).await)
-        }
-        ("ListAuditEvents", "subject_id") => {
-            let request = v1::ListAuditEventsRequest {
-                subject_id: value,
-                ..v1::ListAuditEventsRequest::default()
-            };
-            learnt(admin.list_audit_events(staff.asks(request)).await)
-        }
-        ("ListAuditEvents", "actor_id") => {
-            let request = v1::ListAuditEventsRequest {
-                actor_id: value,
-                ..v1::ListAuditEventsRequest::default()
-            };
-            learnt(admin.list_audit_events(staff.asks(request)).await)
+            // The response repeats the id of the request.
+            revealed(answer.map(Response::into_inner)).replace(&value, "ID")
         }
         ("SendCode", "phone_number") => {
             let request = wanted(v1::CodePurpose::SignIn, &value);
@@ -224,13 +144,26 @@ async fn ask(server: &TestServer, staff: &Person, rpc: &str, field: &str, value:
         }
         ("VerifyCode", "challenge_id") => {
             let request = offered(&value, v1::CodePurpose::SignIn, "000000");
-            learnt(verification.verify_code(request).await)
+            revealed(verification.verify_code(request).await.map(Response::into_inner))
         }
-        _ => panic!("{rpc}.{field} has no row: what does it tell staff of users that they may not see?"),
+        _ => {
+            let class = classes().iter().find(|class| class.rpc == field.rpc).unwrap();
+            // The request names no other user.
+            let scene = RequestScene {
+                token: staff.token.clone(),
+                phone_number: staff.phone_number.clone(),
+                user_id: String::new(),
+                etag: "none".to_owned(),
+            };
+            let mut request = (class.request)(&scene);
+            field.set(&mut request, &value);
+            let channel = channel(server.address).await;
+            revealed(call(&channel, &class.path(), request, Some(&staff.token), None).await)
+        }
     }
 }
 
-/// The id and the times of a challenge are those of the call.
+/// Returns what a response of SendCode reveals. The id and the times of a challenge differ from call to call.
 fn sent(answer: Result<Response<v1::SendCodeResponse>, Status>) -> String {
     let without = |answer: Response<v1::SendCodeResponse>| {
         answer.map(|sent| v1::SendCodeResponse {
@@ -240,16 +173,17 @@ fn sent(answer: Result<Response<v1::SendCodeResponse>, Status>) -> String {
             ..sent
         })
     };
-    learnt(answer.map(without))
+    revealed(answer.map(without).map(Response::into_inner))
 }
 
-/// The ids of all events. Those of one millisecond sort by chance.
+/// Returns the ids of all events. The order of events of one millisecond is random.
 async fn event_ids(server: &TestServer) -> HashSet<Uuid> {
     let rows = server.database.rows("SELECT id FROM audit_events").await;
     rows.iter().map(|row| row.try_get("", "id").unwrap()).collect()
 }
 
-/// The events besides these, without what differs from call to call, and without those of the outbox, which come later.
+/// Returns the other events, without the columns that differ from call to call. Events of the outbox are left out,
+/// since they come later.
 async fn events_besides(server: &TestServer, known: &HashSet<Uuid>) -> Vec<String> {
     let sql = "SELECT id, action, outcome, reason, actor, actor_id, subject_id, fields FROM audit_events \
                WHERE action <> 'deliver_code'";
@@ -289,7 +223,7 @@ async fn no_request_tells_staff_whether_a_user_is_hidden_or_does_not_exist() {
     let server = start_with_codes(&flags).await;
     let fields = naming_fields();
     assert!(fields.len() >= 20, "{fields:?}");
-    for (rpc, field) in fields {
+    for field in fields {
         let staff = server.staff().await;
         let (superuser, colleague) = (server.superuser().await, server.staff().await);
         let kind = kind_of(&field);
@@ -305,8 +239,8 @@ async fn no_request_tells_staff_whether_a_user_is_hidden_or_does_not_exist() {
             Kind::Session => hidden.session.session_id.clone(),
             Kind::Number | Kind::Challenge => hidden.phone_number.clone(),
         };
-        let missing = match (kind, rpc.as_str()) {
-            // An account is made of a free number, and that a number has one, of whomever, is what these RPCs tell.
+        let missing = match (kind, field.method()) {
+            // These RPCs create an account for a free number, and reveal that a number is taken.
             (Kind::Number, "Register" | "UpdateProfile") => server.person().await.phone_number,
             (Kind::Number | Kind::Challenge, _) => next_phone_number(),
             (Kind::User | Kind::Session, _) => Uuid::new_v4().to_string(),
@@ -323,12 +257,12 @@ async fn no_request_tells_staff_whether_a_user_is_hidden_or_does_not_exist() {
         let mut expected = None;
         for value in values {
             let before = event_ids(&server).await;
-            let answer = ask(&server, &staff, &rpc, &field, &value).await;
+            let answer = ask(&server, &staff, &field, &value).await;
             server.nothing_is_to_be_finished().await;
             let mut events = events_besides(&server, &before).await;
-            // Of what is done without a session, superusers see the subject, and staff see no events.
+            // Superusers see the subject of a call without a session; staff see no events.
             if matches!(
-                rpc.as_str(),
+                field.method(),
                 "Register" | "Authenticate" | "SendCode" | "VerifyCode"
             ) {
                 events = vec![events.len().to_string()];
@@ -336,13 +270,13 @@ async fn no_request_tells_staff_whether_a_user_is_hidden_or_does_not_exist() {
             let outcome = (answer, events);
             match &expected {
                 None => expected = Some(outcome),
-                Some(expected) => assert_eq!(outcome, *expected, "{rpc}.{field}"),
+                Some(expected) => assert_eq!(outcome, *expected, "{field:?}"),
             }
         }
     }
 }
 
-/// What staff try on users that they do not find is in the audit log, without a subject.
+/// The audit log has failed attempts of staff on hidden and on missing users, without a subject.
 #[tokio::test]
 async fn attempts_of_staff_on_hidden_and_missing_users_are_audited_alike() {
     let server = TestServer::start().await;
@@ -377,7 +311,7 @@ async fn attempts_of_staff_on_hidden_and_missing_users_are_audited_alike() {
             assert_eq!(events_besides(&server, &before).await, [expected]);
         }
     }
-    // A superuser sees all users, so a missing one is a mistyped id.
+    // A superuser sees all users: a missing user is a mistyped id, and has no event.
     let before = event_ids(&server).await;
     let request = v1::DeactivateUserRequest {
         user_id: Uuid::new_v4().to_string(),

@@ -1,5 +1,7 @@
 //! ListUsers: pages, orders and filters.
 
+mod filters;
+
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ const ORDERS: [v1::UserOrder; 3] = [
     v1::UserOrder::LastLoginAt,
 ];
 
-/// A time at which nobody of these tests has signed in by themselves.
+/// A time at which no user of these tests signed in.
 fn at(microseconds: i64) -> Timestamp {
     DateTime::from_timestamp_micros(1_700_000_000_000_000 + microseconds).unwrap()
 }
@@ -32,8 +34,7 @@ fn proto(time: Timestamp) -> prost_types::Timestamp {
     }
 }
 
-/// A thousand people: many who joined in the same microsecond, a third who never signed in, and many who did so at
-/// once.
+/// A thousand users: many joined in the same microsecond, a third never signed in, and many signed in at the same time.
 fn a_thousand() -> Vec<Someone> {
     let people = (0..1000_u32).map(|number| {
         // 7919 is prime, so that no order is that of another.
@@ -48,7 +49,7 @@ fn a_thousand() -> Vec<Someone> {
     people.collect()
 }
 
-/// What a list in this order is ordered by.
+/// Returns the sort key of this order.
 fn key(order: v1::UserOrder, someone: &Someone) -> (String, Option<Timestamp>, Uuid) {
     match order {
         v1::UserOrder::CreatedAt => (String::new(), Some(someone.created_at), someone.id),
@@ -71,10 +72,10 @@ fn numbers(response: &v1::ListUsersResponse) -> Vec<&str> {
         .collect()
 }
 
-/// Everybody who was there all the time is in one page and in no other, in order, while others come and go before and
-/// behind the place where the list is.
+/// Each user that exists all the time is on exactly one page, in order, while others are created and deleted before and
+/// behind the position of the list.
 #[tokio::test]
-async fn a_thousand_people_are_listed_exactly_once_while_others_come_and_go() {
+async fn a_thousand_users_are_listed_exactly_once_during_changes() {
     let server = TestServer::start().await;
     let root = server.superuser().await;
     let mut client = server.admin().await;
@@ -112,7 +113,8 @@ async fn a_thousand_people_are_listed_exactly_once_while_others_come_and_go() {
                     break;
                 }
                 request.page_token = page.next_page_token;
-                // The last visitors leave, of whom one may be where the page ended, and others come, everywhere.
+                // The last temporary users are deleted, one of them possibly at the end of the page, and others are
+                // created everywhere.
                 for visitor in visitors.drain(..) {
                     remove(&server, &visitor).await;
                 }
@@ -165,8 +167,8 @@ async fn pages_have_a_bounded_size_and_the_last_one_says_so() {
         assert_eq!(page.users.len(), expected, "{page_size}");
         assert!(!page.next_page_token.is_empty());
     }
-    // The page may change its size on the way. With the superuser there are 1001 people; exactly as many as there are
-    // left is the last page.
+    // The size of pages may change. With the superuser, there are 1001 users. A page that has exactly the remaining
+    // users is the last one.
     let mut request = v1::ListUsersRequest {
         page_size: 500,
         ..v1::ListUsersRequest::default()
@@ -234,7 +236,7 @@ async fn a_page_token_is_good_for_its_list_only() {
 }
 
 #[tokio::test]
-async fn all_that_is_wrong_with_a_list_is_told_at_once() {
+async fn all_violations_of_a_list_are_reported_at_once() {
     let server = TestServer::start().await;
     let staff = server.staff().await;
     let mut client = server.admin().await;
@@ -311,264 +313,9 @@ async fn all_that_is_wrong_with_a_list_is_told_at_once() {
     assert_refused(bare, Code::Unauthenticated, "SESSION_INVALID");
 }
 
+/// Users that never signed in come first, on every database. A page may end between them and the others.
 #[tokio::test]
-async fn a_prefix_finds_what_begins_so_and_nothing_else() {
-    let server = TestServer::start().await;
-    let staff = server.staff().await;
-    let mut client = server.admin().await;
-    let database = server.place.connect().await;
-    let all = [
-        "+12025550123",
-        "+998712345678",
-        "+998899999999",
-        "+998900000000",
-        "+998909999999",
-        "+99891",
-        "+998999999999",
-        "+99900",
-        "+9999",
-    ];
-    let people = all.map(|number| Someone::new(number, at(0)));
-    insert(&database, &people).await;
-    for (prefix, expected) in [
-        ("+", &all[..]),
-        ("", &all[..]),
-        ("+1", &all[..1]),
-        ("+9", &all[1..]),
-        ("+9989", &all[3..7]),
-        ("+998 90", &all[3..5]),
-        ("+998-(90)/0", &all[3..4]),
-        ("+998899999999", &all[2..3]),
-        ("+9988999999990", &[]),
-        ("+99899", &all[6..7]),
-        ("+9999", &all[8..]),
-        ("+99999999999999999999", &[]),
-        ("+2", &[]),
-    ] {
-        for order in ORDERS {
-            for descending in [false, true] {
-                let request = v1::ListUsersRequest {
-                    phone_number_prefix: prefix.to_owned(),
-                    order: order.into(),
-                    descending,
-                    ..v1::ListUsersRequest::default()
-                };
-                let page = list(&mut client, &staff, request).await;
-                let mut found = numbers(&page);
-                if order == v1::UserOrder::PhoneNumber && descending {
-                    found.reverse();
-                } else if order != v1::UserOrder::PhoneNumber {
-                    found.sort_unstable();
-                }
-                assert_eq!(found, expected, "{prefix} {order:?} {descending}");
-            }
-        }
-    }
-    for bad in [
-        "998",
-        "+0",
-        "++9",
-        "+9%",
-        "+99_",
-        "%",
-        "+999999999999999999999",
-        "9+",
-    ] {
-        let request = v1::ListUsersRequest {
-            phone_number_prefix: bad.to_owned(),
-            ..v1::ListUsersRequest::default()
-        };
-        let refused = client.list_users(staff.asks(request)).await;
-        assert_violations(refused, &[("phone_number_prefix", "PHONE_NUMBER_PREFIX_INVALID")]);
-    }
-}
-
-#[tokio::test]
-async fn each_filter_lets_through_whom_it_says_and_all_of_them_count() {
-    let server = TestServer::start().await;
-    let root = server.superuser().await;
-    let mut client = server.admin().await;
-    let database = server.place.connect().await;
-    let with = |number: &str, change: fn(&mut Someone)| {
-        let mut someone = Someone::new(number, at(0));
-        change(&mut someone);
-        someone
-    };
-    let people = [
-        with("+1", |_| {}),
-        with("+2", |someone| someone.status = "deactivated"),
-        with("+3", |someone| someone.is_staff = true),
-        with("+4", |someone| someone.is_superuser = true),
-        with("+5", |someone| someone.phone_verified_at = Some(at(1))),
-        with("+6", |someone| someone.created_at = at(10)),
-        with("+7", |someone| someone.last_login_at = Some(at(20))),
-        with("+8", |someone| {
-            someone.last_login_at = Some(at(21));
-            someone.is_staff = true;
-        }),
-    ]
-    .map(|mut someone| {
-        someone.phone_number.push_str("000");
-        someone
-    });
-    insert(&database, &people).await;
-    let range = |start: Option<i64>, end: Option<i64>| {
-        Some(v1::TimeRange {
-            start_time: start.map(|start| proto(at(start))),
-            end_time: end.map(|end| proto(at(end))),
-        })
-    };
-    let all = v1::ListUsersRequest::default;
-    // The number of the superuser, who looks, begins with +9.
-    for (request, expected) in [
-        (all(), "123456789"),
-        (
-            v1::ListUsersRequest {
-                status: v1::UserStatus::Deactivated.into(),
-                ..all()
-            },
-            "2",
-        ),
-        (
-            v1::ListUsersRequest {
-                status: v1::UserStatus::Active.into(),
-                ..all()
-            },
-            "13456789",
-        ),
-        (
-            v1::ListUsersRequest {
-                is_staff: Some(true),
-                ..all()
-            },
-            "389",
-        ),
-        (
-            v1::ListUsersRequest {
-                is_staff: Some(false),
-                ..all()
-            },
-            "124567",
-        ),
-        (
-            v1::ListUsersRequest {
-                is_superuser: Some(true),
-                ..all()
-            },
-            "49",
-        ),
-        (
-            v1::ListUsersRequest {
-                is_superuser: Some(false),
-                is_staff: Some(true),
-                ..all()
-            },
-            "38",
-        ),
-        (
-            v1::ListUsersRequest {
-                phone_verified: Some(true),
-                ..all()
-            },
-            "5",
-        ),
-        (
-            v1::ListUsersRequest {
-                phone_verified: Some(false),
-                ..all()
-            },
-            "12346789",
-        ),
-        // From, and before.
-        (
-            v1::ListUsersRequest {
-                created: range(Some(10), Some(11)),
-                ..all()
-            },
-            "6",
-        ),
-        (
-            v1::ListUsersRequest {
-                created: range(None, Some(10)),
-                ..all()
-            },
-            "1234578",
-        ),
-        (
-            v1::ListUsersRequest {
-                created: range(Some(10), None),
-                ..all()
-            },
-            "69",
-        ),
-        (
-            v1::ListUsersRequest {
-                created: range(Some(10), Some(10)),
-                ..all()
-            },
-            "",
-        ),
-        (
-            v1::ListUsersRequest {
-                last_login: range(Some(20), Some(21)),
-                ..all()
-            },
-            "7",
-        ),
-        (
-            v1::ListUsersRequest {
-                last_login: range(None, Some(22)),
-                ..all()
-            },
-            "78",
-        ),
-        (
-            v1::ListUsersRequest {
-                last_login: range(Some(21), None),
-                is_staff: Some(true),
-                is_superuser: Some(false),
-                ..all()
-            },
-            "8",
-        ),
-        (
-            v1::ListUsersRequest {
-                last_login: Some(v1::TimeRange::default()),
-                ..all()
-            },
-            "123456789",
-        ),
-    ] {
-        for order in ORDERS {
-            let request = v1::ListUsersRequest {
-                order: order.into(),
-                ..request.clone()
-            };
-            let page = list(&mut client, &root, request.clone()).await;
-            let mut found: Vec<char> = numbers(&page)
-                .into_iter()
-                .map(|number| number.chars().nth(1).unwrap())
-                .collect();
-            found.sort_unstable();
-            assert_eq!(String::from_iter(found), expected, "{request:?}");
-        }
-    }
-    // Times have whole microseconds: what is a nanosecond before the next one is after this one.
-    let mut late = proto(at(10));
-    late.nanos += 1;
-    let request = v1::ListUsersRequest {
-        created: Some(v1::TimeRange {
-            start_time: Some(late),
-            end_time: Some(proto(at(1000))),
-        }),
-        ..all()
-    };
-    assert!(list(&mut client, &root, request).await.users.is_empty());
-}
-
-/// Who never signed in comes before all others, on every database; and a page may end between them and the others.
-#[tokio::test]
-async fn who_never_signed_in_comes_first() {
+async fn users_that_never_signed_in_come_first() {
     let server = TestServer::start().await;
     let root = server.superuser().await;
     server.clock.advance(Duration::from_secs(1));
@@ -601,7 +348,7 @@ async fn everybody(client: &mut AdminClient, by: &Person, page_size: i32, descen
         ..v1::ListUsersRequest::default()
     };
     let mut found = Vec::new();
-    // More pages than there are people would be a list without an end.
+    // More pages than users would be an endless list.
     for _ in 0..10 {
         let page = list(client, by, request.clone()).await;
         found.extend(ids(&page));
@@ -613,9 +360,9 @@ async fn everybody(client: &mut AdminClient, by: &Person, page_size: i32, descen
     found
 }
 
-/// What a list shows of a person is what GetUser shows.
+/// A list shows the same fields of a user as GetUser.
 #[tokio::test]
-async fn a_list_shows_people_as_they_are() {
+async fn a_list_shows_current_users() {
     let server = TestServer::start().await;
     let (root, person) = (server.superuser().await, server.person().await);
     let mut client = server.admin().await;
@@ -624,9 +371,9 @@ async fn a_list_shows_people_as_they_are() {
     for managed in page.users {
         shown.insert(managed.user.as_ref().unwrap().user_id.clone(), managed);
     }
-    for somebody in [&root, &person] {
-        let got = super::get(&server, &root, somebody).await;
-        assert_eq!(shown[&somebody.user.user_id], got);
+    for user in [&root, &person] {
+        let got = super::get(&server, &root, user).await;
+        assert_eq!(shown[&user.user.user_id], got);
     }
     assert_eq!(shown[&person.user.user_id].user.as_ref().unwrap(), &person.user);
 }

@@ -1,4 +1,4 @@
-//! Calls of administration that meet each other, or what people do themselves.
+//! Races of administration with itself and with changes by users.
 
 use phone_identity::proto::v1;
 use tonic::{Code, Response, Status};
@@ -11,9 +11,9 @@ fn id_of(person: &Person) -> String {
     person.user.user_id.clone()
 }
 
-/// Of two who have looked at the same, one writes; the other one is told, and nothing of theirs is there.
+/// Two administrators have the same etag: the first update succeeds, and the second fails without any effect.
 #[tokio::test]
-async fn of_two_updates_of_the_same_etag_one_wins() {
+async fn one_of_two_updates_with_the_same_etag_succeeds() {
     let server = TestServer::start().await;
     let (root, person) = (server.superuser().await, server.person().await);
     for round in 0..10 {
@@ -47,9 +47,9 @@ async fn of_two_updates_of_the_same_etag_one_wins() {
     }
 }
 
-/// What people change themselves counts as well.
+/// Changes by users count, too.
 #[tokio::test]
-async fn an_update_does_not_write_over_what_the_person_has_changed() {
+async fn an_update_does_not_overwrite_a_change_by_the_user() {
     let server = TestServer::start().await;
     let (root, person) = (server.superuser().await, server.person().await);
     let update = v1::UpdateUserRequest {
@@ -60,7 +60,7 @@ async fn an_update_does_not_write_over_what_the_person_has_changed() {
     let mut client = server.admin().await;
     let request = root.asks(update);
     let call = tokio::spawn(async move { client.update_user(request).await });
-    server.database.somebody_waits().await;
+    server.database.lock_is_awaited().await;
     held.execute(
         "UPDATE users SET phone_number = '+998712345678' WHERE id = ?",
         &person,
@@ -71,9 +71,9 @@ async fn an_update_does_not_write_over_what_the_person_has_changed() {
     assert!(!get(&server, &root, &person).await.user.unwrap().is_superuser);
 }
 
-/// Who may do it when they ask, and may not any more when their turn comes, does nothing.
+/// An administrator that loses the right while the call waits for a lock changes nothing.
 #[tokio::test]
-async fn what_was_taken_from_the_administrator_meanwhile_counts() {
+async fn a_right_that_the_administrator_lost_in_the_meantime_is_checked() {
     let server = TestServer::start().await;
     let root = server.superuser().await;
     for (statement, is_about_target, code, reason) in [
@@ -115,9 +115,9 @@ async fn what_was_taken_from_the_administrator_meanwhile_counts() {
             user_id: id_of(&person),
         });
         let call = tokio::spawn(async move { client.deactivate_user(request).await });
-        server.database.somebody_waits().await;
-        let whom = if is_about_target { &person } else { &staff };
-        held.execute(statement, whom).await;
+        server.database.lock_is_awaited().await;
+        let user = if is_about_target { &person } else { &staff };
+        held.execute(statement, user).await;
         held.release().await;
         assert_refused(call.await.unwrap(), code, reason);
         if reason != "USER_NOT_FOUND" {
@@ -127,9 +127,9 @@ async fn what_was_taken_from_the_administrator_meanwhile_counts() {
     }
 }
 
-/// The same for a superuser whose password is being hashed.
+/// The same, for a superuser that sets a password which is being hashed.
 #[tokio::test]
-async fn a_superuser_who_is_none_any_more_sets_no_password() {
+async fn a_former_superuser_sets_no_password() {
     let server = TestServer::start().await;
     let (root, person) = (server.superuser().await, server.person().await);
     let hash = server.database.password_hash(&person).await;
@@ -172,7 +172,7 @@ async fn a_superuser_who_is_none_any_more_sets_no_password() {
 
 /// A sign-in that has read the account before it was deactivated does not bring it back.
 #[tokio::test]
-async fn a_return_that_began_before_administration_said_no_does_not_happen() {
+async fn a_reactivation_that_began_before_a_deactivation_fails() {
     let server = TestServer::start_with(&UNTHROTTLED).await;
     let person = server.person().await;
     server
@@ -238,7 +238,7 @@ async fn remove(
 }
 
 #[tokio::test]
-async fn of_two_superusers_who_remove_each_other_at_once_one_stays() {
+async fn one_of_two_superusers_that_remove_each_other_at_once_stays() {
     let server = TestServer::start().await;
     for (way, other_way) in [
         (Way::Delete, Way::Delete),
@@ -267,7 +267,7 @@ async fn of_two_superusers_who_remove_each_other_at_once_one_stays() {
             .database
             .count("users WHERE is_superuser AND status = 'active'")
             .await;
-        // One whom another one removed while they left themselves finds that it was done already.
+        // A superuser that is removed while removing itself finds that it was done already.
         assert_eq!(left, 1, "{way:?} {other_way:?} {refusals:?}");
         assert_eq!(refusals.len(), 1, "{way:?} {other_way:?} {refusals:?}");
         let reasons = ["SESSION_INVALID", "NOT_STAFF", "LAST_SUPERUSER", "USER_NOT_FOUND"];

@@ -1,4 +1,4 @@
-//! What administration does on one server is known on the others within the staleness bound.
+//! Changes by administration on one server are known on the others within the staleness bound.
 
 use phone_identity::proto::v1;
 use phone_identity::proto::v1::phone_identity_admin_client::PhoneIdentityAdminClient;
@@ -15,7 +15,7 @@ use crate::support::{
 const SUPERUSER: &str = "+998931112233";
 
 #[tokio::test]
-async fn what_is_done_here_is_known_there_within_the_bound() {
+async fn changes_reach_other_replicas_within_the_bound() {
     let place = Place::new().await;
     let arguments = ["createsuperuser", "--phone-number", SUPERUSER, "--password-stdin"];
     assert!(place.run(&arguments, PASSWORD).await.status.success());
@@ -32,7 +32,7 @@ async fn what_is_done_here_is_known_there_within_the_bound() {
             .await;
         let registered = registered.unwrap().into_inner();
         let (user_id, token) = (registered.user.unwrap().user_id, registered.session_token);
-        // Somebody to take something from.
+        // A user that loses a flag.
         let get = v1::GetUserRequest {
             user_id: user_id.clone(),
             ..v1::GetUserRequest::default()

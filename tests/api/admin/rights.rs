@@ -1,4 +1,4 @@
-//! Who may do what to whom, as a table.
+//! The rights of administrators on users, as a table.
 
 use phone_identity::proto::v1;
 use tonic::{Code, Response, Status};
@@ -16,7 +16,7 @@ const DEACTIVATE: &str = "DeactivateUser";
 const REACTIVATE: &str = "ReactivateUser";
 const DELETE: &str = "DeleteUser";
 
-/// The RPCs that are about a person.
+/// The RPCs that concern a user.
 const ABOUT_A_PERSON: [&str; 8] = [
     GET,
     UPDATE,
@@ -28,7 +28,7 @@ const ABOUT_A_PERSON: [&str; 8] = [
     DELETE,
 ];
 
-/// What staff may.
+/// The rights of staff.
 const FOR_STAFF: [&str; 4] = [GET, VERIFY, REVOKE, DEACTIVATE];
 
 fn outcome<T>(answer: Result<Response<T>, Status>) -> String {
@@ -38,7 +38,7 @@ fn outcome<T>(answer: Result<Response<T>, Status>) -> String {
     }
 }
 
-/// Calls an RPC about a person, and gives its reason, or OK.
+/// Calls an RPC that concerns a user. Returns the reason, or OK.
 async fn call(client: &mut AdminClient, rpc: &str, token: &str, user_id: &str, etag: &str) -> String {
     let user_id = user_id.to_owned();
     match rpc {
@@ -111,7 +111,8 @@ async fn call(client: &mut AdminClient, rpc: &str, token: &str, user_id: &str, e
     }
 }
 
-/// All that is stored but for the time of use, which checks move, and the audit log, which tells of refusals.
+/// Returns the whole database, without the time of last use, which session checks change, and without the audit log,
+/// which records rejections.
 async fn stored(server: &TestServer) -> String {
     let dump = server.database.dump().await;
     let lines = dump
@@ -121,10 +122,10 @@ async fn stored(server: &TestServer) -> String {
 }
 
 #[tokio::test]
-async fn staff_do_four_things_to_people_who_are_not_staff_and_superusers_do_everything() {
+async fn staff_do_four_things_to_users_without_flags_and_superusers_do_everything() {
     let server = TestServer::start().await;
     let mut client = server.admin().await;
-    // Somebody who knows everybody's etag, and keeps the others from being the last one.
+    // A superuser that knows all etags, and because of which no other is the last one.
     let root = server.superuser().await;
     for rpc in ABOUT_A_PERSON {
         for actor_kind in ["person", "staff", "superuser"] {
@@ -167,9 +168,9 @@ async fn staff_do_four_things_to_people_who_are_not_staff_and_superusers_do_ever
     }
 }
 
-/// Each of these has a bearer who may not, and a request with which everything is wrong.
+/// Each bearer lacks the right, and each request is invalid in every field.
 #[tokio::test]
-async fn who_may_not_learns_nothing_of_what_was_wrong_with_the_request() {
+async fn a_caller_without_the_right_learns_nothing_about_the_request() {
     let server = TestServer::start().await;
     let mut client = server.admin().await;
     let (person, staff) = (server.person().await, server.staff().await);
@@ -206,7 +207,7 @@ async fn who_may_not_learns_nothing_of_what_was_wrong_with_the_request() {
 
 /// A row that a crash or another version left behind is no way in.
 #[tokio::test]
-async fn a_superuser_who_is_deactivated_may_nothing_even_if_the_session_is_there() {
+async fn a_deactivated_superuser_has_no_rights_even_with_a_session() {
     let server = TestServer::start().await;
     let (superuser, person) = (server.superuser().await, server.person().await);
     server
@@ -220,7 +221,7 @@ async fn a_superuser_who_is_deactivated_may_nothing_even_if_the_session_is_there
     }
 }
 
-/// What the codes are, once for each reason.
+/// The status codes, once for each reason.
 #[tokio::test]
 async fn each_refusal_has_its_code() {
     let server = TestServer::start().await;
@@ -248,9 +249,9 @@ async fn each_refusal_has_its_code() {
     assert_refused(outcome, Code::Aborted, "ETAG_MISMATCH");
 }
 
-/// Whatever would take the last active superuser away, by whomever; one who is deactivated does not count.
+/// Every call that would remove the last active superuser fails, for every caller. Deactivated superusers do not count.
 #[tokio::test]
-async fn nobody_removes_the_last_active_superuser() {
+async fn no_caller_removes_the_last_active_superuser() {
     let server = TestServer::start().await;
     let (root, other) = (server.superuser().await, server.superuser().await);
     let mut client = server.admin().await;
@@ -299,9 +300,9 @@ async fn nobody_removes_the_last_active_superuser() {
     assert_eq!(outcome, "OK");
 }
 
-/// Staff see people in lists as if there were no staff.
+/// Lists of staff contain no staff.
 #[tokio::test]
-async fn staff_list_only_people_who_are_not_staff() {
+async fn staff_list_only_users_without_flags() {
     let server = TestServer::start().await;
     let (root, staff, person) = (
         server.superuser().await,
@@ -333,7 +334,7 @@ async fn staff_list_only_people_who_are_not_staff() {
         assert!(some.users.is_empty() && some.next_page_token.is_empty());
         assert!(!super::list(&mut client, &root, hidden).await.users.is_empty());
     }
-    // A superuser who is not staff is hidden from them, too.
+    // A superuser without the staff flag is hidden from staff, too.
     server
         .database
         .execute("UPDATE users SET is_staff = FALSE WHERE id = ?", &root)
@@ -344,7 +345,7 @@ async fn staff_list_only_people_who_are_not_staff() {
 
 /// Bearers may be what they were not when they signed in, and the other way round.
 #[tokio::test]
-async fn who_was_made_staff_may_at_once_and_who_no_longer_is_may_not() {
+async fn new_staff_have_rights_at_once_and_former_staff_have_none() {
     let server = TestServer::start().await;
     let (root, person, other) = (
         server.superuser().await,

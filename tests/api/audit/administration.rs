@@ -1,4 +1,4 @@
-//! What administration does and is refused, in the audit log.
+//! Events of administration, done and refused.
 
 use phone_identity::proto::v1;
 use tonic::Code;
@@ -7,14 +7,14 @@ use super::{Row, Watched, all};
 use crate::support::refusal::assert_refused;
 use crate::support::{OTHER_PASSWORD, Person};
 
-fn by(row: Row, who: &Person) -> Row {
-    let row = row.by(&who.user.user_id).session(&who.session.session_id);
+fn by(row: Row, actor: &Person) -> Row {
+    let row = row.by(&actor.user.user_id).session(&actor.session.session_id);
     row.on_the_device()
 }
 
 /// Every act leaves its event, and so does what was refused for want of a right.
 #[tokio::test]
-async fn every_act_of_administration_leaves_its_event() {
+async fn every_action_of_administration_has_its_event() {
     let mut log = Watched::start(&[]).await;
     let (boss, other) = (log.person().await, log.person().await);
     let make = "UPDATE users SET is_superuser = TRUE WHERE id = ?";

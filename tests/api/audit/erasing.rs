@@ -1,4 +1,4 @@
-//! What leaves the audit log: people who were deleted, and events that are old.
+//! Removal from the audit log: ids of deleted users, and old events.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -13,14 +13,15 @@ use super::{Row, Watched, all, deletion};
 use crate::support::refusal::assert_refused;
 use crate::support::{OTHER_PASSWORD, PASSWORD, Person, TestServer, credentials};
 
-/// Writes so many failed sign-ins of a person, behind the back of the server.
+/// Inserts this number of failed sign-ins of a user into the database.
 pub(super) async fn write_failures(server: &TestServer, person: &Person, count: usize) {
     let at = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
     let user: Uuid = person.user.user_id.parse().unwrap();
     for start in (0..count).step_by(500) {
         let rows = 500.min(count - start);
         let statement = format!(
-            "INSERT INTO audit_events (id, at, action, outcome, reason, actor, subject_id, client_ip_address) VALUES {}",
+            "INSERT INTO audit_events (id, at, action, outcome, reason, actor, subject_id, \
+             client_ip_address) VALUES {}",
             vec!["(?, ?, 'sign_in', 'refused', 'INVALID_CREDENTIALS', 'nobody', ?, '203.0.113.7')"; rows]
                 .join(", ")
         );
@@ -34,7 +35,7 @@ pub(super) async fn write_failures(server: &TestServer, person: &Person, count: 
     }
 }
 
-/// How many events name somebody, as the one who did it or to whom it was done.
+/// Returns the number of events that name a user, as the actor or as the subject.
 async fn naming(server: &TestServer, user: &str) -> usize {
     let rows = all(server).await;
     let names = |id: &Option<String>| id.as_deref() == Some(user);
@@ -43,15 +44,16 @@ async fn naming(server: &TestServer, user: &str) -> usize {
         .count()
 }
 
-/// What is known of the person is gone; their events are still there, and of one person; others' are as they were.
+/// The data of the user is gone. The events are still there, and belong to one user. The events of others are
+/// unchanged.
 #[tokio::test]
-async fn nothing_names_who_was_deleted() {
+async fn no_event_names_a_deleted_user() {
     let mut log = Watched::start(&[]).await;
     let mut client = log.client.clone();
     let person = log.person().await;
     let stranger = log.person().await;
     log.server.clock.advance(Duration::from_secs(1));
-    // To themselves, to somebody else, by somebody else, and by nobody.
+    // The user acts on itself and on another user; another user and an unknown caller act on it.
     let again = log.sign_in(&person, PASSWORD, false).await;
     let made = super::superuser(&log.number());
     let refused = client.create_superuser(again.asks(made)).await;
@@ -105,7 +107,7 @@ async fn nothing_names_who_was_deleted() {
         }
         assert_eq!(*row, expected);
     }
-    // One id, that is nobody's.
+    // One id, which is that of no user.
     assert_eq!(substitutes.len(), 1);
     assert!(!substitutes.contains(user) && !substitutes.contains(&stranger.user.user_id));
     assert_eq!(naming(&log.server, user).await, 0);
@@ -172,7 +174,7 @@ async fn events_name_staff_and_superusers_after_their_deletion() {
 
 /// A superuser that gives up the flags before the deletion is erased as a user, but for acts of administration.
 #[tokio::test]
-async fn what_an_administrator_did_stays_attributable_after_a_demotion() {
+async fn actions_of_an_administrator_stay_attributable_after_a_demotion() {
     let mut log = Watched::start(&["--cleanup-interval=10ms"]).await;
     let mut client = log.client.clone();
     let thief = log.person().await;
@@ -228,10 +230,10 @@ async fn what_an_administrator_did_stays_attributable_after_a_demotion() {
     );
 }
 
-/// A call that began before somebody was deleted may note its refusal afterwards. It is found, as long as such a call
-/// can go on; then it is forgotten who was deleted.
+/// A call that began before a user was deleted may record its rejection later. The id is removed from such events as
+/// long as such a call can run; after that, the deletion itself is forgotten.
 #[tokio::test]
-async fn what_is_noted_late_does_not_name_who_was_deleted() {
+async fn a_late_event_does_not_name_a_deleted_user() {
     let server = TestServer::start_with(&["--cleanup-interval=10ms"]).await;
     let person = server.person().await;
     let stranger = server.person().await;
@@ -270,7 +272,7 @@ async fn what_is_noted_late_does_not_name_who_was_deleted() {
     };
     tokio::time::timeout(Duration::from_secs(10), forgotten)
         .await
-        .expect("it is not forgotten who was deleted");
+        .expect("the id of the deleted user is still stored");
 }
 
 /// As [`write_failures`], under an id that is not taken by it.
@@ -283,9 +285,9 @@ async fn write_failures_of_later(server: &TestServer, person: &Person) {
     server.database.execute_with(statement, values).await;
 }
 
-/// Somebody with more events than are changed while they are deleted.
+/// A user with more events than one statement changes.
 #[tokio::test]
-async fn who_has_very_many_events_is_deleted_and_taken_out_of_all_of_them() {
+async fn a_deleted_user_is_removed_from_very_many_events() {
     let server = TestServer::start_with(&["--cleanup-interval=1h"]).await;
     let person = server.person().await;
     write_failures(&server, &person, 12_500).await;
@@ -297,7 +299,7 @@ async fn who_has_very_many_events_is_deleted_and_taken_out_of_all_of_them() {
         .await
         .unwrap();
     let user = &person.user.user_id;
-    // What was too much for one transaction.
+    // Events that exceed one transaction.
     assert_eq!(naming(&server, user).await, 2_501);
     let server = server.restart_with(&["--cleanup-interval=10ms"]).await;
     let count = async |what: &str| server.database.count(&format!("audit_events WHERE {what}")).await;

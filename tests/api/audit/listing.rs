@@ -13,7 +13,7 @@ async fn audit(server: &TestServer, arguments: &[&str]) -> Output {
     server.place.run(&[&["audit"], arguments].concat(), "").await
 }
 
-/// What it prints as JSON, a value a line.
+/// Returns the JSON output, one value per line.
 pub(super) async fn json(server: &TestServer, arguments: &[&str]) -> Vec<serde_json::Value> {
     let output = audit(server, &[&["--json"], arguments].concat()).await;
     assert!(output.status.success(), "{output:?}");
@@ -30,8 +30,9 @@ fn actions(events: &[serde_json::Value]) -> Vec<&str> {
         .collect()
 }
 
-/// Somebody registers, and a minute apart each: fails to sign in, is not even known, signs in, and signs out.
-pub(super) async fn somebody_comes_and_goes(log: &mut Watched) -> Person {
+/// Registers a user. Then, one minute apart, a sign-in fails, one of an unknown number fails, one succeeds, and the
+/// user signs out.
+pub(super) async fn user_signs_in_and_out(log: &mut Watched) -> Person {
     let mut client = log.client.clone();
     let person = log.person().await;
     log.server.clock.advance(Duration::from_secs(60));
@@ -51,9 +52,9 @@ pub(super) async fn somebody_comes_and_goes(log: &mut Watched) -> Person {
 }
 
 #[tokio::test]
-async fn events_are_found_by_whom_what_how_and_when() {
+async fn events_are_filtered_by_user_action_outcome_and_time() {
     let mut log = Watched::start(&[]).await;
-    let person = somebody_comes_and_goes(&mut log).await;
+    let person = user_signs_in_and_out(&mut log).await;
     let server = &log.server;
 
     let all = json(server, &[]).await;

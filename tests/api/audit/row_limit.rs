@@ -42,7 +42,7 @@ async fn write(server: &TestServer, numbers: std::ops::Range<i64>) {
     }
 }
 
-/// Of 2,100 rows, 990 of 1,000 stay; and when it is exceeded again, the newest ones do.
+/// Of 2,100 rows, 990 of a limit of 1,000 stay. When the limit is exceeded again, the newest rows stay.
 #[tokio::test]
 async fn the_oldest_events_beyond_the_limit_are_removed() {
     let server = TestServer::start().await;

@@ -16,7 +16,7 @@ use crate::support::stub::{Answer, Stub};
 use crate::support::{PASSWORD, Person, TestServer, next_phone_number, registration, with_bearer};
 use crate::throttle::{until_rows, wait_of};
 
-/// A challenge of a server for a person, and the request with its code.
+/// Returns a challenge for a user, and the request with its code.
 async fn challenge(server: &TestServer, purpose: CodePurpose, person: &Person) -> v1::VerifyCodeRequest {
     let to = wanted(purpose, &person.phone_number);
     let sent = codes(server).await.send_code(to).await.unwrap().into_inner();
@@ -148,7 +148,7 @@ async fn is_put_off(server: &TestServer) {
     crate::codes::outbox::is_due_at(server, due_at).await;
 }
 
-/// Gives a person a new number by a code.
+/// Changes the number of a user with a code.
 async fn change(server: &TestServer, person: &mut Person) {
     let number = next_phone_number();
     let purpose = CodePurpose::ChangePhone;
@@ -198,7 +198,7 @@ async fn a_number_changed_on_a_wrong_clock_is_held_for_the_hold_at_most() {
 
 /// UpdateProfile refuses a new password in a session by code, and another number without a code.
 #[tokio::test]
-async fn what_the_hold_refuses_by_update_profile_it_refuses_for_the_hold_at_most() {
+async fn update_profile_is_blocked_for_the_hold_at_most() {
     for is_password in [true, false] {
         let world = World::start(Scenario::Ahead, HOLD).await;
         let mut person = world.writer.person().await;

@@ -111,7 +111,7 @@ async fn a_pause_of_a_wrong_clock_is_as_long_as_the_pause_at_most() {
             assert_eq!(ask(&mut judge, from(9)).await, None, "{scenario:?}");
             continue;
         }
-        let wait = paused.expect("a replica whose clock differs does not pause");
+        let wait = paused.expect("a replica with another clock does not pause");
         assert!(wait <= 2 * HOUR && wait >= HOUR, "{scenario:?}: {wait:?}");
         world.advance(wait - Duration::from_secs(1));
         assert!(ask(&mut judge, from(9)).await.is_some(), "{scenario:?}");

@@ -13,7 +13,7 @@ use crate::throttle::{fail, wait_of};
 /// The default of `--throttle-max-delay`.
 const MAX_DELAY: Duration = Duration::from_mins(15);
 
-/// Signs a user in, and waits as long as each refusal says. Returns the total wait, which is at most `max`.
+/// Signs a user in, and waits for the delay of each rejection. Returns the total wait, which is at most `max`.
 async fn signs_in_after(world: &World, person: &Person, max: Duration) -> Duration {
     let mut client = world.judge().client().await;
     let mut waited = Duration::ZERO;
@@ -43,7 +43,7 @@ async fn free_guesses(server: &TestServer, phone_number: &str) -> u32 {
     guesses
 }
 
-/// Whether a wrong password is hashed, and not refused for throttling.
+/// Returns whether a wrong password is hashed, and not rejected by the rate limit.
 async fn is_hashed(client: &mut Client, phone_number: &str) -> bool {
     let wrong = client
         .authenticate(credentials(phone_number, OTHER_PASSWORD))

@@ -1,4 +1,4 @@
-//! CHANGE_PHONE: a number that a person shows to hold, the notice to the one before, and what is held back afterwards.
+//! CHANGE_PHONE: a verified new number, the notice to the old one, and the hold afterwards.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn time(seconds: i64) -> Option<prost_types::Timestamp> {
     Some(prost_types::Timestamp { seconds, nanos: 0 })
 }
 
-/// Gives a person another number, shortly after they have signed in.
+/// Changes the number of a user shortly after a sign-in.
 pub(super) async fn change(server: &TestServer, person: &Person, phone_number: &str) -> v1::User {
     let mut client = codes(server).await;
     let challenge = Challenge::of_new_number(&mut client, person, phone_number).await;
@@ -28,14 +28,14 @@ pub(super) async fn change(server: &TestServer, person: &Person, phone_number: &
     changed.into_inner().user.unwrap()
 }
 
-/// Whose session it is, as backends see it.
+/// Returns the user of a session, as calling services see it.
 pub(super) async fn seen(server: &TestServer, token: &str) -> v1::User {
     let validated = server.client().await.validate_session(validation(token)).await;
     validated.unwrap().into_inner().user.unwrap()
 }
 
 #[tokio::test]
-async fn a_code_to_the_new_number_changes_it_and_the_old_one_is_told() {
+async fn a_code_changes_the_number_and_the_old_one_is_notified() {
     let stub = Stub::start(TAKEN).await;
     let key = secret(SECRET);
     let server = start("webhook", &[webhook(&stub.url(), &key)]).await;
@@ -106,7 +106,7 @@ async fn a_code_to_the_new_number_changes_it_and_the_old_one_is_told() {
     );
 }
 
-/// The old number is told in the language of the person, and else in that of the call.
+/// The notice is in the language of the user, or else in that of the call.
 #[tokio::test]
 async fn the_notice_is_in_the_language_of_the_person() {
     let stub = Stub::start(TAKEN).await;
@@ -194,9 +194,9 @@ async fn a_code_for_a_new_number_is_for_one_person_and_one_number() {
     );
 }
 
-/// Asking for a code does not tell whether somebody has the number; showing to hold it does.
+/// A request for a code does not reveal whether the number has an account. The code itself does.
 #[tokio::test]
-async fn a_number_that_somebody_has_is_told_only_to_who_holds_it() {
+async fn a_taken_number_is_revealed_only_to_its_holder() {
     let server = start_with_codes(&[]).await;
     let mut client = codes(&server).await;
     let (person, owner) = (server.person().await, server.person().await);
@@ -221,7 +221,7 @@ async fn a_number_that_somebody_has_is_told_only_to_who_holds_it() {
 }
 
 #[tokio::test]
-async fn the_own_number_is_verified_and_nobody_is_told() {
+async fn verifying_the_own_number_sends_no_notice() {
     let server = start_with_codes(&[]).await;
     let person = server.person().await;
     let user = change(&server, &person, &person.phone_number).await;
@@ -236,10 +236,10 @@ async fn the_own_number_is_verified_and_nobody_is_told() {
     assert!(!server.database.knows(held, &person).await);
 }
 
-/// Of a change without a code a number is told if somebody has shown to hold it, and it is one that messages go to:
-/// else whoever has a session could have all numbers told.
+/// A change without a code notifies the old number only if it was verified and is of a line type that gets messages.
+/// Otherwise a session could send messages to any number.
 #[tokio::test]
-async fn where_it_is_allowed_the_old_number_is_told_if_it_was_verified() {
+async fn a_verified_old_number_is_notified_of_an_unverified_change() {
     for (flag, is_verified, is_told) in [
         ("--sms-countries=UZ", true, true),
         ("--sms-countries=UZ", false, false),
@@ -265,9 +265,9 @@ async fn where_it_is_allowed_the_old_number_is_told_if_it_was_verified() {
     }
 }
 
-/// One that was verified is told whatever was sent before.
+/// A verified number gets a notice after any number of messages.
 #[tokio::test]
-async fn an_old_number_that_nobody_has_verified_is_told_within_the_bounds() {
+async fn an_unverified_old_number_is_notified_within_the_limits() {
     for (is_verified, limit, is_told) in [(false, 1, false), (false, 2, true), (true, 1, true)] {
         let server = start_with_codes(&[&format!("--sms-limit-number={limit}/d")]).await;
         let mut client = codes(&server).await;
@@ -283,7 +283,7 @@ async fn an_old_number_that_nobody_has_verified_is_told_within_the_bounds() {
     }
 }
 
-/// Whether the number that a person had was told that they have another one.
+/// Returns whether the old number of a user got a notice of the change.
 async fn was_told(server: &TestServer, person: &Person) -> bool {
     let told =
         "SELECT 1 FROM audit_events WHERE action = 'deliver_notice' AND outcome = 'done' AND subject_id = ?";
@@ -291,7 +291,7 @@ async fn was_told(server: &TestServer, person: &Person) -> bool {
 }
 
 #[tokio::test]
-async fn where_codes_are_sent_a_new_number_takes_one() {
+async fn a_new_number_needs_a_code_where_codes_are_sent() {
     let server = start_with_codes(&[]).await;
     let person = server.person().await;
     let mut profiles = server.client().await;
@@ -336,7 +336,7 @@ async fn fields_of_other_purposes_are_refused() {
         client.verify_code(request).await,
         &[("current_password", "NOT_OF_PURPOSE")],
     );
-    // A number that nobody may have is none that somebody gets.
+    // A number that cannot be registered cannot be the new number either.
     let landline = person.asks(wanted(CodePurpose::ChangePhone, "+443001234567"));
     assert_violations(
         client.send_code(landline).await,
@@ -348,9 +348,9 @@ async fn fields_of_other_purposes_are_refused() {
     assert_refused(nobodys, Code::Unauthenticated, "SESSION_INVALID");
 }
 
-/// Of many who have the code at the same time, one changes the number.
+/// Of many concurrent calls with the code, one changes the number.
 #[tokio::test]
-async fn of_many_changes_one_is_done() {
+async fn one_of_many_concurrent_changes_succeeds() {
     let server = start_with_codes(&["--code-attempts=64"]).await;
     let mut client = codes(&server).await;
     let person = server.person().await;

@@ -1,4 +1,4 @@
-//! What a code gives: a verified number, a session, a new password.
+//! The effect of a code: a verified number, a session, or a new password.
 
 use std::time::Duration;
 
@@ -49,14 +49,14 @@ async fn a_code_signs_in_without_a_password() {
     assert_eq!(session.client.unwrap().ip_address, "192.0.2.7");
     assert_eq!(response.device_token, "");
     assert!(is_alive(&server, &response.session_token).await);
-    // Nobody else loses anything.
+    // Other users keep their sessions.
     assert!(is_alive(&server, &person.token).await);
     person.sign_in_again(&server).await;
 }
 
-/// Somebody may have registered the number of somebody else, and wait for them.
+/// An attacker may register the number of another user and wait for that user to verify it.
 #[tokio::test]
-async fn the_first_proof_of_a_number_ends_what_others_had_of_it() {
+async fn the_first_verification_of_a_number_ends_all_older_sessions() {
     for purpose in [CodePurpose::SignIn, CodePurpose::ResetPassword] {
         let server = start_with_codes(&[]).await;
         let mut client = codes(&server).await;
@@ -87,7 +87,7 @@ async fn the_first_proof_of_a_number_ends_what_others_had_of_it() {
 }
 
 #[tokio::test]
-async fn whoever_verifies_a_number_by_their_session_keeps_all_they_have() {
+async fn a_user_that_verifies_the_number_with_a_session_keeps_all_sessions() {
     let server = start_with_codes(&[]).await;
     let mut client = codes(&server).await;
     let person = server.person().await;
@@ -133,11 +133,11 @@ async fn a_code_sets_a_new_password_and_ends_all_sessions() {
 }
 
 #[tokio::test]
-async fn a_number_that_nobody_has_signs_up_where_that_is_allowed() {
+async fn a_number_without_an_account_signs_up_where_that_is_allowed() {
     let server = start_with_codes(&["--sign-up-by-code"]).await;
     let mut client = codes(&server).await;
     let number = next_phone_number();
-    let challenge = Challenge::of_nobody(&mut client, CodePurpose::SignIn, &number).await;
+    let challenge = Challenge::of_unknown_number(&mut client, CodePurpose::SignIn, &number).await;
     let mut request = challenge.met();
     request.remember_device = true;
     let response = client.verify_code(request).await.unwrap().into_inner();
@@ -173,11 +173,11 @@ async fn a_number_that_nobody_has_signs_up_where_that_is_allowed() {
 }
 
 #[tokio::test]
-async fn somebody_who_registers_meanwhile_is_not_signed_in_by_the_code_of_nobody() {
+async fn a_code_for_a_number_without_an_account_does_not_sign_in_a_later_account() {
     let server = start_with_codes(&["--sign-up-by-code"]).await;
     let mut client = codes(&server).await;
     let number = next_phone_number();
-    let challenge = Challenge::of_nobody(&mut client, CodePurpose::SignIn, &number).await;
+    let challenge = Challenge::of_unknown_number(&mut client, CodePurpose::SignIn, &number).await;
     server
         .client()
         .await
@@ -216,7 +216,7 @@ async fn a_deactivated_account_comes_back_by_the_same_code() {
 }
 
 #[tokio::test]
-async fn whom_administration_deactivated_no_code_brings_back() {
+async fn no_code_reactivates_a_user_that_administration_deactivated() {
     let server = start_with_codes(&[]).await;
     let mut client = codes(&server).await;
     let person = server.person().await;
@@ -240,7 +240,7 @@ async fn whom_administration_deactivated_no_code_brings_back() {
 
 /// All of them have the right code; the challenge takes as many attempts as there are.
 #[tokio::test]
-async fn of_many_who_have_the_code_one_is_signed_in() {
+async fn one_of_many_calls_with_the_same_code_signs_in() {
     let server = start_with_codes(&["--code-attempts=64"]).await;
     let mut client = codes(&server).await;
     let person = server.person().await;
@@ -264,7 +264,7 @@ async fn of_many_who_have_the_code_one_is_signed_in() {
 
 /// As it is copied from a message, with what stands around it.
 #[tokio::test]
-async fn a_pasted_code_is_the_code() {
+async fn a_pasted_code_is_accepted() {
     let server = start_with_codes(&[]).await;
     let mut client = codes(&server).await;
     for paste in [

@@ -1,4 +1,4 @@
-//! Several providers: who is asked for which message while one of them fails.
+//! Failover between providers: the provider of each message while one fails.
 
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ const fn five_times(first: Answer, then: Answer) -> [Answer; 6] {
 
 const FAILS_FIVE_TIMES: &[Answer] = &five_times(Answer::Status(503, ""), Answer::Status(201, "{}"));
 
-/// Somebody whose number is of Kazakhstan.
+/// A user with a number of Kazakhstan.
 async fn person_abroad(server: &TestServer) -> Person {
     let mut person = server.person().await;
-    // The number of the person is the last of its kind in this process.
+    // The user has the newest number of this process.
     let number = format!("+7701{}", &person.phone_number[6..]);
     let sql = format!("UPDATE users SET phone_number = '{number}' WHERE id = ?");
     server.database.execute(&sql, &person).await;
@@ -64,7 +64,7 @@ async fn a_message_waits_for_the_only_provider_that_sends_to_its_number() {
     let server = start("playmobile,twilio", &flags).await;
     let person = person_abroad(&server).await;
     Challenge::of(&mut codes(&server).await, CodePurpose::SignIn, &person).await;
-    // It is not left out meanwhile, since there is nobody else.
+    // It stays in use meanwhile, since it is the only provider.
     for (failures, pause) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16)] {
         eventually(|| second.requests().len() == failures).await;
         let pause = Duration::from_secs(pause);
@@ -76,9 +76,9 @@ async fn a_message_waits_for_the_only_provider_that_sends_to_its_number() {
     assert_eq!((first.requests().len(), second.requests().len()), (0, 6));
 }
 
-/// What the other one has refused, the one that is left out may take.
+/// The suspended provider may accept a message that the other one rejected.
 #[tokio::test]
-async fn a_message_that_is_refused_waits_for_who_is_left_out() {
+async fn a_rejected_message_waits_for_the_suspended_provider() {
     const REFUSES_THE_SIXTH: &[Answer] = &five_times(Answer::Status(204, ""), Answer::Status(400, ""));
     let (first, second) = (
         Stub::start(FAILS_FIVE_TIMES).await,
@@ -107,7 +107,7 @@ async fn a_message_that_is_refused_waits_for_who_is_left_out() {
 
 /// Numbers that a provider does not send to say nothing of how it is.
 #[tokio::test]
-async fn a_provider_that_fails_is_left_out_whoever_else_is_written_to() {
+async fn a_failing_provider_is_suspended_for_all_numbers() {
     let (first, second) = (
         Stub::start(&[Answer::Status(503, "")]).await,
         Stub::start(TAKEN).await,
@@ -127,7 +127,7 @@ async fn a_provider_that_fails_is_left_out_whoever_else_is_written_to() {
     assert_eq!(second.requests().len(), 16);
 }
 
-/// Who sends to no such numbers says so, and the message is given up.
+/// A provider that does not serve such numbers rejects the message, which is given up.
 #[tokio::test]
 async fn a_message_that_no_provider_sends_is_given_up() {
     let stub = Stub::start(TAKEN).await;

@@ -129,7 +129,7 @@ async fn a_flood_of_codes_delays_neither_owners_nor_other_networks() {
 
 /// Known askers flood, from many networks. Strangers still have their part of the places, and get one turn of four.
 #[tokio::test]
-async fn a_flood_of_known_askers_leaves_strangers_their_part() {
+async fn a_flood_of_known_devices_leaves_strangers_their_share() {
     let stub = Stub::closed().await;
     let server = start(&stub).await;
     let mut client = codes(&server).await;
@@ -245,7 +245,8 @@ async fn the_next_message_of_a_large_backlog_is_the_first_entry_of_an_index() {
             rows.push(format!("({})", columns.join(", ")));
         }
         let sql = format!(
-            "INSERT INTO outbox_messages (id, template, challenge_id, tries, due_at, expires_at, lane, flow, turn) VALUES {}",
+            "INSERT INTO outbox_messages (id, template, challenge_id, tries, due_at, expires_at, lane, \
+             flow, turn) VALUES {}",
             rows.join(", ")
         );
         let statement = Statement::from_sql_and_values(backend, sql, values);

@@ -29,7 +29,7 @@ async fn guess(client: &mut CodesClient, challenge: &Challenge) {
     assert_refused(wrong, Code::InvalidArgument, "CODE_INVALID");
 }
 
-/// A challenge that is requested on a known device of a person.
+/// Requests a challenge on a known device of a user.
 async fn on_device(server: &TestServer, client: &mut CodesClient, person: &Person) -> Challenge {
     let request = on_known_device(server, person).await;
     let id = client.send_code(request).await.unwrap().into_inner().challenge_id;
@@ -51,11 +51,11 @@ async fn wrong_codes_count_over_all_challenges_of_a_number_and_are_forgotten() {
     assert_eq!(wait_of(client.verify_code(challenge.met()).await), RECOVERY);
     assert_eq!(wait_of(client.verify_code(challenge.met()).await), RECOVERY);
     // Another number has guesses of its own.
-    let other = Challenge::of_nobody(&mut client, CodePurpose::SignIn, &next_phone_number()).await;
+    let other = Challenge::of_unknown_number(&mut client, CodePurpose::SignIn, &next_phone_number()).await;
     guess(&mut client, &other).await;
     server.clock.advance(RECOVERY);
     for _ in 0..3 {
-        // What is right is given back.
+        // A right code is refunded.
         let challenge = Challenge::of(&mut client, CodePurpose::SignIn, &person).await;
         client.verify_code(challenge.met()).await.unwrap();
     }
@@ -65,7 +65,7 @@ async fn wrong_codes_count_over_all_challenges_of_a_number_and_are_forgotten() {
 }
 
 #[tokio::test]
-async fn a_number_that_nobody_has_counts_and_an_unknown_challenge_does_not() {
+async fn a_number_without_an_account_counts_and_an_unknown_challenge_does_not() {
     let server = server().await;
     let mut client = codes(&server).await;
     for _ in 0..3 {
@@ -78,15 +78,15 @@ async fn a_number_that_nobody_has_counts_and_an_unknown_challenge_does_not() {
     assert_eq!(server.database.count("attempts").await, 0);
     let number = next_phone_number();
     for _ in 0..FREE {
-        let challenge = Challenge::of_nobody(&mut client, CodePurpose::SignIn, &number).await;
+        let challenge = Challenge::of_unknown_number(&mut client, CodePurpose::SignIn, &number).await;
         guess(&mut client, &challenge).await;
     }
-    let challenge = Challenge::of_nobody(&mut client, CodePurpose::SignIn, &number).await;
+    let challenge = Challenge::of_unknown_number(&mut client, CodePurpose::SignIn, &number).await;
     assert_eq!(wait_of(client.verify_code(challenge.met()).await), RECOVERY);
 }
 
 #[tokio::test]
-async fn strangers_who_guess_do_not_stop_a_known_device_or_a_session() {
+async fn guesses_of_strangers_do_not_stop_a_known_device_or_a_session() {
     let server = server().await;
     let mut client = codes(&server).await;
     let person = server.person().await;

@@ -1,4 +1,4 @@
-//! Numbers that an account has without anybody having shown to hold them, or has not had for long.
+//! Numbers that were never verified, or changed recently.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::codes::{codes, start_with_codes};
 use crate::support::refusal::{assert_refused, refusal};
 use crate::support::{PASSWORD, TestServer, credentials, next_phone_number, validation, with_bearer};
 
-/// What UpdateProfile takes a number by, without a code.
+/// The request of UpdateProfile that changes the number without a code.
 fn to(phone_number: &str) -> v1::UpdateProfileRequest {
     v1::UpdateProfileRequest {
         new_phone_number: Some(phone_number.to_owned()),
@@ -21,7 +21,7 @@ fn to(phone_number: &str) -> v1::UpdateProfileRequest {
 }
 
 #[tokio::test]
-async fn a_number_that_was_changed_lately_resets_no_password() {
+async fn a_recently_changed_number_resets_no_password() {
     let server = start_with_codes(&["--phone-change-hold=2h"]).await;
     let mut client = codes(&server).await;
     let mut person = server.person().await;
@@ -39,7 +39,7 @@ async fn a_number_that_was_changed_lately_resets_no_password() {
             Some(Duration::from_hours(1))
         )
     );
-    // Nor by signing in with a code, which would do the same.
+    // A sign-in with a code, which would have the same effect, is blocked, too.
     let sign_in = Challenge::of(&mut client, CodePurpose::SignIn, &person).await;
     let signed_in = client.verify_code(sign_in.met()).await.unwrap().into_inner();
     let update = v1::UpdateProfileRequest {
@@ -49,7 +49,7 @@ async fn a_number_that_was_changed_lately_resets_no_password() {
     let by_code = with_bearer(&signed_in.session_token, update.clone());
     let refused = server.client().await.update_profile(by_code).await;
     assert_refused(refused, Code::FailedPrecondition, "REAUTHENTICATION_REQUIRED");
-    // Who knows the password has shown more than that.
+    // The password is a stronger proof than a code to the number.
     let by_password = person.sign_in_again(&server).await;
     server
         .client()
@@ -65,7 +65,7 @@ async fn a_number_that_was_changed_lately_resets_no_password() {
 
 /// A number that is changed without a code is held back as well.
 #[tokio::test]
-async fn where_it_is_allowed_a_number_is_taken_without_a_code() {
+async fn a_number_is_taken_without_a_code_where_that_is_allowed() {
     let server = start_with_codes(&["--unverified-phone-change"]).await;
     let mut person = server.person().await;
     let update = to(&next_phone_number());
@@ -79,7 +79,7 @@ async fn where_it_is_allowed_a_number_is_taken_without_a_code() {
     assert_eq!(user.phone_verified_at, None);
     person.phone_number = user.phone_number;
     let mut client = codes(&server).await;
-    // Neither by a reset nor by signing in does whoever holds the new number get the account.
+    // The holder of the new number gets the account neither by a reset nor by a sign-in.
     for purpose in [CodePurpose::ResetPassword, CodePurpose::SignIn] {
         let challenge = Challenge::of(&mut client, purpose, &person).await;
         let refused = client.verify_code(challenge.met()).await;
@@ -96,9 +96,9 @@ async fn where_it_is_allowed_a_number_is_taken_without_a_code() {
     client.verify_code(challenge.met()).await.unwrap();
 }
 
-/// Else whoever goes to and fro would keep the owner of a number from ever having it by a code.
+/// Otherwise repeated changes would keep the holder of a number from verifying it.
 #[tokio::test]
-async fn a_number_that_was_changed_lately_is_changed_again_only_by_a_code() {
+async fn a_recently_changed_number_changes_again_only_by_a_code() {
     let server = start_with_codes(&["--unverified-phone-change", "--phone-change-hold=2h"]).await;
     let (stranger, number) = (server.person().await, next_phone_number());
     let mut client = server.client().await;
@@ -119,10 +119,10 @@ async fn a_number_that_was_changed_lately_is_changed_again_only_by_a_code() {
     // The same one is no change.
     client.update_profile(stranger.asks(to(&number))).await.unwrap();
     assert_eq!(seen(&server, &stranger.token).await.phone_number, number);
-    // Who holds a number may have it at once.
+    // The holder of a number may register it at once.
     let other = change(&server, &stranger, &next_phone_number()).await;
     assert!(other.phone_verified_at.is_some());
-    // And whoever holds the first one has it, when its time is over.
+    // The holder of the first number may register it after the hold.
     let stranger = server.person().await;
     client.update_profile(stranger.asks(to(&number))).await.unwrap();
     server.clock.advance(Duration::from_hours(2));
@@ -139,7 +139,7 @@ async fn a_number_that_was_changed_lately_is_changed_again_only_by_a_code() {
 
 /// There would be no other way.
 #[tokio::test]
-async fn where_no_codes_are_sent_a_number_is_changed_as_often_as_one_likes() {
+async fn without_codes_a_number_is_changed_any_number_of_times() {
     let server = TestServer::start().await;
     let person = server.person().await;
     for _ in 0..3 {
@@ -149,9 +149,9 @@ async fn where_no_codes_are_sent_a_number_is_changed_as_often_as_one_likes() {
     }
 }
 
-/// Somebody registered the number of another, who wants to have it for an account that they have already.
+/// A user registered the number of another user, which wants it for an existing account.
 #[tokio::test]
-async fn who_shows_to_hold_a_number_takes_it_from_who_never_did() {
+async fn a_verified_holder_takes_a_number_that_was_never_verified() {
     let server = start_with_codes(&[]).await;
     let mut client = codes(&server).await;
     let (stranger, owner) = (server.person().await, server.person().await);
@@ -184,10 +184,9 @@ async fn who_shows_to_hold_a_number_takes_it_from_who_never_did() {
     assert_eq!(phone_number, stranger.phone_number);
 }
 
-/// Whoever stole a session, and gave the account their own number, does not get the account by a second account of
-/// theirs.
+/// A thief of a session that changed the number to their own does not get the account with a second account.
 #[tokio::test]
-async fn who_shows_to_hold_a_number_takes_it_neither_from_who_did_nor_from_who_has_it_lately() {
+async fn a_verified_holder_takes_no_number_that_was_verified_or_changed_recently() {
     let server = start_with_codes(&["--unverified-phone-change"]).await;
     let mut client = codes(&server).await;
     let mut robbed = server.person().await;
@@ -214,7 +213,7 @@ async fn who_shows_to_hold_a_number_takes_it_neither_from_who_did_nor_from_who_h
 
 /// Administration is no way around it.
 #[tokio::test]
-async fn a_superuser_whose_number_was_changed_lately_sets_no_password_by_a_code() {
+async fn a_superuser_with_a_recently_changed_number_sets_no_password_by_a_code() {
     let server = start_with_codes(&["--phone-change-hold=2h"]).await;
     let mut root = server.superuser().await;
     root.phone_number = change(&server, &root, &next_phone_number()).await.phone_number;
@@ -239,9 +238,9 @@ async fn a_superuser_whose_number_was_changed_lately_sets_no_password_by_a_code(
     }
 }
 
-/// What is on its way to somebody who is deleted goes with them.
+/// Deleting a user deletes the messages that wait for delivery to that user.
 #[tokio::test]
-async fn nothing_of_codes_is_left_of_who_is_deleted() {
+async fn deleting_a_user_deletes_its_codes_and_messages() {
     for by_administration in [false, true] {
         let server = start_with_codes(&[]).await;
         let mut client = codes(&server).await;
@@ -254,7 +253,7 @@ async fn nothing_of_codes_is_left_of_who_is_deleted() {
             Challenge::of(&mut client, purpose, &person).await;
         }
         Challenge::of(&mut client, CodePurpose::SignIn, &other).await;
-        // One that nobody here sends.
+        // A message that no provider of this test sends.
         let notice = "INSERT INTO outbox_messages \
                       (id, template, phone_number, user_id, language, tries, due_at, expires_at) \
                       SELECT id, 'of_a_newer_version', phone_number, id, 'en', 0, created_at, created_at FROM users \

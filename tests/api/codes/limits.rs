@@ -1,4 +1,4 @@
-//! Bounds on messages, by which nobody has them sent for money.
+//! Limits on messages, which stop fraud by messages that cost money.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use tempfile::NamedTempFile;
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
-use super::owners::{from, on_known_device};
+use super::Challenge;
+use super::owners::from;
 use super::sending::{again, left};
-use super::{Challenge, verify};
 use crate::support::codes::{CodesClient, codes, flags_of_codes, start_with_codes, wanted};
 use crate::support::place::Place;
 use crate::support::refusal::{Refusal, refusal};
-use crate::support::{PASSWORD, TestServer, credentials, next_phone_number, registration};
+use crate::support::{PASSWORD, TestServer, next_phone_number, registration};
 use crate::throttle::until_rows;
 
 /// Only what each test is about.
@@ -58,11 +58,11 @@ pub(super) fn assert_waits(outcome: Result<(), Refusal>, reason: &str, wait: Dur
 }
 
 #[tokio::test]
-async fn a_number_gets_so_many_in_an_hour_and_in_a_day() {
+async fn a_number_has_hourly_and_daily_limits() {
     let server = start(&["--sms-limit-number=2/h,3/d"]).await;
     let mut client = codes(&server).await;
     let known = server.person().await.phone_number;
-    // It makes no difference whether somebody has it, nor whether it takes messages at all.
+    // A number without an account and a number that gets no messages have the same limits.
     for number in [&known, &next_phone_number(), "+998712345678"] {
         for _ in 0..2 {
             ask(&mut client, number).await.unwrap();
@@ -103,7 +103,7 @@ async fn a_resend_counts_as_well() {
 }
 
 #[tokio::test]
-async fn neighbouring_numbers_have_a_bound_together() {
+async fn neighbouring_numbers_share_a_limit() {
     let server = start(&["--sms-limit-prefix=3/h"]).await;
     let mut client = codes(&server).await;
     for number in ["+998901110001", "+998901110002", "+998901119999"] {
@@ -114,7 +114,7 @@ async fn neighbouring_numbers_have_a_bound_together() {
 }
 
 #[tokio::test]
-async fn an_address_a_service_and_a_country_have_bounds() {
+async fn an_address_a_service_and_a_country_have_limits() {
     let server = start(&["--sms-limit-address=1/h", "--sms-limit-country=9/d"]).await;
     let mut client = codes(&server).await;
     let from = |address: &str| from(address, &next_phone_number());
@@ -125,7 +125,7 @@ async fn an_address_a_service_and_a_country_have_bounds() {
         HOUR,
     );
     ask_as(&mut client, from("2001:db8:0:1::1")).await.unwrap();
-    // Who says no address has none. For strangers there are eight.
+    // A request without an address has no limit per address. Eight are for strangers.
     for _ in 0..6 {
         ask(&mut client, &next_phone_number()).await.unwrap();
     }
@@ -146,7 +146,7 @@ async fn an_address_a_service_and_a_country_have_bounds() {
     );
 }
 
-/// Ten in all: eight for strangers, of which one network gets three, and the last two for users who have verified their
+/// Ten in total: eight for strangers, of which one network gets three. The last two are for users with a verified
 /// number.
 #[tokio::test]
 async fn all_messages_have_a_limit_together() {
@@ -189,7 +189,7 @@ async fn countries_that_are_not_listed_get_nothing() {
     assert_eq!(server.database.count("challenges").await, 2);
 }
 
-/// What gets messages is a setting; who asks is told the same.
+/// A setting lists the line types that get messages. The response is the same for all.
 #[tokio::test]
 async fn line_types_that_are_not_listed_get_nothing() {
     let server = start(&["--sms-line-types=fixed_line"]).await;
@@ -215,8 +215,7 @@ pub(super) fn file(text: &str) -> NamedTempFile {
     file
 }
 
-/// What is asked for is paid for, whether or not somebody is there and gets it: nobody can tell by how long the money
-/// lasts.
+/// The budget counts every request, with and without an account, so its end reveals nothing about a number.
 #[tokio::test]
 async fn a_day_has_a_budget() {
     let prices = file("# EUR\nUZ\t0.4\nKZ\t0.1\n*\t5\n");
@@ -233,7 +232,7 @@ async fn a_day_has_a_budget() {
             let kazakh = registration("+77012345678", PASSWORD);
             server.client().await.register(kazakh).await.unwrap();
         }
-        // From another address each: one has a part, but not less than one message.
+        // Each request is from another address: an address has a share, but not less than one message.
         let mut host = 0;
         let mut from_another = |number: &str| {
             host += 1;
@@ -242,7 +241,8 @@ async fn a_day_has_a_budget() {
         for number in &numbers {
             ask_as(&mut client, from_another(number)).await.unwrap();
         }
-        // Strangers may spend 1.00. Of it 0.80 are spent: too much for one more, but not to another country.
+        // Strangers may spend 1.00. They have spent 0.80, which is too much for one more message, but not for one to
+        // another country.
         for number in [&numbers[0], "+14155552671"] {
             let refused = ask_as(&mut client, from_another(number)).await;
             assert_waits(refused, "SMS_BUDGET_EXHAUSTED", DAY);
@@ -284,74 +284,11 @@ async fn many_at_once_and_replicas_count_together() {
 }
 
 #[tokio::test]
-async fn a_prefix_whose_codes_nobody_uses_is_paused() {
-    let server = start(&[
-        "--sms-pumping-codes=10",
-        "--sms-pumping-percent=20",
-        "--sms-pumping-pause=2h",
-    ])
-    .await;
-    let mut client = codes(&server).await;
-    let person = server.person().await;
-    verify(&server, &mut client, &person).await;
-    let on_device = on_known_device(&server, &person).await;
-    // Ten of another prefix, of which two are used.
-    let used = |index: u32| format!("+99890777{index:04}");
-    for index in 0..10 {
-        let number = used(index);
-        if index < 2 {
-            server
-                .client()
-                .await
-                .register(registration(&number, PASSWORD))
-                .await
-                .unwrap();
-            let mut signed_in = server
-                .client()
-                .await
-                .authenticate(credentials(&number, PASSWORD))
-                .await
-                .unwrap();
-            let user_id = signed_in.get_mut().user.take().unwrap().user_id;
-            let sent = client
-                .send_code(wanted(CodePurpose::SignIn, &number))
-                .await
-                .unwrap();
-            let id = sent.into_inner().challenge_id;
-            let code = crate::support::codes::code_of(&id, CodePurpose::SignIn, &number, Some(&user_id));
-            let offer = crate::support::codes::offered(&id, CodePurpose::SignIn, &code);
-            client.verify_code(offer).await.unwrap();
-        } else {
-            ask(&mut client, &number).await.unwrap();
-        }
-    }
-    // Nine to the person's prefix, with that which verified it, and their own.
-    for _ in 0..30 {
-        ask(&mut client, &next_phone_number()).await.unwrap();
-    }
-    // There is still time to use them.
-    for later in [300, 299] {
-        server.clock.advance(Duration::from_secs(later));
-        ask(&mut client, &next_phone_number()).await.unwrap();
-    }
-    server.clock.advance(Duration::from_secs(1));
-    for number in [&next_phone_number(), &person.phone_number] {
-        assert_waits(ask(&mut client, number).await, "SMS_PAUSED", 2 * HOUR);
-    }
-    ask(&mut client, &used(10)).await.unwrap();
-    ask_as(&mut client, on_device).await.unwrap();
-    let of_session = person.asks(wanted(CodePurpose::VerifyPhone, ""));
-    ask_as(&mut client, of_session).await.unwrap();
-    server.clock.advance(2 * HOUR);
-    ask(&mut client, &next_phone_number()).await.unwrap();
-}
-
-#[tokio::test]
-async fn counters_that_nobody_needs_are_removed() {
+async fn unneeded_counters_are_removed() {
     let server = start_with_codes(&[]).await;
     let mut client = codes(&server).await;
     ask(&mut client, &next_phone_number()).await.unwrap();
-    // The number and its prefix, and what is asked for of both from where nobody says.
+    // The number, its prefix, and the requests for both without an address.
     assert_eq!(server.database.count("sms_counters").await, 4);
     server.clock.advance(8 * DAY);
     let flags = flags_of_codes(&["--cleanup-interval=50ms"]);
@@ -362,7 +299,7 @@ async fn counters_that_nobody_needs_are_removed() {
 }
 
 #[tokio::test]
-async fn settings_that_say_nothing_are_told() {
+async fn ineffective_settings_are_reported() {
     let place = Place::new().await;
     let prices = file("UZ\t0.4\n*\t5\n");
     let prices = format!("--sms-prices-file={}", prices.path().display());
@@ -382,7 +319,7 @@ async fn settings_that_say_nothing_are_told() {
             vec!["--sms-budget=10", "--sms-prices-file=/nowhere"],
             "--sms-prices-file cannot be read",
         ),
-        // What never ends is not read to its end.
+        // An endless file is not read to its end.
         (
             vec!["--sms-budget=10", "--sms-prices-file=/dev/zero"],
             "longer than 65536 bytes",

@@ -1,4 +1,4 @@
-//! The outbox: what becomes of a message until a provider has taken it, or nobody will.
+//! The outbox: a message waits until a provider accepts it or it is given up.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::support::{PASSWORD, TestServer, channel, connect, eventually, next_ph
 
 /// A success is one, however long the answer is.
 #[tokio::test]
-async fn what_is_taken_is_not_sent_again() {
+async fn an_accepted_message_is_not_sent_again() {
     let stub = Stub::start(&[Answer::Huge(200, 10 * 1024 * 1024)]).await;
     let token = secret("the auth token");
     let server = start("twilio", &[twilio(&stub.url(), "Shop", &token)]).await;
@@ -62,7 +62,7 @@ pub(crate) async fn is_due_at(server: &TestServer, time: Timestamp) {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_again_later_with_the_same_code() {
+async fn a_temporary_failure_is_retried_with_the_same_code() {
     let stub = Stub::start(&[
         Answer::Status(503, ""),
         Answer::Nothing,
@@ -89,7 +89,7 @@ async fn what_may_pass_is_tried_again_later_with_the_same_code() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_not_tried_again_and_noted() {
+async fn a_rejected_message_is_not_retried_and_is_audited() {
     let stub = Stub::start(&[Answer::Status(
         400,
         r#"{"error-code": "202", "error-description": "?"}"#,
@@ -105,7 +105,7 @@ async fn what_is_refused_is_not_tried_again_and_noted() {
     assert_eq!(stub.requests().len(), 1);
 }
 
-/// Who is silent is asked for the first few messages, and holds up none of the others.
+/// A silent provider gets only the first few messages, and does not delay the others.
 #[tokio::test]
 async fn a_provider_that_hangs_is_left_out() {
     let (silent, other) = (
@@ -128,9 +128,9 @@ async fn a_provider_that_hangs_is_left_out() {
     assert!(silent.requests().len() <= 20, "{}", silent.requests().len());
 }
 
-/// What a provider has been given is noted before the process ends, so that nobody gets it twice.
+/// The outbox records each delivery before the process ends, so no message is sent twice.
 #[tokio::test]
-async fn what_is_being_sent_is_finished_before_the_end() {
+async fn messages_in_delivery_are_finished_before_shutdown() {
     const LATE: &[Answer] = &[Answer::Late(Duration::from_millis(300))];
     let stub = Stub::start(LATE).await;
     let key = secret(SECRET);
@@ -166,9 +166,9 @@ async fn the_code_of_a_newer_version_is_left_to_it() {
     assert!(stub.requests()[1].contains(&other.phone_number));
 }
 
-/// Whoever takes a message, nobody else does.
+/// Only one process takes a message.
 #[tokio::test]
-async fn of_two_replicas_one_sends_a_message() {
+async fn one_of_two_replicas_sends_a_message() {
     let stub = Stub::start(&[Answer::Status(204, "")]).await;
     let key = secret(SECRET);
     let flags = by_webhook(&stub, &key, "--sms-limit-prefix=none");
@@ -186,10 +186,10 @@ async fn of_two_replicas_one_sends_a_message() {
     assert_eq!(outcomes(&server).await.len(), 40);
 }
 
-/// A process that is killed while it waits for the provider loses nothing: another one sends the message, when nobody
-/// can be sending it any more, with the same code under the same id.
+/// A process that is killed while it waits for the provider loses no message. When its lease on the message has ended,
+/// another process sends the same code under the same id.
 #[tokio::test]
-async fn what_a_killed_process_was_sending_is_sent_by_another() {
+async fn another_process_sends_the_message_of_a_killed_one() {
     const SILENT_ONCE: &[Answer] = &[Answer::Silence, Answer::Status(204, "")];
     let stub = Stub::start(SILENT_ONCE).await;
     let key = secret(SECRET);
@@ -264,9 +264,9 @@ async fn what_a_killed_process_was_sending_is_sent_by_another() {
         .unwrap();
 }
 
-/// What waits is counted, with how long.
+/// The metrics have the number of waiting messages and the longest wait.
 #[tokio::test]
-async fn what_is_left_to_send_is_in_the_metrics() {
+async fn the_backlog_is_in_the_metrics() {
     let stub = Stub::start(&[Answer::Status(503, "")]).await;
     let key = secret(SECRET);
     let place = Place::new().await;

@@ -1,4 +1,4 @@
-//! Who sends SMS: what they are asked, byte by byte, and what comes of what they answer.
+//! SMS providers: the exact bytes of each request, and the outcome of each response.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -61,19 +61,19 @@ pub(crate) async fn start(providers: &str, flags: &[Vec<String>]) -> TestServer 
     TestServer::start_with(&all).await
 }
 
-/// Sends a code to a person, and gives it.
+/// Sends a code to a user, and returns it.
 pub(crate) async fn send(server: &TestServer, person: &Person) -> Challenge {
     Challenge::of(&mut codes(server).await, CodePurpose::SignIn, person).await
 }
 
-/// The id of the only message there ever was, as the stub was told it.
+/// Returns the id of the only message, as the stub received it.
 fn id_in(request: &str, before: &str) -> String {
     let (_, rest) = request.split_once(before).unwrap();
     rest[..36].to_owned()
 }
 
 #[tokio::test]
-async fn twilio_is_asked_as_its_description_says() {
+async fn requests_to_twilio_match_its_description() {
     let stub = Stub::start(TAKEN).await;
     let token = secret("the auth token");
     let server = start("twilio", &[twilio(&stub.url(), "+15005550006", &token)]).await;
@@ -122,7 +122,7 @@ fn assert_is_of_the_description(body: &str) {
     let post = &description["paths"]["/2010-04-01/Accounts/{AccountSid}/Messages.json"]["post"];
     let mut schema = post["requestBody"]["content"]["application/x-www-form-urlencoded"]["schema"].clone();
     assert_eq!(schema["required"], serde_json::json!(["To"]));
-    // What it does not describe, it does not take; and references lead into the description.
+    // The schema rejects fields that it does not describe; references lead into the description.
     schema["additionalProperties"] = false.into();
     schema["components"] = description["components"].clone();
     let form: BTreeMap<String, String> = form_urlencoded::parse(body.as_bytes()).into_owned().collect();
@@ -143,7 +143,7 @@ fn post_parameters(description: &serde_json::Value) -> &serde_json::Value {
 }
 
 #[tokio::test]
-async fn playmobile_is_asked_in_its_json() {
+async fn requests_to_playmobile_are_its_json() {
     let stub = Stub::start(&[Answer::Status(200, "Request is received")]).await;
     let password = secret("pass:word");
     let server = start("playmobile", &[playmobile(&stub.url(), &password)]).await;
@@ -196,7 +196,7 @@ async fn a_webhook_is_signed() {
 
 /// Whatever the first one does, the second one gets the same message.
 #[tokio::test]
-async fn what_the_first_does_not_take_the_second_gets() {
+async fn the_second_provider_gets_what_the_first_rejects() {
     for answers in [
         &[Answer::Status(500, "{}")] as &'static [Answer],
         &[Answer::Status(429, "slow down")],
@@ -238,7 +238,7 @@ async fn what_the_first_does_not_take_the_second_gets() {
 }
 
 #[tokio::test]
-async fn a_provider_that_lacks_something_is_said_at_the_start() {
+async fn an_incomplete_provider_is_reported_at_startup() {
     let place = Place::new().await;
     let (token, short) = (secret("token"), secret("too short"));
     let token = format!("--twilio-auth-token-file={}", token.path().display());
@@ -288,7 +288,8 @@ async fn a_provider_that_lacks_something_is_said_at_the_start() {
         ),
         (
             vec!["--sms-providers=log", "--code-length=4", "--code-attempts=2"],
-            "--code-attempts 2 is too many for --code-length 4: more than one guess in 10000 would be right; the maximum is 1",
+            "--code-attempts 2 is too many for --code-length 4: more than one guess in 10000 would be \
+             right; the maximum is 1",
         ),
         (
             vec!["--sms-providers=log", "--code-length=5", "--code-attempts=11"],

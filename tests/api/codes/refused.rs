@@ -13,7 +13,7 @@ use crate::support::refusal::{assert_refused, assert_violations};
 use crate::support::{PASSWORD, next_phone_number};
 
 #[tokio::test]
-async fn whatever_is_wrong_with_a_code_the_answer_is_the_same() {
+async fn all_wrong_codes_have_the_same_response() {
     let server = start_with_codes(&[]).await;
     let mut client = codes(&server).await;
     let person = server.person().await;
@@ -25,8 +25,9 @@ async fn whatever_is_wrong_with_a_code_the_answer_is_the_same() {
     let used = Challenge::of(&mut client, CodePurpose::SignIn, &person).await;
     client.verify_code(used.met()).await.unwrap();
     let unknown = next_phone_number();
-    let of_nobody = Challenge::of_nobody(&mut client, CodePurpose::SignIn, &unknown).await;
-    let landline = Challenge::of_nobody(&mut client, CodePurpose::ResetPassword, "+998712345678").await;
+    let unknown_number = Challenge::of_unknown_number(&mut client, CodePurpose::SignIn, &unknown).await;
+    let landline =
+        Challenge::of_unknown_number(&mut client, CodePurpose::ResetPassword, "+998712345678").await;
     let elsewhere = offered(&reset.id, CodePurpose::SignIn, &reset.code);
     let outcomes: Vec<(&str, Outcome)> = vec![
         (
@@ -70,11 +71,14 @@ async fn whatever_is_wrong_with_a_code_the_answer_is_the_same() {
                 .verify_code(offered("x", CodePurpose::SignIn, "123456"))
                 .await,
         ),
-        ("of nobody", client.verify_code(of_nobody.met()).await),
         (
-            "of nobody, wrong",
+            "of an unknown number",
+            client.verify_code(unknown_number.met()).await,
+        ),
+        (
+            "of an unknown number, wrong",
             client
-                .verify_code(of_nobody.with(&another(&of_nobody.code)))
+                .verify_code(unknown_number.with(&another(&unknown_number.code)))
                 .await,
         ),
         ("not sent", client.verify_code(landline.met()).await),
@@ -131,7 +135,7 @@ async fn after_five_wrong_codes_the_right_one_is_wrong() {
     assert_refused(refused, Code::InvalidArgument, "CODE_INVALID");
     let refused = client.verify_code(guessed.met()).await;
     assert_refused(refused, Code::InvalidArgument, "CODE_INVALID");
-    // Nor is it sent once more.
+    // It is not sent again, either.
     server.clock.advance(Duration::from_secs(60));
     let again = v1::SendCodeRequest {
         challenge_id: guessed.id,
@@ -169,7 +173,7 @@ async fn guesses_at_the_same_time_are_all_counted() {
 }
 
 #[tokio::test]
-async fn a_code_is_no_good_when_the_person_has_another_number_or_is_gone() {
+async fn a_code_is_invalid_after_the_user_changed_number_or_left() {
     let server = start_with_codes(&["--unverified-phone-change"]).await;
     let mut client = codes(&server).await;
     let moved = server.person().await;
@@ -203,7 +207,7 @@ async fn a_code_is_no_good_when_the_person_has_another_number_or_is_gone() {
 }
 
 #[tokio::test]
-async fn nobody_verifies_the_number_of_somebody_else() {
+async fn no_user_verifies_the_number_of_another_user() {
     let server = start_with_codes(&[]).await;
     let mut client = codes(&server).await;
     let (person, other) = (server.person().await, server.person().await);
@@ -220,7 +224,7 @@ async fn nobody_verifies_the_number_of_somebody_else() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_said_at_once_and_are_no_attempt() {
+async fn all_invalid_fields_are_reported_at_once_and_count_as_no_attempt() {
     let server = start_with_codes(&[]).await;
     let mut client = codes(&server).await;
     let person = server.person().await;

@@ -1,5 +1,4 @@
-//! `--registration`: where a code has to show first that whoever registers holds the number, and where nobody
-//! registers.
+//! `--registration`: registration with a code that verifies the number, and closed registration.
 
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use crate::support::{PASSWORD, TestServer, credentials, next_phone_number, regis
 const START: i64 = 1_767_225_600;
 const VERIFIED: &[&str] = &["--registration=verified"];
 
-/// What Register says where a code has to come first: the challenge, and the rest of the ErrorInfo without it.
+/// Returns the challenge of a rejection by Register, and the ErrorInfo without it.
 fn required(refused: &Status) -> (String, Vec<(String, String)>) {
     let refusal = refusal(refused);
     assert_eq!(
@@ -41,7 +40,7 @@ async fn register(server: &TestServer, phone_number: &str) -> Status {
     server.client().await.register(request).await.unwrap_err()
 }
 
-/// Wants to register a number that nobody has.
+/// Starts the registration of a number without an account.
 pub(super) async fn challenge(server: &TestServer, phone_number: &str) -> Challenge {
     let (id, _) = required(&register(server, phone_number).await);
     let purpose = CodePurpose::Register;
@@ -50,7 +49,7 @@ pub(super) async fn challenge(server: &TestServer, phone_number: &str) -> Challe
 }
 
 #[tokio::test]
-async fn an_account_is_made_by_the_code_and_not_before() {
+async fn an_account_is_created_by_the_code_and_not_before() {
     let server = start_with_codes(VERIFIED).await;
     let mut client = codes(&server).await;
     let number = next_phone_number();
@@ -108,9 +107,10 @@ async fn an_account_is_made_by_the_code_and_not_before() {
     assert_refused(refused, Code::InvalidArgument, "CODE_INVALID");
 }
 
-/// Alike for numbers that somebody has and those that nobody has. Who has it is told, and has no code.
+/// The responses for numbers with and without an account are the same. The user of the account gets a notice without a
+/// code.
 #[tokio::test]
-async fn whether_a_number_is_taken_is_not_told() {
+async fn registration_does_not_reveal_taken_numbers() {
     let stub = Stub::start(TAKEN).await;
     let key = secret(SECRET);
     let mut flags = webhook(&stub.url(), &key);
@@ -119,7 +119,7 @@ async fn whether_a_number_is_taken_is_not_told() {
     let mut client = codes(&server).await;
     let taken = next_phone_number();
     let first = challenge(&server, &taken).await;
-    // A message whose code was used is not sent any more.
+    // A message is not sent after its code was used.
     left(&server, 0).await;
     let user = client
         .verify_code(first.met())
@@ -143,7 +143,7 @@ async fn whether_a_number_is_taken_is_not_told() {
     assert!(notice.contains(&taken) && notice.contains(text), "{notice}");
     let right = code_of(&of_free, CodePurpose::Register, &free, None);
     assert!(code.contains(&free) && code.contains(&right), "{code}");
-    // There is no code that is right: neither that of the owner, nor that of nobody.
+    // No code is right: neither that of the owner nor that of an unknown number.
     for person in [Some(user.user_id.as_str()), None] {
         let code = code_of(&of_taken, CodePurpose::Register, &taken, person);
         let forged = Challenge {
@@ -176,7 +176,7 @@ async fn whether_a_number_is_taken_is_not_told() {
 }
 
 #[tokio::test]
-async fn of_two_who_want_a_number_the_first_gets_it() {
+async fn of_two_registrations_of_a_number_the_first_succeeds() {
     let server = start_with_codes(VERIFIED).await;
     let mut client = codes(&server).await;
     let number = next_phone_number();
@@ -190,7 +190,7 @@ async fn of_two_who_want_a_number_the_first_gets_it() {
 }
 
 #[tokio::test]
-async fn a_password_that_nobody_may_have_is_refused_with_and_without_the_code() {
+async fn a_rejected_password_is_rejected_with_and_without_the_code() {
     let server = start_with_codes(VERIFIED).await;
     let mut client = codes(&server).await;
     let number = next_phone_number();
@@ -270,7 +270,7 @@ async fn the_code_of_register_is_asked_for_with_register() {
 }
 
 #[tokio::test]
-async fn where_registration_is_closed_superusers_make_the_accounts() {
+async fn superusers_create_accounts_where_registration_is_closed() {
     let server = start_with_codes(&[]).await;
     let superuser = server.superuser().await;
     let flags = flags_of_codes(&["--registration=closed"]);
@@ -293,15 +293,15 @@ async fn where_registration_is_closed_superusers_make_the_accounts() {
         .create_user(superuser.asks(created))
         .await
         .unwrap();
-    // Nor does a code make one of somebody else.
+    // A code for another user does not register the number, either.
     let mut client = codes(&server).await;
-    let unknown = Challenge::of_nobody(&mut client, CodePurpose::SignIn, &next_phone_number()).await;
+    let unknown = Challenge::of_unknown_number(&mut client, CodePurpose::SignIn, &next_phone_number()).await;
     let refused = client.verify_code(unknown.met()).await;
     assert_refused(refused, Code::InvalidArgument, "CODE_INVALID");
 }
 
 #[tokio::test]
-async fn settings_that_contradict_each_other_are_told() {
+async fn contradictory_settings_are_reported() {
     let place = Place::new().await;
     for (flags, expected) in [
         (

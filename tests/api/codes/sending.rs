@@ -25,7 +25,7 @@ pub(crate) async fn left(server: &TestServer, count: i64) {
         .expect("messages stay in the outbox");
 }
 
-/// What is in the audit log of messages: outcome and reason.
+/// Returns the outcome and the reason of the audit events of messages.
 pub(crate) async fn outcomes(server: &TestServer) -> Vec<(String, Option<String>)> {
     let sql = "SELECT outcome, reason FROM audit_events WHERE action = 'deliver_code' ORDER BY outcome";
     let rows = server.database.rows(sql).await;
@@ -39,7 +39,7 @@ pub(crate) async fn outcomes(server: &TestServer) -> Vec<(String, Option<String>
         .collect()
 }
 
-/// Waits until the outbox is empty, and says how many messages were delivered.
+/// Waits until the outbox is empty. Returns the number of delivered messages.
 async fn delivered(server: &TestServer) -> usize {
     left(server, 0).await;
     let outcomes = outcomes(server).await;
@@ -58,7 +58,7 @@ pub(crate) fn again(challenge_id: &str) -> v1::SendCodeRequest {
 }
 
 #[tokio::test]
-async fn a_challenge_says_how_long_it_is_good() {
+async fn a_challenge_has_its_lifetime() {
     let server = start_with_codes(&["--code-length=8", "--code-lifetime=10m"]).await;
     let mut client = codes(&server).await;
     let person = server.person().await;
@@ -74,7 +74,7 @@ async fn a_challenge_says_how_long_it_is_good() {
     assert_eq!(sent.code_length, 8);
 }
 
-/// Whoever asks learns nothing about a number, and only those who are somebody get a message.
+/// A request reveals nothing about a number, and only numbers with an account get a message.
 #[tokio::test]
 async fn the_answer_is_the_same_whatever_the_number_is() {
     let server = start_with_codes(&[]).await;
@@ -186,7 +186,7 @@ async fn refused_after(client: &mut CodesClient, number: &str, device_token: &st
 }
 
 #[tokio::test]
-async fn codes_for_a_number_are_bounded_and_strangers_do_not_use_up_those_of_a_known_device() {
+async fn codes_for_a_number_are_limited_and_known_devices_have_their_own_limit() {
     let server = start_with_codes(&[]).await;
     let mut client = codes(&server).await;
     let person = server.person().await;
@@ -210,7 +210,7 @@ async fn codes_for_a_number_are_bounded_and_strangers_do_not_use_up_those_of_a_k
 }
 
 #[tokio::test]
-async fn bad_fields_are_said_at_once() {
+async fn all_invalid_fields_are_reported_at_once() {
     let server = start_with_codes(&[]).await;
     let mut client = codes(&server).await;
     let person = server.person().await;
@@ -264,18 +264,18 @@ async fn without_a_provider_there_are_no_codes() {
     assert_refused(verified, Code::FailedPrecondition, "SMS_NOT_CONFIGURED");
 }
 
-/// What was in the outbox when a process was killed is sent by the next one, and what has expired meanwhile is noted as
-/// not sent.
+/// The next process sends the messages that were in the outbox of a killed process. Messages that expired meanwhile are
+/// recorded as not sent.
 #[tokio::test]
 async fn the_outbox_outlives_the_process() {
     let server = start_with_codes(&[]).await;
     let mut client = codes(&server).await;
     let person = server.person().await;
     let challenge = Challenge::of(&mut client, CodePurpose::SignIn, &person).await;
-    // Of another user: the first code of an account that was not verified ends all others.
+    // The code is of another user, since the first code of an unverified account ends all others.
     let other = server.person().await;
     let met = Challenge::of(&mut client, CodePurpose::SignIn, &other).await;
-    let landline = Challenge::of_nobody(&mut client, CodePurpose::SignIn, "+998712345678").await;
+    let landline = Challenge::of_unknown_number(&mut client, CodePurpose::SignIn, "+998712345678").await;
     assert_eq!(delivered(&server).await, 2);
     client.verify_code(met.met()).await.unwrap();
     let start = chrono::DateTime::from_timestamp(1_767_225_600, 0).unwrap();
@@ -287,8 +287,8 @@ async fn the_outbox_outlives_the_process() {
             vec!["deliver_code".into()],
         )
         .await;
-    // As processes leave them that are killed: one is due, one of a time that is over, one of a challenge that was met,
-    // one that is not sent at all, and one that somebody else may be sending.
+    // The outbox after processes were killed: a due message, an expired one, one of a used challenge, one that is not
+    // sent at all, and one that another process may be sending.
     for (id, due_at, expires_at) in [
         (&challenge.id, minutes(0), minutes(5)),
         (&challenge.id, minutes(-9), minutes(-4)),
@@ -303,7 +303,8 @@ async fn the_outbox_outlives_the_process() {
             due_at.into(),
             expires_at.into(),
         ];
-        let insert = "INSERT INTO outbox_messages (id, template, challenge_id, tries, due_at, expires_at) VALUES (?, 'code', ?, ?, ?, ?)";
+        let insert = "INSERT INTO outbox_messages (id, template, challenge_id, tries, due_at, expires_at) \
+                      VALUES (?, 'code', ?, ?, ?, ?)";
         database.execute_with(insert, values).await;
     }
     let flags = flags_of_codes(&[]);

@@ -1,4 +1,4 @@
-//! Providers that are not reached: the log tells the operator why, and a private certificate authority is a setting.
+//! Unreachable providers: the log has the reason for the operator, and a private certificate authority is a setting.
 
 use std::fs;
 use std::net::TcpListener as StdListener;
@@ -31,7 +31,7 @@ fn unused_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// Sends a code by a gateway at this URL, and returns what the log says of it.
+/// Sends a code through a gateway at this URL. Returns the lines of the log about it.
 async fn problem_of(url: &str, more: &[String]) -> String {
     let place = Place::new().await;
     let key = secret(SECRET);
@@ -205,7 +205,7 @@ async fn a_success_that_reports_a_failed_message_is_a_refusal() {
     let mut bodies: Vec<String> = statuses.iter().map(|status| body(status)).collect();
     bodies.extend([
         r#"{"sid":"SM1","status":"failed","error_code":30007}"#.to_owned(),
-        // What is unknown or unreadable says nothing against the status of HTTP.
+        // An unknown or unreadable body does not change the meaning of the HTTP status.
         body("on_its_way"),
         r#"{"status":201}"#.to_owned(),
         r#"{"status":"failed""#.to_owned(),
@@ -242,7 +242,7 @@ async fn a_success_that_reports_a_failed_message_is_a_refusal() {
 
 /// A body that never comes changes nothing about a success: to send the message again would cost money.
 #[tokio::test]
-async fn a_success_whose_body_does_not_come_is_one() {
+async fn a_success_without_its_body_is_a_success() {
     let stub = Stub::start(&[Answer::Stalled(201)]).await;
     let token = secret("the auth token");
     let server = start("twilio", &[twilio(&stub.url(), "Shop", &token)]).await;

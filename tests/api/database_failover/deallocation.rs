@@ -19,9 +19,9 @@ const READY_FOR_QUERY: u8 = b'Z';
 
 pub(super) struct DeallocatingProxy {
     pub(super) address: SocketAddr,
-    /// How often the statements are to be deallocated.
+    /// Number of times that the statements are deallocated.
     times: watch::Sender<u64>,
-    /// How often each open connection has done it.
+    /// The number of times for each open connection.
     connections: Arc<Mutex<Vec<Weak<AtomicU64>>>>,
 }
 
@@ -113,7 +113,7 @@ struct Messages {
 }
 
 impl Messages {
-    /// Whether these bytes end with a complete [`READY_FOR_QUERY`].
+    /// Returns whether these bytes end with a complete [`READY_FOR_QUERY`].
     fn end_ready(&mut self, mut bytes: &[u8]) -> bool {
         let mut is_ready = false;
         while let [byte, others @ ..] = bytes {

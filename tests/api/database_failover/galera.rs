@@ -18,7 +18,7 @@ use crate::support::{Client, PASSWORD, connect, credentials, validation};
 /// Sessions that are created and revoked through one replica and checked through the other.
 const ROUNDS: usize = 50;
 
-/// Of those, the sessions that are checked by cached checks.
+/// The sessions among them that cached checks use.
 const CACHED_ROUNDS: usize = 10;
 
 /// STRONG checks on a node that does not answer. Each takes as long as a statement may.

@@ -76,7 +76,7 @@ async fn a_transaction_that_waits_on_the_old_primary_ends_and_its_connection_is_
     let request = credentials(&user, PASSWORD);
     let asked = Instant::now();
     let waiting = tokio::spawn(async move { (client.authenticate(request).await, asked.elapsed()) });
-    database.somebody_waits().await;
+    database.lock_is_awaited().await;
     Cluster::set_read_only(scene.cluster.primary(), true).await;
     scene.cluster.promote().await;
     let (_there, mut other) = scene.on_primary().await;

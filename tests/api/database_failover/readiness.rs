@@ -41,7 +41,7 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// Of a replica with `--metrics-listen`.
+    /// For a replica with `--metrics-listen`.
     pub(super) async fn of(service: &ServerProcess) -> Self {
         Self {
             health: HealthClient::new(channel(service.address).await),

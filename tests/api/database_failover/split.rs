@@ -36,7 +36,7 @@ async fn a_primary_that_stays_writable_is_left_when_new_connections_lead_to_anot
 /// Both servers write change-log entries of their own with the same numbers, so the number of an entry does not tell
 /// whether it was read.
 #[tokio::test]
-async fn a_revocation_whose_number_was_read_from_another_history_is_known() {
+async fn a_revocation_with_a_number_of_another_history_is_known() {
     let name = "split, histories diverge";
     let Some(mut scene) = Scene::start(&[]).await else {
         return;

@@ -13,8 +13,8 @@ use crate::support::{Client, PASSWORD, connect, credentials};
 /// Calls of each kind, by which all connections are used.
 const CALLS: usize = 20;
 
-/// PostgreSQL answers 0A000 "cached plan must not change result type" to a prepared statement that selects a column
-/// whose type has changed. The expand step of a migration may make a column longer.
+/// PostgreSQL returns 0A000 "cached plan must not change result type" for a prepared statement that selects a column
+/// with a changed type. The expand step of a migration may make a column longer.
 #[tokio::test]
 async fn a_column_that_became_longer_fails_no_call() {
     if is_not_postgres() {

@@ -18,7 +18,7 @@ pub(super) const STALENESS_BOUND: Duration = Duration::from_secs(1);
 /// Violations that are shown, beside the last one.
 const SHOWN: usize = 5;
 
-/// How old a revocation may be at the start of a check that still accepts the session.
+/// Maximum age of a revocation at the start of a check that still accepts the session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Promise {
     /// Cached checks: the staleness bound. STRONG checks: 0 s.
@@ -47,7 +47,7 @@ enum State {
 struct Session {
     token: String,
     state: State,
-    /// Whether checks of either kind have answered in accordance with the state since the move.
+    /// Whether checks of both kinds have agreed with the state since the move.
     is_right: [bool; 2],
 }
 

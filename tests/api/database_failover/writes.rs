@@ -1,4 +1,4 @@
-//! How long it takes until writes succeed again.
+//! Recovery time of writes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -13,7 +13,7 @@ use super::scene::{RECOVERY, assert_all, register, strongly};
 use super::watch::Watch;
 use crate::support::{Client, PASSWORD, credentials};
 
-/// So many writes in a row are a service that has recovered.
+/// Number of consecutive writes that count as a recovery.
 const IN_A_ROW: usize = 40;
 
 /// Callers at once: as many as the pool has connections, so that each connection is used.
@@ -101,7 +101,8 @@ impl Writes {
         let failures = progress.failures.load(Ordering::SeqCst);
         let last = progress.last_failure.lock().unwrap().clone();
         let report = format!(
-            "{name}: first successful write {:?} after the move, {IN_A_ROW} in a row {:?}, {failures} failures, the last one \
+            "{name}: first successful write {:?} after the move, {IN_A_ROW} in a row {:?}, {failures} \
+             failures, the last one \
              {last:?}",
             progress.first.get(),
             outcome.is_ok().then_some(after)

@@ -62,7 +62,7 @@ async fn breached_passwords_are_rejected() {
     }
 }
 
-/// The policy is for new passwords: a user who has a breached one already still signs in.
+/// The policy applies to new passwords: a user with a breached password can still sign in.
 #[tokio::test]
 async fn a_breached_password_that_is_in_use_stays_valid() {
     let folder = tempfile::tempdir().unwrap();

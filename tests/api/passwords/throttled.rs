@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use phone_identity::proto::{DESCRIPTORS, v1};
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
+use phone_identity::proto::v1;
 use tonic::{Code, Request, Status};
 use uuid::Uuid;
 
 use super::work;
+use crate::rpcs::request_fields;
 use crate::support::codes::{codes, offered, start_with_codes};
 use crate::support::refusal::refusal;
 use crate::support::{
@@ -20,7 +19,7 @@ const ADDRESS: &str = "203.0.113.9";
 /// Fields of requests by which a caller shows or sets a secret that a user knows.
 const SECRETS: [&str; 4] = ["password", "new_password", "current_password", "code"];
 
-/// What a stranger may put where a password belongs.
+/// Passwords that a stranger may send.
 fn passwords() -> Vec<String> {
     let long = ["x", "passw0rd", "qwerty1!"].map(|unit| unit.repeat(16));
     let given = [
@@ -43,7 +42,7 @@ fn at(ip_address: &str) -> Option<v1::ClientInfo> {
     })
 }
 
-/// What is wrong with a request.
+/// A change that makes a request invalid.
 type Change<T> = Box<dyn Fn(&mut T)>;
 
 /// The request as it should be, and with one field after the other that is not.
@@ -71,7 +70,7 @@ struct Scene {
     token: String,
     user_id: String,
     number: String,
-    called: BTreeSet<&'static str>,
+    called: BTreeSet<String>,
 }
 
 impl Scene {
@@ -122,7 +121,7 @@ impl Scene {
         variants: Vec<T>,
         mut call: impl AsyncFnMut(&Self, T) -> Result<(), Status>,
     ) {
-        self.called.insert(rpc);
+        self.called.insert(rpc.to_owned());
         let before = work(&self.server);
         for (place, request) in variants.into_iter().enumerate() {
             let refused = refusal(&call(self, request).await.expect_err(rpc));
@@ -148,7 +147,7 @@ async fn nothing_costly_is_done_for_a_throttled_address() {
     assert_eq!(scene.called, rpcs_with_secrets());
 }
 
-/// Where a code comes first, Register may check the password before it is sent.
+/// If a code is needed first, Register may check the password before it sends the code.
 #[tokio::test]
 async fn no_password_is_checked_before_a_code_is_allowed() {
     let server = start_with_codes(&["--registration=verified", "--throttle-code-attempts=1"]).await;
@@ -175,30 +174,11 @@ async fn no_password_is_checked_before_a_code_is_allowed() {
     assert_eq!(work(&server), before);
 }
 
-/// The names of the RPCs of the contract that take a secret.
-fn rpcs_with_secrets() -> BTreeSet<&'static str> {
-    let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
-    let ours: Vec<_> = files
-        .iter()
-        .filter(|file| file.package().starts_with("phone_identity."))
-        .collect();
-    let messages: BTreeSet<&str> = ours
-        .iter()
-        .flat_map(|file| &file.message_type)
-        .filter(|message| message.field.iter().any(|field| SECRETS.contains(&field.name())))
-        .map(prost_types::DescriptorProto::name)
-        .collect();
-    let methods = ours
-        .iter()
-        .flat_map(|file| &file.service)
-        .flat_map(|service| &service.method);
-    let taking = methods.filter(|method| {
-        let input = method.input_type().rsplit('.').next().unwrap();
-        messages.contains(input)
-    });
-    taking
-        .map(|method| method.name().to_owned().leak() as &str)
-        .collect()
+/// Returns the methods of the contract that take a secret.
+fn rpcs_with_secrets() -> BTreeSet<String> {
+    let mut fields = request_fields();
+    fields.retain(|field| SECRETS.contains(&field.path.as_str()));
+    fields.iter().map(|field| field.method().to_owned()).collect()
 }
 
 async fn register(scene: &mut Scene) {

@@ -1,5 +1,5 @@
-//! Abuse of a real process, while somebody else keeps asking whose session a token is. They are answered all the while,
-//! and what the process has in memory stays bounded.
+//! Abuse of a real process while another client checks sessions all the time. The checks succeed, and the memory of the
+//! process stays bounded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,10 +22,10 @@ const REGISTER: &str = "/phone_identity.v1.PhoneIdentity/Register";
 const PATIENCE: Duration = Duration::from_secs(30);
 const MIB: u64 = 1024 * 1024;
 
-/// Connections that do nothing, and that everybody else has to be able to bear.
+/// Idle connections, which other clients must tolerate.
 const IDLE_CONNECTIONS: u64 = 10_000;
 
-/// A process that is abused, and somebody who asks it all the while on a connection of their own.
+/// A process under abuse, and a client with a connection of its own that checks sessions all the time.
 struct Abused {
     server: ServerProcess,
     stop: Arc<AtomicBool>,
@@ -84,7 +84,7 @@ impl Abused {
             .expect("checks are not answered");
     }
 
-    /// How many bytes of memory the process has more than before it was abused.
+    /// Returns the growth of the memory of the process since the start of the abuse, in bytes.
     fn grown(&self) -> u64 {
         resident(&self.server).saturating_sub(self.at_rest)
     }
@@ -104,7 +104,7 @@ impl Abused {
     }
 }
 
-/// What a process has in memory, in bytes.
+/// Returns the resident memory of a process, in bytes.
 fn resident(server: &ServerProcess) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status
@@ -140,7 +140,7 @@ async fn ten_thousand_idle_connections() {
         idle.push(RawConnection::open(abused.server.address).await);
     }
     abused.is_answered().await;
-    // All of them are there, and nobody else fits.
+    // All of them are connected, and no other connection fits.
     RawConnection::connect(abused.server.address).await.closed().await;
     assert!(idle.last_mut().unwrap().is_open().await);
     assert!(idle.first_mut().unwrap().is_open().await);
@@ -255,7 +255,7 @@ async fn floods_of_pings_and_settings() {
             let mut connection = RawConnection::open(address).await;
             let payload: &[u8] = if kind == SETTINGS { &[] } else { b"pingpong" };
             let burst = frame(kind, 0, 0, payload).repeat(1000);
-            // It reads nothing. When nobody reads from it any more, it has had its effect.
+            // It reads no response. When the server stops reading from it, the abuse has had its effect.
             for _ in 0..1000 {
                 let sent = timeout(Duration::from_secs(1), connection.send(&burst)).await;
                 if !matches!(sent, Ok(Ok(()))) {

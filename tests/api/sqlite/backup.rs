@@ -37,7 +37,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The numbers of the people in a file, after a check of all that is in it.
+/// Checks a database file, and returns the numbers of its users.
 async fn people(file: &Path) -> Vec<String> {
     let database = Database::connect(format!("sqlite://{}", file.display()))
         .await
@@ -118,8 +118,8 @@ async fn a_backup_beside_writers_is_the_database_at_one_moment() {
     assert!(sizes.is_sorted_by(|before, after| before < after), "{sizes:?}");
 }
 
-/// As README.md says: the process is ended, the file is put into the place of the old one, whose other files are
-/// removed.
+/// The procedure of README.md: stop the process, replace the database file, and remove the other files of the old
+/// database.
 #[tokio::test]
 async fn a_backup_is_a_database_that_gets_an_epoch_of_its_own_every_time() {
     let place = Place::new().await;
@@ -164,7 +164,7 @@ async fn a_backup_is_a_database_that_gets_an_epoch_of_its_own_every_time() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_backed_up_is_one_clear_line_and_leaves_nothing() {
+async fn a_failed_backup_has_one_clear_line_and_leaves_nothing() {
     let place = Place::new().await;
     let missing = failure(&back_up(&place, "backup.db").await, 2);
     assert!(
@@ -215,7 +215,7 @@ async fn a_backup_that_fails_half_way_leaves_nothing() {
     server.terminate();
     assert_eq!(server.ended().await.0, Some(0));
     let path = place.path().join("phone-identity.db");
-    // The last page has people or sessions on it.
+    // The last page has users or sessions on it.
     let mut database = fs::OpenOptions::new().write(true).open(&path).unwrap();
     database.seek(SeekFrom::End(-4096)).unwrap();
     database.write_all(&[0xff; 4096]).unwrap();

@@ -110,7 +110,7 @@ async fn a_full_disk_is_told_by_readiness_and_recovers() {
         fs::write(&filler, vec![0; 8 << 20]).is_err(),
         "the file system is full"
     );
-    // What fits into pages that the log has already may still be written.
+    // Writes that fit into the allocated pages of the log may still succeed.
     let refused = async {
         loop {
             if let Err(status) = client.authenticate(credentials(&user, PASSWORD)).await {
@@ -126,7 +126,7 @@ async fn a_full_disk_is_told_by_readiness_and_recovers() {
         (Code::Unavailable, "DATABASE_UNAVAILABLE")
     );
     until_readyz_is(metrics, 503).await;
-    // What is only read is still answered.
+    // Reads still succeed.
     client.validate_session(validation(&token)).await.unwrap();
 
     fs::remove_file(&filler).unwrap();
@@ -155,7 +155,7 @@ fn mode_of(file: &Path) -> u32 {
 
 /// It has hashes and numbers in it, and so have the files beside it, and a backup.
 #[tokio::test]
-async fn the_file_is_nobody_elses_to_read() {
+async fn no_other_user_can_read_the_file() {
     for umask in ["000", "022", "077"] {
         let place = Place::new().await;
         let server = ServerProcess::spawn(with_umask(&place, umask, &[]), &["--listen=127.0.0.1:0"]).await;
@@ -187,7 +187,10 @@ async fn a_database_is_not_created_through_a_link() {
     let flags = ["--listen=127.0.0.1:0"];
     let line = refusal_to_start_in(place.path(), &flags, &[]);
     assert!(
-        line.starts_with("error: the database of DATABASE_URL cannot be used: the file phone-identity.db is a symbolic link"),
+        line.starts_with(
+            "error: the database of DATABASE_URL cannot be used: the file phone-identity.db \
+        is a symbolic link"
+        ),
         "{line}"
     );
     let backup = place.run(&["backup", "copy.db"], "").await;
@@ -247,7 +250,7 @@ async fn a_database_that_all_users_can_read_or_write_is_refused() {
                 .await;
             assert!(allowed.status.success(), "{allowed:?}");
         }
-        // What it leaves has the mode that the database had.
+        // Its files have the mode of the database.
         for entry in fs::read_dir(place.path()).unwrap() {
             set_mode(&entry.unwrap().path(), 0o600);
         }

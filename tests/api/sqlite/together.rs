@@ -1,4 +1,4 @@
-//! Many who sign in at the same time, which SQLite commits together.
+//! Group commit: SQLite commits concurrent sign-ins together.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -26,8 +26,7 @@ async fn sign_in_at_once(
     ask_at_once(server, requests.collect(), meanwhile).await
 }
 
-/// Has people sign in, all of whom are hashed and none committed when `meanwhile` is done, and gives what became of
-/// each.
+/// Signs users in. When `meanwhile` ends, all are hashed and none is committed. Returns the outcome of each.
 async fn ask_at_once(
     server: &TestServer,
     requests: Vec<v1::AuthenticateRequest>,
@@ -48,7 +47,7 @@ async fn ask_at_once(
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
-/// They are those of this person, and good.
+/// The tokens belong to this user, and are valid.
 async fn assert_theirs(server: &TestServer, signed_in: &v1::AuthenticateResponse, person: &Person) {
     let (user, session) = (
         signed_in.user.as_ref().unwrap(),
@@ -63,7 +62,7 @@ async fn assert_theirs(server: &TestServer, signed_in: &v1::AuthenticateResponse
 }
 
 #[tokio::test]
-async fn each_gets_what_is_theirs_and_who_has_changed_meanwhile_nothing() {
+async fn each_sign_in_gets_its_own_result_and_a_changed_user_fails() {
     let server = TestServer::start_with(&UNTHROTTLED).await;
     let people = server.people(20).await;
     let [changed, deactivated, ..] = people.as_slice() else {
@@ -100,9 +99,9 @@ async fn each_gets_what_is_theirs_and_who_has_changed_meanwhile_nothing() {
     }
 }
 
-/// Who signs in several times at once has no more sessions by it than may be.
+/// Concurrent sign-ins of one user do not exceed the maximum number of sessions.
 #[tokio::test]
-async fn of_one_person_the_oldest_sessions_give_way_all_the_same() {
+async fn the_oldest_sessions_of_one_user_are_evicted_in_a_batch_too() {
     let flags = [UNTHROTTLED.as_slice(), &["--max-sessions=2"]].concat();
     let server = TestServer::start_with(&flags).await;
     let (person, other) = (server.person().await, server.person().await);
@@ -118,7 +117,7 @@ async fn of_one_person_the_oldest_sessions_give_way_all_the_same() {
 
 /// The attempts of all are given back.
 #[tokio::test]
-async fn nothing_is_remembered_of_those_who_signed_in_together() {
+async fn nothing_is_stored_of_concurrent_sign_ins() {
     let server = TestServer::start().await;
     let people = server.people(20).await;
     let waiting = server.hasher.hold();
@@ -159,7 +158,8 @@ async fn one_that_cannot_be_written_keeps_none_of_the_others_back() {
     }
 }
 
-/// Room is made, accounts come back, hashes are replaced and devices remembered for each as for who comes alone.
+/// Old sessions are evicted, accounts reactivated, hashes replaced and devices remembered for each, as for a single
+/// sign-in.
 #[tokio::test]
 async fn all_that_a_sign_in_does_is_done_for_each() {
     let server = TestServer::start().await;
@@ -234,8 +234,7 @@ async fn all_that_a_sign_in_does_is_done_for_each() {
     assert_eq!(numbers, (last - 17..=last).rev().collect::<Vec<_>>());
 }
 
-/// While nobody can write all are refused before long, whoever they were to be committed with, and nothing is done
-/// later.
+/// While the database cannot be written, all sign-ins of a batch fail soon, and none is written later.
 #[tokio::test]
 async fn while_nothing_can_be_written_all_are_refused() {
     let server = TestServer::start_with(&UNTHROTTLED).await;

@@ -14,7 +14,7 @@ use tokio::time::{interval, timeout};
 
 use super::place::Place;
 
-/// How long anything that a process does may take in a test.
+/// Timeout of a process in a test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The command, in a folder of its own and with an environment without settings.
@@ -46,8 +46,8 @@ pub(crate) async fn run(mut command: Command, input: &str) -> Output {
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
-/// Runs a command on a terminal of its own (`script` makes one), gives each answer when its question is asked, and says
-/// how the command ended and what the terminal showed. It runs on another thread, as [`run`] does.
+/// Runs a command on a terminal of its own (created by `script`), and answers each prompt. Returns the exit status and
+/// the output. It runs on another thread, as [`run`] does.
 pub(crate) async fn at_a_terminal(
     place: &Place,
     arguments: &str,
@@ -84,12 +84,12 @@ pub(crate) async fn at_a_terminal(
 /// A serving process. It is killed when it is dropped.
 pub(crate) struct ServerProcess {
     pub(crate) address: SocketAddr,
-    /// Where it serves health only, if it was told to on a free port.
+    /// The address of the health listener, if it has a free port.
     pub(crate) health_address: Option<SocketAddr>,
-    /// Where its metrics are, with `--metrics-listen` and port 0.
+    /// The address of the metrics listener, with `--metrics-listen` and port 0.
     pub(crate) metrics: Option<SocketAddr>,
     child: Child,
-    /// What it has logged up to now.
+    /// Returns the log up to now.
     log: Arc<Mutex<String>>,
     log_read: JoinHandle<()>,
     _stdout: BufReader<ChildStdout>,
@@ -162,8 +162,8 @@ impl ServerProcess {
         }
     }
 
-    /// Reads the log of a process that prints no address until a line has this in it, and returns the lines up to that
-    /// one. What comes later is read and dropped, so that the process never waits for a reader.
+    /// Reads the log of a process that prints no address until a line contains this text. Returns the lines up to that
+    /// one. Later lines are read and dropped, so that the process never waits for a reader.
     pub(crate) async fn logged_until(child: &mut Child, text: &str) -> String {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut log = String::new();

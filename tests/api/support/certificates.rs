@@ -20,10 +20,10 @@ use tower::service_fn;
 
 use super::place::write_secret;
 
-/// What the server is called in its certificates.
+/// The name of the server in its certificates.
 pub(crate) const SERVER: &str = "identity.internal";
 
-/// Who signs certificates.
+/// A certificate authority.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub(crate) pem: String,
@@ -66,7 +66,7 @@ impl Authority {
 }
 
 impl Identity {
-    /// What accepts connections of TLS with this certificate.
+    /// Accepts TLS connections with this certificate.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         let chain = CertificateDer::pem_slice_iter(self.certificate.as_bytes());
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
@@ -131,7 +131,7 @@ fn put(path: &Path, text: &str) {
     fs::rename(new, path).unwrap();
 }
 
-/// What a client trusts and shows.
+/// The authorities that a client trusts, and its certificate.
 #[derive(Clone)]
 pub(crate) struct TlsClient(TlsConnector);
 
@@ -188,7 +188,7 @@ impl TlsClient {
     }
 }
 
-/// The certificate of PEM, as it is shown in a handshake.
+/// Returns the certificate of a PEM file, as a handshake sends it.
 pub(crate) fn der(pem: &str) -> Vec<u8> {
     CertificateDer::from_pem_slice(pem.as_bytes())
         .unwrap()

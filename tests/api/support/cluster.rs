@@ -1,7 +1,7 @@
-//! A database cluster: a primary and a replica that follows it, whose roles a test switches.
+//! A database cluster: a primary and a replica that follows it. A test switches their roles.
 //!
 //! PostgreSQL replicates by streaming, MariaDB by GTID with row events. Replication is asynchronous unless
-//! [`Cluster::synchronous`] says otherwise. The service has a role of its own, without administrator rights, so that a
+//! [`Cluster::synchronous`] is set. The service has a role of its own, without administrator rights, so that a
 //! read-only server is read-only for it.
 
 use std::time::Duration;
@@ -82,7 +82,7 @@ impl Cluster {
         Place::existing(server.url(), DATABASE)
     }
 
-    /// Whether a commit on the primary waits until the replica has it.
+    /// Whether a commit on the primary waits for the replica.
     pub(crate) async fn synchronous(&self, is_synchronous: bool) {
         match self.backend {
             Backend::Postgres => {
@@ -102,7 +102,7 @@ impl Cluster {
                 );
                 self.primary().run(&[&set]).await;
                 if is_synchronous {
-                    // A replica says at the start of its thread that it acknowledges.
+                    // A replica acknowledges from the start of its thread on.
                     self.other()
                         .run(&["STOP SLAVE IO_THREAD", "START SLAVE IO_THREAD"])
                         .await;
@@ -161,7 +161,7 @@ impl Cluster {
         self.primary().finds(&have_ended).await;
     }
 
-    /// Makes the replica the primary. The old primary goes on as it is.
+    /// Promotes the replica. The old primary continues.
     pub(crate) async fn promote(&mut self) {
         let replica = self.other();
         match self.backend {
@@ -176,7 +176,10 @@ impl Cluster {
                     .await;
                 replica.run(&["SELECT pg_promote(true, 30)"]).await;
                 replica
-                    .finds("SELECT 1 WHERE NOT pg_is_in_recovery() AND NOT current_setting('transaction_read_only')::bool")
+                    .finds(
+                        "SELECT 1 WHERE NOT pg_is_in_recovery() AND NOT \
+                    current_setting('transaction_read_only')::bool",
+                    )
                     .await;
             }
             _ => {
@@ -239,8 +242,10 @@ impl Cluster {
                 );
                 // Ends with the position from which the replica goes on.
                 let copy = format!(
-                    "{{ echo '{clear}'; mariadb-dump --no-defaults -h 127.0.0.1 -P {port} -u tester --databases {DATABASE} \
-                     --single-transaction --master-data=1 --gtid; }} | mariadb --no-defaults -h 127.0.0.1 -P {} -u tester",
+                    "{{ echo '{clear}'; mariadb-dump --no-defaults -h 127.0.0.1 -P {port} -u tester \
+                     --databases {DATABASE} \
+                     --single-transaction --master-data=1 --gtid; }} | mariadb --no-defaults -h 127.0.0.1 \
+                     -P {} -u tester",
                     self.other().port()
                 );
                 let mut shell = self.other().program("bash");

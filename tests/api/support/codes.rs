@@ -37,7 +37,7 @@ pub(crate) fn flags_of_codes(flags: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// What every provider but `log` needs: countries, and a limit for all messages.
+/// Settings that all providers but `log` need: countries, and a limit for all messages.
 pub(crate) const CEILING: [&str; 2] = ["--sms-countries=UZ,KZ,RU,TR,US,DE", "--sms-limit-total=1000000/d"];
 
 /// The keys of codes.
@@ -68,7 +68,7 @@ pub(crate) fn offered(challenge_id: &str, purpose: v1::CodePurpose, code: &str) 
     }
 }
 
-/// The code of six digits of a challenge of whoever has this user id, or of nobody.
+/// Returns the six-digit code of a challenge of the user with this id. `None`: the number has no account.
 pub(crate) fn code_of(
     challenge_id: &str,
     purpose: v1::CodePurpose,

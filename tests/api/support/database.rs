@@ -40,7 +40,7 @@ impl TestDatabase {
         }
     }
 
-    /// Runs a statement with the id of a person as its only value.
+    /// Runs a statement with the id of a user as its only value.
     pub(crate) async fn execute(&self, statement: &str, person: &Person) {
         execute(&self.connection, statement, person).await;
     }
@@ -52,31 +52,30 @@ impl TestDatabase {
         row.unwrap().try_get("", "n").unwrap()
     }
 
-    /// Counts the sessions of a person, ended or not.
+    /// Counts the sessions of a user, ended or not.
     pub(crate) async fn sessions_of(&self, person: &Person) -> i64 {
         let sql = "SELECT COUNT(*) AS n FROM sessions WHERE user_id = ?";
         let row = self.query(about(self.backend(), sql, person)).await;
         row.unwrap().try_get("", "n").unwrap()
     }
 
-    /// Waits until a query finds a row, and fails if it does not within ten seconds. The id of a person is its only
-    /// value.
+    /// Waits until a query finds a row. Fails after ten seconds. The id of a user is its only value.
     pub(crate) async fn wait_for(&self, query: &str, person: &Person) {
         let period = Duration::from_millis(1);
         self.finds(about(self.backend(), query, person), period).await;
     }
 
-    /// Whether a person is there.
+    /// Returns whether a user exists.
     pub(crate) async fn exists(&self, person: &Person) -> bool {
         self.knows("SELECT 1 FROM users WHERE id = ?", person).await
     }
 
-    /// Whether a query finds a row. The id of a person is its only value.
+    /// Returns whether a query finds a row. The id of a user is its only value.
     pub(crate) async fn knows(&self, query: &str, person: &Person) -> bool {
         self.query(about(self.backend(), query, person)).await.is_some()
     }
 
-    /// The PHC string of a person's password.
+    /// Returns the PHC string of the password of a user.
     pub(crate) async fn password_hash(&self, person: &Person) -> String {
         let sql = "SELECT password_hash FROM users WHERE id = ?";
         let row = self.query(about(self.backend(), sql, person)).await;
@@ -119,12 +118,12 @@ impl TestDatabase {
         dump
     }
 
-    /// Keeps everybody else from writing, until the transaction is committed. Reading goes on. A sign-in gets no
-    /// further than to the reservation of its attempt, unless the server is [`super::UNTHROTTLED`].
+    /// Blocks all other writes until the transaction is committed. Reads continue. A sign-in stops at the reservation
+    /// of its attempt, unless the server is [`super::UNTHROTTLED`].
     pub(crate) async fn hold_writes(&self) -> HeldWrites {
         let backend = self.backend();
         let options = TransactionOptions {
-            // With the gaps between the rows, so that nobody inserts.
+            // Locks the gaps between the rows, too, so that no row can be inserted.
             isolation_level: (backend == DbBackend::MySql).then_some(IsolationLevel::RepeatableRead),
             // The transaction is the lock.
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
@@ -133,7 +132,7 @@ impl TestDatabase {
         let transaction = self.connection.begin_with_options(options).await.unwrap();
         match backend {
             DbBackend::Postgres => {
-                // Of what there is, the strongest lock that lets others read; it stops SELECT FOR UPDATE, too.
+                // The strongest lock that allows reads; it blocks SELECT FOR UPDATE, too.
                 let lock = format!("LOCK TABLE {} IN EXCLUSIVE MODE", TABLES.join(", "));
                 transaction.execute_unprepared(&lock).await.unwrap();
             }
@@ -149,7 +148,7 @@ impl TestDatabase {
         HeldWrites { transaction }
     }
 
-    /// Keeps everybody else from noting that a migration was done.
+    /// Blocks all others from recording a migration.
     pub(crate) async fn hold_migrations(&self) -> HeldWrites {
         let backend = self.backend();
         let options = TransactionOptions {
@@ -187,9 +186,9 @@ impl TestDatabase {
         HeldWrites { transaction }
     }
 
-    /// Waits until somebody waits for what another transaction has locked. On SQLite nobody can: there it is known by
+    /// Waits until a transaction waits for a lock of another. SQLite does not show that: there the tests know it by
     /// other means.
-    pub(crate) async fn somebody_waits(&self) {
+    pub(crate) async fn lock_is_awaited(&self) {
         self.so_many_wait(1).await;
     }
 
@@ -208,7 +207,7 @@ impl TestDatabase {
                 let waiting = async { while !self.innodb_shows_waits(number).await {} };
                 timeout(Duration::from_secs(20), waiting)
                     .await
-                    .expect("nobody waits");
+                    .expect("no transaction waits");
             }
             _ => {}
         }
@@ -265,12 +264,13 @@ pub(crate) struct HeldWrites {
 }
 
 impl HeldWrites {
-    /// Runs a statement with the id of a person as its only value.
+    /// Runs a statement with the id of a user as its only value.
     pub(crate) async fn execute(&self, statement: &str, person: &Person) {
         execute(&self.transaction, statement, person).await;
     }
 
-    /// Locks the row of a person, which waits for whoever has locked it. On SQLite all is locked already.
+    /// Locks the row of a user, and waits for other locks on it. On SQLite, the transaction has locked the whole
+    /// database already.
     pub(crate) async fn lock(&self, person: &Person) {
         let backend = self.transaction.get_database_backend();
         if backend != DbBackend::Sqlite {
@@ -294,7 +294,7 @@ async fn execute(db: &impl ConnectionTrait, statement: &str, person: &Person) {
     );
 }
 
-/// A statement with the id of a person as its only value, which is written `?`.
+/// A statement with the id of a user as its only value, which is written `?`.
 fn about(backend: DbBackend, sql: &str, person: &Person) -> Statement {
     let sql = match backend {
         DbBackend::Postgres => sql.replace('?', "$1"),

@@ -70,7 +70,7 @@ impl DatabaseServer {
             "--encoding=UTF8",
         ]);
         done(install.args(["--locale=C", "--no-sync"])).await;
-        // The first line that matches decides. Of all roles only the administrator needs no password.
+        // The first matching line decides. Only the administrator needs no password.
         let rules = "local all all trust\n\
                      host all,replication postgres 127.0.0.1/32 trust\n\
                      host all all 127.0.0.1/32 password\n";
@@ -296,8 +296,8 @@ impl Drop for DatabaseServer {
     }
 }
 
-/// A command in a folder, as user `nobody` where the tests run as root, which the servers refuse. It ends with the
-/// thread that starts it.
+/// Returns a command in a folder. It runs as the user `nobody` if the tests run as root, since the servers refuse root.
+/// It ends with the thread that starts it.
 fn unprivileged(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new("setpriv");
     if is_root() {

@@ -138,7 +138,8 @@ fn settings(addresses: &[String], index: usize) -> Vec<String> {
         format!("--wsrep-node-address={own}"),
         format!("--wsrep-sst-receive-address=127.0.0.1:{snapshot}"),
         format!(
-            "--wsrep-provider-options=gmcast.listen_addr=tcp://{own};ist.recv_addr=127.0.0.1:{transfer};gcache.size=16M;{EVICTION}"
+            "--wsrep-provider-options=gmcast.listen_addr=tcp://{own};ist.recv_addr=127.0.0.1:{transfer};\
+             gcache.size=16M;{EVICTION}"
         ),
     ])
     .collect()

@@ -26,10 +26,10 @@ pub(crate) async fn back_up(place: &Place) -> PathBuf {
     file
 }
 
-/// Puts a backup into the place of all that is in the database. What uses the database may go on.
+/// Replaces all data of the database by a backup, while clients stay connected.
 pub(crate) fn restore(place: &Place, backup: &Path) {
     match Backend::of_this_run() {
-        // What the command `.restore` of the sqlite3 shell does.
+        // Does the same as the command `.restore` of the sqlite3 shell.
         Backend::Sqlite => run(Command::new("python3")
             .args([
                 "-c",
@@ -75,7 +75,7 @@ fn load_into_mysql(place: &Place, sql: &Path) {
         .stdin(File::open(sql).unwrap()));
 }
 
-/// Who uses which database of which server.
+/// The address of a database, and the credentials for it.
 struct Login {
     user: String,
     password: String,

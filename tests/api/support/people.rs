@@ -1,10 +1,10 @@
-//! Many people at once, put into the database behind the server's back.
+//! Many users, inserted directly into the database.
 
 use phone_identity::clock::Timestamp;
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, Value};
 use uuid::Uuid;
 
-/// Somebody who is to be in the database, without a password.
+/// A user to insert into the database, without a password.
 #[derive(Clone, Debug)]
 pub(crate) struct Someone {
     pub(crate) id: Uuid,
@@ -49,7 +49,7 @@ impl Someone {
     }
 }
 
-/// Puts people into the database, a thousand by a statement.
+/// Inserts users into the database, a thousand per statement.
 pub(crate) async fn insert(db: &DatabaseConnection, people: &[Someone]) {
     let backend = db.get_database_backend();
     for some in people.chunks(1000) {

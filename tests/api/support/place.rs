@@ -1,4 +1,4 @@
-//! Where a test takes place: a folder and a database of its own, on the backend that the whole run is about.
+//! The environment of a test: a folder and a database of its own, on the backend of the whole run.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::binary;
 
-/// The databases that the service runs on. `TEST_DATABASE` says which one this run is about.
+/// The databases of the service. `TEST_DATABASE` selects the one of this run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Backend {
     Sqlite,
@@ -55,7 +55,7 @@ pub(crate) struct Place {
 struct OnServer {
     server: String,
     name: String,
-    /// Whether it is removed with the place.
+    /// Whether the database is removed with the place.
     is_own: bool,
 }
 
@@ -110,7 +110,7 @@ impl Place {
         self.folder.path()
     }
 
-    /// Where the database is. On SQLite that is where it is made if nobody says where.
+    /// The location of the database. On SQLite, it is the default location.
     pub(crate) fn url(&self) -> String {
         match &self.database {
             None => format!("sqlite://{}", self.path().join("phone-identity.db").display()),
@@ -147,8 +147,8 @@ impl Place {
         command
     }
 
-    /// What the environment has to say: SQLite goes without, as most of its users will. `TEST_DATABASE_WAY` is the URL
-    /// of what the service goes by to its server, and the tests do not.
+    /// The environment of the process. SQLite needs none, as for most of its users. `TEST_DATABASE_WAY` is the URL by
+    /// which the service, but not the tests, reaches its server.
     pub(crate) fn environment(&self) -> Option<(&'static str, String)> {
         let OnServer { server, name, .. } = self.database.as_ref()?;
         let way = env::var("TEST_DATABASE_WAY").unwrap_or_else(|_| server.clone());

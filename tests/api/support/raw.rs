@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long a connection may take to end that has to.
+/// Timeout for the end of a connection.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The preface, and an empty SETTINGS frame.
@@ -67,11 +67,11 @@ pub(crate) fn call_fields(path: &str) -> Vec<u8> {
     .collect()
 }
 
-/// A connection on which nothing is sent and answered but what a test says.
+/// A connection that sends and receives only what a test does.
 pub(crate) struct RawConnection(TcpStream);
 
 impl RawConnection {
-    /// A connection on which nothing was sent.
+    /// Connects, and sends nothing.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self(TcpStream::connect(address).await.unwrap())
     }
@@ -117,7 +117,7 @@ impl RawConnection {
             .expect("the server does not send it")
     }
 
-    /// Waits until the server says no more, and has not reset the connection.
+    /// Waits until the server sends no more, and has not reset the connection.
     pub(crate) async fn heard_out(&mut self) {
         let mut received = Vec::new();
         timeout(PATIENCE, self.0.read_to_end(&mut received))
@@ -139,7 +139,7 @@ impl RawConnection {
     }
 }
 
-/// The frames of what a server sent, each as kind, stream and payload. What is cut off at the end is left out.
+/// Returns the frames that a server sent, each as kind, stream and payload, without an incomplete one at the end.
 pub(crate) fn frames(mut bytes: &[u8]) -> Vec<(u8, u32, Vec<u8>)> {
     let mut frames = Vec::new();
     while let Some((head, rest)) = bytes.split_at_checked(9) {

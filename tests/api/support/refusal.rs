@@ -1,11 +1,11 @@
-//! Errors, as the contract says that all of them look.
+//! Errors in the format of the contract.
 
 use std::time::Duration;
 
 use tonic::{Code, Response, Status};
 use tonic_types::{ErrorDetail, StatusExt as _};
 
-/// What a refusal said.
+/// The content of an error.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) code: Code,
@@ -19,7 +19,7 @@ pub(crate) struct Refusal {
     pub(crate) localized: (String, String),
 }
 
-/// Reads a status and checks what all of ours have: one ErrorInfo with our domain, and one LocalizedMessage.
+/// Reads a status. Checks that it has one ErrorInfo with the domain of the service, and one LocalizedMessage.
 pub(crate) fn refusal(status: &Status) -> Refusal {
     let details = status.get_error_details_vec();
     let infos: Vec<_> = details

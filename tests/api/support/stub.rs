@@ -1,5 +1,4 @@
-//! A provider of SMS that does as it is told: an HTTP server that keeps the bytes of every request, and answers with
-//! bytes.
+//! A stub SMS provider: an HTTP server that stores the bytes of every request and returns given bytes.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -12,7 +11,7 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
-/// What it does with a request.
+/// The response to a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answer {
     /// Answers with a status and a body.
@@ -139,7 +138,7 @@ async fn serve(
             }
             Answer::Silence => return sleep(Duration::from_secs(60)).await,
         };
-        // Nobody has to read all of it.
+        // The client need not read all of it.
         if socket.write_all(&bytes).await.is_err() {
             return;
         }

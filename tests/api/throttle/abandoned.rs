@@ -68,7 +68,7 @@ where
     drop(held);
     server.waiting(0).await;
     cancel(call).await;
-    // What is left behind is a task of its own.
+    // The rest of the call is a task of its own.
     server.something_is_to_be_finished().await;
     drop(taken);
     eventually(|| server.hasher.snapshot().running == 0).await;
@@ -84,7 +84,7 @@ fn sign_in(
     async move { client.authenticate(request).await }
 }
 
-/// The sessions of the person, beside that of the registration.
+/// Returns the number of sessions of the user, besides that of the registration.
 async fn further_sessions(server: &TestServer, person: &Person) -> usize {
     let request = person.asks(v1::ListSessionsRequest::default());
     let sessions = server.client().await.list_sessions(request).await.unwrap();
@@ -93,7 +93,7 @@ async fn further_sessions(server: &TestServer, person: &Person) -> usize {
 
 /// With deadlines, all at once, as clients do on a busy replica.
 #[tokio::test]
-async fn calls_whose_deadlines_pass_in_the_queue_do_not_delay_the_owner() {
+async fn calls_that_expire_in_the_queue_do_not_delay_the_owner() {
     let server = Arc::new(TestServer::start().await);
     let person = server.person().await;
     let hashed = server.hasher.completed();

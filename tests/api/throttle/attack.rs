@@ -13,8 +13,9 @@ const GUESSES: u64 = 10_000;
 const ADDRESSES: u64 = 1_000;
 const AT_ONCE: u64 = 50;
 
-/// Of the guesses, by the defaults: ten are free, and then one after a second, two, four, ... A second passes with
-/// every hundred guesses, so a hundred in all: time for 1 + 2 + 4 + 8 + 16 + 32 = 63 of them, and not for 64 more.
+/// By the defaults, ten guesses are free. The next ones follow after one second, two, four, ... Every hundred guesses
+/// take a second, a hundred seconds in total: enough for 1 + 2 + 4 + 8 + 16 + 32 = 63 seconds of delays, and not for 64
+/// more.
 const BUDGET: u64 = 10 + 6;
 
 async fn guess(mut client: Client, address: String, phone_number: String) -> Code {

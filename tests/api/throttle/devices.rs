@@ -1,4 +1,4 @@
-//! Devices that a person has signed in on before.
+//! Known devices: devices with an earlier sign-in of the user.
 
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ async fn strangers_do_not_shut_out_a_known_device_which_has_attempts_of_its_own(
 }
 
 #[tokio::test]
-async fn a_device_token_is_given_only_to_who_asks_and_is_no_session() {
+async fn a_device_token_is_issued_only_on_request_and_is_no_session() {
     let server = TestServer::start().await;
     let mut client = server.client().await;
     let number = next_phone_number();
@@ -87,7 +87,7 @@ async fn a_device_token_is_given_only_to_who_asks_and_is_no_session() {
     assert!(device.starts_with("pdv_"), "{device}");
     let plain = client.authenticate(credentials(&number, PASSWORD)).await;
     assert_eq!(plain.unwrap().into_inner().device_token, "");
-    // Who is known already gets no other token.
+    // A known device gets no other token.
     let request = v1::AuthenticateRequest {
         remember_device: true,
         ..on(&device, &number, PASSWORD)
@@ -101,7 +101,7 @@ async fn a_device_token_is_given_only_to_who_asks_and_is_no_session() {
     assert!(!server.database.dump().await.contains(&device[4..]));
 }
 
-/// Those that are good for nothing are passed over, and nothing tells that they are not.
+/// Invalid device tokens are ignored, and no response reveals that they are invalid.
 #[tokio::test]
 async fn a_device_token_helps_with_the_number_of_its_person_only() {
     let server = TestServer::start_with(&["--throttle-number-attempts=2"]).await;

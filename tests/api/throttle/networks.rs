@@ -31,7 +31,7 @@ pub(super) fn client(address: &str) -> Option<v1::ClientInfo> {
     })
 }
 
-/// Whether a call was refused for having been too many, and not otherwise.
+/// Returns whether a call was rejected by the rate limit, and for no other reason.
 fn is_refused(status: &Status, reason: &str) -> bool {
     let refusal = refusal(status);
     if refusal.code != Code::ResourceExhausted {
@@ -41,7 +41,7 @@ fn is_refused(status: &Status, reason: &str) -> bool {
     true
 }
 
-/// How many guesses are hashed, of one from each address.
+/// Returns the number of hashed guesses, with one guess from each address.
 async fn guess(server: &TestServer, addresses: impl IntoIterator<Item = String>) -> u64 {
     let before = server.hasher.completed();
     let mut guessed = 0;
@@ -61,7 +61,7 @@ async fn guesses_from_the_subnets_of_a_site_are_four_times_those_of_one_address(
         "--min-failed-sign-in-duration=0s",
     ])
     .await;
-    // Of a /64, then of the rest of its /56, then of the rest of the /48.
+    // Addresses of a /64, then of the rest of its /56, then of the rest of the /48.
     assert_eq!(guess(&server, vec![of_site(0); 5]).await, 3);
     assert_eq!(guess(&server, (0..16).map(of_site)).await, 3);
     assert_eq!(guess(&server, (0..64).map(of_site)).await, 6);
@@ -70,7 +70,7 @@ async fn guesses_from_the_subnets_of_a_site_are_four_times_those_of_one_address(
     assert_eq!(guess(&server, aliases.map(|alias| (*alias).to_owned())).await, 3);
 }
 
-/// How many codes are sent, of one asked for from each address.
+/// Returns the number of sent codes, with one request from each address.
 async fn ask(server: &TestServer, number: &str, addresses: impl IntoIterator<Item = String>) -> usize {
     let mut sent = 0;
     for address in addresses {
@@ -105,7 +105,7 @@ async fn codes_asked_for_from_the_subnets_of_a_site_are_four_times_those_of_one_
     assert_eq!(ask(&server, &next_phone_number(), vec![of_site(0); 3]).await, 2);
 }
 
-/// How many messages Register has sent, of one to a new number from each address.
+/// Returns the number of messages of Register, with one registration of a new number from each address.
 async fn register(server: &TestServer, addresses: impl IntoIterator<Item = String>) -> i64 {
     let before = server.database.count("challenges").await;
     let mut sent = 0;

@@ -59,7 +59,7 @@ async fn right_passwords_from_a_network_have_a_limit() {
 
 /// All RPCs by which a right password costs a hash share it, and failures do not count.
 #[tokio::test]
-async fn whatever_hashes_for_a_right_password_counts_and_failures_do_not() {
+async fn every_hash_of_a_right_password_counts_and_failures_do_not() {
     let server = TestServer::start_with(&FLAGS).await;
     let mut client = server.client().await;
     let at = |number: &str| {

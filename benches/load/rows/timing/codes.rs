@@ -16,7 +16,7 @@ use crate::{Bench, report, seed};
 /// The kinds of numbers.
 const KINDS: [&str; 4] = ["unknown", "registered", "deactivated", "landline"];
 
-/// Codes go to nobody, everything is counted, and nobody has to wait. Challenges take more guesses than they get here.
+/// No code is sent, every call is counted, and none is delayed. Challenges allow more guesses than these calls make.
 const FLAGS: [&str; 10] = [
     "--sms-providers=log",
     "--registration=verified",

@@ -65,7 +65,7 @@ pub(super) fn timing(bench: &mut Bench, server: &Server, calls: usize, kinds: Ki
     Ok(())
 }
 
-/// Signs in a user who is of none of the kinds: see `seed::make_kinds`.
+/// Signs in a user that is of none of the kinds: see `seed::make_kinds`.
 async fn sign_in(client: &mut PhoneIdentityClient<Channel>, number: usize) -> Result<(), String> {
     let request = AuthenticateRequest {
         phone_number: seed::phone_number(seed::PEOPLE - 1 - number),

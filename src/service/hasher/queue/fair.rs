@@ -1,19 +1,20 @@
-//! Hierarchical fair queueing by virtual time (start-time fair queueing, Goyal, Vin and Cheng 1996): service, network,
-//! bucket.
+//! Hierarchical fair queue by virtual time (start-time fair queueing, Goyal, Vin and Cheng 1996) over service, network
+//! and bucket.
 //!
-//! Each level is a [`Branch`]: its children share the hashing threads equally while they have waiting jobs. A child has
-//! a *tag*, the processor time that it was charged, on the clock of its branch; the child with the lowest tag is next.
-//! So a flood delays the flow that it belongs to, and any other flow waits for about one job of each flow that is ahead
-//! of it.
+//! Each level is a [`Branch`]. Its children share the hashing threads equally while they have waiting jobs. Each child
+//! has a *tag*: the processor time that was charged to it, on the clock of its branch. The child with the lowest tag is
+//! next. A flood therefore delays only its own flow, and any other flow waits for about one job of each flow that is
+//! ahead of it.
 //!
-//! - **Cost.** How long a hash takes is known when it is done. A job is charged an estimate when it is taken, and
-//!   [`Fair::settle`] replaces the estimate by the measured processor time. Deficit round robin shares alike, but a
-//!   round costs a step for each flow that owes.
-//! - **Clock.** A flow that becomes busy starts at the clock, so idle time earns no credit. The clock moves on with
-//!   every job by the share of one flow; otherwise a stream of new flows, each at the clock, would starve the flows
-//!   that were charged before.
-//! - **Debt.** A flow that was charged beyond the clock is remembered after its last job, until the clock has passed
-//!   its tag, its branch is idle, or there are more than [`MAX_DEBTORS`]. Any other flow without jobs leaves no state.
+//! - **Cost.** The cost of a hash is unknown until it is done. A job is charged an estimate when a thread takes it, and
+//!   [`Fair::settle`] replaces the estimate by the measured processor time. Deficit round robin yields the same shares,
+//!   but one round costs a step for each flow in debt.
+//! - **Clock.** A flow that becomes busy starts at the clock, so idle time earns no credit. With every job the clock
+//!   advances by the share of one flow. Otherwise a stream of new flows, each at the clock, would starve the flows that
+//!   were charged before.
+//! - **Debt.** A flow that was charged beyond the clock is remembered after its last job. It is forgotten when the
+//!   clock has passed its tag, when its branch is idle, or when there are more than [`MAX_DEBTORS`]. Any other flow
+//!   without jobs leaves no state.
 //!
 //! All operations take logarithmic time.
 
@@ -32,13 +33,13 @@ pub(super) const MAX_DEBTORS: usize = 4096;
 /// Maximum charge of one job, in estimates: one costly stored hash must not stop its whole network for long.
 const MAX_CHARGE: u64 = 32;
 
-/// Weight of the newest job in the average is one part in so many.
+/// Inverse weight of the newest job in the moving average.
 const WEIGHT: u64 = 16;
 
 /// Processor time in nanoseconds, on the clock of a branch.
 type Tag = u64;
 
-/// A job that was taken, until its cost is known.
+/// Charge of a job that was taken, until its cost is known.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::service::hasher) struct Charge {
     flow: Flow,
@@ -49,19 +50,19 @@ pub(in crate::service::hasher) struct Charge {
 pub(super) struct Fair<T> {
     services: Branch<Branch<Branch<Bucket<T>>>>,
     counts: JobCounts,
-    /// Expected cost of a job in nanoseconds: an average of what jobs have taken lately.
+    /// Expected cost of a job in nanoseconds: a moving average of recent jobs.
     estimate: u64,
     waiting: usize,
     running: usize,
-    /// When each waiting job came, the oldest first.
+    /// Arrival time of each waiting job, the oldest first.
     since: BTreeMap<u64, Instant>,
 }
 
-/// What is counted over all branches.
+/// Totals over all branches.
 #[derive(Debug, Default)]
 struct JobCounts {
     debtors: usize,
-    /// Buckets with waiting jobs.
+    /// Number of buckets with waiting jobs.
     flows: usize,
 }
 
@@ -93,7 +94,7 @@ impl<T> Fair<T> {
         self.counts.flows
     }
 
-    /// When the oldest waiting job came.
+    /// Arrival time of the oldest waiting job.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.since.first_key_value().map(|(_, since)| *since)
     }
@@ -105,7 +106,7 @@ impl<T> Fair<T> {
             .push(&ticket.flow.path(), ticket, job, &mut self.counts);
     }
 
-    /// Takes the next job in the fair order and charges its flow the estimate.
+    /// Takes the next job in the fair order and charges the estimate to its flow.
     pub(super) fn take(&mut self) -> Option<(Waiting<T>, Charge)> {
         let (ticket, job) = self.services.take(self.estimate, &mut self.counts)?;
         self.since.remove(&ticket.number);
@@ -118,7 +119,7 @@ impl<T> Fair<T> {
         Some((job, charge))
     }
 
-    /// Removes a waiting job. `None`: it does not wait any more.
+    /// Removes a waiting job. `None`: the job no longer waits.
     pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Waiting<T>> {
         let removed = self
             .services
@@ -129,7 +130,7 @@ impl<T> Fair<T> {
         Some(removed)
     }
 
-    /// Replaces the estimate of a job that is done by the nanoseconds of processor time that it used.
+    /// Replaces the estimate of a finished job by the processor time that it used, in nanoseconds.
     pub(super) fn settle(&mut self, charge: Charge, used: u64) {
         let used = used.clamp(1, self.estimate.saturating_mul(MAX_CHARGE));
         self.services
@@ -139,13 +140,13 @@ impl<T> Fair<T> {
         self.forget_if_idle();
     }
 
-    /// The job that a full queue drops for a new one of this flow: the newest job of the longest flow. `None`: the new
-    /// job itself is that. Of flows of the same length, the one with the highest tag loses.
+    /// Returns the job that a full queue drops for a new job of this flow: the newest job of the longest flow. `None`:
+    /// the new job itself is that job. Among flows of the same length, the one with the highest tag loses a job.
     pub(super) fn victim(&self, newcomer: Flow) -> Option<Ticket> {
         self.services.victim(Some(&newcomer.path()))
     }
 
-    /// Nothing competes for the threads, so nothing is owed.
+    /// No flow competes for the threads, so all debts are forgotten.
     fn forget_if_idle(&mut self) {
         if self.waiting == 0 && self.running == 0 {
             self.services.forget(&mut self.counts);
@@ -159,13 +160,13 @@ trait Level<T>: Default {
     fn take(&mut self, estimate: u64, counts: &mut JobCounts) -> Option<(Ticket, Waiting<T>)>;
     fn remove(&mut self, path: &[FlowKey], ticket: Ticket, counts: &mut JobCounts) -> Option<Waiting<T>>;
     fn settle(&mut self, path: &[FlowKey], estimate: u64, used: u64, counts: &mut JobCounts);
-    /// As [`Fair::victim`]; `newcomer` is `None` where the new job belongs to another part of the tree.
+    /// As [`Fair::victim`]. `newcomer` is `None` if the new job belongs to another part of the tree.
     fn victim(&self, newcomer: Option<&[FlowKey]>) -> Option<Ticket>;
     /// Forgets the debts of an idle level.
     fn forget(&mut self, counts: &mut JobCounts);
 }
 
-/// The jobs of one bucket, in the order in which they came.
+/// The jobs of one bucket, in order of arrival.
 struct Bucket<T>(BTreeMap<u64, (Ticket, Waiting<T>)>);
 
 impl<T> Default for Bucket<T> {
@@ -208,7 +209,7 @@ impl<T> Level<T> for Bucket<T> {
     fn settle(&mut self, _: &[FlowKey], _: u64, _: u64, _: &mut JobCounts) {}
 
     fn victim(&self, newcomer: Option<&[FlowKey]>) -> Option<Ticket> {
-        // In its own bucket the new job is the newest.
+        // In its own bucket, the new job is the newest.
         let newest = self.0.last_key_value().filter(|_| newcomer.is_none());
         newest.map(|(_, (ticket, _))| *ticket)
     }
@@ -218,14 +219,14 @@ impl<T> Level<T> for Bucket<T> {
 
 /// Children that share the threads equally.
 struct Branch<N> {
-    /// Virtual time. It never goes back while the branch is busy.
+    /// Virtual time. It never decreases while the branch is busy.
     clock: Tag,
     children: HashMap<FlowKey, Child<N>>,
-    /// Children with waiting jobs by tag; of equal ones, the one that became busy first.
+    /// Children with waiting jobs, by tag. Among equal tags, the child that became busy first is first.
     order: BTreeSet<(Tag, u64, FlowKey)>,
-    /// Children with waiting jobs by their number and then by tag.
+    /// Children with waiting jobs, by their number of jobs and then by tag.
     longest: BTreeSet<(usize, Tag, FlowKey)>,
-    /// Children without jobs whose tags are beyond the clock.
+    /// Children without jobs and with tags beyond the clock.
     debtors: BTreeSet<(Tag, FlowKey)>,
 }
 
@@ -233,7 +234,7 @@ struct Branch<N> {
 struct Child<N> {
     level: N,
     tag: Tag,
-    /// Number of the job by which it became busy.
+    /// Sequence number of the job that made the child busy.
     busy_since: u64,
     waiting: usize,
     running: usize,
@@ -252,7 +253,7 @@ impl<N> Default for Branch<N> {
 }
 
 impl<N> Branch<N> {
-    /// Changes a child and keeps the indexes true. A child without jobs is forgotten unless it owes.
+    /// Changes a child and updates the indexes. A child without jobs is forgotten unless it is in debt.
     fn change<T>(&mut self, key: FlowKey, counts: &mut JobCounts, change: impl FnOnce(&mut Child<N>, Tag))
     where
         N: Level<T>,
@@ -284,12 +285,12 @@ impl<N> Branch<N> {
         }
     }
 
-    /// Moves the clock on after a job of a child whose tag was `start`. `busy` is the number of children that had
+    /// Advances the clock after a job of a child with the tag `start`. `busy` is the number of children that had
     /// waiting jobs.
     fn advance(&mut self, start: Tag, estimate: u64, busy: usize, counts: &mut JobCounts) {
         let share = estimate / u64::try_from(busy).unwrap_or(u64::MAX).max(1);
-        // A new flow starts at most one job behind the flow that is next. So where each flow has one job, the order is
-        // that of arrival.
+        // A new flow starts at most one job behind the next flow. If each flow has one job, the order is therefore that
+        // of arrival.
         let latest = self.order.first();
         let latest = latest.map_or(Tag::MAX, |(tag, ..)| tag.saturating_add(estimate));
         let moved = self.clock.saturating_add(share).min(latest);

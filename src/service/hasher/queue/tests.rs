@@ -7,7 +7,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 
 const COST: Duration = Duration::from_millis(10);
 
-/// One flow, in which jobs are taken in the order in which they come.
+/// A single flow, in which jobs are taken in order of arrival.
 const FLOW: Flow = Flow::of_path([1, 1, 1]);
 
 fn push(queue: &Queue<char>, job: char) -> Ticket {
@@ -19,7 +19,7 @@ fn job<T>(taken: Option<Taken<T>>) -> Option<T> {
 }
 
 #[test]
-fn jobs_are_taken_in_turn_and_no_more_wait_than_may() {
+fn jobs_are_taken_in_order_and_the_number_of_waiting_jobs_is_limited() {
     let queue = Queue::new(2, COST);
     push(&queue, 'a');
     push(&queue, 'b');
@@ -34,7 +34,7 @@ fn jobs_are_taken_in_turn_and_no_more_wait_than_may() {
 }
 
 #[test]
-fn a_job_whose_caller_has_gone_makes_room() {
+fn removing_a_job_frees_its_slot() {
     let queue = Queue::new(3, COST);
     let tickets = ['a', 'b', 'c'].map(|name| push(&queue, name));
     assert_eq!(queue.remove(tickets[1]), Some('b'));
@@ -50,7 +50,7 @@ fn a_job_whose_caller_has_gone_makes_room() {
 }
 
 #[test]
-fn only_what_has_waited_long_enough_is_taken_out_of_turn() {
+fn the_rescue_takes_only_jobs_that_have_waited_long_enough() {
     let queue = Queue::new(2, COST);
     push(&queue, 'a');
     assert_eq!(job(queue.take_aged(Duration::ZERO, |_| None)), Some('a'));
@@ -64,7 +64,7 @@ fn only_what_has_waited_long_enough_is_taken_out_of_turn() {
 }
 
 #[test]
-fn who_waits_is_woken_by_a_job_and_by_the_end() {
+fn a_waiting_thread_is_woken_by_a_job_and_by_the_close() {
     let queue = Queue::new(1, COST);
     thread::scope(|scope| {
         let waiting = scope.spawn(|| job(queue.take(|| ())));
@@ -85,30 +85,30 @@ fn who_waits_is_woken_by_a_job_and_by_the_end() {
 }
 
 #[test]
-fn whoever_has_to_wait_is_told_before() {
+fn a_thread_is_notified_before_it_waits() {
     let queue = Queue::new(2, COST);
     push(&queue, 'a');
-    assert_eq!(job(queue.take(|| unreachable!("there is one"))), Some('a'));
-    // What comes at the last moment is not slept through.
+    assert_eq!(job(queue.take(|| unreachable!("a job waits"))), Some('a'));
+    // A job that arrives just before the wait is not missed.
     let taken = queue.take(|| assert!(queue.push(FLOW, 'b').is_ok()));
     assert_eq!(job(taken), Some('b'));
-    let mut told = 0;
+    let mut notified = 0;
     queue.close();
-    assert!(queue.take(|| told += 1).is_none());
-    assert_eq!(told, 0, "it does not wait");
+    assert!(queue.take(|| notified += 1).is_none());
+    assert_eq!(notified, 0, "it does not wait");
 }
 
 #[test]
-fn whoever_is_woken_for_nothing_is_told_again() {
+fn a_thread_is_notified_again_after_a_spurious_wakeup() {
     let queue = Queue::<char>::new(1, COST);
-    let told = AtomicUsize::new(0);
+    let notified = AtomicUsize::new(0);
     thread::scope(|scope| {
         scope.spawn(|| {
             queue.take(|| {
-                told.fetch_add(1, Ordering::Relaxed);
+                notified.fetch_add(1, Ordering::Relaxed);
             })
         });
-        while told.load(Ordering::Relaxed) < 3 {
+        while notified.load(Ordering::Relaxed) < 3 {
             queue.wake_all();
             thread::yield_now();
         }
@@ -117,7 +117,7 @@ fn whoever_is_woken_for_nothing_is_told_again() {
 }
 
 #[test]
-fn who_waits_for_old_jobs_looks_when_it_is_told_to() {
+fn the_rescue_thread_looks_at_the_time_of_its_timer() {
     let queue = Queue::<char>::new(1, COST);
     let (looked, looks) = std::sync::mpsc::sync_channel(3);
     let start = Instant::now();
@@ -130,13 +130,13 @@ fn who_waits_for_old_jobs_looks_when_it_is_told_to() {
                 again.take()
             })
         });
-        // The sooner one counts, in either order.
+        // The earlier time counts, in either order.
         for due in [start + NEVER, first, start + NEVER] {
             queue.set_clock(due);
         }
         assert!(looks.recv().unwrap() >= first);
         assert!(looks.recv().unwrap() >= second);
-        // Also when it waits by now.
+        // The timer also wakes a thread that already waits.
         queue.set_clock(start);
         looks.recv().unwrap();
         queue.close();
@@ -144,7 +144,7 @@ fn who_waits_for_old_jobs_looks_when_it_is_told_to() {
 }
 
 #[test]
-fn while_it_is_held_nobody_takes_a_job() {
+fn a_held_queue_releases_no_job() {
     let queue = Queue::new(1, COST);
     queue.hold();
     let ticket = push(&queue, 'a');

@@ -1,33 +1,33 @@
-//! When relief begins and ends: the decision, without a clock and without threads.
+//! Relief policy: decides when relief begins and ends, without a clock and without threads.
 
 use std::time::Duration;
 
-/// Minimum time between two probes, and two looks while there is no work.
+/// Minimum time between two probes, and between two looks while there is no work.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The relief threads work for at least this many times a pause before the next one.
+/// Minimum work time of the relief threads between two pauses, in pauses.
 const PAUSES: u32 = 20;
 
-/// The rest of the process is busy if it uses more than this part of all cores.
+/// Part of all cores above which the rest of the process counts as busy.
 const BUSY: f64 = 0.25;
 
 /// Minimum time over which the use of the rest of the process is measured.
 const WINDOW: Duration = Duration::from_millis(50);
 
-/// What the monitor sees.
+/// One observation of the monitor.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Observation {
-    /// Time since some beginning.
+    /// Time since the creation of the monitor.
     pub(super) at: Duration,
     /// Processor time that the process has used.
     pub(super) process: Duration,
-    /// Processor time that the hashing threads have used. `None`: the system does not tell.
+    /// Processor time that the hashing threads have used. `None`: the system does not provide it.
     pub(super) hashing: Option<Duration>,
-    /// Whether a thread of the idle class gets too little.
+    /// Whether a thread of the idle class gets too little processor time.
     pub(super) is_starved: bool,
     /// Whether jobs wait or run.
     pub(super) has_work: bool,
-    /// Whether the probe got the processor time that it wanted. `None`: none has ended.
+    /// Whether the probe got the processor time that it wanted. `None`: no probe has ended.
     pub(super) probed: Option<bool>,
 }
 
@@ -40,13 +40,12 @@ pub(super) struct Decision {
 /// Decides whether the relief threads work.
 #[derive(Debug)]
 pub(super) struct ReliefPolicy {
-    /// How much processor time a second the rest of the process uses when it is busy, in seconds.
+    /// Processor time per second above which the rest of the process counts as busy, in seconds.
     busy: f64,
     is_relieved: bool,
-    /// When the use of the rest was looked at last, and what it was: that of the process, and that of the hashing
-    /// threads.
+    /// Start of the current measurement: its time, the processor time of the process, and that of the hashing threads.
     window: Option<(Duration, Duration, Duration)>,
-    /// Whether the rest of the process was busy in the last window. `None`: not known.
+    /// Whether the rest of the process was busy in the last window. `None`: unknown.
     is_busy: Option<bool>,
     probe_interval: Duration,
     probed_at: Duration,
@@ -54,7 +53,7 @@ pub(super) struct ReliefPolicy {
 }
 
 impl ReliefPolicy {
-    /// `cores`: how many this process may use. `pause`: how long the relief threads pause for a probe.
+    /// `cores`: number of cores that this process may use. `pause`: pause of the relief threads for a probe.
     pub(super) fn new(cores: usize, pause: Duration) -> Self {
         Self {
             probe_interval: PROBE_INTERVAL.max(pause.saturating_mul(PAUSES)),
@@ -67,30 +66,30 @@ impl ReliefPolicy {
         }
     }
 
-    pub(super) fn decide(&mut self, seen: &Observation) -> Decision {
-        self.measure(seen);
+    pub(super) fn decide(&mut self, observation: &Observation) -> Decision {
+        self.measure(observation);
         let is_rest_quiet = self.is_busy == Some(false);
         let mut starts_probe = false;
         if !self.is_relieved {
-            if seen.is_starved && is_rest_quiet {
+            if observation.is_starved && is_rest_quiet {
                 self.is_relieved = true;
-                self.probed_at = seen.at;
+                self.probed_at = observation.at;
             }
         } else if self.is_busy == Some(true) {
-            // The service's own checks come first. Jobs that wait for too long are rescued one by one.
+            // The service's own checks come first. The rescue thread takes the jobs that wait too long, one by one.
             self.end();
         } else if self.is_probing {
             self.is_probing = false;
-            self.probed_at = seen.at;
-            if seen.probed == Some(true) {
+            self.probed_at = observation.at;
+            if observation.probed == Some(true) {
                 self.end();
             }
-        } else if seen.at.saturating_sub(self.probed_at) >= self.probe_interval {
+        } else if observation.at.saturating_sub(self.probed_at) >= self.probe_interval {
             self.is_probing = true;
             starts_probe = true;
         }
-        if !self.is_relieved && !seen.has_work {
-            // The next look comes at some later time.
+        if !self.is_relieved && !observation.has_work {
+            // The time of the next look is unknown, so its measurement starts anew.
             self.window = None;
             self.is_busy = None;
         }
@@ -105,24 +104,27 @@ impl ReliefPolicy {
         self.is_probing = false;
     }
 
-    /// Measures how much the rest of the process uses.
-    fn measure(&mut self, seen: &Observation) {
-        let Some(hashing) = seen.hashing else {
+    /// Measures how much processor time the rest of the process uses.
+    fn measure(&mut self, observation: &Observation) {
+        let Some(hashing) = observation.hashing else {
             self.is_busy = None;
             return;
         };
         let Some((at, process_before, hashing_before)) = self.window else {
-            self.window = Some((seen.at, seen.process, hashing));
+            self.window = Some((observation.at, observation.process, hashing));
             return;
         };
-        let passed = seen.at.saturating_sub(at);
+        let passed = observation.at.saturating_sub(at);
         if passed < WINDOW {
             return;
         }
         let hashed = hashing.saturating_sub(hashing_before);
-        let rest = seen.process.saturating_sub(process_before).saturating_sub(hashed);
+        let rest = observation
+            .process
+            .saturating_sub(process_before)
+            .saturating_sub(hashed);
         self.is_busy = Some(rest.as_secs_f64() > self.busy * passed.as_secs_f64());
-        self.window = Some((seen.at, seen.process, hashing));
+        self.window = Some((observation.at, observation.process, hashing));
     }
 }
 
@@ -132,15 +134,15 @@ mod tests {
 
     const TICK: Duration = Duration::from_millis(20);
 
-    /// Two cores, looked at every 20 ms. Rates are in seconds of processor time a second.
+    /// Two cores, observed every 20 ms. Rates are in seconds of processor time per second.
     struct Machine {
         policy: ReliefPolicy,
         at: Duration,
         process: Duration,
         hashing: Duration,
-        /// What hashing uses.
+        /// Rate of hashing.
         hashes: f64,
-        /// What the rest of the process uses.
+        /// Rate of the rest of the process.
         rest: f64,
         is_starved: bool,
         probed: Option<bool>,
@@ -174,11 +176,11 @@ mod tests {
             })
         }
 
-        /// The time in milliseconds until a decision is so, and that decision.
-        fn until(&mut self, what: impl Fn(Decision) -> bool) -> u128 {
+        /// Returns the time in milliseconds until a decision meets the condition.
+        fn until(&mut self, condition: impl Fn(Decision) -> bool) -> u128 {
             let begin = self.at;
             for _ in 0..200 {
-                if what(self.look(true, Some)) {
+                if condition(self.look(true, Some)) {
                     return (self.at - begin).as_millis();
                 }
             }
@@ -187,16 +189,16 @@ mod tests {
     }
 
     #[test]
-    fn starved_threads_are_relieved_as_soon_as_the_rest_is_known_to_be_quiet() {
+    fn relief_begins_once_the_rest_of_the_process_is_known_to_be_idle() {
         let mut machine = Machine::new();
-        // A first look, and the next one at least 50 ms later.
+        // The first look, and the next one at least 50 ms later.
         assert_eq!(machine.until(|decision| decision.is_relieved), 80);
     }
 
     #[test]
-    fn busy_checks_of_the_service_come_first() {
+    fn busy_session_checks_take_precedence_over_relief() {
         let mut machine = Machine::new();
-        // Half a core is a quarter of two.
+        // The limit is a quarter of two cores, which is half a core.
         machine.rest = 0.51;
         for _ in 0..200 {
             assert!(!machine.look(true, Some).is_relieved);
@@ -207,7 +209,7 @@ mod tests {
         machine.until(|decision| !decision.is_relieved);
     }
 
-    /// What the relief threads use is not what the rest uses.
+    /// The use of the relief threads does not count as use of the rest of the process.
     #[test]
     fn relief_goes_on_while_hashing_uses_all_cores() {
         let mut machine = Machine::new();
@@ -219,12 +221,12 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_a_second_decides_whether_the_neighbours_have_gone() {
+    fn one_probe_a_second_detects_that_other_processes_are_gone() {
         let mut machine = Machine::new();
         machine.until(|decision| decision.is_relieved);
         machine.is_starved = false;
         assert_eq!(machine.until(|decision| decision.starts_probe), 1000);
-        // It did not end in time, or was starved.
+        // The probe did not end in time, or was starved.
         for probed in [None, Some(false)] {
             machine.probed = probed;
             let decision = machine.look(true, Some);
@@ -235,7 +237,7 @@ mod tests {
         assert!(!machine.look(true, Some).is_relieved);
     }
 
-    /// Hashes of half a second have pauses of a second.
+    /// Hashes of half a second have pauses of one second.
     #[test]
     fn long_pauses_are_rare() {
         let mut policy = ReliefPolicy::new(2, Duration::from_secs(1));
@@ -256,16 +258,16 @@ mod tests {
     }
 
     #[test]
-    fn without_the_times_of_threads_nothing_is_relieved() {
+    fn without_thread_times_there_is_no_relief() {
         let mut machine = Machine::new();
         for _ in 0..200 {
             assert!(!machine.look(true, |_| None).is_relieved);
         }
     }
 
-    /// What was used during a pause says nothing of now.
+    /// The use of an idle period says nothing about the present.
     #[test]
-    fn a_quiet_time_is_not_measured() {
+    fn an_idle_period_is_not_measured() {
         let mut machine = Machine::new();
         machine.look(true, Some);
         machine.look(false, Some);

@@ -1,5 +1,5 @@
-//! How the monitor and the threads meet: the probe of the idle class, the pause of the relief threads, and what wakes
-//! the monitor.
+//! Synchronisation of the monitor and the threads: the probe of the idle class, the pause of the relief threads, and
+//! the wake-up of the monitor.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,10 +10,10 @@ use rustix::time::ClockId;
 
 use super::{STARVED, cpu_time};
 
-/// How much processor time the probe uses.
+/// Processor time that the probe uses.
 pub(super) const PROBE_WORK: Duration = Duration::from_millis(1);
 
-/// Uses a little processor time on a thread of the idle class, and says whether it got that soon.
+/// Uses a little processor time on a thread of the idle class, and reports whether the thread got it soon.
 #[derive(Default)]
 pub(in crate::service::hasher) struct Probe {
     state: Mutex<ProbeState>,
@@ -46,7 +46,7 @@ impl Probe {
         self.changed.notify_all();
     }
 
-    /// Probes whenever that is wanted, until the probe is closed. To be called by a thread of the idle class.
+    /// Runs a probe for each request until the probe is closed. A thread of the idle class calls it.
     pub(in crate::service::hasher) fn run(&self) {
         let mut state = self.lock();
         loop {
@@ -65,7 +65,7 @@ impl Probe {
             }
             let took = begun.elapsed().as_secs_f64();
             state = self.lock();
-            // Another one may be wanted by now; this one came too late.
+            // If another probe was requested in the meantime, this result is too late.
             if !state.is_wanted {
                 state.result = Some(PROBE_WORK.as_secs_f64() >= STARVED * took);
             }
@@ -77,7 +77,7 @@ impl Probe {
     }
 }
 
-/// Has the relief threads pause.
+/// Pauses the relief threads.
 pub(in crate::service::hasher) struct Pause {
     begin: Instant,
     /// In nanoseconds after `begin`.
@@ -92,14 +92,14 @@ impl Pause {
         }
     }
 
-    /// From now on, for so long.
+    /// Starts a pause of this duration now.
     pub(in crate::service::hasher) fn start(&self, time: Duration) {
         let until = (self.begin.elapsed() + time).as_nanos();
         let until = u64::try_from(until).unwrap_or(u64::MAX);
         self.until.store(until, Ordering::Relaxed);
     }
 
-    /// Waits until it is over.
+    /// Waits until the pause is over.
     #[expect(clippy::disallowed_methods, reason = "not a worker of the runtime")]
     pub(in crate::service::hasher) fn wait(&self) {
         let until = Duration::from_nanos(self.until.load(Ordering::Relaxed));
@@ -110,17 +110,17 @@ impl Pause {
     }
 }
 
-/// Whether the monitor looks again by itself. The first job after a quiet time wakes it.
+/// Whether the monitor has a next look. Otherwise the first job after an idle period wakes it.
 #[derive(Default)]
 pub(in crate::service::hasher) struct Ticking(AtomicBool);
 
 impl Ticking {
-    /// A job begins. Returns whether the monitor is to be woken.
+    /// Records the start of a job. Returns whether the monitor has to be woken.
     pub(in crate::service::hasher) fn begin(&self) -> bool {
         !self.0.load(Ordering::Relaxed) && !self.0.swap(true, Ordering::SeqCst)
     }
 
-    /// The monitor looks for the last time, unless there is work. To be called before that look.
+    /// Records that the monitor has no next look. Call it before a look, which may schedule the next one.
     pub(in crate::service::hasher) fn end(&self) {
         self.0.store(false, Ordering::SeqCst);
     }

@@ -1,10 +1,10 @@
-//! Jobs that wait: how many may, who leaves, and who is answered when.
+//! Tests of waiting jobs: capacity, removal, and the time of replies.
 
 use super::*;
 use crate::service::testing::begun;
 
 #[tokio::test]
-async fn a_full_queue_refuses_at_once_and_a_caller_that_goes_makes_room() {
+async fn a_full_queue_refuses_at_once_and_a_cancelled_call_frees_its_slot() {
     let hasher = Hasher::start(&Options {
         queue: Some(1),
         ..options()
@@ -34,9 +34,9 @@ async fn a_full_queue_refuses_at_once_and_a_caller_that_goes_makes_room() {
     );
 }
 
-/// What a thread does when its caller goes between the taking and the hashing.
+/// The caller goes away after the thread has taken the job and before it hashes.
 #[test]
-fn a_job_whose_caller_has_gone_is_not_hashed() {
+fn a_job_without_a_caller_is_not_hashed() {
     let scheme = Scheme {
         params: options().params().unwrap(),
         peppers: SecretKeys::default(),
@@ -51,9 +51,9 @@ fn a_job_whose_caller_has_gone_is_not_hashed() {
         engine: Engine::Fast,
         scheme,
         dummy: String::new(),
-        bound: None,
-        pacer: None,
-        together: ReplyBatch::default(),
+        queue_capacity: None,
+        cpu_quota: None,
+        reply_batch: ReplyBatch::default(),
     });
     let (reply, answer) = oneshot::channel();
     let password = new_password("correct horse");
@@ -72,10 +72,10 @@ fn a_job_whose_caller_has_gone_is_not_hashed() {
     assert_eq!((counted.completed, counted.dropped), (0, 1));
 }
 
-/// Answers are held back where many wait, and nobody is forgotten: neither when those who are expected next have gone,
-/// nor when the queue ends.
+/// Replies are batched where many jobs wait, and none is lost: neither when the callers of the next jobs have gone
+/// away, nor when the queue is closed.
 #[tokio::test]
-async fn everybody_who_stays_is_answered() {
+async fn every_remaining_call_is_answered() {
     for threads in [1, 2] {
         let hasher = Hasher::start(&Options {
             threads,
@@ -94,7 +94,7 @@ async fn everybody_who_stays_is_answered() {
                 tokio::task::yield_now().await;
             }
             drop(held);
-            // Some of them go while others are hashed, at the end of the queue most of all.
+            // Some of the calls end while others are hashed, most of them at the end of the queue.
             let going = calls.split_off(40 - round);
             for call in &going {
                 call.abort();
@@ -109,10 +109,10 @@ async fn everybody_who_stays_is_answered() {
     }
 }
 
-/// Also if what comes next takes far longer than what came before.
+/// Holds even if the next job takes far longer than the previous ones.
 #[tokio::test]
-async fn an_answer_that_is_held_back_is_given_in_time() {
-    // Seconds, which nobody waits for.
+async fn a_batched_reply_is_sent_in_time() {
+    // A hash of seconds, for which the test does not wait.
     const SLOW: &str =
         "$argon2id$v=19$m=65536,t=200,p=1$c29tZXNhbHRzb21lc2FsdA$uL2hQzJmxaz0Tfm2KK6uNjA0+UvbrHBEBwVmJYrNXCE";
     let hasher = Hasher::start(&options()).unwrap();
@@ -128,7 +128,7 @@ async fn an_answer_that_is_held_back_is_given_in_time() {
             tokio::task::yield_now().await;
         }
     }
-    // Who has hardly waited is answered at once.
+    // A job that hardly waited is answered at once.
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop(held);
     let slow = calls.pop().unwrap();
@@ -138,7 +138,7 @@ async fn an_answer_that_is_held_back_is_given_in_time() {
 }
 
 #[tokio::test]
-async fn what_waits_for_too_long_is_taken_by_the_thread_of_ordinary_priority() {
+async fn the_rescue_thread_takes_jobs_that_wait_too_long() {
     let hasher = Hasher::start(&Options {
         threads: 0,
         rescue_after: Some(Duration::ZERO),

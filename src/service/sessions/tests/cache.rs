@@ -1,12 +1,17 @@
-//! What a session in memory takes, and who makes room.
+//! Size of a session in the cache, and eviction.
+
+use std::sync::atomic::Ordering;
+
+use chrono::DateTime;
 
 use super::super::cache::Cache;
 use super::super::metrics::RareCounters;
+use super::world::user_with_session;
 use super::*;
-use crate::domain::token::TokenHash;
+use crate::domain::token::{PlainToken, TokenHash};
 use crate::service::revocation::fence::Fence;
 
-/// Of what the allocator gives, 256 bytes are followed by 320.
+/// The size classes of the allocator are 256 and 320 bytes.
 #[test]
 fn a_session_is_small() {
     let counters = 2 * size_of::<usize>();
@@ -15,21 +20,21 @@ fn a_session_is_small() {
 }
 
 #[test]
-fn who_makes_room_for_another_is_counted_and_who_is_read_again_is_not() {
+fn an_evicted_session_is_counted_and_a_refreshed_one_is_not() {
     let metrics = Arc::new(RareCounters::default());
     let evictions = || metrics.evictions.load(Ordering::Relaxed);
     let cache = Cache::new(100, metrics.clone());
-    let position = Fence::new(BOUND).position();
+    let version = Fence::new(BOUND).version();
     let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
-    let (user, session) = someone(1, now);
-    let known = || Arc::new(KnownSession::new(user.clone(), session.clone(), position));
+    let (user, session) = user_with_session(1, now);
+    let known = || Arc::new(KnownSession::new(user.clone(), session.clone(), version));
     let token = || PlainToken::generate().unwrap().hash();
     let first: TokenHash = token();
     for _ in 0..3 {
         cache.insert(first, known());
         assert_eq!((evictions(), cache.len()), (0, 1));
     }
-    // Many come back, some after they were taken out.
+    // Many entries return, some of them after an eviction.
     let tokens: Vec<TokenHash> = (0..300).map(|_| token()).collect();
     let mut came = 1;
     for number in 0..10_000 {

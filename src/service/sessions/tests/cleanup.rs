@@ -1,14 +1,14 @@
-//! What has ended is removed.
+//! Housekeeping: removal of ended sessions and of old entries of the change log.
 
 use std::time::Duration;
 
-use super::World;
+use super::world::World;
 use crate::domain::access::Caller;
 use crate::store::{changes, sessions};
 
-/// In pieces, of which none is the last because it is full, nor forgotten because it is not.
+/// Reads all sessions in batches. A full batch is not taken for the last one, and a partial batch is not skipped.
 #[tokio::test]
-async fn all_sessions_are_looked_at_in_pieces() {
+async fn housekeeping_reads_sessions_in_batches() {
     let world = World::new();
     let replica = world.replica().await;
     let mut ended = Vec::new();
@@ -40,20 +40,20 @@ async fn all_sessions_are_looked_at_in_pieces() {
         }
         found.sort_unstable_by_key(|session| session.0);
         assert_eq!((&found, alive), (&ended, 4), "{limit}");
-        // Seven of them, and one more look where the last piece was full.
+        // There are seven sessions, and one more read if the last batch is full.
         assert_eq!(pieces, 7 / limit + 1, "{limit}");
     }
 }
 
 #[tokio::test]
-async fn what_ended_is_removed_and_what_was_used_meanwhile_is_not() {
+async fn ended_sessions_are_removed_and_used_ones_are_not() {
     let world = World::new();
     let replica = world.replica().await;
     let (used, unused) = (replica.sign_in().await, replica.sign_in().await);
     world.clock.advance(Duration::from_mins(59));
     replica.check(&used).await.unwrap();
     world.clock.advance(Duration::from_secs(60 + 59));
-    // The use of one is not written yet, and the other one's grace is not over.
+    // The use of one session is not written yet, and the grace period of the other has not ended.
     replica.sessions.clean_up().await;
     assert!(
         sessions::exists(replica.store.reader(), unused.session)
@@ -101,6 +101,6 @@ async fn the_change_log_is_kept_for_a_day() {
     world.clock.advance(Duration::from_micros(1));
     replica.sessions.clean_up().await;
     assert_eq!(seqs().await, [2]);
-    // Whoever has read it all misses nothing.
-    replica.tail.read().await.unwrap();
+    // A follower that has read the whole log misses nothing.
+    replica.follower.read().await.unwrap();
 }

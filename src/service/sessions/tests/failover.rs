@@ -1,12 +1,12 @@
 //! The version fence in a failover, in every order of its steps: the server changes, and the history of the change log
 //! diverges and catches up in number.
 //!
-//! Server A has a session, which is cached. Then new connections lead to server B, which was a replica of A and has
-//! taken over, and which may lack the last entries of A's log. The session is revoked on B. A goes on as it was: it
-//! answers on the connections that it has, and nothing tells it that it is not the primary any more.
+//! Server A has a session, which is cached. Then new connections lead to server B, a former replica of A. B has taken
+//! over and may lack the last entries of the log of A. The session is revoked on B. A continues: it answers on its
+//! connections, and does not know that it is no longer the primary.
 //!
-//! What must hold: once a time is published that is later than the answer to the revocation, neither the cache nor an
-//! answer of the database says that the session is valid.
+//! The invariant: after a time is published that is later than the response of the revocation, neither the cache nor a
+//! response of the database says that the session is valid.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,9 @@ use std::time::Duration;
 use chrono::DateTime;
 use uuid::Uuid;
 
+use super::BOUND;
 use super::races::orders;
-use super::{BOUND, someone};
+use super::world::user_with_session;
 use crate::domain::session::Session;
 use crate::domain::token::{PlainToken, TokenHash};
 use crate::domain::user::{User, UserId};
@@ -27,21 +28,21 @@ use crate::store::changes::{ChangeLogEntry, ChangeLogRead, Head};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum FailoverStep {
-    /// A reader notes the position, and takes a connection.
+    /// A reader records the version and takes a connection.
     Ask,
     /// The database executes its query.
     Load,
-    /// It compares the server with that of the follower, and keeps the row.
+    /// The reader compares the server with that of the follower, and caches the row.
     Keep,
     /// New connections lead to B from here on.
     Switch,
     /// B commits the revocation.
     Commit,
-    /// The caller has the answer to the revocation.
+    /// The caller has the response to the revocation.
     Answer,
     /// The follower opens a new connection, and the database executes its query.
     Read,
-    /// The follower takes what it has read, and publishes the time of that.
+    /// The follower applies its reading and publishes the time of the query.
     Take,
     Check,
 }
@@ -55,7 +56,7 @@ struct FakeServer {
 }
 
 impl FakeServer {
-    /// What a follower reads from a number on.
+    /// Returns the entries that a follower reads after a number.
     fn read(&self, from: Option<i64>) -> ChangeLogRead {
         let last_seq = i64::try_from(self.log.len()).unwrap();
         let entries = (1..)
@@ -83,18 +84,18 @@ impl FakeServer {
 /// A failover: the logs, and what distinguishes the servers.
 #[derive(Clone, Copy, Debug)]
 struct Failover {
-    /// How many entries A has in its log that B lacks.
+    /// Number of entries in the log of A that B lacks.
     lost: usize,
-    /// How many entries B writes before that of the revocation.
+    /// Number of entries that B writes before that of the revocation.
     others: usize,
-    /// Whether B has another incarnation. If not, it is A itself, which has lost the end of its log in a crash: nothing
+    /// Whether B has another incarnation. Otherwise B is A itself, which lost the end of its log in a crash: no server
     /// answers as A any more.
     is_another_server: bool,
-    /// Whether the reader has a connection from before the failover, to A.
+    /// Whether the reader has a connection to A from before the failover.
     is_old_connection: bool,
 }
 
-/// What the orders have shown, so that the test is known to have met what it is about.
+/// Counters of the cases that the orders have covered, so that the test fails if it covers none.
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
     orders: usize,
@@ -108,8 +109,8 @@ struct Seen {
 
 impl Failover {
     fn try_all_orders(self) -> Seen {
-        let freshness = Fence::new(BOUND);
-        let someone = someone(1, DateTime::UNIX_EPOCH);
+        let fence = Fence::new(BOUND);
+        let user_with_session = user_with_session(1, DateTime::UNIX_EPOCH);
         let reader = [FailoverStep::Ask, FailoverStep::Load, FailoverStep::Keep];
         let revoker = [FailoverStep::Switch, FailoverStep::Commit, FailoverStep::Answer];
         let follower = [
@@ -121,18 +122,12 @@ impl Failover {
         let actors: [&[FailoverStep]; 4] = [&reader, &revoker, &follower, &[FailoverStep::Check]];
         let mut seen = Seen::default();
         orders(&actors, &mut Vec::new(), &mut |order| {
-            self.run(order, &someone, &freshness, &mut seen);
+            self.run(order, &user_with_session, &fence, &mut seen);
         });
         seen
     }
 
-    fn run(
-        self,
-        order: &[FailoverStep],
-        (user, session): &(User, Session),
-        freshness: &Fence,
-        seen: &mut Seen,
-    ) {
+    fn run(self, order: &[FailoverStep], (user, session): &(User, Session), fence: &Fence, seen: &mut Seen) {
         seen.orders += 1;
         let other = UserId(Uuid::from_u128(2));
         let token = TOKEN.with(|token| *token);
@@ -153,26 +148,26 @@ impl Failover {
 
         let cache = Cache::new(10, Arc::default());
         let mut follower = LogCursor::default();
-        follow(&mut follower, freshness, &a);
-        freshness.publish(Duration::ZERO);
-        let keep = |position| {
-            let known = KnownSession::new(user.clone(), session.clone(), position);
+        follow(&mut follower, fence, &a);
+        fence.publish(Duration::ZERO);
+        let keep = |version| {
+            let known = KnownSession::new(user.clone(), session.clone(), version);
             cache.insert(token, Arc::new(known));
         };
-        keep(freshness.position());
+        keep(fence.version());
 
         let (mut is_switched, mut answered_at) = (false, None::<Duration>);
-        let mut position = None::<Version>;
+        let mut version = None::<Version>;
         let mut is_on_a = true;
         let mut row = None::<(u64, bool)>;
         let mut reading = None::<(Duration, ChangeLogRead)>;
         for (time, step) in order.iter().enumerate() {
             // Later than that of the first reading.
             let now = Duration::from_secs(1 + time as u64);
-            let is_known = answered_at.is_some_and(|at| freshness.known_until() >= at);
+            let is_known = answered_at.is_some_and(|at| fence.known_until() >= at);
             match step {
                 FailoverStep::Ask => {
-                    position = Some(freshness.position());
+                    version = Some(fence.version());
                     is_on_a = self.is_old_connection || !is_switched;
                 }
                 FailoverStep::Load => {
@@ -184,12 +179,12 @@ impl Failover {
                 FailoverStep::Keep => {
                     if let Some((server, true)) = row {
                         seen.stale_rows += usize::from(answered_at.is_some());
-                        if freshness.follows(Incarnation::new(server)) {
+                        if fence.follows(Incarnation::new(server)) {
                             // The answer of a strong check. The reader may have asked before the answer.
-                            let position = position.unwrap();
-                            let is_valid = freshness.is_current(position, user.id, &token);
+                            let version = version.unwrap();
+                            let is_valid = fence.is_current(version, user.id, &token);
                             assert!(!(is_known && is_valid), "strong: {self:?} {order:?}");
-                            keep(position);
+                            keep(version);
                         }
                     }
                 }
@@ -205,16 +200,16 @@ impl Failover {
                 }
                 FailoverStep::Take => {
                     let (asked_at, reading) = reading.take().unwrap();
-                    if follower.take(&reading, freshness) != Progress::UpToHead {
+                    if follower.take(&reading, fence) != Progress::UpToHead {
                         let server = if is_switched { &b } else { &a };
-                        follow(&mut follower, freshness, server);
+                        follow(&mut follower, fence, server);
                     }
-                    freshness.publish(asked_at);
+                    fence.publish(asked_at);
                 }
                 FailoverStep::Check => {
                     let says_yes = cache
                         .get(&token)
-                        .is_some_and(|known| freshness.is_current(known.position(), user.id, &token));
+                        .is_some_and(|known| fence.is_current(known.version(), user.id, &token));
                     seen.yes += usize::from(says_yes);
                     seen.known += usize::from(is_known);
                     assert!(!(is_known && says_yes), "{self:?} {order:?}");
@@ -225,8 +220,8 @@ impl Failover {
 }
 
 /// Reads a log to its end.
-fn follow(follower: &mut LogCursor, freshness: &Fence, server: &FakeServer) {
-    while follower.take(&server.read(follower.from()), freshness) != Progress::UpToHead {}
+fn follow(follower: &mut LogCursor, fence: &Fence, server: &FakeServer) {
+    while follower.take(&server.read(follower.from()), fence) != Progress::UpToHead {}
 }
 
 thread_local! {

@@ -1,15 +1,18 @@
-//! A process that is stopped in the middle of a check, and goes on much later: it must not say yes by what it knew
-//! then.
+//! A process that stops in the middle of a check and continues much later. It must not accept a session by its old
+//! state.
 //!
-//! The stop is where the check asks for the time since boot. What was loaded before is old when it goes on.
+//! The stop is at the point where the check reads the time since boot. All values that were read before it are old
+//! afterwards.
 
 use std::sync::Mutex;
 
 use super::*;
+use crate::clock::ManualClock;
+use crate::domain::user::UserId;
 
 type Resume = Box<dyn FnOnce() + Send>;
 
-/// Does something when it is asked for the time since boot, before it answers.
+/// A clock that runs a function at the next read of the time since boot, before it returns the time.
 struct StoppingClock {
     clock: Arc<ManualClock>,
     stop: Mutex<Option<Resume>>,
@@ -29,50 +32,45 @@ impl Clock for StoppingClock {
     }
 }
 
-/// What happens to a replica that is stopped, by its clock and what it knows of the changes.
-type While = fn(&ManualClock, &Fence, UserId);
+/// Events during the stop, given the clock, the fence and the user of the session.
+type StopEvent = fn(&ManualClock, &Fence, UserId);
 
-/// Revokes a session elsewhere, and checks it at a replica that is stopped for ten seconds in the middle of the check.
-async fn check_with_a_stop(happens: While) {
+/// Revokes a session on another replica, and checks it on a replica that is stopped for ten seconds during the check.
+async fn check_with_a_stop(event: StopEvent) {
     let world = World::new();
     let stopping = Arc::new(StoppingClock {
         clock: world.clock.clone(),
         stop: Mutex::default(),
     });
     let (here, elsewhere) = (world.replica_with(stopping.clone()).await, world.replica().await);
-    let person = here.sign_in().await;
-    here.check(&person).await.unwrap();
-    assert!(here.is_cached(&person).await);
+    let sign_in = here.sign_in().await;
+    here.check(&sign_in).await.unwrap();
+    assert!(here.is_cached(&sign_in).await);
     elsewhere
         .sessions
-        .revoke(person.token.expose(), Caller::default())
+        .revoke(sign_in.token.expose(), Caller::default())
         .await
         .unwrap();
-    assert!(here.is_cached(&person).await, "it cannot know yet");
+    assert!(here.is_cached(&sign_in).await, "it cannot know yet");
 
-    let (clock, freshness, user) = (
-        world.clock.clone(),
-        here.sessions.0.freshness.clone(),
-        person.user,
-    );
-    *stopping.stop.lock().unwrap() = Some(Box::new(move || happens(&clock, &freshness, user)));
-    here.assert_invalid(&person).await;
+    let (clock, fence, user) = (world.clock.clone(), here.sessions.0.fence.clone(), sign_in.user);
+    *stopping.stop.lock().unwrap() = Some(Box::new(move || event(&clock, &fence, user)));
+    here.assert_invalid(&sign_in).await;
     assert!(stopping.stop.lock().unwrap().is_none(), "it was stopped");
 }
 
 #[tokio::test]
-async fn the_clock_is_asked_after_the_look_into_memory() {
+async fn the_clock_is_read_after_the_cache_look_up() {
     check_with_a_stop(|clock, _, _| clock.advance(Duration::from_secs(10))).await;
 }
 
-/// The reader of the change log may run while the check is stopped. What it finds out is about what is in memory then,
-/// and not about what the check has looked up already.
+/// The follower may run during the stop. It updates the cache, and not the values that the check has read already.
 #[tokio::test]
-async fn until_when_all_is_known_is_asked_before_the_look_into_memory() {
-    check_with_a_stop(|clock, freshness, user| {
+async fn freshness_is_read_before_the_cache_look_up() {
+    check_with_a_stop(|clock, fence, user| {
         clock.advance(Duration::from_secs(10));
-        freshness.forget(user);
-        freshness.publish(clock.since_boot());
+        fence.forget(user);
+        fence.publish(clock.since_boot());
     })
     .await;
 }

@@ -1,11 +1,12 @@
-//! Checks and revocations at the same time: in every order of their steps, and many at random.
+//! Races of checks and revocations: in every order of their steps, and many at random.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use chrono::DateTime;
 
-use super::{BOUND, World, someone};
+use super::BOUND;
+use super::world::{World, user_with_session};
 use crate::domain::access::Caller;
 use crate::domain::token::PlainToken;
 use crate::service::error::Error;
@@ -13,62 +14,62 @@ use crate::service::revocation::fence::{Fence, Version};
 use crate::service::sessions::Consistency;
 use crate::service::sessions::cache::{Cache, KnownSession};
 
-/// Eight workers check sessions at random, from memory, sharing queries and strongly, while these are revoked. Whoever
-/// begins a check after a revocation was acknowledged is not told that the session is good.
+/// Eight workers check sessions at random, from the cache, with shared queries and with strong consistency, while the
+/// sessions are revoked. A check that begins after an acknowledged revocation fails.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_check_says_yes_after_a_revocation_was_acknowledged() {
+async fn no_check_accepts_a_session_after_an_acknowledged_revocation() {
     const WORKERS: u64 = 8;
     const CHECKS: usize = 100_000;
     const SESSIONS: usize = 400;
 
     let world = World::new();
     let replica = world.replica().await;
-    let mut people = Vec::new();
+    let mut sign_ins = Vec::new();
     for _ in 0..SESSIONS {
-        people.push((replica.sign_in().await, AtomicBool::new(false)));
+        sign_ins.push((replica.sign_in().await, AtomicBool::new(false)));
     }
-    let people = Arc::new(people);
+    let sign_ins = Arc::new(sign_ins);
     let checks = Arc::new(AtomicUsize::new(0));
-    // The checks go on until the last session is revoked, and for a tenth more.
+    // The checks continue until the last session is revoked, and for a tenth more.
     let is_done = Arc::new(AtomicBool::new(false));
     let workers = (0..WORKERS).map(|mut random| {
-        let (sessions, people, checks) = (replica.sessions.clone(), people.clone(), checks.clone());
+        let (sessions, sign_ins, checks) = (replica.sessions.clone(), sign_ins.clone(), checks.clone());
         let is_done = is_done.clone();
         tokio::spawn(async move {
             let (mut yes, mut no, mut violations) = (0, 0, 0);
             while checks.fetch_add(1, Ordering::Relaxed) < CHECKS || !is_done.load(Ordering::Relaxed) {
-                // Knuth's MMIX generator: another order for every worker, the same in every run.
+                // The generator of Knuth's MMIX: a different order for every worker, the same in every run.
                 random = random
                     .wrapping_mul(6_364_136_223_846_793_005)
                     .wrapping_add(1_442_695_040_888_963_407);
                 let draw = usize::try_from(random >> 33).unwrap();
-                let (person, is_revoked) = &people[draw % people.len()];
+                let (sign_in, is_revoked) = &sign_ins[draw % sign_ins.len()];
                 let consistency = match draw % 7 {
                     0 => Consistency::Strong,
                     _ => Consistency::MinimizeLatency,
                 };
                 let was_revoked = is_revoked.load(Ordering::SeqCst);
-                match sessions.validate(person.token.expose(), consistency).await {
+                match sessions.validate(sign_in.token.expose(), consistency).await {
                     Ok(_) if was_revoked => violations += 1,
                     Ok(_) => yes += 1,
                     Err(Error::SessionInvalid) => no += 1,
                     Err(error) => panic!("{error:?}"),
                 }
-                // An answer from memory does not wait for anything, and would keep the others from running.
+                // A cached answer never waits, and would keep the other tasks from running.
                 tokio::task::yield_now().await;
             }
             (yes, no, violations)
         })
     });
     let workers: Vec<_> = workers.collect();
-    for (number, (person, is_revoked)) in people.iter().enumerate().take(SESSIONS * 3 / 4) {
-        // Spread over the run, so that sessions are revoked while they are checked.
+    for (number, (sign_in, is_revoked)) in sign_ins.iter().enumerate().take(SESSIONS * 3 / 4) {
+        // The revocations are spread over the run, so that sessions are revoked while they are checked.
         while checks.load(Ordering::Relaxed) < number * CHECKS / SESSIONS {
             tokio::task::yield_now().await;
         }
         replica
             .sessions
-            .revoke(person.token.expose(), Caller::default())
+            .revoke(sign_in.token.expose(), Caller::default())
             .await
             .unwrap();
         is_revoked.store(true, Ordering::SeqCst);
@@ -110,8 +111,8 @@ pub(super) fn orders<S: Copy>(actors: &[&[S]], done: &mut Vec<S>, visit: &mut im
     }
 }
 
-/// The steps of a reader who fills the cache, of one who revokes, and of one who checks, in every order in which they
-/// can come: after the revocation was answered, nothing in memory says yes.
+/// The steps of a reader that fills the cache, of a revocation and of a check, in every possible order. After the
+/// response of the revocation, the cache does not accept the session.
 #[test]
 fn a_stale_row_is_never_used_in_any_order_of_steps() {
     #[derive(Clone, Copy, Debug, PartialEq)]
@@ -124,7 +125,7 @@ fn a_stale_row_is_never_used_in_any_order_of_steps() {
         Check,
     }
     let now = DateTime::from_timestamp(1_767_225_600, 0).unwrap();
-    let (user, session) = someone(1, now);
+    let (user, session) = user_with_session(1, now);
     let token = PlainToken::generate().unwrap().hash();
     let reader = |number| {
         [
@@ -140,39 +141,39 @@ fn a_stale_row_is_never_used_in_any_order_of_steps() {
         &[RaceStep::Commit, RaceStep::Answer],
         &[RaceStep::Check, RaceStep::Check],
     ];
-    let freshness = Fence::new(BOUND);
+    let fence = Fence::new(BOUND);
     let (mut count, mut stale_rows) = (0, 0);
     orders(&actors, &mut Vec::new(), &mut |order| {
         count += 1;
         let cache = Cache::new(10, Arc::default());
         let (mut is_in_database, mut is_answered) = (true, false);
-        let mut positions = [None::<Version>; 2];
+        let mut versions = [None::<Version>; 2];
         let mut rows = [false; 2];
         for step in order {
             match *step {
-                RaceStep::Ask(reader) => positions[reader] = Some(freshness.position()),
+                RaceStep::Ask(reader) => versions[reader] = Some(fence.version()),
                 RaceStep::Load(reader) => rows[reader] = is_in_database,
                 RaceStep::Keep(reader) if rows[reader] => {
-                    let known = KnownSession::new(user.clone(), session.clone(), positions[reader].unwrap());
+                    let known = KnownSession::new(user.clone(), session.clone(), versions[reader].unwrap());
                     cache.insert(token, Arc::new(known));
                     stale_rows += usize::from(is_answered);
                 }
                 RaceStep::Keep(_) => {}
                 RaceStep::Commit => is_in_database = false,
                 RaceStep::Answer => {
-                    freshness.forget(user.id);
+                    fence.forget(user.id);
                     is_answered = true;
                 }
                 RaceStep::Check => {
                     let says_yes = cache
                         .get(&token)
-                        .is_some_and(|known| freshness.is_current(known.position(), user.id, &token));
+                        .is_some_and(|known| fence.is_current(known.version(), user.id, &token));
                     assert!(!(is_answered && says_yes), "{order:?}");
                 }
             }
         }
     });
-    // 10 steps of 4 actors: 10! / (3! 3! 2! 2!). And the race was among them.
+    // 10 steps of 4 actors: 10! / (3! 3! 2! 2!). The race must be among them.
     assert_eq!(count, 25_200);
     assert!(stale_rows > 0);
 }

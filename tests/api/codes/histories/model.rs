@@ -1,4 +1,4 @@
-//! What has to come of each step, written down a second time, as simply as can be.
+//! The expected result of each step: a second implementation, as simple as possible.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use phone_identity::proto::v1::CodePurpose;
 pub(super) const PEOPLE: usize = 2;
 pub(super) const NUMBERS: usize = 3;
 
-/// What everybody registers with, and what passwords are reset to.
+/// The password of registrations, and that of resets.
 pub(super) const PASSWORDS: [&str; 2] = [crate::support::PASSWORD, super::super::NEW_PASSWORD];
 
 /// In seconds.
@@ -18,14 +18,14 @@ const PHONE_CHANGE_HOLD: u64 = 86_400;
 
 const MAX_ATTEMPTS: u32 = 5;
 
-/// How many sessions that are over are asked about.
+/// Number of ended sessions that are checked.
 const MAX_ENDED: usize = 4;
 
 pub(super) struct Model {
     /// In seconds, since the beginning.
     pub(super) now: u64,
     pub(super) numbers: [String; NUMBERS],
-    /// `None`: somebody who has not registered, or has left.
+    /// `None`: the user has not registered, or has left.
     pub(super) people: [Option<Known>; PEOPLE],
     pub(super) challenges: Vec<Challenge>,
     /// Sessions that are over, the last few.
@@ -56,7 +56,7 @@ pub(super) struct Challenge {
     pub(super) purpose: CodePurpose,
     pub(super) code: String,
     number: usize,
-    /// The id of whom it is for.
+    /// The id of the user that it is for.
     user_id: Option<String>,
     /// The version of that user's credentials at the request.
     version: Option<u32>,
@@ -85,13 +85,13 @@ impl Model {
         self.people[person].as_mut().unwrap()
     }
 
-    /// Who has a number.
+    /// Returns the user that has a number.
     pub(super) fn holder(&self, number: usize) -> Option<usize> {
         let has = |person: &Option<Known>| person.as_ref().is_some_and(|person| person.number == number);
         self.people.iter().position(has)
     }
 
-    /// All live sessions, and some that were; and whose each is; `None`: it is over.
+    /// All live sessions and some ended ones, each with its user. `None`: it has ended.
     pub(super) fn sessions(&self) -> Vec<(String, Option<usize>)> {
         let ended = self.ended.iter().map(|token| (token.text.clone(), None));
         let alive = self.people.iter().enumerate().flat_map(|(index, person)| {
@@ -101,7 +101,7 @@ impl Model {
         ended.chain(alive).collect()
     }
 
-    /// The session that somebody uses.
+    /// Returns the session that a user has in use.
     pub(super) fn token(&self, person: usize) -> Option<Token> {
         self.people[person].as_ref()?.tokens.last().cloned()
     }
@@ -143,7 +143,7 @@ impl Model {
         self.ended.drain(..self.ended.len().saturating_sub(MAX_ENDED));
     }
 
-    /// Somebody has shown to hold the number of a person who never did.
+    /// A user verified the number of another user, which never verified it.
     fn lost(&mut self, person: usize) {
         self.end_sessions(person);
         let known = self.person_mut(person);
@@ -191,7 +191,7 @@ impl Model {
         (count > 0).then(|| count - 1 - back % count.min(4))
     }
 
-    /// Whom a challenge is for, if they are still there.
+    /// Returns the user of a challenge, if it still exists.
     pub(super) fn owner(&self, index: usize) -> Option<usize> {
         let user_id = self.challenges[index].user_id.as_deref()?;
         let is_owner = |person: &Option<Known>| person.as_ref().is_some_and(|person| person.id == user_id);
@@ -218,7 +218,7 @@ impl Model {
         Ok(())
     }
 
-    /// A code is tried by somebody; says who has got what the challenge is for.
+    /// Tries a code. Returns the user that gets the effect of the challenge.
     pub(super) fn met(
         &mut self,
         index: usize,
@@ -245,7 +245,7 @@ impl Model {
         let challenge = &mut self.challenges[index];
         challenge.attempts += 1;
         let challenge = challenge.clone();
-        // A code is right for whom it was made, if they are still there; and nobody else has it.
+        // A code is right only for the user of its challenge, while that user exists.
         let owner = self.owner(index).ok_or("CODE_INVALID")?;
         if code != challenge.code || (is_bearers && owner != bearer) {
             return Err("CODE_INVALID");
