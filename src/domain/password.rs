@@ -164,7 +164,7 @@ impl PasswordError {
     }
 }
 
-/// The name of a character as in the Unicode standard, such as `U+0007`. The character may be invisible.
+/// The name of a character that may not be visible, as in the Unicode standard: `U+0007`.
 #[must_use]
 pub fn code_point(character: char) -> String {
     format!("U+{:04X}", u32::from(character))
