@@ -14,7 +14,7 @@ pub(crate) fn list_users(bytes: &[u8]) {
 
 pub(crate) fn get_user(bytes: &[u8]) {
     if let (Some(request), Some(desk)) = (decoded(bytes), FuzzedHandlers::get()) {
-        refused(admin::whom(&request, &desk.rules));
+        refused(admin::user_selector(&request, &desk.rules));
     }
 }
 
@@ -55,19 +55,19 @@ pub(crate) fn verify_phone(bytes: &[u8]) {
 
 pub(crate) fn revoke_user_sessions(bytes: &[u8]) {
     if let Some(request) = decoded::<v1::RevokeUserSessionsRequest>(bytes) {
-        refused(admin::person(&request.user_id));
+        refused(admin::managed_user_id(&request.user_id));
     }
 }
 
 pub(crate) fn deactivate_user(bytes: &[u8]) {
     if let Some(request) = decoded::<v1::DeactivateUserRequest>(bytes) {
-        refused(admin::person(&request.user_id));
+        refused(admin::managed_user_id(&request.user_id));
     }
 }
 
 pub(crate) fn reactivate_user(bytes: &[u8]) {
     if let Some(request) = decoded::<v1::ReactivateUserRequest>(bytes) {
-        refused(admin::person(&request.user_id));
+        refused(admin::managed_user_id(&request.user_id));
     }
 }
 
@@ -79,6 +79,6 @@ pub(crate) fn list_audit_events(bytes: &[u8]) {
 
 pub(crate) fn delete_user(bytes: &[u8]) {
     if let Some(request) = decoded::<v1::DeleteUserRequest>(bytes) {
-        refused(admin::person(&request.user_id));
+        refused(admin::managed_user_id(&request.user_id));
     }
 }

@@ -7,7 +7,8 @@ use crate::i18n::Language;
 
 pub(crate) fn send_code(bytes: &[u8]) {
     if let (Some(request), Some(desk)) = (decoded(bytes), FuzzedHandlers::get()) {
-        let wanted = parse::codes::wanted(request, &Caller::default(), Language::default(), &desk.rules);
+        let wanted =
+            parse::codes::code_to_send(request, &Caller::default(), Language::default(), &desk.rules);
         refused(wanted);
     }
 }
@@ -17,5 +18,5 @@ pub(crate) fn verify_code(bytes: &[u8]) {
         return;
     };
     let caller = Caller::default();
-    refused(parse::codes::offer(request, &caller, &desk.rules));
+    refused(parse::codes::code_submission(request, &caller, &desk.rules));
 }
