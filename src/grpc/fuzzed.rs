@@ -185,9 +185,9 @@ pub(crate) fn metadata(bytes: &[u8]) {
     refused(
         metadata::bearer(&headers).and_then(|token| TokenHash::of(token).map_err(|_| Error::SessionInvalid)),
     );
-    let _ = middleware::grpc_timeout(&headers);
-    if let Some(id) = middleware::given_request_id(&headers, None) {
-        assert!(HeaderValue::try_from(&id).is_ok(), "{id:?} cannot be sent back");
-        assert!(TokenHash::of(&id).is_err(), "a token would be logged");
+    let _ = middleware::deadline::grpc_timeout(&headers);
+    if let Some(id) = middleware::request_id::accepted_request_id(&headers, None) {
+        assert!(HeaderValue::try_from(id).is_ok(), "{id:?} cannot be sent back");
+        assert!(TokenHash::of(id).is_err(), "a token would be logged");
     }
 }
