@@ -120,3 +120,46 @@ impl ErrorMapping {
         mapped
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::StatusExt as _;
+
+    use super::*;
+
+    const MAPPING: ErrorMapping = ErrorMapping {
+        language: Language::English,
+        max_message_bytes: 100,
+    };
+
+    /// Returns the reason of an error.
+    fn reason(response: &Response<Body>) -> String {
+        let status = Status::from_header_map(response.headers()).unwrap();
+        status.get_details_error_info().unwrap().reason
+    }
+
+    #[test]
+    fn errors_of_tonic_get_a_reason_and_keep_their_calling_service() {
+        for (code, expected) in [
+            (Code::Internal, "MALFORMED_MESSAGE"),
+            (Code::Cancelled, "MALFORMED_MESSAGE"),
+            (Code::OutOfRange, "MESSAGE_TOO_LARGE"),
+            (Code::Unimplemented, "NOT_IMPLEMENTED"),
+        ] {
+            let mut response = Status::new(code, "text of tonic").into_http::<Body>();
+            response.extensions_mut().insert(RefusedCaller("orders".into()));
+            let mapped = MAPPING.map(response);
+            assert_eq!(reason(&mapped), expected);
+            let RefusedCaller(service) = mapped.extensions().get().unwrap();
+            assert_eq!(service.as_ref(), "orders");
+        }
+    }
+
+    #[test]
+    fn errors_of_the_contract_and_successes_stay_as_they_are() {
+        let ours = status::of_wire_error(WireError::Overloaded, Language::English).into_http::<Body>();
+        assert_eq!(reason(&MAPPING.map(ours)), "OVERLOADED");
+        let success = MAPPING.map(Response::new(Body::empty()));
+        assert!(Status::from_header_map(success.headers()).is_none());
+    }
+}
