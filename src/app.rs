@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::access::OperatorKey;
 use crate::domain::registration::RegistrationMode;
-use crate::grpc::{self, Callers, Listeners, ServerSettings, Services, Stop};
+use crate::grpc::{self, Callers, Listeners, ServerSettings, Services, Shutdown};
 use crate::metrics;
 use crate::service::accounts::{Accounts, Passwords};
 use crate::service::admin::Admin;
@@ -275,7 +275,7 @@ impl App {
             connections: room_for_connections(self.limits.connections, self.settings.database_connections),
             ..self.limits
         };
-        let stop = Stop::default();
+        let stop = Shutdown::default();
         let server = grpc::serve(services, health_service, limits, listeners.into(), stop.clone());
         let mut server = tokio::spawn(server);
         let hashing = self.hasher.setup();
@@ -305,7 +305,7 @@ impl App {
             () = hurry => tracing::info!("shutting down without more delay"),
             ended = &mut server => return Ok(ended??),
         }
-        stop.orderly.cancel();
+        stop.graceful.cancel();
         let end = Instant::now() + bound;
         let calls = async {
             let ended = (&mut server).await;
@@ -318,7 +318,7 @@ impl App {
             Ok(ended) => ended??,
             Err(_) => {
                 tracing::warn!("calls in flight did not finish in time");
-                stop.at_once.cancel();
+                stop.immediate.cancel();
             }
         }
         stop_outbox.cancel();

@@ -1,9 +1,11 @@
-//! The gRPC side: from messages to the domain and back.
+//! gRPC API: converts messages to the domain and back.
 //!
-//! `connections` serves them within bounds, `incoming` accepts them and `tls` protects them; `edge` is what all calls
-//! pass, and `gate` says who may call what; `parse` reads messages, collecting every violation; the handlers call one
-//! service method each; `convert` builds the answers; `status` makes every error; `health` is the health protocol;
-//! `checks` is the short way of ValidateSession; `refusal_log` samples the lines of refused calls.
+//! - `server` accepts connections, with TLS, and limits what each connection and all of them can use.
+//! - `middleware` has the tower layers of every call, and `authorization` the innermost one. `router` is below them.
+//! - `parse` converts requests to the domain and collects every violation. Handlers call one service method each.
+//!   `convert` creates responses, and `status` every error.
+//! - `validate_session` serves ValidateSession with less overhead than tonic's generated code.
+//! - `health` is the health protocol, `metrics` counts calls, and `refusal_log` samples log lines of refused calls.
 
 mod authorization;
 mod call;
@@ -20,6 +22,7 @@ mod phone_identity;
 mod phone_identity_admin;
 mod phone_verification;
 mod refusal_log;
+mod router;
 mod server;
 mod status;
 mod validate_session;
@@ -32,13 +35,13 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
-use tower::Layer as _;
+use tower::ServiceBuilder;
 
 pub use authorization::{AuthorizationError, Callers};
 pub use health::health_server;
 pub use metrics::{CODES, Calls, Metrics};
 pub use server::tls::{Tls, TlsError, TlsFiles};
-pub use server::{ServerSettings, Stop};
+pub use server::{ServerSettings, Shutdown};
 pub use status::ERROR_DOMAIN;
 pub(crate) use status::violation_text;
 
@@ -56,20 +59,20 @@ use crate::service::codes::Codes;
 use crate::service::sessions::Sessions;
 use crate::telemetry::tracing::Tracer;
 use authorization::CallerAuthorizer;
-use middleware::EdgeLayer;
+use middleware::{access_log, deadline, error_mapping, request_id};
 use phone_identity::PhoneIdentityHandlers;
 use phone_identity_admin::PhoneIdentityAdminHandlers;
 use phone_verification::PhoneVerificationHandlers;
 use refusal_log::RefusalLog;
-use validate_session::ValidateSessionService;
+use router::Router;
 
-/// The most bytes of a message to health or reflection, which ask with a name.
+/// Maximum size of a request of health and reflection, in bytes. Such a request consists of a name.
 const MAX_NAME_MESSAGE_BYTES: usize = 4 * 1024;
 
-/// The most connections of the listener of health: those who ask are few.
+/// Maximum number of connections of the health listener, which has few clients.
 const HEALTH_CONNECTIONS: usize = 64;
 
-/// What the handlers stand on.
+/// The services behind the handlers, and their settings.
 pub struct Services {
     /// The accounts.
     pub accounts: Accounts,
@@ -79,29 +82,29 @@ pub struct Services {
     pub codes: Option<Codes>,
     /// The sessions.
     pub sessions: Sessions,
-    /// How phone numbers and passwords are read.
+    /// The rules of phone numbers and passwords.
     pub rules: Rules,
-    /// Whom calls are taken from.
+    /// The credentials of calling services.
     pub callers: Callers,
-    /// By what the operator makes superusers. `None`: not over the network.
+    /// The key with which the operator creates superusers. `None`: the operator cannot do so over the network.
     pub operator_key: Option<OperatorKey>,
-    /// Who can register.
+    /// Controls who can register.
     pub registration: RegistrationMode,
-    /// What counts connections and calls.
+    /// Counts connections and calls.
     pub metrics: Arc<Metrics>,
-    /// What begins traces, if there are any.
+    /// Samples traces. `None`: no call is traced.
     pub tracer: Option<Tracer>,
     /// Source of the time.
     pub clock: Arc<dyn Clock>,
 }
 
-/// Where calls come in.
+/// The listeners of the server.
 pub struct Listeners {
-    /// Of all services.
+    /// The listener of all services.
     pub calls: TcpListener,
-    /// What that one is protected with. `None`: nothing.
+    /// TLS of `calls`. `None`: its connections are not encrypted.
     pub tls: Option<Tls>,
-    /// Of health only, without TLS. `None`: there is none.
+    /// A listener of health only, without TLS. `None`: health has no listener of its own.
     pub health: Option<TcpListener>,
 }
 
@@ -115,27 +118,27 @@ impl From<TcpListener> for Listeners {
     }
 }
 
-/// The name of service `PhoneIdentity`, under which its health is told.
+/// The name of service `PhoneIdentity`, also in health checks.
 pub const PHONE_IDENTITY: &str = <PhoneIdentityServer<PhoneIdentityHandlers> as NamedService>::NAME;
 
-/// The name of service `PhoneIdentityAdmin`, under which its health is told.
+/// The name of service `PhoneIdentityAdmin`, also in health checks.
 pub const PHONE_IDENTITY_ADMIN: &str =
     <PhoneIdentityAdminServer<PhoneIdentityAdminHandlers> as NamedService>::NAME;
 
-/// The name of service `PhoneVerification`, under which its health is told.
+/// The name of service `PhoneVerification`, also in health checks.
 pub const PHONE_VERIFICATION: &str =
     <PhoneVerificationServer<PhoneVerificationHandlers> as NamedService>::NAME;
 
-/// Serves all services on `listeners` until `stop` says so, and then until the calls in flight have finished.
+/// Serves all services on `listeners` until `shutdown` is triggered and the calls in flight have finished.
 ///
 /// # Errors
-/// When the compiled-in descriptors of the contract cannot be read or reflected, or have an RPC that takes no right.
+/// When the compiled-in descriptors cannot be read or reflected, or have an RPC that belongs to no right.
 pub async fn serve(
     services: Services,
     health: HealthServer<impl Health>,
     limits: ServerSettings,
     listeners: Listeners,
-    stop: Stop,
+    shutdown: Shutdown,
 ) -> Result<(), GrpcServeError> {
     let Services {
         accounts,
@@ -169,7 +172,7 @@ pub async fn serve(
         operator_key: operator_key.clone(),
         registration,
     });
-    let checks = ValidateSessionService::new(handlers.clone(), limits.message_bytes);
+    let validate_session = validate_session::service(handlers.clone(), limits.message_bytes);
     let phone_identity =
         PhoneIdentityServer::from_arc(handlers).max_decoding_message_size(limits.message_bytes);
     let phone_identity_admin =
@@ -180,7 +183,7 @@ pub async fn serve(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // So that grpcurl can show the details of errors.
+            // With these descriptors grpcurl can show the details of errors.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let routes = Routes::new(phone_identity)
@@ -192,7 +195,7 @@ pub async fn serve(
                 .build_v1()?
                 .max_decoding_message_size(MAX_NAME_MESSAGE_BYTES),
         )
-        // Today's grpcurl and Python's grpcio-reflection still ask for this one.
+        // grpcurl and Python's grpcio-reflection still use this version.
         .add_service(
             reflection()
                 .build_v1alpha()?
@@ -200,51 +203,51 @@ pub async fn serve(
         );
     let refusals = RefusalLog::new(clock);
     let _summaries = AbortOnDropHandle::new(tokio::spawn(refusals.clone().run()));
-    let edge = EdgeLayer::new(
-        limits.request_timeout,
-        limits.message_bytes,
-        metrics.clone(),
-        tracer,
-        checks,
-        CallerAuthorizer::new(callers)?,
-        refusals.clone(),
-    )
-    .with_operator_key(operator_key);
+    let router = Router {
+        validate_session,
+        routes: routes.prepare(),
+    };
+    let service = ServiceBuilder::new()
+        .layer(request_id::layer(operator_key))
+        .layer(access_log::layer(metrics.clone(), tracer, refusals.clone()))
+        .layer(error_mapping::layer(limits.message_bytes))
+        .layer(deadline::layer(limits.request_timeout))
+        .service(CallerAuthorizer::new(callers)?.protect(router));
     let Listeners {
         calls,
         tls,
         health: health_only,
     } = listeners;
-    let _up_to_date = tls
+    let _certificate_reload = tls
         .clone()
-        .map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.keep_up_to_date())));
+        .map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.reload_periodically())));
     let health_only = async {
         if let Some(listener) = health_only {
             let routes = Routes::new(health).prepare();
             let incoming = server::stream::incoming(listener, None);
-            let few = ServerSettings {
+            let limits = ServerSettings {
                 connections: limits.connections.min(HEALTH_CONNECTIONS),
                 ..limits.clone()
             };
-            server::serve(incoming, routes, few, metrics.clone(), stop.clone()).await;
+            server::serve(incoming, routes, limits, metrics.clone(), shutdown.clone()).await;
         }
     };
     let calls = server::serve(
         server::stream::incoming(calls, tls),
-        edge.layer(routes.prepare()),
+        service,
         limits.clone(),
         metrics.clone(),
-        stop.clone(),
+        shutdown.clone(),
     );
     tokio::join!(calls, health_only);
     refusals.end_windows(None);
     Ok(())
 }
 
-/// Why serving ended before it was told to.
+/// Why serving cannot start.
 #[derive(Debug, Error)]
 pub enum GrpcServeError {
-    /// It is not known who may call what.
+    /// Calls cannot be authorized.
     #[error(transparent)]
     Authorization(#[from] AuthorizationError),
     /// The compiled-in contract cannot be reflected.

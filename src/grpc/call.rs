@@ -1,12 +1,12 @@
-//! A call as handlers see it: its message, and its metadata, caller and language.
+//! Context of a call for its handler: metadata, calling service and language.
 
 use std::pin::pin;
 use std::sync::OnceLock;
 
 use tonic::{Request, Response, Status};
 
-use super::metadata::{self, RequestId};
-use super::status;
+use super::middleware::request_id::RequestId;
+use super::{metadata, status};
 use crate::domain::access::Caller;
 use crate::i18n::Language;
 use crate::service::error::Error;
@@ -15,27 +15,30 @@ use crate::telemetry::tracing::span;
 
 pub(super) type RpcResult<T> = Result<Response<T>, Status>;
 
-/// Turns the outcome of an RPC into its answer.
+/// Returns the response of an RPC, or the status of its error.
 pub(super) fn answer<T>(call: &Call, outcome: Result<T, Error>) -> RpcResult<T> {
     outcome
         .map(Response::new)
-        .map_err(|error| status::of_error(&error, call.language_of_answer()))
+        .map_err(|error| status::of_error(&error, call.response_language()))
 }
 
-/// What comes beside the message of a call.
+/// The context of a call.
 pub(super) struct Call {
     /// The metadata, as HTTP headers.
     pub(super) headers: http::HeaderMap,
     /// The calling service.
     pub(super) caller: Caller,
-    /// The language that it asks for.
+    /// The language that the client requests.
     pub(super) language: Language,
-    /// That of the bearer's person, once it is known who they are.
+    /// The language of the signed-in user. Unset until the session is checked.
     language_of_actor: OnceLock<Language>,
 }
 
 impl Call {
-    /// The bearer's person and session.
+    /// Returns the user and the session of the bearer token.
+    ///
+    /// # Errors
+    /// [`Error::SessionInvalid`] or [`Error::SessionExpired`], or when the database fails.
     pub(super) async fn actor(&self, sessions: &Sessions) -> Result<Actor, Error> {
         let actor = sessions.actor(metadata::bearer(&self.headers)?, self.caller.clone());
         let actor = span("sessions.actor", pin!(actor)).await?;
@@ -44,13 +47,13 @@ impl Call {
         Ok(actor)
     }
 
-    /// The language in which it is answered: that of the bearer's person, or else that which it asks for.
-    fn language_of_answer(&self) -> Language {
+    /// Returns the language of the response: the language of the signed-in user, or else the requested one.
+    fn response_language(&self) -> Language {
         *self.language_of_actor.get().unwrap_or(&self.language)
     }
 }
 
-/// What comes beside the message of a call, and the message.
+/// Splits a request into its context and its message.
 pub(super) fn split<T>(request: Request<T>) -> (Call, T) {
     let (metadata, mut extensions, message) = request.into_parts();
     let mut caller: Caller = extensions.remove().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! From the domain to messages.
+//! Conversion of the domain to messages.
 
 pub(super) mod audit;
 
@@ -32,7 +32,7 @@ pub(super) fn user(user: &User) -> v1::User {
     }
 }
 
-/// Empty where there is none.
+/// Returns the text of a device token. It is empty if there is no token.
 pub(super) fn device_token(token: Option<&PlainToken>) -> String {
     token.map(|token| token.expose().to_owned()).unwrap_or_default()
 }
@@ -82,7 +82,7 @@ pub(super) fn user_status(status: UserStatus) -> v1::UserStatus {
     }
 }
 
-/// `last_seen_at` is when the session was last used, which may be later than when it was read.
+/// `last_seen_at` is the time of the last use of the session. It may be later than in `session`.
 pub(super) fn session(session: &Session, last_seen_at: Timestamp, lifetimes: &Lifetimes) -> v1::Session {
     let idle_expires_at = session.idle_expires_at_if_seen(last_seen_at, lifetimes);
     let auth_methods = session
@@ -108,7 +108,7 @@ pub(super) fn auth_method(method: AuthMethod) -> v1::AuthMethod {
     }
 }
 
-/// Unset where nothing is known.
+/// Returns `None` if nothing is known of the client.
 fn client(client: &ClientInfo) -> Option<v1::ClientInfo> {
     if *client == ClientInfo::default() {
         return None;
@@ -126,7 +126,7 @@ pub(super) fn timestamp(time: Timestamp) -> ProtoTimestamp {
     SystemTime::from(time).into()
 }
 
-/// The answer of ValidateSession, before it is a message or bytes.
+/// The result of ValidateSession, before its conversion to a message or to bytes.
 pub(super) struct ValidatedSession {
     pub(super) known: Arc<KnownSession>,
     pub(super) lifetimes: Lifetimes,

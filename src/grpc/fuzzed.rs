@@ -95,7 +95,9 @@ pub(crate) const REQUESTS: &[(&str, Target)] = &[
         fuzz(bytes, |request, _| admin::list(&request));
     }),
     ("get_user", |bytes| {
-        fuzz(bytes, |request, parser| admin::whom(&request, &parser.rules));
+        fuzz(bytes, |request, parser| {
+            admin::user_selector(&request, &parser.rules)
+        });
     }),
     ("create_user", |bytes| {
         fuzz(bytes, |request, parser| admin::new_user(request, &parser.rules));
@@ -123,22 +125,22 @@ pub(crate) const REQUESTS: &[(&str, Target)] = &[
     }),
     ("revoke_user_sessions", |bytes| {
         fuzz(bytes, |request: v1::RevokeUserSessionsRequest, _| {
-            admin::person(&request.user_id)
+            admin::managed_user_id(&request.user_id)
         });
     }),
     ("deactivate_user", |bytes| {
         fuzz(bytes, |request: v1::DeactivateUserRequest, _| {
-            admin::person(&request.user_id)
+            admin::managed_user_id(&request.user_id)
         });
     }),
     ("reactivate_user", |bytes| {
         fuzz(bytes, |request: v1::ReactivateUserRequest, _| {
-            admin::person(&request.user_id)
+            admin::managed_user_id(&request.user_id)
         });
     }),
     ("delete_user", |bytes| {
         fuzz(bytes, |request: v1::DeleteUserRequest, _| {
-            admin::person(&request.user_id)
+            admin::managed_user_id(&request.user_id)
         });
     }),
     ("list_audit_events", |bytes| {
@@ -148,12 +150,12 @@ pub(crate) const REQUESTS: &[(&str, Target)] = &[
     }),
     ("send_code", |bytes| {
         fuzz(bytes, |request, parser| {
-            parse::codes::wanted(request, &Caller::default(), Language::default(), &parser.rules)
+            parse::codes::code_to_send(request, &Caller::default(), Language::default(), &parser.rules)
         });
     }),
     ("verify_code", |bytes| {
         fuzz(bytes, |request, parser| {
-            parse::codes::offer(request, &Caller::default(), &parser.rules)
+            parse::codes::code_submission(request, &Caller::default(), &parser.rules)
         });
     }),
 ];
@@ -254,9 +256,9 @@ pub(crate) fn metadata(bytes: &[u8]) {
     }
     let _ = metadata::language(&headers);
     check(metadata::bearer(&headers).and_then(session_token));
-    let _ = middleware::grpc_timeout(&headers);
-    if let Some(id) = middleware::given_request_id(&headers, None) {
-        assert!(HeaderValue::try_from(&id).is_ok(), "{id:?} cannot be sent back");
-        assert!(TokenHash::of(&id).is_err(), "a token would be logged");
+    let _ = middleware::deadline::grpc_timeout(&headers);
+    if let Some(id) = middleware::request_id::accepted_request_id(&headers, None) {
+        assert!(HeaderValue::try_from(id).is_ok(), "{id:?} cannot be sent back");
+        assert!(TokenHash::of(id).is_err(), "a token would be logged");
     }
 }

@@ -1,5 +1,5 @@
-//! The gRPC health protocol, version 1: `Watch` of an unknown service answers SERVICE_UNKNOWN and stays open, as the
-//! protocol says. tonic-health ends it with NOT_FOUND.
+//! gRPC health protocol, version 1. `Watch` of an unknown service returns SERVICE_UNKNOWN and stays open, as the
+//! protocol requires. tonic-health ends it with NOT_FOUND.
 
 use std::pin::Pin;
 
@@ -10,13 +10,13 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_health::server::{HealthReporter, HealthService};
 
-/// A service whose statuses are set by `reporter`.
+/// Returns the health service, with the statuses of `reporter`.
 #[must_use]
 pub fn health_server(reporter: HealthReporter) -> HealthServer<impl Health> {
     HealthServer::new(WatchUnknown(HealthService::from_health_reporter(reporter)))
 }
 
-/// The service of tonic-health, with another answer to `Watch` of an unknown service.
+/// The service of tonic-health, except for `Watch` of an unknown service.
 #[derive(Debug)]
 struct WatchUnknown(HealthService);
 
@@ -33,8 +33,8 @@ impl Health for WatchUnknown {
 
     type WatchStream = Statuses;
 
-    /// The names of services are set before the server starts, so an unknown one stays unknown. Its stream costs no
-    /// task, and counts among the few streams that a connection may have.
+    /// The names of services are set before the server starts, so an unknown one stays unknown. Its stream needs no
+    /// task, and counts towards the limit of streams of the connection.
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Statuses>, Status> {
         match self.0.watch(request).await {
             Ok(response) => Ok(response.map(|statuses| Box::pin(statuses) as Statuses)),

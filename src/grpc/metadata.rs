@@ -1,6 +1,4 @@
-//! What travels in the metadata of a call: who asks, and in which language to answer.
-
-use std::sync::Arc;
+//! Metadata of a call: credentials and language.
 
 use http::HeaderMap;
 use http::header::{ACCEPT_LANGUAGE, AUTHORIZATION};
@@ -8,17 +6,14 @@ use http::header::{ACCEPT_LANGUAGE, AUTHORIZATION};
 use crate::i18n::Language;
 use crate::service::error::Error;
 
-/// The operator's key, with which CreateSuperuser needs no bearer.
+/// The metadata key of the operator's key. CreateSuperuser accepts it instead of a session token.
 pub(super) const OPERATOR_KEY: &str = "x-operator-key";
 
-/// The id of a call, as `edge` has given it or taken it over.
-#[derive(Clone, Debug)]
-pub(super) struct RequestId(pub(super) Arc<str>);
-
-/// The session token of `authorization: Bearer <token>`. The scheme is read in any case (RFC 9110 section 11.1).
+/// Returns the session token of `authorization: Bearer <token>`. The scheme is case-insensitive (RFC 9110 section
+/// 11.1).
 ///
 /// # Errors
-/// [`Error::SessionInvalid`] when there is none, or it is not ASCII.
+/// [`Error::SessionInvalid`] when the header is missing, has another scheme, or is not ASCII.
 pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
     let value = headers
         .get(AUTHORIZATION)
@@ -32,13 +27,13 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
     }
 }
 
-/// The language in which a call is answered, which was found out where it came in.
+/// Returns the language of the response, which [`super::server`] read from `accept-language`.
 pub(super) fn language_of<T>(request: &http::Request<T>) -> Language {
     request.extensions().get().copied().unwrap_or_default()
 }
 
-/// The language of `accept-language`. `None`: it wants none that there is. What cannot be read is no reason to refuse a
-/// call.
+/// Returns the language of `accept-language`. `None`: the header is missing or invalid, or no language of it is
+/// available.
 pub(super) fn language(headers: &HeaderMap) -> Option<Language> {
     let value = headers.get(ACCEPT_LANGUAGE)?;
     Language::accepted(value.to_str().ok()?)

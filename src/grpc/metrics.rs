@@ -1,7 +1,7 @@
-//! What is counted about connections and calls.
+//! Striped counters of connections and calls.
 //!
-//! Every call counts, so the counters of an RPC are there several times, for as many threads: each thread adds to its
-//! own, on cache lines that no other thread writes to, and they are summed up when somebody asks.
+//! Every call updates the counters of its RPC. Each RPC has several copies (stripes) of its counters on separate cache
+//! lines, and each thread updates its own stripe, so that threads do not contend. A reading sums the stripes.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use crate::proto::{self, Rpc};
 use crate::telemetry::histogram::Times;
 use crate::telemetry::tracing::CallTrace;
 
-/// The codes of gRPC as its specification spells them, in the order of their numbers.
+/// The status codes of gRPC as its specification spells them, in the order of their numbers.
 pub const CODES: [&str; 17] = [
     "OK",
     "CANCELLED",
@@ -38,8 +38,8 @@ pub const CODES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
-/// The upper bounds of the buckets of calls, in microseconds: a check from memory is in the first ones, a hash in the
-/// middle.
+/// The upper bounds of the histogram buckets, in microseconds. A session check from memory is in the first buckets, a
+/// password hash in the middle.
 const CALL_BOUNDS_MICROSECONDS: [u64; 16] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000,
@@ -47,41 +47,35 @@ const CALL_BOUNDS_MICROSECONDS: [u64; 16] = [
 
 const BUCKETS: usize = CALL_BOUNDS_MICROSECONDS.len() + 1;
 
-/// What calls are called that are none of our RPCs: of health and reflection, and of paths that callers made up.
+/// The label of all other calls: health, reflection, and unknown paths, which are text of the caller.
 const OTHER: &str = "other";
 
 /// The path of ValidateSession.
 pub(super) const VALIDATE_SESSION: &str = "/phone_identity.v1.PhoneIdentity/ValidateSession";
 
-/// How many times each counter is there. More threads share some.
+/// The number of stripes. If there are more threads, some of them share a stripe.
 const STRIPES: usize = 16;
 
 /// The counters.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Paths of our RPCs, with their leading slash, and their places.
-    places: HashMap<String, usize>,
-    /// The names of RPCs in the order of their places, and [`OTHER`].
+    /// The index of each of our RPCs by its path, with the leading slash.
+    indices: HashMap<String, usize>,
+    /// The names of our RPCs in the order of their indices, and then [`OTHER`].
     names: Vec<String>,
     validate_session: RpcIndex,
     stripes: Box<[Vec<Counters>]>,
-    /// Of each place and kind of subject.
+    /// Throttled calls by RPC and kind of throttle subject.
     throttled: Vec<[AtomicU64; SubjectKind::ALL.len()]>,
     connections: Quota,
     pub(super) connections_refused: AtomicU64,
 }
 
-/// Which RPC a call is of: a place in [`proto::rpcs`], or the one after the last for what is no RPC of ours.
+/// The RPC of a call: an index of [`proto::rpcs`], or the number of RPCs for any other call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RpcIndex(usize);
 
-impl RpcIndex {
-    pub(super) const fn index(self) -> usize {
-        self.0
-    }
-}
-
-/// What one stripe counts of one RPC.
+/// The counters of one RPC in one stripe.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Counters {
@@ -91,23 +85,23 @@ struct Counters {
     microseconds: AtomicU64,
 }
 
-/// What was counted of one RPC.
+/// A reading of the counters of one RPC.
 #[derive(Clone, Debug)]
 pub struct Calls<'a> {
     /// Its name, `package.Service/Method`, or `other`.
     pub rpc: &'a str,
-    /// How many calls ended with each of [`CODES`].
+    /// The number of calls that ended with each of [`CODES`].
     pub ended: [u64; CODES.len()],
-    /// How long they took, from their headers to those of the answer.
+    /// Their durations, from the headers of the request to the headers of the response.
     pub times: Times,
-    /// How many are in flight.
+    /// The number of calls in flight.
     pub in_flight: u64,
-    /// How many were refused because of too many attempts, for each of [`SubjectKind::ALL`].
+    /// The number of calls that were refused after too many attempts, for each of [`SubjectKind::ALL`].
     pub throttled: [u64; SubjectKind::ALL.len()],
 }
 
 impl Metrics {
-    /// Nothing is counted yet.
+    /// Returns counters for all RPCs of the contract, with the value 0.
     ///
     /// # Errors
     /// When the compiled-in descriptors cannot be read.
@@ -117,82 +111,88 @@ impl Metrics {
     }
 
     fn of(mut names: Vec<String>) -> Self {
-        let path = |(place, name)| (format!("/{name}"), place);
-        let places: HashMap<String, usize> = (0..).zip(&names).map(path).collect();
+        let by_path = |(index, name)| (format!("/{name}"), index);
+        let indices: HashMap<String, usize> = (0..).zip(&names).map(by_path).collect();
         names.push(OTHER.to_owned());
         let other = names.len() - 1;
         let counters = || names.iter().map(|_| Counters::default()).collect();
         Self {
-            validate_session: RpcIndex(places.get(VALIDATE_SESSION).copied().unwrap_or(other)),
+            validate_session: RpcIndex(indices.get(VALIDATE_SESSION).copied().unwrap_or(other)),
             stripes: (0..STRIPES).map(|_| counters()).collect(),
             throttled: names.iter().map(|_| Default::default()).collect(),
             connections: Quota::new(usize::MAX),
             connections_refused: AtomicU64::new(0),
-            places,
+            indices,
             names,
         }
     }
 
-    /// Counters for no RPCs.
+    /// Returns counters that count every call as [`OTHER`].
     #[cfg(test)]
-    pub(super) fn of_nothing() -> Self {
+    pub(super) fn without_rpcs() -> Self {
         Self::of(Vec::new())
     }
 
-    /// Which RPC has this path.
-    pub(super) fn place(&self, path: &str) -> RpcIndex {
+    /// Returns the RPC with this path.
+    pub(super) fn rpc_index(&self, path: &str) -> RpcIndex {
         if path == VALIDATE_SESSION {
             return self.validate_session;
         }
-        RpcIndex(self.places.get(path).copied().unwrap_or(self.names.len() - 1))
+        RpcIndex(self.indices.get(path).copied().unwrap_or(self.names.len() - 1))
     }
 
-    /// Whether it is an RPC of ours. The path of any other is the caller's own text.
-    pub(super) fn is_ours(&self, place: RpcIndex) -> bool {
-        place.0 < self.names.len() - 1
+    /// Whether the RPC belongs to our contract. The path of another call is text of the caller.
+    pub(super) fn is_ours(&self, rpc: RpcIndex) -> bool {
+        rpc.0 < self.names.len() - 1
     }
 
-    fn counters(&self, place: RpcIndex) -> &Counters {
-        &self.stripes[stripe()][place.0]
+    /// Returns the name of an RPC, `package.Service/Method`. `None`: it does not belong to our contract.
+    pub(super) fn name(&self, rpc: RpcIndex) -> Option<&str> {
+        let name = self.names.get(rpc.0).filter(|_| self.is_ours(rpc));
+        name.map(String::as_str)
+    }
+
+    fn counters(&self, rpc: RpcIndex) -> &Counters {
+        &self.stripes[stripe()][rpc.0]
     }
 
     /// Counts a call that began at this time.
-    pub(super) fn begin(self: &Arc<Self>, place: RpcIndex, begun: Instant) -> CountedCall {
-        self.counters(place).begun.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn begin(self: &Arc<Self>, rpc: RpcIndex, begun: Instant) -> CountedCall {
+        self.counters(rpc).begun.fetch_add(1, Ordering::Relaxed);
         CountedCall {
             metrics: self.clone(),
-            place,
+            rpc,
             begun,
             code: Code::Cancelled,
             trace: None,
         }
     }
 
-    /// Counts a call that was refused before it began.
+    /// Counts a call that was refused before it reached the middleware.
     pub(super) fn refused(self: &Arc<Self>, path: &str, code: Code) {
-        self.begin(self.place(path), Instant::now()).end(code);
+        self.begin(self.rpc_index(path), Instant::now()).end(code);
     }
 
-    /// The connections that are open. Each takes one.
+    /// Returns the quota that counts open connections. It has no limit.
     pub(super) fn connections(&self) -> &Quota {
         &self.connections
     }
 
-    /// How many connections are open.
+    /// Returns the number of open connections.
     #[must_use]
     pub fn open_connections(&self) -> usize {
-        self.connections.taken()
+        self.connections.in_use()
     }
 
-    /// How many connections were closed at once, since there were too many.
+    /// Returns the number of connections that were refused because the limit was reached.
     #[must_use]
     pub fn refused_connections(&self) -> u64 {
         self.connections_refused.load(Ordering::Relaxed)
     }
 
-    /// What was counted of each RPC.
+    /// Returns a reading for each RPC, and for all other calls.
     pub fn calls(&self) -> impl Iterator<Item = Calls<'_>> {
-        self.names.iter().enumerate().map(|(place, name)| {
+        self.names.iter().enumerate().map(|(index, name)| {
             let mut calls = Calls {
                 rpc: name,
                 ended: [0; CODES.len()],
@@ -202,16 +202,16 @@ impl Metrics {
                     microseconds: 0,
                 },
                 in_flight: 0,
-                throttled: std::array::from_fn(|kind| read(&self.throttled[place][kind])),
+                throttled: std::array::from_fn(|kind| read(&self.throttled[index][kind])),
             };
             let mut begun: u64 = 0;
-            for counters in self.stripes.iter().map(|stripe| &stripe[place]) {
+            for counters in self.stripes.iter().map(|stripe| &stripe[index]) {
                 add_all(&mut calls.ended, &counters.ended);
                 add_all(&mut calls.times.counts, &counters.buckets);
                 calls.times.microseconds += read(&counters.microseconds);
                 begun += read(&counters.begun);
             }
-            // One that began after its stripe was read may have ended on one that was not.
+            // A call can begin in a stripe that was read already and end in one that is read later.
             calls.in_flight = begun.saturating_sub(calls.ended.iter().sum());
             calls
         })
@@ -228,7 +228,7 @@ fn add_all(sums: &mut [u64], counters: &[AtomicU64]) {
     }
 }
 
-/// The stripe of this thread.
+/// Returns the stripe of this thread.
 fn stripe() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
@@ -241,34 +241,44 @@ fn stripe() -> usize {
     })
 }
 
-/// A call that was counted. If it is dropped before it has ended, its caller has gone: CANCELLED.
+/// A call in flight. If it is dropped before it ends, the client has cancelled the call: CANCELLED.
 #[derive(Debug)]
 pub(super) struct CountedCall {
     metrics: Arc<Metrics>,
-    place: RpcIndex,
+    rpc: RpcIndex,
     begun: Instant,
     code: Code,
     trace: Option<CallTrace>,
 }
 
 impl CountedCall {
-    /// The call has this span, which ends with it.
-    pub(super) fn with_trace(mut self, trace: Option<&CallTrace>) -> Self {
-        self.trace = trace.cloned();
+    /// Adds the trace of the call. Its span ends when the call ends.
+    pub(super) fn with_trace(mut self, trace: Option<CallTrace>) -> Self {
+        self.trace = trace;
         self
     }
 
-    /// The call has ended so.
+    /// Returns the RPC of the call.
+    pub(super) fn rpc(&self) -> RpcIndex {
+        self.rpc
+    }
+
+    /// Returns the trace of the call. `None`: the call is not traced.
+    pub(super) fn trace(&self) -> Option<&CallTrace> {
+        self.trace.as_ref()
+    }
+
+    /// Ends the call with this code.
     pub(super) fn end(mut self, code: Code) {
         self.code = code;
     }
 
-    /// The call is refused because of too many attempts of this kind.
+    /// Counts that the call is refused after too many attempts of this kind of subject.
     pub(super) fn throttled(&self, kind: SubjectKind) {
-        self.metrics.throttled[self.place.0][kind as usize].fetch_add(1, Ordering::Relaxed);
+        self.metrics.throttled[self.rpc.0][kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How long it has taken up to now.
+    /// Returns the time since the call began.
     pub(super) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
@@ -276,7 +286,7 @@ impl CountedCall {
 
 impl Drop for CountedCall {
     fn drop(&mut self) {
-        let counters = self.metrics.counters(self.place);
+        let counters = self.metrics.counters(self.rpc);
         let microseconds = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         let bucket = CALL_BOUNDS_MICROSECONDS.partition_point(|bound| *bound < microseconds);
         let code = usize::try_from(i32::from(self.code)).unwrap_or_default();
@@ -293,13 +303,13 @@ impl Drop for CountedCall {
 mod tests {
     use super::*;
 
-    fn of(metrics: &Metrics, rpc: &str) -> ([u64; CODES.len()], u64, u64) {
+    fn reading(metrics: &Metrics, rpc: &str) -> ([u64; CODES.len()], u64, u64) {
         let calls = metrics.calls().find(|calls| calls.rpc == rpc).unwrap();
         (calls.ended, calls.times.counts.iter().sum(), calls.in_flight)
     }
 
     #[test]
-    fn codes_are_named_as_tonic_numbers_them() {
+    fn code_names_match_the_numbers_of_tonic() {
         for (number, name) in (0..).zip(CODES) {
             let code = format!("{:?}", Code::from_i32(number)).to_uppercase();
             assert_eq!(code, name.replace('_', ""));
@@ -310,46 +320,46 @@ mod tests {
     fn a_call_is_in_flight_until_it_ends() {
         let metrics = Arc::new(Metrics::new().unwrap());
         let register = &VALIDATE_SESSION.replace("ValidateSession", "Register");
-        let call = metrics.begin(metrics.place(register), Instant::now());
-        assert_eq!(of(&metrics, &register[1..]).2, 1);
+        let call = metrics.begin(metrics.rpc_index(register), Instant::now());
+        assert_eq!(reading(&metrics, &register[1..]).2, 1);
         call.end(Code::AlreadyExists);
-        let (ended, times, in_flight) = of(&metrics, &register[1..]);
+        let (ended, times, in_flight) = reading(&metrics, &register[1..]);
         assert_eq!((ended[6], times, in_flight), (1, 1, 0));
         assert_eq!(ended.iter().sum::<u64>(), 1);
     }
 
     #[test]
-    fn a_call_whose_caller_goes_is_cancelled() {
+    fn a_dropped_call_is_cancelled() {
         let metrics = Arc::new(Metrics::new().unwrap());
-        drop(metrics.begin(metrics.place(VALIDATE_SESSION), Instant::now()));
-        assert_eq!(of(&metrics, &VALIDATE_SESSION[1..]).0[1], 1);
+        drop(metrics.begin(metrics.rpc_index(VALIDATE_SESSION), Instant::now()));
+        assert_eq!(reading(&metrics, &VALIDATE_SESSION[1..]).0[1], 1);
     }
 
     #[test]
-    fn what_callers_make_up_has_one_name() {
+    fn unknown_paths_share_one_label() {
         let metrics = Arc::new(Metrics::new().unwrap());
         metrics.refused("/+998901234567", Code::Unavailable);
         metrics.refused("/grpc.health.v1.Health/Check", Code::Ok);
-        let (ended, ..) = of(&metrics, OTHER);
+        let (ended, ..) = reading(&metrics, OTHER);
         assert_eq!((ended[14], ended[0]), (1, 1));
-        let is_ours = |path| metrics.is_ours(metrics.place(path));
+        let is_ours = |path| metrics.is_ours(metrics.rpc_index(path));
         assert!(is_ours(VALIDATE_SESSION) && !is_ours("/other"));
     }
 
     #[test]
-    fn threads_count_together() {
+    fn the_stripes_of_all_threads_are_summed() {
         let metrics = Arc::new(Metrics::new().unwrap());
         std::thread::scope(|scope| {
             for _ in 0..2 * STRIPES {
                 scope.spawn(|| {
                     for _ in 0..100 {
-                        let place = metrics.place(VALIDATE_SESSION);
-                        metrics.begin(place, Instant::now()).end(Code::Ok);
+                        let rpc = metrics.rpc_index(VALIDATE_SESSION);
+                        metrics.begin(rpc, Instant::now()).end(Code::Ok);
                     }
                 });
             }
         });
-        let (ended, times, in_flight) = of(&metrics, &VALIDATE_SESSION[1..]);
+        let (ended, times, in_flight) = reading(&metrics, &VALIDATE_SESSION[1..]);
         assert_eq!((ended[0], times, in_flight), (3_200, 3_200, 0));
     }
 }

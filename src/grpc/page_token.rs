@@ -1,8 +1,8 @@
-//! Page tokens: where a page of a list ended, and of which list.
+//! Page tokens: the position in a list where a page ended (keyset pagination).
 //!
-//! A token is base64url of a digest of the request (without the page), and of the place. The digest keeps a token from
-//! being used with other filters or another order, where its place would mean something else. It is no signature:
-//! whoever makes a token of their own gets the page that begins there, which they might have asked for anyway.
+//! A token is the base64url of a digest and a position. The digest covers the request without its page fields, so that
+//! a token cannot be used with other filters or another order, where its position would be wrong. The digest is not a
+//! signature: a forged token returns a page that the client could have requested anyway.
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use chrono::{DateTime, Datelike as _};
@@ -17,20 +17,20 @@ use crate::domain::user::UserId;
 use crate::proto::v1;
 use crate::store::users::{Order, UserListPosition};
 
-/// How many bytes of the digest there are.
+/// Size of the digest in a token, in bytes.
 const DIGEST_LENGTH: usize = 8;
 
-/// The most characters of a token that are looked at: more than any of ours has.
+/// Maximum length of a token, in characters. Every valid token is shorter.
 const MAX_LENGTH: usize = 128;
 
 type ListDigest = [u8; DIGEST_LENGTH];
 
 /// A request for a page of a list.
 trait Paged: Message + Clone {
-    /// What kind of list it is.
+    /// The kind of the list.
     const LIST: &str;
 
-    /// The size and the token of the page.
+    /// Returns the size and the token of the page.
     fn page(&mut self) -> (&mut i32, &mut String);
 }
 
@@ -50,13 +50,13 @@ impl Paged for v1::ListAuditEventsRequest {
     }
 }
 
-/// A digest of what is listed, and in which order.
+/// Returns a digest of the filters and the order of a list.
 fn digest<R: Paged>(request: &R) -> ListDigest {
     let mut list = request.clone();
     let (size, token) = list.page();
     *size = 0;
     token.clear();
-    // Two messages that are equal have the same bytes: no field is a map.
+    // Equal messages have equal bytes, because no field is a map.
     let digest = Sha256::new()
         .chain_update(R::LIST)
         .chain_update(list.encode_to_vec());
@@ -66,31 +66,31 @@ fn digest<R: Paged>(request: &R) -> ListDigest {
     short
 }
 
-fn encode(request: &impl Paged, place: &[u8]) -> String {
-    Base64UrlUnpadded::encode_string(&[&digest(request), place].concat())
+fn encode(request: &impl Paged, position: &[u8]) -> String {
+    Base64UrlUnpadded::encode_string(&[&digest(request), position].concat())
 }
 
-/// The place in the list of this request that a token has. `None`: it is of no such list.
+/// Returns the position of a token in the list of this request. `None`: the token is invalid or of another list.
 fn decode(request: &impl Paged, token: &str) -> Option<Vec<u8>> {
     let bytes = (token.len() <= MAX_LENGTH)
         .then(|| Base64UrlUnpadded::decode_vec(token).ok())
         .flatten()?;
-    let (of, place) = bytes.split_first_chunk::<DIGEST_LENGTH>()?;
-    (*of == digest(request)).then(|| place.to_vec())
+    let (list, position) = bytes.split_first_chunk::<DIGEST_LENGTH>()?;
+    (*list == digest(request)).then(|| position.to_vec())
 }
 
-/// The token of a place in the list of this request.
+/// Returns the token of the page after this event in the list of this request.
 pub(super) fn encode_event(request: &v1::ListAuditEventsRequest, end: EventId) -> String {
     encode(request, end.0.as_bytes())
 }
 
-/// The place that the token of this request means in its list. `None`: it is of no such list.
+/// Returns the position of the token of this request. `None`: the token is invalid or of another list.
 pub(super) fn decode_event(request: &v1::ListAuditEventsRequest) -> Option<EventId> {
-    let place = decode(request, &request.page_token)?;
-    Some(EventId(Uuid::from_slice(&place).ok()?))
+    let position = decode(request, &request.page_token)?;
+    Some(EventId(Uuid::from_slice(&position).ok()?))
 }
 
-/// The token of a place in the list of this request.
+/// Returns the token of the page after this position in the list of this request.
 pub(super) fn encode_user(request: &v1::ListUsersRequest, end: &UserListPosition) -> String {
     let mut bytes = Vec::new();
     match end {
@@ -107,23 +107,24 @@ pub(super) fn encode_user(request: &v1::ListUsersRequest, end: &UserListPosition
     encode(request, &bytes)
 }
 
-/// The place that the token of this request means in its list, which has this order. `None`: it is of no such list.
+/// Returns the position of the token of this request, whose list has this order. `None`: the token is invalid or of
+/// another list.
 pub(super) fn decode_user(request: &v1::ListUsersRequest, order: Order) -> Option<UserListPosition> {
-    let place = decode(request, &request.page_token)?;
+    let position = decode(request, &request.page_token)?;
     match order {
         Order::PhoneNumber => {
-            let number = String::from_utf8(place).ok()?;
+            let number = String::from_utf8(position).ok()?;
             Some(UserListPosition::PhoneNumber(
                 PhoneNumber::from_stored(number).ok()?,
             ))
         }
         Order::CreatedAt | Order::LastLoginAt => {
-            let (id, time) = place.split_first_chunk::<16>()?;
+            let (id, time) = position.split_first_chunk::<16>()?;
             let time = match time {
                 [] if order == Order::LastLoginAt => None,
                 time => {
                     let microseconds = i64::from_be_bytes(time.try_into().ok()?);
-                    // What no database holds is in no token of ours.
+                    // A token of ours has only times that databases can store.
                     let time = DateTime::from_timestamp_micros(microseconds)?;
                     Some(storable(time)?)
                 }
@@ -133,7 +134,7 @@ pub(super) fn decode_user(request: &v1::ListUsersRequest, order: Order) -> Optio
     }
 }
 
-/// A time of the years that the contract allows, and that every database can compare with.
+/// Returns a time of the years 1 to 9999, which the contract allows and every database can compare. `None`: any other.
 pub(in crate::grpc) fn storable(time: Timestamp) -> Option<Timestamp> {
     (1..=9999).contains(&time.year()).then_some(time)
 }
@@ -151,17 +152,17 @@ mod tests {
     }
 
     #[test]
-    fn a_token_means_the_same_place_again_in_its_list_and_nothing_in_another() {
+    fn a_token_is_valid_in_its_list_only() {
         let id = UserId(Uuid::from_u128(7));
         let time = DateTime::from_timestamp_micros(1_767_225_600_123_456).unwrap();
         let number = PhoneNumber::from_stored("+998901234567".to_owned()).unwrap();
-        for (order, place) in [
+        for (order, position) in [
             (Order::PhoneNumber, UserListPosition::PhoneNumber(number)),
             (Order::CreatedAt, UserListPosition::Time(Some(time), id)),
             (Order::LastLoginAt, UserListPosition::Time(Some(time), id)),
             (Order::LastLoginAt, UserListPosition::Time(None, id)),
         ] {
-            let token = encode_user(&request(), &place);
+            let token = encode_user(&request(), &position);
             assert!(token.len() <= MAX_LENGTH);
             let with = |change: fn(&mut v1::ListUsersRequest)| {
                 let mut request = request();
@@ -171,8 +172,11 @@ mod tests {
                     ..request
                 }
             };
-            assert_eq!(decode_user(&with(|_| {}), order), Some(place.clone()));
-            assert_eq!(decode_user(&with(|list| list.page_size = 7), order), Some(place));
+            assert_eq!(decode_user(&with(|_| {}), order), Some(position.clone()));
+            assert_eq!(
+                decode_user(&with(|list| list.page_size = 7), order),
+                Some(position)
+            );
             for change in [
                 (|list| list.phone_number_prefix.push('0')) as fn(&mut v1::ListUsersRequest),
                 |list| list.descending = true,
@@ -186,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_found_again_in_its_list_and_in_no_other() {
+    fn a_token_of_events_is_valid_in_its_list_only() {
         let list = v1::ListAuditEventsRequest {
             action: "sign_in".to_owned(),
             ..v1::ListAuditEventsRequest::default()
@@ -215,7 +219,7 @@ mod tests {
         ] {
             assert_eq!(with(change), None);
         }
-        // Of two requests that have the same bytes.
+        // The two requests have the same bytes.
         let (users, events) = (
             v1::ListUsersRequest::default(),
             v1::ListAuditEventsRequest::default(),
@@ -224,30 +228,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_means_nothing() {
+    fn an_invalid_token_has_no_position() {
         let digest = digest(&request());
-        let make = |place: &[u8]| Base64UrlUnpadded::encode_string(&[&digest, place].concat());
+        let token = |position: &[u8]| Base64UrlUnpadded::encode_string(&[&digest, position].concat());
         let long = "A".repeat(MAX_LENGTH + 1);
-        for (order, token) in [
+        for (order, page_token) in [
             (Order::CreatedAt, String::new()),
             (Order::CreatedAt, "not base64!".to_owned()),
             (Order::CreatedAt, long),
-            (Order::CreatedAt, make(b"")),
-            (Order::CreatedAt, make(&[0; 16])),
-            (Order::CreatedAt, make(&[0; 23])),
-            (Order::CreatedAt, make(&[0; 25])),
-            (Order::CreatedAt, make(&[0xff; 24]).replace('_', "-")),
-            (Order::CreatedAt, make(&[0x7f; 24])),
-            (Order::LastLoginAt, make(&[0; 15])),
-            (Order::PhoneNumber, make(b"")),
-            (Order::PhoneNumber, make(b"+99890' OR 1=1")),
-            (Order::PhoneNumber, make(&[0xff; 8])),
+            (Order::CreatedAt, token(b"")),
+            (Order::CreatedAt, token(&[0; 16])),
+            (Order::CreatedAt, token(&[0; 23])),
+            (Order::CreatedAt, token(&[0; 25])),
+            (Order::CreatedAt, token(&[0xff; 24]).replace('_', "-")),
+            (Order::CreatedAt, token(&[0x7f; 24])),
+            (Order::LastLoginAt, token(&[0; 15])),
+            (Order::PhoneNumber, token(b"")),
+            (Order::PhoneNumber, token(b"+99890' OR 1=1")),
+            (Order::PhoneNumber, token(&[0xff; 8])),
         ] {
             let request = v1::ListUsersRequest {
-                page_token: token.clone(),
+                page_token: page_token.clone(),
                 ..request()
             };
-            assert_eq!(decode_user(&request, order), None, "{token}");
+            assert_eq!(decode_user(&request, order), None, "{page_token}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From messages to the domain. All violations of a request are collected before it is refused.
+//! Conversion of requests to the domain. All violations of a request are collected before it is refused.
 
 pub(super) mod admin;
 pub(super) mod codes;
@@ -21,25 +21,26 @@ use crate::service::error::{Error, Problem, Violation};
 use crate::service::sessions::Consistency;
 use crate::store::sessions::Selection;
 
-/// The most session ids of one RevokeSessions.
+/// Maximum number of session ids of one RevokeSessions.
 const MAX_SESSION_IDS: usize = 100;
 
-/// The most ids that are named as violations. A status travels in headers, which some clients bound at 8 KiB.
-const MAX_BAD_IDS: usize = 10;
+/// Maximum number of ids that are reported as violations. A status is sent in headers, which some clients limit to
+/// 8 KiB.
+const MAX_INVALID_IDS: usize = 10;
 
-/// Collects what is wrong with the fields of a request.
+/// Collects the violations of a request.
 #[derive(Default)]
 struct Fields(Vec<Violation>);
 
 impl Fields {
-    /// Notes what is wrong with a field, and gives its value if nothing is.
+    /// Returns the value of a field. `None`: the field has a violation, which is added.
     fn check<T>(&mut self, field: &'static str, result: Result<T, impl Into<Problem>>) -> Option<T> {
         result
             .map_err(|problem| self.0.push(Violation::new(field, problem.into())))
             .ok()
     }
 
-    /// As [`Self::check`], for a phone number: an unknown region is the fault of another field.
+    /// As [`Self::check`], for a phone number: an unknown region is a violation of `default_region`.
     fn check_phone<T>(&mut self, field: &'static str, result: Result<T, PhoneError>) -> Option<T> {
         let field = if matches!(result, Err(PhoneError::RegionUnknown)) {
             "default_region"
@@ -49,12 +50,13 @@ impl Fields {
         self.check(field, result)
     }
 
-    /// Notes what is wrong with a field.
+    /// Adds a violation.
     fn refuse(&mut self, field: &'static str, problem: Problem) {
         self.0.push(Violation::new(field, problem));
     }
 
-    /// The violations as an error, if there are any.
+    /// # Errors
+    /// [`Error::InvalidInput`] if there are violations.
     fn finish(self) -> Result<(), Error> {
         if self.0.is_empty() {
             Ok(())
@@ -63,7 +65,7 @@ impl Fields {
         }
     }
 
-    /// The violations as an error.
+    /// Returns [`Error::InvalidInput`] with the violations.
     fn into_error(self) -> Error {
         Error::InvalidInput(self.0)
     }
@@ -126,8 +128,8 @@ fn new_account(
     (phone_number, password)
 }
 
-/// A new password of an account with these numbers. Only its shape is checked here: the service applies the password
-/// policy.
+/// Returns a new password of an account with these phone numbers. Only its shape is checked here. The service applies
+/// the password policy.
 fn new_password(
     fields: &mut Fields,
     rules: &Rules,
@@ -163,12 +165,12 @@ pub(super) fn credentials(
     }
 }
 
-/// The token of a device, if one is given.
+/// Returns the device token of a request. `None`: the field is empty.
 fn device_token(token: String) -> Option<SecretString> {
     Some(SecretString::from(token)).filter(|token| !token.expose_secret().is_empty())
 }
 
-/// The current password, if one is given.
+/// Returns the current password. `None`: the field is unset.
 pub(super) fn current_password(current_password: Option<String>) -> Result<Option<Password>, Error> {
     let Some(password) = current_password else {
         return Ok(None);
@@ -180,7 +182,7 @@ pub(super) fn current_password(current_password: Option<String>) -> Result<Optio
     }
 }
 
-/// What to change about `user`, and the current password, if one is given.
+/// Returns the update of `user`, and the current password. `None`: that field is unset.
 pub(super) fn profile_update(
     request: v1::UpdateProfileRequest,
     rules: &Rules,
@@ -222,7 +224,7 @@ pub(super) fn profile_update(
     Ok((current_password, update))
 }
 
-/// Which sessions to revoke; `current` is the one of the call.
+/// Returns the sessions to revoke. `current` is the session of the call.
 pub(super) fn selection(request: &v1::RevokeSessionsRequest, current: SessionId) -> Result<Selection, Error> {
     let mut fields = Fields::default();
     match (request.session_ids.len(), request.all_others) {
@@ -240,8 +242,8 @@ pub(super) fn selection(request: &v1::RevokeSessionsRequest, current: SessionId)
     }
     fields.finish()?;
     let parsed: Vec<Option<SessionId>> = request.session_ids.iter().map(|id| session_id(id)).collect();
-    let bad = parsed.iter().enumerate().filter(|(_, id)| id.is_none());
-    let violations = bad.take(MAX_BAD_IDS).map(|(index, _)| Violation {
+    let invalid = parsed.iter().enumerate().filter(|(_, id)| id.is_none());
+    let violations = invalid.take(MAX_INVALID_IDS).map(|(index, _)| Violation {
         field: "session_ids",
         index: Some(index),
         problem: Problem::SessionIdInvalid,
@@ -254,13 +256,13 @@ fn session_id(id: &str) -> Option<SessionId> {
     uuid(id).map(SessionId)
 }
 
-/// An id as we write them: 32 hexadecimal digits with hyphens.
+/// Returns an id in the form of our ids: 32 hexadecimal digits with hyphens. `None`: it has another form.
 fn uuid(id: &str) -> Option<Uuid> {
     const LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
     (id.len() == LENGTH).then(|| Uuid::try_parse(id).ok()).flatten()
 }
 
-/// How fresh an answer has to be.
+/// Returns the required consistency of a response.
 pub(super) fn consistency(consistency: i32) -> Result<Consistency, Error> {
     match v1::Consistency::try_from(consistency) {
         Ok(v1::Consistency::Unspecified | v1::Consistency::MinimizeLatency) => {
@@ -274,7 +276,7 @@ pub(super) fn consistency(consistency: i32) -> Result<Consistency, Error> {
     }
 }
 
-/// A password to be checked, not chosen. One that nobody can have is the fault of the field.
+/// Returns a password that is verified, and not set. A password that no account can have is a violation.
 fn known_password(fields: &mut Fields, field: &'static str, password: String) -> Option<Password> {
     let password = SecretString::from(password);
     fields.check(field, Password::parse(password.expose_secret()))

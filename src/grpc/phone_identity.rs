@@ -1,4 +1,4 @@
-//! Service `PhoneIdentity`: each RPC parses its message, calls the service once, and converts the answer.
+//! Handlers of service `PhoneIdentity`: each one parses the request, calls one service method, and converts the result.
 
 use std::pin::pin;
 
@@ -55,7 +55,7 @@ impl PhoneIdentityHandlers {
         })
     }
 
-    /// Has a code sent by which whoever wants to register can go on, and says so by the error that this gives.
+    /// Sends a code to the phone number of a new user, and returns the error that asks for the code.
     async fn require_code(&self, call: &Call, request: v1::RegisterRequest) -> Result<Error, Error> {
         let codes = self.codes.as_ref().ok_or(Error::SmsNotConfigured)?;
         let registration = parse::codes::registration(request, &call.caller, call.language, &self.rules)?;
@@ -82,7 +82,7 @@ impl PhoneIdentityHandlers {
         })
     }
 
-    async fn try_check_session(
+    async fn try_validate_session(
         &self,
         request: v1::ValidateSessionRequest,
     ) -> Result<ValidatedSession, Error> {
@@ -95,13 +95,13 @@ impl PhoneIdentityHandlers {
         })
     }
 
-    /// ValidateSession, for those who make its answer: see [`crate::grpc::validate_session`].
-    pub(super) async fn check_session(
+    /// Validates a session for [`crate::grpc::validate_session`], which encodes the response.
+    pub(super) async fn validated_session(
         &self,
         request: Request<v1::ValidateSessionRequest>,
     ) -> RpcResult<ValidatedSession> {
         let (call, request) = split(request);
-        answer(&call, self.try_check_session(request).await)
+        answer(&call, self.try_validate_session(request).await)
     }
 
     async fn try_list_sessions(&self, call: &Call) -> Result<v1::ListSessionsResponse, Error> {
@@ -175,10 +175,10 @@ impl PhoneIdentityHandlers {
         Ok(v1::DeleteProfileResponse {})
     }
 
-    /// Who makes a superuser: the operator, if there is an operator key with the call, or else a superuser.
-    async fn superuser_maker(&self, call: &Call) -> Result<SuperuserMaker, Error> {
+    /// Returns the creator of a superuser: the operator if the call has an operator key, else the signed-in superuser.
+    async fn superuser_creator(&self, call: &Call) -> Result<SuperuserMaker, Error> {
         if let Some(given) = call.headers.get(metadata::OPERATOR_KEY) {
-            // It makes no difference to strangers whether there is a key at all.
+            // The error does not reveal whether an operator key is configured.
             let key = self.operator_key.as_ref();
             return match key.is_some_and(|key| key.is(given.as_bytes())) {
                 true => Ok(SuperuserMaker::Operator(call.caller.clone())),
@@ -195,9 +195,9 @@ impl PhoneIdentityHandlers {
         call: &Call,
         request: v1::CreateSuperuserRequest,
     ) -> Result<v1::CreateSuperuserResponse, Error> {
-        let maker = self.superuser_maker(call).await?;
+        let creator = self.superuser_creator(call).await?;
         let (phone_number, password) = parse::superuser(request, &self.rules)?;
-        let created = self.accounts.create_superuser(maker, phone_number, password);
+        let created = self.accounts.create_superuser(creator, phone_number, password);
         let user = span("accounts.create_superuser", pin!(created)).await?;
         Ok(v1::CreateSuperuserResponse {
             user: Some(convert::user(&user)),
@@ -220,13 +220,13 @@ impl PhoneIdentity for PhoneIdentityHandlers {
         answer(&call, self.try_authenticate(&call, request).await)
     }
 
-    /// What comes over the network is answered by [`crate::grpc::validate_session`], the same without the message.
+    /// Implements the trait. [`crate::grpc::router`] sends the calls of this RPC to [`crate::grpc::validate_session`].
     async fn validate_session(
         &self,
         request: Request<v1::ValidateSessionRequest>,
     ) -> RpcResult<v1::ValidateSessionResponse> {
-        let checked = self.check_session(request).await?;
-        Ok(checked.map(ValidatedSession::into))
+        let validated = self.validated_session(request).await?;
+        Ok(validated.map(ValidatedSession::into))
     }
 
     async fn revoke_session(

@@ -1,6 +1,6 @@
-//! Service `PhoneIdentityAdmin`: each RPC looks who asks and whether they may at all, parses its message, calls the
-//! service once, and converts the answer. In this order: whoever may not learns nothing of what was wrong with the
-//! request.
+//! Handlers of service `PhoneIdentityAdmin`: each one authorizes the administrator, parses the request, calls one
+//! service method, and converts the result. Authorization is first, so that a user without the right learns nothing
+//! about the validity of a request.
 
 use std::pin::pin;
 
@@ -25,7 +25,10 @@ pub(super) struct PhoneIdentityAdminHandlers {
 }
 
 impl PhoneIdentityAdminHandlers {
-    /// Who asks, if there are people to whom they may do this.
+    /// Returns the signed-in administrator.
+    ///
+    /// # Errors
+    /// Those of [`Call::actor`], and a missing right for `action` on any user.
     async fn administrator(&self, call: &Call, action: AdminAction) -> Result<Administrator, Error> {
         let actor = call.actor(&self.sessions).await?;
         let administrator = Administrator::Person(Box::new(actor));
@@ -50,8 +53,12 @@ impl PhoneIdentityAdminHandlers {
 
     async fn try_get_user(&self, call: &Call, request: v1::GetUserRequest) -> Result<ManagedUser, Error> {
         let by = self.administrator(call, AdminAction::Read).await?;
-        let whom = parse::admin::whom(&request, &self.rules)?;
-        span("admin.get", pin!(self.admin.get(&by, AdminAction::Read, &whom))).await
+        let selector = parse::admin::user_selector(&request, &self.rules)?;
+        span(
+            "admin.get",
+            pin!(self.admin.get(&by, AdminAction::Read, &selector)),
+        )
+        .await
     }
 
     async fn try_create_user(
@@ -109,7 +116,7 @@ impl PhoneIdentityAdminHandlers {
         request: v1::RevokeUserSessionsRequest,
     ) -> Result<v1::RevokeUserSessionsResponse, Error> {
         let by = self.administrator(call, AdminAction::RevokeSessions).await?;
-        let id = parse::admin::person(&request.user_id)?;
+        let id = parse::admin::managed_user_id(&request.user_id)?;
         let revoked = span("admin.revoke_sessions", pin!(self.admin.revoke_sessions(&by, id))).await?;
         Ok(v1::RevokeUserSessionsResponse {
             revoked_count: i32::try_from(revoked).unwrap_or(i32::MAX),
@@ -122,7 +129,7 @@ impl PhoneIdentityAdminHandlers {
         request: v1::DeactivateUserRequest,
     ) -> Result<ManagedUser, Error> {
         let by = self.administrator(call, AdminAction::Deactivate).await?;
-        let id = parse::admin::person(&request.user_id)?;
+        let id = parse::admin::managed_user_id(&request.user_id)?;
         span("admin.deactivate", pin!(self.admin.deactivate(&by, id))).await
     }
 
@@ -132,7 +139,7 @@ impl PhoneIdentityAdminHandlers {
         request: v1::ReactivateUserRequest,
     ) -> Result<ManagedUser, Error> {
         let by = self.administrator(call, AdminAction::Reactivate).await?;
-        let id = parse::admin::person(&request.user_id)?;
+        let id = parse::admin::managed_user_id(&request.user_id)?;
         span("admin.reactivate", pin!(self.admin.reactivate(&by, id))).await
     }
 
@@ -142,7 +149,7 @@ impl PhoneIdentityAdminHandlers {
         request: v1::DeleteUserRequest,
     ) -> Result<v1::DeleteUserResponse, Error> {
         let by = self.administrator(call, AdminAction::Delete).await?;
-        let id = parse::admin::person(&request.user_id)?;
+        let id = parse::admin::managed_user_id(&request.user_id)?;
         span("admin.delete", pin!(self.admin.delete(&by, id))).await?;
         Ok(v1::DeleteUserResponse {})
     }
@@ -164,8 +171,8 @@ impl PhoneIdentityAdminHandlers {
     }
 }
 
-/// The person of an answer.
-fn shown(managed: &ManagedUser) -> Option<v1::ManagedUser> {
+/// Returns the user field of a response.
+fn user_field(managed: &ManagedUser) -> Option<v1::ManagedUser> {
     Some(convert::managed_user(managed))
 }
 
@@ -181,7 +188,9 @@ impl PhoneIdentityAdmin for PhoneIdentityAdminHandlers {
         let outcome = self.try_get_user(&call, request).await;
         answer(
             &call,
-            outcome.map(|user| v1::GetUserResponse { user: shown(&user) }),
+            outcome.map(|user| v1::GetUserResponse {
+                user: user_field(&user),
+            }),
         )
     }
 
@@ -193,7 +202,9 @@ impl PhoneIdentityAdmin for PhoneIdentityAdminHandlers {
         let outcome = self.try_create_user(&call, request).await;
         answer(
             &call,
-            outcome.map(|user| v1::CreateUserResponse { user: shown(&user) }),
+            outcome.map(|user| v1::CreateUserResponse {
+                user: user_field(&user),
+            }),
         )
     }
 
@@ -205,7 +216,9 @@ impl PhoneIdentityAdmin for PhoneIdentityAdminHandlers {
         let outcome = self.try_update_user(&call, request).await;
         answer(
             &call,
-            outcome.map(|user| v1::UpdateUserResponse { user: shown(&user) }),
+            outcome.map(|user| v1::UpdateUserResponse {
+                user: user_field(&user),
+            }),
         )
     }
 
@@ -217,7 +230,9 @@ impl PhoneIdentityAdmin for PhoneIdentityAdminHandlers {
         let outcome = self.try_set_password(&call, request).await;
         answer(
             &call,
-            outcome.map(|user| v1::SetPasswordResponse { user: shown(&user) }),
+            outcome.map(|user| v1::SetPasswordResponse {
+                user: user_field(&user),
+            }),
         )
     }
 
@@ -245,7 +260,9 @@ impl PhoneIdentityAdmin for PhoneIdentityAdminHandlers {
         let outcome = self.try_deactivate_user(&call, request).await;
         answer(
             &call,
-            outcome.map(|user| v1::DeactivateUserResponse { user: shown(&user) }),
+            outcome.map(|user| v1::DeactivateUserResponse {
+                user: user_field(&user),
+            }),
         )
     }
 
@@ -257,7 +274,9 @@ impl PhoneIdentityAdmin for PhoneIdentityAdminHandlers {
         let outcome = self.try_reactivate_user(&call, request).await;
         answer(
             &call,
-            outcome.map(|user| v1::ReactivateUserResponse { user: shown(&user) }),
+            outcome.map(|user| v1::ReactivateUserResponse {
+                user: user_field(&user),
+            }),
         )
     }
 

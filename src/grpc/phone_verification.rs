@@ -1,4 +1,5 @@
-//! Service `PhoneVerification`: each RPC parses its message, calls the service once, and converts the answer.
+//! Handlers of service `PhoneVerification`: each one parses the request, calls one service method, and converts the
+//! result.
 
 use std::pin::pin;
 
@@ -15,7 +16,7 @@ use crate::service::codes::{CodeRegistration, CodeSignIn, Codes, PhoneChange, Re
 use crate::service::error::Error;
 use crate::service::sessions::Sessions;
 use crate::telemetry::tracing::span;
-use parse::codes::{CodeToSend, Exchange};
+use parse::codes::{CodeOperation, CodeToSend};
 
 /// The handlers of service `PhoneVerification`.
 pub(super) struct PhoneVerificationHandlers {
@@ -46,21 +47,21 @@ impl PhoneVerificationHandlers {
         request: v1::SendCodeRequest,
     ) -> Result<v1::SendCodeResponse, Error> {
         let codes = self.codes()?;
-        let (wanted, request) = parse::codes::wanted(request, &call.caller, call.language, &self.rules)?;
-        let (purpose, phone_number, actor) = match wanted {
-            CodeToSend::Again(id) => {
+        let (code, request) = parse::codes::code_to_send(request, &call.caller, call.language, &self.rules)?;
+        let (purpose, phone_number, actor) = match code {
+            CodeToSend::Resend(id) => {
                 let sent = span("codes.send_again", pin!(codes.send_again(id, request))).await?;
                 return Ok(convert::sent(&sent));
             }
-            CodeToSend::OfActor => {
+            CodeToSend::VerifyOwnNumber => {
                 let user = call.actor(&self.sessions).await?.user;
                 (Purpose::VerifyPhone, user.phone_number.clone().into(), Some(user))
             }
-            CodeToSend::ForActor(phone_number) => {
+            CodeToSend::VerifyNewNumber(phone_number) => {
                 let user = call.actor(&self.sessions).await?.user;
                 (Purpose::ChangePhone, phone_number.into(), Some(user))
             }
-            CodeToSend::Of(purpose, phone_number) => (purpose, phone_number, None),
+            CodeToSend::SignedOut(purpose, phone_number) => (purpose, phone_number, None),
         };
         let sent = codes.send(purpose, phone_number, actor, request);
         Ok(convert::sent(&span("codes.send", pin!(sent)).await?))
@@ -72,17 +73,17 @@ impl PhoneVerificationHandlers {
         request: v1::VerifyCodeRequest,
     ) -> Result<v1::VerifyCodeResponse, Error> {
         let codes = self.codes()?;
-        let (offer, exchange) = parse::codes::offer(request, &call.caller, &self.rules)?;
-        let user = match exchange {
-            Exchange::VerifyPhone => {
+        let (offer, operation) = parse::codes::code_submission(request, &call.caller, &self.rules)?;
+        let user = match operation {
+            CodeOperation::VerifyPhone => {
                 let actor = call.actor(&self.sessions).await?;
                 span("codes.verify_phone", pin!(codes.verify_phone(actor, offer))).await?
             }
-            Exchange::ResetPassword(password) => {
+            CodeOperation::ResetPassword(password) => {
                 let reset = codes.reset_password(Reset { offer, password });
                 span("codes.reset_password", pin!(reset)).await?
             }
-            Exchange::ChangePhone { current_password } => {
+            CodeOperation::ChangePhone { current_password } => {
                 let change = PhoneChange {
                     offer,
                     current_password,
@@ -91,7 +92,7 @@ impl PhoneVerificationHandlers {
                 let actor = call.actor(&self.sessions).await?;
                 span("codes.change_phone", pin!(codes.change_phone(actor, change))).await?
             }
-            Exchange::SignIn {
+            CodeOperation::SignIn {
                 reactivate,
                 remember_device,
             } => {
@@ -103,7 +104,7 @@ impl PhoneVerificationHandlers {
                 let signed_in = span("codes.sign_in", pin!(signed_in)).await?;
                 return Ok(self.signed_in(&signed_in));
             }
-            Exchange::Register {
+            CodeOperation::Register {
                 password,
                 remember_device,
             } => {

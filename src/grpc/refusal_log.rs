@@ -1,8 +1,8 @@
-//! Log sampling of refusals: the first ones of a second have their lines, and one line counts the rest.
+//! Log sampling of refused calls: the first ones of a second have a line each, and one summary counts the rest.
 //!
-//! A refusal that looks at nothing costs a client nothing, so a line for each would let a stranger fill the disk. Every
-//! line is still written at the level DEBUG. Counts are exact: what is not logged is in a summary, at the latest when
-//! the process ends.
+//! A client can cause cheap refusals at any rate, so a line for each would let it fill the disk. At the level DEBUG
+//! every refusal has its line. Counts are exact: a summary counts the refusals without a line, at the latest when the
+//! process ends.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,16 +14,16 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::clock::Clock;
 use crate::proto::v1::ErrorReason;
 
-/// Length of a window.
+/// Length of a sampling window.
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Maximum number of lines per reason and window of calls without a calling service.
 const LINES: u64 = 10;
 
-/// The same of a calling service, whose operator looks its calls up by request id.
+/// Maximum number of lines per reason and window of one calling service. Its operator finds calls by request id.
 const LINES_OF_SERVICE: u64 = 100;
 
-/// Maximum number of windows. Calling services beyond it share the windows of calls without one.
+/// Maximum number of windows. Further calling services share the windows of calls without a calling service.
 const MAX_WINDOWS: usize = 4096;
 
 /// The calling service of a refused call, an extension of its response.
@@ -44,7 +44,7 @@ struct LogWindow {
     suppressed: u64,
 }
 
-/// Decides which refusals have a line in the log. Cheap to clone.
+/// Decides which refused calls have a log line. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct RefusalLog {
     clock: Arc<dyn Clock>,
@@ -59,7 +59,7 @@ impl RefusalLog {
         }
     }
 
-    /// Whether a call that ended with this reason has a line at the level INFO. `None`: it was not refused.
+    /// Whether a call that ended with this reason has a line at the level INFO. A call without a reason has one.
     pub(super) fn has_line(&self, reason: Option<&str>, service: Option<&RefusedCaller>) -> bool {
         let reason = reason.and_then(|name| ErrorReason::from_str_name(&format!("ERROR_REASON_{name}")));
         let Some(reason) = reason.filter(|reason| is_sampled(*reason)) else {
@@ -108,7 +108,7 @@ impl RefusalLog {
         has_line
     }
 
-    /// Logs the summaries of windows that are over, until it is dropped.
+    /// Logs the summaries of ended windows, every second, until the future is dropped.
     pub(super) async fn run(self) {
         let mut ticks = interval(WINDOW);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -118,7 +118,7 @@ impl RefusalLog {
         }
     }
 
-    /// Logs the summaries of the windows that are over. `None`: of all windows.
+    /// Logs the summaries of the windows that have ended at `now`. `None`: of all windows.
     pub(super) fn end_windows(&self, now: Option<Duration>) {
         let is_over = |window: &LogWindow| now.is_none_or(|now| window.start + WINDOW <= now);
         let mut ended: Vec<_> = {
@@ -136,7 +136,7 @@ impl RefusalLog {
     }
 }
 
-/// Logs how many lines a window left out, beside the call in whose span it may be.
+/// Logs the number of refusals without a line in a window. The line belongs to no call, so it has no span.
 fn summarize(key: &RefusalKey, window: &LogWindow) {
     if window.suppressed > 0 {
         let name = key.reason.as_str_name();
@@ -150,8 +150,8 @@ fn summarize(key: &RefusalKey, window: &LogWindow) {
     }
 }
 
-/// Whether refusals of this reason cost their sender nothing, and have no audit row each. Faults, and refusals that are
-/// in the audit log, have a line each.
+/// Whether refusals with this reason are cheap for the client and have no audit event each. Internal errors, and
+/// refusals with an audit event, have a line each.
 fn is_sampled(reason: ErrorReason) -> bool {
     matches!(
         reason,
@@ -188,7 +188,7 @@ mod tests {
         (0..calls).filter(|_| log.has_line(Some(reason), service)).count()
     }
 
-    /// Calls that the windows have left out.
+    /// Returns the number of calls without a line.
     fn suppressed(log: &RefusalLog) -> u64 {
         log.lock().values().map(|window| window.suppressed).sum()
     }
@@ -204,11 +204,11 @@ mod tests {
         assert_eq!(lines(&log, "SESSION_INVALID", None, 5), 0);
         clock.advance(Duration::from_millis(1));
         assert_eq!(lines(&log, "SESSION_INVALID", None, 15), 10);
-        // The wall clock has no part in it.
+        // Windows do not depend on the wall clock.
         clock.shift_wall(chrono::TimeDelta::days(2));
         assert_eq!(lines(&log, "SESSION_INVALID", None, 5), 0);
         log.end_windows(Some(clock.since_boot()));
-        // The window of the other reason is over.
+        // The window of the other reason has ended.
         assert_eq!(log.lock().len(), 1);
         assert_eq!(suppressed(&log), 10);
         log.end_windows(None);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_an_audit_row_or_is_a_fault_has_a_line_each() {
+    fn refusals_with_an_audit_event_and_internal_errors_have_a_line_each() {
         let log = RefusalLog::new(Arc::new(ManualClock::new(DateTime::UNIX_EPOCH)));
         for reason in [
             "INVALID_CREDENTIALS",
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_windows_is_bounded() {
+    fn the_number_of_windows_is_limited() {
         let log = RefusalLog::new(Arc::new(ManualClock::new(DateTime::UNIX_EPOCH)));
         let services = (0..MAX_WINDOWS * 2).map(|number| RefusedCaller(format!("s{number}").into()));
         let total: usize = services

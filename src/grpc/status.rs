@@ -1,7 +1,10 @@
-//! What errors look like on the wire. This is the only place that makes a [`Status`].
+//! gRPC status of errors. Only this module creates a [`Status`].
 //!
-//! Every status has exactly one ErrorInfo and a LocalizedMessage; invalid input has a BadRequest with all violations;
-//! what passes by waiting has a RetryInfo. Faults are logged here, once, and tell the caller nothing.
+//! Every status has exactly one ErrorInfo and one LocalizedMessage. A status of invalid input has a BadRequest with all
+//! violations, and one that a later retry can avoid has a RetryInfo. Internal errors are logged here, once, and their
+//! status reveals no details.
+
+mod violations;
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -10,39 +13,38 @@ use std::time::Duration;
 
 use chrono::SecondsFormat;
 use thiserror::Error;
-
 use tonic::body::Body;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, LocalizedMessage, StatusExt as _};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::clock::Timestamp;
 use crate::domain::code::Sent;
-use crate::domain::password::{PasswordError, code_point};
-use crate::domain::phone::PhoneError;
 use crate::domain::sms_limits::SmsRefusal;
 use crate::domain::throttle::SubjectKind;
 use crate::i18n::Language;
-use crate::proto::v1::{ErrorReason, ViolationReason};
-use crate::service::error::{Error, Problem, Violation, chain};
+use crate::proto::v1::ErrorReason;
+use crate::service::error::{Error, chain};
+pub(crate) use violations::violation_text;
+use violations::{describe, field_violation, forbidden_character};
 
 /// The domain of every ErrorInfo.
 pub const ERROR_DOMAIN: &str = "phone-identity";
 
-/// The header with the encodings of messages that the server accepts.
+/// The metadata key of the message encodings that the server accepts.
 pub(super) const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
-/// When to try again after the database was away.
+/// RetryInfo of DATABASE_UNAVAILABLE.
 const DATABASE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// When to try again after there were too many calls in flight.
+/// RetryInfo of OVERLOADED, if too many calls are in flight.
 const CALLS_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How many violations the message of a status describes. All of them are in its details; but a status travels in
-/// headers, which some clients bound at 8 KiB.
+/// Maximum number of violations in the message of a status. The details have all of them. A status is sent in headers,
+/// which some clients limit to 8 KiB.
 const MAX_DESCRIBED: usize = 4;
 
-/// The status of a domain error.
+/// Returns the status of a domain error.
 pub(super) fn of_error(error: &Error, language: Language) -> Status {
     let (code, reason) = classify(error);
     let mut details = details(reason, language);
@@ -96,12 +98,12 @@ pub(super) fn of_error(error: &Error, language: Language) -> Status {
     status
 }
 
-/// Of what there were too many attempts: the cause of a status, which is not told to the caller.
+/// The kind of throttle subject that refused a call. It is the source of the status, and is not sent to the caller.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("too many attempts by {}", .0.as_str())]
 pub(super) struct Throttled(pub(super) SubjectKind);
 
-/// Of what there were too many attempts, if that is why a call was refused.
+/// Returns the kind of throttle subject that refused a call. `None`: the call was not throttled.
 pub(super) fn throttled_by(response: &http::Response<Body>) -> Option<SubjectKind> {
     let cause = response.extensions().get::<Status>()?.source()?;
     cause.downcast_ref().map(|Throttled(by)| *by)
@@ -116,11 +118,11 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
         Error::NotSuperuser => (Code::PermissionDenied, ErrorReason::NotSuperuser),
         Error::NotStaff => (Code::PermissionDenied, ErrorReason::NotStaff),
         Error::UserNotFound => (Code::NotFound, ErrorReason::UserNotFound),
-        // As Google's AIP-154 has it: what was read before is out of date, and has to be read again.
+        // Google's AIP-154: the client has to read the resource again.
         Error::EtagMismatch => (Code::Aborted, ErrorReason::EtagMismatch),
-        // Not UNAUTHENTICATED: middleware would take that for a dead session and sign the person out.
+        // Not UNAUTHENTICATED: middleware would take that for an invalid session and sign the user out.
         Error::CurrentPasswordWrong => (Code::PermissionDenied, ErrorReason::CurrentPasswordWrong),
-        // Nor these, for the same reason.
+        // These are not UNAUTHENTICATED either, for the same reason.
         Error::ServiceUnknown => (Code::PermissionDenied, ErrorReason::ServiceUnknown),
         Error::ServiceNotAllowed => (Code::PermissionDenied, ErrorReason::ServiceNotAllowed),
         Error::OperatorKeyWrong => (Code::PermissionDenied, ErrorReason::OperatorKeyWrong),
@@ -153,26 +155,26 @@ fn classify(error: &Error) -> (Code, ErrorReason) {
     }
 }
 
-/// What is refused before a domain error is possible.
+/// An error of the protocol: the call is refused before its handler.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum WireError {
-    /// The bytes are not the message of this RPC.
+    /// The bytes are not a message of this RPC.
     MalformedMessage,
-    /// The message is over the size limit, in bytes.
+    /// The message exceeds the size limit, in bytes.
     MessageTooLarge { limit: usize },
-    /// The deadline has passed.
+    /// The timeout of the call has passed.
     DeadlineExceeded,
-    /// The metadata is over the size limit, in bytes.
+    /// The metadata exceeds the size limit, in bytes.
     MetadataTooLarge { limit: u32 },
-    /// No such RPC.
+    /// The RPC does not exist.
     NotImplemented,
     /// The message is compressed.
     Compressed,
-    /// There are too many calls in flight, or too much of them in memory.
+    /// Too many calls are in flight, or they use too much memory.
     Overloaded,
 }
 
-/// The status of what is refused before a domain error is possible.
+/// Returns the status of an error of the protocol.
 pub(super) fn of_wire_error(error: WireError, language: Language) -> Status {
     let (code, reason, message) = match error {
         WireError::MalformedMessage => (
@@ -230,25 +232,25 @@ pub(super) fn of_wire_error(error: WireError, language: Language) -> Status {
     status
 }
 
-/// How a stream of health or reflection ends when its connection does. It is no error of ours, and has no details:
-/// their clients know that they have to ask again, on another connection.
+/// Returns the status of an endless stream whose connection closes. Clients of health and reflection expect a plain
+/// status, and then open the stream again on another connection.
 pub(super) fn of_ended_stream() -> Status {
     Status::unavailable("the connection is closing")
 }
 
 const ERROR_PREFIX: &str = "ERROR_REASON_";
-const VIOLATION_PREFIX: &str = "VIOLATION_REASON_";
 
-/// The name of an enum value without its prefix.
+/// Returns the name of an enum value without its prefix.
 fn wire_name(name: &'static str, prefix: &str) -> &'static str {
     name.strip_prefix(prefix).unwrap_or(name)
 }
 
-/// The id of the text that belongs to a reason, in `locales/`.
+/// Returns the id of the text of a reason, in `locales/`.
 fn text_id(kind: &str, name: &str) -> String {
     format!("{kind}-{}", name.to_ascii_lowercase().replace('_', "-"))
 }
 
+/// Returns the details that every status has.
 fn details(reason: ErrorReason, language: Language) -> ErrorDetails {
     let name = wire_name(reason.as_str_name(), ERROR_PREFIX);
     let mut details = ErrorDetails::with_error_info(name, ERROR_DOMAIN, HashMap::new());
@@ -256,7 +258,7 @@ fn details(reason: ErrorReason, language: Language) -> ErrorDetails {
     details
 }
 
-/// Puts what else there is to know of an error into its ErrorInfo.
+/// Sets the metadata of the ErrorInfo.
 fn set_metadata<const N: usize>(
     details: &mut ErrorDetails,
     reason: ErrorReason,
@@ -267,7 +269,7 @@ fn set_metadata<const N: usize>(
     details.set_error_info(name, ERROR_DOMAIN, HashMap::from(metadata));
 }
 
-/// A challenge as metadata: what SendCodeResponse has, by the names that it has in JSON.
+/// Returns a challenge as metadata: the fields of SendCodeResponse by their JSON names.
 fn challenge(sent: &Sent) -> [(&'static str, String); 4] {
     let time = |time: Timestamp| time.to_rfc3339_opts(SecondsFormat::Micros, true);
     [
@@ -278,99 +280,6 @@ fn challenge(sent: &Sent) -> [(&'static str, String); 4] {
     ]
 }
 
-/// The character that a password may not have, by its code point: it may be one that cannot be seen.
-fn forbidden_character(violation: &Violation) -> Option<String> {
-    match violation.problem {
-        Problem::Password(PasswordError::CharacterNotAllowed { character }) => Some(code_point(character)),
-        _ => None,
-    }
-}
-
-fn field_path(violation: &Violation) -> String {
-    match violation.index {
-        Some(index) if violation.field.contains("[]") => {
-            violation.field.replacen("[]", &format!("[{index}]"), 1)
-        }
-        Some(index) => format!("{}[{index}]", violation.field),
-        None => violation.field.to_owned(),
-    }
-}
-
-fn describe(violation: &Violation) -> String {
-    format!("{} {}", field_path(violation), violation.problem)
-}
-
-fn field_violation(violation: &Violation, language: Language) -> FieldViolation {
-    let name = wire_name(
-        violation_reason(violation.problem).as_str_name(),
-        VIOLATION_PREFIX,
-    );
-    FieldViolation {
-        field: field_path(violation),
-        description: violation.problem.to_string(),
-        reason: name.to_owned(),
-        localized_message: Some(LocalizedMessage {
-            locale: language.tag().to_owned(),
-            message: violation_text(violation.problem, language),
-        }),
-    }
-}
-
-/// What people are told of a field that is wrong.
-pub(crate) fn violation_text(problem: Problem, language: Language) -> String {
-    let name = wire_name(violation_reason(problem).as_str_name(), VIOLATION_PREFIX);
-    let id = text_id("violation", name);
-    match problem {
-        Problem::Password(PasswordError::TooShort { min_length }) => {
-            language.text(&id, &[("min", min_length.into())])
-        }
-        Problem::Password(PasswordError::CharacterNotAllowed { character }) => {
-            language.text(&id, &[("character", code_point(character).as_str().into())])
-        }
-        _ => language.text(&id, &[]),
-    }
-}
-
-fn violation_reason(problem: Problem) -> ViolationReason {
-    match problem {
-        Problem::Required | Problem::Phone(PhoneError::Empty) => ViolationReason::Required,
-        Problem::EnumValueUnknown => ViolationReason::EnumValueUnknown,
-        Problem::MutuallyExclusive(_) => ViolationReason::MutuallyExclusive,
-        Problem::TooManyItems(_) => ViolationReason::TooManyItems,
-        Problem::SessionIdInvalid => ViolationReason::SessionIdInvalid,
-        Problem::UserIdInvalid => ViolationReason::UserIdInvalid,
-        Problem::PageTokenInvalid => ViolationReason::PageTokenInvalid,
-        Problem::PhoneNumberPrefixInvalid => ViolationReason::PhoneNumberPrefixInvalid,
-        Problem::OutOfRange => ViolationReason::OutOfRange,
-        Problem::NotOfPurpose => ViolationReason::NotOfPurpose,
-        Problem::TimeInvalid => ViolationReason::TimeInvalid,
-        Problem::ServiceNameInvalid => ViolationReason::ServiceNameInvalid,
-        Problem::IpAddressInvalid => ViolationReason::IpAddressInvalid,
-        Problem::LocaleInvalid => ViolationReason::LocaleInvalid,
-        Problem::Phone(problem) => match problem {
-            PhoneError::Empty => ViolationReason::Required,
-            PhoneError::InputTooLong => ViolationReason::PhoneNumberInputTooLong,
-            PhoneError::CharacterNotAllowed => ViolationReason::PhoneNumberCharacterNotAllowed,
-            PhoneError::RegionUnknown => ViolationReason::RegionUnknown,
-            PhoneError::RegionRequired => ViolationReason::PhoneNumberRegionRequired,
-            PhoneError::NotANumber => ViolationReason::PhoneNumberNotANumber,
-            PhoneError::CountryCodeUnknown => ViolationReason::PhoneNumberCountryCodeUnknown,
-            PhoneError::TooShort => ViolationReason::PhoneNumberTooShort,
-            PhoneError::TooLong => ViolationReason::PhoneNumberTooLong,
-            PhoneError::LengthNotPossible => ViolationReason::PhoneNumberLengthNotPossible,
-            PhoneError::LocalOnly => ViolationReason::PhoneNumberLocalOnly,
-            PhoneError::NotStable => ViolationReason::PhoneNumberNotStable,
-            PhoneError::NotValid => ViolationReason::PhoneNumberNotValid,
-            PhoneError::LineTypeNotAllowed => ViolationReason::PhoneNumberLineTypeNotAllowed,
-        },
-        // By name, so that a new password rule needs no change here. A test compares the names with the contract.
-        Problem::Password(problem) => {
-            let name = format!("{VIOLATION_PREFIX}{}", problem.reason());
-            ViolationReason::from_str_name(&name).unwrap_or_default()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -378,8 +287,12 @@ mod tests {
     use prost::Message as _;
     use prost_types::FileDescriptorSet;
 
+    use super::violations::{VIOLATION_PREFIX, violation_reason};
     use super::*;
+    use crate::domain::password::PasswordError;
     use crate::proto::DESCRIPTORS;
+    use crate::proto::v1::ViolationReason;
+    use crate::service::error::Problem;
 
     /// Returns the number of values of an enum of the contract, without its first one, UNSPECIFIED.
     fn count_of(name: &str) -> usize {

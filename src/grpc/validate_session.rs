@@ -1,14 +1,16 @@
-//! ValidateSession, the call that comes with every request to every other service, on a way of its own.
+//! Service of ValidateSession, with its own response encoder.
 //!
-//! What tonic generates for an RPC boxes its future three times, takes 16 KiB of buffers for messages that have a few
-//! hundred bytes, and wants the answer as a message, whose eight strings are made only to be copied. A check from
-//! memory costs so little that this is a good part of it. So its call is served here: tonic still reads the request and
-//! frames the answer, but the bytes of the answer are written from what is in memory ([`encode`]).
+//! Other services call ValidateSession with every request that they serve, and the answer is in memory. The code that
+//! tonic generates for an RPC boxes its future three times, allocates 16 KiB of buffers for messages of a few hundred
+//! bytes, and needs the response as a message with eight strings that are only copied. That is a large part of the cost
+//! of such a call. Here tonic still reads the request and frames the response, but [`encode`] writes the bytes of the
+//! response from the session in memory.
 
 mod encode;
 
 use std::sync::Arc;
 
+use http::Request as HttpRequest;
 use tonic::body::Body;
 use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
 use tonic::server::Grpc;
@@ -17,67 +19,63 @@ use tonic_prost::ProstDecoder;
 use tower::service_fn;
 
 use super::convert::ValidatedSession;
+use super::middleware::{CallResult, CallService};
 use super::phone_identity::PhoneIdentityHandlers;
 use crate::proto::v1;
-use encode::EncodedAnswer;
+use encode::EncodedResponse;
 
-/// What is taken for a request at first: a token and a consistency fit twice. A longer one takes more.
-const REQUEST_BYTES: usize = 128;
+/// Initial size of the request buffer, in bytes: twice a request with a token and a consistency. It grows.
+const REQUEST_BUFFER_BYTES: usize = 128;
 
-/// The same for an answer: one with a user agent of a browser fits.
-const ANSWER_BYTES: usize = 512;
+/// Initial size of the response buffer, in bytes: a response with the user agent of a browser fits. It grows.
+const RESPONSE_BUFFER_BYTES: usize = 512;
 
-/// How much of a stream of answers is gathered before it is sent: there is only one answer, so any number will do.
+/// Size at which a stream of responses is flushed, in bytes. There is only one response, so the number does not matter.
 const YIELD_THRESHOLD_BYTES: usize = 32 * 1024;
 
-/// Takes the calls of ValidateSession. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct ValidateSessionService {
+/// Returns the service of ValidateSession. `max_message_bytes` is the maximum size of a request.
+pub(super) fn service(
     handlers: Arc<PhoneIdentityHandlers>,
     max_message_bytes: usize,
+) -> impl CallService<Future: Send> + Clone {
+    service_fn(move |request| call(handlers.clone(), max_message_bytes, request))
 }
 
-impl ValidateSessionService {
-    pub(super) fn new(handlers: Arc<PhoneIdentityHandlers>, max_message_bytes: usize) -> Self {
-        Self {
-            handlers,
-            max_message_bytes,
-        }
-    }
-
-    /// Answers one call, as the generated service would.
-    pub(super) async fn call(self, request: http::Request<Body>) -> http::Response<Body> {
-        let handlers = &self.handlers;
-        let check =
-            service_fn(|request: Request<v1::ValidateSessionRequest>| handlers.check_session(request));
-        Grpc::new(CheckCodec)
-            .max_decoding_message_size(self.max_message_bytes)
-            .unary(check, request)
-            .await
-    }
+/// Handles one call, as the generated service would.
+async fn call(
+    handlers: Arc<PhoneIdentityHandlers>,
+    max_message_bytes: usize,
+    request: HttpRequest<Body>,
+) -> CallResult {
+    let validate = |request: Request<v1::ValidateSessionRequest>| handlers.validated_session(request);
+    let response = Grpc::new(ValidateSessionCodec)
+        .max_decoding_message_size(max_message_bytes)
+        .unary(service_fn(validate), request)
+        .await;
+    Ok(response)
 }
 
-/// Reads requests as prost does, and writes answers as [`encode`] does.
-struct CheckCodec;
+/// Decodes requests with prost and encodes responses with [`encode`].
+struct ValidateSessionCodec;
 
-impl Codec for CheckCodec {
+impl Codec for ValidateSessionCodec {
     type Encode = ValidatedSession;
     type Decode = v1::ValidateSessionRequest;
-    type Encoder = CheckEncoder;
+    type Encoder = ValidateSessionEncoder;
     type Decoder = ProstDecoder<v1::ValidateSessionRequest>;
 
-    fn encoder(&mut self) -> CheckEncoder {
-        CheckEncoder
+    fn encoder(&mut self) -> ValidateSessionEncoder {
+        ValidateSessionEncoder
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstDecoder::new(BufferSettings::new(REQUEST_BYTES, YIELD_THRESHOLD_BYTES))
+        ProstDecoder::new(BufferSettings::new(REQUEST_BUFFER_BYTES, YIELD_THRESHOLD_BYTES))
     }
 }
 
-struct CheckEncoder;
+struct ValidateSessionEncoder;
 
-impl Encoder for CheckEncoder {
+impl Encoder for ValidateSessionEncoder {
     type Item = ValidatedSession;
     type Error = Status;
 
@@ -86,14 +84,14 @@ impl Encoder for CheckEncoder {
         ValidatedSession { known, lifetimes }: ValidatedSession,
         buf: &mut EncodeBuf<'_>,
     ) -> Result<(), Status> {
-        let answer = EncodedAnswer::new(known.user(), known.session(), known.last_seen_at(), &lifetimes);
-        let lengths = answer.lengths();
-        buf.reserve(lengths.answer());
-        answer.encode(lengths, buf);
+        let response = EncodedResponse::new(known.user(), known.session(), known.last_seen_at(), &lifetimes);
+        let lengths = response.lengths();
+        buf.reserve(lengths.response());
+        response.encode(lengths, buf);
         Ok(())
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(ANSWER_BYTES, YIELD_THRESHOLD_BYTES)
+        BufferSettings::new(RESPONSE_BUFFER_BYTES, YIELD_THRESHOLD_BYTES)
     }
 }

@@ -1,4 +1,4 @@
-//! The audit log.
+//! Conversion of audit events.
 
 use super::{client, timestamp};
 use crate::domain::audit::{AuditEntry, Outcome};

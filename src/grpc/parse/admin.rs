@@ -1,11 +1,11 @@
-//! The requests of administration.
+//! Conversion of the requests of service `PhoneIdentityAdmin`.
 
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound as _};
 use prost_types::Timestamp as ProtoTimestamp;
 
-use super::{Fields, MAX_BAD_IDS, new_password, uuid};
+use super::{Fields, MAX_INVALID_IDS, new_password, uuid};
 use crate::clock::Timestamp;
 use crate::domain::audit::{self, Action, EventId};
 use crate::domain::password::Password;
@@ -19,16 +19,16 @@ use crate::service::admin::{Etag, NewUser, PhoneToVerify, UserSelector, UserUpda
 use crate::service::error::{Error, Problem, Violation};
 use crate::store::users::{List, Order, TimeRange, UserFilter};
 
-/// How many people a page has if nobody says.
+/// Default number of users per page.
 const DEFAULT_PAGE_SIZE: u64 = 50;
 
-/// How many events a page has if nobody says.
+/// Default number of events per page.
 const DEFAULT_EVENTS: u32 = 100;
 
-/// How many people a page has at most.
+/// Maximum number of users per page.
 const MAX_PAGE_SIZE: u64 = 500;
 
-/// The most people of one VerifyPhone.
+/// Maximum number of users of one VerifyPhone.
 const MAX_PHONES: usize = 100;
 
 pub(in crate::grpc) fn list(request: &v1::ListUsersRequest) -> Result<List, Error> {
@@ -62,8 +62,8 @@ pub(in crate::grpc) fn list(request: &v1::ListUsersRequest) -> Result<List, Erro
     let order = fields.check("order", order(request.order));
     let after = match order {
         Some(order) if !request.page_token.is_empty() => {
-            let place = page_token::decode_user(request, order).ok_or(Problem::PageTokenInvalid);
-            fields.check("page_token", place)
+            let position = page_token::decode_user(request, order).ok_or(Problem::PageTokenInvalid);
+            fields.check("page_token", position)
         }
         _ => None,
     };
@@ -93,12 +93,12 @@ pub(in crate::grpc) fn events(request: &v1::ListAuditEventsRequest) -> Result<Ev
     let mut fields = Fields::default();
     let size = u32::try_from(request.page_size).map_err(|_| Problem::OutOfRange);
     let size = fields.check("page_size", size).unwrap_or_default();
-    let mut person = |field, id: &str| {
+    let mut parse_id = |field, id: &str| {
         let id = (!id.is_empty()).then(|| user_id(id));
         id.and_then(|id| fields.check(field, id))
     };
-    let subject = person("subject_id", &request.subject_id);
-    let actor = person("actor_id", &request.actor_id);
+    let subject = parse_id("subject_id", &request.subject_id);
+    let actor = parse_id("actor_id", &request.actor_id);
     let action = match request.action.as_str() {
         "" => None,
         name => fields.check("action", Action::parse(name).ok_or(Problem::EnumValueUnknown)),
@@ -119,8 +119,8 @@ pub(in crate::grpc) fn events(request: &v1::ListAuditEventsRequest) -> Result<Ev
     let before = match request.page_token.as_str() {
         "" => None,
         _ => {
-            let place = page_token::decode_event(request).ok_or(Problem::PageTokenInvalid);
-            fields.check("page_token", place)
+            let position = page_token::decode_event(request).ok_or(Problem::PageTokenInvalid);
+            fields.check("page_token", position)
         }
     };
     fields.finish()?;
@@ -151,7 +151,7 @@ fn order(order: i32) -> Result<Order, Problem> {
     }
 }
 
-/// A status, if there is one.
+/// Returns the status of a user. `None`: the field is unset or has a violation.
 fn status(fields: &mut Fields, status: i32) -> Option<UserStatus> {
     let status = match v1::UserStatus::try_from(status) {
         Ok(v1::UserStatus::Unspecified) => Ok(None),
@@ -168,16 +168,17 @@ fn time_range(
     range: Option<v1::TimeRange>,
 ) -> TimeRange {
     let range = range.unwrap_or_default();
-    let mut read = |field, time: Option<ProtoTimestamp>| {
+    let mut parse = |field, time: Option<ProtoTimestamp>| {
         fields.check(field, timestamp(time?).ok_or(Problem::TimeInvalid))
     };
     TimeRange {
-        start: read(start, range.start_time),
-        end: read(end, range.end_time),
+        start: parse(start, range.start_time),
+        end: parse(end, range.end_time),
     }
 }
 
-/// The first whole microsecond, which is what times are kept in, that is not before a time.
+/// Returns a time of the contract, rounded up to a whole microsecond, the precision of stored times. `None`: the time
+/// is invalid or out of the range of [`storable`].
 fn timestamp(time: ProtoTimestamp) -> Option<Timestamp> {
     let nanoseconds = u32::try_from(time.nanos)
         .ok()
@@ -192,9 +193,13 @@ fn timestamp(time: ProtoTimestamp) -> Option<Timestamp> {
     storable(whole + rest)
 }
 
-pub(in crate::grpc) fn whom(request: &v1::GetUserRequest, rules: &Rules) -> Result<UserSelector, Error> {
+/// Returns the user that GetUser requests, by id or phone number.
+pub(in crate::grpc) fn user_selector(
+    request: &v1::GetUserRequest,
+    rules: &Rules,
+) -> Result<UserSelector, Error> {
     let mut fields = Fields::default();
-    let whom = match (request.user_id.as_str(), request.phone_number.as_str()) {
+    let selector = match (request.user_id.as_str(), request.phone_number.as_str()) {
         ("", "") => fields.check("user_id", Err(Problem::Required)),
         ("", number) => {
             let number = rules.find_phone(number, &request.default_region);
@@ -205,11 +210,11 @@ pub(in crate::grpc) fn whom(request: &v1::GetUserRequest, rules: &Rules) -> Resu
         (id, "") => fields.check("user_id", user_id(id)).map(UserSelector::Id),
         _ => fields.check("phone_number", Err(Problem::MutuallyExclusive("user_id"))),
     };
-    whom.ok_or_else(|| fields.into_error())
+    selector.ok_or_else(|| fields.into_error())
 }
 
-/// The id of the person whom a request is about.
-pub(in crate::grpc) fn person(id: &str) -> Result<UserId, Error> {
+/// Returns the id of the user that a request manages.
+pub(in crate::grpc) fn managed_user_id(id: &str) -> Result<UserId, Error> {
     user_id(id).map_err(|problem| Error::InvalidInput(vec![Violation::new("user_id", problem)]))
 }
 
@@ -270,7 +275,7 @@ pub(in crate::grpc) fn update(
     }
 }
 
-/// Whose password to set, and to what. Whether the account may have it depends on its number, which the service knows.
+/// Returns the user and the new password. The service checks the password against the phone number of the account.
 pub(in crate::grpc) fn password(
     request: v1::SetPasswordRequest,
     rules: &Rules,
@@ -294,7 +299,7 @@ pub(in crate::grpc) fn phones(request: v1::VerifyPhoneRequest) -> Result<Vec<Pho
             .push(Violation::new("phones", Problem::TooManyItems(MAX_PHONES))),
     }
     fields.finish()?;
-    let mut bad = Vec::new();
+    let mut invalid = Vec::new();
     let mut phones = Vec::with_capacity(request.phones.len());
     for (index, phone) in request.phones.into_iter().enumerate() {
         match user_id(&phone.user_id) {
@@ -302,14 +307,14 @@ pub(in crate::grpc) fn phones(request: v1::VerifyPhoneRequest) -> Result<Vec<Pho
                 user,
                 etag: (!phone.etag.is_empty()).then(|| Etag::given(&phone.etag)),
             }),
-            Err(problem) => bad.push(Violation {
+            Err(problem) => invalid.push(Violation {
                 field: "phones[].user_id",
                 index: Some(index),
                 problem,
             }),
         }
     }
-    bad.truncate(MAX_BAD_IDS);
-    Fields(bad).finish()?;
+    invalid.truncate(MAX_INVALID_IDS);
+    Fields(invalid).finish()?;
     Ok(phones)
 }

@@ -1,4 +1,4 @@
-//! From messages of service `PhoneVerification` to the domain.
+//! Conversion of the requests of service `PhoneVerification`.
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -13,22 +13,22 @@ use crate::proto::v1;
 use crate::service::codes::{CodeRequest, CodeSubmission, CodeToRegister};
 use crate::service::error::{Error, Problem};
 
-/// Which code is to be sent.
+/// The code that SendCode requests.
 #[derive(Debug)]
 pub(in crate::grpc) enum CodeToSend {
-    /// That of a challenge, once more.
-    Again(ChallengeId),
-    /// One by which the bearer's person verifies their number.
-    OfActor,
-    /// One by which the bearer's person gets this number.
-    ForActor(PhoneNumber),
-    /// One for this purpose, to this number.
-    Of(Purpose, NumberQuery),
+    /// The code of an existing challenge, again.
+    Resend(ChallengeId),
+    /// A code for the current number of the signed-in user.
+    VerifyOwnNumber,
+    /// A code for the new number of the signed-in user.
+    VerifyNewNumber(PhoneNumber),
+    /// A code for this purpose, to this number, without a session.
+    SignedOut(Purpose, NumberQuery),
 }
 
-/// What a code is exchanged for.
+/// The operation that VerifyCode authorizes with a code.
 #[derive(Debug)]
-pub(in crate::grpc) enum Exchange {
+pub(in crate::grpc) enum CodeOperation {
     VerifyPhone,
     SignIn {
         reactivate: bool,
@@ -44,15 +44,19 @@ pub(in crate::grpc) enum Exchange {
     },
 }
 
-pub(in crate::grpc) fn wanted(
+/// Returns the requested code, and the context of the request.
+///
+/// # Errors
+/// [`Error::InvalidInput`], or [`Error::CodeInvalid`] if the challenge id is not an id.
+pub(in crate::grpc) fn code_to_send(
     request: v1::SendCodeRequest,
     caller: &Caller,
     language: Language,
     rules: &Rules,
 ) -> Result<(CodeToSend, CodeRequest), Error> {
     let mut fields = Fields::default();
-    let wanted = if request.challenge_id.is_empty() {
-        new_one(&mut fields, &request, rules)
+    let code = if request.challenge_id.is_empty() {
+        new_code(&mut fields, &request, rules)
     } else {
         for (field, is_given) in [
             ("purpose", request.purpose != 0),
@@ -62,12 +66,12 @@ pub(in crate::grpc) fn wanted(
                 fields.refuse(field, Problem::MutuallyExclusive("challenge_id"));
             }
         }
-        // What is no id is none of a challenge.
-        challenge_id(&request.challenge_id).map(CodeToSend::Again)
+        // No challenge has an invalid id, so such an id is a wrong challenge and not a violation.
+        challenge_id(&request.challenge_id).map(CodeToSend::Resend)
     };
     let client = client(&mut fields, request.client);
     fields.finish()?;
-    let (Some(wanted), Some(client)) = (wanted, client) else {
+    let (Some(code), Some(client)) = (code, client) else {
         return Err(Error::CodeInvalid);
     };
     let request = CodeRequest {
@@ -76,33 +80,33 @@ pub(in crate::grpc) fn wanted(
         device_token: device_token(request.device_token),
         language,
     };
-    Ok((wanted, request))
+    Ok((code, request))
 }
 
-fn new_one(fields: &mut Fields, request: &v1::SendCodeRequest, rules: &Rules) -> Option<CodeToSend> {
+/// Returns a code of a new challenge.
+fn new_code(fields: &mut Fields, request: &v1::SendCodeRequest, rules: &Rules) -> Option<CodeToSend> {
     let purpose = purpose(fields, request.purpose);
     if purpose == Some(Purpose::VerifyPhone) {
         if !request.phone_number.is_empty() {
             fields.refuse("phone_number", Problem::NotOfPurpose);
         }
-        return Some(CodeToSend::OfActor);
+        return Some(CodeToSend::VerifyOwnNumber);
     }
     let (number, region) = (&request.phone_number, &request.default_region);
-    // Register asks for that one.
+    // Register sends the codes of this purpose.
     if purpose == Some(Purpose::Register) {
         fields.refuse("purpose", Problem::NotOfPurpose);
     }
     if purpose == Some(Purpose::ChangePhone) {
         let phone_number = fields.check_phone("phone_number", rules.take_phone(number, region));
-        return phone_number.map(CodeToSend::ForActor);
+        return phone_number.map(CodeToSend::VerifyNewNumber);
     }
     let phone_number = fields.check_phone("phone_number", rules.find_phone(number, region));
-    Some(CodeToSend::Of(purpose?, phone_number?))
+    Some(CodeToSend::SignedOut(purpose?, phone_number?))
 }
 
-/// Registration where a code has to show that the user holds the number. The password comes with the code. If it comes
-/// now, the service applies the password policy to it all the same, so that no code is sent for one that is rejected
-/// then.
+/// Returns a registration that requires a code. VerifyCode sets the password. If the request has a password, the
+/// service applies the password policy to it, so that no code is sent for a password that is rejected later.
 pub(in crate::grpc) fn registration(
     request: v1::RegisterRequest,
     caller: &Caller,
@@ -133,11 +137,15 @@ pub(in crate::grpc) fn registration(
     })
 }
 
-pub(in crate::grpc) fn offer(
+/// Returns the submitted code, and the operation that it authorizes.
+///
+/// # Errors
+/// [`Error::InvalidInput`], or [`Error::CodeInvalid`] if the challenge id is not an id.
+pub(in crate::grpc) fn code_submission(
     request: v1::VerifyCodeRequest,
     caller: &Caller,
     rules: &Rules,
-) -> Result<(CodeSubmission, Exchange), Error> {
+) -> Result<(CodeSubmission, CodeOperation), Error> {
     let mut fields = Fields::default();
     let input = SecretString::from(request.code);
     for (field, is_empty) in [
@@ -153,25 +161,25 @@ pub(in crate::grpc) fn offer(
     const NEW_PASSWORD: &[Purpose] = &[Purpose::ResetPassword, Purpose::Register];
     const SESSION: &[Purpose] = &[Purpose::SignIn, Purpose::Register];
     const PROOF: &[Purpose] = &[Purpose::ChangePhone];
-    for (field, is_given, its_purposes) in [
+    for (field, is_given, purposes) in [
         ("new_password", !request.new_password.is_empty(), NEW_PASSWORD),
         ("reactivate", request.reactivate, SIGN_IN),
         ("remember_device", request.remember_device, SESSION),
         ("current_password", request.current_password.is_some(), PROOF),
     ] {
-        if is_given && purpose.is_some_and(|purpose| !its_purposes.contains(&purpose)) {
+        if is_given && purpose.is_some_and(|purpose| !purposes.contains(&purpose)) {
             fields.refuse(field, Problem::NotOfPurpose);
         }
     }
     let client = client(&mut fields, request.client);
-    let exchange = match purpose {
+    let operation = match purpose {
         None => None,
-        Some(Purpose::VerifyPhone) => Some(Exchange::VerifyPhone),
-        Some(Purpose::SignIn) => Some(Exchange::SignIn {
+        Some(Purpose::VerifyPhone) => Some(CodeOperation::VerifyPhone),
+        Some(Purpose::SignIn) => Some(CodeOperation::SignIn {
             reactivate: request.reactivate,
             remember_device: request.remember_device,
         }),
-        Some(Purpose::ChangePhone) => Some(Exchange::ChangePhone {
+        Some(Purpose::ChangePhone) => Some(CodeOperation::ChangePhone {
             current_password: request
                 .current_password
                 .and_then(|password| known_password(&mut fields, "current_password", password)),
@@ -180,27 +188,27 @@ pub(in crate::grpc) fn offer(
             let password = request.new_password;
             let password = new_password(&mut fields, rules, "new_password", password, &[]);
             password.map(|password| match purpose {
-                Purpose::Register => Exchange::Register {
+                Purpose::Register => CodeOperation::Register {
                     password,
                     remember_device: request.remember_device,
                 },
-                _ => Exchange::ResetPassword(password),
+                _ => CodeOperation::ResetPassword(password),
             })
         }
     };
     fields.finish()?;
-    let (Some(challenge), Some(client), Some(exchange)) =
-        (challenge_id(&request.challenge_id), client, exchange)
+    let (Some(challenge), Some(client), Some(operation)) =
+        (challenge_id(&request.challenge_id), client, operation)
     else {
         return Err(Error::CodeInvalid);
     };
-    let offer = CodeSubmission {
+    let submission = CodeSubmission {
         challenge,
         code: Code::parse(input.expose_secret()),
         client,
         caller: caller.clone(),
     };
-    Ok((offer, exchange))
+    Ok((submission, operation))
 }
 
 fn challenge_id(id: &str) -> Option<ChallengeId> {

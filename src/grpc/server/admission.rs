@@ -1,4 +1,4 @@
-//! Admission control of calls: a call gets a permit of [`super::in_flight`], or is refused before its handler.
+//! Admission control: a call gets a permit of [`super::in_flight`], or is refused before it reaches the middleware.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -12,23 +12,23 @@ use tonic::Code;
 use tonic::body::Body;
 use tower::Service;
 
-use super::super::{metadata, status};
 use super::body::{RequestBody, ResponseBody};
 use super::in_flight::{CallPermit, InFlight, ServerLimits};
-use crate::grpc::status::WireError;
+use crate::grpc::metadata;
+use crate::grpc::status::{self, WireError};
 
-/// What RFC 9113 section 6.5.2 adds to the size of each header field.
+/// Bytes that RFC 9113 section 6.5.2 adds to the size of each header field.
 const FIELD_BYTES: usize = 32;
 
-/// What serves the calls of one connection.
+/// Serves the calls of one connection.
 #[derive(Debug)]
 pub(super) struct CallAdmission<S, I> {
     pub(super) service: S,
-    /// Goes with every call.
+    /// Added to the extensions of each request.
     pub(super) connect_info: I,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) shared: ServerLimits,
-    /// When it is cancelled, streams end.
+    /// Ends endless streams.
     pub(super) closing: CancellationToken,
 }
 
@@ -40,7 +40,7 @@ where
 {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
-    type Future = Answering<S::Future>;
+    type Future = AdmissionFuture<S::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let is_stream = is_stream(request.uri().path());
@@ -57,41 +57,41 @@ where
                 .metrics
                 .refused(request.uri().path(), Code::ResourceExhausted);
             let refusal = status::of_wire_error(WireError::MetadataTooLarge { limit }, language);
-            return Answering::Refused(Some(refusal.into_http()));
+            return AdmissionFuture::Refused(Some(refusal.into_http()));
         }
-        let Some(place) = self.in_flight.begin(&self.shared, is_stream, bytes + path) else {
-            tracing::debug!("call refused: there are too many");
+        let Some(permit) = self.in_flight.begin(&self.shared, is_stream, bytes + path) else {
+            tracing::debug!("call refused: too many calls in flight");
             self.shared
                 .metrics
                 .refused(request.uri().path(), Code::Unavailable);
             let refusal = status::of_wire_error(WireError::Overloaded, language).into_http();
-            return Answering::Refused(Some(refusal));
+            return AdmissionFuture::Refused(Some(refusal));
         };
         let mut request =
             request.map(|body| Body::new(RequestBody::new(body, self.shared.clone(), language)));
         request.extensions_mut().insert(self.connect_info.clone());
         request.extensions_mut().insert(language);
-        Answering::Admitted {
-            // Routes and layers are always ready.
-            answer: self.service.clone().call(request),
-            place: Some(place),
+        AdmissionFuture::Admitted {
+            // The middleware and the routes are always ready.
+            response: self.service.clone().call(request),
+            permit: Some(permit),
             closing: is_stream.then(|| self.closing.clone()),
         }
     }
 }
 
-/// A call that is being answered.
+/// The future of a call.
 #[derive(Debug)]
-pub(super) enum Answering<F> {
+pub(super) enum AdmissionFuture<F> {
     Refused(Option<Response<Body>>),
     Admitted {
-        answer: F,
-        place: Option<CallPermit>,
+        response: F,
+        permit: Option<CallPermit>,
         closing: Option<CancellationToken>,
     },
 }
 
-impl<F> Future for Answering<F>
+impl<F> Future for AdmissionFuture<F>
 where
     F: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
 {
@@ -104,24 +104,24 @@ where
                 refusal.map(|body| ResponseBody::new(body, None, None))
             }
             Self::Admitted {
-                answer,
-                place,
+                response,
+                permit,
                 closing,
             } => {
-                let Ok(response) = ready!(Pin::new(answer).poll(cx));
-                response.map(|body| ResponseBody::new(body, place.take(), closing.take()))
+                let Ok(response) = ready!(Pin::new(response).poll(cx));
+                response.map(|body| ResponseBody::new(body, permit.take(), closing.take()))
             }
         };
         Poll::Ready(Ok(response))
     }
 }
 
-/// Whether a call of this path has no end.
+/// Whether a call of this path is an endless stream.
 fn is_stream(path: &str) -> bool {
     path == "/grpc.health.v1.Health/Watch" || path.starts_with("/grpc.reflection.")
 }
 
-/// The size of headers without those that HTTP/2 has for itself, as RFC 9113 section 6.5.2 counts it.
+/// Returns the size of headers in bytes, as RFC 9113 section 6.5.2 counts it, without pseudo-headers.
 fn header_bytes(headers: &HeaderMap) -> usize {
     headers
         .iter()

@@ -1,4 +1,4 @@
-//! The bodies of calls: what comes is counted before memory is taken for it, and what goes knows when it has to end.
+//! Bodies of calls: a request is counted before memory is allocated for it, a response holds the permit of its call.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -16,19 +16,21 @@ use super::quota::QuotaPermit;
 use crate::grpc::status::{self, WireError};
 use crate::i18n::Language;
 
-/// What gRPC puts before a message: whether it is compressed, and how long it is, in four bytes.
+/// Size of the prefix of a gRPC message: a flag for compression, and the length in four bytes.
 const PREFIX_BYTES: usize = 5;
 
-/// The body of a request. tonic takes memory for a whole message when it has read how long it will be; five bytes are
-/// enough for that. So a length above [`UNCOUNTED_BYTES`] is taken out of what all connections share, until the message
-/// is read.
+/// The body of a request, with a permit for its memory.
+///
+/// tonic allocates memory for a whole message as soon as it has read the prefix, so five bytes are enough to allocate a
+/// large buffer. So the part of a length above [`UNCOUNTED_BYTES`] is acquired from the quota of all connections, until
+/// the message is read.
 #[derive(Debug)]
 pub(super) struct RequestBody {
     body: Incoming,
     shared: ServerLimits,
     language: Language,
     prefix: LengthPrefix,
-    _taken: Option<QuotaPermit>,
+    _permit: Option<QuotaPermit>,
 }
 
 impl RequestBody {
@@ -38,7 +40,7 @@ impl RequestBody {
             shared,
             language,
             prefix: LengthPrefix::default(),
-            _taken: None,
+            _permit: None,
         }
     }
 }
@@ -58,10 +60,10 @@ impl http_body::Body for RequestBody {
         };
         if let Some(length) = frame.data_ref().and_then(|data| self.prefix.read(data)) {
             let counted = length.saturating_sub(UNCOUNTED_BYTES);
-            // One that is too long is refused before memory is taken.
+            // tonic refuses a larger message before it allocates memory.
             if counted > 0 && length <= self.shared.max_message_bytes {
-                match self.shared.bytes.take(counted) {
-                    Some(taken) => self._taken = Some(taken),
+                match self.shared.bytes.acquire(counted) {
+                    Some(permit) => self._permit = Some(permit),
                     None => {
                         let refusal = status::of_wire_error(WireError::Overloaded, self.language);
                         return Poll::Ready(Some(Err(refusal.into())));
@@ -81,24 +83,24 @@ impl http_body::Body for RequestBody {
     }
 }
 
-/// The first bytes of a body, in whatever pieces they come.
+/// The first bytes of a body, which can arrive in several frames.
 #[derive(Debug, Default)]
 struct LengthPrefix {
     bytes: [u8; PREFIX_BYTES],
-    have: usize,
+    read: usize,
 }
 
 impl LengthPrefix {
-    /// The length of the message, at the moment when it is known.
+    /// Returns the length of the message when its last byte is read. `None` before and after that.
     fn read(&mut self, data: &[u8]) -> Option<usize> {
-        if self.have == PREFIX_BYTES {
+        if self.read == PREFIX_BYTES {
             return None;
         }
-        for (place, byte) in self.bytes[self.have..].iter_mut().zip(data) {
-            *place = *byte;
-            self.have += 1;
+        for (target, byte) in self.bytes[self.read..].iter_mut().zip(data) {
+            *target = *byte;
+            self.read += 1;
         }
-        if self.have < PREFIX_BYTES {
+        if self.read < PREFIX_BYTES {
             return None;
         }
         let [_, length @ ..] = self.bytes;
@@ -106,21 +108,21 @@ impl LengthPrefix {
     }
 }
 
-/// The body of an answer. It holds the call's place until all of it is on its way.
+/// The body of a response. It holds the permit of the call until all of it is sent.
 #[derive(Debug)]
 pub(super) struct ResponseBody {
     body: Body,
-    _place: Option<CallPermit>,
-    /// Of a stream without an end: when it has to have one.
+    _permit: Option<CallPermit>,
+    /// Ends an endless stream. `None`: the response ends by itself.
     closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     has_ended: bool,
 }
 
 impl ResponseBody {
-    pub(super) fn new(body: Body, place: Option<CallPermit>, closing: Option<CancellationToken>) -> Self {
+    pub(super) fn new(body: Body, permit: Option<CallPermit>, closing: Option<CancellationToken>) -> Self {
         Self {
             body,
-            _place: place,
+            _permit: permit,
             closing: closing.map(|closing| Box::pin(closing.cancelled_owned())),
             has_ended: false,
         }
@@ -138,7 +140,7 @@ impl http_body::Body for ResponseBody {
         if self.has_ended {
             return Poll::Ready(None);
         }
-        // What there is to say is said first: NOT_SERVING, as a rule.
+        // Messages that are ready are sent first, usually NOT_SERVING.
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             return Poll::Ready(frame);
         }
@@ -166,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_length_is_read_from_whatever_pieces() {
+    fn the_length_is_read_from_pieces_of_any_size() {
         let bytes = [0, 0, 1, 0, 2, 9, 9];
         for size in 1..=bytes.len() {
             let mut prefix = LengthPrefix::default();

@@ -1,4 +1,4 @@
-//! The beginning and the end of a connection, neither of which is waited for without an end.
+//! Handshake timeout and lingering close of a connection.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -8,36 +8,40 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use crate::grpc::server::GOODBYE_TIME;
+use super::connection::CLOSE_TIMEOUT;
 
-/// With what every client begins: the preface of HTTP/2, 24 bytes, and a SETTINGS frame, whose header has 9
-/// (RFC 9113 section 3.4). From then on hyper asks with pings whether the client is there.
-const OPENING_BYTES: usize = 24 + 9;
+/// Minimum size of what a client sends first, in bytes: the preface of HTTP/2 (24) and the header of a SETTINGS frame
+/// (9) (RFC 9113 section 3.4). After that, hyper detects an absent client with pings.
+const HANDSHAKE_BYTES: usize = 24 + 9;
 
-/// How much of a client is read, and thrown away, after everything was said to it.
-const PARTING_BYTES: usize = 256 * 1024;
+/// Maximum number of bytes that are read and discarded after the server has sent everything.
+const LINGER_BYTES: usize = 256 * 1024;
 
-/// A stream of bytes that fails if its client has not begun with HTTP/2 by a certain time.
+/// A byte stream with a handshake timeout and a lingering close.
 ///
-/// When everything has been said, the client is listened to until it closes its side, too, for a while. What a closed
-/// socket has not read, or gets then, the kernel answers by a reset, which takes from the client even answers that have
-/// reached it.
+/// It fails if the client has not started HTTP/2 by the deadline.
+///
+/// After the server has closed its side, the stream reads and discards bytes until the client closes its side, for up
+/// to [`CLOSE_TIMEOUT`] and [`LINGER_BYTES`]. If a socket is closed with unread bytes, or receives bytes after that,
+/// the kernel sends a reset, and the client then loses responses that it has received and not yet read.
 pub(super) struct HandshakeStream<IO> {
     io: IO,
-    until_begun: Option<Missing>,
-    parting: Option<Parting>,
+    /// `None`: the handshake is complete.
+    handshake: Option<Handshake>,
+    /// `None`: the server has not closed its side.
+    linger: Option<Linger>,
 }
 
-/// What a client may still send.
-struct Parting {
+/// The remaining limits of a lingering close.
+struct Linger {
     bytes: usize,
     deadline: Pin<Box<Sleep>>,
 }
 
-/// What is missing of the beginning.
-struct Missing {
-    bytes: usize,
-    /// Ready when it is not waited for any longer.
+/// A handshake in progress.
+struct Handshake {
+    missing_bytes: usize,
+    /// Ready when the handshake has failed.
     deadline: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
@@ -45,18 +49,21 @@ impl<IO> HandshakeStream<IO> {
     pub(super) fn new(io: IO, deadline: impl Future<Output = ()> + Send + 'static) -> Self {
         Self {
             io,
-            until_begun: Some(Missing {
-                bytes: OPENING_BYTES,
+            handshake: Some(Handshake {
+                missing_bytes: HANDSHAKE_BYTES,
                 deadline: Box::pin(deadline),
             }),
-            parting: None,
+            linger: None,
         }
     }
 }
 
 impl<IO> fmt::Debug for HandshakeStream<IO> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let missing = self.until_begun.as_ref().map_or(0, |missing| missing.bytes);
+        let missing = self
+            .handshake
+            .as_ref()
+            .map_or(0, |handshake| handshake.missing_bytes);
         f.debug_struct("HandshakeStream")
             .field("missing", &missing)
             .finish()
@@ -71,13 +78,14 @@ impl<IO: AsyncRead + Unpin> AsyncRead for HandshakeStream<IO> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
-        let Some(missing) = &mut self.until_begun else {
+        let Some(handshake) = &mut self.handshake else {
             return polled;
         };
-        missing.bytes = missing.bytes.saturating_sub(buffer.filled().len() - before);
-        if missing.bytes == 0 {
-            self.until_begun = None;
-        } else if polled.is_pending() && missing.deadline.as_mut().poll(cx).is_ready() {
+        let read = buffer.filled().len() - before;
+        handshake.missing_bytes = handshake.missing_bytes.saturating_sub(read);
+        if handshake.missing_bytes == 0 {
+            self.handshake = None;
+        } else if polled.is_pending() && handshake.deadline.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         polled
@@ -106,27 +114,27 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HandshakeStream<IO> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { io, parting, .. } = &mut *self;
+        let Self { io, linger, .. } = &mut *self;
         let mut io = Pin::new(io);
-        let parting = match parting {
-            Some(parting) => parting,
+        let linger = match linger {
+            Some(linger) => linger,
             None => {
                 ready!(io.as_mut().poll_shutdown(cx))?;
-                parting.insert(Parting {
-                    bytes: PARTING_BYTES,
-                    deadline: Box::pin(sleep(GOODBYE_TIME)),
+                linger.insert(Linger {
+                    bytes: LINGER_BYTES,
+                    deadline: Box::pin(sleep(CLOSE_TIMEOUT)),
                 })
             }
         };
-        let mut thrown_away = [0; 1024];
-        while parting.bytes > 0 {
-            let mut buffer = ReadBuf::new(&mut thrown_away);
+        let mut discarded = [0; 1024];
+        while linger.bytes > 0 {
+            let mut buffer = ReadBuf::new(&mut discarded);
             match io.as_mut().poll_read(cx, &mut buffer) {
-                Poll::Pending => return parting.deadline.as_mut().poll(cx).map(Ok),
+                Poll::Pending => return linger.deadline.as_mut().poll(cx).map(Ok),
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    parting.bytes = parting.bytes.saturating_sub(buffer.filled().len());
+                    linger.bytes = linger.bytes.saturating_sub(buffer.filled().len());
                 }
-                // It has closed its side, or is gone.
+                // The client has closed its side, or the connection has failed.
                 Poll::Ready(_) => break,
             }
         }

@@ -1,8 +1,7 @@
-//! Limits of calls in flight: permits for each connection and for all of them.
+//! Limits of calls in flight, per connection and for all connections together, with RAII permits.
 //!
-//! Each connection has some calls of its own; more calls use what all connections share. So a connection with the
-//! maximum number of calls takes nothing from one that makes a call at a time. Streams without an end have a count of
-//! their own.
+//! Each connection has a few calls of its own. Further calls use a quota that all connections share. So a connection
+//! with many calls does not block one with a call at a time. Endless streams have a limit of their own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -11,42 +10,44 @@ use super::quota::{Quota, QuotaPermit};
 use crate::grpc::metrics::Metrics;
 use crate::i18n::Language;
 
-/// The calls that every connection may have in flight, whatever the others do.
+/// Number of calls that each connection can always have in flight, independent of other connections.
 const OWN_CALLS: u32 = 8;
 
-/// The streams that a connection may have open. A client needs one Watch for each name of health, and a stream for
-/// reflection while somebody looks.
+/// Maximum number of endless streams of a connection. A client needs one Watch for each name of health, and one stream
+/// for reflection.
 const OWN_STREAMS: u32 = 16;
 
-/// Of the headers and the message of a call, so many bytes each are not counted: nearly all calls have less.
+/// Size up to which the headers of a call, and its message, use no shared quota, in bytes. Nearly all are smaller.
 pub(super) const UNCOUNTED_BYTES: usize = 4 * 1024;
 
-/// What all connections share.
+/// The quotas and limits that all connections share.
 #[derive(Clone, Debug)]
 pub(super) struct ServerLimits {
     /// Calls in flight beyond the [`OWN_CALLS`] of each connection.
     pub(super) calls: Quota,
-    /// Bytes of headers and messages that are above [`UNCOUNTED_BYTES`].
+    /// Bytes of headers and messages above [`UNCOUNTED_BYTES`].
     pub(super) bytes: Quota,
-    /// The most bytes of a message.
+    /// Maximum size of a message in bytes.
     pub(super) max_message_bytes: usize,
     /// Maximum size of the headers of a call in bytes.
     pub(super) max_header_bytes: u32,
-    /// The language of callers who want none that there is.
+    /// Fallback language when the requested one is not available.
     pub(super) default_language: Language,
-    /// What is refused here is counted here: the edge does not see it.
+    /// Counts the calls that are refused before they reach the middleware.
     pub(super) metrics: Arc<Metrics>,
 }
 
 /// The calls of one connection.
+///
+/// Calls are counted in two generations: a call that outlives a whole generation is overdue.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    /// Those that began in this turn, and those that began in the turn before. See [`Self::turn`].
+    /// Calls in flight by the generation in which they began: the current and the previous one.
     calls: [AtomicU32; 2],
-    turn: AtomicUsize,
-    /// Streams without an end.
+    generation: AtomicUsize,
+    /// Endless streams.
     streams: AtomicU32,
-    /// How many have begun, up to now.
+    /// Number of calls and streams that have begun.
     begun: AtomicU32,
 }
 
@@ -55,30 +56,31 @@ impl InFlight {
         self.count() == 0 && self.streams.load(Ordering::Relaxed) == 0
     }
 
-    /// How many calls are in flight; streams are not counted.
+    /// Returns the number of calls in flight, without streams.
     pub(super) fn count(&self) -> u32 {
-        let [one, other] = &self.calls;
-        one.load(Ordering::Relaxed)
-            .saturating_add(other.load(Ordering::Relaxed))
+        let [first, second] = &self.calls;
+        first
+            .load(Ordering::Relaxed)
+            .saturating_add(second.load(Ordering::Relaxed))
     }
 
-    /// How many calls and streams have begun, up to now.
+    /// Returns the number of calls and streams that have begun.
     pub(super) fn begun(&self) -> u32 {
         self.begun.load(Ordering::Relaxed)
     }
 
-    /// Begins a new turn. Says whether a call is in flight that was already there when the turn before began; then it
-    /// begins none.
-    pub(super) fn turn(&self) -> bool {
-        let next = (self.turn.load(Ordering::Relaxed) + 1) % 2;
-        let is_late = self.calls[next].load(Ordering::Relaxed) > 0;
-        if !is_late {
-            self.turn.store(next, Ordering::Relaxed);
+    /// Begins a new generation. Returns whether a call of the previous generation is still in flight; if so, no new
+    /// generation begins.
+    pub(super) fn rotate(&self) -> bool {
+        let next = (self.generation.load(Ordering::Relaxed) + 1) % 2;
+        let is_overdue = self.calls[next].load(Ordering::Relaxed) > 0;
+        if !is_overdue {
+            self.generation.store(next, Ordering::Relaxed);
         }
-        is_late
+        is_overdue
     }
 
-    /// Takes one more call. `None`: there are enough.
+    /// Returns the permit of a new call with headers of this size. `None`: a limit is reached.
     pub(super) fn begin(
         self: &Arc<Self>,
         shared: &ServerLimits,
@@ -88,42 +90,45 @@ impl InFlight {
         let counted = header_bytes.saturating_sub(UNCOUNTED_BYTES);
         let headers = match counted {
             0 => None,
-            bytes => Some(shared.bytes.take(bytes)?),
+            bytes => Some(shared.bytes.acquire(bytes)?),
         };
         let mut call = None;
         let counter = if is_stream {
             CallCounter::Stream
         } else {
             if self.count() >= OWN_CALLS {
-                call = Some(shared.calls.take(1)?);
+                call = Some(shared.calls.acquire(1)?);
             }
-            CallCounter::Call(self.turn.load(Ordering::Relaxed) % 2)
+            CallCounter::Call(self.generation.load(Ordering::Relaxed) % 2)
         };
         let before = self.counter(counter).fetch_add(1, Ordering::Relaxed);
-        let place = CallPermit {
+        // If the limit of streams is reached, the drop of the permit corrects the count.
+        let permit = CallPermit {
             in_flight: self.clone(),
             counter,
             _shared: (call, headers),
         };
         self.begun.fetch_add(1, Ordering::Relaxed);
-        (!is_stream || before < OWN_STREAMS).then_some(place)
+        (!is_stream || before < OWN_STREAMS).then_some(permit)
     }
 
     fn counter(&self, counter: CallCounter) -> &AtomicU32 {
         match counter {
-            CallCounter::Call(turn) => &self.calls[turn],
+            CallCounter::Call(generation) => &self.calls[generation],
             CallCounter::Stream => &self.streams,
         }
     }
 }
 
+/// The counter of a call.
 #[derive(Clone, Copy, Debug)]
 enum CallCounter {
+    /// Of this generation.
     Call(usize),
     Stream,
 }
 
-/// A call's place among those in flight, until it is dropped.
+/// Permit of a call in flight. The call ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct CallPermit {
     in_flight: Arc<InFlight>,
@@ -149,25 +154,25 @@ mod tests {
             max_message_bytes: 64 * 1024,
             max_header_bytes: 16 * 1024,
             default_language: Language::English,
-            metrics: Arc::new(Metrics::of_nothing()),
+            metrics: Arc::new(Metrics::without_rpcs()),
         }
     }
 
     #[test]
-    fn a_connection_has_calls_of_its_own_that_no_other_can_take() {
+    fn other_connections_cannot_use_the_own_calls_of_a_connection() {
         let shared = shared(3, 0);
         let greedy = Arc::new(InFlight::default());
-        let taken: Vec<_> = std::iter::from_fn(|| greedy.begin(&shared, false, 0)).collect();
-        assert_eq!(taken.len(), 11);
+        let shared_and_own: Vec<_> = std::iter::from_fn(|| greedy.begin(&shared, false, 0)).collect();
+        assert_eq!(shared_and_own.len(), 11);
         let modest = Arc::new(InFlight::default());
-        let taken: Vec<_> = std::iter::from_fn(|| modest.begin(&shared, false, 0)).collect();
-        assert_eq!(taken.len(), 8);
-        drop(taken);
+        let own: Vec<_> = std::iter::from_fn(|| modest.begin(&shared, false, 0)).collect();
+        assert_eq!(own.len(), 8);
+        drop(own);
         assert!(modest.is_empty());
     }
 
     #[test]
-    fn streams_are_few_and_take_nothing_from_calls() {
+    fn streams_have_a_limit_and_do_not_count_as_calls() {
         let shared = shared(0, 0);
         let in_flight = Arc::new(InFlight::default());
         let streams: Vec<_> = std::iter::from_fn(|| in_flight.begin(&shared, true, 0)).collect();
@@ -180,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn large_headers_are_bounded_together() {
+    fn large_headers_share_a_limit() {
         let shared = shared(100, 10_000);
         let in_flight = Arc::new(InFlight::default());
         let small = in_flight.begin(&shared, false, UNCOUNTED_BYTES);
@@ -193,20 +198,20 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_late_after_one_whole_turn() {
+    fn a_call_is_overdue_after_a_whole_generation() {
         let shared = shared(0, 0);
         let in_flight = Arc::new(InFlight::default());
-        assert!(!in_flight.turn());
+        assert!(!in_flight.rotate());
         let call = in_flight.begin(&shared, false, 0).unwrap();
-        // It may have begun a moment ago.
-        assert!(!in_flight.turn());
+        // The call may have begun just before.
+        assert!(!in_flight.rotate());
         let later = in_flight.begin(&shared, false, 0).unwrap();
-        assert!(in_flight.turn());
-        assert!(in_flight.turn());
+        assert!(in_flight.rotate());
+        assert!(in_flight.rotate());
         drop(call);
-        assert!(!in_flight.turn());
-        assert!(in_flight.turn());
+        assert!(!in_flight.rotate());
+        assert!(in_flight.rotate());
         drop(later);
-        assert!(!in_flight.turn());
+        assert!(!in_flight.rotate());
     }
 }

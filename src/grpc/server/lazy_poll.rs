@@ -1,18 +1,18 @@
-//! A future that waits for what seldom happens, beside one that is busy.
+//! Lazy poll: polls a rarely ready future only after its own waker was called.
 //!
-//! A task polls all that it waits for whenever any of it is ready. A connection is polled for every piece of what comes
-//! and goes, and what ends it (four timers, two tokens, and their locks) would be asked each time.
+//! A task polls all futures that it waits for whenever one of them is ready. A connection is polled for every frame.
+//! Without this wrapper each poll would check the conditions that close it: four timers, two tokens, and their locks.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// Polls its future only after that has asked for it.
+/// A future that polls the inner one only after the inner one was woken.
 pub(super) struct LazyPoll<F> {
     future: Pin<Box<F>>,
-    asked: Arc<PollRequest>,
-    /// What the future is polled with, and whom that wakes.
+    request: Arc<PollRequest>,
+    /// The waker of the inner future, and the waker of the task that it wakes.
     wakers: Option<(Waker, Waker)>,
 }
 
@@ -20,8 +20,8 @@ impl<F> LazyPoll<F> {
     pub(super) fn new(future: F) -> Self {
         Self {
             future: Box::pin(future),
-            asked: Arc::new(PollRequest {
-                is_asked: AtomicBool::new(true),
+            request: Arc::new(PollRequest {
+                is_woken: AtomicBool::new(true),
                 task: Mutex::new(None),
             }),
             wakers: None,
@@ -39,24 +39,24 @@ impl<F: Future> Future for LazyPoll<F> {
             .is_some_and(|(_, task)| task.will_wake(cx.waker()));
         if !is_known {
             let task = cx.waker().clone();
-            *self.asked.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.clone());
-            self.wakers = Some((Waker::from(self.asked.clone()), task));
+            *self.request.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.clone());
+            self.wakers = Some((Waker::from(self.request.clone()), task));
         }
-        // First the task is known, and then it is looked: who asks in between wakes it.
-        if !self.asked.is_asked.swap(false, Ordering::AcqRel) {
+        // The task is stored before the flag is read, so a wake in between is not lost: it wakes the task.
+        if !self.request.is_woken.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
         let Self { future, wakers, .. } = &mut *self;
         match wakers {
-            Some((asking, _)) => future.as_mut().poll(&mut Context::from_waker(asking)),
+            Some((inner, _)) => future.as_mut().poll(&mut Context::from_waker(inner)),
             None => Poll::Pending,
         }
     }
 }
 
-/// Whether the future has asked to be polled, and whose poll that is.
+/// Whether the inner future was woken, and the task to wake for it.
 struct PollRequest {
-    is_asked: AtomicBool,
+    is_woken: AtomicBool,
     task: Mutex<Option<Waker>>,
 }
 
@@ -66,7 +66,7 @@ impl Wake for PollRequest {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.is_asked.store(true, Ordering::Release);
+        self.is_woken.store(true, Ordering::Release);
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(task) = task {
             task.wake();
@@ -86,38 +86,38 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_is_polled_when_it_asks_and_not_when_others_do() {
+    async fn it_is_polled_only_after_its_own_waker_was_called() {
         let polls = AtomicU32::new(0);
-        let (tell, told) = oneshot::channel();
-        let mut told = Box::pin(told);
-        let mut seldom = LazyPoll::new(poll_fn(|cx| {
+        let (sender, receiver) = oneshot::channel();
+        let mut receiver = Box::pin(receiver);
+        let mut lazy = LazyPoll::new(poll_fn(|cx| {
             polls.fetch_add(1, Ordering::Relaxed);
-            told.as_mut().poll(cx)
+            receiver.as_mut().poll(cx)
         }));
         for _ in 0..100 {
             tokio::select! {
                 biased;
                 () = tokio::task::yield_now() => {}
-                _ = &mut seldom => panic!("nothing was told"),
+                _ = &mut lazy => panic!("nothing was sent"),
             }
-            // As if the other future of the select had been busy.
-            assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut seldom).poll(cx).is_pending())).await);
+            // As if the other future of the select had been woken.
+            assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut lazy).poll(cx).is_pending())).await);
         }
         assert_eq!(polls.load(Ordering::Relaxed), 1);
-        tell.send(7).unwrap();
-        assert_eq!((&mut seldom).await, Ok(7));
-        drop(seldom);
+        sender.send(7).unwrap();
+        assert_eq!((&mut lazy).await, Ok(7));
+        drop(lazy);
         assert_eq!(polls.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]
-    async fn it_wakes_the_task_that_it_is_in_now() {
-        let mut seldom = LazyPoll::new(async {
+    async fn it_wakes_the_task_that_polled_it_last() {
+        let mut lazy = LazyPoll::new(async {
             sleep(Duration::from_millis(20)).await;
             7
         });
-        assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut seldom).poll(cx).is_pending())).await);
-        // Another task than the one that it was polled by first.
-        assert_eq!(tokio::spawn(seldom).await.unwrap(), 7);
+        assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut lazy).poll(cx).is_pending())).await);
+        // Another task polls it now.
+        assert_eq!(tokio::spawn(lazy).await.unwrap(), 7);
     }
 }

@@ -1,58 +1,58 @@
-//! How much is taken of something of which there is so much and no more.
+//! A counted limit with RAII permits. It never waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Cheap to clone; all clones are about the same thing. Nobody waits for it: there is enough or there is not.
+/// A counted limit. Cheap to clone: all clones share the count.
 #[derive(Clone, Debug)]
 pub(in crate::grpc) struct Quota(Arc<QuotaState>);
 
 #[derive(Debug)]
 struct QuotaState {
     limit: usize,
-    taken: AtomicUsize,
+    in_use: AtomicUsize,
 }
 
 impl Quota {
     pub(in crate::grpc) fn new(limit: usize) -> Self {
         Self(Arc::new(QuotaState {
             limit,
-            taken: AtomicUsize::new(0),
+            in_use: AtomicUsize::new(0),
         }))
     }
 
-    /// Takes `amount` until the answer is dropped. `None`: there is not that much left.
-    pub(in crate::grpc) fn take(&self, amount: usize) -> Option<QuotaPermit> {
-        let before = self.0.taken.fetch_add(amount, Ordering::Relaxed);
-        // What was added is given back by the drop in any case.
-        let taken = QuotaPermit {
-            gauge: self.clone(),
+    /// Acquires `amount` until the permit is dropped. `None`: less than `amount` is left.
+    pub(in crate::grpc) fn acquire(&self, amount: usize) -> Option<QuotaPermit> {
+        let before = self.0.in_use.fetch_add(amount, Ordering::Relaxed);
+        // The drop of the permit releases `amount`, also when the limit is exceeded here.
+        let permit = QuotaPermit {
+            quota: self.clone(),
             amount,
         };
-        (before.saturating_add(amount) <= self.0.limit).then_some(taken)
+        (before.saturating_add(amount) <= self.0.limit).then_some(permit)
     }
 
-    /// Whether nearly all is taken.
-    pub(in crate::grpc) fn is_nearly_used_up(&self) -> bool {
-        self.taken() > self.0.limit - self.0.limit / 10
+    /// Whether more than nine tenths are in use.
+    pub(in crate::grpc) fn is_nearly_exhausted(&self) -> bool {
+        self.in_use() > self.0.limit - self.0.limit / 10
     }
 
-    /// How much is taken now.
-    pub(in crate::grpc) fn taken(&self) -> usize {
-        self.0.taken.load(Ordering::Relaxed)
+    /// Returns the amount in use.
+    pub(in crate::grpc) fn in_use(&self) -> usize {
+        self.0.in_use.load(Ordering::Relaxed)
     }
 }
 
-/// A part that is taken, and given back when this is dropped.
+/// An acquired amount, which is released on drop.
 #[derive(Debug)]
 pub(in crate::grpc) struct QuotaPermit {
-    gauge: Quota,
+    quota: Quota,
     amount: usize,
 }
 
 impl Drop for QuotaPermit {
     fn drop(&mut self) {
-        self.gauge.0.taken.fetch_sub(self.amount, Ordering::Relaxed);
+        self.quota.0.in_use.fetch_sub(self.amount, Ordering::Relaxed);
     }
 }
 
@@ -61,20 +61,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_is_given_than_there_is() {
-        let gauge = Quota::new(10);
-        let first = gauge.take(7);
+    fn the_limit_is_never_exceeded() {
+        let quota = Quota::new(10);
+        let first = quota.acquire(7);
         assert!(first.is_some());
-        assert!(gauge.take(4).is_none());
-        let second = gauge.take(3);
+        assert!(quota.acquire(4).is_none());
+        let second = quota.acquire(3);
         assert!(second.is_some());
-        assert!(gauge.take(1).is_none());
-        // What was refused took nothing.
-        assert_eq!(gauge.taken(), 10);
-        assert!(gauge.is_nearly_used_up());
+        assert!(quota.acquire(1).is_none());
+        // A refusal acquires nothing.
+        assert_eq!(quota.in_use(), 10);
+        assert!(quota.is_nearly_exhausted());
         drop(first);
-        assert_eq!(gauge.taken(), 3);
-        let most = gauge.take(6);
-        assert!(most.is_some() && !gauge.is_nearly_used_up());
+        assert_eq!(quota.in_use(), 3);
+        let third = quota.acquire(6);
+        assert!(third.is_some() && !quota.is_nearly_exhausted());
     }
 }

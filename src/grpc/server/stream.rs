@@ -1,4 +1,4 @@
-//! The connections that are accepted.
+//! Accepted connections, with TLS if it is configured.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -14,8 +14,8 @@ use tonic::transport::server::{Connected, TcpIncoming};
 use super::tls::Tls;
 use crate::domain::access::Service;
 
-/// Accepts what comes to a listener. What is accepted becomes a connection when it is awaited, with TLS if there is
-/// some.
+/// Accepts the connections of a listener. An item becomes a connection when it is awaited, which includes the TLS
+/// handshake if `tls` is set.
 pub(in crate::grpc) fn incoming(
     listener: TcpListener,
     tls: Option<Tls>,
@@ -25,32 +25,32 @@ pub(in crate::grpc) fn incoming(
         .map(move |accepted| accepted.map(|stream| ClientStream::open(stream, tls.clone())))
 }
 
-/// Who is at the other end of a connection.
+/// The authenticated client of a connection, an extension of its requests.
 #[derive(Clone, Debug, Default)]
 pub(in crate::grpc) struct Peer {
-    /// The service whose certificate was verified. `None`: there is none, or it is not listed.
+    /// The calling service of the verified certificate. `None`: there is no certificate, or it is not listed.
     pub(in crate::grpc) service: Option<Arc<Service>>,
 }
 
-/// A TCP connection, perhaps with TLS, on which many small answers are sent with few system calls, which is what most
-/// of a check costs.
+/// A TCP connection, optionally with TLS, that sends many small responses with few system calls. System calls are most
+/// of the cost of ValidateSession.
 ///
-/// It does not offer vectored writes. h2 copies a message of up to 256 bytes into its write buffer, and of up to 1024
-/// bytes where writes are not vectored; a longer one it sends by itself. What ValidateSession answers is a little
+/// It does not support vectored writes. h2 copies a message of up to 256 bytes into its write buffer, or of up to 1024
+/// bytes if writes are not vectored, and writes a longer one separately. A response of ValidateSession is a little
 /// longer than 256 bytes.
 ///
-/// And it lets the tasks that are ready run before it writes, so that what they answer goes with it: grpc-go's
-/// `loopyWriter` does the same by `runtime.Gosched`. Where no task is ready, it writes at once.
+/// It yields to the tasks that are ready before it writes, so that one write includes their responses. grpc-go's
+/// `loopyWriter` does the same with `runtime.Gosched`. If no task is ready, it writes at once.
 #[derive(Debug)]
 pub(in crate::grpc) struct ClientStream {
-    stream: Bytes,
+    stream: ByteStream,
     peer: Peer,
-    has_let_others_run: bool,
+    has_yielded: bool,
 }
 
-/// The bytes of a connection, as they are for us.
+/// A decrypted byte stream.
 #[derive(Debug)]
-enum Bytes {
+enum ByteStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -58,24 +58,23 @@ enum Bytes {
 impl ClientStream {
     async fn open(stream: TcpStream, tls: Option<Tls>) -> io::Result<Self> {
         let (stream, service) = match tls {
-            None => (Bytes::Plain(stream), None),
+            None => (ByteStream::Plain(stream), None),
             Some(tls) => {
                 let (stream, service) = tls.accept(stream).await?;
-                (Bytes::Tls(Box::new(stream)), service)
+                (ByteStream::Tls(Box::new(stream)), service)
             }
         };
         Ok(Self {
             stream,
             peer: Peer { service },
-            has_let_others_run: false,
+            has_yielded: false,
         })
     }
 
-    /// Ready every second time that it is asked. In between, the task goes to the end of the line of those that are
-    /// ready.
-    fn let_others_run(&mut self, cx: &Context<'_>) -> Poll<()> {
-        self.has_let_others_run = !self.has_let_others_run;
-        if self.has_let_others_run {
+    /// Ready at every second poll. The polls in between move the task to the end of the run queue.
+    fn poll_yield(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.has_yielded = !self.has_yielded;
+        if self.has_yielded {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -98,18 +97,18 @@ impl AsyncRead for ClientStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut self.stream {
-            Bytes::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Bytes::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            ByteStream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            ByteStream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
 
 impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.let_others_run(cx));
+        ready!(self.poll_yield(cx));
         match &mut self.stream {
-            Bytes::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Bytes::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            ByteStream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            ByteStream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -118,10 +117,10 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.let_others_run(cx));
+        ready!(self.poll_yield(cx));
         match &mut self.stream {
-            Bytes::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Bytes::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            ByteStream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            ByteStream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -131,15 +130,15 @@ impl AsyncWrite for ClientStream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
-            Bytes::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Bytes::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            ByteStream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            ByteStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
-            Bytes::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Bytes::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            ByteStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            ByteStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -4,10 +4,11 @@ use tokio::io::duplex;
 use tokio_stream::wrappers::ReceiverStream;
 use tower::service_fn;
 
+use super::connection::jittered;
 use super::*;
 
 #[test]
-fn ages_differ_by_a_tenth_at_most() {
+fn jitter_is_at_most_a_tenth() {
     let age = Duration::from_secs(1000);
     let ages: Vec<_> = (0..100).map(|_| jittered(age)).collect();
     assert!(
@@ -17,9 +18,9 @@ fn ages_differ_by_a_tenth_at_most() {
     assert!(ages.iter().any(|age| *age != ages[0]), "{ages:?}");
 }
 
-/// Time stands still here, so nothing ends by itself.
+/// The clock is paused, so no timeout ends the connection.
 #[tokio::test(start_paused = true)]
-async fn clients_are_told_to_go_when_nobody_can_come_any_more() {
+async fn clients_get_a_goaway_after_the_listener_is_closed() {
     let minute = Duration::from_secs(60);
     let limits = ServerSettings {
         connections: 10,
@@ -37,7 +38,7 @@ async fn clients_are_told_to_go_when_nobody_can_come_any_more() {
         request_timeout: minute,
         default_language: Language::English,
     };
-    let stop = Stop::default();
+    let shutdown = Shutdown::default();
     let (accept, incoming) = tokio::sync::mpsc::channel(1);
     let service = service_fn(|_: Request<Body>| ready(Ok(Response::new(Body::empty()))));
     let metrics = Arc::new(Metrics::new().unwrap());
@@ -46,34 +47,34 @@ async fn clients_are_told_to_go_when_nobody_can_come_any_more() {
         service,
         limits,
         metrics,
-        stop.clone()
+        shutdown.clone()
     ));
     let (ours, theirs) = duplex(65_536);
     accept.send(Ok(ready(Ok(theirs)))).await.unwrap();
     let begun = async {
         let (mut client, connection) = h2::client::handshake(ours).await.unwrap();
         let connection = tokio::spawn(connection);
-        let (answer, _) = client.send_request(Request::new(()), true).unwrap();
-        assert_eq!(answer.await.unwrap().status(), 200);
+        let (response, _) = client.send_request(Request::new(()), true).unwrap();
+        assert_eq!(response.await.unwrap().status(), 200);
         (client, connection)
     };
     let (_client, connection) = tokio::select! {
-        () = serving.as_mut() => panic!("it ended"),
+        () = serving.as_mut() => panic!("the server ended"),
         begun = begun => begun,
     };
 
-    stop.orderly.cancel();
-    // Every task is run, but not the one that has the listener.
+    shutdown.graceful.cancel();
+    // All tasks run except the one that has the listener.
     for _ in 0..1000 {
         tokio::task::yield_now().await;
     }
     assert!(!accept.is_closed());
     assert!(
         !connection.is_finished(),
-        "told to go while others can still come"
+        "GOAWAY was sent while the listener was open"
     );
 
-    let ((), told) = tokio::join!(serving, connection);
-    told.unwrap().unwrap();
+    let ((), closed) = tokio::join!(serving, connection);
+    closed.unwrap().unwrap();
     assert!(accept.is_closed());
 }

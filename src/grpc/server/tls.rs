@@ -1,7 +1,7 @@
-//! TLS, and which service it is that shows a client certificate.
+//! TLS with certificate reload, and authentication of calling services by client certificate.
 //!
-//! The files are read again every few seconds. What is in them takes the place of what was there before only when all
-//! of it fits together; connections that are open go on with what they began with.
+//! The files are read again every two seconds. New contents replace the old ones only when the certificate, the key and
+//! the authorities are valid together. Open connections keep the contents with which they began.
 
 use std::fs;
 use std::io;
@@ -27,25 +27,25 @@ use crate::domain::access::{ClientList, Service};
 use crate::secret_file::{self, SecretFileError};
 use crate::service::error::chain;
 
-/// How often the files are read.
+/// Interval at which the files are read.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Where the certificates and the key are.
+/// The files of the certificates and of the key, and their options.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The certificate of the server and those between it and its authority, PEM.
+    /// The certificate of the server and its intermediate certificates, PEM.
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
-    /// Whether a key is accepted that all users of the machine can read.
+    /// Whether a key file is accepted that all users of the machine can read.
     pub allow_readable_key: bool,
-    /// The authorities of client certificates, PEM. `None`: no client is asked for one.
+    /// The authorities of client certificates, PEM. `None`: the server requests no client certificates.
     pub client_ca: Option<PathBuf>,
-    /// Whether a client may do without.
+    /// Whether a client can connect without a certificate.
     pub is_client_certificate_optional: bool,
 }
 
-/// Serves TLS with what the files say. Cheap to clone.
+/// A TLS server that reloads its files. Cheap to clone.
 #[derive(Clone)]
 pub struct Tls(Arc<TlsState>);
 
@@ -68,7 +68,7 @@ impl Tls {
     /// Reads the files.
     ///
     /// # Errors
-    /// When one of them cannot be read, is not what it has to be, or they do not fit together.
+    /// When a file cannot be read or is invalid, or when the files do not match.
     pub fn load(files: TlsFiles, clients: ClientList) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let contents = Contents::read(&files)?;
@@ -84,18 +84,18 @@ impl Tls {
         })))
     }
 
-    /// Reads the files again and again, and serves new connections with what is new in them. What cannot be used is
-    /// told once, and changes nothing.
-    pub(in crate::grpc) async fn keep_up_to_date(self) {
+    /// Reads the files every [`RELOAD_INTERVAL`], and uses new contents for new connections. An error is logged once
+    /// and changes nothing.
+    pub(in crate::grpc) async fn reload_periodically(self) {
         let mut ticks = interval_at(Instant::now() + RELOAD_INTERVAL, RELOAD_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last_told = None;
+        let mut last_error = None;
         loop {
             ticks.tick().await;
             let this = self.clone();
-            // Files may be on a network.
+            // The files may be on a network file system.
             let reloaded = tokio::task::spawn_blocking(move || this.reload()).await;
-            let told = match reloaded {
+            let error = match reloaded {
                 Ok(Ok(false)) => None,
                 Ok(Ok(true)) => {
                     tracing::info!("new certificates are served");
@@ -104,16 +104,19 @@ impl Tls {
                 Ok(Err(error)) => Some(chain(&error)),
                 Err(error) => Some(error.to_string()),
             };
-            if let Some(error) = &told
-                && told != last_told
+            if let Some(error) = &error
+                && Some(error) != last_error.as_ref()
             {
-                tracing::error!(error, "the new certificates cannot be used: the old ones stay");
+                tracing::error!(
+                    error,
+                    "the new certificates cannot be used, the old ones stay in use"
+                );
             }
-            last_told = told;
+            last_error = error;
         }
     }
 
-    /// Takes what is new in the files, and says whether there was something.
+    /// Reads the files. Returns whether their contents are new.
     fn reload(&self) -> Result<bool, TlsError> {
         let TlsState {
             files,
@@ -131,7 +134,7 @@ impl Tls {
         Ok(true)
     }
 
-    /// Makes a connection one with TLS. It has no bound of its own.
+    /// Performs the TLS handshake. The caller sets the timeout.
     pub(in crate::grpc) async fn accept(
         &self,
         stream: TcpStream,
@@ -147,7 +150,7 @@ impl Tls {
         Ok((stream, service))
     }
 
-    /// Whose certificate it is. It has been verified. `None`: none of its names is listed.
+    /// Returns the calling service of a verified certificate. `None`: none of its names is listed.
     fn service(&self, certificate: &CertificateDer<'_>) -> Option<Arc<Service>> {
         let certificate = EndEntityCert::try_from(certificate).ok()?;
         let names: Vec<_> = certificate
@@ -158,7 +161,7 @@ impl Tls {
     }
 }
 
-/// What is in the files.
+/// The contents of the files.
 struct Contents {
     certificate: Vec<u8>,
     key: SecretSlice<u8>,
@@ -212,7 +215,7 @@ impl Contents {
         };
         let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Config)?;
         config.alpn_protocols = vec![b"h2".to_vec()];
-        // A session that is taken up again would not be verified again.
+        // No session resumption: the client certificate of a resumed session would not be verified again.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
@@ -223,7 +226,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|error| TlsError::Read(path.to_owned(), error))
 }
 
-/// The certificates of a file, one at least.
+/// Returns the certificates of a file, at least one.
 fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     let certificates = certificates.map_err(|error| TlsError::Pem(path.to_owned(), error))?;
@@ -233,19 +236,19 @@ fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>,
     Ok(certificates)
 }
 
-/// Why TLS cannot be served with these files. The text shows nothing of what is in them.
+/// Why TLS cannot use these files. The text does not include their contents.
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("{} cannot be read: {}", .0.display(), .1)]
     Read(PathBuf, #[source] io::Error),
-    /// The key cannot be read, or is open to other users.
+    /// The key cannot be read, or other users can read it.
     #[error("{} {}", .0.display(), .1)]
     Key(PathBuf, #[source] SecretFileError),
-    /// A file is not what it has to be.
-    #[error("{} is not PEM, or has not what it should have: {}", .0.display(), without_contents(.1))]
+    /// A file is invalid.
+    #[error("{} is not PEM, or not of the expected kind: {}", .0.display(), without_contents(.1))]
     Pem(PathBuf, pem::Error),
-    /// The certificate and the key do not fit together, or one of them cannot be used.
+    /// The certificate and the key do not match, or one of them cannot be used.
     #[error("the certificate, its key and the authorities cannot be used: {0}")]
     Config(#[source] rustls::Error),
     /// The authorities cannot be used.
@@ -253,10 +256,10 @@ pub enum TlsError {
     ClientCa(#[from] VerifierBuilderError),
 }
 
-/// Some of these errors quote the file.
+/// Describes an error without the contents of the file, which some of these errors quote.
 fn without_contents(error: &pem::Error) -> &'static str {
     match error {
-        pem::Error::NoItemsFound => "nothing of that kind is in it",
+        pem::Error::NoItemsFound => "it contains nothing of that kind",
         pem::Error::MissingSectionEnd { .. } => "it ends too early",
         _ => "it cannot be read",
     }

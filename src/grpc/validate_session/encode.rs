@@ -1,8 +1,8 @@
-//! From the domain to the bytes of a `ValidateSessionResponse`, without a message between.
+//! Encoder of `ValidateSessionResponse`: writes the bytes of the response without a message in between.
 //!
-//! A message inside of another has its length before it. So the fields are told twice, first to a [`Sink`] that counts
-//! and then to one that writes, by the same code: what is counted is what is written. Fields go in the order of their
-//! tags, and what has its default value is left out, as prost does it; a test compares the bytes with those of prost.
+//! The length of a nested message precedes it. So the same code visits the fields twice: a first [`Sink`] counts the
+//! bytes and a second one writes them, which keeps both equal. As in prost, the fields are in the order of their tags,
+//! and a field with its default value is omitted. A test compares the bytes with those of prost.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -21,8 +21,9 @@ use crate::grpc::convert;
 const USER: u32 = 1;
 const SESSION: u32 = 2;
 
-/// What is to be written. All of it stands still: a session in memory may be used between counting and writing.
-pub(super) struct EncodedAnswer<'a> {
+/// The content of a response. It does not change between counting and writing, although another call may use the
+/// session in between.
+pub(super) struct EncodedResponse<'a> {
     user: &'a User,
     session: &'a Session,
     last_seen_at: Timestamp,
@@ -30,7 +31,7 @@ pub(super) struct EncodedAnswer<'a> {
     ip_address: Address,
 }
 
-/// The lengths of the two messages in an answer.
+/// The lengths of the two messages in a response, in bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Lengths {
     user: usize,
@@ -38,8 +39,8 @@ pub(super) struct Lengths {
 }
 
 impl Lengths {
-    /// The length of the whole.
-    pub(super) fn answer(self) -> usize {
+    /// Returns the length of the response, in bytes.
+    pub(super) fn response(self) -> usize {
         count(|sink| {
             sink.header(USER, self.user);
             sink.header(SESSION, self.session);
@@ -48,8 +49,8 @@ impl Lengths {
     }
 }
 
-impl<'a> EncodedAnswer<'a> {
-    /// `last_seen_at` is when the session was last used, which may be later than when it was read.
+impl<'a> EncodedResponse<'a> {
+    /// `last_seen_at` is the time of the last use of the session. It may be later than in `session`.
     pub(super) fn new(
         user: &'a User,
         session: &'a Session,
@@ -72,7 +73,7 @@ impl<'a> EncodedAnswer<'a> {
         }
     }
 
-    /// `lengths` are those of [`Self::lengths`].
+    /// Writes the response. `lengths` is the result of [`Self::lengths`].
     pub(super) fn encode(&self, lengths: Lengths, buf: &mut impl BufMut) {
         let mut sink = Writer(buf);
         sink.header(USER, lengths.user);
@@ -93,7 +94,7 @@ impl<'a> EncodedAnswer<'a> {
             sink.time(7, time);
         }
         if let Some(locale) = &user.locale {
-            // `optional`: also an empty one is there.
+            // The field is `optional`, so an empty text is written, too.
             sink.bytes(8, locale.as_str().as_bytes());
         }
         sink.time(9, user.created_at);
@@ -134,7 +135,7 @@ impl<'a> EncodedAnswer<'a> {
     }
 }
 
-/// Takes the fields of a message.
+/// Receives the fields of a message.
 trait Sink {
     fn varint(&mut self, value: u64);
 
@@ -144,13 +145,13 @@ trait Sink {
         self.varint(u64::from(tag << 3 | wire_type as u32));
     }
 
-    /// What stands before anything that has a length.
+    /// Adds the key and the length of a length-delimited field.
     fn header(&mut self, tag: u32, length: usize) {
         self.key(tag, WireType::LengthDelimited);
         self.varint(length as u64);
     }
 
-    /// A text that is there, also an empty one.
+    /// Adds a text, even if it is empty.
     fn bytes(&mut self, tag: u32, text: &[u8]) {
         self.header(tag, text.len());
         self.raw(text);
@@ -193,7 +194,7 @@ trait Sink {
     }
 }
 
-/// How a signed number or an enum is written: negative ones as 64 bits.
+/// Returns a signed number or an enum as it is encoded: a negative number is extended to 64 bits.
 fn unsigned(number: i32) -> u64 {
     i64::from(number).cast_unsigned()
 }
@@ -230,21 +231,21 @@ impl<B: BufMut> Sink for Writer<'_, B> {
     }
 }
 
-/// The text of an IP address, or nothing.
+/// The text of an IP address. It is empty if there is no address.
 struct Address {
     text: [u8; Self::MAX_LENGTH],
     length: usize,
 }
 
 impl Address {
-    /// Of a v6 address without zeros. One that maps a v4 address has zeros.
+    /// The longest text is an IPv6 address without zeros. An IPv4-mapped address has zeros.
     const MAX_LENGTH: usize = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".len();
 
     fn new(address: Option<IpAddr>) -> Self {
         let mut text = [0; Self::MAX_LENGTH];
         let mut rest = &mut text[..];
         if let Some(address) = address {
-            // There is room for every address, so this does not fail.
+            // Every address fits, so this does not fail.
             let _ = write!(rest, "{address}");
         }
         let length = Self::MAX_LENGTH - rest.len();

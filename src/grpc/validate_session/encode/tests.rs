@@ -12,7 +12,7 @@ use crate::domain::session::{AuthMethod, SessionId};
 use crate::domain::user::{Locale, UserId, UserStatus};
 use crate::proto::v1;
 
-/// From long before 1970 to long after, also with whole seconds.
+/// Times from long before 1970 to long after, some with whole seconds.
 fn times() -> impl Strategy<Value = Timestamp> {
     let seconds = prop_oneof![
         Just(0),
@@ -74,7 +74,7 @@ fn addresses() -> impl Strategy<Value = IpAddr> {
 }
 
 fn clients() -> impl Strategy<Value = ClientInfo> {
-    // Also an empty user agent, which `ClientInfo::new` does not make, and all 512 characters of it.
+    // Includes an empty user agent, which `ClientInfo::new` does not create, and one of the maximum of 512 characters.
     let user_agents = prop_oneof![Just(String::new()), any::<String>(), Just("й".repeat(512))];
     (option::of(addresses()), option::of(user_agents)).prop_map(|(ip_address, user_agent)| ClientInfo {
         ip_address,
@@ -104,7 +104,7 @@ fn sessions() -> impl Strategy<Value = Session> {
 
 proptest! {
     #[test]
-    fn the_bytes_are_those_of_the_message(
+    fn the_bytes_equal_those_of_prost(
         user in users(),
         session in sessions(),
         last_seen_at in times(),
@@ -116,19 +116,19 @@ proptest! {
             user: Some(convert::user(&user)),
             session: Some(convert::session(&session, last_seen_at, &lifetimes)),
         };
-        let answer = EncodedAnswer::new(&user, &session, last_seen_at, &lifetimes);
-        let lengths = answer.lengths();
+        let response = EncodedResponse::new(&user, &session, last_seen_at, &lifetimes);
+        let lengths = response.lengths();
         let mut bytes = Vec::new();
-        answer.encode(lengths, &mut bytes);
+        response.encode(lengths, &mut bytes);
         prop_assert_eq!(&bytes, &message.encode_to_vec());
-        prop_assert_eq!(lengths.answer(), bytes.len());
-        prop_assert_eq!(lengths.answer(), message.encoded_len());
+        prop_assert_eq!(lengths.response(), bytes.len());
+        prop_assert_eq!(lengths.response(), message.encoded_len());
         prop_assert!(v1::ValidateSessionResponse::decode(&bytes[..]).unwrap() == message);
     }
 }
 
 #[test]
-fn there_is_room_for_every_address() {
+fn every_address_fits() {
     for (address, text) in [
         (None, ""),
         (Some(IpAddr::from(Ipv4Addr::BROADCAST)), "255.255.255.255"),
