@@ -33,7 +33,7 @@ impl Outbox {
                 self.ask_in_turn(left_out.into_iter(), message).await
             }
             // They may take what others have refused.
-            Err(error) if !left_out.is_empty() && !error.may_pass() => Err(SendError::LeftOut),
+            Err(error) if !left_out.is_empty() && !error.may_pass() => Err(SendError::CircuitOpen),
             outcome => outcome,
         }
     }
@@ -44,7 +44,7 @@ impl Outbox {
         providers: impl Iterator<Item = usize>,
         message: &Message,
     ) -> Result<(), SendError> {
-        let mut why = SendError::NotTheirs;
+        let mut why = SendError::NotServed;
         for index in providers {
             match self.ask(index, message).await {
                 Ok(()) => return Ok(()),

@@ -396,7 +396,7 @@ async fn settings_that_say_nothing_are_told() {
         (vec!["--sms-pumping-pause=8d"], "longer than a week"),
         (
             vec!["--twilio-url=https://sms.example.com/?key=1"],
-            "has a query, and paths come behind it",
+            "has a query, after which no path can be appended",
         ),
     ] {
         let mut arguments = vec!["serve", "--listen=127.0.0.1:0", "--sms-providers=log"];
