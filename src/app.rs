@@ -205,7 +205,7 @@ impl App {
         let reporter = HealthReporter::new();
         let health_service = grpc::health_server(reporter.clone());
         let health = Health::new(reporter);
-        let patience = self.settings.change_log_interval + SLOW;
+        let max_reading_age = self.settings.change_log_interval + SLOW;
         let grpc_metrics = Arc::new(grpc::Metrics::new()?);
         // Serves until the process ends, so that probes receive a response during the shutdown.
         let _metrics = self.metrics.map(|listener| {
@@ -217,7 +217,7 @@ impl App {
                 codes: self.code_metrics.clone(),
                 outbox: self.outbox_metrics.clone(),
                 store: self.store.clone(),
-                patience,
+                max_reading_age,
             };
             let serving = metrics::serve(listener, sources, health.readiness());
             AbortOnDropHandle::new(tokio::spawn(serving))
@@ -290,7 +290,7 @@ impl App {
             ended = &mut background => return Ok(ended?),
             // Without the outbox no user receives a code.
             ended = end_of(outbox.as_mut()) => return Ok(ended?),
-            never = health.report(&sessions, patience) => match never {},
+            never = health.report(&sessions, max_reading_age) => match never {},
         }
         tracing::info!("shutting down");
         health.set_ready(false).await;

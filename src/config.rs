@@ -179,8 +179,7 @@ pub struct Settings {
     /// Maximum time for which another replica may still accept a revoked session
     ///
     /// A replica that cannot read the change log for this long no longer answers session checks from its cache. It
-    /// queries
-    /// the database, and returns UNAVAILABLE if that fails.
+    /// queries the database, and returns UNAVAILABLE if that fails.
     #[arg(global = true, long, env = "PHONE_IDENTITY_STALENESS_BOUND", value_name = "DURATION", default_value = "1s",
         value_parser = positive_duration)]
     pub staleness_bound: Duration,

@@ -197,7 +197,7 @@ pub struct Sources {
     /// The database connection pools.
     pub store: Store,
     /// Maximum age of the last change-log reading while the database counts as up.
-    pub patience: Duration,
+    pub max_reading_age: Duration,
 }
 
 impl fmt::Debug for Sources {
@@ -233,7 +233,7 @@ impl Sources {
             connections: (self.grpc.open_connections(), self.grpc.refused_connections()),
             hasher: self.hasher.snapshot(),
             hash_threads: self.hasher.setup().threads,
-            database_is_up: sessions.is_database_up(self.patience),
+            database_is_up: sessions.is_database_up(self.max_reading_age),
             sessions,
             sign_ins: self.accounts.sign_ins().into_iter().collect(),
             audit_rows: self.accounts.audit().rows_and_limit(),

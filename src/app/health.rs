@@ -73,14 +73,14 @@ impl Health {
 
     /// Reports whether a database that accepts writes responds, until the future is dropped. The change-log follower,
     /// which reads continuously, and the write probe detect that. The database counts as down when the follower has
-    /// completed no reading for longer than `patience`.
-    pub(super) async fn report(&self, sessions: &Sessions, patience: Duration) -> Infallible {
+    /// completed no reading for longer than `max_reading_age`.
+    pub(super) async fn report(&self, sessions: &Sessions, max_reading_age: Duration) -> Infallible {
         let mut is_serving = true;
         // Before that the follower may not have started.
-        let mut ticks = interval_at(Instant::now() + patience, READINESS_INTERVAL);
+        let mut ticks = interval_at(Instant::now() + max_reading_age, READINESS_INTERVAL);
         loop {
             ticks.tick().await;
-            let is_up = sessions.metrics().is_database_up(patience);
+            let is_up = sessions.metrics().is_database_up(max_reading_age);
             if is_up == is_serving {
                 continue;
             }

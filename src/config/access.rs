@@ -58,8 +58,8 @@ pub struct AccessSettings {
         default_missing_value = "true", hide_possible_values = true)]
     pub insecure: bool,
 
-    /// The operator key from `PHONE_IDENTITY_OPERATOR_KEY`. It has no flag, because all users of the machine can
-    /// read flags.
+    /// The operator key from `PHONE_IDENTITY_OPERATOR_KEY`. It has no flag, because all users of the machine can read
+    /// flags.
     #[arg(skip)]
     pub operator_key: Option<SecretString>,
 
@@ -124,8 +124,7 @@ impl Settings {
     /// Checks that only authenticated callers can reach the gRPC listener. Logs a warning if not, or without TLS.
     ///
     /// # Errors
-    /// [`ConfigError::Insecure`] when the address is not loopback, callers do not authenticate, and `--insecure` is
-    /// not
+    /// [`ConfigError::Insecure`] when the address is not loopback, callers do not authenticate, and `--insecure` is not
     /// given.
     pub fn check_listen(&self) -> Result<(), ConfigError> {
         let access = &self.access;

@@ -14,8 +14,7 @@ use crate::domain::code::{self, Coder};
 use crate::domain::secret_keys::SecretKeys;
 use crate::service::codes::Options;
 
-/// Minimum number of possible codes per attempt on a challenge: a guess succeeds with a probability of at most
-/// 10^-4.
+/// Minimum number of possible codes per attempt on a challenge: a guess succeeds with a probability of at most 10^-4.
 const CODES_PER_ATTEMPT: u64 = 10_000;
 
 /// One-time codes.
@@ -59,8 +58,7 @@ pub struct CodeSettings {
     /// File with the code keys, instead of PHONE_IDENTITY_CODE_KEYS [default: with log a random key per process]
     ///
     /// It contains the secret keys from which one-time codes are derived, as KEY-ID:SECRET entries. Providers other
-    /// than log
-    /// need it, or the variable.
+    /// than log need it, or the variable.
     #[arg(
         global = true,
         long,
@@ -83,8 +81,7 @@ impl Settings {
     ///
     /// # Errors
     /// When the keys are given twice, cannot be read, are not `KEY-ID:SECRET` entries, or are missing although an SMS
-    /// provider
-    /// sends messages; or when the operating system returns no random bytes.
+    /// provider sends messages; or when the operating system returns no random bytes.
     pub fn coder(&self) -> Result<Coder, ConfigError> {
         const NAME: &str = "PHONE_IDENTITY_CODE_KEYS";
         let settings = &self.codes;

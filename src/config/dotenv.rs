@@ -19,8 +19,7 @@ enum LexPosition {
     Comment,
 }
 
-/// Returns the number (from 1) of the first line with a `$` that dotenvy does not read literally: a `$` that is
-/// neither
+/// Returns the number (from 1) of the first line with a `$` that dotenvy does not read literally: a `$` that is neither
 /// in single quotes nor after a backslash. `None`: the file has no such line.
 pub(crate) fn line_of_substitution(text: &str) -> Option<usize> {
     let mut line = 1;
@@ -95,8 +94,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
         /// dotenvy, the other implementation, keeps each `$` exactly if none is found here. The values have no
-        /// comments,
-        /// because dotenvy drops a `$` in a comment.
+        /// comments, because dotenvy drops a `$` in a comment.
         #[test]
         fn it_finds_what_dotenvy_substitutes(values in prop::collection::vec("[a$'\"\\\\ {}]{0,8}", 1..4)) {
             let lines: Vec<String> = values.iter().enumerate().map(|(i, value)| format!("K{i}={value}")).collect();

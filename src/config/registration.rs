@@ -39,8 +39,7 @@ impl Settings {
     ///
     /// # Errors
     /// When phone numbers must be verified without an SMS provider or with --unverified-phone-change; or when
-    /// registration is
-    /// closed with --sign-up-by-code.
+    /// registration is closed with --sign-up-by-code.
     pub fn registration(&self) -> Result<RegistrationMode, ConfigError> {
         let mode = self.registration.registration;
         match mode {

@@ -34,8 +34,7 @@ pub struct SmsSettings {
     /// SMS providers in order of preference, separated by commas [default: none, the server sends no codes]
     ///
     /// If a provider does not accept a message, the next one is tried. log is for development: it writes the messages
-    /// with
-    /// their codes into the log.
+    /// with their codes into the log.
     #[arg(
         global = true,
         long,
@@ -103,9 +102,8 @@ pub struct SmsSettings {
     )]
     pub twilio_account_sid: Option<String>,
 
-    /// Twilio: the auth token from `PHONE_IDENTITY_TWILIO_AUTH_TOKEN`. It has no flag, because all users of the
-    /// machine can
-    /// read flags.
+    /// Twilio: the auth token from `PHONE_IDENTITY_TWILIO_AUTH_TOKEN`. It has no flag, because all users of the machine
+    /// can read flags.
     #[arg(skip)]
     pub twilio_auth_token: Option<SecretString>,
 
@@ -146,8 +144,7 @@ pub struct SmsSettings {
     pub playmobile_login: Option<String>,
 
     /// Playmobile: the password from `PHONE_IDENTITY_PLAYMOBILE_PASSWORD`. It has no flag, because all users of the
-    /// machine
-    /// can read flags.
+    /// machine can read flags.
     #[arg(skip)]
     pub playmobile_password: Option<SecretString>,
 
@@ -174,8 +171,7 @@ pub struct SmsSettings {
     pub webhook_url: Option<Endpoint>,
 
     /// Webhook: the key of request signatures from `PHONE_IDENTITY_WEBHOOK_SECRET`. It has no flag, because all users
-    /// of
-    /// the machine can read flags.
+    /// of the machine can read flags.
     #[arg(skip)]
     pub webhook_secret: Option<SecretString>,
 
@@ -207,8 +203,7 @@ impl SmsSettings {
     }
 
     /// Logs a warning for each provider with an unencrypted URL. It is allowed, because the provider may be in a
-    /// private
-    /// network.
+    /// private network.
     fn warn_of_open(&self) {
         let url = |name| match name {
             ProviderName::Log => None,

@@ -35,8 +35,7 @@ pub struct SmsLimitSettings {
     /// Maximum number of SMS per phone number and UTC hour or day, such as 5/h,20/d, 20/d or none
     ///
     /// One client address (IPv6: one /48) can request a third of them. Known devices and sessions of the user have a
-    /// limit of
-    /// the same size of their own.
+    /// limit of the same size of their own.
     #[arg(
         global = true,
         long,
@@ -173,9 +172,8 @@ impl Settings {
     /// Returns the SMS limits.
     ///
     /// # Errors
-    /// When the budget or the prices are missing or cannot be read; or when messages cost money, and the countries or
-    /// a limit
-    /// of all messages are missing.
+    /// When the budget or the prices are missing or cannot be read; or when messages cost money, and the countries or a
+    /// limit of all messages are missing.
     pub fn sms_limits(&self) -> Result<SmsLimits, ConfigError> {
         let settings = &self.sms_limits;
         let budget = match (settings.sms_budget, &settings.sms_prices_file) {

@@ -37,9 +37,8 @@ pub struct ThrottleSettings {
 
     /// Codes requested per phone number and client address before back-off starts; 0 disables the limit
     ///
-    /// IPv6: per /64, twice that per /56, 4 times per /48. Known devices and sessions of the user together have a
-    /// limit of the
-    /// same size of their own.
+    /// IPv6: per /64, twice that per /56, 4 times per /48. Known devices and sessions of the user together have a limit
+    /// of the same size of their own.
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_CODE_ATTEMPTS", value_name = "NUMBER",
         default_value = "5", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
     pub throttle_code_attempts: u32,
@@ -51,9 +50,8 @@ pub struct ThrottleSettings {
 
     /// Wrong codes per phone number before each next one waits for the recovery; 0 disables the limit
     ///
-    /// They are counted over all challenges of the phone number. Challenges of known devices and sessions have a
-    /// limit of the
-    /// same size of their own. NIST SP 800-63B allows at most 100.
+    /// They are counted over all challenges of the phone number. Challenges of known devices and sessions have a limit
+    /// of the same size of their own. NIST SP 800-63B allows at most 100.
     #[arg(global = true, long, env = "PHONE_IDENTITY_THROTTLE_CODE_GUESS_ATTEMPTS", value_name = "NUMBER",
         default_value = "100", value_parser = clap::value_parser!(u32).range(0..=MAX_ATTEMPTS))]
     pub throttle_code_guess_attempts: u32,

@@ -13,8 +13,7 @@ use crate::secret_file;
 /// Maximum of all durations: ten years.
 pub(super) const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Units of durations. humantime also accepts `M` for months, which looks like minutes, and units below a
-/// millisecond.
+/// Units of durations. humantime also accepts `M` for months, which looks like minutes, and units below a millisecond.
 const UNITS: [&str; 6] = ["ms", "s", "m", "h", "d", "w"];
 
 /// Parses a duration such as `30d`, `15m` or `1h30m`, in the units of [`UNITS`].
@@ -50,8 +49,7 @@ pub(super) fn positive_duration_up_to(text: &str, longest: Duration, name: &str)
 }
 
 /// Parses a timeout of the database, 1 ms to 1 h. Databases count in milliseconds, 0 means no timeout to them, and
-/// their
-/// maxima differ.
+/// their maxima differ.
 pub(super) fn database_timeout(text: &str) -> Result<Duration, String> {
     let duration = duration(text)?;
     if (Duration::from_millis(1)..=Duration::from_hours(1)).contains(&duration) {

@@ -308,7 +308,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_as_prometheus_wants_them() {
+    fn names_follow_the_prometheus_conventions() {
         for family in FAMILIES {
             let name = family.name;
             assert!(

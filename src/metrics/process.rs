@@ -61,8 +61,7 @@ fn started() -> Option<f64> {
 }
 
 /// Returns the time from boot to the start: field 22. The name of the program, field 2, is in parentheses and may
-/// contain
-/// any character.
+/// contain any character.
 fn start_ticks(stat: &str) -> Option<f64> {
     let (_, after_name) = stat.rsplit_once(") ")?;
     after_name.split(' ').nth(19)?.parse().ok()
