@@ -141,7 +141,7 @@ pub struct Settings {
         value_parser = password_min_length)]
     pub password_min_length: usize,
 
-    /// File of breached passwords; new passwords that it contains are rejected [default: none]
+    /// File of breached passwords; new passwords that it contains are rejected
     ///
     /// The file is a Have I Been Pwned download of SHA-1 hashes, ordered by hash.
     #[arg(

@@ -166,7 +166,7 @@ async fn a_file_of_authorities_that_cannot_be_used_is_one_clear_line() {
         ("missing", "the file of --sms-ca cannot be read"),
         (
             not_pem.path().to_str().unwrap(),
-            "the file of --sms-ca has no certificate",
+            "the file of --sms-ca is not PEM, or has no certificate or an invalid one",
         ),
         (
             broken.path().to_str().unwrap(),
