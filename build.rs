@@ -1,5 +1,5 @@
-//! Compiles the contract in `proto/` with protox, so that no protoc is needed on the machine, and keeps the descriptor
-//! set for server reflection. And finds out which commit it is that is built.
+//! Build script: compiles the contract in `proto/` with protox, so that the machine needs no protoc, keeps the
+//! descriptor set for server reflection, and determines the commit of the source.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use std::{env, fs};
 
 use protox::prost::Message as _;
 
-/// The contract, relative to this file.
+/// Directory of the contract, relative to this file.
 const PROTO_DIR: &str = "proto";
 
-/// The package of the contract.
+/// Proto package of the contract.
 const PACKAGE: &str = "phone_identity.v1";
 
-/// What says which commit this is where there is no git repository, as in the build of an image.
+/// Variable with the commit, for builds without a git repository, such as of a container image.
 const COMMIT: &str = "PHONE_IDENTITY_COMMIT";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -32,8 +32,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    // Messages carry passwords, tokens and phone numbers, which a derived `Debug` would print. Theirs says the name
-    // only.
+    // Messages contain passwords, tokens and phone numbers, which a derived `Debug` would print. Their own `Debug`
+    // prints the name only.
     let messages: Vec<String> = descriptors
         .file
         .iter()
@@ -51,12 +51,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Sets `PHONE_IDENTITY_COMMIT` for `env!`: as the environment has it, else as git says, else `unknown`.
+/// Sets `PHONE_IDENTITY_COMMIT` for `env!`: from the environment, otherwise from git, otherwise `unknown`.
 fn name_the_commit() {
     println!("cargo:rerun-if-env-changed={COMMIT}");
     let given = env::var(COMMIT).ok().filter(|commit| !commit.is_empty());
     let commit = given.or_else(commit_of_git).filter(|commit| {
-        // It becomes a line of --version and a label: one word.
+        // The commit becomes part of --version and a label, so it has to be one word.
         commit.len() <= 40 && commit.bytes().all(|byte| byte.is_ascii_alphanumeric())
     });
     println!(
@@ -65,14 +65,14 @@ fn name_the_commit() {
     );
 }
 
-/// The commit that is checked out, if this folder is the root of a repository. Sources that were unpacked inside of
-/// another repository are not of its commit.
+/// Returns the commit that is checked out, if this directory is the root of a repository. Sources that were unpacked
+/// inside of another repository do not belong to its commit.
 fn commit_of_git() -> Option<String> {
     let root = fs::canonicalize(git(&["rev-parse", "--show-toplevel"])?).ok()?;
     if root != fs::canonicalize(".").ok()? {
         return None;
     }
-    // What moves when another commit is checked out or made. Only what is there: cargo runs this every time otherwise.
+    // Files that change when a commit is checked out or created. A missing file would make cargo rerun this always.
     let reference = git(&["rev-parse", "--symbolic-full-name", "HEAD"])?;
     for name in ["HEAD", "logs/HEAD", &reference, "packed-refs"] {
         let path = git(&["rev-parse", "--git-path", name])?;
@@ -83,7 +83,7 @@ fn commit_of_git() -> Option<String> {
     git(&["rev-parse", "--short=12", "HEAD"])
 }
 
-/// The one line that git prints, or nothing if there is no git or it fails.
+/// Returns the line that git prints. `None`: git is missing or fails.
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok()?;
     let line = String::from_utf8(output.stdout).ok()?;

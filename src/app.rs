@@ -1,4 +1,4 @@
-//! The wiring: what is started in which order, and an orderly end.
+//! Composition root: starts the components in order, and shuts them down gracefully.
 
 mod health;
 mod start;
@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tonic_health::server::HealthReporter;
 
-use crate::cgroup;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::access::OperatorKey;
@@ -35,19 +34,15 @@ use crate::service::sessions::Sessions;
 use crate::service::throttle::Throttle;
 use crate::store::{Store, StoreError};
 use crate::telemetry::tracing::Export;
+use start::room_for_connections;
 pub use start::{StartError, open_store, tls};
 
 use health::{Health, SLOW};
 
-/// How long closing the database may take, after the calls in flight have had their time; and sending the last spans.
+/// Timeout of closing the database after the calls in flight, and of sending the last spans.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Descriptors that are neither connections of clients nor of the pool: the log, the files of SQLite, the connection
-/// for the change log, one for a statement that is given up, what the runtime needs, and connections that ask for
-/// health only.
-const OTHER_DESCRIPTORS: u64 = 128;
-
-/// Everything that serves, started but not yet listening.
+/// The service: all components are started, and no listener accepts connections yet.
 pub struct App {
     settings: Settings,
     limits: ServerSettings,
@@ -69,10 +64,10 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the database, brings its schema up to date, and starts the hashing threads.
+    /// Opens the database, migrates its schema, and starts the hashing threads.
     ///
     /// # Errors
-    /// What keeps it from starting.
+    /// The reason why the service cannot start.
     pub async fn build(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let limits = settings.limits()?;
         let operator_key = settings.operator_key()?;
@@ -89,8 +84,8 @@ impl App {
         let tasks = TaskTracker::new();
         let policy = settings.policy();
         let changes = ChangeLog::new(clock.clone(), settings.staleness_bound);
-        let limits_of_attempts = settings.throttle.limits()?;
-        let throttle = Throttle::new(store.clone(), clock.clone(), limits_of_attempts, tasks.clone());
+        let throttle_limits = settings.throttle.limits()?;
+        let throttle = Throttle::new(store.clone(), clock.clone(), throttle_limits, tasks.clone());
         let accounts = Accounts::new(
             store.clone(),
             Passwords {
@@ -132,9 +127,9 @@ impl App {
             );
             Some((codes, outbox))
         };
-        let (bound, period) = (settings.staleness_bound, settings.change_log_interval);
+        let (staleness_bound, interval) = (settings.staleness_bound, settings.change_log_interval);
         let keys = match settings.access.require_service_key {
-            true => Some(Keyring::open(store.clone(), clock.clone(), bound, period).await?),
+            true => Some(Keyring::open(store.clone(), clock.clone(), staleness_bound, interval).await?),
             false => None,
         };
         Ok(Self {
@@ -158,49 +153,49 @@ impl App {
         })
     }
 
-    /// Serves metrics and probes on this listener, too.
+    /// Adds a listener for metrics and probes.
     #[must_use]
     pub fn with_metrics(mut self, listener: TcpListener) -> Self {
         self.metrics = Some(listener);
         self
     }
 
-    /// The hashing threads.
+    /// Returns the password hasher.
     #[must_use]
     pub fn hasher(&self) -> &Hasher {
         &self.hasher
     }
 
-    /// The password policy.
+    /// Returns the password policy.
     #[must_use]
     pub fn passwords(&self) -> &PasswordPolicy {
         &self.passwords
     }
 
-    /// What finishes even if its caller has gone.
+    /// Returns the tasks that finish even after their caller has disconnected.
     #[must_use]
     pub fn tasks(&self) -> &TaskTracker {
         &self.tasks
     }
 
-    /// The accounts.
+    /// Returns the accounts.
     #[must_use]
     pub fn accounts(&self) -> &Accounts {
         &self.accounts
     }
 
-    /// Administration.
+    /// Returns the administration service.
     #[must_use]
     pub fn admin(&self) -> Admin {
         Admin::new(self.accounts.clone())
     }
 
-    /// Serves on `listeners` until `shutdown` is there. Then health says so, while connections are accepted for some
-    /// time more, or until `hurry` is there; then clients are told to go, calls in flight finish, and the database is
-    /// closed.
+    /// Serves on `listeners` until `shutdown` completes. Then health reports NOT_SERVING, while connections are
+    /// accepted for the shutdown delay or until `hurry` completes. Then connections are closed gracefully, calls in
+    /// flight finish, and the database is closed.
     ///
     /// # Errors
-    /// When the listener fails, or the database cannot be closed.
+    /// When a listener fails, or the database cannot be closed.
     pub async fn serve(
         self,
         listeners: impl Into<Listeners>,
@@ -210,19 +205,19 @@ impl App {
         let reporter = HealthReporter::new();
         let health_service = grpc::health_server(reporter.clone());
         let health = Health::new(reporter);
-        let patience = self.settings.change_log_interval + SLOW;
-        let counted = Arc::new(grpc::Metrics::new()?);
-        // It answers until the process ends, so that probes are not told that there is nobody.
+        let max_reading_age = self.settings.change_log_interval + SLOW;
+        let grpc_metrics = Arc::new(grpc::Metrics::new()?);
+        // Serves until the process ends, so that probes receive a response during the shutdown.
         let _metrics = self.metrics.map(|listener| {
             let sources = metrics::Sources {
-                grpc: counted.clone(),
+                grpc: grpc_metrics.clone(),
                 hasher: self.hasher.clone(),
                 sessions: self.sessions.clone(),
                 accounts: self.accounts.clone(),
                 codes: self.code_metrics.clone(),
                 outbox: self.outbox_metrics.clone(),
                 store: self.store.clone(),
-                patience,
+                max_reading_age,
             };
             let serving = metrics::serve(listener, sources, health.readiness());
             AbortOnDropHandle::new(tokio::spawn(serving))
@@ -243,7 +238,7 @@ impl App {
             .run(audit_options, stop_audit.clone());
         let audit = AbortOnDropHandle::new(tokio::spawn(audit));
         let delay = self.settings.wire.shutdown_delay;
-        let bound = self.settings.wire.shutdown_timeout;
+        let shutdown_timeout = self.settings.wire.shutdown_timeout;
         let sessions = self.sessions.clone();
         let (codes, outbox) = self.codes.unzip();
         let stop_outbox = CancellationToken::new();
@@ -262,7 +257,7 @@ impl App {
             operator_key: self.operator_key,
             registration: self.registration,
             clock: self.clock,
-            metrics: counted,
+            metrics: grpc_metrics,
             tracer: self
                 .export
                 .as_ref()
@@ -291,30 +286,30 @@ impl App {
         tokio::select! {
             () = shutdown => {}
             ended = &mut server => return Ok(ended??),
-            // Without it no session would be known to be used, and so all would end: better to be started again.
+            // Without it no use of a session is recorded, and all sessions would expire. A restart is better.
             ended = &mut background => return Ok(ended?),
-            // Nor would anybody get a code.
+            // Without the outbox no user receives a code.
             ended = end_of(outbox.as_mut()) => return Ok(ended?),
-            never = health.tell(&sessions, patience) => match never {},
+            never = health.report(&sessions, max_reading_age) => match never {},
         }
         tracing::info!("shutting down");
         health.set_ready(false).await;
-        // Who asks health turns away, and who has not asked yet is served.
+        // Clients that check health leave; calls of the others are still served.
         tokio::select! {
             () = sleep(delay) => {}
             () = hurry => tracing::info!("shutting down without more delay"),
             ended = &mut server => return Ok(ended??),
         }
         stop.graceful.cancel();
-        let end = Instant::now() + bound;
+        let end = Instant::now() + shutdown_timeout;
         let calls = async {
             let ended = (&mut server).await;
-            // What follows a hash finishes even if its caller has gone.
+            // The work after a hash finishes even if its caller has disconnected.
             self.tasks.close();
             self.tasks.wait().await;
             ended
         };
-        match timeout(bound, calls).await {
+        match timeout(shutdown_timeout, calls).await {
             Ok(ended) => ended??,
             Err(_) => {
                 tracing::warn!("calls in flight did not finish in time");
@@ -324,24 +319,24 @@ impl App {
         stop_outbox.cancel();
         let rest = end.saturating_duration_since(Instant::now()).max(CLOSE_TIMEOUT);
         if outbox.is_some() && timeout(rest, end_of(outbox.as_mut())).await.is_err() {
-            tracing::warn!("messages that are being sent did not finish in time, and may be sent again");
+            tracing::warn!("messages in flight did not finish in time, and may be sent again");
         }
         drop(outbox);
         stop_background.cancel();
         stop_audit.cancel();
         let close = async {
-            // What sessions were used is written before the database is closed.
+            // The last uses of sessions are written before the database is closed.
             if let Err(error) = background.await {
-                tracing::error!(%error, "the background work had ended before");
+                tracing::error!(%error, "the background task of sessions had already ended");
             }
             if let Err(error) = audit.await {
-                tracing::error!(%error, "the background work of the audit log had ended before");
+                tracing::error!(%error, "the background task of the audit log had already ended");
             }
             Ok::<_, ServeError>(self.store.close().await?)
         };
         match timeout(CLOSE_TIMEOUT, close).await {
             Ok(closed) => closed?,
-            // A write that goes on for too long is rolled back when the process ends.
+            // The database rolls back an unfinished write when the process ends.
             Err(_) => tracing::warn!("the database was not closed in time"),
         }
         if let Some(export) = self.export {
@@ -352,7 +347,7 @@ impl App {
     }
 }
 
-/// Waits for a task to end, if there is one, and else for ever.
+/// Waits for a task to end. Without a task it never returns.
 async fn end_of(task: Option<&mut AbortOnDropHandle<()>>) -> Result<(), JoinError> {
     match task {
         Some(task) => task.await,
@@ -360,38 +355,14 @@ async fn end_of(task: Option<&mut AbortOnDropHandle<()>>) -> Result<(), JoinErro
     }
 }
 
-/// How many of the connections that are wanted there are descriptors for, beside what else needs some.
-fn room_for_connections(wanted: usize, database_connections: u32) -> usize {
-    let others = u64::from(database_connections) + OTHER_DESCRIPTORS;
-    let Some(descriptors) = cgroup::raise_descriptors() else {
-        return wanted;
-    };
-    let room = usize::try_from(descriptors.saturating_sub(others)).unwrap_or(usize::MAX);
-    if room < wanted {
-        tracing::warn!(
-            wanted,
-            room = room.max(1),
-            descriptors,
-            "fewer connections than --max-connections: the limit of open files (ulimit -n) is too low"
-        );
-    } else {
-        tracing::debug!(
-            wanted,
-            descriptors,
-            "connections fit into the limit of open files"
-        );
-    }
-    wanted.min(room.max(1))
-}
-
-/// Why serving ended before it was told to.
+/// The reason why serving ended before the shutdown.
 #[derive(Debug, Error)]
 pub enum ServeError {
     /// The server failed.
     #[error(transparent)]
     Server(#[from] grpc::GrpcServeError),
-    /// The compiled-in contract cannot be read.
-    #[error("the contract cannot be read: {0}")]
+    /// The compiled-in descriptors cannot be decoded.
+    #[error("the compiled-in descriptors cannot be decoded: {0}")]
     Contract(#[from] prost::DecodeError),
     /// The server's task ended.
     #[error("the server failed: {0}")]

@@ -1,6 +1,6 @@
-//! The command line: reads the settings, and runs one command.
+//! Command line: parses the settings and runs one command.
 //!
-//! Exit codes: 0 done, 1 the command could not do it, 2 a setting or an argument is bad or the service cannot start.
+//! Exit codes: 0 success, 1 the command failed, 2 a setting or an argument is invalid or the service cannot start.
 
 mod audit;
 mod backup;
@@ -40,7 +40,7 @@ use crate::store::changes::VERSION_LEVEL;
 use crate::telemetry::logging;
 use messages::Messages;
 
-/// The version and the commit of which it was built, or `unknown`: see build.rs.
+/// The version, and the commit from which it was built (or `unknown`); see build.rs.
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " (",
@@ -51,8 +51,8 @@ const VERSION: &str = concat!(
 const FAILED: u8 = 1;
 const UNUSABLE: u8 = 2;
 
-/// The variables of secrets. clap does not read them, since what clap reads can be given as an argument, which all
-/// users of the machine see.
+/// Variables with secrets. clap does not read them, because each of its variables is also an argument, and all users of
+/// the machine can read arguments.
 const SECRETS: [&str; 6] = [
     "PHONE_IDENTITY_PEPPERS",
     "PHONE_IDENTITY_CODE_KEYS",
@@ -62,7 +62,7 @@ const SECRETS: [&str; 6] = [
     "PHONE_IDENTITY_OPERATOR_KEY",
 ];
 
-/// Who is this phone number, does this password belong to it, and is this session still good? Over gRPC.
+/// Phone-number identity service over gRPC: registration, sign-in by password or one-time code, and session checks
 #[derive(Debug, Parser)]
 #[command(name = "phone-identity", version = VERSION, max_term_width = 100)]
 struct Cli {
@@ -75,19 +75,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve gRPC (what happens without a command, too)
+    /// Serve gRPC; the default command
     Serve,
-    /// Bring the schema of the database up to date
+    /// Migrate the database schema to this version
     Migrate,
-    /// Copy the SQLite database into a new file, while it is used
+    /// Copy the SQLite database into a new file, while the service uses it
     Backup {
         /// The new file
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// After the database was restored: make all running processes forget what they know of it
+    /// Invalidate the caches of all running replicas after the database was restored
     AfterRestore,
-    /// Create a person who is staff and superuser
+    /// Create a user with the flags staff and superuser
     Createsuperuser {
         /// Phone number of the new superuser
         #[arg(long, alias = "phone_number", value_name = "NUMBER")]
@@ -95,43 +95,43 @@ enum Command {
         #[command(flatten)]
         password: PasswordSource,
     },
-    /// Set a person's password, and end their sessions
+    /// Set the password of a user, and revoke all sessions of the user
     Changepassword {
-        /// Phone number of the person, or the id
+        /// Phone number or id of the user
         #[arg(value_name = "NUMBER|ID")]
-        person: String,
+        user: String,
         #[command(flatten)]
         password: PasswordSource,
     },
-    /// Show the audit log, the newest event first
+    /// List the audit log, newest event first
     Audit(audit::AuditArguments),
-    /// Look after people, as service PhoneIdentityAdmin does for superusers
+    /// Manage users, as service PhoneIdentityAdmin does for superusers
     Users {
         #[command(subcommand)]
         command: users::UsersCommand,
-        /// Print one JSON object a line instead of a table
+        /// Print one JSON object per line instead of a table
         #[arg(long, global = true)]
         json: bool,
     },
-    /// Make, list and revoke the keys by which calling services prove who they are
+    /// Create, list and revoke the service keys that authenticate calling services
     ServiceKey {
         #[command(subcommand)]
         command: service_key::ServiceKeyCommand,
     },
-    /// Say how phone numbers are read: a line of TSV each, with input, E.164, line type, region, and ok or the reason
+    /// Parse phone numbers and print a TSV line for each: input, E.164 form, line type, region, and ok or the reason
     PhoneCheck {
-        /// Region of national numbers, in the place of the default one
+        /// Region of national numbers, instead of --default-region
         #[arg(long, value_name = "REGION")]
         region: Option<Region>,
-        /// Phone numbers; without any they are read from standard input, a line NUMBER[<TAB>REGION] each
+        /// Phone numbers; without any, lines NUMBER[<TAB>REGION] are read from standard input
         #[arg(value_name = "NUMBER", allow_hyphen_values = true)]
         numbers: Vec<String>,
     },
-    /// Ask a running server by gRPC whether it serves; the exit code is 0 if it says SERVING, and else 1
+    /// Query the gRPC health of a running server; the exit code is 0 for SERVING, otherwise 1
     Healthcheck(healthcheck::HealthcheckArguments),
-    /// Measure this machine, and propose Argon2id parameters as lines for .env
+    /// Measure this machine, and print recommended Argon2id parameters as lines for .env
     Calibrate {
-        /// Longest time that a hash may take, 1s at most
+        /// Maximum duration of a hash, 1ms to 1s
         #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = calibrate::target)]
         target: Duration,
     },
@@ -139,16 +139,16 @@ enum Command {
 
 #[derive(Args, Clone, Copy, Debug)]
 struct PasswordSource {
-    /// Read the password from the first line of standard input, without asking
+    /// Read the password from the first line of standard input, without a prompt
     #[arg(long)]
     password_stdin: bool,
 }
 
-/// Why a command ended without having done its work.
+/// Failure of a command.
 enum Failure {
-    /// It could not do it.
+    /// The command failed.
     Failed(String),
-    /// A setting or an argument is bad, or the service cannot start.
+    /// A setting or an argument is invalid, or the service cannot start.
     Unusable(String),
 }
 
@@ -164,10 +164,10 @@ pub fn main() -> ExitCode {
     main_at_level(VERSION_LEVEL)
 }
 
-/// Runs the program as one of another version level, as the tests of the version floor do.
+/// Runs the program with another version level, for the tests of the version floor.
 #[must_use]
 pub fn main_at_level(version_level: i32) -> ExitCode {
-    // Until the settings are known.
+    // Used until the settings are parsed.
     let mut messages = Messages::new(Language::default());
     let outcome = load_dotenv()
         .and_then(|()| parse(env::args_os().filter(|arg| !is_empty_flag(arg))))
@@ -191,10 +191,10 @@ pub fn main_at_level(version_level: i32) -> ExitCode {
     }
 }
 
-/// The maximum size of `.env` in bytes.
+/// Maximum size of `.env` in bytes.
 const MAX_DOTENV_BYTES: u64 = 1024 * 1024;
 
-/// Puts the variables of `.env` in the working directory into the environment, unless they are set.
+/// Loads `.env` of the working directory into the environment. Variables that are set take precedence.
 fn load_dotenv() -> Result<(), Failure> {
     let unreadable = |error: io::Error| Failure::Unusable(format!(".env cannot be read: {error}"));
     let Some(file) = dotenv::open(Path::new(""))? else {
@@ -209,19 +209,19 @@ fn load_dotenv() -> Result<(), Failure> {
     }
     if let Some(line) = line_of_substitution(&text) {
         return Err(Failure::Unusable(format!(
-            "line {line} of .env has a $ that would be substituted: put the value into single quotes, or write \\$"
+            "line {line} of .env has a $ that starts a substitution: put the value into single quotes, or write \\$"
         )));
     }
     dotenvy::from_read(text.as_bytes()).map_err(|error| match error {
         dotenvy::Error::Io(error) => unreadable(error),
-        // The error quotes the line, which may contain a secret.
+        // The error contains the line, which may contain a secret.
         _ => Failure::Unusable(".env has a line that is not NAME=value".to_owned()),
     })
 }
 
-/// Reads the command line. `None`: it asked for help or the version, which was printed.
+/// Parses the command line. `None`: it requested the help or the version, which was printed.
 fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failure> {
-    // An empty variable means unset; to clap it would be an empty value.
+    // An empty variable means unset, but clap would parse it as an empty value.
     let command = Cli::command().mut_args(|arg| {
         let is_empty = arg
             .get_env()
@@ -245,7 +245,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failur
             Ok(Some(cli))
         }
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            // Whoever closed the pipe has seen enough.
+            // An error means that the reader closed the pipe.
             let _ = error.print();
             Ok(None)
         }
@@ -258,28 +258,29 @@ fn secret_of_environment(name: &str) -> Result<Option<SecretString>, Failure> {
     match env::var(name) {
         Ok(text) => Ok((!text.is_empty()).then(|| SecretString::from(text))),
         Err(env::VarError::NotPresent) => Ok(None),
-        // The error has the value in it.
+        // The error contains the value.
         Err(env::VarError::NotUnicode(_)) => Err(Failure::Unusable(format!("{name} is not UTF-8"))),
     }
 }
 
-/// Whether this is `--some-thing=`. Empty means unset, as it does in the environment; templates of deployments make
-/// such.
+/// Returns whether an argument is a flag with an empty value, `--some-setting=`. It means unset, as in the environment;
+/// deployment templates produce such flags.
 fn is_empty_flag(arg: &OsString) -> bool {
     arg.to_str()
         .and_then(|arg| arg.strip_prefix("--")?.strip_suffix('='))
         .is_some_and(|name| !name.contains('='))
 }
 
-/// What clap says over several lines, on one and without the advice that follows.
+/// Returns the error of clap on one line, without its usage and advice.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let said = text
+    let lines = text
         .lines()
         .map(str::trim)
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
-    said.filter(|line| !line.is_empty())
+    lines
+        .filter(|line| !line.is_empty())
         .collect::<Vec<_>>()
         .join("; ")
 }
@@ -300,8 +301,8 @@ fn run(cli: Cli, messages: Messages) -> Result<(), Failure> {
             password.password_stdin,
             messages,
         )),
-        Command::Changepassword { person, password } => runtime(&settings)?.block_on(
-            operator::change_password(settings, &person, password.password_stdin, messages),
+        Command::Changepassword { user, password } => runtime(&settings)?.block_on(
+            operator::change_password(settings, &user, password.password_stdin, messages),
         ),
         Command::Audit(arguments) => {
             runtime(&settings)?.block_on(audit::audit(&settings, arguments, messages))
@@ -324,14 +325,14 @@ fn run(cli: Cli, messages: Messages) -> Result<(), Failure> {
         }
         Command::Healthcheck(arguments) => {
             let out = io::stdout().lock();
-            // Of a container that is asked every few seconds: one thread is enough.
+            // Container health checks run every few seconds, so one thread has to be enough.
             let runtime = runtime::Builder::new_current_thread().enable_all().build();
             runtime
                 .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?
                 .block_on(healthcheck::healthcheck(&settings, arguments, messages, out))
         }
         Command::Calibrate { target } => {
-            begin_to_log(&settings)?;
+            init_logging(&settings)?;
             calibrate::calibrate(&settings, target, messages, io::stdout().lock())
         }
     }
@@ -339,7 +340,7 @@ fn run(cli: Cli, messages: Messages) -> Result<(), Failure> {
 
 /// Starts the log, checks the environment, and creates the runtime of async commands.
 fn runtime(settings: &Settings) -> Result<Runtime, Failure> {
-    begin_to_log(settings)?;
+    init_logging(settings)?;
     environment::check()?;
     runtime::Builder::new_multi_thread()
         .enable_all()
@@ -347,7 +348,7 @@ fn runtime(settings: &Settings) -> Result<Runtime, Failure> {
         .map_err(|error| Failure::Unusable(format!("cannot start: {error}")))
 }
 
-fn begin_to_log(settings: &Settings) -> Result<(), Failure> {
+fn init_logging(settings: &Settings) -> Result<(), Failure> {
     logging::init(settings.log_format, settings.log_level)
         .map_err(|error| Failure::Unusable(error.to_string()))
 }
@@ -361,7 +362,7 @@ fn check_phones(numbers: &[String], rules: Rules) -> io::Result<()> {
     }
 }
 
-/// A time as it is stored, to the microsecond.
+/// Returns a time with microseconds, as it is stored.
 fn exact(time: Timestamp) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

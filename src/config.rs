@@ -1,7 +1,7 @@
-//! The settings: one struct, read once from flags, environment and `.env`, and checked once.
+//! Settings: one struct, parsed once from flags, environment and `.env`, and validated once.
 //!
-//! A setting called `--some-thing` is also `PHONE_IDENTITY_SOME_THING`. An empty value means unset. Secrets come by
-//! environment or `..._FILE` only, and no help and no error shows them.
+//! The environment variable of `--some-setting` is `PHONE_IDENTITY_SOME_SETTING`. An empty value means unset. Secrets
+//! come from the environment or from a `..._FILE` only. Help and error texts never contain them.
 
 mod access;
 mod codes;
@@ -50,11 +50,13 @@ use values::{database_timeout, listen_address, password_min_length, secret};
 
 const DEFAULT_DATABASE_URL: &str = "sqlite://phone-identity.db";
 
-/// All settings, as given.
+/// All settings, as parsed.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Settings")]
 pub struct Settings {
-    /// Address to serve gRPC on. Port 0 picks a free one and prints it
+    /// Address of the gRPC listener
+    ///
+    /// Port 0 picks a free port and prints the address to standard output.
     #[arg(
         global = true,
         long,
@@ -65,8 +67,10 @@ pub struct Settings {
     )]
     pub listen: SocketAddr,
 
-    /// Database: sqlite://FILE (made if it is missing), postgres://USER:PASSWORD@HOST/DATABASE or
-    /// mysql://USER:PASSWORD@HOST/DATABASE [default: sqlite://phone-identity.db]
+    /// Database URL: sqlite://FILE, postgres://USER:PASSWORD@HOST/DATABASE or mysql://... [default:
+    /// sqlite://phone-identity.db]
+    ///
+    /// The form for MariaDB is mysql://USER:PASSWORD@HOST/DATABASE. A missing SQLite file is created.
     #[arg(
         global = true,
         long,
@@ -76,32 +80,39 @@ pub struct Settings {
     )]
     pub database_url: Option<SecretString>,
 
-    /// File with the database URL, in the place of --database-url
+    /// File with the database URL, instead of --database-url
     #[arg(global = true, long, env = "DATABASE_URL_FILE", value_name = "FILE")]
     pub database_url_file: Option<PathBuf>,
 
-    /// Maximum number of connections to the database (SQLite: that read), beside one for the change log and two for
-    /// lists
+    /// Maximum number of database connections, besides 1 for the change log and 2 for lists
+    ///
+    /// On SQLite it limits the connections that read; one more connection writes. Range: 1 to 1000.
     #[arg(global = true, long, env = "PHONE_IDENTITY_DATABASE_CONNECTIONS", value_name = "NUMBER", default_value = "4",
         value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_connections: u32,
 
-    /// How long to wait for a connection to the database, and for what another transaction has locked
+    /// Timeout of waiting for a database connection, and for a lock that another transaction holds
+    ///
+    /// Range: 1ms to 1h.
     #[arg(global = true, long, env = "PHONE_IDENTITY_DATABASE_ACQUIRE_TIMEOUT", value_name = "DURATION",
         default_value = "2s", value_parser = database_timeout)]
     pub database_acquire_timeout: Duration,
 
-    /// Timeout of a statement, and of a transaction that stands still. On SQLite it applies to lists only
+    /// Timeout of a database statement, and of an idle transaction; on SQLite it applies to lists only
+    ///
+    /// Range: 1ms to 1h.
     #[arg(global = true, long, env = "PHONE_IDENTITY_DATABASE_STATEMENT_TIMEOUT", value_name = "DURATION",
         default_value = "5s", value_parser = database_timeout)]
     pub database_statement_timeout: Duration,
 
-    /// How long the start waits for a database that is not reached, or does not accept writes yet
+    /// How long the start waits for a database that is unreachable or read-only; 0 tries once
     #[arg(global = true, long, env = "PHONE_IDENTITY_DATABASE_START_TIMEOUT", value_name = "DURATION",
         default_value = "30s", value_parser = duration)]
     pub database_start_timeout: Duration,
 
-    /// Region of national phone numbers that come without one, such as UZ [default: none, they are refused]
+    /// Region of national phone numbers that come without one, such as UZ [default: none, such numbers are rejected]
+    ///
+    /// ISO 3166-1 code of two letters.
     #[arg(
         global = true,
         long,
@@ -110,7 +121,7 @@ pub struct Settings {
     )]
     pub default_region: Option<Region>,
 
-    /// Language of texts for people who ask for none that there is: en, uz, ru or tr
+    /// Fallback language of texts when the requested one is not available: en, uz, ru or tr
     #[arg(
         global = true,
         long,
@@ -125,13 +136,14 @@ pub struct Settings {
         default_values_t = LineTypes::default().iter())]
     pub allowed_line_types: Vec<LineType>,
 
-    /// Fewest characters of a new password
+    /// Minimum length of a new password, in characters; range 8 to 128
     #[arg(global = true, long, env = "PHONE_IDENTITY_PASSWORD_MIN_LENGTH", value_name = "NUMBER", default_value = "8",
         value_parser = password_min_length)]
     pub password_min_length: usize,
 
-    /// Have I Been Pwned download of SHA-1 hashes, ordered by hash; new passwords that it has are rejected [default:
-    /// none]
+    /// File of breached passwords; new passwords that it contains are rejected
+    ///
+    /// The file is a Have I Been Pwned download of SHA-1 hashes, ordered by hash.
     #[arg(
         global = true,
         long,
@@ -140,78 +152,89 @@ pub struct Settings {
     )]
     pub breached_passwords_file: Option<PathBuf>,
 
-    /// Absolute lifetime of a session: from signing in to the end
+    /// Absolute lifetime of a session, from its sign-in
     #[arg(global = true, long, env = "PHONE_IDENTITY_SESSION_LIFETIME", value_name = "DURATION", default_value = "30d",
         value_parser = positive_duration)]
     pub session_lifetime: Duration,
 
-    /// Idle lifetime of a session: from the last use to the end
+    /// Idle lifetime of a session, from its last use
     #[arg(global = true, long, env = "PHONE_IDENTITY_SESSION_IDLE_LIFETIME", value_name = "DURATION",
         default_value = "14d", value_parser = positive_duration)]
     pub session_idle_lifetime: Duration,
 
-    /// Most live sessions of a person; the oldest gives way
+    /// Maximum number of live sessions per user; a new one revokes the oldest
+    ///
+    /// Range: 1 to 1000.
     #[arg(global = true, long, env = "PHONE_IDENTITY_MAX_SESSIONS", value_name = "NUMBER", default_value = "100",
         value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub max_sessions: u32,
 
-    /// Most sessions that are kept in memory; each takes about 500 bytes
+    /// Maximum number of sessions in the cache; each uses about 500 bytes of memory
+    ///
+    /// Range: 1 to 100000000.
     #[arg(global = true, long, env = "PHONE_IDENTITY_SESSION_CACHE_CAPACITY", value_name = "NUMBER",
         default_value = "100000", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub session_cache_capacity: u32,
 
-    /// How long a session that another process revoked may still be good here; at most this long the database may be
-    /// out of reach before checks are refused
+    /// Maximum time for which another replica may still accept a revoked session
+    ///
+    /// A replica that cannot read the change log for this long no longer answers session checks from its cache. It
+    /// queries the database, and returns UNAVAILABLE if that fails.
     #[arg(global = true, long, env = "PHONE_IDENTITY_STALENESS_BOUND", value_name = "DURATION", default_value = "1s",
         value_parser = positive_duration)]
     pub staleness_bound: Duration,
 
-    /// How often the change log is read, by which one process knows of what another revoked; less than the staleness
-    /// bound
+    /// Interval at which a replica reads the change log for revocations of other replicas
+    ///
+    /// It must be less than --staleness-bound.
     #[arg(global = true, long, env = "PHONE_IDENTITY_CHANGE_LOG_INTERVAL", value_name = "DURATION",
         default_value = "250ms", value_parser = positive_duration)]
     pub change_log_interval: Duration,
 
-    /// How often sessions that have ended are removed from the database
+    /// Interval at which expired sessions are removed from the database
     #[arg(global = true, long, env = "PHONE_IDENTITY_CLEANUP_INTERVAL", value_name = "DURATION", default_value = "1m",
         value_parser = positive_duration)]
     pub cleanup_interval: Duration,
 
-    /// How long events stay in the audit log
+    /// How long events are kept in the audit log
     #[arg(global = true, long, env = "PHONE_IDENTITY_AUDIT_RETENTION", value_name = "DURATION", default_value = "90d",
         value_parser = positive_duration)]
     pub audit_retention: Duration,
 
-    /// Maximum number of events in the audit log; the oldest beyond it are removed. 0: no limit
+    /// Maximum number of events in the audit log; the oldest are removed first; 0 disables the limit
+    ///
+    /// Range: 0 to 1000000000000.
     #[arg(global = true, long, env = "PHONE_IDENTITY_AUDIT_MAX_ROWS", value_name = "NUMBER", default_value = "10000000",
         value_parser = clap::value_parser!(u64).range(0..=1_000_000_000_000))]
     pub audit_max_rows: u64,
 
-    /// How long after signing in a person needs no password to change their account
+    /// How long after a sign-in a user can change the account without the current password; 0 always requires it
     #[arg(global = true, long, env = "PHONE_IDENTITY_REAUTHENTICATION_WINDOW", value_name = "DURATION",
         default_value = "5m", value_parser = duration)]
     pub reauthentication_window: Duration,
 
-    /// Shortest time after which a failed sign-in is answered
+    /// Minimum response time of a failed sign-in; 0 disables it
+    ///
+    /// It must be less than --request-timeout.
     #[arg(global = true, long, env = "PHONE_IDENTITY_MIN_FAILED_SIGN_IN_DURATION", value_name = "DURATION",
         default_value = "100ms", value_parser = duration)]
     pub min_failed_sign_in_duration: Duration,
 
-    /// Accept a database and secret files that all users of the machine can read or write, with a warning at the start
+    /// Accept a database and secret files that other users of the machine can read or write; logs a warning
     #[arg(global = true, long, env = "PHONE_IDENTITY_ALLOW_READABLE_SECRETS", value_name = "BOOL",
         action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false",
         default_missing_value = "true", hide_possible_values = true)]
     pub allow_readable_secrets: bool,
 
-    /// How attempts are slowed down.
+    /// Rate limits.
     #[command(flatten)]
     pub throttle: ThrottleSettings,
 
-    /// How passwords are hashed.
+    /// Password hashing.
     #[command(flatten)]
     pub hashing: HashingSettings,
 
-    /// Registering and changing a phone number.
+    /// Registration, and changes of a phone number.
     #[command(flatten)]
     pub registration: RegistrationSettings,
 
@@ -219,31 +242,31 @@ pub struct Settings {
     #[command(flatten)]
     pub codes: CodeSettings,
 
-    /// SMS.
+    /// SMS providers.
     #[command(flatten)]
     pub sms: SmsSettings,
 
-    /// Bounds on SMS.
+    /// SMS limits.
     #[command(flatten)]
     pub sms_limits: SmsLimitSettings,
 
-    /// Who may call.
+    /// Authentication of calling services.
     #[command(flatten)]
     pub access: AccessSettings,
 
-    /// Bounds on connections and calls.
+    /// Limits of connections and calls.
     #[command(flatten)]
     pub wire: WireSettings,
 
-    /// What operators look at.
+    /// Metrics and traces.
     #[command(flatten)]
     pub operations: OperationsSettings,
 
-    /// Form of the log [default: pretty on a terminal, else json]
+    /// Log format [default: pretty on a terminal, otherwise json]
     #[arg(global = true, long, env = "PHONE_IDENTITY_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 
-    /// Least important messages that are logged
+    /// Minimum severity of messages in the log
     #[arg(
         global = true,
         long,
@@ -253,16 +276,16 @@ pub struct Settings {
     )]
     pub log_level: LogLevel,
 
-    /// The version level of the program, which is no setting: see [`VERSION_LEVEL`].
+    /// The version level of the program. It is not a setting; see [`VERSION_LEVEL`].
     #[arg(skip = VERSION_LEVEL)]
     pub version_level: i32,
 }
 
 impl Settings {
-    /// Where the database is.
+    /// Returns the database URL, or the default one.
     ///
     /// # Errors
-    /// When it is given twice, or its file cannot be read or is open to other users.
+    /// When the URL is given twice, or its file cannot be read or is accessible to other users.
     pub fn database_url(&self) -> Result<SecretString, ConfigError> {
         let url = secret(
             "DATABASE_URL",
@@ -276,7 +299,7 @@ impl Settings {
         ))
     }
 
-    /// Which database, and how patient to be with it.
+    /// Returns the options of the store.
     ///
     /// # Errors
     /// As [`Self::database_url`].
@@ -292,7 +315,7 @@ impl Settings {
         })
     }
 
-    /// How phone numbers and passwords are read.
+    /// Returns the rules by which phone numbers and passwords are parsed.
     #[must_use]
     pub fn rules(&self) -> Rules {
         Rules {
@@ -302,7 +325,7 @@ impl Settings {
         }
     }
 
-    /// How accounts are dealt with.
+    /// Returns the account policy.
     #[must_use]
     pub fn policy(&self) -> Policy {
         Policy {
@@ -316,14 +339,14 @@ impl Settings {
             device_lifetime: self.throttle.device_lifetime,
             max_devices: self.throttle.max_devices,
             notices: (!self.sms.sms_providers.is_empty()).then(|| self.sms_limits.reach()),
-            // Without codes there is no other way to change a number.
+            // A server without SMS has no other way to change a phone number.
             unverified_phone_change: self.sms.sms_providers.is_empty()
                 || self.registration.unverified_phone_change,
             phone_change_hold: self.registration.phone_change_hold,
         }
     }
 
-    /// How the audit log is kept within its limit.
+    /// Returns the options of the audit log.
     #[must_use]
     pub fn audit(&self) -> audit::Options {
         audit::Options {
@@ -332,10 +355,10 @@ impl Settings {
         }
     }
 
-    /// How sessions are checked.
+    /// Returns the options of session checks and of the change-log follower.
     ///
     /// # Errors
-    /// When the change log would be read more seldom than the staleness bound allows.
+    /// When --change-log-interval is not less than --staleness-bound.
     pub fn sessions(&self) -> Result<sessions::Options, ConfigError> {
         if self.change_log_interval >= self.staleness_bound {
             return Err(ConfigError::ChangeLogInterval);

@@ -1,8 +1,8 @@
-//! Metrics in the text format of Prometheus, and what serves them.
+//! Prometheus exporter: metrics in the text format, and their HTTP listener.
 //!
-//! Whatever counts keeps its counters itself: the check engine, the hashing threads, the pools of connections and the
-//! gRPC side. [`FAMILIES`] says what each is called here, what it means and where it is read, and is the only such
-//! list. A scrape reads what is in memory, and never asks the database.
+//! Each component keeps its own counters: session checks, the password hasher, the connection pools and the gRPC
+//! server. [`FAMILIES`] is the only list of their names, help texts and sources. A scrape reads memory and `/proc`, and
+//! never queries the database.
 
 mod families;
 mod listener;
@@ -32,21 +32,21 @@ use crate::store::{self, Store};
 use crate::telemetry::histogram::Times;
 use process::Process;
 
-/// What kind of metrics a family has.
+/// Type of a metric family.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum MetricKind {
-    /// Only grows.
+    /// Only increases.
     Counter,
-    /// Goes up and down.
+    /// Increases and decreases.
     Gauge,
-    /// Counts in buckets.
+    /// Counts observations in buckets.
     Histogram,
-    /// Is always 1, and says something by its labels.
+    /// A gauge that is always 1; its labels carry the information.
     Info,
 }
 
 impl MetricKind {
-    /// As the text format calls it.
+    /// Returns the type in the text format.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -57,22 +57,65 @@ impl MetricKind {
     }
 }
 
-/// Metrics of one name.
+/// A metric family: all metrics of one name.
 #[derive(Debug)]
 pub struct Family {
-    /// As it is scraped; of a histogram, without `_bucket`, `_sum` and `_count`.
+    /// The name in a scrape; for a histogram, without `_bucket`, `_sum` and `_count`.
     pub name: &'static str,
-    /// What kind of metrics these are.
+    /// The type.
     pub kind: MetricKind,
-    /// The names of the labels. What values they take is in the help.
+    /// The names of the labels. The help lists their values.
     pub labels: &'static [&'static str],
-    /// What it means, in one sentence.
+    /// The help text. Its first sentence is the meaning, in at most 120 characters; the others list values of labels.
     pub help: &'static str,
-    /// Reads it. Nothing while it is not known.
-    read: fn(&Scrape<'_>) -> Vec<Sample>,
+    /// Reads the samples from a scrape. Empty: the value is not known.
+    read: ReadSamples,
 }
 
-/// One metric: the values of the labels, and its own.
+impl Family {
+    const fn new(kind: MetricKind, name: &'static str, help: &'static str, read: ReadSamples) -> Self {
+        let labels = &[];
+        Self {
+            name,
+            kind,
+            labels,
+            help,
+            read,
+        }
+    }
+
+    const fn counter(name: &'static str, help: &'static str, read: ReadSamples) -> Self {
+        Self::new(MetricKind::Counter, name, help, read)
+    }
+
+    const fn gauge(name: &'static str, help: &'static str, read: ReadSamples) -> Self {
+        Self::new(MetricKind::Gauge, name, help, read)
+    }
+
+    const fn histogram(name: &'static str, help: &'static str, read: ReadSamples) -> Self {
+        Self::new(MetricKind::Histogram, name, help, read)
+    }
+
+    const fn info(name: &'static str, help: &'static str, read: ReadSamples) -> Self {
+        Self::new(MetricKind::Info, name, help, read)
+    }
+
+    const fn with_labels(mut self, labels: &'static [&'static str]) -> Self {
+        self.labels = labels;
+        self
+    }
+
+    /// Returns the first sentence of the help text, without a full stop.
+    #[must_use]
+    pub fn summary(&self) -> &'static str {
+        self.help.split(". ").next().unwrap_or_default()
+    }
+}
+
+/// Reads the samples of a family from a scrape.
+type ReadSamples = fn(&Scrape<'_>) -> Vec<Sample>;
+
+/// One metric: the values of its labels, and its own value.
 #[derive(Debug)]
 struct Sample {
     labels: Vec<String>,
@@ -84,6 +127,26 @@ enum SampleValue {
     Count(u64),
     Number(f64),
     Times(Times),
+}
+
+/// Returns the only sample of a family without labels.
+fn unlabelled(value: impl Into<SampleValue>) -> Vec<Sample> {
+    vec![labelled([], value)]
+}
+
+fn labelled<const N: usize>(labels: [&str; N], value: impl Into<SampleValue>) -> Sample {
+    Sample {
+        labels: labels.map(str::to_owned).into(),
+        value: value.into(),
+    }
+}
+
+fn label_counts<const N: usize>(counts: &[([String; N], u64)]) -> Vec<Sample> {
+    let samples = counts.iter().map(|(labels, count)| Sample {
+        labels: labels.to_vec(),
+        value: SampleValue::Count(*count),
+    });
+    samples.collect()
 }
 
 impl From<u64> for SampleValue {
@@ -116,25 +179,25 @@ impl From<Times> for SampleValue {
     }
 }
 
-/// What is read for a scrape.
+/// The sources of the metrics. Cheap to clone.
 #[derive(Clone)]
 pub struct Sources {
-    /// The calls and connections.
+    /// Calls and connections.
     pub grpc: Arc<grpc::Metrics>,
-    /// The hashing threads.
+    /// The password hasher.
     pub hasher: Hasher,
-    /// The check engine.
+    /// Session checks and the change-log follower.
     pub sessions: Sessions,
-    /// The sign-ins.
+    /// Sign-ins and audit events.
     pub accounts: Accounts,
     /// One-time codes.
     pub codes: Arc<codes::Metrics>,
-    /// Messages that are sent.
+    /// Messages of the outbox.
     pub outbox: Arc<outbox::Metrics>,
-    /// The pools of connections.
+    /// The database connection pools.
     pub store: Store,
-    /// How long the reader of the change log may be late before the database is said not to answer.
-    pub patience: Duration,
+    /// Maximum age of the last change-log reading while the database counts as up.
+    pub max_reading_age: Duration,
 }
 
 impl fmt::Debug for Sources {
@@ -143,7 +206,7 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// What was read for one scrape: each source once.
+/// The values of one scrape: each source is read once.
 struct Scrape<'a> {
     calls: Vec<grpc::Calls<'a>>,
     connections: (usize, u64),
@@ -170,7 +233,7 @@ impl Sources {
             connections: (self.grpc.open_connections(), self.grpc.refused_connections()),
             hasher: self.hasher.snapshot(),
             hash_threads: self.hasher.setup().threads,
-            database_is_up: sessions.is_database_up(self.patience),
+            database_is_up: sessions.is_database_up(self.max_reading_age),
             sessions,
             sign_ins: self.accounts.sign_ins().into_iter().collect(),
             audit_rows: self.accounts.audit().rows_and_limit(),
@@ -183,10 +246,11 @@ impl Sources {
         }
     }
 
-    /// All metrics in the text format. Reads files of `/proc`, so it is not to be called where nothing may wait.
+    /// Returns all metrics in the text format. It blocks on files of `/proc`, so async code calls it on a blocking
+    /// thread.
     ///
     /// # Errors
-    /// Never, as long as there is memory.
+    /// When the text cannot be formatted, which does not happen.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self.clone()));
@@ -201,7 +265,7 @@ impl Collector for Sources {
         let scrape = self.read();
         for family in FAMILIES {
             let samples = (family.read)(&scrape);
-            // The encoder adds these.
+            // The encoder adds these suffixes.
             let name = family.name.trim_end_matches("_total").trim_end_matches("_info");
             let kind = match family.kind {
                 MetricKind::Counter => MetricType::Counter,

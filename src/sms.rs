@@ -1,4 +1,4 @@
-//! SMS: what is sent, and who sends it.
+//! SMS: messages and the clients of SMS providers.
 
 mod connect_error;
 mod endpoint;
@@ -27,21 +27,21 @@ pub use playmobile::Playmobile;
 pub use twilio::{Sender, Twilio};
 pub use webhook::Webhook;
 
-/// The names of those who send messages, as in the setting.
+/// Name of an SMS provider, as in the setting.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum ProviderName {
-    /// Nobody: the text is in the log of this process, for development
+    /// None: writes messages with their codes to the log, for development
     Log,
-    /// Twilio, by its Messages API
+    /// Twilio, Messages API
     Twilio,
-    /// Playmobile of Uzbekistan, by its broker API
+    /// Playmobile (Uzbekistan), broker API
     Playmobile,
-    /// A gateway of your own, which is told by a signed POST
+    /// Your own gateway, by a signed POST
     Webhook,
 }
 
 impl ProviderName {
-    /// The name, as in the setting.
+    /// Returns the name, as in the setting.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,61 +53,64 @@ impl ProviderName {
     }
 }
 
-/// Somebody who sends messages.
+/// SMS provider.
 pub trait Provider: Send + Sync {
-    /// Who it is, for the log.
+    /// Returns the name, for the log.
     fn name(&self) -> ProviderName;
 
-    /// Whether they send to such numbers at all. Who does not is not asked, as long as there is another who does.
+    /// Returns whether the provider serves this phone number. Otherwise the outbox prefers another provider.
     fn serves(&self, _number: &PhoneNumber) -> bool {
         true
     }
 
-    /// Gives them a message. OK: they have taken it.
+    /// Submits a message. `Ok`: the provider accepted it.
     fn send<'a>(&'a self, message: &'a Message) -> Sending<'a>;
 }
 
-/// What [`Provider::send`] does.
+/// Future of [`Provider::send`].
 pub type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>>;
 
-/// Why a message was not taken. Nothing of what the provider said is in it but numbers: it might repeat number or text.
+/// The reason why a message was not accepted. Of the provider's response it contains numbers only, because the texts
+/// may repeat the phone number or the message.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum SendError {
-    /// They will not take it later either. A status of success belongs to a response that reports a failed message.
+    /// The provider rejected the message permanently. The status is 2xx if the response body reports the failure.
     #[error("refused: status {status}, code {}", .code.map_or("none".to_owned(), |code| code.to_string()))]
     Refused {
-        /// Of HTTP.
+        /// HTTP status.
         status: u16,
-        /// Of the provider.
+        /// Error code of the provider.
         code: Option<i64>,
     },
-    /// They do not send to such numbers.
-    #[error("the provider does not send to such numbers")]
-    NotTheirs,
-    /// They were not asked, since they have failed several times in a row.
-    #[error("left out for now")]
-    LeftOut,
-    /// They may take it later.
+    /// The provider does not serve this phone number.
+    #[error("the provider does not serve this number")]
+    NotServed,
+    /// The circuit breaker of the provider is open, after several failures in a row.
+    #[error("skipped: the circuit breaker is open")]
+    CircuitOpen,
+    /// A temporary failure.
     #[error("failed: status {0}")]
     Failed(u16),
-    /// There was no answer in time.
-    #[error("no answer in time")]
+    /// The provider did not respond in time.
+    #[error("no response in time")]
     Timeout,
-    /// There was no connection, or no response of HTTP.
-    #[error("not reached: {0}")]
+    /// No connection, or no HTTP response.
+    #[error("unreachable: {0}")]
     NotReached(#[from] ConnectError),
-    /// The request cannot be written.
-    #[error("the request cannot be written")]
+    /// The request cannot be built.
+    #[error("the request cannot be built")]
     Unwritable,
 }
 
 impl SendError {
-    /// Whether there is any use in trying the same again.
+    /// Returns whether a retry may succeed.
     #[must_use]
     pub const fn may_pass(self) -> bool {
         match self {
-            Self::Refused { .. } | Self::NotTheirs => false,
-            Self::LeftOut | Self::Failed(_) | Self::Timeout | Self::NotReached(_) | Self::Unwritable => true,
+            Self::Refused { .. } | Self::NotServed => false,
+            Self::CircuitOpen | Self::Failed(_) | Self::Timeout | Self::NotReached(_) | Self::Unwritable => {
+                true
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Health: what probes are told, by gRPC and by HTTP.
+//! Health reporting for probes, by gRPC and by HTTP.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::grpc::{PHONE_IDENTITY, PHONE_IDENTITY_ADMIN, PHONE_VERIFICATION};
 use crate::metrics::Readiness;
 use crate::service::sessions::Sessions;
 
-/// The names under which health says whether calls can be served.
+/// Health services that report whether the server is ready for calls.
 const READINESS: [&str; 5] = [
     "",
     PHONE_IDENTITY,
@@ -20,17 +20,17 @@ const READINESS: [&str; 5] = [
     "readiness",
 ];
 
-/// The name under which health says whether the process lives.
+/// Health service that reports whether the process is alive.
 const LIVENESS: &str = "liveness";
 
-/// How often it is looked at whether the database answers.
+/// Interval of checks whether the database responds.
 const READINESS_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long the reader of the change log may be late before the database is said not to answer: longer than a moment in
-/// which a disk or a network hesitates, since all replicas are told of it at once, and none would be asked any more.
+/// Maximum delay of the change-log follower before the database counts as down. It is longer than a hiccup of a disk or
+/// a network, because all replicas notice one at once, and load balancers would remove all of them.
 pub(super) const SLOW: Duration = Duration::from_secs(2);
 
-/// Whoever asks for health is told the same, by gRPC and by HTTP.
+/// Health status, the same by gRPC and by HTTP.
 pub(super) struct Health {
     reporter: HealthReporter,
     readiness: Readiness,
@@ -44,13 +44,13 @@ impl Health {
         }
     }
 
-    /// What HTTP is told by.
+    /// Returns the readiness for the HTTP listener.
     pub(super) fn readiness(&self) -> Readiness {
         self.readiness.clone()
     }
 
-    /// The process lives, and cannot serve calls yet. (tonic-health says SERVING from the start.) Connections wait in
-    /// line until the database has answered.
+    /// Reports that the process is alive and not ready. (tonic-health reports SERVING from the start.) Connections wait
+    /// until the database has responded.
     pub(super) async fn begin(&self) {
         self.set_ready(false).await;
         self.reporter
@@ -58,7 +58,7 @@ impl Health {
             .await;
     }
 
-    /// Says whether calls can be served.
+    /// Sets whether the server is ready for calls.
     pub(super) async fn set_ready(&self, is_ready: bool) {
         self.readiness.set(is_ready);
         let status = if is_ready {
@@ -71,24 +71,24 @@ impl Health {
         }
     }
 
-    /// Reports whether a database that accepts writes answers, for as long as it is polled. The change-log follower,
-    /// which reads all the time, and the write probe know that. The database does not answer when the follower has
-    /// completed no reading for longer than `patience`.
-    pub(super) async fn tell(&self, sessions: &Sessions, patience: Duration) -> Infallible {
+    /// Reports whether a database that accepts writes responds, until the future is dropped. The change-log follower,
+    /// which reads continuously, and the write probe detect that. The database counts as down when the follower has
+    /// completed no reading for longer than `max_reading_age`.
+    pub(super) async fn report(&self, sessions: &Sessions, max_reading_age: Duration) -> Infallible {
         let mut is_serving = true;
-        // Until then the reader may be about to begin.
-        let mut ticks = interval_at(Instant::now() + patience, READINESS_INTERVAL);
+        // Before that the follower may not have started.
+        let mut ticks = interval_at(Instant::now() + max_reading_age, READINESS_INTERVAL);
         loop {
             ticks.tick().await;
-            let is_up = sessions.metrics().is_database_up(patience);
+            let is_up = sessions.metrics().is_database_up(max_reading_age);
             if is_up == is_serving {
                 continue;
             }
             is_serving = is_up;
             if is_up {
-                tracing::info!("serving: the database answers and accepts writes again");
+                tracing::info!("serving: the database responds and accepts writes again");
             } else {
-                tracing::warn!("not serving: no database that accepts writes answers");
+                tracing::warn!("not serving: no database that accepts writes responds");
             }
             self.set_ready(is_up).await;
         }

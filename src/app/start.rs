@@ -1,10 +1,11 @@
-//! Start: opens the database and the files of TLS, with one error for each reason.
+//! Start-up: opens the database and the TLS files, with one error per cause, and reserves file descriptors.
 
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
+use crate::cgroup;
 use crate::config::{ConfigError, Settings};
 use crate::grpc::{Tls, TlsError, TlsFiles};
 use crate::service::error::chain;
@@ -13,10 +14,14 @@ use crate::service::password_policy::BreachedFileError;
 use crate::store::{Store, StoreError};
 use crate::telemetry::tracing::ExportError;
 
-/// The pause before the start tries again to reach the database.
+/// Pause between attempts of the start to reach the database.
 const START_PAUSE: Duration = Duration::from_millis(250);
 
-/// Opens the database, for which it waits up to `--database-start-timeout`, and brings its schema up to date.
+/// File descriptors besides client connections and the connection pool: the log, the files of SQLite, the connection of
+/// the change log, one for the cancellation of a statement, the runtime, and connections of the health listener.
+const OTHER_DESCRIPTORS: u64 = 128;
+
+/// Opens the database and migrates its schema. Waits for the database up to `--database-start-timeout`.
 ///
 /// # Errors
 /// When the setting is invalid, or the database cannot be opened, is not suitable, or cannot be written.
@@ -43,7 +48,7 @@ pub async fn open_store(settings: &Settings) -> Result<Store, StartError> {
     }
 }
 
-/// Loads the certificates and the key of TLS. `None`: it is not served.
+/// Loads the TLS certificates and the private key. `None`: TLS is not configured.
 ///
 /// # Errors
 /// [`StartError::Tls`] when a file cannot be read or is invalid.
@@ -61,19 +66,43 @@ pub fn tls(settings: &Settings) -> Result<Option<Tls>, StartError> {
     Ok(Some(Tls::load(files, tls.clients)?))
 }
 
-/// Why the program cannot start.
+/// Returns the number of client connections, at most `wanted`, for which file descriptors are left.
+pub(super) fn room_for_connections(wanted: usize, database_connections: u32) -> usize {
+    let others = u64::from(database_connections) + OTHER_DESCRIPTORS;
+    let Some(descriptors) = cgroup::raise_descriptors() else {
+        return wanted;
+    };
+    let room = usize::try_from(descriptors.saturating_sub(others)).unwrap_or(usize::MAX);
+    if room < wanted {
+        tracing::warn!(
+            wanted,
+            room = room.max(1),
+            descriptors,
+            "fewer connections than --max-connections: the limit of open files (ulimit -n) is too low"
+        );
+    } else {
+        tracing::debug!(
+            wanted,
+            descriptors,
+            "connections fit into the limit of open files"
+        );
+    }
+    wanted.min(room.max(1))
+}
+
+/// The reason why the program cannot start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// A setting cannot be used.
+    /// A setting is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The database cannot be opened or written.
     #[error("the database of DATABASE_URL cannot be used: {}", chain(.0))]
     Store(#[from] StoreError),
-    /// TLS cannot be served.
+    /// The TLS files are invalid.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Traces cannot be sent.
+    /// Traces cannot be exported.
     #[error(transparent)]
     Traces(#[from] ExportError),
     /// Hashing cannot start.

@@ -1,4 +1,4 @@
-//! `audit`: shows the audit log, the newest first.
+//! `audit`: lists the audit log, newest event first.
 
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
@@ -21,46 +21,46 @@ use crate::domain::user::UserId;
 use crate::service::audit::{self, Audit};
 use crate::service::error::chain;
 
-/// Which events, and how to show them.
+/// Filter, limit and format of the list.
 #[derive(Args, Debug)]
 pub(super) struct AuditArguments {
-    /// Only what was done to this user
+    /// Only events with this user as the subject
     #[arg(long, value_name = "ID", value_parser = user_id)]
     user: Option<UserId>,
-    /// Only what this user did
+    /// Only events with this user as the actor
     #[arg(long, value_name = "ID", value_parser = user_id)]
     actor: Option<UserId>,
-    /// Only this action, such as sign_in
+    /// Only events of this action, such as sign_in
     #[arg(long, value_name = "ACTION", value_parser = action)]
     action: Option<Action>,
-    /// Only what ended so
+    /// Only events with this outcome
     #[arg(long, value_name = "OUTCOME")]
     outcome: Option<OutcomeName>,
-    /// Only what came through this calling service
+    /// Only events of this calling service
     #[arg(long, value_name = "NAME", value_parser = service)]
     service: Option<String>,
-    /// Only from this time on: 2026-11-24T07:40:27Z, or 24h for as long ago
+    /// Only events at or after this time: 2026-11-24T07:40:27Z, or a duration before now such as 24h
     #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<Moment>,
-    /// Only before this time
+    /// Only events before this time
     #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<Moment>,
-    /// Most events
+    /// Maximum number of events
     #[arg(long, value_name = "NUMBER", default_value = "100", value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// A JSON object a line, with all that is known
+    /// Print one JSON object per line, with all fields
     #[arg(long)]
     json: bool,
 }
 
-/// How something ended.
+/// Outcome of an event.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum OutcomeName {
     Done,
     Refused,
 }
 
-/// A point in time.
+/// A point in time, absolute or before now.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
     At(Timestamp),
@@ -128,7 +128,7 @@ pub(super) async fn audit(
         .map_err(|error| Failure::Failed(chain(&error)))
 }
 
-/// Says whether to go on: whoever closed the pipe has seen enough.
+/// Returns whether to go on. A closed pipe ends the output without an error.
 fn write_or_stop(written: io::Result<()>) -> Result<bool, Failure> {
     match written {
         Ok(()) => Ok(true),
@@ -174,7 +174,7 @@ fn write_row(out: &mut impl Write, entry: &AuditEntry) -> io::Result<()> {
     )
 }
 
-/// Columns as wide as what is usually in them: the events are shown as they come, and not kept.
+/// Writes columns of fixed, usual widths: events are printed as they are read and not collected.
 fn write_columns(out: &mut impl Write, columns: [&str; 8]) -> io::Result<()> {
     const WIDTHS: [usize; 8] = [27, 18, 7, 25, 36, 36, 15, 0];
     let cells = columns
@@ -185,7 +185,7 @@ fn write_columns(out: &mut impl Write, columns: [&str; 8]) -> io::Result<()> {
     writeln!(out, "{}", line.trim_end())
 }
 
-/// An event as JSON. What is not known is left out.
+/// An event as JSON, without unknown fields.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct EventJson<'a> {
@@ -218,7 +218,7 @@ struct EventJson<'a> {
     occurrences: u64,
 }
 
-/// Whether a row stands for one event, as most do.
+/// Returns whether a row stands for one event.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_one(count: &u64) -> bool {
     *count == 1
@@ -255,7 +255,7 @@ fn service(text: &str) -> Result<String, String> {
     if is_service_name(text) {
         Ok(text.to_owned())
     } else {
-        Err("not the name of a service".to_owned())
+        Err("not a valid service name".to_owned())
     }
 }
 

@@ -1,4 +1,4 @@
-//! `backup` makes a copy of an SQLite database, and `after-restore` is for all databases that were put back.
+//! `backup` copies an SQLite database; `after-restore` starts a new change-log history after any database was restored.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ pub(super) async fn backup(settings: &Settings, file: &Path, messages: Messages)
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_start)?;
     let shown = file.display().to_string();
     let shown = TextValue::Text(&shown);
-    // What is half made is removed when it is dropped.
+    // A dropped backup removes its incomplete file.
     let outcome = tokio::select! {
         outcome = store::backup(&options, file) => outcome,
         _ = terminate.recv() => Err(BackupError::Interrupted),
@@ -46,7 +46,7 @@ pub(super) async fn backup(settings: &Settings, file: &Path, messages: Messages)
 }
 
 pub(super) async fn after_restore(settings: &Settings, messages: Messages) -> Result<(), Failure> {
-    // What was restored may be older than this program.
+    // Opening migrates the database, because the restored one may be older than this program.
     let store = open_store(settings).await?;
     let epoch = begin_history(store)
         .await

@@ -1,6 +1,6 @@
-//! `calibrate`: measures how much Argon2id this machine does in a given time, and proposes parameters.
+//! `calibrate`: measures Argon2id on this machine, and recommends parameters for a target duration.
 //!
-//! What it writes can be appended to `.env`: all but the two settings are comments.
+//! The output can be appended to `.env`: all lines except the two settings are comments.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -11,28 +11,28 @@ use crate::cgroup;
 use crate::config::{self, Settings};
 use crate::service::hasher::{self, Engine, HashError, MAX_MEMORY_KIB};
 
-/// The least memory in MiB for 1, 2, 3 and 4 passes, with p = 1: the OWASP Password Storage Cheat Sheet, which takes
-/// them for equally strong.
+/// Minimum memory in MiB for 1, 2, 3 and 4 passes, with p = 1. The OWASP Password Storage Cheat Sheet considers them
+/// equally strong.
 const OWASP_MINIMUM_MIB: [u32; 4] = [46, 19, 12, 9];
 
-/// What is recommended if the machine is too slow for any of them: OWASP's first choice, and the default here.
+/// Passes of the recommendation when the machine is too slow for all rows: OWASP's first choice, and the default.
 const FALLBACK_ITERATIONS: u32 = 2;
 
-/// How often a guess at the memory is made better.
+/// Maximum number of measurements that refine the memory of a row.
 const GUESSES: u32 = 5;
 
-/// A time that is so much of the target is near enough.
+/// Part of the target at which a measured duration is close enough.
 const NEAR_ENOUGH: f64 = 0.97;
 
-/// The target may be so long; the measuring takes some thirty times as long.
-const LONGEST_TARGET: Duration = Duration::from_secs(1);
+/// Maximum target. The measurement takes about thirty times as long.
+const MAX_TARGET: Duration = Duration::from_secs(1);
 
-/// The part of the machine's memory that all hashing threads together may have.
+/// Divisor of the machine's memory: all hashing threads together use at most this part.
 const PART_OF_MEMORY: u64 = 4;
 
 const MIB: u64 = 1024 * 1024;
 
-/// Parameters, and how long a hash takes with them.
+/// Parameters, and the measured duration of a hash.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct CalibrateRow {
     mib: u32,
@@ -41,17 +41,17 @@ struct CalibrateRow {
 }
 
 impl CalibrateRow {
-    /// What an attacker has to pay for: so much memory, for so long.
+    /// Returns the relative cost of an attack: memory multiplied by the time for which it is used.
     fn cost(&self) -> u64 {
         let mib = u64::from(self.mib);
         mib * mib * u64::from(self.iterations)
     }
 }
 
-/// Reads the target.
+/// Parses the target duration.
 pub(super) fn target(text: &str) -> Result<Duration, String> {
     let target = config::duration(text)?;
-    if (Duration::from_millis(1)..=LONGEST_TARGET).contains(&target) {
+    if (Duration::from_millis(1)..=MAX_TARGET).contains(&target) {
         Ok(target)
     } else {
         Err("not between 1ms and 1s".to_owned())
@@ -69,20 +69,20 @@ pub(super) fn calibrate(
         .hasher()
         .map_err(|error| Failure::Unusable(error.to_string()))?;
     let engine = hasher::checked_engine(options.engine).map_err(failed)?;
-    let most = most_memory(options.threads);
+    let max_mib = max_memory(options.threads);
     let measure = |mib: u32, iterations| {
-        // A short time is measured more often: it is more easily disturbed.
+        // Short durations vary more, so they are measured more often.
         let runs = if target < Duration::from_millis(50) { 5 } else { 2 };
         hasher::time_of_a_hash(engine, mib * 1024, iterations, runs)
     };
-    let rows = rows(target, most, measure).map_err(failed)?;
+    let rows = rows(target, max_mib, measure).map_err(failed)?;
     write(out, messages, &rows, engine, options.threads, target)
         .map_err(|error| Failure::Failed(error.to_string()))
 }
 
-/// The most MiB for one hash: all threads together, with the one for what has waited too long, take no more than their
-/// part of the memory.
-fn most_memory(threads: usize) -> u32 {
+/// Returns the maximum memory of one hash in MiB. All threads, with the one for passwords that have waited too long,
+/// use at most their part of the memory.
+fn max_memory(threads: usize) -> u32 {
     let limit = MAX_MEMORY_KIB / 1024;
     let threads = u64::try_from(threads + 1).unwrap_or(u64::MAX);
     cgroup::memory().map_or(limit, |memory| {
@@ -92,24 +92,24 @@ fn most_memory(threads: usize) -> u32 {
     })
 }
 
-/// For each number of passes, the most memory with which a hash takes no longer than `target`, and OWASP's minimum
-/// where even that takes longer.
+/// Returns for each number of passes the largest memory with which a hash takes at most `target`, or OWASP's minimum if
+/// that takes longer.
 fn rows(
     target: Duration,
-    most: u32,
+    max_mib: u32,
     mut measure: impl FnMut(u32, u32) -> Result<Duration, HashError>,
 ) -> Result<Vec<CalibrateRow>, HashError> {
     let mut rows = Vec::new();
-    for (iterations, least) in (1..).zip(OWASP_MINIMUM_MIB) {
+    for (iterations, minimum) in (1..).zip(OWASP_MINIMUM_MIB) {
         let mut best = CalibrateRow {
-            mib: least,
+            mib: minimum,
             iterations,
-            time: measure(least, iterations)?,
+            time: measure(minimum, iterations)?,
         };
-        // The least that took too long.
+        // The smallest memory that took too long.
         let mut over: Option<CalibrateRow> = None;
         for _ in 0..GUESSES {
-            let limit = over.map_or(most, |over| over.mib - 1);
+            let limit = over.map_or(max_mib, |over| over.mib - 1);
             if best.time > target.mul_f64(NEAR_ENOUGH) || best.mib >= limit {
                 break;
             }
@@ -131,25 +131,25 @@ fn rows(
     Ok(rows)
 }
 
-/// How many MiB take about `target`: on the line through what takes less and what takes more, or through nothing at
-/// all.
+/// Estimates the memory in MiB for `target` by linear interpolation between a row that takes less and one that takes
+/// more, or by extrapolation from the origin.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "such a cast saturates, and no factor is negative"
+    reason = "the cast saturates, and no factor is negative"
 )]
 fn guess(under: CalibrateRow, over: Option<CalibrateRow>, target: Duration) -> u32 {
     let (mib, time) = (f64::from(under.mib), under.time.as_secs_f64());
     let missing = target.as_secs_f64() - time;
     let mib_a_second = over.map_or(mib / time.max(1e-9), |over| {
-        // A little less, so that it is under the next time.
+        // Slightly less, so that the next measurement is below the target.
         let more = (over.time.as_secs_f64() - time).max(1e-9);
         0.98 * (f64::from(over.mib) - mib) / more
     });
     (mib + missing * mib_a_second) as u32
 }
 
-/// The row that costs an attacker most, of those that meet the target.
+/// Returns the row within the target that is the most expensive to attack.
 fn recommended(rows: &[CalibrateRow], target: Duration) -> Option<CalibrateRow> {
     let rows = rows.iter().filter(|row| row.time <= target);
     rows.copied().max_by_key(CalibrateRow::cost)
@@ -219,7 +219,7 @@ mod tests {
 
     const TARGET: Duration = Duration::from_millis(100);
 
-    /// A machine that does so many MiB a millisecond, and gets slower beyond 100 MiB.
+    /// A machine that hashes `speed` MiB per millisecond, and becomes slower above 100 MiB.
     fn machine(speed: f64) -> impl FnMut(u32, u32) -> Result<Duration, HashError> {
         move |mib, iterations| {
             let slow = f64::from(mib.saturating_sub(100)) * 0.3;
@@ -229,14 +229,14 @@ mod tests {
     }
 
     #[test]
-    fn each_row_has_as_much_memory_as_fits() {
+    fn each_row_has_the_largest_memory_within_the_target() {
         for speed in [0.5, 1.0, 5.0, 7.3] {
             let found = rows(TARGET, 1024, machine(speed)).unwrap();
             assert_eq!(found.len(), 4);
-            for (row, least) in found.iter().zip(OWASP_MINIMUM_MIB) {
+            for (row, minimum) in found.iter().zip(OWASP_MINIMUM_MIB) {
                 assert_eq!(row.time, machine(speed)(row.mib, row.iterations).unwrap());
-                assert!(row.mib >= least, "{row:?}");
-                if row.mib > least {
+                assert!(row.mib >= minimum, "{row:?}");
+                if row.mib > minimum {
                     assert!(row.time <= TARGET, "{row:?}");
                 }
                 let more = machine(speed)(row.mib + row.mib / 10 + 1, row.iterations).unwrap();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn no_row_has_more_memory_than_there_is_but_always_the_minimum() {
+    fn a_row_has_at_most_the_available_memory_and_at_least_the_minimum() {
         for row in rows(TARGET, 40, machine(5.0)).unwrap() {
             assert_eq!(row.mib, if row.iterations == 1 { 46 } else { 40 });
         }
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_machine_gets_the_minimum_and_is_told_so() {
+    fn a_slow_machine_gets_the_minimum_with_a_note() {
         let found = rows(TARGET, 1024, machine(0.01)).unwrap();
         assert!(found.iter().map(|row| row.mib).eq(OWASP_MINIMUM_MIB));
         let mut out = Vec::new();
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_a_short_time() {
+    fn a_target_is_at_most_a_second() {
         assert_eq!(target("100ms").unwrap(), TARGET);
         for text in ["0s", "2s", "100", "soon"] {
             assert!(target(text).is_err(), "{text}");

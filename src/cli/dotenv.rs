@@ -1,5 +1,5 @@
-//! Ownership check of `.env`: its settings turn protection off and name other hosts, so it counts only if no other user
-//! can have written it. Other users can put a file into a shared working directory, such as `/tmp`.
+//! Ownership check of `.env`: its settings can disable protection and name other hosts, so it is loaded only if no
+//! other user can have written it. Other users can create a file in a shared working directory, such as `/tmp`.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
@@ -13,11 +13,11 @@ use super::Failure;
 /// Permission bits to write, of the group and of other users.
 const WRITABLE: u32 = 0o022;
 
-/// Opens `.env` in a folder. `None`: there is none.
+/// Opens `.env` in a directory. `None`: the file does not exist.
 ///
 /// # Errors
-/// When it cannot be opened; belongs to another user than root and the one of this process, or is reached through a
-/// link that does; or can be written by its group or by other users.
+/// When the file cannot be opened; when the file, or the link to it, belongs to a user other than root and the user of
+/// this process; or when its group or other users can write it.
 pub(super) fn open(folder: &Path) -> Result<Option<File>, Failure> {
     let unreadable = |error: io::Error| Failure::Unusable(format!(".env cannot be read: {error}"));
     let path = folder.join(".env");
@@ -28,14 +28,14 @@ pub(super) fn open(folder: &Path) -> Result<Option<File>, Failure> {
     // Opening a pipe of another user would wait for its writer.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = match File::options().read(true).custom_flags(flags).open(&path) {
-        // A link to nothing.
+        // A dangling link.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file.map_err(unreadable)?,
     };
-    // Of the file that is open, so that it is the one that is read.
+    // Metadata of the open file, so that no other file is read after the check.
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
-        return Err(Failure::Unusable(".env is not read: it is no file".to_owned()));
+        return Err(Failure::Unusable(".env is not read: it is not a file".to_owned()));
     }
     let user = rustix::process::geteuid().as_raw();
     problem(&link, &metadata, user).map_or(Ok(Some(file)), |why| {
@@ -43,7 +43,8 @@ pub(super) fn open(folder: &Path) -> Result<Option<File>, Failure> {
     })
 }
 
-/// Why a file is not trusted that was opened by this name, which may be a link. `user`: that of the process.
+/// Returns the reason why a file is not trusted. `link` is its directory entry, which may be a link; `user` is the user
+/// of the process.
 fn problem(link: &Metadata, file: &Metadata, user: u32) -> Option<String> {
     let is_trusted = |owner| owner == 0 || owner == user;
     if let Some(owner) = [link.uid(), file.uid()]
@@ -51,7 +52,7 @@ fn problem(link: &Metadata, file: &Metadata, user: u32) -> Option<String> {
         .find(|owner| !is_trusted(*owner))
     {
         return Some(format!(
-            "it belongs to user {owner}, and not to root or the user of this process ({user}): run chown on it"
+            "it belongs to user {owner}, not to root or the user of this process ({user}): run chown on it"
         ));
     }
     let mode = file.permissions().mode() & 0o7777;
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dotenv_that_others_can_write_is_refused() {
+    fn a_dotenv_that_other_users_can_write_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(refusal(folder.path()).as_deref(), Some("none"));
         let path = folder.path().join(".env");
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dotenv_of_another_user_is_refused() {
+    fn a_dotenv_of_another_user_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let (path, elsewhere) = (folder.path().join(".env"), folder.path().join("elsewhere"));
         fs::write(&elsewhere, "").unwrap();
@@ -105,7 +106,7 @@ mod tests {
         assert_eq!(refusal(folder.path()), None);
         let (link, file) = (fs::symlink_metadata(&path).unwrap(), fs::metadata(&path).unwrap());
         let owner = file.uid();
-        // To a process of another user, unless the owner is root.
+        // A process of another user rejects it, unless the owner is root.
         assert_eq!(problem(&link, &file, owner + 1).is_some(), owner != 0);
         if rustix::process::geteuid().as_raw() != 0 {
             eprintln!("NOT RUN IN FULL: the owner of a file can be changed by root only");

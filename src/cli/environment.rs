@@ -1,5 +1,5 @@
-//! Check of the environment for variables of our prefix that are no setting: a misspelt setting has no effect, and a
-//! misspelt one of TLS or of service keys would leave the service open.
+//! Check of the environment for unknown variables with our prefix. A misspelt setting has no effect, and a misspelt
+//! setting of TLS or service keys would leave the service unprotected.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -10,7 +10,7 @@ use super::{Cli, Failure, SECRETS};
 
 const PREFIX: &str = "PHONE_IDENTITY_";
 
-/// The settings that keep strangers out.
+/// Settings that protect the service from unauthenticated callers.
 const PROTECTIVE: [&str; 7] = [
     "PHONE_IDENTITY_CLIENTS",
     "PHONE_IDENTITY_CLIENT_CA",
@@ -21,7 +21,7 @@ const PROTECTIVE: [&str; 7] = [
     "PHONE_IDENTITY_TLS_KEY",
 ];
 
-/// Words of which one in an unknown name means TLS, client certificates or the operator key.
+/// Words that relate an unknown name to TLS, client certificates or the operator key.
 const PROTECTIVE_WORDS: [&str; 11] = [
     "CA",
     "CERT",
@@ -36,19 +36,19 @@ const PROTECTIVE_WORDS: [&str; 11] = [
     "TLS",
 ];
 
-/// The largest edit distance at which one name resembles another.
+/// Maximum edit distance of similar names.
 const MAX_DISTANCE: usize = 2;
 
-/// An unknown variable.
+/// Kind of an unknown variable.
 #[derive(Debug, Eq, PartialEq)]
-enum UnknownVariables {
-    /// It has no effect, and may be meant for another program.
+enum VariableKind {
+    /// It has no effect, and may belong to another program.
     Harmless,
-    /// It resembles a setting that keeps strangers out.
+    /// It resembles a protective setting.
     Protective,
 }
 
-/// Logs each unknown variable of our prefix, with the setting that it resembles.
+/// Logs each unknown variable with our prefix, and the setting that it resembles.
 ///
 /// # Errors
 /// [`Failure::Unusable`] for a variable that resembles a setting of service keys, TLS, client certificates or the
@@ -57,17 +57,17 @@ pub(super) fn check() -> Result<(), Failure> {
     let known = settings();
     let mut protective = Vec::new();
     for name in env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()) {
-        let Some(unknown) = judge(&name, &known) else {
+        let Some(unknown) = classify(&name, &known) else {
             continue;
         };
         let similar = most_similar(&name, &known);
         match unknown {
-            UnknownVariables::Harmless => tracing::warn!(
+            VariableKind::Harmless => tracing::warn!(
                 variable = %name.escape_debug(),
                 similar,
-                "unknown variable in the environment: it is no setting, and has no effect"
+                "unknown variable in the environment: it is not a setting and has no effect"
             ),
-            UnknownVariables::Protective => protective.push(match similar {
+            VariableKind::Protective => protective.push(match similar {
                 Some(similar) => format!("{} ({similar}?)", name.escape_debug()),
                 None => name.escape_debug().to_string(),
             }),
@@ -78,13 +78,13 @@ pub(super) fn check() -> Result<(), Failure> {
     }
     protective.sort();
     Err(Failure::Unusable(format!(
-        "unknown variables in the environment that resemble settings of service keys, TLS, client certificates or the operator \
-         key: {}",
+        "unknown variables in the environment that resemble settings of service keys, TLS, client certificates \
+         or the operator key: {}",
         protective.join(", ")
     )))
 }
 
-/// The names of the variables of all settings, and of the arguments of all commands.
+/// Returns the names of the variables of all settings and of the arguments of all commands.
 fn settings() -> BTreeSet<String> {
     let command = Cli::command();
     let mut commands = vec![&command];
@@ -97,8 +97,8 @@ fn settings() -> BTreeSet<String> {
     names
 }
 
-/// Judges the name of a variable. `None`: it is a setting, is not of our prefix, or was injected by Kubernetes.
-fn judge(name: &str, known: &BTreeSet<String>) -> Option<UnknownVariables> {
+/// Classifies a variable by its name. `None`: it is a setting, lacks our prefix, or was injected by Kubernetes.
+fn classify(name: &str, known: &BTreeSet<String>) -> Option<VariableKind> {
     let upper = name.to_ascii_uppercase();
     let rest = upper.strip_prefix(PREFIX)?;
     if known.contains(name) || is_of_kubernetes(&upper) {
@@ -110,24 +110,24 @@ fn judge(name: &str, known: &BTreeSet<String>) -> Option<UnknownVariables> {
     let has_word = rest.split('_').any(|word| PROTECTIVE_WORDS.contains(&word));
     let is_of_keys = joined(rest).contains("SERVICEKEY");
     Some(if has_word || is_of_keys || PROTECTIVE.into_iter().any(is_near) {
-        UnknownVariables::Protective
+        VariableKind::Protective
     } else {
-        UnknownVariables::Harmless
+        VariableKind::Harmless
     })
 }
 
-/// Whether Kubernetes injects a variable of this name into each container beside a Service whose name begins with
+/// Returns whether Kubernetes injects a variable of this name into containers beside a Service with the name prefix
 /// `phone-identity` (<https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>).
 fn is_of_kubernetes(name: &str) -> bool {
     name.ends_with("_SERVICE_HOST") || name.ends_with("_PORT") || name.contains("_PORT_")
 }
 
-/// A name without underscores, which are easily forgotten.
+/// Returns a name without underscores, which are easily forgotten.
 fn joined(name: &str) -> String {
     name.chars().filter(|character| *character != '_').collect()
 }
 
-/// The setting that a name resembles most, if one does.
+/// Returns the most similar setting within [`MAX_DISTANCE`].
 fn most_similar<'a>(name: &str, known: &'a BTreeSet<String>) -> Option<&'a str> {
     let letters = joined(&name.to_ascii_uppercase());
     known
@@ -148,51 +148,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_resembles_what_protects_is_told_from_others() {
+    fn a_name_that_resembles_a_protective_setting_is_rejected() {
         let known = settings();
         for name in PROTECTIVE {
-            assert!(known.contains(name), "{name} is no setting");
-            assert_eq!(judge(name, &known), None, "{name}");
+            assert!(known.contains(name), "{name} is not a setting");
+            assert_eq!(classify(name, &known), None, "{name}");
         }
         for (name, expected) in [
             (
                 "PHONE_IDENTITY_REQUIRE_SERVICE_KEYS",
-                Some(UnknownVariables::Protective),
+                Some(VariableKind::Protective),
             ),
             (
                 "PHONE_IDENTITY_REQUIRE_SERVICEKEY",
-                Some(UnknownVariables::Protective),
+                Some(VariableKind::Protective),
             ),
             (
                 "PHONE_IDENTITY_REQUIER_SERVICE_KEY",
-                Some(UnknownVariables::Protective),
+                Some(VariableKind::Protective),
             ),
             (
                 "PHONE_IDENTITY_SERVICE_KEY_REQUIRED",
-                Some(UnknownVariables::Protective),
+                Some(VariableKind::Protective),
             ),
             (
                 "phone_identity_require_service_key",
-                Some(UnknownVariables::Protective),
+                Some(VariableKind::Protective),
             ),
-            ("PHONE_IDENTITY_TLS_CERT", Some(UnknownVariables::Protective)),
-            ("PHONE_IDENTITY_TLSKEY", Some(UnknownVariables::Protective)),
-            ("PHONE_IDENTITY_TLS_KEY_FILE", Some(UnknownVariables::Protective)),
-            ("PHONE_IDENTITY_SSL_KEY", Some(UnknownVariables::Protective)),
-            ("PHONE_IDENTITY_CA_FILE", Some(UnknownVariables::Protective)),
-            ("PHONE_IDENTITY_CLIENTCA", Some(UnknownVariables::Protective)),
-            ("PHONE_IDENTITY_CLIENT", Some(UnknownVariables::Protective)),
-            ("PHONE_IDENTITY_OPERATORKEY", Some(UnknownVariables::Protective)),
-            (
-                "PHONE_IDENTITY_OPERATOR_KEYFILE",
-                Some(UnknownVariables::Protective),
-            ),
-            ("PHONE_IDENTITY_OPERTOR_KEY", Some(UnknownVariables::Protective)),
-            ("PHONE_IDENTITY_LISTN", Some(UnknownVariables::Harmless)),
-            ("PHONE_IDENTITY_IMAGE_TAG", Some(UnknownVariables::Harmless)),
-            ("PHONE_IDENTITY_CODE_KEY", Some(UnknownVariables::Harmless)),
-            ("PHONE_IDENTITY_", Some(UnknownVariables::Harmless)),
-            // Settings, one of them a secret that no flag takes.
+            ("PHONE_IDENTITY_TLS_CERT", Some(VariableKind::Protective)),
+            ("PHONE_IDENTITY_TLSKEY", Some(VariableKind::Protective)),
+            ("PHONE_IDENTITY_TLS_KEY_FILE", Some(VariableKind::Protective)),
+            ("PHONE_IDENTITY_SSL_KEY", Some(VariableKind::Protective)),
+            ("PHONE_IDENTITY_CA_FILE", Some(VariableKind::Protective)),
+            ("PHONE_IDENTITY_CLIENTCA", Some(VariableKind::Protective)),
+            ("PHONE_IDENTITY_CLIENT", Some(VariableKind::Protective)),
+            ("PHONE_IDENTITY_OPERATORKEY", Some(VariableKind::Protective)),
+            ("PHONE_IDENTITY_OPERATOR_KEYFILE", Some(VariableKind::Protective)),
+            ("PHONE_IDENTITY_OPERTOR_KEY", Some(VariableKind::Protective)),
+            ("PHONE_IDENTITY_LISTN", Some(VariableKind::Harmless)),
+            ("PHONE_IDENTITY_IMAGE_TAG", Some(VariableKind::Harmless)),
+            ("PHONE_IDENTITY_CODE_KEY", Some(VariableKind::Harmless)),
+            ("PHONE_IDENTITY_", Some(VariableKind::Harmless)),
+            // Settings. PEPPERS is a secret without a flag.
             ("PHONE_IDENTITY_LISTEN", None),
             ("PHONE_IDENTITY_PEPPERS", None),
             ("PHONE_IDENTITY_INSECURE", None),
@@ -207,12 +204,12 @@ mod tests {
             ("PHONE_IDENTITY_TLS_PORT", None),
             ("PHONE_IDENTITY_TLS_PORT_50051_TCP_PROTO", None),
             ("PHONE_IDENTITY_CLIENT_CA_SERVICE_PORT_GRPC", None),
-            // Of other programs.
+            // Variables of other programs.
             ("PHONE_IDENTITYTLS", None),
             ("TLS_KEY", None),
             ("DATABASE_URL", None),
         ] {
-            assert_eq!(judge(name, &known), expected, "{name}");
+            assert_eq!(classify(name, &known), expected, "{name}");
         }
     }
 

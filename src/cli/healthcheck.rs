@@ -1,4 +1,4 @@
-//! `healthcheck`: asks a server by gRPC whether it serves, as the HEALTHCHECK of an image does.
+//! `healthcheck`: gRPC health client, for the HEALTHCHECK of a container image.
 
 use std::fs;
 use std::io::{self, Write};
@@ -18,36 +18,38 @@ use super::messages::Messages;
 use crate::config::{Settings, positive_duration};
 use crate::service::error::chain;
 
-/// Whom to ask, and what.
+/// Address, service and TLS of the request.
 #[derive(Args, Clone, Debug)]
 pub(super) struct HealthcheckArguments {
-    /// Server to ask [default: that of --health-listen, or else, and with TLS, of --listen, on this machine]
+    /// Address of the server [default: --health-listen, otherwise --listen, on this machine]
+    ///
+    /// With TLS the default is --listen.
     #[arg(long, value_name = "HOST:PORT")]
     address: Option<String>,
 
-    /// Service to ask about; liveness, readiness, or the name of a service [default: the whole server]
+    /// Service to query: liveness, readiness, or the name of a service [default: the whole server]
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     service: String,
 
-    /// Ask by TLS, and trust the certificate authorities of the web
+    /// Use TLS, and trust the public certificate authorities
     #[arg(long)]
     tls: bool,
 
-    /// Ask by TLS, and trust the certificates of this PEM file, and no others
+    /// Use TLS, and trust only the certificates of this PEM file
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
 
-    /// Ask by TLS, and expect the certificate of this name [default: the host of the address]
+    /// Use TLS, and expect a certificate with this name [default: the host of the address]
     #[arg(long, value_name = "NAME")]
     tls_domain: Option<String>,
 
-    /// How long all of it may take
+    /// Timeout of the whole command
     #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = positive_duration)]
     timeout: Duration,
 }
 
 impl HealthcheckArguments {
-    /// `health_listen` is where health is served without TLS, if there is such a place.
+    /// Returns the endpoint to query. `health_listen` is the address of the health listener without TLS, if any.
     fn endpoint(&self, listen: SocketAddr, health_listen: Option<SocketAddr>) -> Result<Endpoint, Failure> {
         let with_tls = self.tls || self.tls_ca.is_some() || self.tls_domain.is_some();
         let listening = health_listen.filter(|_| !with_tls).unwrap_or(listen);
@@ -57,7 +59,7 @@ impl HealthcheckArguments {
             .unwrap_or_else(|| reachable(listening).to_string());
         let scheme = if with_tls { "https" } else { "http" };
         let unusable = |error: tonic::transport::Error| {
-            Failure::Unusable(format!("cannot ask {address}: {}", chain(&error)))
+            Failure::Unusable(format!("cannot query {address}: {}", chain(&error)))
         };
         let endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map_err(unusable)?;
         if !with_tls {
@@ -80,7 +82,7 @@ impl HealthcheckArguments {
     }
 }
 
-/// An address that is listened on, as this machine reaches it.
+/// Returns the address by which this machine reaches a listener: loopback for an unspecified address.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -90,7 +92,10 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-/// Says on `out` what the server answers. It fails if that is anything but SERVING, or comes too late.
+/// Writes the status of the server to `out`.
+///
+/// # Errors
+/// When the status is not SERVING, or the server does not respond in time.
 pub(super) async fn healthcheck(
     settings: &Settings,
     arguments: HealthcheckArguments,
@@ -98,24 +103,24 @@ pub(super) async fn healthcheck(
     mut out: impl Write,
 ) -> Result<(), Failure> {
     let endpoint = arguments.endpoint(settings.listen, settings.access.health_listen)?;
-    let asked = timeout(arguments.timeout, ask(&endpoint, arguments.service, messages)).await;
-    let status = asked.unwrap_or_else(|_| Err(messages.failed("cli-no-answer", &[])))?;
+    let queried = timeout(arguments.timeout, query(&endpoint, arguments.service, messages)).await;
+    let status = queried.unwrap_or_else(|_| Err(messages.failed("cli-no-answer", &[])))?;
     if status != ServingStatus::Serving {
         return Err(Failure::Failed(status.as_str_name().to_owned()));
     }
     writeln!(out, "{}", status.as_str_name()).map_err(|error: io::Error| Failure::Failed(error.to_string()))
 }
 
-async fn ask(endpoint: &Endpoint, service: String, messages: Messages) -> Result<ServingStatus, Failure> {
+async fn query(endpoint: &Endpoint, service: String, messages: Messages) -> Result<ServingStatus, Failure> {
     let channel: Channel = endpoint.connect().await.map_err(|error| {
         let problem = chain(&error);
         messages.failed("cli-no-connection", &[("problem", problem.as_str().into())])
     })?;
-    let answer = HealthClient::new(channel)
+    let response = HealthClient::new(channel)
         .check(HealthCheckRequest { service })
         .await
         .map_err(|status| Failure::Failed(format!("{:?}: {}", status.code(), status.message())))?;
-    Ok(answer.into_inner().status())
+    Ok(response.into_inner().status())
 }
 
 #[cfg(test)]
@@ -123,18 +128,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_listens_everywhere_is_asked_on_this_machine() {
-        for (listen, asked) in [
+    fn a_listener_on_all_addresses_is_queried_by_loopback() {
+        for (listen, queried) in [
             ("0.0.0.0:50051", "127.0.0.1:50051"),
             ("[::]:1", "[::1]:1"),
             ("10.1.2.3:50051", "10.1.2.3:50051"),
         ] {
-            assert_eq!(reachable(listen.parse().unwrap()), asked.parse().unwrap());
+            assert_eq!(reachable(listen.parse().unwrap()), queried.parse().unwrap());
         }
     }
 
     #[test]
-    fn health_is_asked_for_where_it_needs_no_certificate_unless_tls_is_asked_for() {
+    fn the_health_listener_is_queried_unless_tls_is_requested() {
         let mut arguments = HealthcheckArguments {
             address: None,
             service: String::new(),
@@ -144,13 +149,13 @@ mod tests {
             timeout: Duration::from_secs(3),
         };
         let (listen, health) = ("0.0.0.0:1".parse().unwrap(), "0.0.0.0:2".parse().unwrap());
-        let asked = |arguments: &HealthcheckArguments, health| {
+        let queried = |arguments: &HealthcheckArguments, health| {
             let endpoint = arguments.endpoint(listen, health);
             endpoint.unwrap_or_else(|_| panic!("unusable")).uri().to_string()
         };
-        assert_eq!(asked(&arguments, None), "http://127.0.0.1:1/");
-        assert_eq!(asked(&arguments, Some(health)), "http://127.0.0.1:2/");
+        assert_eq!(queried(&arguments, None), "http://127.0.0.1:1/");
+        assert_eq!(queried(&arguments, Some(health)), "http://127.0.0.1:2/");
         arguments.tls_domain = Some("example.com".to_owned());
-        assert_eq!(asked(&arguments, Some(health)), "https://127.0.0.1:1/");
+        assert_eq!(queried(&arguments, Some(health)), "https://127.0.0.1:1/");
     }
 }

@@ -1,7 +1,7 @@
-//! In which language commands speak to people: the one of the environment, as POSIX has it, or else the default one.
+//! Localized messages of commands, in the POSIX locale of the environment, otherwise in the default language.
 //!
-//! What machines read (JSON, the TSV of `phone-check`, lines for `.env`, what `serve` prints, the log) is English
-//! everywhere, and so is what is said of settings and faults, which people look for on the web.
+//! Output for machines (JSON, the TSV of `phone-check`, lines for `.env`, the output of `serve`, the log) is always
+//! English. So are errors of settings and faults, because operators search the web for them.
 
 use std::env;
 use std::fmt::Display;
@@ -14,15 +14,15 @@ use crate::grpc::violation_text;
 use crate::i18n::{Language, TextValue};
 use crate::service::error::Problem;
 
-/// What says in which language messages are, the first that is set (POSIX, Base Definitions section 8.2).
+/// Variables of the message locale; the first that is set counts (POSIX, Base Definitions section 8.2).
 const VARIABLES: [&str; 3] = ["LC_ALL", "LC_MESSAGES", "LANG"];
 
-/// Speaks a language.
+/// Message catalogue of a language.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Messages(Language);
 
 impl Messages {
-    /// In the language of the environment, or else in the default one.
+    /// Returns the messages in the language of the environment, otherwise in the default one.
     pub(super) fn new(default: Language) -> Self {
         let locale = VARIABLES
             .into_iter()
@@ -36,32 +36,32 @@ impl Messages {
         Self(Language::English)
     }
 
-    /// The text with this id, on one line, for a terminal.
+    /// Returns the text with an id, on one line, for a terminal.
     pub(super) fn say(self, id: &str, values: &[(&str, TextValue<'_>)]) -> String {
         printable(&self.0.text(id, values)).into_owned()
     }
 
-    /// Why a command could not do something.
+    /// Returns the failure of a command.
     pub(super) fn failed(self, id: &str, values: &[(&str, TextValue<'_>)]) -> Failure {
         Failure::Failed(self.say(id, values))
     }
 
-    /// Why a command cannot begin.
+    /// Returns the failure of a command that cannot start.
     pub(super) fn unusable(self, id: &str, values: &[(&str, TextValue<'_>)]) -> Failure {
         Failure::Unusable(self.say(id, values))
     }
 
-    /// What was given is no phone number that can be used.
+    /// Returns the failure of an invalid phone number.
     pub(super) fn phone_unfit(self, problem: PhoneError) -> Failure {
         self.unfit("cli-phone-unfit", "", &problem, problem.into())
     }
 
-    /// The same of one of several.
+    /// Returns the failure of an invalid phone number among several.
     pub(super) fn phone_of_many_unfit(self, number: &str, problem: PhoneError) -> Failure {
         self.unfit("cli-phone-unfit", number, &problem, problem.into())
     }
 
-    /// What was given is no beginning of phone numbers.
+    /// Returns the failure of an invalid phone number prefix.
     pub(super) fn prefix_unfit(self, problem: NotAPrefix) -> Failure {
         self.unfit(
             "cli-prefix-unfit",
@@ -71,18 +71,18 @@ impl Messages {
         )
     }
 
-    /// What was given is no password that can be used.
+    /// Returns the failure of an invalid password.
     pub(super) fn password_unfit(self, problem: PasswordError) -> Failure {
         self.unfit("cli-password-unfit", "", &problem, problem.into())
     }
 
-    /// In English what is wrong ends the sentence, and else it is one of its own, as callers are told it.
+    /// The reason completes the sentence in English. In other languages it is the sentence that callers receive.
     fn unfit(self, id: &str, of: &str, english: &dyn Display, problem: Problem) -> Failure {
-        let said = match self.0 {
+        let reason = match self.0 {
             Language::English => format!("{of} {english}"),
             language if of.is_empty() => violation_text(problem, language),
             language => format!("{of}: {}", violation_text(problem, language)),
         };
-        self.unusable(id, &[("problem", said.trim_start().into())])
+        self.unusable(id, &[("problem", reason.trim_start().into())])
     }
 }

@@ -1,4 +1,4 @@
-//! What an operator does at the command line: `migrate`, `createsuperuser`, `changepassword`.
+//! Commands of the operator: `migrate`, `createsuperuser`, `changepassword`.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::Failure;
 use super::messages::Messages;
 use super::output::print_line;
-use super::users::whom;
+use super::users::parse_user;
 use crate::app::{App, open_store};
 use crate::clock::SystemClock;
 use crate::config::Settings;
@@ -21,7 +21,7 @@ use crate::service::accounts::SuperuserMaker;
 use crate::service::admin::{Administrator, UserSelector};
 use crate::service::error::{self, Error, Problem, Violation};
 
-/// The most bytes of a password line that are read.
+/// Maximum number of bytes that are read of a password line.
 const MAX_PASSWORD_LINE: u64 = 4096;
 
 pub(super) async fn migrate(settings: &Settings, messages: Messages) -> Result<(), Failure> {
@@ -66,25 +66,25 @@ pub(super) async fn create_superuser(
 
 pub(super) async fn change_password(
     settings: Settings,
-    person: &str,
+    user: &str,
     from_stdin: bool,
     messages: Messages,
 ) -> Result<(), Failure> {
     let rules = settings.rules();
-    let whom = whom(person, &rules).map_err(|problem| messages.phone_unfit(problem))?;
-    let phones: Vec<&PhoneNumber> = match &whom {
+    let selector = parse_user(user, &rules).map_err(|problem| messages.phone_unfit(problem))?;
+    let phones: Vec<&PhoneNumber> = match &selector {
         UserSelector::PhoneNumber(number) => vec![number.key()],
         UserSelector::Id(_) => Vec::new(),
     };
     let password = new_password(&rules, &phones, from_stdin, messages)?;
     let app = App::build(settings, Arc::new(SystemClock)).await?;
-    let unknown = match &whom {
+    let unknown = match &selector {
         UserSelector::PhoneNumber(_) => "cli-phone-unknown",
         UserSelector::Id(_) => "cli-user-unknown",
     };
     let found = match app
         .admin()
-        .get(&Administrator::Operator, AdminAction::Read, &whom)
+        .get(&Administrator::Operator, AdminAction::Read, &selector)
         .await
     {
         Ok(found) => found.user,
@@ -101,7 +101,7 @@ pub(super) async fn change_password(
     }
 }
 
-/// Why a new password was not set: the rule of the password policy, if that is why.
+/// Returns the failure of a rejected password: the violated rule of the password policy, otherwise the error.
 pub(super) fn rejected(error: &Error, messages: Messages) -> Failure {
     if let Error::InvalidInput(violations) = error
         && let [
@@ -116,8 +116,7 @@ pub(super) fn rejected(error: &Error, messages: Messages) -> Failure {
     Failure::Failed(error::chain(error))
 }
 
-/// Reads a new password. What can be checked without the service is checked first, so that nothing is opened for a
-/// mistake.
+/// Reads and validates a new password. It needs no service, so a typing mistake opens no database.
 pub(super) fn new_password(
     rules: &Rules,
     phones: &[&PhoneNumber],

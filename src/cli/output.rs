@@ -1,10 +1,10 @@
-//! Output of commands: a standard output that is full or closed is an error of the command, and never a panic.
+//! Output of commands. A full or closed standard output fails the command and never panics.
 
 use std::io::{self, Write as _};
 
 use super::Failure;
 
-/// Prints a line to standard output. A closed pipe is no failure: its reader needs no more.
+/// Prints a line to standard output. A closed pipe is not a failure, because its reader needs no more lines.
 ///
 /// # Errors
 /// [`Failure::Failed`] when the line cannot be written.
@@ -18,19 +18,19 @@ pub(super) fn print_line(line: &str) -> Result<(), Failure> {
 /// Writes a line to standard output, and flushes it.
 ///
 /// # Errors
-/// When it cannot be written, also to a closed pipe.
+/// When the line cannot be written, also because of a closed pipe.
 pub(super) fn write_line(line: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     out.flush()
 }
 
-/// Prints a line to standard error. There is no other place to report that this fails.
+/// Prints a line to standard error. Errors are ignored, because no other place could report them.
 pub(super) fn note(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// The failure of a command whose output cannot be written.
+/// Returns the failure of a command that cannot write its output.
 pub(super) fn unwritable(error: &io::Error) -> Failure {
     Failure::Failed(format!("standard output cannot be written: {error}"))
 }

@@ -1,12 +1,11 @@
-//! `phone-check`: shows what this service makes of phone numbers, one line of tab-separated values for each.
+//! `phone-check`: parses phone numbers, and prints a line of tab-separated values for each.
 //!
-//! The columns are: the input, its E.164 form, line type, region code (or `-` where there is none, when the
-//! number may not be taken), and `ok` or the reason of the refusal. A valid number whose line type may not
-//! register keeps its values, with the reason `line_type_not_allowed`.
+//! The columns are: the input, its E.164 form, line type, region code (each `-` for an invalid number), and `ok` or the
+//! reason of the rejection. A valid number of a line type that may not register keeps its values, with the reason
+//! `line_type_not_allowed`.
 //!
-//! Characters of the input that a terminal does not show as they are, such as tabs, no-break spaces and marks
-//! of the writing direction, are written as escapes (`\t`, `\u{a0}`, and `\\` for a backslash), so that one
-//! number is one line, and what is wrong with it can be seen.
+//! Invisible characters of the input, such as tabs, no-break spaces and direction marks, are printed as escapes (`\t`,
+//! `\u{a0}`, and `\\` for a backslash). So each number is one line, and its problem is visible.
 
 #[cfg(test)]
 mod tests;
@@ -16,11 +15,11 @@ use std::io::{self, BufRead, Read, Write};
 use crate::domain::phone::{LineTypes, NumberRegion, PhoneError, PhoneNumber, Region};
 use crate::domain::rules::Rules;
 
-/// The most bytes of a line of input that are read; the rest of a longer line is skipped, and the number is
-/// refused. Far more than a number and a region can have.
+/// Maximum length of an input line in bytes, far more than a number and a region need. The rest of a longer line is
+/// skipped, and its number is rejected.
 const MAX_LINE_BYTES: usize = 4096;
 
-/// Checks `numbers` and writes a line for each to `out`.
+/// Checks `numbers`, and writes a line for each to `out`.
 ///
 /// # Errors
 /// When `out` cannot be written.
@@ -36,12 +35,12 @@ pub(super) fn check_arguments<N: AsRef<str>>(
     out.flush()
 }
 
-/// Checks the lines of `input` and writes a line for each to `out`. Give it a buffered `out`.
+/// Checks the lines of `input`, and writes a line for each to `out`, which should be buffered.
 ///
-/// A line is a number, and after a tab, if it has one, the region of the number; an empty region means the
-/// default one. It ends with `\n` or `\r\n`. No line stops the check, whatever is in it: bytes that are not
-/// UTF-8 are shown as U+FFFD and refused as characters that are not allowed, and a line of over 4096 bytes is
-/// shown cut, and refused as too long.
+/// A line is a number, optionally followed by a tab and the region of the number; an empty region means the default
+/// one. It ends with `\n` or `\r\n`. No content of a line stops the check: bytes that are not UTF-8 are printed as
+/// U+FFFD and rejected as characters that are not allowed; a line of over 4096 bytes is printed truncated and rejected
+/// as too long.
 ///
 /// # Errors
 /// When `input` cannot be read or `out` cannot be written.
@@ -59,11 +58,11 @@ pub(super) fn check_lines(mut input: impl BufRead, rules: Rules, mut out: impl W
     out.flush()
 }
 
-/// Reads the next line into `line`, without its end: `None` at the end of the input, else whether it is the
-/// whole line.
+/// Reads the next line into `line`, without its line end. Returns `None` at the end of the input, otherwise whether the
+/// line is complete.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
     line.clear();
-    // Room for an end of two bytes, so that a line of exactly the most bytes is still whole.
+    // Two more bytes for the line end, so that a line of exactly the maximum length is complete.
     let limit = MAX_LINE_BYTES + 2;
     input.by_ref().take(limit as u64).read_until(b'\n', line)?;
     if line.is_empty() {
@@ -74,7 +73,7 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<
     } else if line.len() == limit {
         input.skip_until(b'\n')?;
     } else {
-        // The last line of the input, which has no end.
+        // The last line of the input, without a line end.
         line.pop_if(|byte| *byte == b'\r');
     }
     let whole = line.len() <= MAX_LINE_BYTES;
@@ -100,7 +99,7 @@ fn check_line(number: &[u8], region: &[u8], mut rules: Rules) -> Result<PhoneNum
     )
 }
 
-/// Takes a number of any line type: whether that type may register is for the row to say.
+/// Parses a number of any line type. The row reports whether the type may register.
 fn check(number: &str, rules: Rules) -> Result<PhoneNumber, PhoneError> {
     PhoneNumber::parse_new(number, rules.default_region, LineTypes::all())
 }
@@ -133,11 +132,11 @@ fn write_row(
     }
 }
 
-/// Writes `text` with escapes for whatever cannot be seen.
+/// Writes `text` with escapes for invisible characters.
 fn write_visible(out: &mut impl Write, text: &str) -> io::Result<()> {
     for c in text.chars() {
         match c {
-            // Quotes need no escape here, unlike in a string of Rust, whose escapes these are otherwise.
+            // The escapes are those of Rust strings, except that quotes need none.
             '\'' | '"' => write!(out, "{c}")?,
             _ => write!(out, "{}", c.escape_debug())?,
         }

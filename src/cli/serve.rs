@@ -1,4 +1,4 @@
-//! `serve`: binds, starts, and serves until it is told to end.
+//! `serve`: binds the listeners, starts the service, and serves until a signal.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,16 +36,16 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
         }
         None => None,
     };
-    // Before anything can be asked to end, so that an early signal is not lost.
+    // Registered before the start, so that an early signal is not lost.
     let cannot_start = |error| Failure::Unusable(format!("cannot start: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot_start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_start)?;
 
     let mut app = tokio::select! {
         app = App::build(settings, Arc::new(SystemClock)) => app?,
-        // The start may wait for the database. What it has begun is finished by the next one.
+        // The start may wait for the database. The next start completes an interrupted migration.
         () = either(&mut terminate, &mut interrupt) => {
-            tracing::info!("told to end before serving");
+            tracing::info!("stopped by a signal before serving");
             return Ok(());
         }
     };
@@ -66,7 +66,7 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
         tracing::info!(%address, "listening for metrics");
         app = app.with_metrics(listener);
     }
-    // The first signal ends the service, and a second one the wait for load balancers.
+    // The first signal stops the service, and the second one skips the delay for load balancers.
     let (first, second) = (CancellationToken::new(), CancellationToken::new());
     let (shutdown, hurry) = (first.clone().cancelled_owned(), second.clone().cancelled_owned());
     let _signals = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -74,7 +74,7 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
             either(&mut terminate, &mut interrupt).await;
             token.cancel();
         }
-        // What is asked for a third time is on its way already.
+        // Further signals have no effect, because the service is already stopping.
         std::future::pending::<()>().await;
     }));
     app.serve(Listeners { calls, tls, health }, shutdown, hurry)
@@ -82,7 +82,7 @@ pub(super) async fn serve(settings: Settings) -> Result<(), Failure> {
         .map_err(|error| Failure::Failed(error.to_string()))
 }
 
-/// Prints an address. A standard output that is closed or full does not end the service: the log has the address, too.
+/// Prints an address. A closed or full standard output does not stop the service, because the log has the address, too.
 fn announce(line: &str) {
     if let Err(error) = write_line(line) {
         tracing::warn!(%error, "standard output cannot be written");

@@ -1,4 +1,4 @@
-//! `service-key`: the keys by which calling services prove who they are.
+//! `service-key`: creates, lists and revokes the keys that authenticate calling services.
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -22,22 +22,22 @@ use crate::service::service_keys::{MAX_LIVE, ServiceKeys};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ServiceKeyCommand {
-    /// Make a key, and print it: it is told here only
+    /// Create a key, and print it; it cannot be shown again
     Create {
-        /// Name of the calling service: small letters, digits and hyphens
+        /// Name of the calling service: lower-case letters, digits and hyphens
         #[arg(value_name = "NAME")]
         name: ServiceName,
         #[arg(long, value_name = "RIGHTS", required = true,
             help = format!("Rights of the service, separated by commas: {}", Rights::names()))]
         allow: Rights,
     },
-    /// List keys, revoked ones, too
+    /// List keys, revoked ones included
     List {
-        /// Print one JSON object a line instead of a table
+        /// Print one JSON object per line instead of a table
         #[arg(long)]
         json: bool,
     },
-    /// Revoke a key: within a second it is good for nothing
+    /// Revoke a key; replicas reject it within --staleness-bound
     Revoke {
         /// Id of the key
         #[arg(value_name = "KEY_ID", value_parser = key_id)]
@@ -59,8 +59,8 @@ pub(super) async fn run(
     keys.close().await.map_err(|error| failed(&error))
 }
 
-/// Prints the key alone on standard output, so that it can be redirected into a file. A key that cannot be printed is
-/// revoked.
+/// Creates a key, and prints only the key to standard output, so that it can be redirected into a file. A key that
+/// cannot be printed is revoked.
 async fn create(
     keys: &ServiceKeys,
     name: ServiceName,
@@ -68,8 +68,8 @@ async fn create(
     messages: Messages,
 ) -> Result<(), Failure> {
     let Some((token, key)) = keys.create(name, allow).await.map_err(|error| failed(&error))? else {
-        let most = usize::try_from(MAX_LIVE).unwrap_or(usize::MAX);
-        return Err(messages.failed("cli-too-many-keys", &[("count", most.into())]));
+        let max_keys = usize::try_from(MAX_LIVE).unwrap_or(usize::MAX);
+        return Err(messages.failed("cli-too-many-keys", &[("count", max_keys.into())]));
     };
     if let Err(unwritten) = write_line(token.expose()) {
         let id = key.id.to_string();
@@ -130,7 +130,7 @@ fn failed(error: &Error) -> Failure {
     Failure::Failed(chain(error))
 }
 
-/// Says whether to go on: whoever closed the pipe has seen enough.
+/// Returns whether to go on. A closed pipe ends the output without an error.
 fn print(written: io::Result<()>) -> Result<bool, Failure> {
     match written {
         Ok(()) => Ok(true),

@@ -1,9 +1,7 @@
-//! Terminal output encoding: what is stored, and what others wrote, is printed without characters that a terminal
-//! obeys.
+//! Terminal output encoding: stored and foreign texts are printed without control characters.
 //!
-//! A calling service, a newer version, or a hand-made row may have put escape sequences or marks of the writing
-//! direction into a text. A table shows U+FFFD in their place, and JSON has them as escapes, so that its values stay
-//! exact.
+//! A calling service, a newer version or a manual change of the database may have stored escape sequences or direction
+//! marks. A table shows U+FFFD instead of them, and JSON contains them as escapes, so that its values stay exact.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -14,8 +12,8 @@ use serde_json::ser::Formatter;
 
 use crate::domain::text::is_control_or_format;
 
-/// The text for a cell or a message: a space in the place of a tab or a line end, and U+FFFD in the place of any other
-/// control or format character.
+/// Returns a text for a table cell or a message: tabs and line ends become spaces, other control and format characters
+/// become U+FFFD.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_control_or_format) {
         return Cow::Borrowed(text);
@@ -28,16 +26,16 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(shown).collect())
 }
 
-/// Writes a value as JSON on one line, with escapes for all control and format characters.
+/// Writes a value as one line of JSON, with escapes for all control and format characters.
 pub(super) fn write_json(mut out: impl Write, value: &impl Serialize) -> io::Result<()> {
-    // At once, so that what is written is a whole line.
+    // Buffered, so that only complete lines are written.
     let mut line = Vec::new();
     value.serialize(&mut Serializer::with_formatter(&mut line, Escaping))?;
     line.push(b'\n');
     out.write_all(&line)
 }
 
-/// Compact JSON. serde_json itself escapes the control characters below U+0020, which are no fragments here.
+/// Compact JSON formatter. serde_json itself escapes the control characters below U+0020, so fragments lack them.
 struct Escaping;
 
 impl Formatter for Escaping {
@@ -71,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_obeys_is_replaced_in_a_cell_and_escaped_in_json() {
+    fn control_characters_are_replaced_in_a_cell_and_escaped_in_json() {
         for (text, cell, escaped) in [
             ("orders", "orders", r#""orders""#),
             ("Ўткир 用户 🦀", "Ўткир 用户 🦀", "\"Ўткир 用户 🦀\""),
@@ -89,7 +87,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_shown_without_what_a_terminal_obeys_and_json_keeps_it(text in any::<String>(), number in any::<u64>()) {
+        fn any_text_is_printed_without_control_characters_and_json_keeps_it(
+            text in any::<String>(),
+            number in any::<u64>(),
+        ) {
             prop_assert!(!printable(&text).contains(is_control_or_format));
             prop_assert_eq!(printable(&text).chars().count(), text.chars().count());
             let line = json(&serde_json::json!({"text": text.as_str(), "number": number}));

@@ -1,4 +1,4 @@
-//! `users`: what service PhoneIdentityAdmin does for superusers, for the operator at the command line.
+//! `users`: administration of users at the command line, as service PhoneIdentityAdmin offers it to superusers.
 
 mod list;
 mod show;
@@ -25,78 +25,78 @@ use crate::service::admin::{
 use crate::service::error::{Error, chain};
 use show::Printer;
 
-/// The operator.
+/// The operator, as the administrator of these commands.
 const OPERATOR: Administrator = Administrator::Operator;
 
-/// The most bytes of an answer that are read.
+/// Maximum number of bytes that are read of an answer to a prompt.
 const MAX_ANSWER: u64 = 64;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UsersCommand {
-    /// List people
+    /// List users
     List(list::ListArguments),
-    /// Show people
-    Show(People),
-    /// Create a person
+    /// Show users
+    Show(UserSelection),
+    /// Create a user
     Create {
-        /// Phone number of the new person
+        /// Phone number of the new user
         #[arg(value_name = "NUMBER")]
         phone_number: String,
         #[command(flatten)]
         password: PasswordSource,
-        /// The person has no password, and cannot sign in by one
+        /// Create the user without a password
         #[arg(long, conflicts_with = "password_stdin")]
         no_password: bool,
-        /// The person is staff
+        /// Make the user staff
         #[arg(long)]
         staff: bool,
-        /// The person is a superuser
+        /// Make the user a superuser
         #[arg(long)]
         superuser: bool,
     },
-    /// Say who is staff, and who a superuser
+    /// Set whether users are staff or superusers
     Update {
         #[command(flatten)]
-        people: People,
-        /// Whether they are staff
+        selection: UserSelection,
+        /// Whether the users are staff
         #[arg(long, value_name = "BOOL", required_unless_present = "superuser")]
         staff: Option<bool>,
-        /// Whether they are superusers
+        /// Whether the users are superusers
         #[arg(long, value_name = "BOOL")]
         superuser: Option<bool>,
     },
-    /// Change the phone number of a user, and end all sessions. The new number is not verified
+    /// Change the phone number of a user to an unverified number, and revoke all sessions
     ChangeNumber {
-        /// Phone number, or id
+        /// Phone number or id
         #[arg(value_name = "NUMBER|ID")]
         user: String,
         /// The new phone number
         #[arg(value_name = "NEW_NUMBER")]
         phone_number: String,
     },
-    /// Note that people hold their phone numbers
-    Verify(People),
-    /// Deactivate people, and end all their sessions. They cannot come back by themselves
-    Deactivate(People),
-    /// Bring people back
-    Reactivate(People),
-    /// End all sessions of people
-    RevokeSessions(People),
-    /// Delete people, and all that is stored about them
+    /// Mark the phone numbers of users as verified
+    Verify(UserSelection),
+    /// Deactivate users, and revoke all sessions; the users cannot reactivate themselves
+    Deactivate(UserSelection),
+    /// Reactivate users
+    Reactivate(UserSelection),
+    /// Revoke all sessions of users
+    RevokeSessions(UserSelection),
+    /// Delete users, with all their stored data
     Delete {
         #[command(flatten)]
-        people: People,
-        /// Do not ask
+        selection: UserSelection,
+        /// Delete without confirmation
         #[arg(long)]
         yes: bool,
     },
 }
 
 #[derive(Args, Debug)]
-pub(super) struct People {
-    /// Phone numbers, or ids
+pub(super) struct UserSelection {
+    /// Phone numbers or ids
     #[arg(value_name = "NUMBER|ID", required = true)]
-    people: Vec<String>,
+    users: Vec<String>,
 }
 
 pub(super) async fn run(
@@ -107,18 +107,18 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let rules = settings.rules();
     let mut printer = Printer::new(json, messages);
-    // What is wrong with the arguments is told before the database is opened.
+    // Invalid arguments are reported before the database is opened.
     match command {
         UsersCommand::List(arguments) => {
             let wanted = arguments.read(messages)?;
             let admin = open(settings).await?;
             list::list(&admin, wanted, &mut printer).await
         }
-        UsersCommand::Show(people) => {
-            let people = people.read(&rules, messages)?;
+        UsersCommand::Show(selection) => {
+            let selection = selection.read(&rules, messages)?;
             let admin = open(settings).await?;
-            for_each(messages, people, async |whom| {
-                let shown = admin.get(&OPERATOR, AdminAction::Read, &whom).await?;
+            for_each(messages, selection, async |selector| {
+                let shown = admin.get(&OPERATOR, AdminAction::Read, &selector).await?;
                 Ok(printer.user(&shown)?)
             })
             .await
@@ -159,28 +159,28 @@ pub(super) async fn run(
             printed.map_err(|problem| printer.failed(problem))
         }
         UsersCommand::Update {
-            people,
+            selection,
             staff,
             superuser,
         } => {
-            let people = people.read(&rules, messages)?;
+            let selection = selection.read(&rules, messages)?;
             let admin = open(settings).await?;
             let update = UserUpdate {
                 is_staff: staff,
                 is_superuser: superuser,
                 ..UserUpdate::default()
             };
-            for_each(messages, people, async |whom| {
-                let person = admin.get(&OPERATOR, AdminAction::Update, &whom).await?;
+            for_each(messages, selection, async |selector| {
+                let managed = admin.get(&OPERATOR, AdminAction::Update, &selector).await?;
                 let changed = admin
-                    .update(&OPERATOR, person.user.id, &person.etag, update.clone())
+                    .update(&OPERATOR, managed.user.id, &managed.etag, update.clone())
                     .await?;
                 Ok(printer.user(&changed)?)
             })
             .await
         }
         UsersCommand::ChangeNumber { user, phone_number } => {
-            let people = People { people: vec![user] }.read(&rules, messages)?;
+            let selection = UserSelection { users: vec![user] }.read(&rules, messages)?;
             let number = rules
                 .take_phone(&phone_number, "")
                 .map_err(|problem| messages.phone_unfit(problem))?;
@@ -190,66 +190,68 @@ pub(super) async fn run(
                 ..UserUpdate::default()
             };
             let admin = open(settings).await?;
-            for_each(messages, people, async |whom| {
-                let user = admin.get(&OPERATOR, AdminAction::Update, &whom).await?;
+            for_each(messages, selection, async |selector| {
+                let managed = admin.get(&OPERATOR, AdminAction::Update, &selector).await?;
                 let changed = admin
-                    .update(&OPERATOR, user.user.id, &user.etag, update.clone())
+                    .update(&OPERATOR, managed.user.id, &managed.etag, update.clone())
                     .await?;
                 Ok(printer.user(&changed)?)
             })
             .await
         }
-        UsersCommand::Verify(people) => {
-            let people = people.read(&rules, messages)?;
+        UsersCommand::Verify(selection) => {
+            let selection = selection.read(&rules, messages)?;
             let admin = open(settings).await?;
-            for_each(messages, people, async |whom| {
-                Ok(printer.user(&verify(&admin, &whom).await?)?)
+            for_each(messages, selection, async |selector| {
+                Ok(printer.user(&verify(&admin, &selector).await?)?)
             })
             .await
         }
-        UsersCommand::Deactivate(people) => {
-            let people = people.read(&rules, messages)?;
+        UsersCommand::Deactivate(selection) => {
+            let selection = selection.read(&rules, messages)?;
             let admin = open(settings).await?;
-            for_each(messages, people, async |whom| {
-                let person = admin.get(&OPERATOR, AdminAction::Deactivate, &whom).await?;
-                let changed = admin.deactivate(&OPERATOR, person.user.id).await?;
+            for_each(messages, selection, async |selector| {
+                let managed = admin.get(&OPERATOR, AdminAction::Deactivate, &selector).await?;
+                let changed = admin.deactivate(&OPERATOR, managed.user.id).await?;
                 Ok(printer.user(&changed)?)
             })
             .await
         }
-        UsersCommand::Reactivate(people) => {
-            let people = people.read(&rules, messages)?;
+        UsersCommand::Reactivate(selection) => {
+            let selection = selection.read(&rules, messages)?;
             let admin = open(settings).await?;
-            for_each(messages, people, async |whom| {
-                let person = admin.get(&OPERATOR, AdminAction::Reactivate, &whom).await?;
-                let changed = admin.reactivate(&OPERATOR, person.user.id).await?;
+            for_each(messages, selection, async |selector| {
+                let managed = admin.get(&OPERATOR, AdminAction::Reactivate, &selector).await?;
+                let changed = admin.reactivate(&OPERATOR, managed.user.id).await?;
                 Ok(printer.user(&changed)?)
             })
             .await
         }
-        UsersCommand::RevokeSessions(people) => {
-            let people = people.read(&rules, messages)?;
+        UsersCommand::RevokeSessions(selection) => {
+            let selection = selection.read(&rules, messages)?;
             let admin = open(settings).await?;
-            for_each(messages, people, async |whom| {
-                let person = admin.get(&OPERATOR, AdminAction::RevokeSessions, &whom).await?;
-                let revoked = admin.revoke_sessions(&OPERATOR, person.user.id).await?;
-                Ok(printer.revoked(&person, revoked)?)
+            for_each(messages, selection, async |selector| {
+                let managed = admin
+                    .get(&OPERATOR, AdminAction::RevokeSessions, &selector)
+                    .await?;
+                let revoked = admin.revoke_sessions(&OPERATOR, managed.user.id).await?;
+                Ok(printer.revoked(&managed, revoked)?)
             })
             .await
         }
-        UsersCommand::Delete { people, yes } => {
-            let people = people.read(&rules, messages)?;
+        UsersCommand::Delete { selection, yes } => {
+            let selection = selection.read(&rules, messages)?;
             if !yes && !io::stdin().is_terminal() {
                 return Err(messages.unusable("cli-no-terminal-to-confirm", &[]));
             }
             let admin = open(settings).await?;
-            for_each(messages, people, async |whom| {
-                let person = admin.get(&OPERATOR, AdminAction::Delete, &whom).await?;
-                if !yes && !confirms(&person, messages)? {
+            for_each(messages, selection, async |selector| {
+                let managed = admin.get(&OPERATOR, AdminAction::Delete, &selector).await?;
+                if !yes && !confirms(&managed, messages)? {
                     return Err(UserCommandError::NotConfirmed);
                 }
-                admin.delete(&OPERATOR, person.user.id).await?;
-                Ok(printer.deleted(&person)?)
+                admin.delete(&OPERATOR, managed.user.id).await?;
+                Ok(printer.deleted(&managed)?)
             })
             .await
         }
@@ -260,12 +262,12 @@ async fn open(settings: Settings) -> Result<Admin, Failure> {
     Ok(App::build(settings, Arc::new(SystemClock)).await?.admin())
 }
 
-/// The number that was looked at, and no other that the person has taken since.
-async fn verify(admin: &Admin, whom: &UserSelector) -> Result<ManagedUser, UserCommandError> {
-    let person = admin.get(&OPERATOR, AdminAction::VerifyPhone, whom).await?;
+/// Verifies the phone number that was read, and fails if the user has changed it since.
+async fn verify(admin: &Admin, selector: &UserSelector) -> Result<ManagedUser, UserCommandError> {
+    let managed = admin.get(&OPERATOR, AdminAction::VerifyPhone, selector).await?;
     let phone = PhoneToVerify {
-        user: person.user.id,
-        etag: Some(person.etag),
+        user: managed.user.id,
+        etag: Some(managed.etag),
     };
     let verification = admin.verify_phones(&OPERATOR, &[phone]).await?.pop();
     match verification.map(|verification| verification.outcome) {
@@ -274,9 +276,9 @@ async fn verify(admin: &Admin, whom: &UserSelector) -> Result<ManagedUser, UserC
     }
 }
 
-/// Asks at the terminal.
-fn confirms(person: &ManagedUser, messages: Messages) -> io::Result<bool> {
-    let user = &person.user;
+/// Asks for confirmation at the terminal.
+fn confirms(managed: &ManagedUser, messages: Messages) -> io::Result<bool> {
+    let user = &managed.user;
     let id = user.id.to_string();
     let values = [
         ("number", user.phone_number.as_str().into()),
@@ -290,18 +292,19 @@ fn confirms(person: &ManagedUser, messages: Messages) -> io::Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-impl People {
+impl UserSelection {
     fn read(self, rules: &Rules, messages: Messages) -> Result<Vec<(String, UserSelector)>, Failure> {
         let read = |text: String| {
-            let whom = whom(&text, rules).map_err(|problem| messages.phone_of_many_unfit(&text, problem))?;
-            Ok((text, whom))
+            let selector =
+                parse_user(&text, rules).map_err(|problem| messages.phone_of_many_unfit(&text, problem))?;
+            Ok((text, selector))
         };
-        self.people.into_iter().map(read).collect()
+        self.users.into_iter().map(read).collect()
     }
 }
 
-/// Reads a phone number or an id.
-pub(super) fn whom(text: &str, rules: &Rules) -> Result<UserSelector, PhoneError> {
+/// Parses a phone number or an id.
+pub(super) fn parse_user(text: &str, rules: &Rules) -> Result<UserSelector, PhoneError> {
     let id = (text.len() == uuid::fmt::Hyphenated::LENGTH)
         .then(|| Uuid::try_parse(text).ok())
         .flatten();
@@ -311,7 +314,7 @@ pub(super) fn whom(text: &str, rules: &Rules) -> Result<UserSelector, PhoneError
     }
 }
 
-/// Why something could not be done to a person.
+/// The reason why an operation on a user failed.
 enum UserCommandError {
     Service(Error),
     Output(io::Error),
@@ -344,17 +347,17 @@ impl UserCommandError {
     }
 }
 
-/// Does something to one person after another. What fails for one is told in the end, and keeps nobody from the rest.
+/// Runs an operation for each user. A failure for one user does not stop the others, and is reported at the end.
 async fn for_each(
     messages: Messages,
-    people: Vec<(String, UserSelector)>,
+    selection: Vec<(String, UserSelector)>,
     mut act: impl AsyncFnMut(UserSelector) -> Result<(), UserCommandError>,
 ) -> Result<(), Failure> {
     let mut failed = Vec::new();
-    for (text, whom) in people {
-        match act(whom).await {
+    for (text, selector) in selection {
+        match act(selector).await {
             Ok(()) => {}
-            // Nobody reads on.
+            // The output is closed.
             Err(UserCommandError::Output(error)) => return Err(Failure::Failed(error.to_string())),
             Err(problem) => failed.push(format!("{text}: {}", problem.text(messages))),
         }

@@ -1,4 +1,4 @@
-//! The settings of who may call: TLS, client certificates, service keys, and the operator's key.
+//! Settings of caller authentication: TLS, client certificates, service keys, and the operator key.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,11 +10,10 @@ use super::values::{listen_address, secret};
 use super::{ConfigError, Settings};
 use crate::domain::access::{ClientList, OperatorKey};
 
-/// Who may call, and how they prove who they are.
+/// Authentication of calling services.
 #[derive(Args, Clone, Debug)]
 pub struct AccessSettings {
-    /// File with the certificate of the server and those between it and its authority, PEM; turns TLS on. Read again
-    /// when it changes
+    /// PEM file with the server certificate and its intermediates; enables TLS. Reloaded when it changes
     #[arg(
         global = true,
         long,
@@ -23,25 +22,27 @@ pub struct AccessSettings {
     )]
     pub tls_certificate: Option<PathBuf>,
 
-    /// File with the private key of that certificate, PEM. Read again when it changes
+    /// PEM file with the private key of the server certificate. Reloaded when it changes
     #[arg(global = true, long, env = "PHONE_IDENTITY_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
 
-    /// File with the authorities of client certificates, PEM; turns mutual TLS on. Read again when it changes
+    /// PEM file with the authorities of client certificates; enables mutual TLS. Reloaded when it changes
     #[arg(global = true, long, env = "PHONE_IDENTITY_CLIENT_CA", value_name = "FILE")]
     pub client_ca: Option<PathBuf>,
 
-    /// Names (DNS or URI) of client certificates, and what each may call: NAME=RIGHTS; NAME=RIGHTS
+    /// Names (DNS or URI) of client certificates with the rights of each: NAME=RIGHTS; NAME=RIGHTS
     #[arg(global = true, long, env = "PHONE_IDENTITY_CLIENTS", value_name = "LIST")]
     pub clients: Option<ClientList>,
 
-    /// Callers need a service key, unless their certificate is listed
+    /// Require a service key of callers without a listed client certificate
     #[arg(global = true, long, env = "PHONE_IDENTITY_REQUIRE_SERVICE_KEY", value_name = "BOOL",
         action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false",
         default_missing_value = "true", hide_possible_values = true)]
     pub require_service_key: bool,
 
-    /// Address to serve grpc.health.v1 on, and nothing else, without TLS: for kubelet
+    /// Address of a second listener without TLS, for grpc.health.v1 only, such as for kubelet
+    ///
+    /// Port 0 picks a free port and prints the address to standard output.
     #[arg(
         global = true,
         long,
@@ -51,19 +52,20 @@ pub struct AccessSettings {
     )]
     pub health_listen: Option<SocketAddr>,
 
-    /// Serve callers who prove nothing on an address that is not loopback
+    /// Allow unauthenticated callers on an address that is not loopback
     #[arg(global = true, long, env = "PHONE_IDENTITY_INSECURE", value_name = "BOOL",
         action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false",
         default_missing_value = "true", hide_possible_values = true)]
     pub insecure: bool,
 
-    /// The operator's key as the environment has it, in `PHONE_IDENTITY_OPERATOR_KEY`. No flag: all users of the
-    /// machine see flags.
+    /// The operator key from `PHONE_IDENTITY_OPERATOR_KEY`. It has no flag, because all users of the machine can read
+    /// flags.
     #[arg(skip)]
     pub operator_key: Option<SecretString>,
 
-    /// File with the operator's key for CreateSuperuser, in the place of PHONE_IDENTITY_OPERATOR_KEY [default: no such
-    /// key]
+    /// File with the operator key of CreateSuperuser, instead of PHONE_IDENTITY_OPERATOR_KEY [default: no key]
+    ///
+    /// The key has at least 32 characters.
     #[arg(
         global = true,
         long,
@@ -73,25 +75,25 @@ pub struct AccessSettings {
     pub operator_key_file: Option<PathBuf>,
 }
 
-/// Where the certificates and the key of TLS are, and which clients are known.
+/// TLS files, and the calling services with a client certificate.
 #[derive(Clone, Debug)]
 pub struct TlsSettings {
-    /// The certificate of the server and those between it and its authority, PEM.
+    /// PEM file with the server certificate and its intermediates.
     pub certificate: PathBuf,
-    /// Its private key, PEM.
+    /// PEM file with its private key.
     pub key: PathBuf,
-    /// Whether a key is accepted that all users of the machine can read.
+    /// Whether a key file that all users of the machine can read is accepted.
     pub allow_readable_key: bool,
-    /// The authorities of client certificates, PEM. `None`: no client is asked for one.
+    /// PEM file with the authorities of client certificates. `None`: the server requests none.
     pub client_ca: Option<PathBuf>,
-    /// Whether a client certificate is optional.
+    /// Whether a client may connect without a certificate.
     pub is_client_certificate_optional: bool,
     /// The calling services, by the names in their certificates.
     pub clients: ClientList,
 }
 
 impl AccessSettings {
-    /// Whether callers have to prove who they are.
+    /// Returns whether callers must authenticate, by a client certificate or a service key.
     #[must_use]
     pub fn is_proof_needed(&self) -> bool {
         self.client_ca.is_some() || self.require_service_key
@@ -99,10 +101,10 @@ impl AccessSettings {
 }
 
 impl Settings {
-    /// Looks whether the settings of who may call fit together.
+    /// Checks that the settings of TLS and client certificates are consistent.
     ///
     /// # Errors
-    /// When they do not.
+    /// When one of them lacks another that it needs.
     pub fn check_access(&self) -> Result<(), ConfigError> {
         let access = &self.access;
         let has_clients = access.clients.as_ref().is_some_and(|clients| !clients.is_empty());
@@ -113,17 +115,17 @@ impl Settings {
         } else if has_clients && access.client_ca.is_none() {
             Err(ConfigError::ClientsWithoutCa)
         } else if access.client_ca.is_some() && !has_clients && !access.require_service_key {
-            Err(ConfigError::NobodyMayCall)
+            Err(ConfigError::NoCallerAllowed)
         } else {
             Ok(())
         }
     }
 
-    /// Looks whether strangers are kept out, and tells loudly if they are not.
+    /// Checks that only authenticated callers can reach the gRPC listener. Logs a warning if not, or without TLS.
     ///
     /// # Errors
-    /// [`ConfigError::Insecure`], unless the address is a loopback one, callers prove who they are, or the operator
-    /// takes that on.
+    /// [`ConfigError::Insecure`] when the address is not loopback, callers do not authenticate, and `--insecure` is not
+    /// given.
     pub fn check_listen(&self) -> Result<(), ConfigError> {
         let access = &self.access;
         if self.listen.ip().to_canonical().is_loopback() {
@@ -135,10 +137,10 @@ impl Settings {
             }
             tracing::warn!(
                 address = %self.listen,
-                "INSECURE (--insecure): whoever reaches this address may call every RPC for everybody"
+                "INSECURE (--insecure): every client that can reach this address may call every RPC for every user"
             );
         } else if access.tls_certificate.is_none() {
-            tracing::warn!(address = %self.listen, "service keys, passwords and tokens come without TLS here");
+            tracing::warn!(address = %self.listen, "service keys, passwords and tokens are received without TLS");
         }
         Ok(())
     }
@@ -147,12 +149,12 @@ impl Settings {
     pub fn warn_of_readable_secrets(&self) {
         if self.allow_readable_secrets {
             tracing::warn!(
-                "--allow-readable-secrets: a database and secret files are accepted that all users of this machine can read"
+                "--allow-readable-secrets: all users of this machine may read the database and the secret files"
             );
         }
     }
 
-    /// The settings of TLS. `None`: it is not served.
+    /// Returns the TLS settings. `None`: the listener has no TLS.
     #[must_use]
     pub fn tls(&self) -> Option<TlsSettings> {
         let access = &self.access;
@@ -164,16 +166,16 @@ impl Settings {
             key: key.clone(),
             allow_readable_key: self.allow_readable_secrets,
             client_ca: access.client_ca.clone(),
-            // A client without a certificate may have a service key.
+            // A client without a certificate may send a service key.
             is_client_certificate_optional: access.require_service_key,
             clients: access.clients.clone().unwrap_or_default(),
         })
     }
 
-    /// The operator's key for CreateSuperuser. `None`: there is none.
+    /// Returns the operator key of CreateSuperuser. `None`: the RPC accepts no such key.
     ///
     /// # Errors
-    /// When it is given twice, cannot be read, or is too short.
+    /// When the key is given twice, cannot be read, or is too short.
     pub fn operator_key(&self) -> Result<Option<OperatorKey>, ConfigError> {
         let access = &self.access;
         let text = secret(

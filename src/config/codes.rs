@@ -1,5 +1,6 @@
-//! The settings of one-time codes.
+//! Settings of one-time codes.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,46 +14,51 @@ use crate::domain::code::{self, Coder};
 use crate::domain::secret_keys::SecretKeys;
 use crate::service::codes::Options;
 
-/// How many codes of its length there are at least for each attempt on a challenge: the chance of a guess is at most
-/// 10^-4.
+/// Minimum number of possible codes per attempt on a challenge: a guess succeeds with a probability of at most 10^-4.
 const CODES_PER_ATTEMPT: u64 = 10_000;
 
 /// One-time codes.
 #[derive(Args, Clone, Debug)]
 pub struct CodeSettings {
-    /// Digits of a one-time code
+    /// Number of digits of a one-time code
+    ///
+    /// Range: 4 to 10.
     #[arg(global = true, long, env = "PHONE_IDENTITY_CODE_LENGTH", value_name = "NUMBER", default_value = "6",
-        value_parser = clap::value_parser!(u8).range(i64::from(*code::LENGTHS.start())..=i64::from(*code::LENGTHS.end())))]
+        value_parser = clap::value_parser!(u8).range(lengths()))]
     pub code_length: u8,
 
-    /// How long a one-time code is good, 30 minutes at most
+    /// Lifetime of a one-time code, at most 30m
     #[arg(global = true, long, env = "PHONE_IDENTITY_CODE_LIFETIME", value_name = "DURATION", default_value = "5m",
         value_parser = lifetime)]
     pub code_lifetime: Duration,
 
-    /// How many codes may be tried for one challenge; at most one for each 10000 codes of that length
+    /// Maximum number of attempts per challenge; at most one per 10000 possible codes of this length
+    ///
+    /// Range: 1 to 100.
     #[arg(global = true, long, env = "PHONE_IDENTITY_CODE_ATTEMPTS", value_name = "NUMBER", default_value = "5",
         value_parser = clap::value_parser!(u32).range(1..=100))]
     pub code_attempts: u32,
 
-    /// How long after it was sent a one-time code may be sent once more
-    #[arg(global = true, long, env = "PHONE_IDENTITY_CODE_RESEND_INTERVAL", value_name = "DURATION", default_value = "30s",
-        value_parser = positive_duration)]
+    /// Minimum interval between two deliveries of the same one-time code
+    #[arg(global = true, long, env = "PHONE_IDENTITY_CODE_RESEND_INTERVAL", value_name = "DURATION",
+        default_value = "30s", value_parser = positive_duration)]
     pub code_resend_interval: Duration,
 
-    /// Signing in by a code with a number that nobody has creates a person without a password
+    /// Create an account without a password when a user signs in by code with an unknown phone number
     #[arg(global = true, long, env = "PHONE_IDENTITY_SIGN_UP_BY_CODE", value_name = "BOOL",
         action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false",
         default_missing_value = "true", hide_possible_values = true)]
     pub sign_up_by_code: bool,
 
-    /// The secret keys of codes as the environment has them, in `PHONE_IDENTITY_CODE_KEYS`. No flag: all users of the
-    /// machine see flags.
+    /// The secret keys of one-time codes from `PHONE_IDENTITY_CODE_KEYS`. They have no flag, because all users of the
+    /// machine can read flags.
     #[arg(skip)]
     pub code_keys: Option<SecretString>,
 
-    /// File with the secret keys of codes, in the place of PHONE_IDENTITY_CODE_KEYS [default: with `log`
-    /// one that this process makes for itself]
+    /// File with the code keys, instead of PHONE_IDENTITY_CODE_KEYS [default: with log a random key per process]
+    ///
+    /// It contains the secret keys from which one-time codes are derived, as KEY-ID:SECRET entries. Providers other
+    /// than log need it, or the variable.
     #[arg(
         global = true,
         long,
@@ -62,16 +68,20 @@ pub struct CodeSettings {
     pub code_keys_file: Option<PathBuf>,
 }
 
+fn lengths() -> RangeInclusive<i64> {
+    i64::from(*code::LENGTHS.start())..=i64::from(*code::LENGTHS.end())
+}
+
 fn lifetime(text: &str) -> Result<Duration, String> {
     positive_duration_up_to(text, code::MAX_LIFETIME, "30m")
 }
 
 impl Settings {
-    /// What makes codes. Without keys that are given, codes are good in this process only.
+    /// Returns the generator of one-time codes. Without configured keys, codes are valid in this process only.
     ///
     /// # Errors
-    /// When the keys are given twice, cannot be read, are not `KEY-ID:SECRET` entries, or are not given where messages
-    /// really go out; or the operating system gives no random bytes.
+    /// When the keys are given twice, cannot be read, are not `KEY-ID:SECRET` entries, or are missing although an SMS
+    /// provider sends messages; or when the operating system returns no random bytes.
     pub fn coder(&self) -> Result<Coder, ConfigError> {
         const NAME: &str = "PHONE_IDENTITY_CODE_KEYS";
         let settings = &self.codes;
@@ -84,7 +94,7 @@ impl Settings {
         let keys = SecretKeys::parse(text.unwrap_or_default().expose_secret())
             .map_err(|error| ConfigError::SecretKeys(NAME, error))?;
         let keys = match keys.is_empty() {
-            // A message would be sent, and its code be none after the next start, or for another replica.
+            // With random keys, sent codes would be invalid after a restart, and on other replicas.
             true if self.sms.is_real() => return Err(ConfigError::CodeKeysMissing),
             true => SecretKeys::of_this_process()?,
             false => keys,
@@ -92,11 +102,11 @@ impl Settings {
         Ok(Coder::new(keys, settings.code_length))
     }
 
-    /// How codes are dealt with.
+    /// Returns the options of one-time codes.
     ///
     /// # Errors
-    /// When a code could be guessed: NIST SP 800-63B asks for a chance of at most one in 10,000 for each authentication
-    /// secret of this kind (section 3.1.3.2: six digits, and a limit on attempts).
+    /// When codes could be guessed. NIST SP 800-63B (section 3.1.3.2: six digits, and a limit on attempts) allows a
+    /// probability of at most one in 10,000 for each authentication secret of this kind.
     pub fn codes(&self) -> Result<Options, ConfigError> {
         let CodeSettings {
             code_length,

@@ -1,26 +1,26 @@
-//! Pre-check of `.env`: dotenvy replaces `$NAME` by a variable, and a secret such as `abc$def` would lose its end
-//! without a word.
+//! Pre-check of `.env` for substitutions: dotenvy replaces `$NAME` by a variable, so a secret such as `abc$def` would
+//! silently lose its end.
 
-/// Where a character of the file stands, as dotenvy reads it.
+/// State of the lexer: the position of a character, as dotenvy parses the file.
 #[derive(Clone, Copy)]
 enum LexPosition {
     /// Before the first character of a line.
     LineStart,
     /// Outside of quotes.
     Plain,
-    /// Outside of quotes, behind white space, where `#` begins a comment.
+    /// Outside of quotes after white space, where `#` begins a comment.
     AfterSpace,
     SingleQuotes,
     DoubleQuotes,
-    /// Behind a backslash; the field says whether it is in double quotes.
+    /// After a backslash; the field is true inside of double quotes.
     Escaped {
         in_quotes: bool,
     },
     Comment,
 }
 
-/// The number, from 1, of the first line with a `$` that dotenvy would not take literally: one that is neither in
-/// single quotes nor behind a backslash.
+/// Returns the number (from 1) of the first line with a `$` that dotenvy does not read literally: a `$` that is neither
+/// in single quotes nor after a backslash. `None`: the file has no such line.
 pub(crate) fn line_of_substitution(text: &str) -> Option<usize> {
     let mut line = 1;
     let mut position = LexPosition::LineStart;
@@ -93,8 +93,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// dotenvy, the other implementation, keeps each `$` exactly if none is found here. (Comments are left out: a
-        /// `$` in one is not kept.)
+        /// dotenvy, the other implementation, keeps each `$` exactly if none is found here. The values have no
+        /// comments, because dotenvy drops a `$` in a comment.
         #[test]
         fn it_finds_what_dotenvy_substitutes(values in prop::collection::vec("[a$'\"\\\\ {}]{0,8}", 1..4)) {
             let lines: Vec<String> = values.iter().enumerate().map(|(i, value)| format!("K{i}={value}")).collect();

@@ -1,4 +1,4 @@
-//! The settings of how passwords are hashed.
+//! Settings of password hashing.
 
 use std::path::PathBuf;
 use std::thread;
@@ -12,36 +12,45 @@ use crate::cgroup;
 use crate::domain::secret_keys::SecretKeys;
 use crate::service::hasher::{self, EngineChoice};
 
-/// How passwords are hashed.
+/// Password hashing.
 #[derive(Args, Clone, Debug)]
 pub struct HashingSettings {
-    /// Argon2id memory size m, in KiB
+    /// Memory cost m of Argon2id, in KiB
+    ///
+    /// Range: 8 to 1048576.
     #[arg(global = true, long, env = "PHONE_IDENTITY_ARGON2_MEMORY_KIB", value_name = "NUMBER", default_value = "19456",
         value_parser = clap::value_parser!(u32).range(8..=i64::from(hasher::MAX_MEMORY_KIB)))]
     pub argon2_memory_kib: u32,
 
-    /// Argon2id number of passes t
+    /// Time cost t of Argon2id, in passes
+    ///
+    /// Range: 1 to 1000.
     #[arg(global = true, long, env = "PHONE_IDENTITY_ARGON2_ITERATIONS", value_name = "NUMBER", default_value = "2",
         value_parser = clap::value_parser!(u32).range(1..=i64::from(hasher::MAX_ITERATIONS)))]
     pub argon2_iterations: u32,
 
-    /// Argon2id degree of parallelism p
+    /// Parallelism p of Argon2id, in lanes
+    ///
+    /// Range: 1 to 64.
     #[arg(global = true, long, env = "PHONE_IDENTITY_ARGON2_PARALLELISM", value_name = "NUMBER", default_value = "1",
         value_parser = clap::value_parser!(u32).range(1..=64))]
     pub argon2_parallelism: u32,
 
-    /// Most passwords that are hashed at a time; never more than there are cores [default: one a core, of a CPU quota
-    /// three quarters]
+    /// Maximum number of concurrent hashes [default: one per core; three quarters of a CPU quota]
+    ///
+    /// The number of cores limits it. Range: 1 to 1024.
     #[arg(global = true, long, env = "PHONE_IDENTITY_HASH_THREADS", value_name = "NUMBER",
         value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub hash_threads: Option<u16>,
 
-    /// Most passwords that wait to be hashed; more are refused at once [default: about a second of work]
+    /// Maximum number of passwords that wait to be hashed; more are rejected [default: about one second of work]
+    ///
+    /// Range: 1 to 65535.
     #[arg(global = true, long, env = "PHONE_IDENTITY_HASH_QUEUE", value_name = "NUMBER",
         value_parser = clap::value_parser!(u16).range(1..))]
     pub hash_queue: Option<u16>,
 
-    /// What computes the hashes
+    /// Implementation of Argon2id
     #[arg(
         global = true,
         long,
@@ -51,17 +60,19 @@ pub struct HashingSettings {
     )]
     pub hash_engine: EngineChoice,
 
-    /// Peppers as the environment has them, in `PHONE_IDENTITY_PEPPERS`. No flag: all users of the machine see flags.
+    /// The peppers from `PHONE_IDENTITY_PEPPERS`. They have no flag, because all users of the machine can read flags.
     #[arg(skip)]
     pub peppers: Option<SecretString>,
 
-    /// File with the peppers, in the place of PHONE_IDENTITY_PEPPERS [default: no peppers]
+    /// File with the peppers, instead of PHONE_IDENTITY_PEPPERS [default: no peppers]
+    ///
+    /// It contains the secret keys of password hashes, as KEY-ID:SECRET entries.
     #[arg(global = true, long, env = "PHONE_IDENTITY_PEPPERS_FILE", value_name = "FILE")]
     pub peppers_file: Option<PathBuf>,
 }
 
 impl Settings {
-    /// The secrets that go into every hash.
+    /// Returns the peppers: the secret keys of password hashes.
     ///
     /// # Errors
     /// When they are given twice, cannot be read, or are not `KEY-ID:SECRET` entries.
@@ -76,7 +87,7 @@ impl Settings {
             .map_err(|error| ConfigError::SecretKeys("PHONE_IDENTITY_PEPPERS", error))
     }
 
-    /// How passwords are hashed.
+    /// Returns the options of the password hasher.
     ///
     /// # Errors
     /// As [`Self::peppers`].
@@ -101,11 +112,11 @@ impl Settings {
     }
 }
 
-/// One hashing thread a core; under a quota of processor time three quarters of it, so that other calls have theirs.
+/// Returns one hashing thread per core, or three quarters of a CPU quota, so that the other calls have the rest.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "such a cast saturates, and the quota is above 0"
+    reason = "the cast saturates, and the quota is positive"
 )]
 fn default_threads(cores: usize, quota: Option<f64>) -> usize {
     quota.map_or(cores, |quota| ((quota * 0.75) as usize).clamp(1, cores.max(1)))

@@ -1,4 +1,4 @@
-//! The settings of what operators look at: metrics and traces.
+//! Settings of metrics and traces.
 
 use std::net::SocketAddr;
 
@@ -6,11 +6,12 @@ use clap::Args;
 
 use super::values::listen_address;
 
-/// What operators look at.
+/// Metrics and traces.
 #[derive(Args, Clone, Debug)]
 pub struct OperationsSettings {
-    /// Address to serve /metrics, /livez and /readyz on, over HTTP/1.1 and to everybody who reaches it. Port 0 picks a
-    /// free one and prints it
+    /// Address of an HTTP/1.1 listener for /metrics, /livez and /readyz, without authentication
+    ///
+    /// Port 0 picks a free port and prints the address to standard output.
     #[arg(
         global = true,
         long,
@@ -20,11 +21,11 @@ pub struct OperationsSettings {
     )]
     pub metrics_listen: Option<SocketAddr>,
 
-    /// Collector that traces are sent to by OTLP over gRPC, such as http://localhost:4317
+    /// Collector of traces by OTLP over gRPC, such as http://localhost:4317
     #[arg(global = true, long, env = "PHONE_IDENTITY_OTLP_ENDPOINT", value_name = "URL", value_parser = endpoint)]
     pub otlp_endpoint: Option<String>,
 
-    /// Which part of the calls is traced whose callers do not say whether they are, from 0 to 1
+    /// Ratio of calls without a traceparent that are traced, from 0 to 1
     #[arg(global = true, long, env = "PHONE_IDENTITY_TRACE_SAMPLING", value_name = "RATIO", default_value = "0.01",
         value_parser = ratio)]
     pub trace_sampling: f64,
@@ -34,7 +35,7 @@ fn endpoint(text: &str) -> Result<String, String> {
     let wrong = || "not of the form http://HOST:PORT or https://HOST:PORT".to_owned();
     let uri: http::Uri = text.parse().map_err(|_| wrong())?;
     match uri.scheme_str() {
-        // What is before an @ would be a secret, and is not sent.
+        // The exporter would not send credentials before an @.
         Some("http" | "https") if uri.authority().is_some_and(|it| !it.as_str().contains('@')) => {
             Ok(text.to_owned())
         }

@@ -1,4 +1,4 @@
-//! The settings of registering, and of changing a phone number.
+//! Settings of registration, and of changes of a phone number.
 
 use std::time::Duration;
 
@@ -8,11 +8,10 @@ use super::values::duration;
 use super::{ConfigError, Settings};
 use crate::domain::registration::RegistrationMode;
 
-/// Registering and changing a phone number.
+/// Registration, and changes of a phone number.
 #[derive(Args, Clone, Debug)]
 pub struct RegistrationSettings {
-    /// Who registers: `open`, anybody; `verified`, who shows by a code that they hold the number; `closed`, nobody,
-    /// superusers make the accounts
+    /// Registration mode: open (all users), verified (after a one-time code), closed (superusers create accounts)
     #[arg(
         global = true,
         long,
@@ -23,25 +22,24 @@ pub struct RegistrationSettings {
     )]
     pub registration: RegistrationMode,
 
-    /// Takes a new phone number by UpdateProfile, without a code that shows that the person holds it, though codes are
-    /// sent
+    /// Let UpdateProfile change the phone number without a one-time code, although the server can send codes
     #[arg(global = true, long, env = "PHONE_IDENTITY_UNVERIFIED_PHONE_CHANGE", value_name = "BOOL",
         action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false",
         default_missing_value = "true", hide_possible_values = true)]
     pub unverified_phone_change: bool,
 
-    /// How long after a change of the phone number a code to it resets no password
+    /// How long after a phone number change a code to the new number cannot reset the password; 0 disables it
     #[arg(global = true, long, env = "PHONE_IDENTITY_PHONE_CHANGE_HOLD", value_name = "DURATION",
         default_value = "1d", value_parser = duration)]
     pub phone_change_hold: Duration,
 }
 
 impl Settings {
-    /// Who can register.
+    /// Returns the registration mode.
     ///
     /// # Errors
-    /// When numbers are to be verified, and there are no codes or it need not be done; or nobody is to register, and
-    /// signing in by a code would do it.
+    /// When phone numbers must be verified without an SMS provider or with --unverified-phone-change; or when
+    /// registration is closed with --sign-up-by-code.
     pub fn registration(&self) -> Result<RegistrationMode, ConfigError> {
         let mode = self.registration.registration;
         match mode {

@@ -1,4 +1,4 @@
-//! The settings of SMS: who sends them, and what they are told by.
+//! Settings of SMS providers: order, credentials, and TLS.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -25,14 +25,16 @@ const TWILIO_AUTH_TOKEN: &str = "PHONE_IDENTITY_TWILIO_AUTH_TOKEN";
 const PLAYMOBILE_PASSWORD: &str = "PHONE_IDENTITY_PLAYMOBILE_PASSWORD";
 const WEBHOOK_SECRET: &str = "PHONE_IDENTITY_WEBHOOK_SECRET";
 
-/// Maximum size of the file of `--sms-ca` in bytes: a bundle of all public authorities has a quarter of it.
+/// Maximum size of the file of `--sms-ca` in bytes, 4 times a bundle of all public authorities.
 const MAX_CA_BYTES: u64 = 1024 * 1024;
 
-/// SMS.
+/// SMS providers.
 #[derive(Args, Clone, Debug)]
 pub struct SmsSettings {
-    /// Who sends SMS, separated by commas: each one is asked when those before it did not take a message. `log` writes
-    /// them into the log, codes and all, for development [default: nobody, there are no codes]
+    /// SMS providers in order of preference, separated by commas [default: none, the server sends no codes]
+    ///
+    /// If a provider does not accept a message, the next one is tried. log is for development: it writes the messages
+    /// with their codes into the log.
     #[arg(
         global = true,
         long,
@@ -42,7 +44,7 @@ pub struct SmsSettings {
     )]
     pub sms_providers: Vec<ProviderName>,
 
-    /// How long a provider may take for a message
+    /// Timeout of a request to an SMS provider
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_TIMEOUT", value_name = "DURATION", default_value = "10s",
         value_parser = positive_duration)]
     pub sms_timeout: Duration,
@@ -51,13 +53,17 @@ pub struct SmsSettings {
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_CA", value_name = "FILE")]
     pub sms_ca: Option<PathBuf>,
 
-    /// Maximum number of SMS that a process sends at a time; a quarter each is kept for known askers and strangers
+    /// Maximum number of SMS that a process sends at the same time
+    ///
+    /// A quarter is reserved for users on known devices or with a session, and a quarter for strangers. Range: 1 to
+    /// 256.
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_CONCURRENCY", value_name = "NUMBER", default_value = "16",
         value_parser = clap::value_parser!(u16).range(1..=256))]
     pub sms_concurrency: u16,
 
-    /// Hash of your Android app, 11 characters, by which its SMS Retriever finds messages with codes; it is a line
-    /// after the text
+    /// Hash of your Android app for the SMS Retriever, 11 characters, added to messages with codes as a line
+    ///
+    /// The SMS Retriever of Android delivers the message to the app with this hash.
     #[arg(
         global = true,
         long,
@@ -66,8 +72,9 @@ pub struct SmsSettings {
     )]
     pub sms_retriever_hash: Option<RetrieverHash>,
 
-    /// Domain that codes are for, by which browsers (WebOTP) and iOS offer them on that site only; `@DOMAIN #CODE` is
-    /// the last line
+    /// Domain that one-time codes are bound to; messages with codes end with the line @DOMAIN #CODE
+    ///
+    /// Browsers (WebOTP) and iOS suggest the code on this site only.
     #[arg(
         global = true,
         long,
@@ -76,7 +83,7 @@ pub struct SmsSettings {
     )]
     pub sms_webotp_domain: Option<Domain>,
 
-    /// Twilio: where the API is
+    /// Twilio: base URL of the API
     #[arg(
         global = true,
         long,
@@ -86,7 +93,7 @@ pub struct SmsSettings {
     )]
     pub twilio_url: BaseUrl,
 
-    /// Twilio: id of the account, AC...
+    /// Twilio: account SID, AC...
     #[arg(
         global = true,
         long,
@@ -95,12 +102,12 @@ pub struct SmsSettings {
     )]
     pub twilio_account_sid: Option<String>,
 
-    /// Twilio: the auth token as the environment has it, in `PHONE_IDENTITY_TWILIO_AUTH_TOKEN`. No flag: all users of
-    /// the machine see flags.
+    /// Twilio: the auth token from `PHONE_IDENTITY_TWILIO_AUTH_TOKEN`. It has no flag, because all users of the machine
+    /// can read flags.
     #[arg(skip)]
     pub twilio_auth_token: Option<SecretString>,
 
-    /// File with Twilio's auth token, in the place of PHONE_IDENTITY_TWILIO_AUTH_TOKEN
+    /// File with the Twilio auth token, instead of PHONE_IDENTITY_TWILIO_AUTH_TOKEN
     #[arg(
         global = true,
         long,
@@ -109,7 +116,7 @@ pub struct SmsSettings {
     )]
     pub twilio_auth_token_file: Option<PathBuf>,
 
-    /// Twilio: number or name that messages come from, or id of a messaging service, MG...
+    /// Twilio: sender of messages, a number, a name, or the SID of a messaging service, MG...
     #[arg(
         global = true,
         long,
@@ -118,7 +125,7 @@ pub struct SmsSettings {
     )]
     pub twilio_from: Option<String>,
 
-    /// Playmobile: where the API is
+    /// Playmobile: base URL of the API
     #[arg(
         global = true,
         long,
@@ -127,7 +134,7 @@ pub struct SmsSettings {
     )]
     pub playmobile_url: Option<BaseUrl>,
 
-    /// Playmobile: name of the account
+    /// Playmobile: login of the account
     #[arg(
         global = true,
         long,
@@ -136,12 +143,12 @@ pub struct SmsSettings {
     )]
     pub playmobile_login: Option<String>,
 
-    /// Playmobile: the password as the environment has it, in `PHONE_IDENTITY_PLAYMOBILE_PASSWORD`. No flag: all users
-    /// of the machine see flags.
+    /// Playmobile: the password from `PHONE_IDENTITY_PLAYMOBILE_PASSWORD`. It has no flag, because all users of the
+    /// machine can read flags.
     #[arg(skip)]
     pub playmobile_password: Option<SecretString>,
 
-    /// File with Playmobile's password, in the place of PHONE_IDENTITY_PLAYMOBILE_PASSWORD
+    /// File with the Playmobile password, instead of PHONE_IDENTITY_PLAYMOBILE_PASSWORD
     #[arg(
         global = true,
         long,
@@ -150,7 +157,7 @@ pub struct SmsSettings {
     )]
     pub playmobile_password_file: Option<PathBuf>,
 
-    /// Playmobile: what messages come from, such as 3700
+    /// Playmobile: sender of messages, such as 3700
     #[arg(
         global = true,
         long,
@@ -159,17 +166,18 @@ pub struct SmsSettings {
     )]
     pub playmobile_originator: Option<String>,
 
-    /// Webhook: where your gateway is
+    /// Webhook: URL of your SMS gateway
     #[arg(global = true, long, env = "PHONE_IDENTITY_WEBHOOK_URL", value_name = "URL")]
     pub webhook_url: Option<Endpoint>,
 
-    /// Webhook: the secret of signatures as the environment has it, in `PHONE_IDENTITY_WEBHOOK_SECRET`. No flag: all
-    /// users of the machine see flags.
+    /// Webhook: the key of request signatures from `PHONE_IDENTITY_WEBHOOK_SECRET`. It has no flag, because all users
+    /// of the machine can read flags.
     #[arg(skip)]
     pub webhook_secret: Option<SecretString>,
 
-    /// File with the secret that requests to your gateway are signed with, in the place of
-    /// PHONE_IDENTITY_WEBHOOK_SECRET
+    /// File with the key of webhook signatures, instead of PHONE_IDENTITY_WEBHOOK_SECRET
+    ///
+    /// The key has at least 32 characters. Requests to your gateway are signed with it.
     #[arg(
         global = true,
         long,
@@ -180,7 +188,7 @@ pub struct SmsSettings {
 }
 
 impl SmsSettings {
-    /// The lines that come after the text of a message with a code.
+    /// Returns the lines that follow the text of a message with a code.
     #[must_use]
     pub fn lines(&self) -> Lines {
         Lines {
@@ -189,31 +197,31 @@ impl SmsSettings {
         }
     }
 
-    /// Whether messages go anywhere but into the log.
+    /// Returns whether a provider other than the log sends messages.
     pub(super) fn is_real(&self) -> bool {
         self.sms_providers.iter().any(|name| *name != ProviderName::Log)
     }
 
-    /// Says whose messages, and whose passwords, all can read who are on the way. That may be what somebody wants, in a
-    /// network of their own.
+    /// Logs a warning for each provider with an unencrypted URL. It is allowed, because the provider may be in a
+    /// private network.
     fn warn_of_open(&self) {
-        let of = |name| match name {
+        let url = |name| match name {
             ProviderName::Log => None,
             ProviderName::Twilio => Some(self.twilio_url.endpoint()),
             ProviderName::Playmobile => self.playmobile_url.as_ref().map(BaseUrl::endpoint),
             ProviderName::Webhook => self.webhook_url.as_ref(),
         };
         for name in &self.sms_providers {
-            if of(*name).is_some_and(Endpoint::is_open) {
+            if url(*name).is_some_and(Endpoint::is_open) {
                 tracing::warn!(
                     provider = name.as_str(),
-                    "messages and what they are sent by are not encrypted: the URL is http://"
+                    "SMS texts and provider credentials are sent unencrypted: the URL is http://"
                 );
             }
         }
     }
 
-    /// The certificate authorities of `--sms-ca`.
+    /// Returns the certificate authorities of `--sms-ca`.
     fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
         let Some(file) = &self.sms_ca else {
             return Ok(Vec::new());
@@ -225,7 +233,7 @@ impl SmsSettings {
         let authorities = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
         let is_valid =
             |authority: &CertificateDer<'static>| RootCertStore::empty().add(authority.clone()).is_ok();
-        // The error of the parser may quote the file.
+        // The error of the parser may contain text of the file.
         authorities
             .ok()
             .filter(|authorities| !authorities.is_empty() && authorities.iter().all(is_valid))
@@ -294,10 +302,10 @@ impl SmsSettings {
 }
 
 impl Settings {
-    /// Who sends messages, in the order in which they are asked. Empty: nobody.
+    /// Returns the SMS providers in order of preference. Empty: the server sends no messages.
     ///
     /// # Errors
-    /// When somebody is named and what they need is not given, or cannot be read or used.
+    /// When a provider lacks one of its settings, or when a file cannot be read or is invalid.
     pub fn providers(&self, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn Provider>>, ConfigError> {
         let sms = &self.sms;
         if sms.sms_providers.is_empty() {
@@ -321,7 +329,7 @@ impl Settings {
     }
 }
 
-/// A secret without what an editor puts at the end of a file.
+/// Returns a secret without the white space that an editor adds at the end of a file.
 fn trimmed_secret(
     name: &'static str,
     given: Option<&SecretString>,

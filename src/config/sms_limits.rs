@@ -1,4 +1,4 @@
-//! The settings by which nobody has messages sent for money.
+//! Settings of the SMS limits, against SMS pumping (toll fraud).
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -12,11 +12,12 @@ use super::{ConfigError, Settings};
 use crate::domain::phone::{LineType, Region};
 use crate::domain::sms_limits::{Amount, Bounds, FORGOTTEN_AFTER, Prices, PumpingGuard, Reach, SmsLimits};
 
-/// Bounds on messages.
+/// SMS limits.
 #[derive(Args, Clone, Debug)]
 pub struct SmsLimitSettings {
-    /// Countries that SMS are sent to, separated by commas, such as UZ,KZ. Providers other than log need it [default:
-    /// all]
+    /// Countries that may receive SMS, separated by commas, such as UZ,KZ [default: all]
+    ///
+    /// ISO 3166-1 codes of two letters. Providers other than log require it.
     #[arg(
         global = true,
         long,
@@ -26,79 +27,85 @@ pub struct SmsLimitSettings {
     )]
     pub sms_countries: Vec<Region>,
 
-    /// Line types that SMS are sent to, separated by commas
+    /// Line types that may receive SMS, separated by commas
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_LINE_TYPES", value_name = "TYPES", value_delimiter = ',',
         default_values_t = [LineType::Mobile, LineType::FixedLineOrMobile])]
     pub sms_line_types: Vec<LineType>,
 
-    /// Most SMS to a phone number in an hour and in a day of UTC, such as 5/h,20/d, 20/d or none; a third of them asked
-    /// for from one client address (IPv6: one /48), and as many again on known devices and with a session
+    /// Maximum number of SMS per phone number and UTC hour or day, such as 5/h,20/d, 20/d or none
+    ///
+    /// One client address (IPv6: one /48) can request a third of them. Known devices and sessions of the user have a
+    /// limit of the same size of their own.
     #[arg(
         global = true,
         long,
         env = "PHONE_IDENTITY_SMS_LIMIT_NUMBER",
-        value_name = "BOUNDS",
+        value_name = "LIMITS",
         default_value = "10/h,20/d"
     )]
     pub sms_limit_number: Bounds,
 
-    /// Most SMS to a prefix, which is a phone number without its last four digits; a third of them asked for from one
-    /// client address (IPv6: one /48)
+    /// Maximum number of SMS per prefix (a phone number without its last four digits) and UTC hour or day
+    ///
+    /// One client address (IPv6: one /48) can request a third of them.
     #[arg(
         global = true,
         long,
         env = "PHONE_IDENTITY_SMS_LIMIT_PREFIX",
-        value_name = "BOUNDS",
+        value_name = "LIMITS",
         default_value = "100/h,500/d"
     )]
     pub sms_limit_prefix: Bounds,
 
-    /// Maximum of SMS requested from a client address (IPv6: from a /64, twice that from a /56, 4 times from a /48)
+    /// Maximum number of SMS that a client address requests per UTC hour or day
+    ///
+    /// IPv6: per /64, twice that per /56, 4 times per /48.
     #[arg(
         global = true,
         long,
         env = "PHONE_IDENTITY_SMS_LIMIT_ADDRESS",
-        value_name = "BOUNDS",
+        value_name = "LIMITS",
         default_value = "100/h,500/d"
     )]
     pub sms_limit_address: Bounds,
 
-    /// Most SMS asked for by a calling service
+    /// Maximum number of SMS that a calling service requests per UTC hour or day
     #[arg(
         global = true,
         long,
         env = "PHONE_IDENTITY_SMS_LIMIT_SERVICE",
-        value_name = "BOUNDS",
+        value_name = "LIMITS",
         default_value = "none"
     )]
     pub sms_limit_service: Bounds,
 
-    /// Most SMS to a country
+    /// Maximum number of SMS per country and UTC hour or day
     #[arg(
         global = true,
         long,
         env = "PHONE_IDENTITY_SMS_LIMIT_COUNTRY",
-        value_name = "BOUNDS",
+        value_name = "LIMITS",
         default_value = "none"
     )]
     pub sms_limit_country: Bounds,
 
-    /// Maximum of all SMS, in an hour and in a day of UTC. Providers other than log need this or --sms-budget
+    /// Maximum number of all SMS per UTC hour or day
+    ///
+    /// Providers other than log require this limit or --sms-budget.
     #[arg(
         global = true,
         long,
         env = "PHONE_IDENTITY_SMS_LIMIT_TOTAL",
-        value_name = "BOUNDS",
+        value_name = "LIMITS",
         default_value = "none"
     )]
     pub sms_limit_total: Bounds,
 
-    /// What all SMS that are asked for in a day of UTC may cost, such as 250.00, by --sms-prices-file [default: no
-    /// bound]
+    /// Maximum cost of all SMS requested per UTC day, such as 250.00; needs --sms-prices-file [default: no limit]
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_BUDGET", value_name = "AMOUNT")]
     pub sms_budget: Option<Amount>,
 
-    /// File with what an SMS costs: lines of a country or * for all others, a tab, and a price
+    /// File with SMS prices: per line a country (or * for all others), a tab, and the price of one SMS
     #[arg(
         global = true,
         long,
@@ -107,24 +114,27 @@ pub struct SmsLimitSettings {
     )]
     pub sms_prices_file: Option<PathBuf>,
 
-    /// After how many codes to a prefix, whose time is over, it is looked whether they were used: at least 10, or 0 for
-    /// never
+    /// Number of expired codes per prefix before their conversion rate is checked; 0 disables the check
+    ///
+    /// Range: 0, or 10 to 1000000.
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_PUMPING_CODES", value_name = "NUMBER", default_value = "30",
         value_parser = pumping_codes)]
     pub sms_pumping_codes: u32,
 
-    /// Of how many of a hundred codes to a prefix the right one has to be given, so that it is not paused
+    /// Minimum conversion rate of codes per prefix, in percent; below it the prefix is paused
+    ///
+    /// A code is converted if it was verified. Range: 1 to 50.
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_PUMPING_PERCENT", value_name = "NUMBER", default_value = "10",
         value_parser = clap::value_parser!(u8).range(1..=50))]
     pub sms_pumping_percent: u8,
 
-    /// How long a prefix is paused, for a week at most
+    /// How long a prefix is paused, at most 1w
     #[arg(global = true, long, env = "PHONE_IDENTITY_SMS_PUMPING_PAUSE", value_name = "DURATION", default_value = "1h",
         value_parser = pause)]
     pub sms_pumping_pause: Duration,
 }
 
-/// With fewer codes, what thirds and halves of them are rounded to would let one address have a prefix paused.
+/// Parses the number of codes. Below 10, the rounding of thirds and halves would let one address pause a prefix.
 fn pumping_codes(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(codes @ (0 | 10..=1_000_000)) => Ok(codes),
@@ -132,24 +142,24 @@ fn pumping_codes(text: &str) -> Result<u32, String> {
     }
 }
 
-/// What is seen of a prefix is not kept for longer.
+/// Parses the duration of a pause. The statistics of a prefix are not kept for longer.
 fn pause(text: &str) -> Result<Duration, String> {
     positive_duration_up_to(text, FORGOTTEN_AFTER.to_std().unwrap_or_default(), "a week")
 }
 
-/// Reads one byte more than prices may have, at most: somebody may have named a device.
+/// Reads at most one byte more than the maximum size of a price file, because the path may be a device.
 fn read_bounded(file: &Path) -> io::Result<String> {
     let mut text = String::new();
-    let most = u64::try_from(Prices::MAX_BYTES).unwrap_or(u64::MAX);
+    let max_bytes = u64::try_from(Prices::MAX_BYTES).unwrap_or(u64::MAX);
     File::open(file)?
-        .take(most.saturating_add(1))
+        .take(max_bytes.saturating_add(1))
         .read_to_string(&mut text)?;
-    // A byte order mark is no part of the first price.
+    // A byte order mark is not part of the first price.
     Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
 impl SmsLimitSettings {
-    /// The numbers that messages go to.
+    /// Returns the countries and line types that receive messages.
     pub(super) fn reach(&self) -> Reach {
         Reach {
             countries: self.sms_countries.clone(),
@@ -159,11 +169,11 @@ impl SmsLimitSettings {
 }
 
 impl Settings {
-    /// The bounds on messages.
+    /// Returns the SMS limits.
     ///
     /// # Errors
-    /// When there is a budget and no prices, or the other way round; prices cannot be read; or messages cost money, and
-    /// countries or a limit for all messages are missing.
+    /// When the budget or the prices are missing or cannot be read; or when messages cost money, and the countries or a
+    /// limit of all messages are missing.
     pub fn sms_limits(&self) -> Result<SmsLimits, ConfigError> {
         let settings = &self.sms_limits;
         let budget = match (settings.sms_budget, &settings.sms_prices_file) {

@@ -1,4 +1,4 @@
-//! Parsers of setting values, and secrets from variables or files, as Kubernetes and Docker mount them.
+//! Parsers of setting values, and of secrets from variables or files, as Kubernetes and Docker mount them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -10,14 +10,13 @@ use super::ConfigError;
 use crate::domain::password;
 use crate::secret_file;
 
-/// The longest that any duration may be set to: ten years.
+/// Maximum of all durations: ten years.
 pub(super) const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// The units of durations. humantime also knows months as `M`, which reads like minutes, and units of fewer than a
-/// millisecond.
+/// Units of durations. humantime also accepts `M` for months, which looks like minutes, and units below a millisecond.
 const UNITS: [&str; 6] = ["ms", "s", "m", "h", "d", "w"];
 
-/// Reads a duration such as `30d`, `15m` or `1h30m`, in the units of [`UNITS`].
+/// Parses a duration such as `30d`, `15m` or `1h30m`, in the units of [`UNITS`].
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let is_unit = |word: &str| word.is_empty() || UNITS.contains(&word);
     if !text.split(|c: char| !c.is_alphabetic()).all(is_unit) {
@@ -34,12 +33,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("must be longer than nothing".to_owned()),
+        Duration::ZERO => Err("must be longer than 0".to_owned()),
         duration => Ok(duration),
     }
 }
 
-/// A duration of `longest` at most, which is called so.
+/// Parses a positive duration of at most `longest`; `name` is its name in the error.
 pub(super) fn positive_duration_up_to(text: &str, longest: Duration, name: &str) -> Result<Duration, String> {
     let duration = positive_duration(text)?;
     if duration <= longest {
@@ -49,7 +48,8 @@ pub(super) fn positive_duration_up_to(text: &str, longest: Duration, name: &str)
     }
 }
 
-/// Databases count in milliseconds, in which 0 is for ever, and each to a bound of its own.
+/// Parses a timeout of the database, 1 ms to 1 h. Databases count in milliseconds, 0 means no timeout to them, and
+/// their maxima differ.
 pub(super) fn database_timeout(text: &str) -> Result<Duration, String> {
     let duration = duration(text)?;
     if (Duration::from_millis(1)..=Duration::from_hours(1)).contains(&duration) {
@@ -59,8 +59,8 @@ pub(super) fn database_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads an address to listen on. `localhost` is 127.0.0.1; other names are refused, since they may resolve to several
-/// addresses, or to another one at each start.
+/// Parses an address to listen on. `localhost` is 127.0.0.1; other names are rejected, because they may resolve to
+/// several addresses, or to another address at each start.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let port = text
         .rsplit_once(':')
@@ -74,7 +74,8 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
         None => text.parse().ok(),
     };
     address.ok_or_else(|| {
-        "not an IP address and a port such as 127.0.0.1:50051, [::1]:50051, 0.0.0.0:50051 or localhost:50051".to_owned()
+        let examples = "127.0.0.1:50051, [::1]:50051, 0.0.0.0:50051 or localhost:50051";
+        format!("not an IP address and a port such as {examples}")
     })
 }
 
@@ -91,11 +92,11 @@ pub(super) fn password_min_length(text: &str) -> Result<usize, String> {
     }
 }
 
-/// The secret that is given by the variable `name`, or in the file of the variable `name` with `_FILE` behind it.
-/// `None`: by neither.
+/// Returns the secret from the variable `name`, or from the file of the variable `name` followed by `_FILE`. `None`:
+/// neither is set.
 ///
 /// # Errors
-/// When it is given by both, or the file cannot be read or is open to other users.
+/// When both are set, or the file cannot be read or is accessible to other users.
 pub(super) fn secret(
     name: &'static str,
     given: Option<&SecretString>,
@@ -113,6 +114,7 @@ pub(super) fn secret(
         (None, None) => Ok(None),
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

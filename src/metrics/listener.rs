@@ -1,47 +1,50 @@
-//! The listener for metrics and probes: `GET /metrics`, `/livez` and `/readyz` over HTTP/1.1.
+//! HTTP/1.1 listener for metrics and probes: `GET /metrics`, `/livez` and `/readyz`.
 //!
-//! It is for Prometheus and the kubelet, and bounded: a few connections at a time, each for one request, for a few
-//! seconds, with small headers. Whoever holds all of them keeps out the others here, and nobody elsewhere.
+//! axum routes the requests. The connections are accepted here instead of by `axum::serve`, because its clients are not
+//! authenticated and `axum::serve` has no limits: this listener limits the number of connections, the time of each, its
+//! requests (one) and the size of the headers. Clients that occupy all connections block this listener only.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{StatusCode, header};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
+use tower::ServiceExt as _;
 
 use super::Sources;
 
-/// How many connections there may be at a time. More wait in the kernel's backlog.
+/// Maximum number of connections. More wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 32;
 
-/// The most bytes of the headers of a request, which is the least that hyper takes.
+/// Maximum size of the headers of a request in bytes, the smallest that hyper accepts.
 const MAX_HEADER_BYTES: usize = 8 * 1024;
 
-/// How long a connection may take in all.
+/// Timeout of a connection.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long to wait when a connection could not be accepted: there are no descriptors.
+/// Pause after a connection could not be accepted, such as without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The text format, as Prometheus wants it named.
+/// Content type of the text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-const PLAIN: &str = "text/plain; charset=utf-8";
-
-/// Whether calls can be served, as health says it under `readiness`. Cheap to clone.
+/// Whether the server is ready for calls, as gRPC health reports it for `readiness`. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
-    /// Says whether they can.
+    /// Sets whether the server is ready.
     pub fn set(&self, is_ready: bool) {
         self.0.store(is_ready, Ordering::Relaxed);
     }
@@ -51,80 +54,76 @@ impl Readiness {
     }
 }
 
-/// Serves on this listener until it is dropped.
+/// Serves metrics and probes until the future is dropped.
 pub async fn serve(listener: TcpListener, sources: Sources, readiness: Readiness) -> Infallible {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .keep_alive(false)
         .header_read_timeout(TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES);
-    let served = Arc::new(Served { sources, readiness });
+    let router = router(sources, readiness);
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            // It is never closed.
+        let Ok(permit) = permits.clone().acquire_owned().await else {
+            // The semaphore is never closed.
             std::future::pending::<()>().await;
             continue;
         };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "a connection for metrics could not be accepted");
+                tracing::warn!(%error, "a metrics connection could not be accepted");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let (http, served) = (http.clone(), served.clone());
+        let (http, router) = (http.clone(), router.clone());
         tokio::spawn(async move {
-            let answer = service_fn(move |request| {
-                let served = served.clone();
-                async move { Ok::<_, Infallible>(served.answer(&request).await) }
-            });
-            let connection = http.serve_connection(TokioIo::new(stream), answer);
-            // Whoever goes away or is too slow is not worth a line.
+            let service = service_fn(move |request| router.clone().oneshot(request));
+            let connection = http.serve_connection(TokioIo::new(stream), service);
+            // A client that disconnects or is too slow needs no log line.
             let _ = timeout(TIMEOUT, connection).await;
-            drop(place);
+            drop(permit);
         });
     }
 }
 
-struct Served {
-    sources: Sources,
-    readiness: Readiness,
+fn router(sources: Sources, readiness: Readiness) -> Router {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .with_state(readiness)
+        .route("/metrics", get(metrics))
+        .with_state(sources)
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
 }
 
-impl Served {
-    async fn answer(&self, request: &Request<Incoming>) -> Response<String> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return response(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET\n");
-        }
-        match request.uri().path() {
-            "/livez" => response(StatusCode::OK, PLAIN, "ok\n"),
-            "/readyz" if self.readiness.is_ready() => response(StatusCode::OK, PLAIN, "ok\n"),
-            "/readyz" => response(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "not ready\n"),
-            "/metrics" => {
-                let sources = self.sources.clone();
-                let text = tokio::task::spawn_blocking(move || sources.text());
-                match text.await {
-                    Ok(Ok(text)) => response(StatusCode::OK, TEXT_FORMAT, text),
-                    Ok(Err(_)) | Err(_) => response(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, "failed\n"),
-                }
-            }
-            _ => response(StatusCode::NOT_FOUND, PLAIN, "/metrics, /livez, /readyz\n"),
-        }
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, &'static str) {
+    if readiness.is_ready() {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
     }
 }
 
-fn response(status: StatusCode, content_type: &'static str, body: impl Into<String>) -> Response<String> {
-    let mut response = Response::new(body.into());
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static(content_type),
-    );
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+async fn metrics(State(sources): State<Sources>) -> Response {
+    // Reads files of /proc.
+    match tokio::task::spawn_blocking(move || sources.text()).await {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+        Ok(Err(_)) | Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed\n").into_response(),
     }
-    response
+}
+
+async fn method_not_allowed() -> impl IntoResponse {
+    let allowed = [(header::ALLOW, "GET, HEAD")];
+    (StatusCode::METHOD_NOT_ALLOWED, allowed, "only GET\n")
+}
+
+async fn not_found() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "/metrics, /livez, /readyz\n")
 }

@@ -1,4 +1,4 @@
-//! What the kernel says about this process. Only Linux has these files; elsewhere, what they would say is not known.
+//! Process metrics, from `/proc`. Only Linux has these files; on other systems the values are unknown.
 
 use std::fs;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-/// The unit of times in `/proc`, whatever the kernel counts in: `USER_HZ`.
+/// Unit of times in `/proc`, `USER_HZ`. It does not depend on the timer frequency of the kernel.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// See proc(5).
+/// Resources of this process; see proc(5).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Process {
     pub(super) cpu: Duration,
@@ -17,7 +17,7 @@ pub(super) struct Process {
     pub(super) virtual_bytes: Option<u64>,
     pub(super) open_fds: Option<usize>,
     pub(super) max_fds: Option<u64>,
-    /// In seconds since 1970.
+    /// Start time, in seconds since 1970.
     pub(super) started: Option<f64>,
 }
 
@@ -32,7 +32,7 @@ impl Process {
             ),
             resident_bytes: bytes_of(&status, "VmRSS:"),
             virtual_bytes: bytes_of(&status, "VmSize:"),
-            // One of them is that of the folder itself.
+            // One descriptor belongs to the open folder itself.
             open_fds: fs::read_dir("/proc/self/fd")
                 .ok()
                 .map(|files| files.count().saturating_sub(1)),
@@ -42,7 +42,7 @@ impl Process {
     }
 }
 
-/// `VmRSS:   123 kB`
+/// Parses a line such as `VmRSS:   123 kB`.
 fn bytes_of(status: &str, name: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
@@ -60,8 +60,8 @@ fn started() -> Option<f64> {
     Some(boot + start_ticks(&stat)? / TICKS_PER_SECOND)
 }
 
-/// The time from boot to the start: field 22. The name of the program, field 2, is in parentheses, and may have any in
-/// it.
+/// Returns the time from boot to the start: field 22. The name of the program, field 2, is in parentheses and may
+/// contain any character.
 fn start_ticks(stat: &str) -> Option<f64> {
     let (_, after_name) = stat.rsplit_once(") ")?;
     after_name.split(' ').nth(19)?.parse().ok()

@@ -1,5 +1,5 @@
-//! Why a provider was not reached: the operator mends a DNS name, a firewall, a certificate authority and a wrong
-//! scheme in different places.
+//! Connection errors of SMS providers, by cause: the operator fixes DNS, a firewall, a certificate authority and a
+//! wrong URL scheme in different places.
 
 use std::error::Error;
 use std::io;
@@ -7,7 +7,7 @@ use std::io;
 use rustls::CertificateError;
 use thiserror::Error;
 
-/// Why there was no response of a provider.
+/// The reason why a provider sent no response.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum ConnectError {
     /// The host name has no address.
@@ -16,11 +16,11 @@ pub enum ConnectError {
     /// Nothing listens on the port.
     #[error("the connection was refused")]
     Refused,
-    /// There is no route to the host, or no answer of it.
+    /// The host has no route, or does not respond.
     #[error("there is no route to its host")]
     Unreachable,
-    /// The certificate is of an authority that is not trusted.
-    #[error("its certificate is of an unknown issuer: a private authority belongs into --sms-ca")]
+    /// The authority of the certificate is not trusted.
+    #[error("its certificate has an unknown issuer: add a private authority to --sms-ca")]
     UnknownIssuer,
     /// The certificate is for another host.
     #[error("its certificate is for another host name")]
@@ -31,24 +31,24 @@ pub enum ConnectError {
     /// The certificate is invalid for another reason.
     #[error("its certificate is not valid")]
     Certificate,
-    /// The server speaks no TLS.
-    #[error("it speaks no TLS: its URL may have to begin with http://")]
+    /// The server does not speak TLS.
+    #[error("it does not speak TLS: its URL may need http://")]
     NotTls,
     /// The TLS handshake failed for another reason.
     #[error("the TLS handshake failed")]
     Tls,
-    /// The response is no HTTP.
-    #[error("its response is no HTTP: its URL may have to begin with https://")]
+    /// The response is not HTTP.
+    #[error("its response is not HTTP: its URL may need https://")]
     NotHttp,
-    /// The connection was closed before there was a response.
+    /// The connection was closed before a response.
     #[error("it closed the connection without a response")]
     Closed,
-    /// Another failure of the network.
+    /// Another network failure.
     #[error("the connection failed")]
     Other,
 }
 
-/// A host name that cannot be resolved: tells failures of DNS from failures of TCP, which have the same type in hyper.
+/// An error of host name resolution. It distinguishes DNS errors from TCP errors, which have the same type in hyper.
 #[derive(Debug, Error)]
 #[error(transparent)]
 pub(super) struct ResolveError(pub(super) io::Error);
@@ -81,7 +81,7 @@ impl ConnectError {
             };
         }
         let error = error.downcast_ref::<io::Error>()?;
-        // The source of such an error is that of its content, not the content itself.
+        // `source` skips the inner error, so it is inspected here.
         if let Some(content) = error.get_ref()
             && let Some(known) = Self::of_cause(content)
         {
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_of_the_network_are_told_apart() {
+    fn network_errors_are_classified() {
         for (kind, expected) in [
             (io::ErrorKind::ConnectionRefused, ConnectError::Refused),
             (io::ErrorKind::NetworkUnreachable, ConnectError::Unreachable),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_certificates_are_told_apart() {
+    fn certificate_errors_are_classified() {
         for (problem, expected) in [
             (CertificateError::UnknownIssuer, ConnectError::UnknownIssuer),
             (CertificateError::NotValidForName, ConnectError::WrongHost),

@@ -1,6 +1,4 @@
-//! Where a provider is.
-//!
-//! An [`Endpoint`] is the URL itself; below a [`BaseUrl`] there are the paths of an API.
+//! URLs of SMS providers: an [`Endpoint`] receives requests itself; the paths of an API are below a [`BaseUrl`].
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -9,11 +7,11 @@ use http::Uri;
 use http::uri::Scheme;
 use thiserror::Error;
 
-/// A URL with `http` or `https`, a host, and perhaps a port, a path and a query.
+/// A URL with `http` or `https`, a host, and optionally a port, a path and a query.
 #[derive(Clone, Debug)]
 pub struct Endpoint(Uri);
 
-/// The text is no such URL.
+/// The text is not such a URL.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("not a URL such as https://sms.example.com")]
 pub struct EndpointError;
@@ -25,7 +23,7 @@ impl FromStr for Endpoint {
         let uri: Uri = text.parse().map_err(|_| EndpointError)?;
         let is_ours = [Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&uri.scheme());
         let has_host = uri.host().is_some_and(|host| !host.is_empty());
-        // What is before an @ would not be sent.
+        // The client would not send credentials before an @.
         let has_user = uri
             .authority()
             .is_some_and(|authority| authority.as_str().contains('@'));
@@ -36,18 +34,18 @@ impl FromStr for Endpoint {
     }
 }
 
-/// An [`Endpoint`] without a query, which a path could not be put behind.
+/// An [`Endpoint`] without a query, so that paths can be appended.
 #[derive(Clone, Debug)]
 pub struct BaseUrl(Endpoint);
 
-/// The text is no such URL.
+/// The text is not such a URL.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum BaseUrlError {
-    /// It is none at all.
+    /// It is not a URL.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     /// It has a query.
-    #[error("has a query, and paths come behind it")]
+    #[error("has a query, after which no path can be appended")]
     Query,
 }
 
@@ -64,16 +62,16 @@ impl FromStr for BaseUrl {
 }
 
 impl BaseUrl {
-    /// The URL.
+    /// Returns the URL.
     #[must_use]
     pub const fn endpoint(&self) -> &Endpoint {
         &self.0
     }
 
-    /// A path below it, which begins with `/`.
+    /// Returns the URL with a path appended, which begins with `/`.
     ///
     /// # Errors
-    /// When that makes no URI.
+    /// When the result is not a URI.
     pub(super) fn join(&self, path: &str) -> Result<Uri, http::Error> {
         let base = self.0.0.to_string();
         Ok(format!("{}{path}", base.trim_end_matches('/')).parse()?)
@@ -81,12 +79,12 @@ impl BaseUrl {
 }
 
 impl Endpoint {
-    /// The URL itself.
+    /// Returns the URL.
     pub(super) fn into_uri(self) -> Uri {
         self.0
     }
 
-    /// Whether all who are on the way can read what is sent: there is no TLS, and it leaves this machine.
+    /// Returns whether requests leave this machine unencrypted.
     #[must_use]
     pub fn is_open(&self) -> bool {
         let host = self.0.host().unwrap_or_default();
@@ -101,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_has_a_scheme_that_we_speak_and_a_host() {
+    fn a_url_needs_a_supported_scheme_and_a_host() {
         for (text, is_open) in [
             ("https://api.twilio.com", false),
             ("http://127.0.0.1:8080/", false),
@@ -131,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_put_below_it() {
+    fn a_path_is_appended_to_a_base_url() {
         for (base, joined) in [
             ("https://sms.example.com", "https://sms.example.com/send"),
             ("https://sms.example.com/", "https://sms.example.com/send"),

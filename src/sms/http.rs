@@ -1,4 +1,4 @@
-//! What providers are asked by: HTTP/1.1 with bounds on time and answers. No redirect is followed.
+//! HTTP/1.1 client of SMS providers, with a timeout and a maximum size of responses. It follows no redirects.
 
 use std::io;
 use std::time::Duration;
@@ -23,41 +23,41 @@ use super::connect_error::ResolveError;
 use super::{ConnectError, SendError};
 use crate::telemetry::tracing::{SpanKind, TraceContext};
 
-/// Maximum number of bytes of a response that are read: it is asked for a number and a word.
-const MAX_ANSWER_BYTES: usize = 16 * 1024;
+/// Maximum number of bytes that are read of a response. Only a code and a status are needed.
+const MAX_RESPONSE_BYTES: usize = 16 * 1024;
 
-/// How long a connection is kept that nobody uses.
+/// Timeout of an idle connection.
 const IDLE: Duration = Duration::from_secs(30);
 
 type Resolver = MapErr<GaiResolver, fn(io::Error) -> ResolveError>;
 
-/// A client. Cheap to clone.
+/// HTTP client of providers. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Http {
     client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
     timeout: Duration,
 }
 
-/// The body of a provider's response, as far as it is read.
+/// The fields of a provider's response body that are read.
 pub(super) trait Report: DeserializeOwned {
     /// Whether the body of a successful response can report a failure.
     const IS_READ_ON_SUCCESS: bool = false;
 
-    /// The provider's own code of an error.
+    /// Returns the error code of the provider.
     fn code(&self) -> Option<i64>;
 
-    /// Whether a successful response reports a message that will not be delivered.
+    /// Returns whether a successful response reports a message that will not be delivered.
     fn is_failure(&self) -> bool {
         false
     }
 }
 
 impl Http {
-    /// A client that waits so long for a response, from the beginning. It trusts the roots of Mozilla, and
-    /// `authorities` besides.
+    /// Returns a client with a timeout per request, connection included. It trusts the roots of Mozilla and
+    /// `authorities`.
     ///
     /// # Errors
-    /// When TLS cannot be set up, or an authority is not valid.
+    /// When the TLS client cannot be created, or an authority is invalid.
     pub fn new(timeout: Duration, authorities: &[CertificateDer<'static>]) -> Result<Self, rustls::Error> {
         let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         for authority in authorities {
@@ -69,7 +69,7 @@ impl Http {
             .with_no_client_auth();
         let resolver = GaiResolver::new().map_err(ResolveError as fn(io::Error) -> ResolveError);
         let mut tcp = HttpConnector::new_with_resolver(resolver);
-        // The connector of TLS checks the scheme.
+        // The TLS connector checks the scheme.
         tcp.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
@@ -83,10 +83,10 @@ impl Http {
         Ok(Self { client, timeout })
     }
 
-    /// Sends a POST. OK: the response was 2xx, and its body reports no failure.
+    /// Sends a POST request. `Ok`: the response was 2xx, and its body reports no failure.
     ///
     /// # Errors
-    /// Why the message was not accepted.
+    /// The reason why the message was not accepted.
     pub(super) async fn post<R: Report>(
         &self,
         uri: &Uri,
@@ -99,7 +99,7 @@ impl Http {
         *request.headers_mut() = headers;
         let span = TraceContext::current().child("POST", SpanKind::Request);
         if let (Some(span), Some(host)) = (&span, uri.host()) {
-            span.to_server(host);
+            span.set_server_address(host);
         }
         let deadline = Instant::now() + self.timeout;
         let exchange = async {
@@ -109,7 +109,7 @@ impl Http {
                 .map_err(|error| ConnectError::of(&error))?;
             let status = response.status();
             if let Some(span) = &span {
-                span.answered(status.as_u16());
+                span.set_status_code(status.as_u16());
             }
             if status.is_server_error()
                 || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status)
@@ -120,7 +120,7 @@ impl Http {
             if is_success && !R::IS_READ_ON_SUCCESS {
                 return Ok(());
             }
-            // A body that is late, long or unreadable changes nothing: what the status says stands.
+            // A body that is late, too long or unreadable is ignored; the status decides.
             let report: Option<R> = timeout_at(deadline, report(response.into_body()))
                 .await
                 .ok()
@@ -142,6 +142,6 @@ impl Http {
 }
 
 async fn report<R: Report>(body: Incoming) -> Option<R> {
-    let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.ok()?;
+    let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await.ok()?;
     serde_json::from_slice(&body.to_bytes()).ok()
 }

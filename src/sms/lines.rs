@@ -1,4 +1,4 @@
-//! Lines at the end of a message by which phones find the code in it, and whom it is for.
+//! Lines at the end of a message by which phones find its code and the app or site that it is for.
 
 use std::str::FromStr;
 
@@ -6,21 +6,21 @@ use thiserror::Error;
 
 use crate::domain::code::Code;
 
-/// The most characters of a domain name (RFC 1035 section 2.3.4, without the dot of the root).
+/// Maximum number of characters of a domain name (RFC 1035 section 2.3.4, without the dot of the root).
 const MAX_DOMAIN: usize = 253;
 
-/// The lines.
+/// The configured lines.
 #[derive(Clone, Debug, Default)]
 pub struct Lines {
-    /// Which app of Android is given the message.
+    /// The Android app that receives the message.
     pub retriever_hash: Option<RetrieverHash>,
-    /// Which site, and which app of iOS, is offered the code.
+    /// The site, or the iOS app, that may read the code.
     pub domain: Option<Domain>,
 }
 
 impl Lines {
-    /// What comes after the text of a message with a code. That of the domain has to be the last one; the hash has to
-    /// be in the message, and at its end where it is alone.
+    /// Returns the lines that follow the text of a message with a code. The specifications require the domain on the
+    /// last line, and the hash in the message, at its end if it is alone.
     pub(super) fn after(&self, code: &Code) -> String {
         let mut lines = String::new();
         if let Some(RetrieverHash(hash)) = &self.retriever_hash {
@@ -34,14 +34,14 @@ impl Lines {
     }
 }
 
-/// The hash of an app by which the SMS Retriever of Android finds the messages for it: the first 11 characters, in
-/// base64, of a SHA-256 of its package and its certificate.
+/// Hash of an app by which the SMS Retriever of Android finds its messages: the first 11 characters, in base64, of a
+/// SHA-256 of its package name and certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RetrieverHash(String);
 
 /// The text is not such a hash.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[error("not the 11 characters of base64 by which the SMS Retriever of Android knows an app")]
+#[error("not an app hash of the Android SMS Retriever: 11 characters of base64")]
 pub struct RetrieverHashError;
 
 impl FromStr for RetrieverHash {
@@ -54,13 +54,13 @@ impl FromStr for RetrieverHash {
     }
 }
 
-/// The domain that a code is bound to, as WICG's "Origin-bound one-time codes delivered via SMS" has it.
+/// Domain that a code is bound to (WICG, "Origin-bound one-time codes delivered via SMS").
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Domain(String);
 
 /// The text is not a domain.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[error("not a domain such as example.com, in ASCII and small letters")]
+#[error("not a domain such as example.com, in lower-case ASCII")]
 pub struct DomainError;
 
 impl FromStr for Domain {
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_as_the_specifications_say() {
+    fn lines_follow_the_specifications() {
         let code = Code::parse("012345").unwrap();
         let lines = |hash: Option<&str>, domain: Option<&str>| Lines {
             retriever_hash: hash.map(|hash| hash.parse().unwrap()),
@@ -104,8 +104,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hash_and_no_domain_is_refused() {
-        for bad in [
+    fn an_invalid_hash_or_domain_is_rejected() {
+        for invalid in [
             "",
             "FA+9qCX9VS",
             "FA+9qCX9VSuu",
@@ -113,17 +113,21 @@ mod tests {
             "FA+9qCX9VS ",
             "FA+9qCX9V\u{e4}",
         ] {
-            assert_eq!(bad.parse::<RetrieverHash>(), Err(RetrieverHashError), "{bad:?}");
+            assert_eq!(
+                invalid.parse::<RetrieverHash>(),
+                Err(RetrieverHashError),
+                "{invalid:?}"
+            );
         }
-        for good in [
+        for valid in [
             "example.com",
             "login.example.co.uk",
             "xn--80ak6aa92e.com",
             "a-b.1c",
         ] {
-            assert!(good.parse::<Domain>().is_ok(), "{good}");
+            assert!(valid.parse::<Domain>().is_ok(), "{valid}");
         }
-        for bad in [
+        for invalid in [
             "",
             "localhost",
             "Example.com",
@@ -139,7 +143,7 @@ mod tests {
             &format!("{}.com", "a".repeat(64)),
             &"a.".repeat(127),
         ] {
-            assert_eq!(bad.parse::<Domain>(), Err(DomainError), "{bad:?}");
+            assert_eq!(invalid.parse::<Domain>(), Err(DomainError), "{invalid:?}");
         }
     }
 }

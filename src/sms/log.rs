@@ -1,8 +1,8 @@
-//! Nobody sends: the text is in the log, for development.
+//! SMS provider for development: writes messages to the log and sends none.
 
 use super::{Message, Provider, ProviderName, Sending};
 
-/// Writes messages into the log of this process.
+/// Provider that writes messages to the log of this process.
 #[derive(Debug)]
 pub struct Log;
 
@@ -16,7 +16,7 @@ impl Provider for Log {
             message_id = %message.id,
             to = message.to.masked(),
             text = message.expose_text(),
-            "SMS, which is sent to nobody"
+            "SMS logged, not sent"
         );
         Box::pin(async { Ok(()) })
     }

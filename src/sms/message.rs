@@ -1,4 +1,4 @@
-//! Messages and their texts.
+//! SMS messages and their texts.
 
 use std::fmt;
 
@@ -9,23 +9,24 @@ use crate::domain::code::{Challenge, Code, Purpose};
 use crate::domain::message::{MessageId, Notice, NoticeKind};
 use crate::domain::phone::PhoneNumber;
 
-/// The longest text in one SMS, in characters of the GSM 7-bit default alphabet (3GPP TS 23.038 section 6.1.2.1).
+/// Maximum length of a text in one SMS, in characters of the GSM 7-bit default alphabet (3GPP TS 23.038 section
+/// 6.1.2.1).
 pub const GSM_LENGTH: usize = 160;
 
-/// The longest text in one SMS that has any other character, in UTF-16 code units (3GPP TS 23.038 section 6.1.2.3).
+/// Maximum length of a text with any other character in one SMS, in UTF-16 code units (3GPP TS 23.038 section 6.1.2.3).
 pub const UCS2_LENGTH: usize = 70;
 
-/// A message, with its text. `Debug` shows neither text nor number.
+/// A message with its text. `Debug` shows neither the text nor the phone number.
 pub struct Message {
-    /// The id. A message that is sent twice has the same one.
+    /// The id. It stays the same when a message is sent again.
     pub id: MessageId,
-    /// To whom.
+    /// The phone number of the recipient.
     pub to: PhoneNumber,
     text: SecretString,
 }
 
 impl Message {
-    /// The message with the code of a challenge.
+    /// Returns the message with the code of a challenge.
     #[must_use]
     pub fn with_code(id: MessageId, challenge: &Challenge, code: &Code, lines: &Lines) -> Self {
         let text = match challenge.purpose {
@@ -44,7 +45,7 @@ impl Message {
         }
     }
 
-    /// The message that something has happened.
+    /// Returns the message of a notice, which has no code.
     #[must_use]
     pub fn of_notice(id: MessageId, notice: &Notice) -> Self {
         let text = match notice.kind {
@@ -58,7 +59,7 @@ impl Message {
         }
     }
 
-    /// The text, for whoever sends it. It may have a code in it.
+    /// Returns the text for a provider. It may contain a code.
     #[must_use]
     pub fn expose_text(&self) -> &str {
         self.text.expose_secret()
@@ -80,8 +81,8 @@ mod tests {
     use crate::domain::user::UserId;
     use crate::i18n::Language;
 
-    /// Of the GSM 7-bit default alphabet, what is also in ASCII, but for the characters that take two places (3GPP TS
-    /// 23.038 section 6.2.1): enough for our texts, which have no others.
+    /// Returns whether a character is in the GSM 7-bit default alphabet and in ASCII, and needs one septet (3GPP TS
+    /// 23.038 section 6.2.1). Our texts use no other characters of that alphabet.
     fn is_gsm(c: char) -> bool {
         matches!(c, '\n' | ' '..='~') && !"[\\]^`{|}~".contains(c)
     }
@@ -94,7 +95,7 @@ mod tests {
         }
     }
 
-    /// All messages with codes of so many digits, and their codes.
+    /// Returns all messages with codes of this number of digits, and their codes.
     fn with_codes(digits: u8, lines: &Lines) -> Vec<(Language, String, String)> {
         let coder = Coder::new(SecretKeys::of_this_process().unwrap(), digits);
         let now = Timestamp::UNIX_EPOCH;
@@ -149,13 +150,13 @@ mod tests {
         let all = texts.len();
         texts.sort();
         texts.dedup();
-        assert_eq!(texts.len(), all, "there is a text that is another one's");
+        assert_eq!(texts.len(), all, "two messages have the same text");
     }
 
-    /// With the hash of an app, and codes of six digits, in all languages: the SMS Retriever takes no more than 140
-    /// bytes, which is one message. With a domain, too, where all characters are of the GSM alphabet.
+    /// The SMS Retriever accepts at most 140 bytes, which is one message. Texts in all languages with an app hash and a
+    /// code of six digits fit. Texts in the GSM alphabet also fit with a domain.
     #[test]
-    fn lines_for_phones_fit_as_well() {
+    fn texts_with_lines_for_phones_fit_one_sms() {
         let hash = Some("FA+9qCX9VSu".parse().unwrap());
         let domain = Some("login.example.com".parse().unwrap());
         let only_hash = Lines {
@@ -163,7 +164,7 @@ mod tests {
             domain: None,
         };
         for (_, text, _) in with_codes(6, &only_hash) {
-            // However its bytes are counted.
+            // In characters of the alphabet, and in bytes.
             assert!(fits_one_sms(&text) && text.len() <= 140, "{text}");
         }
         let both = Lines {

@@ -1,4 +1,4 @@
-//! Playmobile, which sends to numbers of Uzbekistan, by its broker API.
+//! SMS provider Playmobile, which serves phone numbers of Uzbekistan, by its broker API.
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Uri};
@@ -10,7 +10,7 @@ use super::twilio::basic;
 use super::{BaseUrl, Http, Message, Provider, ProviderName, SendError, Sending};
 use crate::domain::phone::PhoneNumber;
 
-/// An account of Playmobile.
+/// Client of a Playmobile account.
 #[derive(Debug)]
 pub struct Playmobile {
     http: Http,
@@ -43,14 +43,14 @@ struct PlaymobileContent<'a> {
     text: &'a str,
 }
 
-/// What an error is said to be.
+/// The fields of an error response that are read.
 #[derive(Deserialize)]
 struct PlaymobileResponse {
     #[serde(rename = "error-code")]
     code: PlaymobileCode,
 }
 
-/// It comes as either.
+/// An error code, which the API sends as a number or as a text.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum PlaymobileCode {
@@ -68,10 +68,10 @@ impl Report for PlaymobileResponse {
 }
 
 impl Playmobile {
-    /// The account of this name. `url` is where their API is, without the path of it.
+    /// Returns the client of an account. `url` is the base URL of the API.
     ///
     /// # Errors
-    /// When the URL makes no URI, or the password no header.
+    /// When the URL with the path is not a URI, or the password is not valid in a header.
     pub fn new(
         http: Http,
         url: &BaseUrl,
@@ -88,7 +88,7 @@ impl Playmobile {
     }
 
     async fn try_send(&self, message: &Message) -> Result<(), SendError> {
-        let recipient = recipient(message.to.as_str()).ok_or(SendError::NotTheirs)?;
+        let recipient = recipient(message.to.as_str()).ok_or(SendError::NotServed)?;
         let request = PlaymobileRequest {
             messages: [OneMessage {
                 recipient,
@@ -101,7 +101,7 @@ impl Playmobile {
                 },
             }],
         };
-        // A struct of strings is always written.
+        // Serializing a struct of strings does not fail.
         let body = serde_json::to_vec(&request).map_err(|_| SendError::Unwritable)?;
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, self.authorization.clone());
@@ -126,7 +126,7 @@ impl Provider for Playmobile {
     }
 }
 
-/// A number of Uzbekistan as they write it: 998 and nine digits, without a plus.
+/// Returns a phone number of Uzbekistan in the form of the API: 998 and nine digits, without a plus.
 fn recipient(number: &str) -> Option<&str> {
     let digits = number.strip_prefix('+')?;
     (digits.starts_with("998") && digits.len() == 12).then_some(digits)
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn recipients_are_of_uzbekistan() {
+    fn only_phone_numbers_of_uzbekistan_are_served() {
         for (number, expected) in [
             ("+998901234567", Some("998901234567")),
             ("+99890123456", None),

@@ -1,4 +1,4 @@
-//! Twilio, by its Messages API: <https://www.twilio.com/docs/messaging/api/message-resource>.
+//! SMS provider Twilio, by its Messages API: <https://www.twilio.com/docs/messaging/api/message-resource>.
 
 use base64ct::{Base64, Encoding as _};
 use form_urlencoded::Serializer;
@@ -11,16 +11,16 @@ use serde_json::Value;
 use super::http::Report;
 use super::{BaseUrl, Http, Message, Provider, ProviderName, SendError, Sending};
 
-/// Who messages come from.
+/// Sender of messages.
 #[derive(Clone, Debug)]
 pub enum Sender {
-    /// A number or name of the account.
+    /// A phone number or an alphanumeric name of the account.
     From(String),
-    /// The id of a messaging service, `MG...`, which has several.
+    /// The SID of a messaging service, `MG...`, which selects one of several senders.
     Service(String),
 }
 
-/// An account of Twilio.
+/// Client of a Twilio account.
 #[derive(Debug)]
 pub struct Twilio {
     http: Http,
@@ -29,18 +29,18 @@ pub struct Twilio {
     sender: Sender,
 }
 
-/// The part of a response that is read: of an error, or of a message.
+/// The fields of a response that are read: of an error, or of a message.
 #[derive(Deserialize)]
 struct TwilioResponse {
-    /// Of an error.
+    /// The code of an error.
     code: Option<i64>,
-    /// Of a message that failed.
+    /// The code of a failed message.
     error_code: Option<i64>,
-    /// Of a message, a word; of an error, the number of the HTTP status.
+    /// A word for a message; the number of the HTTP status for an error.
     status: Option<Value>,
 }
 
-/// The statuses of a message that will not be delivered, in Twilio's `message_enum_status`.
+/// The values of Twilio's `message_enum_status` for messages that will not be delivered.
 const FAILED_STATUSES: [&str; 3] = ["failed", "undelivered", "canceled"];
 
 impl Report for TwilioResponse {
@@ -57,10 +57,10 @@ impl Report for TwilioResponse {
 }
 
 impl Twilio {
-    /// The account of this id, `AC...`. `url` is where their API is, without the path of it.
+    /// Returns the client of the account with this SID, `AC...`. `url` is the base URL of the API.
     ///
     /// # Errors
-    /// When id and URL make no URI, or the token no header.
+    /// When the URL with the SID is not a URI, or the token is not valid in a header.
     pub fn new(
         http: Http,
         url: &BaseUrl,
@@ -110,7 +110,7 @@ impl Provider for Twilio {
     }
 }
 
-/// Name and password of RFC 7617.
+/// Returns the header value of HTTP Basic authentication (RFC 7617).
 pub(super) fn basic(name: &str, password: &SecretString) -> Result<HeaderValue, http::Error> {
     let both = SecretString::from(format!("{name}:{}", password.expose_secret()));
     let encoded = Base64::encode_string(both.expose_secret().as_bytes());

@@ -1,4 +1,4 @@
-//! A gateway of one's own, which is told by a POST that is signed, so that it can tell who asks it to send.
+//! SMS provider for a gateway of the operator: a POST with an HMAC signature, by which the gateway authenticates it.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use super::{Endpoint, Http, Message, Provider, ProviderName, SendError, Sending}
 use crate::clock::Clock;
 use crate::telemetry::tracing::TraceContext;
 
-/// When it was signed, in seconds since 1970.
+/// Header with the time of the signature, in seconds since 1970.
 const TIMESTAMP: HeaderName = HeaderName::from_static("x-phone-identity-timestamp");
 
-/// Of W3C.
+/// Header of W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// `v1=` and HMAC-SHA256 in hexadecimal, of the timestamp, a dot and the body.
+/// Header with the signature: `v1=` and the HMAC-SHA256 of timestamp, dot and body, in hexadecimal.
 const SIGNATURE: HeaderName = HeaderName::from_static("x-phone-identity-signature");
 
-/// A gateway.
+/// Client of a gateway.
 pub struct Webhook {
     http: Http,
     clock: Arc<dyn Clock>,
@@ -38,7 +38,7 @@ struct WebhookRequest<'a> {
     text: &'a str,
 }
 
-/// The body of a response, which is not read: a gateway of one's own logs its errors.
+/// The response body, which is not read: the gateway of the operator logs its own errors.
 #[derive(Deserialize)]
 struct NoReport {}
 
@@ -49,10 +49,10 @@ impl Report for NoReport {
 }
 
 impl Webhook {
-    /// The fewest characters of the secret that requests are signed with.
+    /// Minimum number of characters of the signing secret.
     pub const MIN_SECRET_LENGTH: usize = 32;
 
-    /// The gateway at this URL.
+    /// Returns the client of the gateway at a URL.
     #[must_use]
     pub fn new(http: Http, clock: Arc<dyn Clock>, url: Endpoint, secret: SecretString) -> Self {
         Self {
@@ -69,14 +69,14 @@ impl Webhook {
             to: message.to.as_str(),
             text: message.expose_text(),
         };
-        // A struct of strings is always written.
+        // Serializing a struct of strings does not fail.
         let body = serde_json::to_vec(&request).map_err(|_| SendError::Unwritable)?;
         let timestamp = self.clock.now().timestamp();
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(TIMESTAMP, HeaderValue::from(timestamp));
         headers.insert(SIGNATURE, self.signature(timestamp, &body)?);
-        // It is one's own, and may be traced, too.
+        // The gateway belongs to the operator, so it may continue the trace.
         let traceparent = TraceContext::current().traceparent();
         if let Some(value) = traceparent.and_then(|text| HeaderValue::try_from(text).ok()) {
             headers.insert(TRACEPARENT, value);
@@ -86,7 +86,7 @@ impl Webhook {
 
     fn signature(&self, timestamp: i64, body: &[u8]) -> Result<HeaderValue, SendError> {
         let secret = self.secret.expose_secret().as_bytes();
-        // HMAC takes keys of any length.
+        // HMAC accepts keys of any length.
         let mut mac = Hmac::<Sha256>::new_from_slice(secret).map_err(|_| SendError::Unwritable)?;
         mac.update(format!("{timestamp}.").as_bytes());
         mac.update(body);

@@ -1,30 +1,31 @@
-//! Counting how long things take, in buckets and without a lock.
+//! Lock-free histogram of durations with fixed buckets.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Times that were counted. They only grow.
+/// Counts of durations per bucket. They only increase.
 #[derive(Debug)]
 pub struct Histogram {
-    /// The upper bounds of the buckets, in microseconds, each included. What is longer is in one more bucket.
+    /// Inclusive upper bounds of the buckets, in microseconds. One more bucket counts longer durations.
     bounds: &'static [u64],
     counts: Box<[AtomicU64]>,
     microseconds: AtomicU64,
 }
 
-/// What a [`Histogram`] says. Read one after the other, so the sum may be of some times that are in no bucket yet.
+/// A snapshot of a [`Histogram`]. The values are read one after the other, so the sum may include durations that no
+/// bucket counts yet.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Times {
-    /// The upper bounds of the buckets, in microseconds, each included.
+    /// Inclusive upper bounds of the buckets, in microseconds.
     pub bounds: &'static [u64],
-    /// How many are in each bucket, and in one more for what is longer. They are not cumulative.
+    /// Number of durations in each bucket, and in one more for longer ones. The counts are not cumulative.
     pub counts: Vec<u64>,
-    /// How long all of them together are.
+    /// Sum of all durations, in microseconds.
     pub microseconds: u64,
 }
 
 impl Histogram {
-    /// Without anything in it. The bounds are in microseconds and ascend.
+    /// Returns an empty histogram. `bounds` are ascending, in microseconds.
     #[must_use]
     pub fn new(bounds: &'static [u64]) -> Self {
         Self {
@@ -34,7 +35,7 @@ impl Histogram {
         }
     }
 
-    /// Counts a time.
+    /// Counts a duration.
     pub fn note(&self, time: Duration) {
         let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let bucket = self.bounds.partition_point(|bound| *bound < microseconds);
@@ -42,7 +43,7 @@ impl Histogram {
         self.microseconds.fetch_add(microseconds, Ordering::Relaxed);
     }
 
-    /// What was counted up to now.
+    /// Returns a snapshot of the counts.
     #[must_use]
     pub fn times(&self) -> Times {
         Times {
@@ -58,7 +59,7 @@ impl Histogram {
 }
 
 impl Times {
-    /// Adds those of another histogram with the same bounds.
+    /// Adds the counts of another histogram with the same bounds.
     pub fn add(&mut self, other: &Self) {
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count += more;
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_counted_in_the_first_bucket_that_holds_it() {
+    fn a_duration_is_counted_in_the_first_bucket_with_a_sufficient_bound() {
         let histogram = Histogram::new(&[100, 1_000]);
         for microseconds in [0, 100, 101, 1_000, 1_001, 3_600_000_000] {
             histogram.note(Duration::from_micros(microseconds));

@@ -1,7 +1,7 @@
-//! Logs: on standard error, for people on a terminal and as JSON elsewhere.
+//! Structured logging to standard error: readable text on a terminal, otherwise JSON.
 //!
-//! The level is that of this program. What it stands on logs warnings only: at finer levels its messages show headers
-//! and statements, and with them tokens.
+//! The log level applies to this program. Libraries log warnings and errors only, because their messages of finer
+//! levels contain headers and statements, and with them tokens.
 
 use std::io::{self, IsTerminal as _};
 
@@ -13,34 +13,34 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, Registry, fmt};
 
-/// The form of the log.
+/// Log format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Readable text
     Pretty,
-    /// One JSON object a line.
+    /// One JSON object per line
     Json,
 }
 
-/// How important a message has to be to be logged.
+/// Minimum severity of messages in the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum LogLevel {
-    /// Faults.
+    /// Faults of the service
     Error,
-    /// And what an operator should look at.
+    /// Also conditions that need an operator
     Warn,
-    /// And one line a call.
+    /// Also one line per call
     Info,
-    /// And what helps to find a fault.
+    /// Also details for diagnosis
     Debug,
-    /// And all else.
+    /// All messages
     Trace,
 }
 
-/// Begins to log. To be called once, first of all.
+/// Initializes logging. The program calls it once, before it logs.
 ///
 /// # Errors
-/// When it was called before.
+/// When logging is already initialized.
 pub fn init(format: Option<LogFormat>, level: LogLevel) -> Result<(), TryInitError> {
     let is_terminal = io::stderr().is_terminal();
     let level = match level {

@@ -1,7 +1,7 @@
-//! Sending spans to a collector, by OTLP over gRPC.
+//! OTLP exporter: sends spans to a collector over gRPC.
 //!
-//! A span that has ended goes into a bounded queue, and nobody waits for room in it: what does not fit is lost. A
-//! thread takes them out in batches. So a collector that is slow or gone slows nothing.
+//! An ended span goes into a bounded queue. If the queue is full, the span is dropped, and no call waits. A thread
+//! exports the queue in batches. So a slow or unreachable collector does not slow calls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,33 +21,33 @@ use tokio::time::timeout;
 
 use super::tracing::Tracer;
 
-/// How many spans may wait to be sent. More are lost. Each takes about 1 KiB.
+/// Maximum number of queued spans; more are dropped. Each uses about 1 KiB.
 const QUEUE: usize = 4096;
 
-/// How many are sent at a time.
+/// Maximum number of spans in a batch.
 const BATCH: usize = 512;
 
-/// How long they wait, at most, before they are sent.
+/// Maximum time that a span waits before it is sent.
 const DELAY: Duration = Duration::from_secs(1);
 
-/// How long the collector may take to say that it has them.
+/// Timeout of the collector's response to a batch.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends spans until it is shut down.
+/// Exports spans until it is shut down.
 #[derive(Debug)]
 pub struct Export(SdkTracerProvider);
 
-/// Why spans cannot be sent.
+/// The exporter cannot be created.
 #[derive(Debug, Error)]
 #[error("spans cannot be sent to --otlp-endpoint: {0}")]
 pub struct ExportError(#[from] ExporterBuildError);
 
 impl Export {
-    /// Begins to send spans to this endpoint, `http://HOST:PORT` or `https://HOST:PORT`. It need not be there yet. To
-    /// be called on the runtime.
+    /// Starts the export to an endpoint, `http://HOST:PORT` or `https://HOST:PORT`, which may be unreachable yet. Needs
+    /// the tokio runtime.
     ///
     /// # Errors
-    /// When the endpoint is none.
+    /// When the endpoint is invalid.
     pub fn start(endpoint: &str) -> Result<Self, ExportError> {
         let exporter = OtlpExporter::builder()
             .with_tonic()
@@ -72,7 +72,7 @@ impl Export {
             .with_attributes([KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))])
             .build();
         let provider = SdkTracerProvider::builder()
-            // What is not to be traced has no spans.
+            // The tracer samples calls before it creates their spans.
             .with_sampler(Sampler::AlwaysOn)
             .with_resource(resource)
             .with_span_processor(processor)
@@ -80,16 +80,16 @@ impl Export {
         Ok(Self(provider))
     }
 
-    /// What begins traces, of `ratio` of the calls whose callers say nothing.
+    /// Returns the tracer of calls. It samples `ratio` (0 to 1) of the calls without a decision of their caller.
     #[must_use]
     pub fn tracer(&self, ratio: f64) -> Tracer {
         Tracer::new(self.0.tracer("phone-identity"), ratio)
     }
 
-    /// Sends what waits, for so long at most.
-    pub async fn shut_down(self, bound: Duration) {
-        let sending = tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(bound));
-        match timeout(bound, sending).await {
+    /// Sends the queued spans, for at most `limit`.
+    pub async fn shut_down(self, limit: Duration) {
+        let sending = tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(limit));
+        match timeout(limit, sending).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::warn!(%error, "the last spans were not sent"),
             Ok(Err(_)) | Err(_) => tracing::warn!("the last spans were not sent in time"),
@@ -97,8 +97,8 @@ impl Export {
     }
 }
 
-/// Sends on the runtime, whatever thread asks for it: timers and connections are there. And says when it begins to fail
-/// and when it is over, and not each time.
+/// Exporter that runs on the tokio runtime, because the exporting thread of the SDK has no timers and connections. It
+/// logs the first failure and the recovery, not each failure.
 #[derive(Debug)]
 struct Exporter {
     exporter: Arc<OtlpExporter>,
@@ -115,7 +115,7 @@ impl SpanExporter for Exporter {
             let was_failing = is_failing.swap(sent.is_err(), Ordering::Relaxed);
             match &sent {
                 Ok(()) if was_failing => tracing::info!("spans are sent again"),
-                Err(error) if !was_failing => tracing::warn!(%error, "spans are not sent, and are lost"),
+                Err(error) if !was_failing => tracing::warn!(%error, "spans cannot be sent and are dropped"),
                 _ => {}
             }
             sent

@@ -1,13 +1,12 @@
-//! Traces: spans of the calls that are sampled, sent by OTLP.
+//! Tracing: spans of the sampled calls, for export by OTLP.
 //!
-//! Whether a call is traced is decided once, at the edge: as its caller says (`traceparent` of W3C), and else by
-//! chance. A call that is not has no spans at all, and costs a look at whether it is. What is inside of a traced call
-//! hangs its spans under the one that is current.
+//! The middleware samples each call once: as its caller decided (W3C `traceparent`), otherwise by the ratio of the
+//! setting. A call that is not sampled has no spans; it costs one decision. The spans inside of a sampled call are
+//! children of the current span.
 //!
-//! Spans say only what is written here and where they are made: names of RPCs and of methods, kinds of statements,
-//! codes. They are not made of the fields of the log, so nothing comes into them by accident.
+//! Spans contain only what is written in this file and where they are created: names of RPCs and methods, kinds of
+//! statements, status codes. They are not derived from log fields, so that no secret gets into them by accident.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,14 +17,16 @@ use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
 use opentelemetry::trace::{SpanKind as OtelSpanKind, Status, TraceContextExt as _, Tracer as _};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::SdkTracer;
+use opentelemetry_sdk::trace::{
+    IdGenerator as _, RandomIdGenerator, Sampler, SamplingDecision, SdkTracer, ShouldSample as _,
+};
 
 pub use super::otlp::{Export, ExportError};
 
-/// The metadata by which a caller says which trace its call belongs to.
+/// Metadata with the trace that a call belongs to (W3C Trace Context).
 const TRACEPARENT: &str = "traceparent";
 
-/// Begins the traces of calls. Cheap to clone.
+/// Starts the traces of calls. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Tracer(Arc<TracerState>);
 
@@ -33,51 +34,46 @@ pub struct Tracer(Arc<TracerState>);
 struct TracerState {
     tracer: SdkTracer,
     propagator: TraceContextPropagator,
-    /// How many of 2^64 calls are traced whose callers say nothing.
-    sampled: u128,
+    sampler: Sampler,
+    ids: RandomIdGenerator,
 }
 
 impl Tracer {
-    /// `ratio` of the calls whose callers say nothing are traced: from 0 to 1.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "such a cast saturates"
-    )]
+    /// Returns a tracer that samples calls as their callers decided, and `ratio` (0 to 1) of the calls without a
+    /// decision.
     pub(super) fn new(tracer: SdkTracer, ratio: f64) -> Self {
         Self(Arc::new(TracerState {
             tracer,
             propagator: TraceContextPropagator::new(),
-            sampled: (ratio.clamp(0.0, 1.0) * 2_f64.powi(64)) as u128,
+            sampler: Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio))),
+            ids: RandomIdGenerator::default(),
         }))
     }
 
-    /// Begins the span of a call, if it is to be traced. `path` is that of an RPC of ours.
+    /// Starts the span of a call, if it is sampled. `path` is the path of one of our RPCs.
     #[must_use]
     pub fn call(&self, headers: &HeaderMap, path: &str) -> Option<CallTrace> {
         let TracerState {
             tracer,
             propagator,
-            sampled,
+            sampler,
+            ids,
         } = self.0.as_ref();
         let mut parent = Context::new();
         if headers.contains_key(TRACEPARENT) {
             parent = propagator.extract_with_context(&parent, &Headers(headers));
         }
-        let caller = parent.span().span_context().clone();
-        let is_sampled = if caller.is_valid() {
-            caller.is_sampled()
-        } else {
-            u128::from(random()) < *sampled
-        };
-        if !is_sampled {
+        let name = path.trim_start_matches('/');
+        let kind = OtelSpanKind::Server;
+        // Decided before the span is built, because most calls are not sampled and the attributes are allocated.
+        let sampling = sampler.should_sample(Some(&parent), ids.new_trace_id(), name, &kind, &[], &[]);
+        if sampling.decision != SamplingDecision::RecordAndSample {
             return None;
         }
-        let name = path.trim_start_matches('/');
         let (service, method) = name.split_once('/')?;
         let span = tracer
             .span_builder(name.to_owned())
-            .with_kind(OtelSpanKind::Server)
+            .with_kind(kind)
             .with_attributes([
                 KeyValue::new("rpc.system", "grpc"),
                 KeyValue::new("rpc.service", service.to_owned()),
@@ -89,8 +85,8 @@ impl Tracer {
     }
 }
 
-/// The metadata of a call, as far as it says to which trace it belongs. `tracestate` is text of the caller's, which
-/// would go on to the collector; nothing here needs it.
+/// The metadata of a call with its trace. `tracestate` is left out: it is free text of the caller that would be
+/// exported to the collector, and nothing here needs it.
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {
@@ -99,8 +95,8 @@ impl Extractor for Headers<'_> {
             return None;
         }
         let traceparent = self.0.get(key)?.to_str().ok()?;
-        // A trace id without a letter may be a phone number with zeros before it. By chance, 3 ids of 10 million have
-        // none.
+        // A trace id without a letter may be a phone number padded with zeros. Of random ids, 3 in 10 million have no
+        // letter.
         let trace_id = traceparent.split('-').nth(1)?;
         let has_letter = trace_id.bytes().any(|byte| byte.is_ascii_alphabetic());
         has_letter.then_some(traceparent)
@@ -111,24 +107,12 @@ impl Extractor for Headers<'_> {
     }
 }
 
-/// A random number that nobody has to be unable to guess (splitmix64).
-fn random() -> u64 {
-    thread_local! {
-        static STATE: Cell<u64> = Cell::new(getrandom::u64().unwrap_or_default());
-    }
-    let state = STATE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-    STATE.set(state);
-    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
-}
-
-/// The span of a call that is traced.
+/// The span of a sampled call.
 #[derive(Clone, Debug)]
 pub struct CallTrace(Context);
 
 impl CallTrace {
-    /// The ids of the trace and of the span, in hexadecimal, for the log.
+    /// Returns the ids of the trace and of the span in hexadecimal, for the log.
     #[must_use]
     pub fn ids(&self) -> (String, String) {
         let span = self.0.span();
@@ -136,18 +120,18 @@ impl CallTrace {
         (context.trace_id().to_string(), context.span_id().to_string())
     }
 
-    /// What goes on in the call.
+    /// Returns the context of work inside of the call.
     #[must_use]
     pub fn current(&self) -> TraceContext {
         TraceContext(self.0.clone())
     }
 
-    /// Ends it with a code of gRPC.
+    /// Ends the span with a gRPC status code.
     pub fn end(&self, code: tonic::Code) {
         use tonic::Code;
         let span = self.0.span();
         span.set_attribute(KeyValue::new("rpc.grpc.status_code", i64::from(i32::from(code))));
-        // What is the server's fault, by the semantic conventions.
+        // The codes that are errors of the server in OpenTelemetry's semantic conventions.
         if let Code::Unknown
         | Code::DeadlineExceeded
         | Code::Unimplemented
@@ -161,38 +145,38 @@ impl CallTrace {
     }
 }
 
-/// Under which span that goes on which is going on. Cheap to clone, and goes along to other tasks and threads.
+/// Trace context: the current span, as the parent of new spans. Cheap to clone, and passed to other tasks and threads.
 #[derive(Clone, Debug, Default)]
 pub struct TraceContext(Context);
 
 impl TraceContext {
-    /// That of here and now.
+    /// Returns the context of the current task.
     #[must_use]
     pub fn current() -> Self {
         Self(Context::current())
     }
 
-    /// Whether it is traced.
+    /// Returns whether the call is sampled.
     #[must_use]
     pub fn is_traced(&self) -> bool {
         self.0.get::<Tracer>().is_some()
     }
 
-    /// Does work under this one.
+    /// Runs work in this context.
     pub async fn scope<T>(self, work: impl Future<Output = T>) -> T {
-        // Once, whichever way it goes: a future that is moved is there twice.
+        // Pinned once for both branches: a future that moves into two of them is stored twice.
         let mut work = pin!(work);
         if !self.is_traced() {
             return work.await;
         }
         poll_fn(|cx| {
-            let _here = self.0.clone().attach();
+            let _guard = self.0.clone().attach();
             work.as_mut().poll(cx)
         })
         .await
     }
 
-    /// What tells others which trace they belong to, as a value of W3C's `traceparent`, if it is traced.
+    /// Returns the W3C `traceparent` of requests to other services. `None`: the call is not sampled.
     #[must_use]
     pub fn traceparent(&self) -> Option<String> {
         if !self.is_traced() {
@@ -208,36 +192,36 @@ impl TraceContext {
         ))
     }
 
-    /// A new span under this one, if it is traced.
+    /// Starts a child span. `None`: the call is not sampled.
     #[must_use]
-    pub fn child(&self, name: &'static str, what: SpanKind) -> Option<Span> {
+    pub fn child(&self, name: &'static str, kind: SpanKind) -> Option<Span> {
         let tracer = &self.0.get::<Tracer>()?.0.tracer;
-        let span = what.span(name).start_with_context(tracer, &self.0);
+        let span = kind.span(name).start_with_context(tracer, &self.0);
         Some(Span(self.0.with_span(span)))
     }
 
-    /// Adds a span under this one that has ended now and took so long.
+    /// Adds a child span that ends now and took the given time.
     pub fn ended(&self, name: &'static str, took: Duration) {
         let Some(Tracer(inner)) = self.0.get::<Tracer>() else {
             return;
         };
-        let began = opentelemetry::time::now() - took;
-        let span = SpanKind::Work.span(name).with_start_time(began);
-        // It ends when it is dropped.
+        let start = opentelemetry::time::now() - took;
+        let span = SpanKind::Work.span(name).with_start_time(start);
+        // The span ends when it is dropped.
         drop(span.start_with_context(&inner.tracer, &self.0));
     }
 }
 
-/// What a span is about.
+/// Kind of a span.
 #[derive(Clone, Copy, Debug)]
 pub enum SpanKind {
-    /// Something that this process does.
+    /// Work inside of this process.
     Work,
-    /// A request by HTTP, a POST.
+    /// An HTTP request with POST.
     Request,
-    /// A statement to the database.
+    /// A database statement.
     Statement {
-        /// Which database: `db.system.name`.
+        /// The database system: `db.system.name`.
         system: &'static str,
         /// The first word of the statement: `db.operation.name`.
         operation: &'static str,
@@ -260,30 +244,30 @@ impl SpanKind {
     }
 }
 
-/// A span inside of a call. It ends when it is dropped.
+/// A span inside of a call; it ends when it is dropped.
 #[derive(Debug)]
 pub struct Span(Context);
 
 impl Span {
-    /// What goes on in it.
+    /// Returns the context of work inside of the span.
     #[must_use]
     pub fn current(&self) -> TraceContext {
         TraceContext(self.0.clone())
     }
 
-    /// Says which server a request goes to.
-    pub fn to_server(&self, host: &str) {
+    /// Sets the server of a request.
+    pub fn set_server_address(&self, host: &str) {
         let host = KeyValue::new("server.address", host.to_owned());
         self.0.span().set_attribute(host);
     }
 
-    /// Says with which status of HTTP a request was answered.
-    pub fn answered(&self, status: u16) {
+    /// Sets the HTTP status code of a response.
+    pub fn set_status_code(&self, status: u16) {
         let status = KeyValue::new("http.response.status_code", i64::from(status));
         self.0.span().set_attribute(status);
     }
 
-    /// Says that what it is about has failed.
+    /// Marks the span as failed.
     pub fn fail(&self) {
         self.0.span().set_status(Status::error(""));
     }
@@ -295,11 +279,11 @@ impl Drop for Span {
     }
 }
 
-/// Does work in a span of its own, if the call is traced. To be given it pinned, since it is large.
+/// Runs work in a child span, if the call is sampled. Callers pin large futures before, because the argument is moved.
 pub async fn span<T>(name: &'static str, work: impl Future<Output = T>) -> T {
-    let span = Context::map_current(|here| {
-        let _ = here.get::<Tracer>()?;
-        TraceContext(here.clone()).child(name, SpanKind::Work)
+    let span = Context::map_current(|current| {
+        let _ = current.get::<Tracer>()?;
+        TraceContext(current.clone()).child(name, SpanKind::Work)
     });
     let work = pin!(work);
     match span {
@@ -327,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn the_decision_of_the_caller_is_honoured() {
+    fn the_sampling_decision_of_the_caller_is_honoured() {
         let trace = "0af7651916cd43dd8448eb211c80319c";
         let sampled = headers(&format!("00-{trace}-b7ad6b7169203331-01"));
         let not_sampled = headers(&format!("00-{trace}-b7ad6b7169203331-00"));
@@ -338,28 +322,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_traceparent_says_nothing() {
-        for nonsense in [
+    fn an_invalid_traceparent_is_ignored() {
+        for invalid in [
             "",
             "00-0-0-01",
             "00-00000000000000000000000000000000-0000000000000000-01",
-            // A phone number with zeros before it, which would be logged as the trace id.
+            // A phone number padded with zeros, which would be logged as the trace id.
             "00-00000000000000000000998901234567-b7ad6b7169203331-01",
             "x",
         ] {
             assert!(
-                tracer(0.0).call(&headers(nonsense), "/a.B/C").is_none(),
-                "{nonsense}"
+                tracer(0.0).call(&headers(invalid), "/a.B/C").is_none(),
+                "{invalid}"
             );
             assert!(
-                tracer(1.0).call(&headers(nonsense), "/a.B/C").is_some(),
-                "{nonsense}"
+                tracer(1.0).call(&headers(invalid), "/a.B/C").is_some(),
+                "{invalid}"
             );
         }
     }
 
     #[test]
-    fn the_ratio_is_that_of_the_setting() {
+    fn calls_without_a_decision_are_sampled_by_the_ratio() {
         let none = HeaderMap::new();
         let tracer = tracer(0.25);
         let sampled = (0..40_000)
@@ -370,13 +354,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_traced_has_no_spans() {
+    fn work_outside_of_a_sampled_call_has_no_spans() {
         assert!(!TraceContext::current().is_traced());
         assert!(TraceContext::current().child("nothing", SpanKind::Work).is_none());
     }
 
     #[tokio::test]
-    async fn spans_hang_under_the_current_one() {
+    async fn spans_are_children_of_the_current_span() {
         let call = tracer(1.0).call(&HeaderMap::new(), "/a.B/C").unwrap();
         let inner = call.current().scope(async {
             span("outer", async {

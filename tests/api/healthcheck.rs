@@ -69,7 +69,7 @@ async fn a_bad_argument_is_one_clear_line() {
     for (arguments, expected) in [
         (vec!["--tls-ca=missing.pem"], "--tls-ca"),
         (vec!["--address=two words"], "two words"),
-        (vec!["--timeout=0s"], "must be longer than nothing"),
+        (vec!["--timeout=0s"], "must be longer than 0"),
     ] {
         let mut all = vec!["healthcheck"];
         all.extend(arguments);

@@ -295,7 +295,10 @@ async fn the_first_variable_that_is_set_says_the_language_and_else_the_setting()
 async fn invalid_lines_for_phones_are_reported() {
     let place = Place::new().await;
     for (flag, expected) in [
-        ("--sms-retriever-hash=short", "not the 11 characters of base64"),
+        (
+            "--sms-retriever-hash=short",
+            "not an app hash of the Android SMS Retriever",
+        ),
         (
             "--sms-webotp-domain=https://example.com",
             "not a domain such as example.com",

@@ -46,11 +46,7 @@ fn a_bad_setting_is_one_clear_line() {
     for (flags, environment, expected) in [
         (vec!["--listen=nowhere"], vec![], "--listen"),
         (vec!["--session-lifetime=soon"], vec![], "--session-lifetime"),
-        (
-            vec!["--session-lifetime=0s"],
-            vec![],
-            "must be longer than nothing",
-        ),
+        (vec!["--session-lifetime=0s"], vec![], "must be longer than 0"),
         (vec!["--session-lifetime=3651d"], vec![], "longer than ten years"),
         (
             vec!["--session-lifetime=15M"],
@@ -72,7 +68,7 @@ fn a_bad_setting_is_one_clear_line() {
         (vec!["--health-listen=:50052"], vec![], "or localhost:50051"),
         (vec!["--metrics-listen=9464"], vec![], "or localhost:50051"),
         (vec!["--code-lifetime=31m"], vec![], "longer than 30m"),
-        (vec!["--code-lifetime=0s"], vec![], "must be longer than nothing"),
+        (vec!["--code-lifetime=0s"], vec![], "must be longer than 0"),
         (vec!["--database-statement-timeout=2h"], vec![], "not in 1ms..=1h"),
         (vec!["--default-region=Narnia"], vec![], "is not a known region"),
         (
@@ -92,11 +88,7 @@ fn a_bad_setting_is_one_clear_line() {
             "--min-failed-sign-in-duration is not less than --request-timeout",
         ),
         (vec!["--max-connections=0"], vec![], "--max-connections"),
-        (
-            vec!["--max-connection-age=0s"],
-            vec![],
-            "must be longer than nothing",
-        ),
+        (vec!["--max-connection-age=0s"], vec![], "must be longer than 0"),
         (vec!["--no-such-setting"], vec![], "--no-such-setting"),
         (vec!["serve", "--log-format=xml"], vec![], "--log-format"),
         (

@@ -259,7 +259,7 @@ fn a_dotenv_of_another_user_or_that_others_can_write_is_refused() {
     let (code, line) = run();
     assert_eq!(code, Some(2), "{line}");
     assert!(
-        line.starts_with("error: .env is not read: it belongs to user 12345, and not to root"),
+        line.starts_with("error: .env is not read: it belongs to user 12345, not to root"),
         "{line}"
     );
     // A link of another user is refused, too.

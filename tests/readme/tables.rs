@@ -37,7 +37,7 @@ fn the_errors_are_those_of_the_contract() {
         } else if let Some((name, _)) = line.split_once(" = ") {
             if let Some((code, when)) = comment.split_once(": ") {
                 let reason = name.strip_prefix("ERROR_REASON_").unwrap();
-                table.push_str(&format!("| `{code}` | `{reason}` | {} |\n", sentence(when)));
+                table.push_str(&format!("| `{code}` | `{reason}` | {} |\n", first_sentence(when)));
             }
             comment.clear();
         }
@@ -77,7 +77,10 @@ fn the_metrics_are_those_that_are_scraped() {
     for family in FAMILIES {
         let labels: Vec<_> = family.labels.iter().map(|label| format!("`{label}`")).collect();
         let (name, kind, labels) = (family.name, family.kind.as_str(), labels.join(", "));
-        table.push_str(&format!("| `{name}` | {kind} | {labels} | {} |\n", family.help));
+        table.push_str(&format!(
+            "| `{name}` | {kind} | {labels} | {} |\n",
+            family.summary()
+        ));
     }
     assert_shown(&table);
 }
@@ -136,7 +139,8 @@ impl Setting {
                     true => default.to_owned(),
                     false => format!("`{default}`"),
                 };
-            } else if line != "Possible values:" {
+            } else if line != "Possible values:" && setting.meaning.is_empty() {
+                // The paragraphs that follow the first one are details of the long help.
                 line.clone_into(&mut setting.meaning);
             }
         }
@@ -155,8 +159,9 @@ impl Setting {
     }
 }
 
-/// With a capital letter, and without a full stop.
-fn sentence(text: &str) -> String {
-    let (first, rest) = text.split_at(1);
+/// The first sentence, with a capital letter and without a full stop. The details that follow stay in the contract.
+fn first_sentence(text: &str) -> String {
+    let sentence = text.split(". ").next().unwrap();
+    let (first, rest) = sentence.split_at(1);
     format!("{}{}", first.to_uppercase(), rest.trim_end_matches('.'))
 }

@@ -1,4 +1,4 @@
-//! Tests of the lines that `phone-check` writes.
+//! Tests of the output lines of `phone-check`.
 
 use super::*;
 use crate::domain::text::is_control_or_format;
@@ -22,8 +22,8 @@ fn lines(input: impl AsRef<[u8]>, region: Option<&str>) -> Vec<String> {
 }
 
 #[test]
-fn a_line_shows_what_the_service_makes_of_a_number() {
-    // The answers are those of the labelled data.
+fn a_line_shows_the_parsed_number() {
+    // The expected values are those of the labelled data.
     assert_eq!(
         lines(
             "66 905 01 23\n+1 201 555 0123\n0121 234 5678\tGB\n+870 301 234 567.\t\n",
@@ -39,7 +39,7 @@ fn a_line_shows_what_the_service_makes_of_a_number() {
 }
 
 #[test]
-fn refusals_show_their_reason_and_no_values() {
+fn rejections_show_their_reason_and_no_values() {
     assert_eq!(
         lines(
             "66 905 01 23\n+11234567890\n0121 234 5678\tXX\n5550123\tUS\n+1\tUZ\tUZ\n",
@@ -56,7 +56,7 @@ fn refusals_show_their_reason_and_no_values() {
 }
 
 #[test]
-fn a_line_type_that_may_not_register_is_the_only_refusal_with_values() {
+fn a_line_type_that_may_not_register_is_the_only_rejection_with_values() {
     let expected = "+800 1234 5678\t+80012345678\ttoll_free\t001\tline_type_not_allowed";
     assert_eq!(lines("+800 1234 5678\n", None), [expected]);
     let mut out = Vec::new();
@@ -73,7 +73,7 @@ fn a_line_type_that_may_not_register_is_the_only_refusal_with_values() {
 }
 
 #[test]
-fn arguments_are_numbers_as_they_are() {
+fn arguments_are_complete_numbers() {
     let mut out = Vec::new();
     check_arguments(
         ["669050123", "669050123\tUZ", "", "a\nb"],
@@ -91,7 +91,7 @@ fn arguments_are_numbers_as_they_are() {
 }
 
 #[test]
-fn there_is_a_line_out_for_every_line_in() {
+fn each_input_line_gives_one_output_line() {
     let empty = "\t-\t-\t-\tempty";
     assert_eq!(lines("", None), [""; 0]);
     assert_eq!(lines("\n", None), [empty]);
@@ -103,12 +103,12 @@ fn there_is_a_line_out_for_every_line_in() {
         lines("+998669050123\r\n\n+998669050123\tUZ\r\n", None),
         [number, empty, number]
     );
-    // Only one \r belongs to the end of a line.
+    // Only one \r belongs to the line end.
     assert_eq!(lines("1\r\r\n", None), ["1\\r\t-\t-\t-\tnot_a_number"]);
 }
 
 #[test]
-fn what_cannot_be_seen_is_escaped() {
+fn invisible_characters_are_escaped() {
     let echoed = |input: &str| lines(input, None)[0].split('\t').next().unwrap().to_owned();
     assert_eq!(echoed("\u{202A}+998\u{A0}90\u{200B}\0\u{1B}[31m\u{2028}"), {
         "\\u{202a}+998\\u{a0}90\\u{200b}\\0\\u{1b}[31m\\u{2028}"
@@ -117,7 +117,7 @@ fn what_cannot_be_seen_is_escaped() {
 }
 
 #[test]
-fn bytes_that_are_not_utf8_stop_nothing() {
+fn bytes_that_are_not_utf8_do_not_stop_the_check() {
     assert_eq!(
         lines(
             b"+99866\xFF9050123\n+998669050123\tU\xFF\n+1 201 555 0123\n",
@@ -132,8 +132,8 @@ fn bytes_that_are_not_utf8_stop_nothing() {
 }
 
 #[test]
-fn a_long_line_is_cut_and_does_not_reach_into_the_next() {
-    // With the longest line that is whole, one byte more, and far more; and each with every end of a line.
+fn a_long_line_is_truncated_at_its_end() {
+    // A line of the maximum length, of one byte more, and of far more, each with every line end.
     for length in [
         MAX_LINE_BYTES,
         MAX_LINE_BYTES + 1,
@@ -155,7 +155,7 @@ fn a_long_line_is_cut_and_does_not_reach_into_the_next() {
         }
         assert_eq!(lines("1".repeat(length), None).len(), 1, "{length}");
     }
-    // The longest line is whole with either end: it is refused for its region, not for its length.
+    // A line of the maximum length is complete with either line end: it is rejected for its region, not for its length.
     for end in ["", "\n", "\r\n"] {
         let region = "X".repeat(MAX_LINE_BYTES - "1\t".len());
         assert_eq!(
@@ -167,12 +167,12 @@ fn a_long_line_is_cut_and_does_not_reach_into_the_next() {
             ["1\t-\t-\t-\tinput_too_long"]
         );
     }
-    // Too long as a line, though the number by itself would not be.
+    // The line is too long, although the number alone is not.
     let padded = format!("+12015550123\tUS{}\n+1", " ".repeat(MAX_LINE_BYTES));
     assert_eq!(lines(&padded, None)[0], "+12015550123\t-\t-\t-\tinput_too_long");
 }
 
-/// An output that nobody reads any more.
+/// An output that fails.
 struct Broken;
 
 impl Write for Broken {
@@ -196,7 +196,7 @@ fn an_output_that_cannot_be_written_is_an_error() {
         kind(check_arguments(["1"], rules(None), Broken)),
         Err(io::ErrorKind::BrokenPipe)
     );
-    // A buffer may take everything and fail only when it is emptied at the end.
+    // A buffer may accept all bytes and fail only when it is flushed at the end.
     assert_eq!(
         kind(check_lines(&b"1\n"[..], rules(None), io::BufWriter::new(Broken))),
         Err(io::ErrorKind::BrokenPipe)
@@ -204,7 +204,7 @@ fn an_output_that_cannot_be_written_is_an_error() {
 }
 
 #[test]
-fn no_character_that_a_terminal_obeys_is_written_as_it_is() {
+fn control_characters_are_written_as_escapes() {
     for character in ('\0'..=char::MAX).filter(|c| is_control_or_format(*c)) {
         let mut out = Vec::new();
         check_arguments([format!("1{character}2")], rules(None), &mut out).unwrap();

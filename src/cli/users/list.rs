@@ -1,4 +1,4 @@
-//! `users list`.
+//! `users list`: lists users by filters, in pages.
 
 use std::io;
 
@@ -16,45 +16,45 @@ use crate::domain::user::UserStatus;
 use crate::service::admin::Admin;
 use crate::store::users::{List, Order, TimeRange, UserFilter};
 
-/// How many people are read at a time.
+/// Number of users per page.
 const PAGE_SIZE: u64 = 500;
 
 #[derive(Args, Debug)]
 pub(crate) struct ListArguments {
-    /// Only numbers that begin so, such as +9989
+    /// Only phone numbers with this prefix, such as +9989
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
-    /// Only people of this status
+    /// Only users with this status
     #[arg(long)]
     status: Option<StatusFilter>,
-    /// Only people who are, or are not, staff
+    /// Only users that are (true) or are not (false) staff
     #[arg(long, value_name = "BOOL")]
     staff: Option<bool>,
-    /// Only people who are, or are not, superusers
+    /// Only users that are (true) or are not (false) superusers
     #[arg(long, value_name = "BOOL")]
     superuser: Option<bool>,
-    /// Only people whose number is, or is not, verified
+    /// Only users with a phone number that is (true) or is not (false) verified
     #[arg(long, value_name = "BOOL")]
     verified: Option<bool>,
-    /// Only people who joined at this time or later: 2026-11-24, or 2026-11-24T07:40:00Z
+    /// Only users created at or after this time: 2026-11-24, or 2026-11-24T07:40:00Z
     #[arg(long, value_name = "TIME", value_parser = time)]
     joined_from: Option<Timestamp>,
-    /// Only people who joined before this time
+    /// Only users created before this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     joined_before: Option<Timestamp>,
-    /// Only people who last signed in at this time or later
+    /// Only users with their last sign-in at or after this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     last_login_from: Option<Timestamp>,
-    /// Only people who last signed in before this time
+    /// Only users with their last sign-in before this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     last_login_before: Option<Timestamp>,
-    /// What to order by
+    /// Sort order
     #[arg(long, default_value = "number")]
     order: OrderBy,
-    /// The other way round
+    /// Sort in descending order
     #[arg(long)]
     descending: bool,
-    /// Most people that are listed
+    /// Maximum number of users in the list
     #[arg(long, value_name = "NUMBER", default_value = "50", value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
 }
@@ -69,13 +69,13 @@ enum StatusFilter {
 enum OrderBy {
     /// By phone number
     Number,
-    /// By when they joined
+    /// By time of creation
     Joined,
-    /// By when they last signed in; who never did comes first
+    /// By time of the last sign-in; users without one come first
     LastLogin,
 }
 
-/// A day, or a time.
+/// Parses a day or a time.
 fn time(text: &str) -> Result<Timestamp, String> {
     let day = || {
         Some(
@@ -93,7 +93,7 @@ fn time(text: &str) -> Result<Timestamp, String> {
 }
 
 impl ListArguments {
-    /// Which people, and in all how many of them.
+    /// Returns the query, and the maximum number of users in all pages.
     pub(super) fn read(self, messages: Messages) -> Result<(List, u64), Failure> {
         let prefix = self.prefix.as_deref().map(NumberPrefix::parse).transpose();
         let list = List {
@@ -130,7 +130,7 @@ impl ListArguments {
 
 pub(super) async fn list(admin: &Admin, wanted: (List, u64), printer: &mut Printer) -> Result<(), Failure> {
     match print_pages(admin, wanted, printer).await {
-        // The reader of a closed pipe needs no more.
+        // The reader of a closed pipe needs no more lines.
         Err(UserCommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome.map_err(|problem| printer.failed(problem)),
     }
@@ -138,17 +138,17 @@ pub(super) async fn list(admin: &Admin, wanted: (List, u64), printer: &mut Print
 
 async fn print_pages(
     admin: &Admin,
-    (mut list, mut missing): (List, u64),
+    (mut list, mut remaining): (List, u64),
     printer: &mut Printer,
 ) -> Result<(), UserCommandError> {
     printer.heading()?;
-    while missing > 0 {
-        list.limit = missing.min(PAGE_SIZE);
+    while remaining > 0 {
+        list.limit = remaining.min(PAGE_SIZE);
         let page = admin.list(&OPERATOR, list.clone()).await?;
         for user in &page.users {
             printer.user(user)?;
         }
-        missing = missing.saturating_sub(list.limit);
+        remaining = remaining.saturating_sub(list.limit);
         list.after = page.end;
         if list.after.is_none() {
             return Ok(());

@@ -1,5 +1,5 @@
-//! How people are shown: as a table, or as one JSON object a line. Phone numbers are shown in full: they are the
-//! operator's.
+//! Printer of users: a table, or one JSON object per line. It prints complete phone numbers, because the operator may
+//! read them.
 
 use std::io::{self, Write as _};
 
@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::domain::user::{Locale, UserStatus};
 use crate::service::admin::ManagedUser;
 
-/// Prints people on standard output, each as soon as it is known.
+/// Prints users to standard output, each as soon as it is read.
 pub(super) struct Printer {
     pub(super) messages: Messages,
     json: bool,
@@ -30,7 +30,7 @@ impl Printer {
         }
     }
 
-    /// Prints the names of the columns, once, if there are columns.
+    /// Prints the names of the columns of a table, once.
     pub(super) fn heading(&mut self) -> io::Result<()> {
         if self.json || self.has_heading {
             return Ok(());
@@ -49,7 +49,7 @@ impl Printer {
         row(names.each_ref().map(String::as_str))
     }
 
-    /// What did not go well, for whoever reads it.
+    /// Returns the failure of an operation, in the language of the operator.
     pub(super) fn failed(&self, problem: impl Into<UserCommandError>) -> Failure {
         Failure::Failed(problem.into().text(self.messages))
     }
@@ -108,8 +108,8 @@ impl Printer {
         ])
     }
 
-    pub(super) fn revoked(&self, person: &ManagedUser, revoked_count: u64) -> io::Result<()> {
-        let user = &person.user;
+    pub(super) fn revoked(&self, managed: &ManagedUser, revoked_count: u64) -> io::Result<()> {
+        let user = &managed.user;
         let phone_number = user.phone_number.as_str();
         if self.json {
             return line(&JsonRevoked {
@@ -124,8 +124,8 @@ impl Printer {
         writeln!(io::stdout().lock(), "{said}")
     }
 
-    pub(super) fn deleted(&self, person: &ManagedUser) -> io::Result<()> {
-        let user = &person.user;
+    pub(super) fn deleted(&self, managed: &ManagedUser) -> io::Result<()> {
+        let user = &managed.user;
         let phone_number = user.phone_number.as_str();
         if self.json {
             return line(&JsonDeleted {
@@ -141,7 +141,7 @@ impl Printer {
     }
 }
 
-/// A person, with the names that the contract has for the fields in JSON.
+/// A user as JSON, with the field names of the proto contract.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct JsonUser<'a> {

@@ -31,7 +31,7 @@ impl Outbox {
         match self.try_in_order(open, message).await {
             Err(_) if skipped.len() == serving.len() => self.try_in_order(skipped.into_iter(), message).await,
             // The skipped providers may accept a message that the others rejected.
-            Err(error) if !skipped.is_empty() && !error.may_pass() => Err(SendError::LeftOut),
+            Err(error) if !skipped.is_empty() && !error.may_pass() => Err(SendError::CircuitOpen),
             outcome => outcome,
         }
     }
@@ -42,7 +42,7 @@ impl Outbox {
         providers: impl Iterator<Item = usize>,
         message: &Message,
     ) -> Result<(), SendError> {
-        let mut reason = SendError::NotTheirs;
+        let mut reason = SendError::NotServed;
         for index in providers {
             match self.try_one(index, message).await {
                 Ok(()) => return Ok(()),

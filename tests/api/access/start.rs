@@ -40,7 +40,7 @@ async fn it_starts_where_callers_authenticate_and_warns_where_they_do_not() {
     for (flags, warnings) in [
         (vec![listen, "--insecure"], vec!["INSECURE (--insecure)"]),
         (vec![listen, "--insecure=true"], vec!["INSECURE (--insecure)"]),
-        (vec![listen, REQUIRE_KEY], vec!["come without TLS here"]),
+        (vec![listen, REQUIRE_KEY], vec!["are received without TLS"]),
         ([vec![listen], mutual].concat(), vec![]),
         (vec!["--listen=127.0.0.2:0"], vec![]),
         (vec!["--listen=[::ffff:127.0.0.1]:0", "--insecure=false"], vec![]),
@@ -82,7 +82,10 @@ async fn contradictory_settings_are_refused() {
         (vec![key], "--tls-certificate"),
         (vec![client_ca, clients], "--client-ca needs --tls-certificate"),
         (vec![certificate, key, clients], "--clients needs --client-ca"),
-        (vec![certificate, key, client_ca], "nobody may call"),
+        (
+            vec![certificate, key, client_ca],
+            "--client-ca needs --clients or --require-service-key",
+        ),
         (
             vec![certificate, key, client_ca, "--clients=*.internal=all"],
             "wildcards",

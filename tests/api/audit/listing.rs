@@ -164,7 +164,7 @@ async fn bad_arguments_are_one_clear_line() {
         (["--action", "eat"], "not one of register, sign_in"),
         (["--since", "yesterday"], "neither a time such as"),
         (["--limit", "0"], "--limit"),
-        (["--service", "a\nb"], "not the name of a service"),
+        (["--service", "a\nb"], "not a valid service name"),
     ] {
         let output = audit(&server, &arguments).await;
         let stderr = String::from_utf8(output.stderr).unwrap();

@@ -333,7 +333,7 @@ async fn ineffective_settings_are_reported() {
         (vec!["--sms-pumping-pause=8d"], "longer than a week"),
         (
             vec!["--twilio-url=https://sms.example.com/?key=1"],
-            "has a query, and paths come behind it",
+            "has a query, after which no path can be appended",
         ),
     ] {
         let mut arguments = vec!["serve", "--listen=127.0.0.1:0", "--sms-providers=log"];

@@ -288,8 +288,8 @@ async fn an_incomplete_provider_is_reported_at_startup() {
         ),
         (
             vec!["--sms-providers=log", "--code-length=4", "--code-attempts=2"],
-            "--code-attempts 2 is too many for --code-length 4: more than one guess in 10000 would be \
-             right; the maximum is 1",
+            "--code-attempts 2 is too many for --code-length 4: more than one guess in 10000 would succeed; \
+             the maximum is 1",
         ),
         (
             vec!["--sms-providers=log", "--code-length=5", "--code-attempts=11"],
@@ -302,7 +302,7 @@ async fn an_incomplete_provider_is_reported_at_startup() {
                 "--twilio-from=Shop",
                 &token,
             ],
-            "--sms-providers twilio: what it is asked by cannot be used",
+            "--sms-providers twilio: its URL or credentials are invalid",
         ),
         (
             vec!["--sms-providers=playmobile"],

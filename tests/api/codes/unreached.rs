@@ -113,7 +113,7 @@ async fn the_log_tells_why_a_provider_is_not_reached() {
         (
             localhost(&private),
             &[],
-            "its certificate is of an unknown issuer: a private authority belongs into --sms-ca",
+            "its certificate has an unknown issuer: add a private authority to --sms-ca",
         ),
         (
             localhost(&other),
@@ -123,18 +123,18 @@ async fn the_log_tells_why_a_provider_is_not_reached() {
         (
             format!("https://127.0.0.1:{plain}"),
             &[],
-            "it speaks no TLS: its URL may have to begin with http://",
+            "it does not speak TLS: its URL may need http://",
         ),
         (
             format!("http://127.0.0.1:{tls}"),
             &[],
-            "its response is no HTTP: its URL may have to begin with https://",
+            "its response is not HTTP: its URL may need https://",
         ),
         (silent.url(), &[], "it closed the connection without a response"),
     ];
     for (url, flags, expected) in cases {
         let problem = problem_of(&url, flags).await;
-        assert_eq!(problem, format!("not reached: {expected}"), "{url}");
+        assert_eq!(problem, format!("unreachable: {expected}"), "{url}");
     }
 }
 
@@ -166,11 +166,11 @@ async fn a_file_of_authorities_that_cannot_be_used_is_one_clear_line() {
         ("missing", "the file of --sms-ca cannot be read"),
         (
             not_pem.path().to_str().unwrap(),
-            "the file of --sms-ca has no certificate",
+            "the file of --sms-ca is not PEM, or has no certificate or an invalid one",
         ),
         (
             broken.path().to_str().unwrap(),
-            "the file of --sms-ca has no certificate, or one that is not valid",
+            "the file of --sms-ca is not PEM, or has no certificate or an invalid one",
         ),
     ] {
         let ca = format!("--sms-ca={file}");
