@@ -70,6 +70,8 @@ pub(crate) const FOR_SUPERUSERS: [&str; 9] = [
 const EVERY_CALLER: [&str; 9] = [OK; 9];
 const EVERY_SERVICE: [&str; 9] = [UNKNOWN, OK, OK, OK, OK, OK, OK, OK, OK];
 
+type EncodeRequest = Box<dyn Fn(&RequestScene) -> Vec<u8>>;
+
 /// A row of the matrix.
 struct Row {
     /// `package.Service/Method`.
@@ -77,7 +79,7 @@ struct Row {
     /// The right that the calling service needs. Empty: none.
     right: &'static str,
     answers: [&'static str; 9],
-    request: Box<dyn Fn(&RequestScene) -> Vec<u8>>,
+    request: EncodeRequest,
 }
 
 /// Returns the matrix: the RPCs of the contract, health checking and reflection.
