@@ -30,7 +30,8 @@ impl Quota {
 
     fn version_2() -> Result<Self, String> {
         let root = Path::new("/sys/fs/cgroup");
-        // The controller may be on already, or not be ours to enable. The next step shows that.
+        // The controller may be enabled already, or this process may lack the right to enable it. The next step shows
+        // that.
         let _ = fs::write(root.join("cgroup.subtree_control"), "+cpu");
         let quota = Self::make(root, "cpu.max")?;
         quota.set("cpu.max", &format!("{PERIOD_MICROSECONDS} {PERIOD_MICROSECONDS}"))?;

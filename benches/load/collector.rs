@@ -27,7 +27,7 @@ impl TraceService for Sink {
     }
 }
 
-/// Starts one, which is there until the bench ends.
+/// Starts a collector, which runs until the bench ends.
 pub(crate) fn start(bench: &Bench) -> SocketAddr {
     bench.runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,10 +1,8 @@
-//! The client of the hot rows: plain HTTP/2 frames on plain sockets, from one thread, as cheap for each request as can
-//! be.
+//! The client of the hot rows: plain HTTP/2 frames on plain sockets, from one thread, at the lowest cost per request.
 //!
-//! The frames of a request are encoded before anything is measured; what differs between two requests of the same
-//! message is the stream id. Answers are told apart by their frames alone: headers, data and trailers are a gRPC answer
-//! with a message, which is what OK looks like; headers that end the stream are an error. So the driver's own cost is
-//! small and the same for every server.
+//! The frames of a request are encoded before the measurement. Two requests of the same message differ only in the
+//! stream id. The driver classifies responses by their frames: headers, data and trailers are OK; headers that end the
+//! stream are an error. So its own cost is small and the same for every server.
 
 mod connection;
 
@@ -82,7 +80,7 @@ pub(crate) const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) struct Outcome {
     /// Answers with a message.
     pub(crate) done: u64,
-    /// All else: errors, streams that were reset, answers that did not come.
+    /// Other results: errors, reset streams and missing responses.
     pub(crate) errors: u64,
     /// The duration of the measurement.
     pub(crate) elapsed: Duration,
@@ -264,7 +262,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Writes what is to be written, waits at most so long for answers, and reads them.
+    /// Writes pending frames, waits for responses up to a maximum time, and reads them.
     fn exchange(&mut self, pause: Duration) {
         for connection in &mut self.connections {
             connection.flush();

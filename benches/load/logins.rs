@@ -30,7 +30,7 @@ const HUNG: Duration = Duration::from_secs(15);
 /// The next user to sign in, over all calls of this process: each user signs in once before any signs in again.
 static NEXT_PERSON: AtomicUsize = AtomicUsize::new(0);
 
-/// Calls that go on until they are stopped, with always as many in flight.
+/// Calls with a constant number in flight, until they are stopped.
 pub(crate) struct Logins {
     tally: Arc<Tally>,
     thread: JoinHandle<()>,

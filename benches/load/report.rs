@@ -72,7 +72,7 @@ pub(crate) struct Row {
     pub(crate) value: f64,
     pub(crate) unit: Unit,
     pub(crate) bar: Bar,
-    /// It is shown, and nothing is asked of it.
+    /// The report shows it without a limit.
     pub(crate) is_information: bool,
     pub(crate) notes: Vec<String>,
 }

@@ -39,7 +39,7 @@ pub(crate) const NAMES: [&str; 20] = [
     "postgres-growth",
 ];
 
-/// The row that is measured only if it is asked for.
+/// The row that is measured only on request.
 pub(crate) const TIMING: &str = "timing";
 
 /// Checks in flight that saturate a core.
@@ -70,7 +70,7 @@ pub(crate) fn run(bench: &mut Bench) {
         (&["postgres-strong"], postgres::strong),
         (&["postgres-growth"], postgres::growth),
     ];
-    // Only if it is asked for.
+    // Only on request.
     if bench.wanted.iter().any(|wanted| wanted == TIMING)
         && let Err(why) = timing::timing(bench)
     {

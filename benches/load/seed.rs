@@ -152,7 +152,7 @@ pub(crate) fn make_kinds(bench: &Bench, path: &Path, people: usize) {
     });
 }
 
-/// Fails unless a seeded token is good, and its session looks as it should.
+/// Fails unless a seeded token is valid and its session has the expected fields.
 pub(crate) fn check_token(bench: &Bench, server: &Server, session: usize) {
     bench.runtime.block_on(async {
         let mut client = server.client().await;
@@ -277,8 +277,7 @@ async fn write_rows(database: &DatabaseConnection, sessions: usize, password_has
     tx.commit().await.unwrap();
 }
 
-/// A UUIDv7 that can be made again. They come one a millisecond: the service's are in the order in which its rows are
-/// written, too.
+/// Returns a reproducible UUIDv7. There is one per millisecond: ids of the service are in the order of its rows, too.
 fn id(kind: &str, number: usize, now: Timestamp) -> Uuid {
     let chance: [u8; 32] = Sha256::digest(format!("{kind} id {number}")).into();
     let number = i64::try_from(number).unwrap();

@@ -119,10 +119,10 @@ pub async fn delete_untouched_with_commit(
     Ok(tx.execute_with_commit(statement).await?)
 }
 
-/// Removes those of these rows that nobody has touched since they were added, and says how many it were.
+/// Removes those of these rows that have not changed since they were inserted, and returns their number.
 ///
 /// # Errors
-/// When the database fails.
+/// The database fails.
 pub async fn delete_untouched(db: &impl ConnectionTrait, rows: &[AttemptRow]) -> Result<u64, StoreError> {
     Ok(untouched(rows).exec(db).await?.rows_affected)
 }

@@ -255,7 +255,7 @@ async fn every_action_has_its_event_and_nothing_else_has_one() {
     let returned = signed_in(&back).fields("status").ended(0);
     log.leaves("and back", &[returned]).await;
 
-    // DeleteProfile, after the flag is gone: the log names superusers for good.
+    // DeleteProfile, after the user lost the flag: the log names superusers permanently.
     let demote = "UPDATE users SET is_superuser = FALSE WHERE id = ?";
     log.server.database.execute(demote, &person).await;
     let wrong = client.delete_profile(back.asks(deletion(Some(PASSWORD)))).await;

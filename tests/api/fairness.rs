@@ -1,8 +1,7 @@
-//! Fairness of the hashing queue: whatever one network or calling service floods it with, the sign-ins of others
-//! succeed.
+//! Fairness of the hash queue: during a flood from one network or calling service, the sign-ins of others succeed.
 //!
-//! The hashing threads are held while the flood fills the queue and the others come, so that no test depends on how
-//! fast the machine is.
+//! The test holds the hashing threads while the flood fills the queue and the others arrive, so it does not depend on
+//! the speed of the machine.
 
 use std::sync::Arc;
 

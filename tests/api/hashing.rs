@@ -108,7 +108,7 @@ async fn peppers_are_added_and_exchanged_at_the_next_sign_in() {
     assert_eq!(server.database.password_hash(&person).await, exchanged);
 }
 
-/// Everything that a server with peppers writes, and what help and errors say: the secrets are in none of it.
+/// All output of a server with peppers, of help and of errors: none contains the secrets.
 #[tokio::test]
 async fn a_pepper_is_shown_nowhere() {
     let place = Place::new().await;

@@ -55,7 +55,7 @@ async fn connections_that_swallow_everything_are_given_up() {
     });
     let mut unavailable = 0;
     for call in calls.collect::<Vec<_>>() {
-        // One that comes late may get a new connection.
+        // A late call may get a new connection.
         if let Err(status) = call.await.unwrap().expect("took too long") {
             let refusal = refusal(&status);
             assert_eq!(
@@ -240,7 +240,7 @@ async fn a_server_without_its_database_says_so_and_does_not_guess_until_the_data
     sign_in(&mut client, &phone_number).await;
 }
 
-/// As when the database's machine stands still: nothing is answered, and nothing is closed.
+/// The machine of the database stops: it neither responds nor closes connections.
 #[tokio::test]
 async fn a_server_with_a_silent_database_rejects_revoked_sessions_within_the_bound() {
     let Some(replicas) = Replicas::start().await else {

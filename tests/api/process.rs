@@ -261,7 +261,7 @@ async fn sigterm_lets_calls_in_flight_finish() {
         ServingStatus::Serving
     );
 
-    // On one connection, what is answered second shows that what was asked first has come.
+    // On one connection, the response to the second call shows that the first one has arrived.
     let caller = channel(server.address).await;
     let (mut client, mut prober) = (
         PhoneIdentityClient::new(caller.clone()),

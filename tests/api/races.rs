@@ -133,7 +133,7 @@ async fn a_sign_in_with_a_number_that_was_given_up_meanwhile_leaves_no_session()
     assert_eq!(server.database.count("sessions").await, 1);
 }
 
-/// The same through the front door only: whichever of the two comes first, the session does not survive.
+/// The same through the RPC only: in either order of the two, the session does not survive.
 #[tokio::test]
 async fn changes_through_the_front_door_leave_no_session_of_the_old_password() {
     let server = TestServer::start_with(&UNTHROTTLED).await;

@@ -1,4 +1,4 @@
-//! A session that was revoked is dead: at once on the server that revoked it, and elsewhere within the staleness bound.
+//! A revoked session is invalid: at once on the server that revoked it, and elsewhere within the staleness bound.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -50,7 +50,7 @@ async fn no_check_accepts_a_session_after_an_acknowledged_revocation() {
     }
     let sessions = Arc::new(sessions);
     let checks = Arc::new(AtomicUsize::new(0));
-    // The checks go on until the last session is revoked, and for a tenth more.
+    // The checks continue until the last session is revoked, and for a tenth of the time longer.
     let is_done = Arc::new(AtomicBool::new(false));
     let workers = (0..WORKERS).map(|number| {
         let (sessions, checks) = (sessions.clone(), checks.clone());
@@ -140,7 +140,8 @@ async fn a_password_that_another_process_changes_ends_the_sessions_here() {
     until_invalid(&mut client, &token).await;
 }
 
-/// A replica that is stopped, while another one revokes, wakes up with a good session in memory and must not trust it.
+/// A replica is stopped while another one revokes. It continues with a valid session in its cache, and must not trust
+/// it.
 #[tokio::test]
 async fn a_replica_that_was_stopped_does_not_say_yes_when_it_goes_on() {
     let place = Place::new().await;
@@ -166,7 +167,7 @@ async fn a_replica_that_was_stopped_does_not_say_yes_when_it_goes_on() {
             session_token: token.clone(),
         };
         other.revoke_session(revoke).await.unwrap();
-        // Asked while the server is stopped: it is the first thing that it does when it goes on.
+        // The call is made while the server is stopped, so it is the first one after it continues.
         let mut asking = client.clone();
         let question = validation(&token);
         let asked = tokio::spawn(async move { asking.validate_session(question).await });

@@ -1,4 +1,4 @@
-//! Files with secrets that other users of the machine can read: which are refused, and what is said.
+//! Files with secrets that other users of the machine can read: the service rejects them, with a clear error.
 
 use std::collections::BTreeSet;
 use std::fs;

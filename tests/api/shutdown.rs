@@ -22,7 +22,7 @@ use crate::support::{PASSWORD, channel, connect, registration, validation};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// An open Watch, which has said SERVING.
+/// An open Watch that has returned SERVING.
 async fn watch(channel: Channel) -> tonic::Streaming<tonic_health::pb::HealthCheckResponse> {
     let request = HealthCheckRequest {
         service: "readiness".to_owned(),
@@ -71,7 +71,7 @@ async fn sigterm_says_not_serving_goes_on_accepting_and_then_ends_streams_and_co
         .into_inner();
     answers.message().await.unwrap().unwrap();
 
-    // A call in flight: what is answered after it on the same connection shows that it has come.
+    // A call in flight: the response to a later call on the same connection shows that it has arrived.
     let caller = channel(server.address).await;
     let mut client = PhoneIdentityClient::new(caller.clone());
     let mut prober = HealthClient::new(caller);

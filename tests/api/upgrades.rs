@@ -50,7 +50,7 @@ async fn a_database_of_an_earlier_version_opens_with_nothing_lost() {
     for folder in fixtures {
         let place = Place::new().await;
         native::load(&place, &folder.join(file_name()).with_extension("sql")).await;
-        // The clock stands before all that is in it, so that nothing has ended.
+        // The clock is before all stored times, so that nothing has ended.
         let server = TestServer::start_in(place, &[], None).await;
         let mut client = server.client().await;
         let people = fs::read_to_string(folder.join(file_name()).with_extension("tsv")).unwrap();
@@ -111,7 +111,7 @@ async fn a_database_of_an_earlier_version_opens_with_nothing_lost() {
         assert!(sessions.iter().map(device).any(|device| {
             device.ip_address == "2001:db8::7" && device.user_agent == "Example/1.0 (телефон; O‘zbekiston 📱)"
         }));
-        // And what is written goes on from there.
+        // Later writes continue from there.
         let log = server.database.count("identity_changes").await;
         let revoke = v1::RevokeSessionRequest {
             session_token: first.to_owned(),
@@ -164,7 +164,7 @@ async fn write_as_a_newer_version(server: &TestServer, person: &Person) {
         .await;
 }
 
-/// A rolling upgrade: the new version has migrated, and this one runs on, starts again, and is asked.
+/// A rolling upgrade: the new version has migrated. This version continues, restarts, and serves calls.
 #[tokio::test]
 async fn a_newer_version_beside_this_one_disturbs_nothing() {
     let server = TestServer::start().await;

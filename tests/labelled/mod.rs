@@ -12,7 +12,7 @@ use phone_identity::domain::phone::Region;
 pub(crate) struct Row {
     pub(crate) category: &'static str,
     pub(crate) input: &'static str,
-    /// The region column as it stands: a region code, nothing, or `ZZ`, which also means no region.
+    /// The region column: a region code, nothing, or `ZZ`, which also means no region.
     pub(crate) region: &'static str,
     /// The result of libphonenumber for a registration.
     pub(crate) taken: Option<Taken>,

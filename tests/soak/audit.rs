@@ -31,9 +31,9 @@ struct Found {
     updates: HashMap<String, usize>,
 }
 
-/// Looks whether every acknowledged write is there once, whether what was not acknowledged is there as a whole or not
-/// at all, and whether the database is sound. Afterwards the model knows what happened. All processes of the service
-/// have to have ended.
+/// Checks that every acknowledged write is stored once, that each other write is stored completely or not at all, and
+/// that the database is consistent. Afterwards the model knows the outcomes. All processes of the service must have
+/// ended.
 pub(crate) async fn audit(place: &Place, model: &Model) {
     let database = place.connect().await;
     is_quiet(&database).await;

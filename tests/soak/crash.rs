@@ -25,7 +25,7 @@ const PEOPLE: usize = 1_500;
 /// Timeout of the test, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A call stands in line behind 2,000 others.
+/// A call waits behind 2,000 others.
 const FLAGS: [&str; 2] = ["--database-acquire-timeout=30s", "--request-timeout=60s"];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -118,7 +118,7 @@ impl Scene {
         Place::existing(self.cluster.primary().url(), DATABASE)
     }
 
-    /// One failover, from a good state to a good state.
+    /// One failover, from a healthy state to a healthy state.
     async fn suffer(&mut self, round: usize, kind: Kind, load: &Load) {
         let model = self.model.clone();
         let enough = model.acknowledged.load(Ordering::SeqCst) + 300 + self.random.below(300) as u64;

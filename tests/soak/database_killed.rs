@@ -1,4 +1,4 @@
-//! `kill -9` of the database server, under load. The service goes on, and knows by itself when the database is back.
+//! `kill -9` of the database server under load. The service continues, and detects by itself when the database is back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

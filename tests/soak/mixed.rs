@@ -157,13 +157,13 @@ impl Scene {
         }
     }
 
-    /// One fault, from a good state to a good state.
+    /// One fault, from a healthy state to a healthy state.
     async fn suffer(&mut self, fault: Fault) {
         let calls = 200 + self.random.below(400) as u64;
         self.go_on_for(calls).await;
         let started = Instant::now();
         let unavailable = self.model.unavailable.load(Ordering::SeqCst);
-        // Longer than the staleness bound: what is in memory is not good enough any more.
+        // Longer than the staleness bound: the cache is no longer fresh.
         let span = self
             .random
             .between(Duration::from_millis(1100), Duration::from_millis(2000));
@@ -201,8 +201,8 @@ impl Scene {
         );
     }
 
-    /// A replica is stopped with a session in memory that ends meanwhile; to be asked for it is the first thing that
-    /// happens when it goes on.
+    /// A replica is stopped with a session in its cache, which ends meanwhile. A check of that session is the first
+    /// call after it continues.
     async fn stop_a_replica(&mut self, span: Duration) {
         let stopped = self.random.below(2);
         let [here, there] = [stopped, 1 - stopped].map(|number| Caller {

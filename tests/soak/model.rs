@@ -93,7 +93,7 @@ pub(crate) enum State {
 
 #[derive(Clone)]
 pub(crate) struct Ended {
-    /// When the answer had come.
+    /// The time of the response.
     pub(crate) at: Instant,
     /// The process that acknowledged it. `None`: it is gone.
     pub(crate) by: Option<Arc<Life>>,

@@ -8,7 +8,7 @@ use prost::Message;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The length of what stands before the payload of each frame.
+/// The length of the header of each frame.
 const FRAME_HEAD: usize = 9;
 
 const DATA: u8 = 0x0;
@@ -232,7 +232,7 @@ impl Connection {
         self.written = 0;
     }
 
-    /// Reads once, and goes through the frames that are there.
+    /// Reads once, and processes the complete frames.
     pub(super) fn receive(&mut self, mut done: impl FnMut(Done)) {
         match self.socket.read(&mut self.input[self.filled..]) {
             Ok(0) => {
@@ -291,7 +291,7 @@ impl Connection {
         }
     }
 
-    /// A frame of an answer has come.
+    /// Processes a frame of a response.
     fn heard_of(&mut self, stream: u32, flags: u8, is_data: bool, done: &mut impl FnMut(Done)) {
         let Some(index) = self.open.iter().position(|open| open.id == stream) else {
             return;

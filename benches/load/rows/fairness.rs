@@ -23,7 +23,7 @@ const FIRST_OTHER: usize = 500;
 
 const WRONG: &str = "rivers and mountains";
 
-/// A flood, and whether others come from their own networks.
+/// A flood, and whether other callers use networks of their own.
 struct Line {
     name: &'static str,
     request: fn(usize) -> AuthenticateRequest,

@@ -62,7 +62,7 @@ trait Caller: Send + 'static {
     }
 }
 
-/// Which kinds of numbers are tried, how many numbers of each, and what comes of it.
+/// The kinds of numbers, the count of each, and the expected response.
 #[derive(Clone, Copy)]
 struct Kinds {
     kinds: &'static [usize],
@@ -141,7 +141,7 @@ pub(crate) fn timing(bench: &mut Bench) -> Result<(), String> {
         ..refused
     };
     guesses(bench, &server, seed::PEOPLE, failed)?;
-    // The first refusal of each asks the database, those within a second do not.
+    // The first rejection of each number queries the database; rejections within the next second do not.
     let asked = guesses(bench, &server, seed::PEOPLE, refused)?;
     let refused = guesses(
         bench,

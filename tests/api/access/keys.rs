@@ -70,7 +70,7 @@ async fn an_invalid_key_is_not_reported_as_an_invalid_session() {
     }
     let outcome = client.validate_session(validation(&token)).await;
     assert_refused(outcome, Code::PermissionDenied, "SERVICE_UNKNOWN");
-    // The texts are not those of a dead session either, in any language.
+    // The texts differ from those of an invalid session in every language, too.
     let status = client.validate_session(validation(&token)).await.unwrap_err();
     assert!(
         refusal(&status).localized.1.contains("not registered"),

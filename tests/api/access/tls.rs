@@ -109,7 +109,7 @@ async fn a_client_certificate_opens_what_is_listed_for_its_name() {
         let identity = own(&names);
         assert_eq!(world.answers(Some(&identity), None).await, expected, "{names:?}");
     }
-    // A key is no way around it where none is asked for.
+    // A key does not replace a certificate if keys are not enabled.
     let (_, key) = make_key(&world.place, "orders", "all").await;
     assert_eq!(world.answers(None, Some(&key)).await, Err(()));
     let unlisted = own(&["other.internal"]);
@@ -148,7 +148,7 @@ async fn a_certificate_or_a_key_lets_in_where_both_are_taken() {
             Some(key.as_str()),
             both("SESSION_INVALID", "INVALID_INPUT"),
         ),
-        // A bad certificate is worse than none.
+        // An invalid certificate is rejected, even where none is required.
         (Some(&foreign), Some(key.as_str()), Err(())),
     ] {
         assert_eq!(world.answers(shown, key).await, expected, "{key:?}");

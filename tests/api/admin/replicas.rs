@@ -82,7 +82,8 @@ async fn changes_reach_other_replicas_within_the_bound() {
                 admin.update_user(with_bearer(&root, update)).await.unwrap();
                 let acknowledged = Instant::now();
                 until_superuser(&mut other, &token, false).await;
-                // A check that was begun within the bound may say what was before; those of the last second are read.
+                // A check that began within the bound may return the old state. The changes of the last second are
+                // read.
                 assert!(acknowledged.elapsed() < PATIENCE);
                 continue;
             }

@@ -72,7 +72,7 @@ async fn a_user_that_administration_deactivated_is_reactivated_only_by_administr
     let returned = returned.into_inner().user.unwrap();
     assert_eq!(returned.user.as_ref().unwrap().status(), v1::UserStatus::Active);
     assert!(!returned.deactivated_by_admin);
-    // The old session does not come back with them.
+    // The reactivation does not restore the old session.
     assert_dead(&server, &person.token).await;
     back.reactivate = false;
     identity.authenticate(back).await.unwrap();

@@ -127,7 +127,7 @@ async fn no_event_names_a_deleted_user() {
     }
 }
 
-/// In a rolling upgrade, say.
+/// For example during a rolling upgrade.
 #[tokio::test]
 async fn events_of_a_newer_version_are_shown_without_unknown_values() {
     let server = TestServer::start().await;

@@ -74,7 +74,7 @@ async fn walk(
 async fn events_are_filtered_by_user_action_outcome_and_time() {
     let mut log = Watched::start(&[]).await;
     let person = user_signs_in_and_out(&mut log).await;
-    // A superuser comes by the same way, in minute 4.
+    // A superuser signs in in the same way, in minute 4.
     let superuser = log.server.superuser().await;
     let mut client = log.server.admin().await;
     let user = || person.user.user_id.clone();
@@ -188,7 +188,7 @@ async fn events_are_filtered_by_user_action_outcome_and_time() {
     }
 }
 
-/// Each is there once, wherever the pages end and whatever comes meanwhile.
+/// Each event is listed once, for any page size and with new events in between.
 #[tokio::test]
 async fn a_long_log_is_read_page_by_page() {
     let server = TestServer::start().await;

@@ -160,7 +160,8 @@ impl Watched {
         }
     }
 
-    /// Compares the events since the last time. Another second begins, so that what comes is later.
+    /// Compares the events since the last call. Then advances the clock by a second, so that later events have a later
+    /// time.
     pub(super) async fn leaves(&mut self, what: &str, expected: &[Row]) {
         let mut found = Vec::new();
         for (id, row) in all(&self.server).await {

@@ -56,7 +56,7 @@ async fn a_code_changes_the_number_and_the_old_one_is_notified() {
         (user.phone_verified_at, user.updated_at),
         (time(START + 5), time(START + 5))
     );
-    // At once, on the sessions that are in memory, too, which go on.
+    // The change is effective at once, also for cached sessions, which stay valid.
     for token in [&person.token, &other.token] {
         assert_eq!(seen(&server, token).await, user);
     }
@@ -135,7 +135,7 @@ async fn the_notice_is_in_the_language_of_the_person() {
             .insert("accept-language", "tr".parse().unwrap());
         client.verify_code(request).await.unwrap();
         left(&server, 0).await;
-        // Messages that are sent at once come in any order.
+        // Messages that are sent at the same time arrive in any order.
         let requests = stub.requests();
         let notice = requests
             .iter()
@@ -165,7 +165,7 @@ async fn a_change_takes_the_password_unless_the_sign_in_is_fresh() {
         seen(&server, &person.token).await.phone_number,
         person.phone_number
     );
-    // The code is still good: it was not looked at.
+    // The code is still valid, since it was not checked.
     request.current_password = Some(PASSWORD.to_owned());
     client.verify_code(person.asks(request)).await.unwrap();
     assert_eq!(seen(&server, &person.token).await.phone_number, new);

@@ -153,7 +153,7 @@ async fn a_number_without_an_account_signs_up_where_that_is_allowed() {
         response.device_token
     );
     assert!(is_alive(&server, &response.session_token).await);
-    // The next time, they are there.
+    // The next sign-in finds the account.
     server.clock.advance(Duration::from_secs(60));
     let sent = client
         .send_code(wanted(CodePurpose::SignIn, &number))
@@ -262,7 +262,7 @@ async fn one_of_many_calls_with_the_same_code_signs_in() {
     assert_eq!(server.database.count("challenges").await, 0);
 }
 
-/// As it is copied from a message, with what stands around it.
+/// The code is copied from a message with the text around it.
 #[tokio::test]
 async fn a_pasted_code_is_accepted() {
     let server = start_with_codes(&[]).await;

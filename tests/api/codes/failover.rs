@@ -38,7 +38,7 @@ async fn deliver(server: &TestServer, person: &Person) {
     left(server, 0).await;
 }
 
-/// The clock goes on until no message is left.
+/// Advances the clock until no message is left.
 async fn until_sent(server: &TestServer) {
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
     let waiting = async {
@@ -105,7 +105,7 @@ async fn a_rejected_message_waits_for_the_suspended_provider() {
     assert_eq!(first.requests().len(), 6);
 }
 
-/// Numbers that a provider does not send to say nothing of how it is.
+/// A rejected number says nothing about the health of the provider.
 #[tokio::test]
 async fn a_failing_provider_is_suspended_for_all_numbers() {
     let (first, second) = (

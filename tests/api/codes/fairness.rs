@@ -170,8 +170,8 @@ async fn a_flood_of_known_devices_leaves_strangers_their_share() {
     left(&server, 0).await;
 }
 
-/// A message that has waited for long comes before its turn, or messages of ever new networks could hold it up until it
-/// expires.
+/// A message that has waited for long is sent before its turn. Otherwise messages of ever new networks could delay it
+/// until it expires.
 #[tokio::test]
 async fn a_message_that_waits_long_is_sent_before_new_networks() {
     let stub = Stub::closed().await;

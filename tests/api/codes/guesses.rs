@@ -46,7 +46,7 @@ async fn wrong_codes_count_over_all_challenges_of_a_number_and_are_forgotten() {
         let challenge = Challenge::of(&mut client, purposes[round % 2], &person).await;
         guess(&mut client, &challenge).await;
     }
-    // The right code is not looked at either, and is good when one was forgotten.
+    // The right code is not checked, either. It is valid after one guess has recovered.
     let challenge = Challenge::of(&mut client, CodePurpose::SignIn, &person).await;
     assert_eq!(wait_of(client.verify_code(challenge.met()).await), RECOVERY);
     assert_eq!(wait_of(client.verify_code(challenge.met()).await), RECOVERY);

@@ -98,7 +98,7 @@ async fn a_resend_counts_as_well() {
     server.clock.advance(Duration::from_secs(30));
     let refused = ask_as(&mut client, again(&challenge.id)).await;
     assert_waits(refused, "SMS_LIMIT_REACHED", DAY - Duration::from_secs(60));
-    // The code that was sent is good all the same.
+    // The sent code is valid nevertheless.
     client.verify_code(challenge.met()).await.unwrap();
 }
 

@@ -158,7 +158,7 @@ async fn the_code_of_a_newer_version_is_left_to_it() {
     let newer = "UPDATE challenges SET purpose = 'something_new' WHERE user_id = ?";
     server.database.execute(newer, &person).await;
     server.clock.advance(Duration::from_secs(1));
-    // It is taken before the one that comes after it.
+    // The provider gets it before the next message.
     send(&server, &other).await;
     eventually(|| stub.requests().len() == 2).await;
     left(&server, 1).await;
@@ -230,7 +230,7 @@ async fn another_process_sends_the_message_of_a_killed_one() {
     let tries: i32 = row.try_get("", "tries").unwrap();
     let due_at: Timestamp = row.try_get("", "due_at").unwrap();
     assert_eq!(tries, 1);
-    // For longer than the dead one would have waited. Databases keep microseconds.
+    // Longer than the lease of the killed process. Databases store microseconds.
     let lease = TimeDelta::seconds(60 + 20);
     let taken_at = due_at - lease;
     assert!(

@@ -102,7 +102,7 @@ async fn an_account_is_created_by_the_code_and_not_before() {
         .authenticate(credentials(&number, NEW_PASSWORD))
         .await
         .unwrap();
-    // It is good once.
+    // It is valid once.
     let refused = client.verify_code(challenge.met()).await;
     assert_refused(refused, Code::InvalidArgument, "CODE_INVALID");
 }
@@ -210,7 +210,7 @@ async fn a_rejected_password_is_rejected_with_and_without_the_code() {
         request.new_password = password.to_owned();
         let late = client.verify_code(request).await;
         assert_violations(late, &[("new_password", reason)]);
-        // With another one, the code is good.
+        // With another password, the code is valid.
         if reason == "PASSWORD_CONTAINS_PHONE_NUMBER" {
             client.verify_code(challenge.met()).await.unwrap();
         }
@@ -244,7 +244,7 @@ async fn send(client: &mut CodesClient, purpose: CodePurpose, number: &str) -> R
     client.send_code(wanted(purpose, number)).await.map(drop)
 }
 
-/// Register asks for it, so that there is one way; and it is throttled as all codes are.
+/// Only Register requests such a code, so there is one way to it. It has the rate limits of all codes.
 #[tokio::test]
 async fn the_code_of_register_is_asked_for_with_register() {
     let server = start_with_codes(&["--registration=verified", "--throttle-code-attempts=2"]).await;

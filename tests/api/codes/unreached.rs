@@ -67,7 +67,7 @@ async fn problem_of(url: &str, more: &[String]) -> String {
     line["error"].as_str().unwrap().to_owned()
 }
 
-/// A server that answers whatever comes with these bytes.
+/// A server that returns these bytes for every request.
 async fn answering(bytes: &'static [u8]) -> (u16, AbortOnDropHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -240,7 +240,7 @@ async fn a_success_that_reports_a_failed_message_is_a_refusal() {
     assert_eq!(refusals, 4);
 }
 
-/// A body that never comes changes nothing about a success: to send the message again would cost money.
+/// A missing body does not change a success: sending the message again would cost money.
 #[tokio::test]
 async fn a_success_without_its_body_is_a_success() {
     let stub = Stub::start(&[Answer::Stalled(201)]).await;

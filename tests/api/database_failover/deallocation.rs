@@ -14,7 +14,7 @@ use crate::support::eventually;
 /// A simple query: its type, the length of what follows with itself, the statement, and a zero byte.
 const DEALLOCATE: &[u8] = b"Q\0\0\0\x13DEALLOCATE ALL\0";
 
-/// The type of the message by which the server says that it waits for the next query.
+/// The type of the message ReadyForQuery: the server waits for the next query.
 const READY_FOR_QUERY: u8 = b'Z';
 
 pub(super) struct DeallocatingProxy {
@@ -108,7 +108,7 @@ async fn forward(
 #[derive(Default)]
 struct Messages {
     head: Vec<u8>,
-    /// Bytes of the message that are still to come.
+    /// Bytes of the message that have not arrived yet.
     rest: usize,
 }
 

@@ -127,7 +127,7 @@ async fn another_node_of_the_url_is_used_when_one_was_killed() {
     assert_all(name, &[written, watch.settle(name).await]);
 }
 
-/// The node is cut off from the others, which go on without it, and is reached by the replica all the time.
+/// The node is partitioned from the others, which continue without it. The replica reaches it all the time.
 #[tokio::test]
 async fn a_node_without_quorum_answers_nothing() {
     let name = "galera, node without quorum";

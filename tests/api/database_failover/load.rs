@@ -20,7 +20,7 @@ const KEPT: usize = 5;
 /// Sessions of a caller that are not revoked: below the default of `--max-sessions`.
 const MAX_KEPT: usize = 20;
 
-/// A pause of each caller, since the test has to go on meanwhile.
+/// A pause of each caller, so that the test can continue meanwhile.
 const PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) struct Load {

@@ -49,8 +49,7 @@ impl Probe {
         }
     }
 
-    /// Waits until gRPC health and `/readyz` both say whether the replica is ready, which has to be so within
-    /// [`RECOVERY`].
+    /// Waits until gRPC health and `/readyz` both have the expected readiness of the replica, at most [`RECOVERY`].
     pub(super) async fn turns(&mut self, is_ready: bool, name: &str) {
         let begun = Instant::now();
         let wanted = match is_ready {

@@ -122,8 +122,8 @@ pub(crate) async fn every_rpc(server: &ServerProcess) -> Vec<String> {
     vec![first, second, third, fourth, fifth, device]
 }
 
-/// A caller that puts a secret into whatever it can say: into each entry of the metadata that is read here, or by a
-/// library, and into the path of the call.
+/// A caller puts a secret into each entry of metadata that the service or a library reads, and into the path of the
+/// call.
 async fn with_secret_everywhere(server: &ServerProcess, secret: &str) {
     let digits: String = secret.chars().filter(char::is_ascii_digit).take(15).collect();
     let traceparent = format!("00-{digits:0>32}-b7ad6b7169203331-01");
@@ -270,7 +270,7 @@ pub(super) async fn every_rpc_of_codes(server: &ServerProcess) {
         .unwrap_err();
 }
 
-/// Calls with keys that are good, wrong, and in the place of each other.
+/// Calls with valid, invalid and exchanged keys.
 pub(super) async fn calls_with_keys(server: &ServerProcess, service_key: &str) {
     let mut client = connect(server.address).await;
     let mut wrong = service_key.to_owned();

@@ -23,7 +23,7 @@ async fn register(client: &mut Client) -> (String, String) {
     (user, registered.into_inner().session_token)
 }
 
-/// Calls would go on to answer from a file that has no name, and lose what they write.
+/// Otherwise calls would use a deleted file, and lose their writes.
 #[tokio::test]
 async fn a_file_that_is_deleted_or_replaced_is_noticed() {
     let place = Place::new().await;

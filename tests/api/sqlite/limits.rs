@@ -262,7 +262,7 @@ async fn connections_above_the_limit_are_closed_at_once() {
     let mut first = server.client().await;
     let second = server.client().await;
     RawConnection::connect(server.address).await.closed().await;
-    // Those that are there are served, and a place that is free is given to the next.
+    // Open connections are served, and the next client gets a free place.
     assert_refused(
         first.validate_session(validation("bad")).await,
         Code::Unauthenticated,

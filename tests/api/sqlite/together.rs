@@ -247,14 +247,14 @@ async fn while_nothing_can_be_written_all_are_refused() {
     for person in people.iter().flat_map(|person| [person, person]) {
         let (mut client, request) = (server.client().await, credentials(&person.phone_number, PASSWORD));
         calls.spawn(async move { client.authenticate(request).await });
-        // So that some come when the writer is given up for others.
+        // Some arrive while the writer waits for others.
         sleep(Duration::from_millis(50)).await;
     }
     for outcome in calls.join_all().await {
         assert_refused(outcome, Code::Unavailable, "DATABASE_UNAVAILABLE");
     }
     held.release().await;
-    // Whatever is under way comes to its end.
+    // Calls in flight end.
     let server = server.restart_with(&UNTHROTTLED).await;
     for person in &people {
         assert_eq!(server.database.sessions_of(person).await, 1);

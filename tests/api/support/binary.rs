@@ -29,8 +29,8 @@ fn command_of(program: &Path, folder: &Path) -> Command {
     command
 }
 
-/// Runs a command to its end. It runs on another thread: a server in this process goes on meanwhile, and may be in the
-/// middle of a transaction for which the command waits.
+/// Runs a command to its end, on another thread: a server in this process continues, since the command may wait for one
+/// of its transactions.
 pub(crate) async fn run(mut command: Command, input: &str) -> Output {
     let input = input.to_owned();
     let run = move || {

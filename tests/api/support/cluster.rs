@@ -240,7 +240,7 @@ impl Cluster {
                     "STOP SLAVE; RESET SLAVE ALL; SET sql_log_bin = 0; DROP DATABASE IF EXISTS {DATABASE}; \
                      RESET MASTER;"
                 );
-                // Ends with the position from which the replica goes on.
+                // The dump ends with the position from which the replica continues.
                 let copy = format!(
                     "{{ echo '{clear}'; mariadb-dump --no-defaults -h 127.0.0.1 -P {port} -u tester \
                      --databases {DATABASE} \

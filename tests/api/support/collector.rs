@@ -61,7 +61,7 @@ impl Collector {
         format!("--otlp-endpoint=http://{}", self.address)
     }
 
-    /// All spans that have come.
+    /// Returns all received spans.
     pub(crate) fn spans(&self) -> Vec<Span> {
         let kept = self.kept.0.lock().unwrap();
         let resources = kept.iter().flat_map(|request| &request.resource_spans);
@@ -69,7 +69,7 @@ impl Collector {
         scopes.flat_map(|scope| scope.spans.iter().cloned()).collect()
     }
 
-    /// All that has come, as text.
+    /// Returns all received requests, as text.
     pub(crate) fn text(&self) -> String {
         format!("{:?}", self.kept.0.lock().unwrap())
     }

@@ -128,7 +128,7 @@ fn mysql(tool: &str, place: &Place) -> Command {
     command
 }
 
-/// That of MariaDB, or else that of MySQL, which asks MariaDB for statistics that it does not have.
+/// The dump program of MariaDB, or else that of MySQL, which requests statistics that MariaDB lacks.
 fn dumper(place: &Place) -> Command {
     if exists("mariadb-dump") {
         return mysql("mariadb-dump", place);

@@ -155,7 +155,7 @@ impl Place {
         Some(("DATABASE_URL", with_database(&way, name)))
     }
 
-    /// Runs a command to its end; a server in this process goes on meanwhile.
+    /// Runs a command to its end; a server in this process continues.
     pub(crate) async fn run(&self, arguments: &[&str], input: &str) -> Output {
         let mut command = self.command();
         command.args(arguments);
@@ -174,8 +174,8 @@ impl Drop for Place {
         else {
             return;
         };
-        // A thread, since one cannot wait for what is async on a thread that runs it. Meanwhile the server of the test
-        // stands still: what it has begun in the database is ended, and what cannot be ended is not waited for.
+        // A separate thread, since an async thread cannot block on async work. Meanwhile the server of the test stops:
+        // its statements in the database end, and the rest is not awaited.
         let dropping = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let dropped = async { timeout(Duration::from_secs(1), drop_database(&server, &name)).await };

@@ -42,9 +42,9 @@ struct Route {
 enum State {
     /// All connections forward.
     Good,
-    /// Old connections transfer nothing and stay open. New ones are good.
+    /// Old connections transfer nothing and stay open. New ones work.
     Swallowing,
-    /// Old connections are closed. New ones are good.
+    /// Old connections are closed. New ones work.
     Dropping,
     /// Old connections and new ones are closed.
     Cut,
@@ -100,12 +100,12 @@ impl Proxy {
         });
     }
 
-    /// Stops the transfer on the existing connections without closing them. New connections are good.
+    /// Stops the transfer on the existing connections without closing them. New connections work.
     pub(crate) fn swallow(&self) {
         self.set(State::Swallowing);
     }
 
-    /// Closes the existing connections. New connections are good.
+    /// Closes the existing connections. New connections work.
     pub(crate) fn drop_connections(&self) {
         self.set(State::Dropping);
     }

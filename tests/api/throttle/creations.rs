@@ -139,7 +139,7 @@ async fn an_account_that_is_created_by_a_code_counts_and_a_wrong_code_does_not()
         let created = verify(&server, purpose, (&first.0, &first.1)).await.unwrap();
         let refused = verify(&server, purpose, (&second.0, &second.1)).await;
         assert_eq!(wait_of(refused.map(Response::new)), RECOVERY);
-        // An account that is there is not refused.
+        // An existing account is not rejected.
         let user = created.user.unwrap();
         let sent = codes(&server)
             .await

@@ -200,7 +200,7 @@ async fn a_device_is_forgotten_when_it_is_not_used() {
         answer.unwrap().into_inner().device_token == device
     };
     assert!(is_known(&mut client, &first).await);
-    // The second was not used for longer, so it gives way.
+    // The second device was unused for longer, so it is evicted.
     let third = remembered(&mut client, &person.phone_number).await;
     assert!(is_known(&mut client, &first).await);
     assert!(!is_known(&mut client, &second).await);

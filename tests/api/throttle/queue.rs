@@ -32,7 +32,7 @@ async fn a_call_that_a_full_queue_rejects_is_no_guess() {
     person.sign_in_again(&server).await;
 }
 
-/// All of them come while there is room, and then there is not.
+/// All arrive before the queue is full.
 #[tokio::test]
 async fn attempts_are_refunded_if_the_queue_is_full() {
     let server = TestServer::start_with(&["--hash-queue=1"]).await;
@@ -43,7 +43,7 @@ async fn attempts_are_refunded_if_the_queue_is_full() {
         let (mut client, number) = (client.clone(), next_phone_number());
         calls.spawn(async move { client.authenticate(credentials(&number, PASSWORD)).await });
     }
-    // On one connection, what is answered shows that what was asked before has come.
+    // On one connection, a response shows that earlier requests have arrived.
     client.validate_session(validation("no token")).await.unwrap_err();
     held_writes.release().await;
     for _ in 0..5 {

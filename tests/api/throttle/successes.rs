@@ -47,7 +47,7 @@ async fn right_passwords_from_a_network_have_a_limit() {
         "was hashed while it was refused"
     );
     assert_eq!(server.database.count("attempts").await, 0);
-    // Other networks go on, and so do calls without an address.
+    // Other networks and calls without an address are not limited.
     right("192.0.2.8").await.unwrap();
     for _ in 0..10 {
         person.sign_in_again(&server).await;

@@ -54,7 +54,7 @@ async fn a_watch_of_an_unknown_service_stays_open() {
         assert_eq!(status, ServingStatus::ServiceUnknown, "{service:?}");
         open.push(watch);
     }
-    // A round trip on the same connection, after which an end of the streams would have come.
+    // A round trip on the same connection. An end of the streams would have arrived before its response.
     client.check(request("readiness")).await.unwrap();
     for watch in &mut open {
         let silent = tokio::time::timeout(Duration::from_millis(1), watch.message()).await;

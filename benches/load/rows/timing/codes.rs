@@ -100,7 +100,7 @@ fn wanted(purpose: CodePurpose, kind: usize, round: usize) -> SendCodeRequest {
     }
 }
 
-/// Registers without a password, which asks for a code.
+/// Registers without a password, which requests a code.
 struct Registering {
     client: PhoneIdentityClient<Channel>,
 }

@@ -73,8 +73,8 @@ const PURPOSES: [CodePurpose; 4] = [
     CodePurpose::ChangePhone,
 ];
 
-/// Around how soon a code is sent again, how long it is good, how long a sign-in is fresh, and how long a new number is
-/// held back.
+/// Times around the resend interval, the lifetime of a code, the freshness of a sign-in, and the hold of a new number,
+/// in seconds.
 const WAITS: [u64; 9] = [1, 29, 30, 31, 299, 300, 301, 86_399, 86_400];
 
 fn meeting(code: Tried) -> Step {

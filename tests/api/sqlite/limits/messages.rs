@@ -32,7 +32,7 @@ async fn headers_above_the_limit_are_refused_and_endless_ones_end_the_connection
         .insert("x-long", "x".repeat(20_000).parse().unwrap());
     let status = client.validate_session(request).await.unwrap_err();
     assert_ne!(status.code(), Code::Unauthenticated, "{status:?}");
-    // The connection is as good as before.
+    // The connection works as before.
     assert_refused(
         client.validate_session(validation("bad")).await,
         Code::Unauthenticated,
@@ -124,8 +124,7 @@ async fn a_message_size_above_the_setting_is_refused() {
     }
 }
 
-/// Begins so many calls of Register that wait for the database, and gives their answers in the order in which they
-/// come.
+/// Starts this number of Register calls, which wait for the database, and returns their responses in order of arrival.
 async fn held_calls(
     server: &TestServer,
     count: usize,
@@ -191,7 +190,7 @@ async fn large_messages_reserve_shared_memory_before_they_arrive() {
     for _ in 0..200 {
         requests = requests.ready().await.unwrap();
         let (response, mut stream) = requests.send_request(call(REGISTER), false).unwrap();
-        // A message of 64 KiB, of which nothing comes.
+        // The header of a message of 64 KiB, without its content.
         let announced = prost::bytes::Bytes::from_static(&[0, 0, 1, 0, 0]);
         stream.send_data(announced, false).unwrap();
         answers.spawn(async move {
