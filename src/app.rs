@@ -22,7 +22,7 @@ use crate::domain::access::OperatorKey;
 use crate::domain::registration::RegistrationMode;
 use crate::grpc::{self, Callers, Listeners, ServerSettings, Services, Stop};
 use crate::metrics;
-use crate::service::accounts::{Accounts, Passwords};
+use crate::service::accounts::Accounts;
 use crate::service::admin::Admin;
 use crate::service::codes::{self, Codes};
 use crate::service::error::chain;
@@ -32,7 +32,9 @@ use crate::service::password_policy::PasswordPolicy;
 use crate::service::revocation::ChangeLog;
 use crate::service::service_keys::Keyring;
 use crate::service::sessions::Sessions;
+use crate::service::shared::Shared;
 use crate::service::throttle::Throttle;
+use crate::service::unit_of_work::UnitOfWork;
 use crate::store::{Store, StoreError};
 use crate::telemetry::tracing::Export;
 pub use start::{StartError, open_store, tls};
@@ -53,6 +55,7 @@ pub struct App {
     limits: ServerSettings,
     store: Store,
     hasher: Hasher,
+    shared: Shared,
     accounts: Accounts,
     passwords: PasswordPolicy,
     sessions: Sessions,
@@ -91,18 +94,15 @@ impl App {
         let changes = ChangeLog::new(clock.clone(), settings.staleness_bound);
         let limits_of_attempts = settings.throttle.limits()?;
         let throttle = Throttle::new(store.clone(), clock.clone(), limits_of_attempts, tasks.clone());
-        let accounts = Accounts::new(
+        let work = UnitOfWork::new(
             store.clone(),
-            Passwords {
-                hasher: hasher.clone(),
-                policy: passwords.clone(),
-            },
             clock.clone(),
-            policy,
-            changes.clone(),
             throttle,
+            changes.clone(),
             tasks.clone(),
         );
+        let shared = Shared::new(work, hasher.clone(), passwords.clone(), policy);
+        let accounts = Accounts::new(&shared);
         let sessions = Sessions::new(store.clone(), clock.clone(), settings.sessions()?, changes);
         let providers = settings.providers(&clock)?;
         let code_metrics = Arc::new(codes::Metrics::default());
@@ -123,7 +123,7 @@ impl App {
             let outbox = Outbox::new(store.clone(), clock.clone(), delivery, wake.clone());
             let metrics = code_metrics.clone();
             let codes = Codes::new(
-                accounts.clone(),
+                &shared,
                 coder,
                 settings.codes()?,
                 settings.sms_limits()?,
@@ -142,6 +142,7 @@ impl App {
             limits,
             store,
             hasher,
+            shared,
             accounts,
             passwords,
             sessions,
@@ -192,7 +193,7 @@ impl App {
     /// Administration.
     #[must_use]
     pub fn admin(&self) -> Admin {
-        Admin::new(self.accounts.clone())
+        Admin::new(&self.shared)
     }
 
     /// Serves on `listeners` until `shutdown` is there. Then health says so, while connections are accepted for some
@@ -236,11 +237,7 @@ impl App {
         let mut background = tokio::spawn(background);
         let stop_audit = CancellationToken::new();
         let audit_options = self.settings.audit();
-        let audit = self
-            .accounts
-            .audit()
-            .clone()
-            .run(audit_options, stop_audit.clone());
+        let audit = self.shared.audit().clone().run(audit_options, stop_audit.clone());
         let audit = AbortOnDropHandle::new(tokio::spawn(audit));
         let delay = self.settings.wire.shutdown_delay;
         let bound = self.settings.wire.shutdown_timeout;
@@ -250,7 +247,7 @@ impl App {
         let outbox = outbox.map(|outbox| tokio::spawn(outbox.run(stop_outbox.clone())));
         let mut outbox = outbox.map(AbortOnDropHandle::new);
         let services = Services {
-            admin: Admin::new(self.accounts.clone()),
+            admin: Admin::new(&self.shared),
             accounts: self.accounts,
             codes,
             sessions: self.sessions,

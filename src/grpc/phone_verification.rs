@@ -79,12 +79,15 @@ impl PhoneVerificationHandlers {
                 span("codes.verify_phone", pin!(codes.verify_phone(actor, offer))).await?
             }
             Exchange::ResetPassword(password) => {
-                let reset = codes.reset_password(Reset { offer, password });
+                let reset = codes.reset_password(Reset {
+                    submission: offer,
+                    password,
+                });
                 span("codes.reset_password", pin!(reset)).await?
             }
             Exchange::ChangePhone { current_password } => {
                 let change = PhoneChange {
-                    offer,
+                    submission: offer,
                     current_password,
                     language: call.language,
                 };
@@ -96,7 +99,7 @@ impl PhoneVerificationHandlers {
                 remember_device,
             } => {
                 let signed_in = codes.sign_in(CodeSignIn {
-                    offer,
+                    submission: offer,
                     reactivate,
                     remember_device,
                 });
@@ -108,7 +111,7 @@ impl PhoneVerificationHandlers {
                 remember_device,
             } => {
                 let registered = codes.register(CodeRegistration {
-                    offer,
+                    submission: offer,
                     password,
                     remember_device,
                 });

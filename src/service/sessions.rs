@@ -292,13 +292,13 @@ impl Sessions {
             return Ok(());
         };
         let (session, user) = (found.id, found.user_id);
-        let attempt = AuditDraft::by_user(Action::RevokeSession, user, session, found.client, caller);
+        let draft = AuditDraft::by_user(Action::RevokeSession, user, session, found.client, caller);
         retry(|| async {
             let tx = store.begin().await?;
             if !sessions::delete_one(&tx, session).await? {
                 return Ok(());
             }
-            store::audit::insert(&tx, &attempt.done(self.0.clock.now())).await?;
+            store::audit::insert(&tx, &draft.done(self.0.clock.now())).await?;
             let change = RevocationChange::SessionRevoked { user, session };
             Ok(self.0.changes.commit(tx, &[change]).await?)
         })
@@ -321,9 +321,9 @@ impl Sessions {
                 self.0.freshness.forget(user);
                 return Ok(0);
             }
-            let mut attempt = actor.attempt(Action::RevokeSessions);
-            attempt.ended_sessions = Some(revoked);
-            store::audit::insert(&tx, &attempt.done(self.0.clock.now())).await?;
+            let mut draft = actor.draft(Action::RevokeSessions);
+            draft.ended_sessions = Some(revoked);
+            store::audit::insert(&tx, &draft.done(self.0.clock.now())).await?;
             let change = RevocationChange::SessionsRevoked { user };
             self.0.changes.commit(tx, &[change]).await?;
             Ok(revoked)
