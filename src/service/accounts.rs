@@ -33,7 +33,6 @@ use crate::domain::phone::PhoneNumber;
 use crate::domain::session::Lifetimes;
 use crate::domain::sms_limits::Reach;
 use crate::domain::user::{User, UserId, UserStatus};
-use crate::store::group_commit::GroupCommit;
 use metrics::SignIns;
 use sign_in::{MAX_GROUP, SignInGroups};
 
@@ -92,6 +91,7 @@ impl Accounts {
             issuer,
             policy,
         } = shared.clone();
+        let groups = work.store().group_commit(MAX_GROUP);
         Self {
             work,
             passwords,
@@ -99,7 +99,7 @@ impl Accounts {
             issuer,
             policy,
             sign_ins: Arc::default(),
-            groups: Arc::new(GroupCommit::new(MAX_GROUP)),
+            groups: Arc::new(groups),
         }
     }
 

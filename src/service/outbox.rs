@@ -374,7 +374,7 @@ impl Outbox {
         retry(|| async {
             let tx = self.store.begin().await?;
             outbox::delete(&tx, message.id).await?;
-            audit::insert_with_commit(&tx, &event).await?;
+            audit::insert(&tx, &event).await?;
             Ok(tx.commit().await?)
         })
         .await
@@ -387,7 +387,7 @@ impl Outbox {
         retry(|| async {
             let tx = self.store.begin().await?;
             if outbox::give_up(&tx, message).await? {
-                audit::insert_with_commit(&tx, &event).await?;
+                audit::insert(&tx, &event).await?;
             }
             Ok(tx.commit().await?)
         })

@@ -118,7 +118,7 @@ impl SessionIssuer {
         } = issued;
         self.remember(tx, device, session.user_id, credential_version, now)
             .await?;
-        sessions::insert_with_commit(tx, session, &token.hash()).await
+        sessions::insert(tx, session, &token.hash()).await
     }
 
     /// Removes the oldest sessions of a user with `count` sessions, so that one more is within the limit. Returns the

@@ -32,7 +32,7 @@ use tokio::time::{Instant, timeout};
 
 use lease::{Idle, Lease, Pooled, within};
 pub use statements::Unsynced;
-pub use transaction::{Affected, Transaction};
+pub use transaction::{Affected, DeferWrites, Transaction};
 
 use super::connection::{from_sqlx, is_broken};
 use super::error::DbErrorKind;

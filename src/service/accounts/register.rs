@@ -135,9 +135,9 @@ impl Accounts {
     ) -> Result<Decision<GivenBack<'a>>, Error> {
         users::insert(tx, user, Some(hash)).await?;
         self.issuer.insert(tx, issued, 0, user.created_at).await?;
-        audit::insert_with_commit(tx, event).await?;
+        audit::insert(tx, event).await?;
         let throttle = self.work.throttle();
-        let given_back = throttle.give_back_with_commit(tx, attempted).await?;
+        let given_back = throttle.give_back_deferred(tx, attempted).await?;
         Ok(Decision::commit(given_back))
     }
 }

@@ -176,17 +176,10 @@ impl Accounts {
             .await
     }
 
-    /// Commits a sign-in whose password was right when the account was read: on SQLite in a group with others, since a
-    /// synced commit takes as long for many as for one.
+    /// Commits a sign-in whose password was right when the account was read. The store may group it with others.
     async fn commit(&self, sign_in: &Arc<SignIn>) -> Result<User, Error> {
-        let store = self.work.store();
-        if !store.has_one_writer() {
-            return self.commit_alone(sign_in).await;
-        }
         let work = |group| self.commit_group(group);
-        // As long as for a connection that writes.
-        let patience = store.acquire_timeout();
-        match self.groups.submit(sign_in.clone(), patience, work).await {
+        match self.groups.submit(sign_in.clone(), work).await {
             Ok(Some(outcome)) => outcome,
             Ok(None) => self.commit_alone(sign_in).await,
             Err(SubmitError::TooLong) => {
@@ -274,10 +267,10 @@ impl Accounts {
                     changes: of_this,
                 }) => {
                     let IssuedSession { session, token, .. } = &sign_in.issued;
-                    sessions::insert_with_commit(tx, session, &token.hash()).await?;
-                    audit::insert_with_commit(tx, &draft.done(now)).await?;
+                    sessions::insert(tx, session, &token.hash()).await?;
+                    audit::insert(tx, &draft.done(now)).await?;
                     let throttle = self.work.throttle();
-                    let given_back = throttle.give_back_with_commit(tx, &sign_in.reservation).await?;
+                    let given_back = throttle.give_back_deferred(tx, &sign_in.reservation).await?;
                     written.given_back.push(given_back);
                     changes.extend(of_this);
                     Ok(user)

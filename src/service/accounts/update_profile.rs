@@ -211,7 +211,7 @@ impl Accounts {
         if change.phone_number.is_some() && self.policy.notifies_of_phone_change(&user) {
             let service = actor.caller.service.as_deref();
             let notice = phone_changed(&user, *language, service, now);
-            outbox::insert_with_commit(tx, &notice).await?;
+            outbox::insert(tx, &notice).await?;
         }
         let mut draft = draft.clone();
         if change.password_hash.is_some() {

@@ -180,7 +180,7 @@ impl Admin {
         if change.phone_number.is_some() && self.policy.notifies_of_phone_change(&account.user) {
             let service = by.actor().and_then(|actor| actor.caller.service.as_deref());
             let notice = phone_changed(&account.user, update.language, service, now);
-            outbox::insert_with_commit(tx, &notice).await?;
+            outbox::insert(tx, &notice).await?;
         }
         users::update(tx, id, &change, now).await?;
         if change.phone_number.is_some() {

@@ -136,7 +136,7 @@ impl Codes {
         let notice = phone_changed(&user, *language, service, now);
         let notice = Some(notice).filter(|_| is_new && *notifies);
         if let Some(notice) = &notice {
-            outbox::insert_with_commit(tx, notice).await?;
+            outbox::insert(tx, notice).await?;
         }
         audit::insert(tx, &draft.done(now)).await?;
         let throttle = self.work.throttle();

@@ -126,7 +126,7 @@ impl Codes {
         }
         let now = self.work.now();
         for id in &ids {
-            let writer = self.work.store().unsynced_writer();
+            let writer = self.work.store().counter_writer();
             retry(|| async { Ok(sms_counters::insert_new(&writer, *id, now).await?) }).await?;
         }
         let counted = self.try_count(&counts, &ids, wanted.to).await?;

@@ -247,14 +247,14 @@ impl Codes {
     async fn count_attempt(&self, id: ChallengeId, purpose: Purpose) -> Result<Option<Challenge>, Error> {
         let expiries = plausible_expiries(self.options.lifetime, self.work.now());
         // A power cut regains few guesses.
-        let writer = self.work.store().unsynced_writer();
+        let writer = self.work.store().counter_writer();
         let max = self.options.max_attempts;
         retry(|| async { Ok(challenges::attempt(&writer, id, purpose, max, &expiries).await?) }).await
     }
 
     /// Removes an attempt from the count of a challenge: it was no guess.
     async fn take_back_attempt(&self, challenge: &Challenge) -> Result<(), Error> {
-        let writer = self.work.store().unsynced_writer();
+        let writer = self.work.store().counter_writer();
         retry(|| async { Ok(challenges::take_back_attempt(&writer, challenge.id).await?) }).await
     }
 

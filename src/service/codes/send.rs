@@ -287,8 +287,8 @@ async fn write_challenge(
     event: &Event,
 ) -> Result<Decision<()>, Error> {
     challenges::insert(tx, challenge).await?;
-    outbox::insert_with_commit(tx, message).await?;
-    audit::insert_with_commit(tx, event).await?;
+    outbox::insert(tx, message).await?;
+    audit::insert(tx, event).await?;
     Ok(Decision::commit(()))
 }
 
@@ -303,8 +303,8 @@ async fn write_resend(
     if !challenges::send_again(tx, challenge, again).await? {
         return Ok(Decision::Rollback(false));
     }
-    outbox::insert_with_commit(tx, message).await?;
-    audit::insert_with_commit(tx, event).await?;
+    outbox::insert(tx, message).await?;
+    audit::insert(tx, event).await?;
     Ok(Decision::commit(true))
 }
 

@@ -83,7 +83,7 @@ impl Sessions {
         let SessionsState { store, metrics, .. } = self.0.as_ref();
         let mut last_accepted = Instant::now();
         loop {
-            let accepted = match heartbeat::beat(&store.unsynced_writer()).await {
+            let accepted = match heartbeat::beat(&store.counter_writer()).await {
                 Ok(()) => Some(true),
                 // The pool is busy, or another transaction was in the way: for a while that says nothing of the
                 // database.

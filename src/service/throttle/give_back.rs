@@ -62,7 +62,7 @@ impl Throttle {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn give_back_with_commit<'a>(
+    pub async fn give_back_deferred<'a>(
         &self,
         tx: &Transaction,
         reservation: &'a Reservation,
@@ -75,7 +75,7 @@ impl Throttle {
         }
         self.forget_refusals(reservation);
         let rows: Vec<AttemptRow> = reserved.iter().map(|one| one.row).collect();
-        let deleted = attempts::delete_untouched_with_commit(tx, &rows).await?;
+        let deleted = attempts::delete_untouched_deferred(tx, &rows).await?;
         match deleted.rows() {
             None => Ok(given_back(Some(deleted))),
             Some(count) if count == count_of(&rows) => Ok(given_back(None)),
@@ -86,7 +86,7 @@ impl Throttle {
         }
     }
 
-    /// Completes [`Self::give_back_with_commit`] after the commit: gives back the rows that were not deleted, since other
+    /// Completes [`Self::give_back_deferred`] after the commit: gives back the rows that were not deleted, since other
     /// attempts have changed them meanwhile.
     pub async fn settle(&self, given_back: GivenBack<'_>) {
         let GivenBack { reservation, deleted } = given_back;

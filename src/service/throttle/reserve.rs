@@ -51,7 +51,7 @@ impl Throttle {
                 memory: Memory::of_first(&limited.limit, now),
             })
             .collect();
-        let writer = self.store.unsynced_writer();
+        let writer = self.store.counter_writer();
         let inserted = retry(|| async { Ok(attempts::insert_new(&writer, &rows).await?) });
         let inserted = match inserted.await {
             Ok(inserted) => inserted,
