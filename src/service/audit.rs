@@ -318,7 +318,7 @@ pub(super) async fn erase(
 }
 
 /// Erases deleted users from the remaining events: those beyond the chunks of the deletion, and those of calls that had
-/// begun before it. No substitute id stands in the place of the user then, since none is stored that would link the two.
+/// begun before it. No substitute id stands in the place of the user then: a stored one would link the two.
 pub(super) async fn erase_deleted(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     let mut after = None;
     loop {

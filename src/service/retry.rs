@@ -7,21 +7,21 @@ use tokio::time::{Instant, sleep};
 use super::error::{Error, chain};
 use crate::store::StoreError;
 
-/// Maximum pause before each attempt after the first. The pauses are random, so that two transactions in conflict do not
-/// meet again.
+/// Maximum pause before each attempt after the first. The pauses are random, so that two transactions in conflict do
+/// not meet again.
 const PAUSES: [Duration; 3] = [
     Duration::from_millis(10),
     Duration::from_millis(30),
     Duration::from_millis(90),
 ];
 
-/// No attempt begins later than this after the first: a transaction that has waited so long for a lock does not wait for
-/// it again. PostgreSQL looks for deadlocks after one second.
+/// No attempt begins later than this after the first: a transaction that has waited so long for a lock does not wait
+/// for it again. PostgreSQL looks for deadlocks after one second.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs a transaction, from BEGIN to COMMIT, and runs it again after a deadlock, a serialization failure or a lock
-/// timeout. After these errors nothing was committed, so nothing is written twice. Any other error ends the retries, and
-/// so does a lost connection: whether the COMMIT took place is unknown then.
+/// timeout. After these errors nothing was committed, so nothing is written twice. Any other error ends the retries,
+/// and so does a lost connection: whether the COMMIT took place is unknown then.
 ///
 /// It makes at most four attempts.
 ///

@@ -35,7 +35,7 @@ struct SharedState {
 }
 
 /// How the steps of a transaction end it.
-pub(super) enum Decision<T> {
+pub(super) enum TransactionEnd<T> {
     /// Commits the transaction together with these entries of the change log.
     Commit {
         value: T,
@@ -47,12 +47,13 @@ pub(super) enum Decision<T> {
 
 /// The steps of a transaction, as a future. Boxed, so that the compiler knows that it is `Send`: one allocation is
 /// cheap beside a transaction.
-pub(super) type Steps<'t, T> = Pin<Box<dyn Future<Output = Result<Decision<T>, Error>> + Send + 't>>;
+pub(super) type Steps<'t, T> = Pin<Box<dyn Future<Output = Result<TransactionEnd<T>, Error>> + Send + 't>>;
 
-/// Proves to the compiler that the environment of the steps outlives their transaction, so that they may borrow from it.
+/// Proves to the compiler that the environment of the steps outlives their transaction, so that they may borrow from
+/// it.
 pub(super) struct Borrows<'t, 'env>(PhantomData<&'t &'env ()>);
 
-impl<T> Decision<T> {
+impl<T> TransactionEnd<T> {
     /// Commits a transaction that revokes nothing.
     pub(super) fn commit(value: T) -> Self {
         let changes = Vec::new();
@@ -130,11 +131,11 @@ impl UnitOfWork {
     ) -> Result<T, Error> {
         let tx = self.0.store.begin().await?;
         match steps(&tx, Borrows(PhantomData)).await? {
-            Decision::Commit { value, changes } => {
+            TransactionEnd::Commit { value, changes } => {
                 self.0.changes.commit(tx, &changes).await?;
                 Ok(value)
             }
-            Decision::Rollback(value) => Ok(value),
+            TransactionEnd::Rollback(value) => Ok(value),
         }
     }
 

@@ -78,8 +78,8 @@ impl<T, R> GroupCommit<T, R> {
         }
     }
 
-    /// Commits an item by `work`, perhaps together with items of other callers. `work` returns the outcome of each item,
-    /// in order.
+    /// Commits an item by `work`, perhaps together with items of other callers. `work` returns the outcome of each
+    /// item, in order.
     ///
     /// # Errors
     /// [`SubmitError`].

@@ -8,7 +8,7 @@ use crate::domain::user::UserId;
 use crate::service::error::Error;
 use crate::service::hasher::Flow;
 use crate::service::passwords::{Claim, NewHash};
-use crate::service::unit_of_work::Decision;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::sessions::Selection;
 use crate::store::users::UserChange;
 use crate::store::{Transaction, audit, sessions, users};
@@ -54,9 +54,9 @@ async fn write_password(
     id: UserId,
     change: &UserChange,
     now: Timestamp,
-) -> Result<Decision<bool>, Error> {
+) -> Result<TransactionEnd<bool>, Error> {
     if users::lock(tx, id).await?.is_none() {
-        return Ok(Decision::Rollback(false));
+        return Ok(TransactionEnd::Rollback(false));
     }
     users::update(tx, id, change, now).await?;
     let draft = AuditDraft {
@@ -66,5 +66,5 @@ async fn write_password(
         ..AuditDraft::by_operator(Action::ChangePassword)
     };
     audit::insert(tx, &draft.done(now)).await?;
-    Ok(Decision::commit_change_of(id, true))
+    Ok(TransactionEnd::commit_change_of(id, true))
 }

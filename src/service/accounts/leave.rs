@@ -10,7 +10,7 @@ use crate::service::audit::erase;
 use crate::service::error::Error;
 use crate::service::reauthentication::Proof;
 use crate::service::sessions::Actor;
-use crate::service::unit_of_work::Decision;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::changes::RevocationChange;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, UserChange};
@@ -95,7 +95,7 @@ impl Accounts {
         tx: &Transaction,
         departure: &Departure,
         now: Timestamp,
-    ) -> Result<Decision<()>, Error> {
+    ) -> Result<TransactionEnd<()>, Error> {
         let id = self.lock_leaving_actor(tx, departure).await?.user.id;
         let change = UserChange {
             status: Some(UserStatus::Deactivated),
@@ -107,7 +107,7 @@ impl Accounts {
         let mut draft = departure.draft.clone();
         draft.ended_sessions = Some(sessions::delete(tx, id, &Selection::All).await?);
         audit::insert(tx, &draft.done(now)).await?;
-        Ok(Decision::commit_change_of(id, ()))
+        Ok(TransactionEnd::commit_change_of(id, ()))
     }
 
     async fn write_deletion(
@@ -116,7 +116,7 @@ impl Accounts {
         departure: &Departure,
         substitute: UserId,
         now: Timestamp,
-    ) -> Result<Decision<()>, Error> {
+    ) -> Result<TransactionEnd<()>, Error> {
         let user = self.lock_leaving_actor(tx, departure).await?.user;
         users::delete(tx, &user).await?;
         erase(tx, &user, substitute, now).await?;
@@ -128,7 +128,7 @@ impl Accounts {
         };
         audit::insert(tx, &draft.done(now)).await?;
         let deleted = RevocationChange::UserDeleted { user: user.id };
-        Ok(Decision::commit_with(vec![deleted], ()))
+        Ok(TransactionEnd::commit_with(vec![deleted], ()))
     }
 
     /// Locks the actor's row and checks the proof again. The last active superuser must not leave.

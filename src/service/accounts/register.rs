@@ -13,7 +13,7 @@ use crate::service::hasher::Flow;
 use crate::service::passwords::{NewHash, PasswordAttempt};
 use crate::service::session_issuer::{IssuedSession, SessionRequest};
 use crate::service::throttle::{GivenBack, Reservation, creations};
-use crate::service::unit_of_work::Decision;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::{Transaction, audit, users};
 
 /// A registration.
@@ -132,12 +132,12 @@ impl Accounts {
         issued: &IssuedSession,
         event: &Event,
         attempted: &'a Reservation,
-    ) -> Result<Decision<GivenBack<'a>>, Error> {
+    ) -> Result<TransactionEnd<GivenBack<'a>>, Error> {
         users::insert(tx, user, Some(hash)).await?;
         self.issuer.insert(tx, issued, 0, user.created_at).await?;
         audit::insert(tx, event).await?;
         let throttle = self.work.throttle();
         let given_back = throttle.give_back_deferred(tx, attempted).await?;
-        Ok(Decision::commit(given_back))
+        Ok(TransactionEnd::commit(given_back))
     }
 }

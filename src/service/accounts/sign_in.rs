@@ -20,7 +20,7 @@ use crate::service::hasher::{Flow, FlowSubject, Verdict};
 use crate::service::passwords::{Check, PasswordAttempt};
 use crate::service::session_issuer::{IssuedSession, KnownDevice, SessionRequest};
 use crate::service::throttle::{GivenBack, Reservation};
-use crate::service::unit_of_work::Decision;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::changes::RevocationChange;
 use crate::store::group_commit::{GroupCommit, SubmitError};
 use crate::store::users::{Account, UserChange};
@@ -243,7 +243,7 @@ impl Accounts {
         &self,
         tx: &Transaction,
         sign_ins: &[&'a SignIn],
-    ) -> Result<Decision<Written<'a>>, Error> {
+    ) -> Result<TransactionEnd<Written<'a>>, Error> {
         let times = sign_ins.iter().map(|sign_in| sign_in.issued.session.created_at);
         let now = times.max().unwrap_or_else(|| self.work.now());
         let accounts: Vec<&Account> = sign_ins.iter().map(|sign_in| &sign_in.account).collect();
@@ -278,7 +278,7 @@ impl Accounts {
                 None => Err(Error::InvalidCredentials),
             });
         }
-        Ok(Decision::commit_with(changes, written))
+        Ok(TransactionEnd::commit_with(changes, written))
     }
 
     /// Writes the changes of a user by a sign-in, and of the user's device. The user had `count` sessions before.

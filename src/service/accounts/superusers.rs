@@ -13,7 +13,7 @@ use crate::service::hasher::Flow;
 use crate::service::passwords::{Claim, NewHash, PasswordAttempt};
 use crate::service::sessions::Actor;
 use crate::service::throttle::Reservation;
-use crate::service::unit_of_work::Decision;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::{Transaction, audit, locks, users};
 
 /// The creator of a superuser.
@@ -140,7 +140,7 @@ impl Accounts {
         new: &NewSuperuser,
         user: &User,
         event: &Event,
-    ) -> Result<Decision<()>, Error> {
+    ) -> Result<TransactionEnd<()>, Error> {
         if let Some(actor) = new.maker.actor() {
             self.lock_superuser(tx, actor, user.created_at).await?;
         }
@@ -148,7 +148,7 @@ impl Accounts {
         audit::insert(tx, event).await?;
         let throttle = self.work.throttle();
         throttle.give_back_in(tx, &new.reservation).await?;
-        Ok(Decision::commit(()))
+        Ok(TransactionEnd::commit(()))
     }
 
     /// Locks the actor's row, and checks again that the actor may create superusers.

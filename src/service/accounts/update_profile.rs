@@ -15,7 +15,7 @@ use crate::service::passwords::{NewHash, PasswordAttempt};
 use crate::service::reauthentication::Proof;
 use crate::service::sessions::Actor;
 use crate::service::throttle::Reservation;
-use crate::service::unit_of_work::Decision;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, UserChange};
 use crate::store::{StoreError, Transaction, audit, challenges, outbox, sessions, users};
@@ -176,7 +176,7 @@ impl Accounts {
         tx: &Transaction,
         update: &ProvenUpdate,
         now: Timestamp,
-    ) -> Result<Decision<User>, Error> {
+    ) -> Result<TransactionEnd<User>, Error> {
         let ProvenUpdate {
             actor,
             proof,
@@ -200,7 +200,7 @@ impl Accounts {
         change.locale.take_if(|locale| *locale == user.locale);
         if change.is_empty() {
             self.work.throttle().give_back_in(tx, reservation).await?;
-            return Ok(Decision::commit(user));
+            return Ok(TransactionEnd::commit(user));
         }
         // Without this rule a user could go from number to number, and keep their holders from ever getting them by a
         // code. Without codes, the number changes in any case.
@@ -228,7 +228,7 @@ impl Accounts {
         draft.fields = fields_of(&change);
         audit::insert(tx, &draft.done(now)).await?;
         self.work.throttle().give_back_in(tx, reservation).await?;
-        Ok(Decision::commit_change_of(user.id, changed.user))
+        Ok(TransactionEnd::commit_change_of(user.id, changed.user))
     }
 }
 

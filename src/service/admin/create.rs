@@ -7,7 +7,7 @@ use crate::domain::rights::AdminAction;
 use crate::domain::user::User;
 use crate::service::accounts::new_user;
 use crate::service::error::Error;
-use crate::service::unit_of_work::Decision;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::{Transaction, audit, users};
 
 /// A user to create.
@@ -82,13 +82,13 @@ impl Admin {
         by: &Administrator,
         user: &User,
         hash: Option<&str>,
-    ) -> Result<Decision<ManagedUser>, Error> {
+    ) -> Result<TransactionEnd<ManagedUser>, Error> {
         let (authority, _) = self.lock(tx, by, AdminAction::Create, []).await?;
         authority.check(AdminAction::Create, user)?;
         users::insert(tx, user, hash).await?;
         if let Some(draft) = by.draft(AdminAction::Create, Some(user.id)) {
             audit::insert(tx, &draft.done(user.created_at)).await?;
         }
-        Ok(Decision::commit(found(tx, user.id).await?))
+        Ok(TransactionEnd::commit(found(tx, user.id).await?))
     }
 }

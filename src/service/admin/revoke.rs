@@ -7,7 +7,7 @@ use crate::domain::user::UserId;
 use crate::service::accounts::keep_a_superuser;
 use crate::service::audit::erase;
 use crate::service::error::Error;
-use crate::service::unit_of_work::Decision;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::changes::RevocationChange;
 use crate::store::sessions::Selection;
 use crate::store::{Transaction, audit, sessions, users};
@@ -36,7 +36,7 @@ impl Admin {
         by: &Administrator,
         id: UserId,
         now: Timestamp,
-    ) -> Result<Decision<u64>, Error> {
+    ) -> Result<TransactionEnd<u64>, Error> {
         self.lock_one(tx, by, AdminAction::RevokeSessions, id).await?;
         users::end_credentials(tx, id).await?;
         let revoked = sessions::delete(tx, id, &Selection::All).await?;
@@ -47,7 +47,7 @@ impl Admin {
         }
         // Also without sessions: another replica may have revoked them, and this process not have read that yet.
         let change = RevocationChange::SessionsRevoked { user: id };
-        Ok(Decision::commit_with(vec![change], revoked))
+        Ok(TransactionEnd::commit_with(vec![change], revoked))
     }
 
     /// Deletes a user and all that is stored about the user. In the audit log a substitute id stands in the user's
@@ -74,7 +74,7 @@ impl Admin {
         id: UserId,
         substitute: UserId,
         now: Timestamp,
-    ) -> Result<Decision<()>, Error> {
+    ) -> Result<TransactionEnd<()>, Error> {
         let (_, account) = self.lock_one(tx, by, AdminAction::Delete, id).await?;
         keep_a_superuser(tx, &account.user).await?;
         users::delete(tx, &account.user).await?;
@@ -83,6 +83,6 @@ impl Admin {
             audit::insert(tx, &draft.done(now)).await?;
         }
         let change = RevocationChange::UserDeleted { user: id };
-        Ok(Decision::commit_with(vec![change], ()))
+        Ok(TransactionEnd::commit_with(vec![change], ()))
     }
 }

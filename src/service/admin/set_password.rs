@@ -9,7 +9,7 @@ use crate::domain::user::UserId;
 use crate::service::audit::fields_of;
 use crate::service::error::Error;
 use crate::service::passwords::{Claim, NewHash};
-use crate::service::unit_of_work::Decision;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::sessions::Selection;
 use crate::store::users::UserChange;
 use crate::store::{Transaction, audit, sessions, users};
@@ -66,7 +66,7 @@ impl Admin {
         id: UserId,
         change: &UserChange,
         now: Timestamp,
-    ) -> Result<Decision<ManagedUser>, Error> {
+    ) -> Result<TransactionEnd<ManagedUser>, Error> {
         self.lock_one(tx, by, AdminAction::SetPassword, id).await?;
         users::update(tx, id, change, now).await?;
         let ended = sessions::delete(tx, id, &Selection::All).await?;
@@ -75,7 +75,7 @@ impl Admin {
             draft.ended_sessions = Some(ended);
             audit::insert(tx, &draft.done(now)).await?;
         }
-        Ok(Decision::commit_change_of(id, found(tx, id).await?))
+        Ok(TransactionEnd::commit_change_of(id, found(tx, id).await?))
     }
 
     /// Applies the password policy and hashes, if the limit of the administrator's address allows it. An administrator

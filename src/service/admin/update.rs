@@ -10,7 +10,7 @@ use crate::service::accounts::keep_a_superuser;
 use crate::service::audit::fields_of;
 use crate::service::error::Error;
 use crate::service::outbox::phone_changed;
-use crate::service::unit_of_work::Decision;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::sessions::Selection;
 use crate::store::users::{Account, UserChange};
 use crate::store::{Transaction, audit, challenges, outbox, sessions, users};
@@ -38,8 +38,8 @@ impl UserUpdate {
             deactivated_by_admin,
             ..
         } = account;
-        // Administration deactivates an account that its user has deactivated only by the action of that name, and not by
-        // an update that repeats the status.
+        // An account that its user has deactivated is deactivated by administration only through the action of that
+        // name. An update that repeats the status does not count.
         let is_taken_over = action == AdminAction::Deactivate && !user.is_active() && !deactivated_by_admin;
         let phone_number = self.phone_number.as_ref();
         UserChange {
@@ -152,7 +152,7 @@ impl Admin {
         tx: &Transaction,
         requested: &RequestedChange<'_>,
         now: Timestamp,
-    ) -> Result<Decision<ManagedUser>, Error> {
+    ) -> Result<TransactionEnd<ManagedUser>, Error> {
         let RequestedChange {
             by,
             action,
@@ -167,7 +167,7 @@ impl Admin {
         }
         let change = update.of(&account, action);
         if change.is_empty() {
-            return Ok(Decision::Rollback(account.into()));
+            return Ok(TransactionEnd::Rollback(account.into()));
         }
         let has_flags = change.is_staff.is_some() || change.is_superuser.is_some();
         if has_flags || change.phone_number.is_some() {
@@ -196,6 +196,6 @@ impl Admin {
             draft.ended_sessions = ended_sessions;
             audit::insert(tx, &draft.done(now)).await?;
         }
-        Ok(Decision::commit_change_of(id, found(tx, id).await?))
+        Ok(TransactionEnd::commit_change_of(id, found(tx, id).await?))
     }
 }

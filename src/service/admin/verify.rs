@@ -8,7 +8,7 @@ use crate::domain::audit::{Event, Refusal};
 use crate::domain::rights::{AdminAction, Role, may};
 use crate::domain::user::UserId;
 use crate::service::error::Error;
-use crate::service::unit_of_work::Decision;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::changes::RevocationChange;
 use crate::store::users::Account;
 use crate::store::{Transaction, audit, users};
@@ -44,8 +44,8 @@ impl Admin {
     /// Marks the numbers of users as verified, all in one transaction. A user that occurs twice is verified once.
     ///
     /// # Errors
-    /// [`Error::NotStaff`]; [`Error::SessionInvalid`] when the administrator's session ended meanwhile. A refusal of one
-    /// user is no error, but the outcome of that user.
+    /// [`Error::NotStaff`]; [`Error::SessionInvalid`] when the administrator's session ended meanwhile. A refusal of
+    /// one user is no error, but the outcome of that user.
     pub async fn verify_phones(
         &self,
         by: &Administrator,
@@ -66,7 +66,7 @@ impl Admin {
         by: &Administrator,
         phones: &[PhoneToVerify],
         now: Timestamp,
-    ) -> Result<Decision<Vec<Verification>>, Error> {
+    ) -> Result<TransactionEnd<Vec<Verification>>, Error> {
         let ids = phones.iter().map(|phone| phone.user);
         let (Authority { role, .. }, accounts) = self.lock(tx, by, AdminAction::VerifyPhone, ids).await?;
         let (verifications, verified_now) = verify_all(role, phones, accounts, now);
@@ -87,15 +87,15 @@ impl Admin {
         }
         if verified_now.is_empty() {
             return Ok(if events.is_empty() {
-                Decision::Rollback(verifications)
+                TransactionEnd::Rollback(verifications)
             } else {
-                Decision::commit(verifications)
+                TransactionEnd::commit(verifications)
             });
         }
         users::verify_phones(tx, &verified_now, now).await?;
         let changed = |user| RevocationChange::UserChanged { user };
         let changes = verified_now.into_iter().map(changed).collect();
-        Ok(Decision::commit_with(changes, verifications))
+        Ok(TransactionEnd::commit_with(changes, verifications))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::service::error::Error;
 use crate::service::outbox::phone_changed;
 use crate::service::reauthentication::Proof;
 use crate::service::sessions::Actor;
-use crate::service::unit_of_work::Decision;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::outbox::OutboxMessage;
 use crate::store::users::UserChange;
 use crate::store::{Transaction, audit, challenges, outbox, users};
@@ -108,7 +108,7 @@ impl Codes {
         tx: &Transaction,
         change: &RedeemedPhoneChange,
         now: Timestamp,
-    ) -> Result<Decision<(User, Option<OutboxMessage>)>, Error> {
+    ) -> Result<TransactionEnd<(User, Option<OutboxMessage>)>, Error> {
         let RedeemedPhoneChange {
             actor,
             proof,
@@ -147,7 +147,7 @@ impl Codes {
             updated_at: now,
             ..user
         };
-        Ok(Decision::commit_change_of(changed.id, (changed, notice)))
+        Ok(TransactionEnd::commit_change_of(changed.id, (changed, notice)))
     }
 
     /// Whether the old number gets a notice of the change. A verified one does, whatever was sent before: otherwise an
@@ -199,22 +199,22 @@ impl Codes {
         phone_number: &PhoneNumber,
         by: &AuditDraft,
         now: Timestamp,
-    ) -> Result<Decision<()>, Error> {
+    ) -> Result<TransactionEnd<()>, Error> {
         let Some(found) = users::find_by_phone(tx, phone_number).await? else {
-            return Ok(Decision::Rollback(()));
+            return Ok(TransactionEnd::Rollback(()));
         };
         let id = found.user.id;
         let account = users::lock(tx, id).await?;
         let account = account.filter(|account| account.user.phone_number == *phone_number);
         let Some(account) = account.filter(|account| account.user.phone_verified_at.is_none()) else {
-            return Ok(Decision::Rollback(()));
+            return Ok(TransactionEnd::Rollback(()));
         };
         let hold = self.reauthentication.phone_change_hold_remaining(&account, now);
         if hold.is_some() {
             // The owner of the number waits for the hold only, and not until the wall clock reaches the time of a clock
             // that was ahead.
             users::bound_phone_change(tx, id, now).await?;
-            return Ok(Decision::commit(()));
+            return Ok(TransactionEnd::commit(()));
         }
         let ended = users::take_over(tx, id, now).await?;
         let has_password = account.user.has_password;
@@ -226,6 +226,6 @@ impl Codes {
             ..by.clone()
         };
         audit::insert(tx, &draft.done(now)).await?;
-        Ok(Decision::commit_change_of(id, ()))
+        Ok(TransactionEnd::commit_change_of(id, ()))
     }
 }

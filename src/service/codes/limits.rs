@@ -18,7 +18,7 @@ use crate::domain::sms_limits::{
 };
 use crate::service::error::Error;
 use crate::service::retry::retry;
-use crate::service::unit_of_work::Decision;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::{Transaction, sms_counters};
 
 /// The source of a request for a message, as far as the call proves it.
@@ -251,7 +251,7 @@ impl Codes {
         tx: &Transaction,
         counts: &MessageCounts,
         ids: &[CounterId],
-    ) -> Result<Decision<Tried>, Error> {
+    ) -> Result<TransactionEnd<Tried>, Error> {
         let now = self.work.now();
         let mut counters = Locked::lock(tx, ids, now).await?;
         let (mut added, mut refused) = (Vec::new(), Vec::new());
@@ -292,7 +292,7 @@ impl Codes {
             .reduce(|one, other| if other.0 > one.0 { other } else { one });
         if longest.is_none() {
             if !counters.has_all(ids) {
-                return Ok(Decision::Rollback(Tried::NotThere));
+                return Ok(TransactionEnd::Rollback(Tried::NotThere));
             }
             for (id, counter) in added {
                 counters.set(id, counter);
@@ -303,7 +303,7 @@ impl Codes {
             counters.see(by, seen);
         }
         counters.write(tx).await?;
-        Ok(Decision::commit(match longest {
+        Ok(TransactionEnd::commit(match longest {
             None => Tried::Counted(watched),
             Some((wait, why)) => Tried::Refused(RefusedMessage {
                 wait,

@@ -11,7 +11,7 @@ use crate::domain::user::User;
 use crate::service::accounts::{SignedIn, new_user};
 use crate::service::error::Error;
 use crate::service::session_issuer::{IssuedSession, SessionRequest};
-use crate::service::unit_of_work::Decision;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::{Transaction, audit};
 
 /// A registration by a code.
@@ -99,7 +99,7 @@ impl Codes {
         registration: &RedeemedRegistration,
         user: &User,
         issued: &IssuedSession,
-    ) -> Result<Decision<()>, Error> {
+    ) -> Result<TransactionEnd<()>, Error> {
         let RedeemedRegistration {
             redeemed,
             draft,
@@ -113,6 +113,6 @@ impl Codes {
         audit::insert(tx, &draft.done(now)).await?;
         let attempted = redeemed.reservation.without_creation();
         self.work.throttle().give_back_in(tx, &attempted).await?;
-        Ok(Decision::commit(()))
+        Ok(TransactionEnd::commit(()))
     }
 }

@@ -8,7 +8,7 @@ use crate::domain::code::Purpose;
 use crate::domain::password::Password;
 use crate::domain::user::User;
 use crate::service::error::Error;
-use crate::service::unit_of_work::Decision;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::sessions::Selection;
 use crate::store::users::UserChange;
 use crate::store::{Transaction, audit, sessions, users};
@@ -76,7 +76,7 @@ impl Codes {
         tx: &Transaction,
         reset: &HashedReset,
         now: Timestamp,
-    ) -> Result<Decision<User>, Error> {
+    ) -> Result<TransactionEnd<User>, Error> {
         let HashedReset {
             redeemed,
             draft,
@@ -113,6 +113,6 @@ impl Codes {
             updated_at: now,
             ..account.user
         };
-        Ok(Decision::commit_change_of(id, user))
+        Ok(TransactionEnd::commit_change_of(id, user))
     }
 }

@@ -19,7 +19,7 @@ use crate::domain::user::User;
 use crate::i18n::Language;
 use crate::service::error::Error;
 use crate::service::throttle::Reservation;
-use crate::service::unit_of_work::Decision;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::outbox::OutboxMessage;
 use crate::store::{Transaction, audit, challenges, outbox, users};
 
@@ -285,11 +285,11 @@ async fn write_challenge(
     challenge: &Challenge,
     message: &OutboxMessage,
     event: &Event,
-) -> Result<Decision<()>, Error> {
+) -> Result<TransactionEnd<()>, Error> {
     challenges::insert(tx, challenge).await?;
     outbox::insert(tx, message).await?;
     audit::insert(tx, event).await?;
-    Ok(Decision::commit(()))
+    Ok(TransactionEnd::commit(()))
 }
 
 /// Returns whether the code is sent again. If not, another call has sent it meanwhile, or has used it.
@@ -299,13 +299,13 @@ async fn write_resend(
     again: &Challenge,
     message: &OutboxMessage,
     event: &Event,
-) -> Result<Decision<bool>, Error> {
+) -> Result<TransactionEnd<bool>, Error> {
     if !challenges::send_again(tx, challenge, again).await? {
-        return Ok(Decision::Rollback(false));
+        return Ok(TransactionEnd::Rollback(false));
     }
     outbox::insert(tx, message).await?;
     audit::insert(tx, event).await?;
-    Ok(Decision::commit(true))
+    Ok(TransactionEnd::commit(true))
 }
 
 fn draft(challenge: &Challenge, request: CodeRequest) -> AuditDraft {

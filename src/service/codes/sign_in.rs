@@ -11,7 +11,7 @@ use crate::service::accounts::{SignedIn, new_user};
 use crate::service::error::Error;
 use crate::service::session_issuer::{IssuedSession, SessionRequest};
 use crate::service::throttle::Reservation;
-use crate::service::unit_of_work::Decision;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::changes::RevocationChange;
 use crate::store::users::UserChange;
 use crate::store::{Transaction, audit, users};
@@ -126,7 +126,7 @@ impl Codes {
         sign_in: &RedeemedSignIn,
         rows: &SignInRows<'_>,
         now: Timestamp,
-    ) -> Result<Decision<User>, Error> {
+    ) -> Result<TransactionEnd<User>, Error> {
         let RedeemedSignIn { redeemed, draft, .. } = sign_in;
         let id = rows.user;
         let signed_in = match rows.new {
@@ -149,7 +149,7 @@ impl Codes {
         };
         audit::insert(tx, &draft.done(now)).await?;
         self.work.throttle().give_back_in(tx, rows.attempted).await?;
-        Ok(Decision::commit_with(signed_in.changes, signed_in.user))
+        Ok(TransactionEnd::commit_with(signed_in.changes, signed_in.user))
     }
 
     /// Uses a challenge for a sign-in of an existing user.

@@ -8,7 +8,7 @@ use crate::domain::code::Purpose;
 use crate::domain::user::User;
 use crate::service::error::Error;
 use crate::service::sessions::Actor;
-use crate::service::unit_of_work::Decision;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::{Transaction, audit, users};
 
 /// A verification with a right code, to be committed.
@@ -52,7 +52,7 @@ impl Codes {
         tx: &Transaction,
         verification: &PhoneVerification,
         now: Timestamp,
-    ) -> Result<Decision<User>, Error> {
+    ) -> Result<TransactionEnd<User>, Error> {
         let PhoneVerification {
             actor,
             redeemed,
@@ -71,6 +71,6 @@ impl Codes {
             updated_at: now,
             ..account.user
         };
-        Ok(Decision::commit_change_of(id, user))
+        Ok(TransactionEnd::commit_change_of(id, user))
     }
 }
