@@ -21,7 +21,7 @@ use crate::domain::access::OperatorKey;
 use crate::domain::registration::RegistrationMode;
 use crate::grpc::{self, Callers, Listeners, ServerSettings, Services, Shutdown};
 use crate::metrics;
-use crate::service::accounts::{Accounts, Passwords};
+use crate::service::accounts::Accounts;
 use crate::service::admin::Admin;
 use crate::service::codes::{self, Codes};
 use crate::service::error::chain;
@@ -31,7 +31,9 @@ use crate::service::password_policy::PasswordPolicy;
 use crate::service::revocation::ChangeLog;
 use crate::service::service_keys::Keyring;
 use crate::service::sessions::Sessions;
+use crate::service::shared::Shared;
 use crate::service::throttle::Throttle;
+use crate::service::unit_of_work::UnitOfWork;
 use crate::store::{Store, StoreError};
 use crate::telemetry::tracing::Export;
 use start::room_for_connections;
@@ -48,6 +50,7 @@ pub struct App {
     limits: ServerSettings,
     store: Store,
     hasher: Hasher,
+    shared: Shared,
     accounts: Accounts,
     passwords: PasswordPolicy,
     sessions: Sessions,
@@ -86,18 +89,15 @@ impl App {
         let changes = ChangeLog::new(clock.clone(), settings.staleness_bound);
         let throttle_limits = settings.throttle.limits()?;
         let throttle = Throttle::new(store.clone(), clock.clone(), throttle_limits, tasks.clone());
-        let accounts = Accounts::new(
+        let work = UnitOfWork::new(
             store.clone(),
-            Passwords {
-                hasher: hasher.clone(),
-                policy: passwords.clone(),
-            },
             clock.clone(),
-            policy,
-            changes.clone(),
             throttle,
+            changes.clone(),
             tasks.clone(),
         );
+        let shared = Shared::new(work, hasher.clone(), passwords.clone(), policy);
+        let accounts = Accounts::new(&shared);
         let sessions = Sessions::new(store.clone(), clock.clone(), settings.sessions()?, changes);
         let providers = settings.providers(&clock)?;
         let code_metrics = Arc::new(codes::Metrics::default());
@@ -118,7 +118,7 @@ impl App {
             let outbox = Outbox::new(store.clone(), clock.clone(), delivery, wake.clone());
             let metrics = code_metrics.clone();
             let codes = Codes::new(
-                accounts.clone(),
+                &shared,
                 coder,
                 settings.codes()?,
                 settings.sms_limits()?,
@@ -137,6 +137,7 @@ impl App {
             limits,
             store,
             hasher,
+            shared,
             accounts,
             passwords,
             sessions,
@@ -187,7 +188,7 @@ impl App {
     /// Returns the administration service.
     #[must_use]
     pub fn admin(&self) -> Admin {
-        Admin::new(self.accounts.clone())
+        Admin::new(&self.shared)
     }
 
     /// Serves on `listeners` until `shutdown` completes. Then health reports NOT_SERVING, while connections are
@@ -231,11 +232,7 @@ impl App {
         let mut background = tokio::spawn(background);
         let stop_audit = CancellationToken::new();
         let audit_options = self.settings.audit();
-        let audit = self
-            .accounts
-            .audit()
-            .clone()
-            .run(audit_options, stop_audit.clone());
+        let audit = self.shared.audit().clone().run(audit_options, stop_audit.clone());
         let audit = AbortOnDropHandle::new(tokio::spawn(audit));
         let delay = self.settings.wire.shutdown_delay;
         let shutdown_timeout = self.settings.wire.shutdown_timeout;
@@ -245,7 +242,7 @@ impl App {
         let outbox = outbox.map(|outbox| tokio::spawn(outbox.run(stop_outbox.clone())));
         let mut outbox = outbox.map(AbortOnDropHandle::new);
         let services = Services {
-            admin: Admin::new(self.accounts.clone()),
+            admin: Admin::new(&self.shared),
             accounts: self.accounts,
             codes,
             sessions: self.sessions,

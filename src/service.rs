@@ -10,10 +10,15 @@ mod housekeeping;
 pub(crate) mod label_counts;
 pub mod outbox;
 pub mod password_policy;
+mod passwords;
+mod reauthentication;
 mod retry;
 pub mod revocation;
 pub mod service_keys;
+mod session_issuer;
 pub mod sessions;
+pub mod shared;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod throttle;
+pub mod unit_of_work;

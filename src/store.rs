@@ -47,13 +47,14 @@ use sea_orm::{
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
+use group_commit::GroupCommit;
 use server::Host;
 
 pub use backup::{BackupError, backup};
 pub use error::StoreError;
 pub use identity::Incarnation;
 pub use metrics::PoolSnapshot;
-pub use pool::{Affected, Pool, Transaction, Unsynced};
+pub use pool::{Affected, DeferWrites, Pool, Transaction, Unsynced};
 pub use url::UrlError;
 
 /// Location of the database, and its timeouts.
@@ -111,13 +112,15 @@ impl Store {
         self.version_level
     }
 
-    /// Whether all transactions come one after another, whoever's they are: on SQLite.
-    pub(crate) fn has_one_writer(&self) -> bool {
-        self.writer.get_database_backend() == DbBackend::Sqlite
+    /// Groups commits of at most `max` items. Where transactions follow one another, as on SQLite, a commit takes as
+    /// long for a group as for one item. On a server each item is committed alone.
+    pub(crate) fn group_commit<T, R>(&self, max: usize) -> GroupCommit<T, R> {
+        let is_grouping = self.writer.get_database_backend() == DbBackend::Sqlite;
+        GroupCommit::new(max, self.acquire_timeout(), is_grouping)
     }
 
-    /// How long to wait for a connection, and for what another transaction has locked.
-    pub(crate) fn acquire_timeout(&self) -> Duration {
+    /// Maximum time to wait for a connection, and for a lock of another transaction.
+    fn acquire_timeout(&self) -> Duration {
         self.writer.acquire_timeout()
     }
 
@@ -196,9 +199,10 @@ impl Store {
         &self.writer
     }
 
-    /// As [`Self::writer`], for what need not outlive a power cut.
+    /// For single writes to counters: attempts, messages, and the heartbeat. A power cut may undo the last of them: it
+    /// regains an attacker few attempts, and syncing each of them would slow all other writes down.
     #[must_use]
-    pub fn unsynced_writer(&self) -> Unsynced<'_> {
+    pub fn counter_writer(&self) -> Unsynced<'_> {
         self.writer.unsynced()
     }
 

@@ -80,12 +80,15 @@ impl PhoneVerificationHandlers {
                 span("codes.verify_phone", pin!(codes.verify_phone(actor, offer))).await?
             }
             CodeOperation::ResetPassword(password) => {
-                let reset = codes.reset_password(Reset { offer, password });
+                let reset = codes.reset_password(Reset {
+                    submission: offer,
+                    password,
+                });
                 span("codes.reset_password", pin!(reset)).await?
             }
             CodeOperation::ChangePhone { current_password } => {
                 let change = PhoneChange {
-                    offer,
+                    submission: offer,
                     current_password,
                     language: call.language,
                 };
@@ -97,7 +100,7 @@ impl PhoneVerificationHandlers {
                 remember_device,
             } => {
                 let signed_in = codes.sign_in(CodeSignIn {
-                    offer,
+                    submission: offer,
                     reactivate,
                     remember_device,
                 });
@@ -109,7 +112,7 @@ impl PhoneVerificationHandlers {
                 remember_device,
             } => {
                 let registered = codes.register(CodeRegistration {
-                    offer,
+                    submission: offer,
                     password,
                     remember_device,
                 });

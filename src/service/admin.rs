@@ -1,25 +1,35 @@
-//! Administration: what staff, superusers and the operator do to other people.
+//! Administration: operations of staff, superusers and the operator on other users.
 //!
-//! [`may`] is the one rule of what a role may do, and [`needs_fresh_sign_in`] that of what a stolen session must not
-//! do. Both are checked when a call comes, and again in the transaction, under the locks of the rows of the
-//! administrator and the user: what either of them was before does not count. Rows are locked in the order of their
-//! ids, so that two users that change each other follow one another; and of two superusers that remove each other, the
-//! second has no rights any more.
+//! [`may`] is the only rule of the rights of a role, and [`needs_fresh_sign_in`] the only rule of what a stolen session
+//! must not do. Both are checked when a call arrives, and again in the transaction, under the locks of the rows of the
+//! administrator and the user: earlier states of the two do not count. Rows are locked in the order of their ids, so
+//! that two users that change each other follow one another; of two superusers that remove each other, the second has
+//! no rights any more.
 
 mod audited;
-mod change;
+mod create;
 mod etag;
+mod revoke;
+mod set_password;
+mod update;
 mod verify;
 
-pub use change::{NewUser, UserUpdate};
+pub use create::NewUser;
 pub use etag::Etag;
+pub use update::UserUpdate;
 pub use verify::{PhoneToVerify, Unverified, Verification};
 
-use super::accounts::Accounts;
+use std::sync::Arc;
+
+use super::accounts::Policy;
 use super::audit;
 use super::error::Error;
 use super::hasher::Flow;
+use super::passwords::Passwords;
+use super::reauthentication::Reauthentication;
 use super::sessions::Actor;
+use super::shared::Shared;
+use super::unit_of_work::UnitOfWork;
 use crate::domain::audit::{EventFilter, EventId};
 use crate::domain::phone::NumberQuery;
 use crate::domain::rights::{AdminAction, Denied, Role, may, needs_fresh_sign_in};
@@ -37,17 +47,17 @@ impl From<Denied> for Error {
     }
 }
 
-/// Who administers.
+/// An administrator.
 #[derive(Clone, Debug)]
 pub enum Administrator {
-    /// Somebody who has shown a good session token. Not everybody may.
+    /// A user with a valid session. The rights of the user are checked for each operation.
     Person(Box<Actor>),
-    /// The operator at the command line, who may do what a superuser may.
+    /// The operator at the command line, with the rights of a superuser.
     Operator,
 }
 
 impl Administrator {
-    /// Whether there are people to whom they may do this, as far as is known without asking again.
+    /// Checks that the role allows the action on some users, by the session of the call.
     ///
     /// # Errors
     /// [`Error::NotStaff`], [`Error::NotSuperuser`].
@@ -62,7 +72,7 @@ impl Administrator {
         }
     }
 
-    /// The flow of the passwords that they set.
+    /// The flow of the passwords that the administrator sets.
     fn flow(&self) -> Flow {
         self.actor().map_or_else(Flow::operator, Flow::of_actor)
     }
@@ -75,7 +85,7 @@ impl Administrator {
     }
 }
 
-/// The authority of an administrator: what the role allows, and whether it may be used for what outlasts the session.
+/// The authority of an administrator: the role, and whether the sign-in is fresh enough for what outlasts the session.
 #[derive(Clone, Copy, Debug)]
 struct Authority {
     role: Role,
@@ -83,7 +93,7 @@ struct Authority {
 }
 
 impl Authority {
-    /// Checks whether this may be done to this user, and whether the sign-in is fresh enough for it.
+    /// Checks that the role allows the action on this user, and that the sign-in is fresh enough for it.
     fn check(self, action: AdminAction, user: &User) -> Result<(), Error> {
         may(self.role, action, Some(user))?;
         if needs_fresh_sign_in(action, user) {
@@ -101,14 +111,14 @@ impl Authority {
     }
 }
 
-/// A person as administration sees them.
+/// A user, as administration sees the user.
 #[derive(Clone, Debug)]
 pub struct ManagedUser {
-    /// The person.
+    /// The user.
     pub user: User,
-    /// Stands for all that can be changed about them.
+    /// The etag of all fields that administration changes.
     pub etag: Etag,
-    /// Whether it was administration that deactivated the account.
+    /// Whether administration deactivated the account.
     pub deactivated_by_admin: bool,
 }
 
@@ -116,14 +126,14 @@ impl From<Account> for ManagedUser {
     fn from(account: Account) -> Self {
         Self {
             etag: Etag::of(&account),
-            // A version that knows nothing of it may have brought the person back.
+            // An older version without this flag may have reactivated the user.
             deactivated_by_admin: account.deactivated_by_admin && !account.user.is_active(),
             user: account.user,
         }
     }
 }
 
-/// By what a person is found.
+/// The key by which a user is found.
 #[derive(Clone, Debug)]
 pub enum UserSelector {
     /// The id.
@@ -132,36 +142,51 @@ pub enum UserSelector {
     PhoneNumber(NumberQuery),
 }
 
-/// A page of people.
+/// A page of users.
 #[derive(Clone, Debug)]
 pub struct UserPage {
-    /// The people, in order.
+    /// The users, in order.
     pub users: Vec<ManagedUser>,
-    /// Where the page ends. `None`: so does the list.
+    /// The end of the page. `None`: the list has no further page.
     pub end: Option<UserListPosition>,
 }
 
-/// Administers. Cheap to clone.
+/// Administration. Cheap to clone.
 #[derive(Clone)]
 pub struct Admin {
-    accounts: Accounts,
+    work: UnitOfWork,
+    passwords: Passwords,
+    reauthentication: Reauthentication,
+    policy: Arc<Policy>,
 }
 
 impl Admin {
-    /// Administration of these accounts.
+    /// Administration over the shared parts.
     #[must_use]
-    pub fn new(accounts: Accounts) -> Self {
-        Self { accounts }
+    pub fn new(shared: &Shared) -> Self {
+        let Shared {
+            work,
+            passwords,
+            reauthentication,
+            issuer: _,
+            policy,
+        } = shared.clone();
+        Self {
+            work,
+            passwords,
+            reauthentication,
+            policy,
+        }
     }
 
-    /// Lists people, to staff only those whom they may see.
+    /// Lists users. Staff see only the users that their role may read.
     ///
     /// # Errors
     /// [`Error::NotStaff`], or when the database fails.
     pub async fn list(&self, by: &Administrator, mut list: List) -> Result<UserPage, Error> {
         by.may(AdminAction::Read)?;
         if by.role() != Role::Superuser {
-            // What `may` says of each of them, as a filter.
+            // The rule of `may`, as a filter.
             let hidden = [&mut list.filter.is_staff, &mut list.filter.is_superuser];
             for is_so in hidden {
                 if is_so.replace(false) == Some(true) {
@@ -173,9 +198,9 @@ impl Admin {
             }
         }
         let limit = usize::try_from(list.limit).unwrap_or(usize::MAX);
-        // One more tells whether there is another page.
+        // One more than the limit shows whether there is another page.
         list.limit = list.limit.saturating_add(1);
-        let mut accounts = users::list(self.accounts.store.lists(), &list).await?;
+        let mut accounts = users::list(self.work.store().lists(), &list).await?;
         let has_more = accounts.len() > limit;
         accounts.truncate(limit);
         let end = accounts.last().filter(|_| has_more);
@@ -197,23 +222,23 @@ impl Admin {
         size: u32,
     ) -> Result<audit::EventPage, Error> {
         by.may(AdminAction::ReadAudit)?;
-        self.accounts.audit.list(filter, before, size).await
+        self.work.audit().list(filter, before, size).await
     }
 
-    /// Finds a person, to whom this is to be done.
+    /// Finds a user for an action.
     ///
     /// # Errors
-    /// [`Error::UserNotFound`]; [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::ReauthenticationRequired`] as
-    /// the action asks for.
+    /// [`Error::UserNotFound`]; [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::ReauthenticationRequired`] when
+    /// the action needs a fresh sign-in.
     pub async fn get(
         &self,
         by: &Administrator,
         action: AdminAction,
-        whom: &UserSelector,
+        selector: &UserSelector,
     ) -> Result<ManagedUser, Error> {
         by.may(action)?;
-        let reader = self.accounts.store.reader();
-        let account = match whom {
+        let reader = self.work.store().reader();
+        let account = match selector {
             UserSelector::Id(id) => users::find(reader, *id).await?,
             UserSelector::PhoneNumber(number) => users::find_by_phone(reader, number.key()).await?,
         };
@@ -225,7 +250,7 @@ impl Admin {
             }
             None => Err(Error::UserNotFound),
         };
-        self.noted(by, action, found, checked).await
+        self.audited(by, action, found, checked).await
     }
 
     /// The authority of an administrator by the session of the call, before a transaction checks it again.
@@ -234,7 +259,7 @@ impl Admin {
             role: by.role(),
             is_fresh: by
                 .actor()
-                .is_none_or(|actor| self.accounts.is_fresh(&actor.session)),
+                .is_none_or(|actor| self.reauthentication.is_fresh(&actor.session)),
         }
     }
 
@@ -245,10 +270,10 @@ impl Admin {
         tx: &Transaction,
         by: &Administrator,
         action: AdminAction,
-        people: impl IntoIterator<Item = UserId>,
+        users: impl IntoIterator<Item = UserId>,
     ) -> Result<(Authority, Vec<Account>), Error> {
         let own = by.actor().map(|actor| actor.user.id);
-        let ids: Vec<UserId> = people.into_iter().chain(own).collect();
+        let ids: Vec<UserId> = users.into_iter().chain(own).collect();
         let accounts = users::lock_many(tx, &ids).await?;
         let authority = match by {
             Administrator::Operator => self.authority(by),
@@ -259,11 +284,11 @@ impl Admin {
                 if !sessions::exists(tx, actor.session.id).await? {
                     return Err(Error::SessionInvalid);
                 }
-                let now = self.accounts.clock.now();
+                let now = self.work.now();
                 Authority {
                     role: Role::of(&account.user),
                     is_fresh: self
-                        .accounts
+                        .reauthentication
                         .is_fresh_for_lasting_power(account, &actor.session, now),
                 }
             }
@@ -272,7 +297,7 @@ impl Admin {
         Ok((authority, accounts))
     }
 
-    /// Locks the rows of the administrator and of a user, and checks again whether this may be done to the user.
+    /// Locks the rows of the administrator and of a user, and checks again that the action on the user is allowed.
     async fn lock_one(
         &self,
         tx: &Transaction,
@@ -286,13 +311,13 @@ impl Admin {
         authority.check(action, &account.user)?;
         Ok((authority, account))
     }
+}
 
-    /// Runs what must not stop half way, even if the caller goes away.
-    async fn finish<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, Error>> + Send + 'static,
-    {
-        self.accounts.finish(|accounts| work(Self { accounts })).await
-    }
+/// A user, as the transaction has left the user.
+///
+/// # Errors
+/// [`Error::UserNotFound`].
+async fn found(tx: &Transaction, id: UserId) -> Result<ManagedUser, Error> {
+    let account = users::find(tx, id).await?.ok_or(Error::UserNotFound)?;
+    Ok(account.into())
 }

@@ -1,8 +1,8 @@
-//! The audit log: noting what was done and what was refused, reading it, and taking people and old events out of it.
+//! Audit log: writes the events of operations and of refusals, lists them, and removes old events and deleted users.
 //!
-//! What is done is noted in the transaction that does it. What is refused has none; it is noted before it is answered,
-//! and if that cannot be, the answer is that the database is unavailable: nobody tries passwords without leaving a
-//! trace.
+//! The transaction of an operation writes its event. A refusal has no transaction: its event is written before the
+//! answer. If the event cannot be written, the answer is that the database is unavailable, so that every guess of a
+//! password leaves a trace.
 
 mod rows;
 mod unknown;
@@ -28,22 +28,22 @@ use crate::telemetry::tracing::TraceContext;
 use rows::{RowEstimate, RowLimit};
 use unknown::{AnonymousFailures, Noted, Uncounted};
 
-/// The most events of a page.
+/// Maximum number of events of a page.
 pub const MAX_PAGE: u32 = 1000;
 
-/// How many events are changed or removed at a time.
+/// Number of events that one statement changes or deletes.
 const CHUNK: u64 = 1000;
 
-/// How many times as many are changed, at most, while somebody is deleted: others may wait for that transaction.
+/// Maximum number of such statements in the transaction that deletes a user: other transactions may wait for it.
 const CHUNKS_AT_ONCE: usize = 10;
 
 /// The pause between two chunks of background work.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How long events are looked for that name somebody who was deleted: longer than any call goes on.
+/// Time after a deletion during which events that name the deleted user are erased: longer than any call takes.
 const ERASING: Duration = Duration::from_hours(1);
 
-/// How often ended windows of unknown challenges are looked for.
+/// Interval between two writes of the ended windows of unknown challenges.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum number of counts that one transaction writes.
@@ -64,7 +64,7 @@ pub struct Audit {
 pub struct Options {
     /// Maximum number of rows. 0: no limit.
     pub max_rows: u64,
-    /// How often the rows are counted.
+    /// Interval between two counts of the rows.
     pub cleanup_interval: Duration,
 }
 
@@ -73,12 +73,12 @@ pub struct Options {
 pub struct EventPage {
     /// The events.
     pub entries: Vec<AuditEntry>,
-    /// The event before which the next page begins. `None`: there are no more.
+    /// The event before which the next page begins. `None`: the log has no further events.
     pub next: Option<EventId>,
 }
 
 impl Audit {
-    /// The audit log of this store. `tasks` keeps track of writes that must finish before the program ends.
+    /// The audit log of this store. `tasks` tracks the writes that finish before the process ends.
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>, tasks: TaskTracker) -> Self {
         Self {
@@ -90,11 +90,10 @@ impl Audit {
         }
     }
 
-    /// Events, the newest first, from the one after `before` on; `size` of them, but one at least and [`MAX_PAGE`] at
-    /// most.
+    /// Lists events that are older than `before`, the newest first: `size` of them, from 1 to [`MAX_PAGE`].
     ///
     /// # Errors
-    /// When the database fails, or has to look for too long: a filter that finds little needs a person or a time range.
+    /// When the database fails, or does not answer in time: a filter with few hits needs a user or a time range.
     pub async fn list(
         &self,
         filter: &EventFilter,
@@ -102,7 +101,7 @@ impl Audit {
         size: u32,
     ) -> Result<EventPage, Error> {
         let size = size.clamp(1, MAX_PAGE);
-        // One more, by which it is seen whether there are more.
+        // One more than the page shows whether there is another page.
         let mut entries = audit::list(self.store.lists(), filter, before, u64::from(size) + 1).await?;
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         let has_more = entries.len() > size;
@@ -111,16 +110,16 @@ impl Audit {
         Ok(EventPage { entries, next })
     }
 
-    /// Notes the event of something that was refused, if there has to be one, and hands the outcome on. It is written
-    /// even if the caller goes away.
+    /// Writes the event of a refusal, if the refusal has one, and returns the outcome. The write finishes even if the
+    /// caller disconnects.
     ///
     /// # Errors
-    /// That of the outcome; [`Error::DatabaseUnavailable`] when it cannot be noted.
-    pub async fn refused<T>(&self, attempt: &AuditDraft, outcome: Result<T, Error>) -> Result<T, Error> {
+    /// The error of the outcome; [`Error::DatabaseUnavailable`] when the event cannot be written.
+    pub async fn refused<T>(&self, draft: &AuditDraft, outcome: Result<T, Error>) -> Result<T, Error> {
         let Some(refusal) = outcome.as_ref().err().and_then(refusal) else {
             return outcome;
         };
-        let event = attempt.refused(refusal, self.clock.now());
+        let event = draft.refused(refusal, self.clock.now());
         let store = self.store.clone();
         let write = async move { retry(|| async { Ok(audit::insert(store.writer(), &event).await?) }).await };
         let trace = TraceContext::current();
@@ -130,15 +129,15 @@ impl Audit {
         outcome
     }
 
-    /// Notes a code for an unknown challenge: the first one of a source and minute is written, further ones are
-    /// counted. The write goes on if the caller goes away.
+    /// Records a code for an unknown challenge: the first one of a source and minute is written, further ones are
+    /// counted. The write finishes even if the caller disconnects.
     ///
     /// # Errors
     /// [`Error::CodeInvalid`]; [`Error::DatabaseUnavailable`] when the event cannot be written.
-    pub async fn refused_unknown<T>(&self, attempt: &AuditDraft) -> Result<T, Error> {
+    pub async fn refused_unknown<T>(&self, draft: &AuditDraft) -> Result<T, Error> {
         let noted = self
             .unknown
-            .note(attempt, self.clock.now(), self.clock.since_boot());
+            .note(draft, self.clock.now(), self.clock.since_boot());
         let Noted::First(source, event) = noted else {
             return Err(Error::CodeInvalid);
         };
@@ -155,14 +154,14 @@ impl Audit {
         Err(Error::CodeInvalid)
     }
 
-    /// Number of events when they were last counted, and their limit. `None`: not known, or no limit.
+    /// Number of events at the last count, and their limit. `None`: the number is unknown, or the log has no limit.
     #[must_use]
     pub fn rows_and_limit(&self) -> Option<(u64, u64)> {
         self.rows.get()
     }
 
     /// Adds the counts of unknown challenges to their rows, and keeps the log within its limit, until `stop`; then adds
-    /// all counts that are left. To be stopped after the last call.
+    /// all remaining counts. Stop it after the last call.
     pub async fn run(self, options: Options, stop: CancellationToken) {
         let flushes = async {
             let mut ticks = interval(FLUSH_INTERVAL);
@@ -186,13 +185,13 @@ impl Audit {
                 }
             }
         };
-        // In a box: it is large, and there is one of it.
+        // Boxed: the future is large, and exists once.
         let work = stop.run_until_cancelled(async { tokio::join!(flushes, limits) });
         let _: Option<(Infallible, Infallible)> = Box::pin(work).await;
         self.flush(None).await;
     }
 
-    /// Adds the counts of the windows that are over to their rows. `None`: of all windows.
+    /// Adds the counts of the ended windows to their rows. `None`: the counts of all windows.
     async fn flush(&self, since_boot: Option<Duration>) {
         let mut taken = self.unknown.take_ended(since_boot);
         while !taken.is_empty() {
@@ -219,7 +218,7 @@ impl Audit {
                 ..
             } in all
             {
-                // A row that is gone was removed as too old.
+                // A missing row was removed since it was too old.
                 if !has_row || !audit::add_occurrences(&tx, event.id, *count).await? {
                     let event = Event {
                         occurrences: *count,
@@ -234,8 +233,7 @@ impl Audit {
     }
 }
 
-/// What a refusal is called in the log. `None`: it is not in it, because nobody knows who was refused what, or nothing
-/// was.
+/// The reason of a refusal in the log. `None`: the error has no event.
 fn refusal(error: &Error) -> Option<Refusal> {
     match error {
         Error::InvalidCredentials => Some(Refusal::InvalidCredentials),
@@ -250,20 +248,20 @@ fn refusal(error: &Error) -> Option<Refusal> {
         Error::CodeInvalid => Some(Refusal::CodeInvalid),
         Error::PhoneChangedRecently { .. } => Some(Refusal::PhoneChangedRecently),
         Error::InvalidInput(_)
-        // Two who meet, and nobody who may not.
+        // A conflict of two administrators, and no refused right.
         | Error::EtagMismatch
-        // What has to be asked for otherwise, or cannot be.
+        // Another operation is needed, or none is possible.
         | Error::VerificationRequired { .. }
         | Error::RegistrationClosed
         | Error::SmsNotConfigured
         | Error::SmsRefused { .. }
         | Error::SessionInvalid
         | Error::SessionExpired
-        // Nobody has shown who they are, and they must not be able to fill the log either.
+        // The caller is unknown, and must not fill the log.
         | Error::ServiceUnknown
         | Error::ServiceNotAllowed
         | Error::OperatorKeyWrong
-        // Nothing was looked at, and those who do not wait must not be able to fill the log.
+        // Nothing was checked, and clients that do not wait must not fill the log.
         | Error::TooManyAttempts { .. }
         | Error::Overloaded { .. }
         | Error::DatabaseUnavailable(_)
@@ -272,9 +270,9 @@ fn refusal(error: &Error) -> Option<Refusal> {
 }
 
 impl Actor {
-    /// What the actor is about to do to themselves.
+    /// The event of an action of the actor on the actor's own account.
     #[must_use]
-    pub fn attempt(&self, action: Action) -> AuditDraft {
+    pub fn draft(&self, action: Action) -> AuditDraft {
         AuditDraft::by_user(
             action,
             self.user.id,
@@ -285,7 +283,7 @@ impl Actor {
     }
 }
 
-/// What of a person changes.
+/// The fields of a user that a change sets.
 pub(super) fn fields_of(change: &UserChange) -> Vec<Field> {
     let fields = [
         change.phone_number.as_ref().map(|_| Field::PhoneNumber),
@@ -319,8 +317,8 @@ pub(super) async fn erase(
     Ok(())
 }
 
-/// Takes out of the log what still names people who were deleted: events that were too many, or were written by calls
-/// that had begun before. No id stands in their place then, since none is kept that would lead from one to the other.
+/// Erases deleted users from the remaining events: those beyond the chunks of the deletion, and those of calls that had
+/// begun before it. No substitute id stands in the place of the user then: a stored one would link the two.
 pub(super) async fn erase_deleted(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     let mut after = None;
     loop {
@@ -337,7 +335,7 @@ pub(super) async fn erase_deleted(store: &Store, now: Timestamp) -> Result<(), S
                 if is_over {
                     audit::delete_erasure(&tx, user).await?;
                 } else if at > now + MAX_SKEW {
-                    // It comes from a clock that was ahead, and would be kept until the wall clock reaches it.
+                    // The time comes from a clock that was ahead. The entry would stay until the wall clock reaches it.
                     audit::restart_erasure(&tx, user, now).await?;
                 }
                 tx.commit().await?;
@@ -351,7 +349,7 @@ pub(super) async fn erase_deleted(store: &Store, now: Timestamp) -> Result<(), S
     }
 }
 
-/// Removes the events that are older than `retention`.
+/// Deletes the events that are older than `retention`.
 pub(super) async fn remove_old(store: &Store, retention: Duration, now: Timestamp) -> Result<(), StoreError> {
     let mut removed = 0;
     loop {

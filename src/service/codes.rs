@@ -1,30 +1,37 @@
-//! One-time codes by SMS: asking for one, and what it is exchanged for.
+//! One-time codes by SMS: requests, checks, and the operations that a right code allows.
 //!
-//! Whether somebody has a number makes no difference to what SendCode does before it answers: the same statements run,
-//! and the message is sent afterwards, from the [`outbox`](super::outbox). What differs is only whether there is one to
-//! send.
+//! SendCode does the same for a number with an account as for one without: it runs the same statements before it
+//! answers, and the [`outbox`](super::outbox) sends the message afterwards. Only whether there is a message to send
+//! differs.
 
 mod change_phone;
 mod counters;
 mod limits;
 mod metrics;
+mod redeem;
 mod register;
+mod reset_password;
 mod send;
 mod sign_in;
-mod verify;
+mod verify_phone;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use change_phone::PhoneChange;
 pub use metrics::Metrics;
+pub use redeem::CodeSubmission;
 pub use register::CodeRegistration;
+pub use reset_password::Reset;
 pub use send::{CodeRequest, CodeToRegister};
 pub use sign_in::CodeSignIn;
-pub use verify::{CodeSubmission, Reset};
 
-use super::accounts::Accounts;
 use super::outbox::Wake;
+use super::passwords::Passwords;
+use super::reauthentication::Reauthentication;
+use super::session_issuer::SessionIssuer;
+use super::shared::Shared;
+use super::unit_of_work::UnitOfWork;
 use crate::clock::Timestamp;
 use crate::domain::code::{Challenge, Coder, Sent};
 use crate::domain::phone::LineTypes;
@@ -34,20 +41,23 @@ use metrics::Fate;
 /// The settings of codes.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How long a code is good.
+    /// Lifetime of a code.
     pub lifetime: Duration,
-    /// How many codes may be tried for one challenge.
+    /// Maximum number of attempts for a challenge.
     pub max_attempts: u32,
-    /// How long after it was sent a code may be sent once more.
+    /// Minimum time between two messages for a challenge.
     pub resend_interval: Duration,
-    /// The line types of numbers that nobody has, with which signing in creates a person. `None`: it creates nobody.
+    /// The line types of numbers without an account for which a sign-in creates a user. `None`: it creates no user.
     pub sign_up: Option<LineTypes>,
 }
 
-/// Deals with one-time codes. Cheap to clone.
+/// One-time codes. Cheap to clone.
 #[derive(Clone)]
 pub struct Codes {
-    accounts: Accounts,
+    work: UnitOfWork,
+    passwords: Passwords,
+    reauthentication: Reauthentication,
+    issuer: SessionIssuer,
     coder: Arc<Coder>,
     options: Options,
     limits: Arc<SmsLimits>,
@@ -56,18 +66,28 @@ pub struct Codes {
 }
 
 impl Codes {
-    /// Codes of these accounts. `wake` has messages sent at once.
+    /// Codes over the shared parts. `wake` makes the outbox send a message at once.
     #[must_use]
     pub fn new(
-        accounts: Accounts,
+        shared: &Shared,
         coder: Arc<Coder>,
         options: Options,
         limits: SmsLimits,
         wake: Wake,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let Shared {
+            work,
+            passwords,
+            reauthentication,
+            issuer,
+            policy: _,
+        } = shared.clone();
         Self {
-            accounts,
+            work,
+            passwords,
+            reauthentication,
+            issuer,
             coder,
             options,
             limits: Arc::new(limits),
@@ -85,7 +105,7 @@ impl Codes {
         }
     }
 
-    /// The code of a challenge was asked for.
+    /// Counts a requested code.
     fn note_asked(&self, challenge: &Challenge) {
         let fate = if challenge.is_sent {
             Fate::Sent

@@ -335,7 +335,7 @@ impl Outbox {
         retry(|| async {
             let tx = self.store.begin().await?;
             outbox::delete(&tx, message.id).await?;
-            audit::insert_with_commit(&tx, &event).await?;
+            audit::insert(&tx, &event).await?;
             Ok(tx.commit().await?)
         })
         .await
@@ -348,7 +348,7 @@ impl Outbox {
         retry(|| async {
             let tx = self.store.begin().await?;
             if outbox::give_up(&tx, message).await? {
-                audit::insert_with_commit(&tx, &event).await?;
+                audit::insert(&tx, &event).await?;
             }
             Ok(tx.commit().await?)
         })

@@ -1,4 +1,4 @@
-//! Doing a transaction again when others were in its way.
+//! Retry of a transaction after a conflict with another one, with random pauses.
 
 use std::time::Duration;
 
@@ -7,20 +7,23 @@ use tokio::time::{Instant, sleep};
 use super::error::{Error, chain};
 use crate::store::StoreError;
 
-/// How long to wait, at most, before each attempt after the first: those who met must not meet again.
+/// Maximum pause before each attempt after the first. The pauses are random, so that two transactions in conflict do
+/// not meet again.
 const PAUSES: [Duration; 3] = [
     Duration::from_millis(10),
     Duration::from_millis(30),
     Duration::from_millis(90),
 ];
 
-/// No attempt begins later than this after the first: whoever has waited so long for a lock does not wait for it again.
-/// It takes PostgreSQL a second to look for a deadlock.
+/// No attempt begins later than this after the first: a transaction that has waited so long for a lock does not wait
+/// for it again. PostgreSQL looks for deadlocks after one second.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Runs a transaction, from BEGIN to COMMIT, and runs it again if it met a deadlock, a serialization failure or a lock
-/// that was held too long. These say for certain that nothing was committed, so that nothing is done twice; any other
-/// failure ends it, and so does a connection that is lost: nobody knows then whether the COMMIT took place.
+/// Runs a transaction, from BEGIN to COMMIT, and runs it again after a deadlock, a serialization failure or a lock
+/// timeout. After these errors nothing was committed, so nothing is written twice. Any other error ends the retries,
+/// and so does a lost connection: whether the COMMIT took place is unknown then.
+///
+/// It makes at most four attempts.
 ///
 /// # Errors
 /// That of the last attempt.
@@ -91,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waited_long_for_a_lock_does_not_wait_again() {
+    async fn a_transaction_that_waited_long_for_a_lock_is_not_tried_again() {
         let attempts = Cell::new(0);
         let outcome: Result<(), _> = retry(|| async {
             attempts.set(attempts.get() + 1);
@@ -103,7 +106,7 @@ mod tests {
         assert_eq!(attempts.get(), 1);
     }
 
-    /// It may have been the COMMIT whose answer was lost.
+    /// The lost answer may have been that of the COMMIT.
     #[tokio::test]
     async fn a_lost_connection_is_not_tried_again() {
         let attempts = Cell::new(0);

@@ -324,9 +324,9 @@ impl Sessions {
                 self.0.fence.forget(user);
                 return Ok(0);
             }
-            let mut attempt = actor.attempt(Action::RevokeSessions);
-            attempt.ended_sessions = Some(revoked);
-            store::audit::insert(&tx, &attempt.done(self.0.clock.now())).await?;
+            let mut draft = actor.draft(Action::RevokeSessions);
+            draft.ended_sessions = Some(revoked);
+            store::audit::insert(&tx, &draft.done(self.0.clock.now())).await?;
             let change = RevocationChange::SessionsRevoked { user };
             self.0.changes.commit(tx, &[change]).await?;
             Ok(revoked)

@@ -9,7 +9,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::entity::attempt::{ActiveModel, Column, Entity, Model};
-use super::{Affected, StoreError, Transaction, delete_found};
+use super::{Affected, DeferWrites as _, StoreError, Transaction, delete_found};
 use crate::clock::Timestamp;
 use crate::domain::throttle::{Memory, SubjectId};
 
@@ -106,17 +106,17 @@ pub async fn delete(db: &impl ConnectionTrait, subject: SubjectId) -> Result<(),
     Ok(())
 }
 
-/// Removes those of these rows that nobody has touched since they were added, along with the commit where that is a
-/// trip less, and says how many it were.
+/// Deletes the rows that no other attempt has changed since they were added. The write is deferred, and so is their
+/// number.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn delete_untouched_with_commit(
+pub async fn delete_untouched_deferred(
     tx: &Transaction,
     rows: &[AttemptRow],
 ) -> Result<Affected, StoreError> {
     let statement = untouched(rows).build(tx.get_database_backend());
-    Ok(tx.execute_with_commit(statement).await?)
+    Ok(tx.execute_deferred(statement).await?)
 }
 
 /// Removes those of these rows that have not changed since they were inserted, and returns their number.

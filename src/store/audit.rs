@@ -12,29 +12,19 @@ use uuid::Uuid;
 use super::entity::audit_erasure;
 use super::entity::audit_event::{ActiveModel, Column, Entity};
 use super::times::comparable;
-use super::{StoreError, Transaction, delete_found};
+use super::{DeferWrites, StoreError, Transaction, delete_found};
 use crate::clock::{Timestamp, first_id};
 use crate::domain::audit::{
     Action, AuditEntry, Event, EventFilter, EventId, Field, MAX_SERVICE_LENGTH, Outcome,
 };
 use crate::domain::user::UserId;
 
-/// Writes an event.
+/// Writes an event. In a transaction, the write is deferred.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert(db: &impl ConnectionTrait, event: &Event) -> Result<(), StoreError> {
-    db.execute_raw(insertion(db.get_database_backend(), event))
-        .await?;
-    Ok(())
-}
-
-/// As [`insert`], along with the commit where that is a trip less.
-///
-/// # Errors
-/// When the database fails.
-pub async fn insert_with_commit(tx: &Transaction, event: &Event) -> Result<(), StoreError> {
-    tx.execute_with_commit(insertion(tx.get_database_backend(), event))
+pub async fn insert(db: &impl DeferWrites, event: &Event) -> Result<(), StoreError> {
+    db.execute_deferred(insertion(db.get_database_backend(), event))
         .await?;
     Ok(())
 }

@@ -84,7 +84,10 @@ impl RevocationChange {
 /// The database fails. It is then unknown whether the transaction was committed.
 pub async fn commit(tx: Transaction, changes: &[RevocationChange], now: Timestamp) -> Result<(), StoreError> {
     if !changes.is_empty() {
+        // The log has tables of its own, so it may be written ahead of deferred statements.
+        let deferred = tx.take_deferred().await;
         append(&tx, changes, now).await?;
+        tx.defer_again(deferred).await;
     }
     tx.commit().await
 }

@@ -1,8 +1,10 @@
-//! Doing together what several ask for at the same time.
+//! Group commit: commits together what several callers ask for at the same time, where a commit takes as long for many
+//! items as for one.
 //!
-//! Whoever asks while nobody is at work begins at once, and alone. Those who ask meanwhile stand in a line; when the
-//! work is done, the first of them does that of all who stand there. So nobody waits for company, and the busier it is,
-//! the more share one work.
+//! A caller that finds no commit under way leads a group of its own, and begins at once. Callers that arrive meanwhile
+//! wait in a queue; after the commit, the first of them leads all that wait, up to the maximum of a group. So no caller
+//! waits for others to arrive, and the groups grow with the load. Where the database commits transactions in parallel,
+//! each caller commits alone.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,10 +13,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// Where those who ask gather. Their line is as long as as many come in the time for which they have patience.
+/// Groups commits. The queue is bounded by the callers that arrive within `max_wait`.
 pub(crate) struct GroupCommit<T, R> {
-    line: Mutex<CommitQueue<T, R>>,
-    most: usize,
+    queue: Mutex<CommitQueue<T, R>>,
+    max_group: usize,
+    /// Maximum time in the queue. A commit that has begun is waited for.
+    max_wait: Duration,
+    /// Whether commits are grouped at all.
+    is_grouping: bool,
 }
 
 struct CommitQueue<T, R> {
@@ -26,140 +32,141 @@ struct CommitQueue<T, R> {
 
 struct QueuedItem<T, R> {
     ticket: u64,
-    asked: T,
-    answer: oneshot::Sender<Turn<T, R>>,
+    item: T,
+    reply: oneshot::Sender<Turn<T, R>>,
 }
 
-/// What becomes of somebody who waits.
+/// The end of a wait in the queue.
 enum Turn<T, R> {
-    /// Somebody else has done it.
+    /// Another caller has committed the item.
     Done(R),
-    /// It is for them to do it, with others.
+    /// The caller leads the next group.
     Leader(T, Leader<T, R>),
 }
 
-/// Why somebody has no answer.
+/// The reason why an item has no outcome.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum SubmitError {
-    /// They stood in the line for too long: nothing was done.
+    /// The item waited in the queue for too long. It was not committed.
     TooLong,
-    /// Somebody else was at work on it and did not come to an end: nobody knows what was done.
+    /// The leader of the group did not come to an end. Whether the item was committed is unknown.
     Unknown,
 }
 
-/// A place in the line, and what tells somebody there what becomes of them.
+/// A place in the queue.
 struct Waiter<T, R> {
     ticket: u64,
-    answered: oneshot::Receiver<Turn<T, R>>,
+    turn: oneshot::Receiver<Turn<T, R>>,
 }
 
-/// That somebody is at work. When it is dropped, whatever became of the work, the next one is.
+/// The lead of a group. Dropped, whatever the outcome of the commit, it passes to the next caller in the queue.
 struct Leader<T, R>(Arc<GroupCommit<T, R>>);
 
 impl<T, R> GroupCommit<T, R> {
-    /// At most so many share one work.
-    pub(crate) fn new(most: usize) -> Self {
-        let line = CommitQueue {
+    /// Groups of at most `max_group` items.
+    pub(super) fn new(max_group: usize, max_wait: Duration, is_grouping: bool) -> Self {
+        let queue = CommitQueue {
             is_busy: false,
             waiting: VecDeque::new(),
             next_ticket: 0,
         };
         Self {
-            line: Mutex::new(line),
-            most,
+            queue: Mutex::new(queue),
+            max_group,
+            max_wait,
+            is_grouping,
         }
     }
 
-    /// Has `work` done with what is asked, and with what others ask, which gives an answer for each. Nobody stands in
-    /// the line for longer than `patience`; work that has begun is waited for.
+    /// Commits an item by `work`, perhaps together with items of other callers. `work` returns the outcome of each
+    /// item, in order.
     ///
     /// # Errors
     /// [`SubmitError`].
     pub(crate) async fn submit<F>(
         self: &Arc<Self>,
-        asked: T,
-        patience: Duration,
+        item: T,
         work: impl FnOnce(Vec<T>) -> F,
     ) -> Result<R, SubmitError>
     where
         F: Future<Output = Vec<R>>,
     {
-        let (asked, lead) = match self.join(asked) {
+        if !self.is_grouping {
+            let outcome = work(vec![item]).await.pop();
+            return outcome.ok_or(SubmitError::Unknown);
+        }
+        let (item, leader) = match self.join(item) {
             Ok(turn) => turn,
-            Err(place) => match self.wait(place, patience).await? {
-                Turn::Done(answer) => return Ok(answer),
-                Turn::Leader(asked, lead) => (asked, lead),
+            Err(waiter) => match self.wait(waiter).await? {
+                Turn::Done(outcome) => return Ok(outcome),
+                Turn::Leader(item, leader) => (item, leader),
             },
         };
-        let (mut all, mut others) = (vec![asked], Vec::new());
+        let (mut group, mut replies) = (vec![item], Vec::new());
         {
-            let mut line = self.line();
-            while all.len() < self.most
-                && let Some(QueuedItem { asked, answer, .. }) = line.next()
+            let mut queue = self.queue();
+            while group.len() < self.max_group
+                && let Some(QueuedItem { item, reply, .. }) = queue.next()
             {
-                all.push(asked);
-                others.push(answer);
+                group.push(item);
+                replies.push(reply);
             }
         }
-        let mut answers = work(all).await.into_iter();
-        let own = answers.next();
-        for (other, answer) in others.into_iter().zip(answers) {
-            // Whoever has gone meanwhile does not want it.
-            let _ = other.send(Turn::Done(answer));
+        let mut outcomes = work(group).await.into_iter();
+        let own = outcomes.next();
+        for (reply, outcome) in replies.into_iter().zip(outcomes) {
+            // A caller that has disconnected meanwhile needs no outcome.
+            let _ = reply.send(Turn::Done(outcome));
         }
-        drop(lead);
+        drop(leader);
         own.ok_or(SubmitError::Unknown)
     }
 
-    /// Begins, if nobody is at work, or else stands in the line.
-    fn join(self: &Arc<Self>, asked: T) -> Result<(T, Leader<T, R>), Waiter<T, R>> {
-        let mut line = self.line();
-        if line.is_busy {
-            let (answer, answered) = oneshot::channel();
-            let ticket = line.next_ticket;
-            line.next_ticket += 1;
-            line.waiting.push_back(QueuedItem {
-                ticket,
-                asked,
-                answer,
-            });
-            Err(Waiter { ticket, answered })
+    /// Takes the lead if no commit is under way, or else a place in the queue.
+    fn join(self: &Arc<Self>, item: T) -> Result<(T, Leader<T, R>), Waiter<T, R>> {
+        let mut queue = self.queue();
+        if queue.is_busy {
+            let (reply, turn) = oneshot::channel();
+            let ticket = queue.next_ticket;
+            queue.next_ticket += 1;
+            queue.waiting.push_back(QueuedItem { ticket, item, reply });
+            Err(Waiter { ticket, turn })
         } else {
-            line.is_busy = true;
-            Ok((asked, Leader(self.clone())))
+            queue.is_busy = true;
+            Ok((item, Leader(self.clone())))
         }
     }
 
-    async fn wait(&self, place: Waiter<T, R>, patience: Duration) -> Result<Turn<T, R>, SubmitError> {
-        let Waiter { ticket, mut answered } = place;
-        let turn = match timeout(patience, &mut answered).await {
+    async fn wait(&self, waiter: Waiter<T, R>) -> Result<Turn<T, R>, SubmitError> {
+        let Waiter { ticket, mut turn } = waiter;
+        let turn = match timeout(self.max_wait, &mut turn).await {
             Ok(turn) => turn,
-            Err(_) if self.line().leave(ticket) => return Err(SubmitError::TooLong),
-            // Somebody has begun.
-            Err(_) => answered.await,
+            Err(_) if self.queue().remove(ticket) => return Err(SubmitError::TooLong),
+            // A leader has taken the item.
+            Err(_) => turn.await,
         };
         turn.map_err(|_| SubmitError::Unknown)
     }
 
-    /// No code that can panic runs under the lock, so what it guards is whole even if it is poisoned.
-    fn line(&self) -> MutexGuard<'_, CommitQueue<T, R>> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    /// No code that can panic runs under the lock, so the queue is consistent even if the lock is poisoned.
+    fn queue(&self) -> MutexGuard<'_, CommitQueue<T, R>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<T, R> CommitQueue<T, R> {
-    /// Takes the first out. Those who have gone are passed over.
+    /// Removes the first item whose caller has not disconnected.
     fn next(&mut self) -> Option<QueuedItem<T, R>> {
         loop {
             match self.waiting.pop_front() {
-                Some(next) if next.answer.is_closed() => {}
+                Some(next) if next.reply.is_closed() => {}
                 next => return next,
             }
         }
     }
 
-    /// Takes somebody out who has no patience left, and says whether they were still there.
-    fn leave(&mut self, ticket: u64) -> bool {
+    /// Removes an item, and returns whether it was still in the queue.
+    fn remove(&mut self, ticket: u64) -> bool {
         let place = self
             .waiting
             .binary_search_by_key(&ticket, |waiting| waiting.ticket);
@@ -169,13 +176,13 @@ impl<T, R> CommitQueue<T, R> {
 
 impl<T, R> Drop for Leader<T, R> {
     fn drop(&mut self) {
-        let mut line = self.0.line();
-        let next = line.next();
-        line.is_busy = next.is_some();
-        drop(line);
-        if let Some(QueuedItem { asked, answer, .. }) = next {
-            // If they have gone in this moment, what comes back is dropped, and the next one is asked.
-            let _ = answer.send(Turn::Leader(asked, Leader(self.0.clone())));
+        let mut queue = self.0.queue();
+        let next = queue.next();
+        queue.is_busy = next.is_some();
+        drop(queue);
+        if let Some(QueuedItem { item, reply, .. }) = next {
+            // If the caller disconnects at this moment, the returned leader is dropped, and the lead passes on.
+            let _ = reply.send(Turn::Leader(item, Leader(self.0.clone())));
         }
     }
 }
@@ -191,38 +198,39 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(2);
 
-    /// Work that answers each with all who share it, when it is told to.
+    fn group_commit(max_group: usize) -> Arc<Numbers> {
+        Arc::new(Numbers::new(max_group, PATIENCE, true))
+    }
+
+    /// Work that returns the whole group for each item, after a signal.
     async fn work(all: Vec<u32>, told: oneshot::Receiver<()>) -> Vec<Vec<u32>> {
         told.await.unwrap();
         vec![all.clone(); all.len()]
     }
 
-    /// Work that nobody has to wait for. Each is answered with their number first.
+    /// Work that ends at once. It returns the own number of each item, and then the group.
     async fn at_once(all: Vec<u32>) -> Vec<Vec<u32>> {
         all.iter().map(|own| [&[*own], &all[..]].concat()).collect()
     }
 
     #[tokio::test]
-    async fn who_is_alone_does_not_wait() {
-        let gather = Arc::new(Numbers::new(3));
+    async fn a_single_caller_commits_at_once() {
+        let commits = group_commit(3);
         for number in 0..3 {
-            assert_eq!(
-                gather.submit(number, PATIENCE, at_once).await,
-                Ok(vec![number, number])
-            );
+            assert_eq!(commits.submit(number, at_once).await, Ok(vec![number, number]));
         }
     }
 
     #[tokio::test]
-    async fn those_who_come_meanwhile_share_and_each_gets_their_answer() {
-        let gather = Arc::new(Numbers::new(3));
+    async fn callers_that_arrive_during_a_commit_share_the_next_one() {
+        let commits = group_commit(3);
         let (tell, told) = oneshot::channel();
-        let first = begun(gather.submit(0, PATIENCE, |all| work(all, told)));
+        let first = begun(commits.submit(0, |all| work(all, told)));
         let others: Vec<_> = (1..=5)
-            .map(|number| begun(gather.submit(number, PATIENCE, at_once)))
+            .map(|number| begun(commits.submit(number, at_once)))
             .collect();
         tell.send(()).unwrap();
-        assert_eq!(first.await, Ok(vec![0]), "it had begun alone");
+        assert_eq!(first.await, Ok(vec![0]), "it began alone");
         let mut answers = Vec::new();
         for other in others {
             answers.push(other.await.unwrap());
@@ -235,55 +243,58 @@ mod tests {
             &[5, 4, 5],
         ];
         assert_eq!(answers, expected);
-        assert_eq!(gather.submit(6, PATIENCE, at_once).await, Ok(vec![6, 6]));
+        assert_eq!(commits.submit(6, at_once).await, Ok(vec![6, 6]));
     }
 
     #[tokio::test]
-    async fn who_goes_while_waiting_is_passed_over() {
-        let gather = Arc::new(Numbers::new(3));
+    async fn a_disconnected_caller_in_the_queue_is_skipped() {
+        let commits = group_commit(3);
         let (tell, told) = oneshot::channel();
-        let first = begun(gather.submit(0, PATIENCE, |all| work(all, told)));
-        let goes = begun(gather.submit(1, PATIENCE, at_once));
-        let is_told_and_goes = begun(gather.submit(2, PATIENCE, at_once));
-        let stays = begun(gather.submit(3, PATIENCE, at_once));
+        let first = begun(commits.submit(0, |all| work(all, told)));
+        let goes = begun(commits.submit(1, at_once));
+        let is_told_and_goes = begun(commits.submit(2, at_once));
+        let stays = begun(commits.submit(3, at_once));
         drop(goes);
         tell.send(()).unwrap();
         first.await.unwrap();
-        // It is for the second to go on, who goes without knowing it.
+        // The second caller has the lead, and disconnects before it notices.
         drop(is_told_and_goes);
         assert_eq!(stays.await, Ok(vec![3, 3]));
     }
 
     #[tokio::test]
-    async fn who_is_stopped_at_work_leaves_it_to_the_next() {
-        let gather = Arc::new(Numbers::new(2));
+    async fn a_cancelled_leader_passes_the_lead_on() {
+        let commits = group_commit(2);
         let (tell, told) = oneshot::channel();
-        let first = begun(gather.submit(0, PATIENCE, |all| work(all, told)));
+        let first = begun(commits.submit(0, |all| work(all, told)));
         let (_tell, never) = oneshot::channel();
-        let mut leader = begun(gather.submit(1, PATIENCE, |all| work(all, never)));
-        let shares = begun(gather.submit(2, PATIENCE, at_once));
-        let waits = begun(gather.submit(3, PATIENCE, at_once));
+        let mut leader = begun(commits.submit(1, |all| work(all, never)));
+        let shares = begun(commits.submit(2, at_once));
+        let waits = begun(commits.submit(3, at_once));
         tell.send(()).unwrap();
         first.await.unwrap();
-        assert!(is_waiting(&mut leader), "at work for itself and the second");
+        assert!(
+            is_waiting(&mut leader),
+            "it leads its own item and the second one"
+        );
         drop(leader);
         assert_eq!(
             shares.await,
             Err(SubmitError::Unknown),
-            "nobody knows what was done"
+            "whether it was committed is unknown"
         );
         assert_eq!(waits.await, Ok(vec![3, 3]));
     }
 
     #[tokio::test]
-    async fn nothing_is_done_for_who_has_gone() {
-        let gather = Arc::new(Numbers::new(3));
+    async fn the_item_of_a_disconnected_caller_is_not_committed() {
+        let commits = group_commit(3);
         let (tell, told) = oneshot::channel();
-        let first = begun(gather.submit(0, PATIENCE, |all| work(all, told)));
-        let leads = begun(gather.submit(1, PATIENCE, at_once));
-        let goes = begun(gather.submit(2, PATIENCE, at_once));
-        let stays = begun(gather.submit(3, PATIENCE, at_once));
-        let too = begun(gather.submit(4, PATIENCE, at_once));
+        let first = begun(commits.submit(0, |all| work(all, told)));
+        let leads = begun(commits.submit(1, at_once));
+        let goes = begun(commits.submit(2, at_once));
+        let stays = begun(commits.submit(3, at_once));
+        let too = begun(commits.submit(4, at_once));
         drop(goes);
         tell.send(()).unwrap();
         first.await.unwrap();
@@ -293,30 +304,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_stands_in_the_line_for_ever() {
-        let gather = Arc::new(Numbers::new(3));
+    async fn the_time_in_the_queue_is_limited() {
+        let commits = group_commit(3);
         let (tell, told) = oneshot::channel();
-        let first = begun(gather.submit(0, PATIENCE, |all| work(all, told)));
-        let early = begun(gather.submit(1, PATIENCE, at_once));
+        let first = begun(commits.submit(0, |all| work(all, told)));
+        let early = begun(commits.submit(1, at_once));
         advance(PATIENCE / 2).await;
-        let mut late = begun(gather.submit(2, PATIENCE, at_once));
+        let mut late = begun(commits.submit(2, at_once));
         advance(PATIENCE / 2).await;
         assert_eq!(early.await, Err(SubmitError::TooLong));
         assert!(is_waiting(&mut late));
         tell.send(()).unwrap();
         assert_eq!(first.await, Ok(vec![0]));
-        assert_eq!(late.await, Ok(vec![2, 2]), "nothing is done for the other");
+        assert_eq!(late.await, Ok(vec![2, 2]), "the other item is not committed");
     }
 
-    /// Else they would be told that nothing was done when it may have been.
+    /// Otherwise the caller would get an error that says that the item was not committed.
     #[tokio::test(start_paused = true)]
-    async fn work_that_has_begun_is_waited_for() {
-        let gather = Arc::new(Numbers::new(3));
+    async fn a_commit_that_has_begun_is_waited_for() {
+        let commits = group_commit(3);
         let (tell, told) = oneshot::channel();
-        let first = begun(gather.submit(0, PATIENCE, |all| work(all, told)));
+        let first = begun(commits.submit(0, |all| work(all, told)));
         let (tell_leader, told_leader) = oneshot::channel();
-        let mut leads = begun(gather.submit(1, PATIENCE, |all| work(all, told_leader)));
-        let mut shares = begun(gather.submit(2, PATIENCE, at_once));
+        let mut leads = begun(commits.submit(1, |all| work(all, told_leader)));
+        let mut shares = begun(commits.submit(2, at_once));
         tell.send(()).unwrap();
         first.await.unwrap();
         assert!(is_waiting(&mut leads));
@@ -325,5 +336,16 @@ mod tests {
         tell_leader.send(()).unwrap();
         assert_eq!(leads.await, Ok(vec![1, 2]));
         assert_eq!(shares.await, Ok(vec![1, 2]));
+    }
+
+    #[tokio::test]
+    async fn without_grouping_commits_run_in_parallel() {
+        let commits = Arc::new(Numbers::new(3, PATIENCE, false));
+        let (tell, told) = oneshot::channel();
+        let mut first = begun(commits.submit(0, |all| work(all, told)));
+        assert_eq!(commits.submit(1, at_once).await, Ok(vec![1, 1]));
+        assert!(is_waiting(&mut first));
+        tell.send(()).unwrap();
+        assert_eq!(first.await, Ok(vec![0]));
     }
 }

@@ -15,7 +15,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::entity::outbox_message::{ActiveModel, Column, Entity, Model};
-use super::{StoreError, Transaction, delete_found};
+use super::{DeferWrites as _, StoreError, Transaction, delete_found};
 use crate::clock::Timestamp;
 use crate::domain::code::ChallengeId;
 use crate::domain::message::{Content, FlowId, MAX_LIFETIME, MessageId, Notice, NoticeKind, Origin};
@@ -91,11 +91,11 @@ impl TryFrom<Model> for OutboxMessage {
     }
 }
 
-/// Adds a message at the end of its flow, along with the commit where that is a trip less.
+/// Adds a message at the end of its flow. The write is deferred.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert_with_commit(tx: &Transaction, message: &OutboxMessage) -> Result<(), StoreError> {
+pub async fn insert(tx: &Transaction, message: &OutboxMessage) -> Result<(), StoreError> {
     let (template, challenge, notice) = match &message.content {
         Content::Code(challenge) => (CODE, Some(challenge.0), None),
         Content::Notice(notice) => (notice.kind.as_str(), None, Some(notice)),
@@ -115,7 +115,7 @@ pub async fn insert_with_commit(tx: &Transaction, message: &OutboxMessage) -> Re
         flow: Set(message.origin.flow.map(|flow| flow.0)),
         turn: Set(turn),
     };
-    tx.execute_with_commit(Entity::insert(row).build(tx.get_database_backend()))
+    tx.execute_deferred(Entity::insert(row).build(tx.get_database_backend()))
         .await?;
     Ok(())
 }

@@ -37,7 +37,7 @@ use tokio::time::{Instant, timeout};
 
 use lease::{Idle, Lease};
 pub use statements::Unsynced;
-pub use transaction::{Affected, Transaction};
+pub use transaction::{Affected, DeferWrites, Transaction};
 
 use super::connection::from_sqlx;
 use super::identity::Incarnation;

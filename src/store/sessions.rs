@@ -13,7 +13,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::entity::session::{ActiveModel, Column, Entity, format_auth_methods};
-use super::{StoreError, Transaction, only};
+use super::{DeferWrites, StoreError, Transaction, only};
 use crate::clock::Timestamp;
 use crate::domain::session::{Lifetimes, Session, SessionId};
 use crate::domain::token::TokenHash;
@@ -25,26 +25,8 @@ pub use look_up::{FoundSessions, MAX_TOKENS, find_with_users};
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert(
-    db: &impl ConnectionTrait,
-    session: &Session,
-    token: &TokenHash,
-) -> Result<(), StoreError> {
-    db.execute_raw(insertion(db.get_database_backend(), session, token))
-        .await?;
-    Ok(())
-}
-
-/// As [`insert`], along with the commit where that is a trip less.
-///
-/// # Errors
-/// When the database fails.
-pub async fn insert_with_commit(
-    tx: &Transaction,
-    session: &Session,
-    token: &TokenHash,
-) -> Result<(), StoreError> {
-    tx.execute_with_commit(insertion(tx.get_database_backend(), session, token))
+pub async fn insert(db: &impl DeferWrites, session: &Session, token: &TokenHash) -> Result<(), StoreError> {
+    db.execute_deferred(insertion(db.get_database_backend(), session, token))
         .await?;
     Ok(())
 }

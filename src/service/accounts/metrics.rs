@@ -1,10 +1,10 @@
-//! How sign-ins end.
+//! Metrics of sign-ins by password, by outcome.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::service::error::Error;
 
-/// The outcomes by their names, in the order of their counters.
+/// The names of the outcomes, in the order of their counters.
 const OUTCOMES: [&str; 6] = [
     "success",
     "invalid_credentials",
@@ -14,7 +14,7 @@ const OUTCOMES: [&str; 6] = [
     "error",
 ];
 
-/// Counts how sign-ins end.
+/// Counts sign-ins by outcome.
 #[derive(Debug, Default)]
 pub(super) struct SignIns([AtomicU64; OUTCOMES.len()]);
 
@@ -31,7 +31,7 @@ impl SignIns {
         self.0[outcome].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many there were of each outcome, with its name.
+    /// The name and the number of each outcome.
     pub(super) fn counts(&self) -> [(&'static str, u64); OUTCOMES.len()] {
         std::array::from_fn(|outcome| (OUTCOMES[outcome], self.0[outcome].load(Ordering::Relaxed)))
     }

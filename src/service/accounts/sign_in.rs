@@ -1,85 +1,105 @@
-//! Signing in by phone number and password.
+//! Sign-in by phone number and password.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use secrecy::SecretString;
 use tokio::time::{Instant, sleep_until};
 
-use super::device::{KnownDevice, SignInDevice};
-use super::{Accounts, Check, Claim, Policy, SignedIn};
+use super::{Accounts, SignedIn};
 use crate::clock::Timestamp;
 use crate::domain::access::Caller;
 use crate::domain::audit::{Action, AuditDraft, EventActor, Field};
 use crate::domain::password::Password;
-use crate::domain::phone::{NumberQuery, PhoneNumber};
-use crate::domain::session::{AuthMethod, AuthMethods, ClientInfo, Session};
+use crate::domain::phone::NumberQuery;
+use crate::domain::session::{AuthMethod, ClientInfo};
 use crate::domain::throttle::Subject;
-use crate::domain::token::TokenHash;
 use crate::domain::user::{User, UserStatus};
 use crate::service::error::Error;
 use crate::service::hasher::{Flow, FlowSubject, Verdict};
-use crate::service::retry::retry;
+use crate::service::passwords::{Check, PasswordAttempt};
+use crate::service::session_issuer::{IssuedSession, KnownDevice, SessionRequest};
 use crate::service::throttle::{GivenBack, Reservation};
+use crate::service::unit_of_work::TransactionEnd;
+use crate::store::changes::RevocationChange;
 use crate::store::group_commit::{GroupCommit, SubmitError};
 use crate::store::users::{Account, UserChange};
-use crate::store::{StoreError, Transaction, audit, changes, sessions, users};
+use crate::store::{StoreError, Transaction, audit, sessions, users};
 
-/// What a person signs in with.
+/// The credentials of a sign-in.
 #[derive(Debug)]
 pub struct Credentials {
     /// The phone number, whether or not an account has it.
     pub phone_number: NumberQuery,
     /// The password.
     pub password: Password,
-    /// The person's device.
+    /// The client.
     pub client: ClientInfo,
-    /// The service that they go through.
+    /// The calling service.
     pub caller: Caller,
-    /// Whether to bring an account back that the person has deactivated.
+    /// Whether to reactivate an account that its user has deactivated.
     pub reactivate: bool,
-    /// The token that the device was given, if it has one.
+    /// The token of the device, if the device has one.
     pub device_token: Option<SecretString>,
-    /// Whether to give the device a token.
+    /// Whether the device gets a token.
     pub remember_device: bool,
 }
 
-/// A sign-in that is to be committed.
+/// A sign-in with a right password, to be committed.
 pub(super) struct SignIn {
-    /// The person, as they were read before the hash.
+    /// The account, as it was before the hash.
     account: Account,
-    /// What the hash has shown.
+    /// The result of the hash.
     verdict: Verdict,
-    session: Session,
-    token_hash: TokenHash,
-    attempt: AuditDraft,
-    /// What was reserved of the attempt, to be given back.
+    issued: IssuedSession,
+    draft: AuditDraft,
+    /// The reserved attempt, to be given back.
     reservation: Reservation,
-    device: SignInDevice,
 }
 
-/// Those who are committed together. `None`: it is for each to commit theirs alone, which does nothing twice.
-pub(super) type SignInsTogether = GroupCommit<Arc<SignIn>, Option<Result<User, Error>>>;
+/// Sign-ins that are committed together. `None`: the caller must commit on its own (a second sign-in of the same user,
+/// or a failed group). A sign-in that was committed is not committed twice: the id of its session is unique.
+pub(super) type SignInGroups = GroupCommit<Arc<SignIn>, Option<Result<User, Error>>>;
 
-/// How many sign-ins are committed together at most.
-pub(super) const MOST_TOGETHER: usize = 16;
+/// Maximum number of sign-ins that are committed together.
+pub(super) const MAX_GROUP: usize = 16;
+
+/// What a transaction of sign-ins has written.
+#[derive(Default)]
+struct Written<'a> {
+    /// The outcome of each sign-in, in order.
+    outcomes: Vec<Result<User, Error>>,
+    /// To be settled after the commit.
+    given_back: Vec<GivenBack<'a>>,
+}
+
+/// A sign-in whose user was written, and whose session was not yet.
+struct SignInOfUser<'a> {
+    sign_in: &'a SignIn,
+    user: User,
+    draft: AuditDraft,
+    changes: Vec<RevocationChange>,
+}
+
+/// The process that committed a sign-in did not come to an end.
+#[derive(Debug, thiserror::Error)]
+#[error("a sign-in was not committed, or its outcome is unknown")]
+struct OutcomeUnknown;
 
 impl Accounts {
-    /// Signs a person in. An unknown number takes as long as a wrong password: it is checked against a dummy hash. And
-    /// no failure is answered before a fixed time has passed, so that nobody sees whose hash is of another cost: one
-    /// that was made with older parameters, or was imported. Both are noted in the audit log by the same statement; the
-    /// number is not.
+    /// Signs a user in. An unknown number takes as long as a wrong password: it is checked against a dummy hash. A
+    /// failure is answered after a minimum duration, so that the time does not reveal a hash of another cost: one with
+    /// older parameters, or an imported one. The audit log has both kinds of failure, written by the same statement,
+    /// and never the number.
     ///
     /// # Errors
-    /// [`Error::InvalidCredentials`]; [`Error::AccountDeactivated`], only after the right password and unless
-    /// `reactivate` is set and it was not administration that did it; [`Error::TooManyAttempts`];
-    /// [`Error::Overloaded`].
+    /// [`Error::InvalidCredentials`]; [`Error::AccountDeactivated`], only after the right password, and unless
+    /// `reactivate` is set and the user deactivated the account; [`Error::TooManyAttempts`]; [`Error::Overloaded`].
     pub async fn authenticate(&self, credentials: Credentials) -> Result<SignedIn, Error> {
-        let came = Instant::now();
+        let received = Instant::now();
         let outcome = self.try_credentials(credentials).await;
         if let Err(Error::InvalidCredentials) = outcome {
-            sleep_until(came + self.policy.min_failed_sign_in_duration).await;
+            sleep_until(received + self.policy.min_failed_sign_in_duration).await;
         }
         self.sign_ins.note(&outcome);
         outcome
@@ -95,137 +115,107 @@ impl Accounts {
             device_token,
             remember_device,
         } = credentials;
-        // What is not possible today takes the same way as any other number that has an account or none.
+        // A number that is not valid today takes the same path as any other number.
         let phone_number = phone_number.into_key();
-        let known = self.known_device(device_token, &phone_number).await?;
+        let known = self.issuer.known_device(device_token, &phone_number).await?;
         let device = known.as_ref().map(KnownDevice::id);
         let subject = device.map_or_else(|| FlowSubject::from(&phone_number), FlowSubject::from);
         let flow = Flow::new(&caller, client.ip_address, subject);
-        self.hasher.check_room(flow)?;
-        let success = self.throttle.admit_success(client.ip_address, &caller, device)?;
-        let reservation = self
-            .reserve_sign_in(&phone_number, known.as_ref(), client.ip_address, &caller)
-            .await?;
-        let claim = Claim::new(self.throttle.guard(reservation), success);
-        let mut attempt = AuditDraft::by_nobody(Action::SignIn, client.clone(), caller);
-        let account = users::find_by_phone(self.store.reader(), &phone_number).await?;
-        attempt.subject = account.as_ref().map(|account| account.user.id);
-        let stored = account.as_ref().and_then(|account| account.password_hash.clone());
+        let attempt = PasswordAttempt {
+            flow,
+            address: client.ip_address,
+            caller: &caller,
+            device,
+            subjects: &[Subject::SignIn(&phone_number)],
+        };
+        let claim = self.passwords.claim(attempt).await?;
+        let mut draft = AuditDraft::by_nobody(Action::SignIn, client.clone(), caller);
+        let account = users::find_by_phone(self.work.store().reader(), &phone_number).await?;
+        draft.subject = account.as_ref().map(|account| account.user.id);
         let check = Check {
             flow,
             password,
-            stored,
+            stored: account.as_ref().and_then(|account| account.password_hash.clone()),
             upgrade: true,
-            attempt: &attempt,
+            draft: &draft,
             wrong: || Error::InvalidCredentials,
         };
-        let (verdict, reservation) = self.check_password(claim, check).await?;
+        let (verdict, reservation) = self.passwords.check(claim, check).await?;
         // Without an account, no password is right.
         let account = account.ok_or(Error::InvalidCredentials)?;
-        // What administration deactivated is not the person's to bring back.
-        let may_return = reactivate && !account.deactivated_by_admin;
-        if !account.user.is_active() && !may_return {
-            // The password is right, so nobody has guessed.
-            self.throttle.guard(reservation).give_back().await;
-            attempt.actor = EventActor::User(account.user.id);
-            return self.audit.refused(&attempt, Err(Error::AccountDeactivated)).await;
+        let may_reactivate = reactivate && !account.deactivated_by_admin;
+        if !account.user.is_active() && !may_reactivate {
+            // The password is right, so the attempt was no guess.
+            self.work.throttle().guard(reservation).give_back().await;
+            draft.actor = EventActor::User(account.user.id);
+            let refused = Err(Error::AccountDeactivated);
+            return self.work.audit().refused(&draft, refused).await;
         }
-        self.finish(move |this| async move {
-            let now = this.clock.now();
-            let (session, token) = this.new_session(
-                account.user.id,
-                AuthMethods::from_iter([AuthMethod::Password]),
-                client,
-                now,
-            )?;
-            let device = this.device(known, remember_device, now)?;
-            let device_token = device.token();
-            let sign_in = Arc::new(SignIn {
-                account,
-                verdict,
-                session: session.clone(),
-                token_hash: token.hash(),
-                attempt: attempt.clone(),
-                reservation,
-                device,
-            });
-            let outcome = this.commit_sign_in(sign_in).await;
-            let user = this.audit.refused(&attempt, outcome).await?;
-            Ok(SignedIn {
-                user,
-                session,
-                token,
-                device_token,
+        let request = SessionRequest {
+            user: account.user.id,
+            methods: vec![AuthMethod::Password],
+            client,
+            known,
+            remember_device,
+        };
+        let this = self.clone();
+        self.work
+            .finish(async move {
+                let issued = this.issuer.issue(request, this.work.now())?;
+                let sign_in = Arc::new(SignIn {
+                    account,
+                    verdict,
+                    issued,
+                    draft,
+                    reservation,
+                });
+                let outcome = this.commit(&sign_in).await;
+                let user = this.work.audit().refused(&sign_in.draft, outcome).await?;
+                Ok(sign_in.issued.signed_in(user))
             })
-        })
-        .await
+            .await
     }
 
-    /// Reserves an attempt on the number, from the address and by the service. What strangers do to these is not the
-    /// fault of a device that is known: it has attempts of its own.
-    async fn reserve_sign_in(
-        &self,
-        phone_number: &PhoneNumber,
-        known: Option<&KnownDevice>,
-        address: Option<IpAddr>,
-        caller: &Caller,
-    ) -> Result<Reservation, Error> {
-        match known {
-            Some(known) => self.throttle.reserve_only(Subject::Device(known.id())).await,
-            None => {
-                let subjects = [Subject::SignIn(phone_number)];
-                self.throttle.reserve(&subjects, address, caller).await
-            }
-        }
-    }
-
-    /// Signs in a person whose password was right when `account` was read: on SQLite together with others, since a
-    /// commit that is on the disk takes as long for many as for one.
-    async fn commit_sign_in(&self, sign_in: Arc<SignIn>) -> Result<User, Error> {
-        if !self.store.has_one_writer() {
-            return self.commit_alone(&sign_in).await;
-        }
-        let work = |sign_ins| self.commit_sign_ins(sign_ins);
-        // As long as for a connection that writes.
-        let patience = self.store.acquire_timeout();
-        match self.together.submit(sign_in.clone(), patience, work).await {
+    /// Commits a sign-in whose password was right when the account was read. The store may group it with others.
+    async fn commit(&self, sign_in: &Arc<SignIn>) -> Result<User, Error> {
+        let work = |group| self.commit_group(group);
+        match self.groups.submit(sign_in.clone(), work).await {
             Ok(Some(outcome)) => outcome,
-            Ok(None) => self.commit_alone(&sign_in).await,
+            Ok(None) => self.commit_alone(sign_in).await,
             Err(SubmitError::TooLong) => {
                 Err(StoreError::unavailable("others were committed for too long").into())
             }
-            Err(SubmitError::Unknown) => Err(Error::internal(NotDone)),
+            Err(SubmitError::Unknown) => Err(Error::internal(OutcomeUnknown)),
         }
     }
 
     async fn commit_alone(&self, sign_in: &SignIn) -> Result<User, Error> {
         let outcome = self.commit_all(&[sign_in]).await?.pop();
-        outcome.unwrap_or_else(|| Err(Error::internal(NotDone)))
+        outcome.unwrap_or_else(|| Err(Error::internal(OutcomeUnknown)))
     }
 
-    /// The outcome of each, or `None` if it is for whoever asked to commit it alone: of each person but the first, and
-    /// of all if that of one keeps all from being committed.
-    async fn commit_sign_ins(&self, sign_ins: Vec<Arc<SignIn>>) -> Vec<Option<Result<User, Error>>> {
-        if let [only] = sign_ins.as_slice() {
+    /// Commits a group of sign-ins. `None`: the caller must commit the sign-in on its own, since the group has another
+    /// one of the same user, or since one of the sign-ins made the group fail.
+    async fn commit_group(&self, group: Vec<Arc<SignIn>>) -> Vec<Option<Result<User, Error>>> {
+        if let [only] = group.as_slice() {
             return vec![Some(self.commit_alone(only).await)];
         }
-        let mut people = HashSet::new();
-        let are_first: Vec<bool> = sign_ins
+        let mut users = HashSet::new();
+        let are_first: Vec<bool> = group
             .iter()
-            .map(|sign_in| people.insert(sign_in.account.user.id))
+            .map(|sign_in| users.insert(sign_in.account.user.id))
             .collect();
-        let different: Vec<&SignIn> = sign_ins
+        let different: Vec<&SignIn> = group
             .iter()
             .zip(&are_first)
             .filter_map(|(sign_in, is_first)| is_first.then_some(sign_in.as_ref()))
             .collect();
         let mut outcomes = match self.commit_all(&different).await {
             Ok(outcomes) => outcomes,
-            // Each would wait as long.
+            // Each of them alone would wait as long.
             Err(Error::DatabaseUnavailable(error)) => {
-                return sign_ins.iter().map(|_| Some(Err(error.clone().into()))).collect();
+                return group.iter().map(|_| Some(Err(error.clone().into()))).collect();
             }
-            // Even if it was committed, nothing is by that done twice: a session is there once.
             Err(_) => Vec::new(),
         }
         .into_iter();
@@ -235,58 +225,84 @@ impl Accounts {
             .collect()
     }
 
-    /// Commits sign-ins of different people, all or none. The outcome of each.
+    /// Commits sign-ins of different users, all of them or none. Returns the outcome of each, in order.
     async fn commit_all(&self, sign_ins: &[&SignIn]) -> Result<Vec<Result<User, Error>>, Error> {
-        retry(|| async {
-            let (tx, written) = self.write(sign_ins).await?;
-            self.changes.commit(tx, &written.changes).await?;
-            Ok(self.settle(written).await)
-        })
-        .await
-    }
-
-    /// Writes what sign-ins of different people change, all but the commit.
-    async fn write<'a>(&self, sign_ins: &[&'a SignIn]) -> Result<(Transaction, Written<'a>), Error> {
-        let times = sign_ins.iter().map(|sign_in| sign_in.session.created_at);
-        let now = times.max().unwrap_or_else(|| self.clock.now());
-        let tx = self.store.begin().await?;
-        let accounts: Vec<&Account> = sign_ins.iter().map(|sign_in| &sign_in.account).collect();
-        let counts = users::sign_in_all(&tx, &accounts, now).await?;
-        let mut written = Written::default();
-        for sign_in in sign_ins {
-            let outcome = match counts.get(&sign_in.account.user.id) {
-                Some(count) => Ok(self.write_one(&tx, sign_in, *count, &mut written, now).await?),
-                None => Err(Error::InvalidCredentials),
-            };
-            written.outcomes.push(outcome);
+        let Written { outcomes, given_back } = self
+            .work
+            .transact(|tx, _| Box::pin(self.write_all(tx, sign_ins)))
+            .await?;
+        for given_back in given_back {
+            self.work.throttle().settle(given_back).await;
         }
-        Ok((tx, written))
+        Ok(outcomes)
     }
 
-    /// Writes what one sign-in changes, of somebody who had `count` sessions before.
-    async fn write_one<'a>(
+    /// Writes sign-ins of different users: first the users, which are read and locked, then the new rows, so that the
+    /// store can send these together with the commit.
+    async fn write_all<'a>(
+        &self,
+        tx: &Transaction,
+        sign_ins: &[&'a SignIn],
+    ) -> Result<TransactionEnd<Written<'a>>, Error> {
+        let times = sign_ins.iter().map(|sign_in| sign_in.issued.session.created_at);
+        let now = times.max().unwrap_or_else(|| self.work.now());
+        let accounts: Vec<&Account> = sign_ins.iter().map(|sign_in| &sign_in.account).collect();
+        let counts = users::sign_in_all(tx, &accounts, now).await?;
+        let mut accepted = Vec::with_capacity(sign_ins.len());
+        for sign_in in sign_ins {
+            accepted.push(match counts.get(&sign_in.account.user.id) {
+                Some(count) => Some(self.write_user(tx, sign_in, *count, now).await?),
+                // The password was changed during the hash, or the user was deleted.
+                None => None,
+            });
+        }
+        let mut written = Written::default();
+        let mut changes = Vec::new();
+        for of_user in accepted {
+            written.outcomes.push(match of_user {
+                Some(SignInOfUser {
+                    sign_in,
+                    user,
+                    draft,
+                    changes: of_this,
+                }) => {
+                    let IssuedSession { session, token, .. } = &sign_in.issued;
+                    sessions::insert(tx, session, &token.hash()).await?;
+                    audit::insert(tx, &draft.done(now)).await?;
+                    let throttle = self.work.throttle();
+                    let given_back = throttle.give_back_deferred(tx, &sign_in.reservation).await?;
+                    written.given_back.push(given_back);
+                    changes.extend(of_this);
+                    Ok(user)
+                }
+                None => Err(Error::InvalidCredentials),
+            });
+        }
+        Ok(TransactionEnd::commit_with(changes, written))
+    }
+
+    /// Writes the changes of a user by a sign-in, and of the user's device. The user had `count` sessions before.
+    async fn write_user<'a>(
         &self,
         tx: &Transaction,
         sign_in: &'a SignIn,
         count: u64,
-        written: &mut Written<'a>,
         now: Timestamp,
-    ) -> Result<User, Error> {
+    ) -> Result<SignInOfUser<'a>, Error> {
         let SignIn {
             account,
             verdict,
-            session,
-            token_hash,
-            attempt,
-            reservation,
-            device,
+            issued,
+            draft,
+            ..
         } = sign_in;
         let id = account.user.id;
-        let mut attempt = attempt.clone().as_user(id, session.id);
+        let mut draft = draft.clone().as_user(id, issued.session.id);
+        let mut changes = Vec::new();
         if let (Verdict::RightButWeak { stronger }, Some(verified)) = (verdict, &account.password_hash) {
             users::rehash(tx, id, verified, stronger).await?;
         }
-        // As they were when the call came; what was looked at again is what the sign-in depends on.
+        // The user as it was before the hash: the transaction has checked again what the sign-in depends on.
         let mut user = account.user.clone();
         if !user.is_active() {
             user.status = UserStatus::Active;
@@ -296,48 +312,20 @@ impl Accounts {
                 ..UserChange::default()
             };
             users::update(tx, id, &change, now).await?;
-            attempt.fields = vec![Field::Status];
-            written
-                .changes
-                .push(changes::RevocationChange::UserChanged { user: id });
+            draft.fields = vec![Field::Status];
+            changes.push(RevocationChange::UserChanged { user: id });
         }
         user.last_login_at = Some(now);
-        let Policy {
-            max_sessions,
-            lifetimes,
-            ..
-        } = self.policy.as_ref();
-        let pushed_out = sessions::make_room(tx, id, count, *max_sessions, lifetimes, now).await?;
-        attempt.ended_sessions = u64::try_from(pushed_out.len()).ok();
-        let revoked = |session| changes::RevocationChange::SessionRevoked { user: id, session };
-        written.changes.extend(pushed_out.into_iter().map(revoked));
-        sessions::insert_with_commit(tx, session, token_hash).await?;
-        audit::insert_with_commit(tx, &attempt.done(now)).await?;
-        self.remember(tx, device, id, account.credential_version, now)
-            .await?;
-        let given_back = self.throttle.give_back_with_commit(tx, reservation).await?;
-        written.given_back.push(given_back);
-        Ok(user)
-    }
-
-    /// Does what is left after the commit.
-    async fn settle(&self, written: Written<'_>) -> Vec<Result<User, Error>> {
-        for given_back in written.given_back {
-            self.throttle.settle(given_back).await;
-        }
-        written.outcomes
+        let revoked = self.issuer.make_room(tx, id, count, now).await?;
+        draft.ended_sessions = u64::try_from(revoked.len()).ok();
+        changes.extend(revoked);
+        let version = account.credential_version;
+        self.issuer.remember(tx, &issued.device, id, version, now).await?;
+        Ok(SignInOfUser {
+            sign_in,
+            user,
+            draft,
+            changes,
+        })
     }
 }
-
-/// What a transaction of sign-ins has written.
-#[derive(Default)]
-struct Written<'a> {
-    outcomes: Vec<Result<User, Error>>,
-    changes: Vec<changes::RevocationChange>,
-    given_back: Vec<GivenBack<'a>>,
-}
-
-/// Whoever was to commit a sign-in did not come to an end.
-#[derive(Debug, thiserror::Error)]
-#[error("a sign-in was not committed, or nobody knows")]
-struct NotDone;

@@ -1,18 +1,22 @@
-//! Superusers: who makes them, and that the last one stays.
+//! Superusers: creation, and the rule that the last one stays.
 
-use super::{Accounts, Claim, NewHash, new_user};
+use super::{Accounts, new_user};
+use crate::clock::Timestamp;
 use crate::domain::access::Caller;
-use crate::domain::audit::{Action, AuditDraft};
+use crate::domain::audit::{Action, AuditDraft, Event};
 use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
+use crate::domain::throttle::Subject;
 use crate::domain::user::User;
 use crate::service::error::Error;
 use crate::service::hasher::Flow;
-use crate::service::retry::retry;
+use crate::service::passwords::{Claim, NewHash, PasswordAttempt};
 use crate::service::sessions::Actor;
+use crate::service::throttle::Reservation;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::{Transaction, audit, locks, users};
 
-/// Who makes a superuser.
+/// The creator of a superuser.
 #[derive(Clone, Debug)]
 pub enum SuperuserMaker {
     /// A superuser.
@@ -29,10 +33,10 @@ impl SuperuserMaker {
         }
     }
 
-    /// That somebody is made a superuser who is not there yet.
-    fn attempt(&self) -> AuditDraft {
+    /// The event of the creation. Its subject does not exist yet.
+    fn draft(&self) -> AuditDraft {
         match self {
-            Self::Person(actor) => superuser_attempt(actor),
+            Self::Person(actor) => creation_by(actor),
             Self::Operator(caller) => AuditDraft {
                 caller: caller.clone(),
                 ..AuditDraft::by_operator(Action::CreateSuperuser)
@@ -41,8 +45,16 @@ impl SuperuserMaker {
     }
 }
 
+/// A superuser to create.
+struct NewSuperuser {
+    maker: SuperuserMaker,
+    phone_number: PhoneNumber,
+    hash: String,
+    reservation: Reservation,
+}
+
 impl Accounts {
-    /// Whether the actor may create superusers: before anything else that they say is looked at.
+    /// Checks that the actor may create superusers, before the rest of the request is read.
     ///
     /// # Errors
     /// [`Error::NotSuperuser`].
@@ -50,8 +62,8 @@ impl Accounts {
         if actor.user.is_superuser {
             return Ok(());
         }
-        let attempt = superuser_attempt(actor);
-        self.audit.refused(&attempt, Err(Error::NotSuperuser)).await
+        let refused = Err(Error::NotSuperuser);
+        self.work.audit().refused(&creation_by(actor), refused).await
     }
 
     /// Creates a superuser.
@@ -69,17 +81,15 @@ impl Accounts {
     ) -> Result<User, Error> {
         let (flow, claim) = match maker.actor() {
             Some(actor) => {
-                if !self.is_fresh(&actor.session) {
-                    let stale = Err(Error::ReauthenticationRequired);
-                    return self.audit.refused(&maker.attempt(), stale).await;
+                if !self.reauthentication.is_fresh(&actor.session) {
+                    let refused = Err(Error::ReauthenticationRequired);
+                    return self.work.audit().refused(&maker.draft(), refused).await;
                 }
-                let flow = Flow::of_actor(actor);
-                self.hasher.check_room(flow)?;
-                let success = self.admit_success_of(actor)?;
-                let reservation = self.reserve_taking(actor, &phone_number).await?;
-                (flow, Claim::new(self.throttle.guard(reservation), success))
+                let subjects = [Subject::PhoneClaim(&phone_number), Subject::Person(actor.user.id)];
+                let attempt = PasswordAttempt::of_actor(actor, &subjects);
+                (attempt.flow, self.passwords.claim(attempt).await?)
             }
-            None => (Flow::operator(), Claim::unlimited(&self.throttle)),
+            None => (Flow::operator(), Claim::unlimited(self.work.throttle())),
         };
         let new = NewHash {
             flow,
@@ -87,55 +97,87 @@ impl Accounts {
             password,
             phones: &[&phone_number],
         };
-        let (hash, reservation) = self.hash_password(claim, new).await?;
-        self.finish(move |this| async move {
-            let now = this.clock.now();
-            let user = User {
-                is_staff: true,
-                is_superuser: true,
-                ..new_user(phone_number, now)
-            };
-            let attempt = maker.attempt();
-            let mut done = attempt.clone();
-            done.subject = Some(user.id);
-            let event = done.done(now);
-            let outcome = retry(|| async {
-                let tx = this.store.begin().await?;
-                if let Some(actor) = maker.actor() {
-                    let account = this.lock_actor(&tx, actor).await?;
-                    if !account.user.is_superuser {
-                        return Err(Error::NotSuperuser);
-                    }
-                    if !this.is_fresh_for_lasting_power(&account, &actor.session, now) {
-                        return Err(Error::ReauthenticationRequired);
-                    }
-                }
-                users::insert(&tx, &user, Some(&hash)).await?;
-                audit::insert(&tx, &event).await?;
-                this.throttle.give_back_in(&tx, &reservation).await?;
-                Ok(tx.commit().await?)
-            });
-            let mut outcome = outcome.await;
-            if let Some(actor) = maker.actor() {
-                outcome = this.bound_hold(actor.user.id, outcome).await;
-            }
-            this.audit.refused(&attempt, outcome).await?;
-            Ok(user)
-        })
-        .await
+        let (hash, reservation) = self.passwords.hash(claim, new).await?;
+        let new = NewSuperuser {
+            maker,
+            phone_number,
+            hash,
+            reservation,
+        };
+        let this = self.clone();
+        self.work
+            .finish(async move { this.commit_superuser(new).await })
+            .await
+    }
+
+    async fn commit_superuser(&self, new: NewSuperuser) -> Result<User, Error> {
+        let now = self.work.now();
+        let user = User {
+            is_staff: true,
+            is_superuser: true,
+            ..new_user(new.phone_number.clone(), now)
+        };
+        let draft = new.maker.draft();
+        let event = AuditDraft {
+            subject: Some(user.id),
+            ..draft.clone()
+        }
+        .done(now);
+        let mut outcome = self
+            .work
+            .transact(|tx, _| Box::pin(self.write_superuser(tx, &new, &user, &event)))
+            .await;
+        if let Some(actor) = new.maker.actor() {
+            outcome = self.reauthentication.bound_hold(actor.user.id, outcome).await;
+        }
+        self.work.audit().refused(&draft, outcome).await?;
+        Ok(user)
+    }
+
+    async fn write_superuser(
+        &self,
+        tx: &Transaction,
+        new: &NewSuperuser,
+        user: &User,
+        event: &Event,
+    ) -> Result<TransactionEnd<()>, Error> {
+        if let Some(actor) = new.maker.actor() {
+            self.lock_superuser(tx, actor, user.created_at).await?;
+        }
+        users::insert(tx, user, Some(&new.hash)).await?;
+        audit::insert(tx, event).await?;
+        let throttle = self.work.throttle();
+        throttle.give_back_in(tx, &new.reservation).await?;
+        Ok(TransactionEnd::commit(()))
+    }
+
+    /// Locks the actor's row, and checks again that the actor may create superusers.
+    async fn lock_superuser(&self, tx: &Transaction, actor: &Actor, now: Timestamp) -> Result<(), Error> {
+        let reauthentication = &self.reauthentication;
+        let account = reauthentication.lock_actor(tx, actor).await?;
+        if !account.user.is_superuser {
+            return Err(Error::NotSuperuser);
+        }
+        if !reauthentication.is_fresh_for_lasting_power(&account, &actor.session, now) {
+            return Err(Error::ReauthenticationRequired);
+        }
+        Ok(())
     }
 }
 
-/// That an actor makes somebody a superuser who is not there yet.
-fn superuser_attempt(actor: &Actor) -> AuditDraft {
+/// The event of a creation by an actor. Its subject does not exist yet.
+fn creation_by(actor: &Actor) -> AuditDraft {
     AuditDraft {
         subject: None,
-        ..actor.attempt(Action::CreateSuperuser)
+        ..actor.draft(Action::CreateSuperuser)
     }
 }
 
-/// Somebody who is about to be a superuser no more, or not active, must not be the last one. To be called under the
-/// lock of their row; the superusers' lock is taken after it by everybody, and only for superusers.
+/// Fails if a user that is about to leave, or to lose the role, is the last active superuser. Call it under the lock of
+/// the user's row. All transactions take the superusers' lock after that lock, and only for superusers.
+///
+/// # Errors
+/// [`Error::LastSuperuser`].
 pub(in crate::service) async fn keep_a_superuser(tx: &Transaction, leaving: &User) -> Result<(), Error> {
     if !leaving.is_superuser || !leaving.is_active() {
         return Ok(());

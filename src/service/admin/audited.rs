@@ -1,4 +1,4 @@
-//! What the audit log has of administration. What only reads is not in it.
+//! Audit events of administration. Reads have no event.
 
 use super::{Admin, Administrator};
 use crate::domain::audit::{self, AuditDraft};
@@ -7,8 +7,8 @@ use crate::domain::user::{User, UserId};
 use crate::service::error::Error;
 
 impl Administrator {
-    /// What they are about to do to a person, in the audit log. `None`: nothing that belongs there.
-    pub(super) fn attempt(&self, action: AdminAction, subject: Option<UserId>) -> Option<AuditDraft> {
+    /// The event of an action on a user. `None`: the action has no event.
+    pub(super) fn draft(&self, action: AdminAction, subject: Option<UserId>) -> Option<AuditDraft> {
         let action = match action {
             AdminAction::Read | AdminAction::ReadAudit => return None,
             AdminAction::Create => audit::Action::CreateUser,
@@ -20,11 +20,11 @@ impl Administrator {
             AdminAction::Reactivate => audit::Action::ReactivateUser,
             AdminAction::Delete => audit::Action::DeleteUser,
         };
-        let attempt = match self {
-            Self::Person(actor) => actor.attempt(action),
+        let draft = match self {
+            Self::Person(actor) => actor.draft(action),
             Self::Operator => AuditDraft::by_operator(action),
         };
-        Some(AuditDraft { subject, ..attempt })
+        Some(AuditDraft { subject, ..draft })
     }
 
     /// Whether there are users that this administrator may not see. What such an administrator tries on a user that is
@@ -38,53 +38,54 @@ impl Administrator {
     /// attributable.
     pub(super) fn deletion(&self, user: &User, substitute: UserId) -> Option<AuditDraft> {
         if user.is_privileged() {
-            return self.attempt(AdminAction::Delete, Some(user.id));
+            return self.draft(AdminAction::Delete, Some(user.id));
         }
-        let mut attempt = self.attempt(AdminAction::Delete, Some(substitute))?;
-        if attempt.actor.user() == Some(user.id) {
-            return Some(attempt.of_somebody(substitute));
+        let mut draft = self.draft(AdminAction::Delete, Some(substitute))?;
+        if draft.actor.user() == Some(user.id) {
+            return Some(draft.of_somebody(substitute));
         }
-        attempt.caller.request_id = None;
-        Some(attempt)
+        draft.caller.request_id = None;
+        Some(draft)
     }
 }
 
 impl Admin {
-    /// Whether there are people to whom they may do this, as far as is known without asking again. If not, that is
-    /// noted.
+    /// Checks that the role allows the action on some users, by the session of the call. A refusal is audited.
     ///
     /// # Errors
-    /// [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::DatabaseUnavailable`] when it cannot be noted.
+    /// [`Error::NotStaff`], [`Error::NotSuperuser`]; [`Error::DatabaseUnavailable`] when the event cannot be written.
     pub async fn may(&self, by: &Administrator, action: AdminAction) -> Result<(), Error> {
-        self.noted(by, action, None, by.may(action)).await
+        self.audited(by, action, None, by.may(action)).await
     }
 
-    /// Notes what was refused, and returns the outcome. The hold of the administrator's own number may have refused it.
-    pub(super) async fn noted<T>(
+    /// Audits a refusal, and returns the outcome. The hold of the administrator's own number may have refused the call.
+    ///
+    /// # Errors
+    /// The error of the outcome; [`Error::DatabaseUnavailable`] when the event cannot be written.
+    pub(super) async fn audited<T>(
         &self,
         by: &Administrator,
         action: AdminAction,
-        person: Option<UserId>,
+        user: Option<UserId>,
         outcome: Result<T, Error>,
     ) -> Result<T, Error> {
         let subject = match &outcome {
-            // Before the user was looked for: the id may be of no user, or of a deleted one that no event may name any
-            // more.
+            // Refused before the look-up: the id may be of no user, or of a deleted one, which no event may name.
             Err(Error::NotStaff | Error::NotSuperuser) => None,
             // The subject would reveal whether the user exists.
             Err(Error::UserNotFound) => None,
-            _ => person,
+            _ => user,
         };
         // Where no user is hidden, a missing one is a mistyped id.
         if matches!(outcome, Err(Error::UserNotFound)) && !by.has_hidden_users() {
             return outcome;
         }
         let outcome = match by.actor() {
-            Some(actor) => self.accounts.bound_hold(actor.user.id, outcome).await,
+            Some(actor) => self.reauthentication.bound_hold(actor.user.id, outcome).await,
             None => outcome,
         };
-        match by.attempt(action, subject) {
-            Some(attempt) if outcome.is_err() => self.accounts.audit.refused(&attempt, outcome).await,
+        match by.draft(action, subject) {
+            Some(draft) if outcome.is_err() => self.work.audit().refused(&draft, outcome).await,
             _ => outcome,
         }
     }

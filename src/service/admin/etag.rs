@@ -1,4 +1,5 @@
-//! What stands for a person as they are, so that nobody writes over what they have not seen.
+//! Etags of users, for optimistic concurrency: an administrator overwrites only a state that the administrator has
+//! read.
 
 use std::fmt;
 
@@ -9,14 +10,14 @@ use crate::clock::Timestamp;
 use crate::domain::user::{Locale, UserStatus};
 use crate::store::users::Account;
 
-/// How many bytes of the digest there are: two that are equal by chance are not to be expected.
+/// Length of the digest in bytes. At this length, equal digests of different states are not to be expected.
 const LENGTH: usize = 15;
 
-/// A digest of all that can be changed about a person. Not a number of changes: what does not count them, such as an
-/// older version beside this one in an upgrade, changes it all the same, and a clock that goes back or stands still
-/// does no harm. If two are equal, then so is what they were made of, and nothing is lost by writing over it.
+/// A digest of all fields that administration changes. It is not a counter of changes: a writer that does not count
+/// them, such as an older version during an upgrade, changes the digest too, and a clock that goes back or stands still
+/// does no harm. Equal digests mean equal states, so that overwriting one loses nothing.
 ///
-/// Signing in is no change, and neither is another hash of the same password.
+/// A sign-in does not change it, and neither does another hash of the same password.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Etag(String);
 
@@ -27,7 +28,7 @@ impl Etag {
             password_hash: _,
             credential_version,
             deactivated_by_admin,
-            // It changes with the number.
+            // This field changes only with the number.
             phone_changed_at: _,
         } = account;
         let is_active = match user.status {
@@ -36,7 +37,7 @@ impl Etag {
         };
         let mut digest = Sha256::new();
         digest.update(user.id.0.as_bytes());
-        // The two texts are of any length, so each says its own.
+        // Both texts have a variable length, so the length precedes each of them.
         for text in [
             user.phone_number.as_str(),
             user.locale.as_ref().map(Locale::as_str).unwrap_or_default(),
@@ -60,13 +61,13 @@ impl Etag {
         Self(Base64UrlUnpadded::encode_string(&digest.finalize()[..LENGTH]))
     }
 
-    /// Takes back what somebody was told. Anything else is the etag of nobody.
+    /// The etag of a request. Any text is accepted; one that this service did not issue matches no user.
     #[must_use]
     pub fn given(text: &str) -> Self {
         Self(text.to_owned())
     }
 
-    /// The text that stands for it.
+    /// The text of the etag.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -35,16 +35,16 @@ pub(super) struct AnonymousSource {
 }
 
 impl AnonymousSource {
-    fn of(attempt: &AuditDraft) -> Self {
-        let actor = match attempt.actor {
+    fn of(draft: &AuditDraft) -> Self {
+        let actor = match draft.actor {
             EventActor::User(user) => Some(user),
             EventActor::Nobody | EventActor::Operator => None,
         };
         let site = |address: IpAddr| Network::of(address).site();
         Self {
-            action: attempt.action,
-            service: attempt.caller.service.clone(),
-            site: attempt.client.ip_address.filter(|_| actor.is_none()).map(site),
+            action: draft.action,
+            service: draft.caller.service.clone(),
+            site: draft.client.ip_address.filter(|_| actor.is_none()).map(site),
             actor,
         }
     }
@@ -95,24 +95,24 @@ pub(super) struct Uncounted {
 pub(super) struct AnonymousFailures(Mutex<HashMap<AnonymousSource, MinuteWindow>>);
 
 impl AnonymousFailures {
-    /// Notes a refused call. `now` is the wall clock, for the event; `since_boot` the monotonic one, for the window.
-    pub(super) fn note(&self, attempt: &AuditDraft, now: Timestamp, since_boot: Duration) -> Noted {
+    /// Records a refused call. `now` is the wall clock, for the event; `since_boot` the monotonic one, for the window.
+    pub(super) fn note(&self, draft: &AuditDraft, now: Timestamp, since_boot: Duration) -> Noted {
         let mut windows = self.lock();
-        let mut source = AnonymousSource::of(attempt);
-        let mut attempt = attempt.clone();
+        let mut source = AnonymousSource::of(draft);
+        let mut draft = draft.clone();
         if windows.len() >= MAX_SOURCES && !windows.contains_key(&source) {
             (source.site, source.actor) = (None, None);
-            attempt = AuditDraft::by_nobody(attempt.action, ClientInfo::default(), attempt.caller);
+            draft = AuditDraft::by_nobody(draft.action, ClientInfo::default(), draft.caller);
         }
-        let first = |attempt: &AuditDraft| MinuteWindow {
-            event: attempt.refused(Refusal::CodeInvalid, now),
+        let first = |draft: &AuditDraft| MinuteWindow {
+            event: draft.refused(Refusal::CodeInvalid, now),
             row: PendingRow::Writing,
             uncounted: 0,
             until: since_boot + WINDOW,
         };
         match windows.entry(source.clone()) {
             MapEntry::Vacant(entry) => {
-                let window = entry.insert(first(&attempt));
+                let window = entry.insert(first(&draft));
                 Noted::First(source, Box::new(window.event.clone()))
             }
             MapEntry::Occupied(mut entry) => {
@@ -127,7 +127,7 @@ impl AnonymousFailures {
                 let uncounted = window.uncounted;
                 *window = MinuteWindow {
                     uncounted,
-                    ..first(&attempt)
+                    ..first(&draft)
                 };
                 Noted::First(source, Box::new(window.event.clone()))
             }

@@ -1,4 +1,4 @@
-//! Counters of messages while they are locked.
+//! Counters of messages, locked by a transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,9 +11,9 @@ use crate::store::{Transaction, sms_counters};
 /// The counters by which the pumping guard watches a prefix.
 #[derive(Clone, Copy)]
 pub(super) struct Pair {
-    /// Of the prefix and a source.
+    /// The counter of the prefix and a source.
     pub(super) source: CounterId,
-    /// Of the prefix.
+    /// The counter of the prefix.
     pub(super) prefix: CounterId,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Locked {
 }
 
 impl Locked {
-    /// Locks those of these counters that are there.
+    /// Locks the counters that have a row.
     pub(super) async fn lock(tx: &Transaction, ids: &[CounterId], now: Timestamp) -> Result<Self, Error> {
         Ok(Self {
             counters: sms_counters::lock(tx, ids).await?.into_iter().collect(),
@@ -44,13 +44,13 @@ impl Locked {
         ids.iter().all(|id| self.counters.contains_key(id))
     }
 
-    /// A counter. Of what is not there nothing was counted.
+    /// A counter. One without a row is new.
     pub(super) fn of(&self, id: CounterId) -> Counter {
         let counter = self.counters.get(&id).copied();
         counter.unwrap_or_else(|| Counter::new(self.now))
     }
 
-    /// Changes a counter, if it is there.
+    /// Changes a counter that has a row.
     pub(super) fn set(&mut self, id: CounterId, counter: Counter) {
         if let Some(old) = self.counters.get_mut(&id) {
             *old = counter;
@@ -58,13 +58,13 @@ impl Locked {
         }
     }
 
-    /// What is seen of a prefix.
+    /// The usage of a prefix.
     pub(super) fn seen(&self, by: &Pair) -> PrefixStats {
         let [source, prefix] = by.ids().map(|id| self.of(id).usage);
         PrefixStats { source, prefix }
     }
 
-    /// Changes that.
+    /// Changes the usage of a prefix.
     pub(super) fn see(&mut self, by: &Pair, seen: PrefixStats) {
         for (id, usage) in [(by.source, seen.source), (by.prefix, seen.prefix)] {
             let counter = self.of(id);
@@ -72,7 +72,7 @@ impl Locked {
         }
     }
 
-    /// Writes what was changed.
+    /// Writes the changed counters.
     pub(super) async fn write(&self, tx: &Transaction) -> Result<(), Error> {
         for id in &self.changed {
             sms_counters::update(tx, *id, &self.of(*id), self.now).await?;
@@ -81,7 +81,7 @@ impl Locked {
     }
 }
 
-/// Notes in the transaction which takes a challenge away that its code was used, if the pumping guard watches that.
+/// Counts a used code for the pumping guard, in the transaction that deletes the challenge.
 pub(super) async fn note_used(
     tx: &Transaction,
     challenge: &Challenge,

@@ -1,8 +1,8 @@
-//! Counting messages, so that nobody has them sent for money. All replicas count together, in the database, and before
-//! anything is sent.
+//! Limits of messages, against SMS pumping. The counters are in the database, so all replicas count together, and a
+//! message is counted before it is sent.
 //!
-//! Whether somebody has a number makes no difference: what is not sent is counted and refused as what is, and takes as
-//! much of the budget, or who watches that come to its end could tell.
+//! A message to a number without an account is counted and refused like any other, although it is not sent, and uses as
+//! much of the budget: otherwise the end of the budget would reveal which numbers have accounts.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -18,23 +18,23 @@ use crate::domain::sms_limits::{
 };
 use crate::service::error::Error;
 use crate::service::retry::retry;
-use crate::store::sms_counters;
+use crate::service::unit_of_work::TransactionEnd;
+use crate::store::{Transaction, sms_counters};
 
-/// Who asks for a message, as far as it is shown.
+/// The source of a request for a message, as far as the call proves it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Asker {
-    /// Nobody who is known.
+    /// An unknown client.
     Stranger,
-    /// Somebody with a session of the person whose number it is, or on a device on which that person has signed in
-    /// before.
+    /// A client with a session of the user of the number, or a known device of that user.
     Known {
-        /// Whether the person has shown that they hold the number. Whoever has registered one has not.
+        /// Whether the number is verified. A registration alone does not verify it.
         is_verified: bool,
     },
 }
 
 impl Asker {
-    /// The delivery class of messages that they ask for.
+    /// The delivery class of the requested messages.
     pub(super) const fn class(&self) -> DeliveryClass {
         match self {
             Self::Stranger => DeliveryClass::Stranger,
@@ -42,13 +42,13 @@ impl Asker {
         }
     }
 
-    /// Whether they have shown that they hold the number.
+    /// Whether the asker has verified the number.
     pub(super) const fn has_number(&self) -> bool {
         matches!(self, Self::Known { is_verified: true })
     }
 }
 
-/// A message that is to be sent, perhaps.
+/// A requested message.
 pub(super) struct MessageRequest<'a> {
     pub(super) to: &'a PhoneNumber,
     pub(super) asker: Asker,
@@ -56,7 +56,7 @@ pub(super) struct MessageRequest<'a> {
     pub(super) caller: &'a Caller,
 }
 
-/// Something that it counts for.
+/// A counter of a message, and its limit.
 struct MessageCount {
     id: CounterId,
     bounds: Bounds,
@@ -64,31 +64,45 @@ struct MessageCount {
     refusal: SmsRefusal,
 }
 
-/// How the pumping guard watches a prefix.
+/// The counters by which the pumping guard watches a prefix.
 struct Watch {
     pumping_guard: PumpingGuard,
     from: CodeSource,
     by: Pair,
 }
 
-/// All that a message counts for.
+/// All counters of a message.
 struct MessageCounts {
-    /// In the order in which it is looked at.
+    /// In the order of the checks.
     counts: Vec<MessageCount>,
-    /// `None`: nothing is held against the prefix.
+    /// `None`: the pumping guard does not watch the prefix.
     watch: Option<Watch>,
 }
 
-/// What comes of counting.
+/// The outcome of counting a message.
 enum Tried {
-    /// It is counted, and that is watched.
+    /// The message is counted. The pumping guard watches its code by this counter.
     Counted(Option<CounterId>),
-    /// Nothing is against it, and not all counters are there.
+    /// No limit refuses the message, and some counters have no row yet.
     NotThere,
+    /// A limit refuses the message.
+    Refused(RefusedMessage),
+}
+
+/// A message that a limit refuses.
+struct RefusedMessage {
+    /// Time until the next message is allowed.
+    wait: Duration,
+    why: SmsRefusal,
+    /// The pause of the prefix that this message began, if it began one.
+    began_pause: Option<SmsRefusal>,
 }
 
 impl Codes {
-    /// Refuses numbers of countries that no messages go to.
+    /// Refuses numbers of countries that get no messages.
+    ///
+    /// # Errors
+    /// [`Error::SmsRefused`].
     pub(super) fn check_country(&self, number: &PhoneNumber) -> Result<(), Error> {
         if self.limits.reach.has_country_of(number) {
             return Ok(());
@@ -96,33 +110,30 @@ impl Codes {
         Err(self.refused(SmsRefusal::CountryNotAllowed, None, number))
     }
 
-    /// Counts a message, for all that it counts for or for nothing. Says what the pumping guard watches of its code.
+    /// Counts a message on all of its counters, or on none. Returns the counter by which the pumping guard watches its
+    /// code.
     ///
     /// # Errors
-    /// [`Error::SmsRefused`], where there were too many.
+    /// [`Error::SmsRefused`] when a limit refuses the message.
     pub(super) async fn count(&self, wanted: &MessageRequest<'_>) -> Result<Option<CounterId>, Error> {
         let counts = self.counts(wanted);
         let ids = counts.ids();
         if ids.is_empty() {
             return Ok(None);
         }
-        if let Tried::Counted(watched) = retry(|| self.try_count(&counts, &ids, wanted.to)).await? {
+        if let Some(watched) = self.try_count(&counts, &ids, wanted.to).await? {
             return Ok(watched);
         }
-        let now = self.accounts.clock.now();
+        let now = self.work.now();
         for id in &ids {
-            let writer = self.accounts.store.unsynced_writer();
+            let writer = self.work.store().counter_writer();
             retry(|| async { Ok(sms_counters::insert_new(&writer, *id, now).await?) }).await?;
         }
-        match retry(|| self.try_count(&counts, &ids, wanted.to)).await? {
-            Tried::Counted(watched) => Ok(watched),
-            Tried::NotThere => Err(Error::internal(
-                "counters of messages are removed as soon as they are made",
-            )),
-        }
+        let counted = self.try_count(&counts, &ids, wanted.to).await?;
+        counted.ok_or_else(|| Error::internal("counters of messages are removed as soon as they are made"))
     }
 
-    /// What a message counts for.
+    /// The counters of a message.
     fn counts(&self, wanted: &MessageRequest<'_>) -> MessageCounts {
         let limits = &self.limits;
         let (to, from) = (wanted.to, CodeSource::from(wanted.address));
@@ -133,7 +144,7 @@ impl Codes {
             refusal,
         };
         let number = |counted: Counted<'_>| count(counted.id(), limits.number, SmsRefusal::Number);
-        // What strangers do to a number is not its owner's fault, nor what they do to its neighbours.
+        // Requests of strangers use up no limit of the user of a number, or of its neighbours.
         let mut counts = match wanted.asker {
             Asker::Known { .. } => vec![number(Counted::KnownNumber(to))],
             Asker::Stranger => {
@@ -164,7 +175,7 @@ impl Codes {
             let bounds = limits.address.times(prefix.factor());
             counts.push(count(Counted::Address(prefix).id(), bounds, SmsRefusal::Address));
         }
-        // Of what all share.
+        // The counters that all messages share.
         let country = country(to);
         let service = Counted::Service(wanted.caller.service.as_deref());
         let mut shared = vec![
@@ -190,7 +201,7 @@ impl Codes {
             if has_number {
                 push(counted.id(), bounds);
             } else {
-                // A part of little money may not be the price of one.
+                // A part of a small budget may be less than the price of one message.
                 let of_strangers = bounds.of_strangers().at_least(amount, &bounds);
                 let of_source = from.part_of(of_strangers).at_least(amount, &of_strangers);
                 push(counted.id_from(from), of_source);
@@ -201,16 +212,48 @@ impl Codes {
         MessageCounts { counts, watch }
     }
 
-    /// Counts, if all counters are there.
+    /// Counts a message if all counters have a row. `None`: some have none yet.
+    ///
+    /// # Errors
+    /// [`Error::SmsRefused`].
     async fn try_count(
         &self,
         counts: &MessageCounts,
         ids: &[CounterId],
         to: &PhoneNumber,
-    ) -> Result<Tried, Error> {
-        let now = self.accounts.clock.now();
-        let tx = self.accounts.store.begin().await?;
-        let mut counters = Locked::lock(&tx, ids, now).await?;
+    ) -> Result<Option<Option<CounterId>>, Error> {
+        let RefusedMessage {
+            wait,
+            why,
+            began_pause,
+        } = match self
+            .work
+            .transact(|tx, _| Box::pin(self.write_counts(tx, counts, ids)))
+            .await?
+        {
+            Tried::Counted(watched) => return Ok(Some(watched)),
+            Tried::NotThere => return Ok(None),
+            Tried::Refused(refused) => refused,
+        };
+        if let Some(reason) = began_pause {
+            tracing::warn!(
+                country = country(to),
+                reason = reason.as_str(),
+                "a prefix is paused: its codes are asked for and hardly ever used"
+            );
+        }
+        Err(self.refused(why, Some(wait), to))
+    }
+
+    /// Checks all limits of a message under the locks of its counters, and writes the counters.
+    async fn write_counts(
+        &self,
+        tx: &Transaction,
+        counts: &MessageCounts,
+        ids: &[CounterId],
+    ) -> Result<TransactionEnd<Tried>, Error> {
+        let now = self.work.now();
+        let mut counters = Locked::lock(tx, ids, now).await?;
         let (mut added, mut refused) = (Vec::new(), Vec::new());
         for count in &counts.counts {
             match counters.of(count.id).add(&count.bounds, count.amount, now) {
@@ -218,7 +261,7 @@ impl Codes {
                 Err(wait) => refused.push((wait, count.refusal)),
             }
         }
-        let (mut watched, mut seen, mut paused) = (None, None, None);
+        let (mut watched, mut seen, mut began_pause) = (None, None, None);
         if let Some(Watch {
             pumping_guard,
             from,
@@ -234,11 +277,11 @@ impl Codes {
                 Asked::Paused { rest, whose, by_this } => {
                     let why = match (whose, from) {
                         (Paused::ForSource, CodeSource::Network(_)) => SmsRefusal::PausedForSource,
-                        // Those that nobody tells apart are everybody, where no calling service says addresses.
+                        // Without client addresses, all clients of a calling service are one source.
                         (Paused::ForSource, CodeSource::Unknown) | (Paused::ForAll, _) => SmsRefusal::Paused,
                     };
                     refused.push((rest, why));
-                    paused = by_this.map(|_| why);
+                    began_pause = by_this.map(|_| why);
                     by_this
                 }
             };
@@ -249,31 +292,25 @@ impl Codes {
             .reduce(|one, other| if other.0 > one.0 { other } else { one });
         if longest.is_none() {
             if !counters.has_all(ids) {
-                return Ok(Tried::NotThere);
+                return Ok(TransactionEnd::Rollback(Tried::NotThere));
             }
             for (id, counter) in added {
                 counters.set(id, counter);
             }
         }
-        // A pause is noted, though nothing is sent.
-        if let Some((by, seen)) = seen.filter(|_| longest.is_none() || paused.is_some()) {
+        // The start of a pause is written, although the message is refused.
+        if let Some((by, seen)) = seen.filter(|_| longest.is_none() || began_pause.is_some()) {
             counters.see(by, seen);
         }
-        counters.write(&tx).await?;
-        tx.commit().await?;
-        match longest {
-            None => Ok(Tried::Counted(watched)),
-            Some((wait, why)) => {
-                if let Some(whose) = paused {
-                    tracing::warn!(
-                        country = country(to),
-                        reason = whose.as_str(),
-                        "a prefix is paused: its codes are asked for and hardly ever used"
-                    );
-                }
-                Err(self.refused(why, Some(wait), to))
-            }
-        }
+        counters.write(tx).await?;
+        Ok(TransactionEnd::commit(match longest {
+            None => Tried::Counted(watched),
+            Some((wait, why)) => Tried::Refused(RefusedMessage {
+                wait,
+                why,
+                began_pause,
+            }),
+        }))
     }
 
     fn refused(&self, why: SmsRefusal, retry_after: Option<Duration>, number: &PhoneNumber) -> Error {

@@ -5,16 +5,16 @@ use crate::domain::phone::PhoneNumber;
 use crate::domain::sms_limits::SmsRefusal;
 use crate::service::label_counts::{LabelCounts, Labels, country};
 
-/// What becomes of a code.
+/// The fate of a code.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fate {
-    /// It is to be sent.
+    /// The code was requested and is sent.
     Sent,
-    /// It was asked for, and nobody is sent it.
+    /// The code was requested and is not sent.
     NotSent,
-    /// Somebody had the right one.
+    /// The right code was submitted.
     Verified,
-    /// Somebody had another one.
+    /// Another code was submitted.
     Refused,
 }
 
@@ -37,13 +37,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// `number`: for which it is. `None`: there is no such challenge.
+    /// Counts a code to a number. `None`: the challenge is unknown.
     pub(super) fn code(&self, purpose: Purpose, fate: Fate, number: Option<&PhoneNumber>) {
         self.codes
             .add([purpose.as_str(), fate.as_str(), &country(number)]);
     }
 
-    /// A message was refused.
+    /// Counts a refused message.
     pub(super) fn refusal(&self, why: SmsRefusal, number: &PhoneNumber) {
         self.refusals.add([why.as_str(), &country(Some(number))]);
     }

@@ -1,31 +1,41 @@
-//! Registering where numbers are verified first. Until the code is there, nothing is stored of whoever wants to: the
-//! password comes with the code.
+//! Registration by a code. Until the code is submitted, nothing is stored of the future user: the password comes with
+//! the code.
 
 use super::Codes;
-use super::verify::{CodeSubmission, create};
-use crate::domain::audit::Action;
+use super::redeem::{CodeSubmission, RedeemedChallenge, create};
+use crate::domain::audit::{Action, AuditDraft};
 use crate::domain::code::Purpose;
 use crate::domain::password::Password;
-use crate::domain::session::{AuthMethod, AuthMethods};
+use crate::domain::session::{AuthMethod, ClientInfo};
 use crate::domain::user::User;
 use crate::service::accounts::{SignedIn, new_user};
 use crate::service::error::Error;
-use crate::service::retry::retry;
-use crate::store::{audit, sessions};
+use crate::service::session_issuer::{IssuedSession, SessionRequest};
+use crate::service::unit_of_work::TransactionEnd;
+use crate::store::{Transaction, audit};
 
-/// Registering by a code.
+/// A registration by a code.
 #[derive(Debug)]
 pub struct CodeRegistration {
     /// The code.
-    pub offer: CodeSubmission,
-    /// The password, to which the password policy was not applied yet.
+    pub submission: CodeSubmission,
+    /// The password. The password policy was not applied to it yet.
     pub password: Password,
-    /// Whether to give the device a token.
+    /// Whether the device gets a token.
     pub remember_device: bool,
 }
 
+/// A registration with a right code and a hashed password, to be committed.
+struct RedeemedRegistration {
+    redeemed: RedeemedChallenge,
+    draft: AuditDraft,
+    hash: String,
+    client: ClientInfo,
+    remember_device: bool,
+}
+
 impl Codes {
-    /// Creates a person who has shown that they hold a number that nobody has, and signs them in.
+    /// Creates a user with a verified number that has no account, and signs the user in.
     ///
     /// # Errors
     /// [`Error::CodeInvalid`], also when another account got the number meanwhile; [`Error::InvalidInput`] when the
@@ -33,48 +43,76 @@ impl Codes {
     /// [`Error::Overloaded`].
     pub async fn register(&self, registration: CodeRegistration) -> Result<SignedIn, Error> {
         let CodeRegistration {
-            offer,
+            submission,
             password,
             remember_device,
         } = registration;
-        let flow = offer.flow();
-        self.accounts.hasher.check_room(flow)?;
-        let (mut met, attempt) = self
-            .check_of_nobody(Purpose::Register, Action::Register, &offer)
+        let flow = submission.flow();
+        self.passwords.check_room(flow)?;
+        let (mut redeemed, draft) = self
+            .redeem(Purpose::Register, Action::Register, &submission)
             .await?;
-        self.reserve_creation(&mut met, &offer, &attempt).await?;
-        let hash = self.hash_for(flow, &met, password).await?;
-        self.accounts
-            .finish(move |accounts| async move {
-                let now = accounts.clock.now();
-                let user = User {
-                    phone_verified_at: Some(now),
-                    last_login_at: Some(now),
-                    ..new_user(met.challenge.phone_number.clone(), now)
-                };
-                let methods = AuthMethods::from_iter([AuthMethod::Password, AuthMethod::SmsCode]);
-                let (session, token) = accounts.new_session(user.id, methods, offer.client, now)?;
-                let device = accounts.device(None, remember_device, now)?;
-                let event = attempt.clone().as_user(user.id, session.id).done(now);
-                let attempted = met.reservation.without_creation();
-                let outcome = retry(|| async {
-                    let tx = accounts.store.begin().await?;
-                    create(&tx, &met, &user, Some(&hash)).await?;
-                    sessions::insert(&tx, &session, &token.hash()).await?;
-                    accounts.remember(&tx, &device, user.id, 0, now).await?;
-                    audit::insert(&tx, &event).await?;
-                    accounts.throttle.give_back_in(&tx, &attempted).await?;
-                    Ok(tx.commit().await?)
-                });
-                let outcome = accounts.unless_code_was_right(outcome.await, &met).await;
-                accounts.audit.refused(&attempt, met.counted(outcome)).await?;
-                Ok(SignedIn {
-                    user,
-                    session,
-                    token,
-                    device_token: device.token(),
-                })
-            })
+        self.reserve_creation(&mut redeemed, &submission, &draft).await?;
+        let hash = self.hash_for(flow, &redeemed, password).await?;
+        let registration = RedeemedRegistration {
+            redeemed,
+            draft,
+            hash,
+            client: submission.client,
+            remember_device,
+        };
+        let this = self.clone();
+        self.work
+            .finish(async move { this.commit_registration(registration).await })
             .await
+    }
+
+    async fn commit_registration(&self, registration: RedeemedRegistration) -> Result<SignedIn, Error> {
+        let RedeemedRegistration { redeemed, draft, .. } = &registration;
+        let now = self.work.now();
+        let user = User {
+            phone_verified_at: Some(now),
+            last_login_at: Some(now),
+            ..new_user(redeemed.challenge.phone_number.clone(), now)
+        };
+        let request = SessionRequest {
+            user: user.id,
+            methods: vec![AuthMethod::Password, AuthMethod::SmsCode],
+            client: registration.client.clone(),
+            known: None,
+            remember_device: registration.remember_device,
+        };
+        let issued = self.issuer.issue(request, now)?;
+        let outcome = self
+            .work
+            .transact(|tx, _| Box::pin(self.write_registration(tx, &registration, &user, &issued)))
+            .await;
+        let outcome = self.give_back_if_code_was_right(outcome, redeemed).await;
+        let outcome = redeemed.counted(outcome);
+        self.work.audit().refused(draft, outcome).await?;
+        Ok(issued.signed_in(user))
+    }
+
+    async fn write_registration(
+        &self,
+        tx: &Transaction,
+        registration: &RedeemedRegistration,
+        user: &User,
+        issued: &IssuedSession,
+    ) -> Result<TransactionEnd<()>, Error> {
+        let RedeemedRegistration {
+            redeemed,
+            draft,
+            hash,
+            ..
+        } = registration;
+        let now = user.created_at;
+        create(tx, redeemed, user, Some(hash)).await?;
+        self.issuer.insert(tx, issued, 0, now).await?;
+        let draft = draft.clone().as_user(user.id, issued.session.id);
+        audit::insert(tx, &draft.done(now)).await?;
+        let attempted = redeemed.reservation.without_creation();
+        self.work.throttle().give_back_in(tx, &attempted).await?;
+        Ok(TransactionEnd::commit(()))
     }
 }

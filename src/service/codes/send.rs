@@ -1,4 +1,4 @@
-//! Asking for a code.
+//! Requests for a code.
 
 use secrecy::SecretString;
 
@@ -6,7 +6,7 @@ use super::Codes;
 use super::limits::{Asker, MessageRequest};
 use crate::clock::Timestamp;
 use crate::domain::access::Caller;
-use crate::domain::audit::{Action, AuditDraft};
+use crate::domain::audit::{Action, AuditDraft, Event};
 use crate::domain::code::{Challenge, ChallengeId, Purpose, Sent, plausible_expiries};
 use crate::domain::message::{Content, Notice, NoticeKind, Origin};
 use crate::domain::network::Network;
@@ -18,10 +18,10 @@ use crate::domain::throttle::{Subject, SubjectKind};
 use crate::domain::user::User;
 use crate::i18n::Language;
 use crate::service::error::Error;
-use crate::service::retry::retry;
 use crate::service::throttle::Reservation;
+use crate::service::unit_of_work::TransactionEnd;
 use crate::store::outbox::OutboxMessage;
-use crate::store::{audit, challenges, outbox, users};
+use crate::store::{Transaction, audit, challenges, outbox, users};
 
 /// A registration for which a code has to be sent first.
 #[derive(Debug)]
@@ -30,29 +30,29 @@ pub struct CodeToRegister {
     pub phone_number: PhoneNumber,
     /// The password, if the user gave one already. The password policy was not applied to it yet.
     pub password: Option<Password>,
-    /// Who asks for the code.
+    /// The request for the code.
     pub request: CodeRequest,
 }
 
-/// Whoever asks for a code, and where they are.
+/// The source of a request for a code, and its language.
 #[derive(Debug)]
 pub struct CodeRequest {
-    /// The person's device.
+    /// The client.
     pub client: ClientInfo,
-    /// The service that they go through.
+    /// The calling service.
     pub caller: Caller,
-    /// The token that the device was given, if it has one.
+    /// The token of the device, if the device has one.
     pub device_token: Option<SecretString>,
-    /// The language of the message, if the person has not chosen one.
+    /// The language of the message, if the user has not chosen one.
     pub language: Language,
 }
 
 impl Codes {
-    /// Makes a challenge for a number, and has its code sent if it takes an SMS and is one for this purpose. `actor` is
-    /// who wants it, where that is known.
+    /// Creates a challenge for a number, and sends its code if the number is reachable by SMS and fits the purpose.
+    /// `actor` is the user of the session, if there is one.
     ///
     /// # Errors
-    /// [`Error::TooManyAttempts`] and [`Error::SmsRefused`], the same for numbers that nobody has.
+    /// [`Error::TooManyAttempts`] and [`Error::SmsRefused`], the same for a number with an account as for one without.
     pub async fn send(
         &self,
         purpose: Purpose,
@@ -64,8 +64,8 @@ impl Codes {
             .await
     }
 
-    /// As [`Self::send`], for a registration. A password that the policy rejects is rejected now, so that no code is
-    /// sent for it; an acceptable one is forgotten, and comes again with the code.
+    /// Creates a challenge for a registration. A password that the policy rejects is rejected now, so that no code is
+    /// sent for it. An acceptable password is not stored: the client sends it again with the code.
     ///
     /// # Errors
     /// Those of [`Self::send`]; [`Error::InvalidInput`] when the password policy rejects the password.
@@ -96,20 +96,15 @@ impl Codes {
         };
         let (asker, reservation) = self.reserve(asker, &phone_number, &request).await?;
         if let Some(password) = password {
-            let accepted = self
-                .accounts
-                .passwords
-                .accept("password", password, &[&phone_number])
-                .await;
-            if let Err(rejected) = accepted {
-                self.accounts
-                    .throttle
-                    .give_back(&reservation.without_address())
-                    .await;
+            let phones = [&phone_number];
+            let accepted = self.passwords.accept("password", password, &phones);
+            if let Err(rejected) = accepted.await {
+                let throttle = self.work.throttle();
+                throttle.give_back(&reservation.without_address()).await;
                 return Err(rejected);
             }
         }
-        let reader = self.accounts.store.reader();
+        let reader = self.work.store().reader();
         let account = match (purpose, &actor) {
             // The user of the session: the owner of the number makes no difference before the code was right.
             (Purpose::ChangePhone, Some(actor)) => users::find(reader, actor.id).await?,
@@ -124,7 +119,7 @@ impl Codes {
             Purpose::SignIn => person.is_some() || self.may_sign_up(&phone_number),
             Purpose::Register => person.is_none(),
         };
-        let now = self.accounts.clock.now();
+        let now = self.work.now();
         let mut challenge = Challenge {
             id: ChallengeId::generate(),
             purpose,
@@ -146,36 +141,31 @@ impl Codes {
         };
         let message = self.message(&challenge, asker, &request, now);
         challenge.watched = self.count_message(&challenge, asker, &request).await?;
-        let attempt = attempt(&challenge, request);
-        retry(|| async {
-            let tx = self.accounts.store.begin().await?;
-            challenges::insert(&tx, &challenge).await?;
-            outbox::insert_with_commit(&tx, &message).await?;
-            audit::insert_with_commit(&tx, &attempt.done(now)).await?;
-            Ok(tx.commit().await?)
-        })
-        .await?;
+        let event = draft(&challenge, request).done(now);
+        self.work
+            .transact(|tx, _| Box::pin(write_challenge(tx, &challenge, &message, &event)))
+            .await?;
         self.wake.send(message.id);
         self.note_asked(&challenge);
         Ok(self.sent(&challenge))
     }
 
-    /// Whether signing in by a code makes an account for a number that nobody has.
+    /// Whether a sign-in by a code creates an account for this number.
     fn may_sign_up(&self, phone_number: &PhoneNumber) -> bool {
         let line_types = self.options.sign_up;
         line_types.is_some_and(|types| types.contains(phone_number.line_type()))
     }
 
-    /// Has the code of a challenge sent once more: the same one, since messages may arrive in any order.
+    /// Sends the code of a challenge once more: the same code, since messages may arrive in any order.
     ///
     /// # Errors
     /// [`Error::CodeInvalid`] when the challenge is unknown, expired or used up; [`Error::TooManyAttempts`], also when
     /// it was sent a moment ago; [`Error::SmsRefused`].
     pub async fn send_again(&self, id: ChallengeId, request: CodeRequest) -> Result<Sent, Error> {
-        let store = &self.accounts.store;
-        let now = self.accounts.clock.now();
+        let now = self.work.now();
         let expiries = plausible_expiries(self.options.lifetime, now);
-        let found = challenges::find_live(store.reader(), id, self.options.max_attempts, &expiries).await?;
+        let reader = self.work.store().reader();
+        let found = challenges::find_live(reader, id, self.options.max_attempts, &expiries).await?;
         let challenge = found.ok_or(Error::CodeInvalid)?;
         if let Some(retry_after) = challenge.resend_wait(self.options.resend_interval, now) {
             return Err(Error::TooManyAttempts {
@@ -185,7 +175,7 @@ impl Codes {
         }
         self.check_country(&challenge.phone_number)?;
         let asker = match challenge.purpose {
-            // Only their session could ask for it.
+            // Only a session of the user requests it.
             Purpose::VerifyPhone => Asker::Known { is_verified: false },
             _ => Asker::Stranger,
         };
@@ -196,31 +186,27 @@ impl Codes {
         };
         let message = self.message(&again, asker, &request, now);
         let watched = self.count_message(&again, asker, &request).await?;
-        // It is used once, for who asked first.
+        // A code is used once, so it counts for the first request.
         again.watched = challenge.watched.or(watched);
-        let attempt = attempt(&again, request);
-        retry(|| async {
-            let tx = store.begin().await?;
-            if !challenges::send_again(&tx, &challenge, &again).await? {
-                // Somebody else had it sent meanwhile, or it was met.
-                return Err(Error::TooManyAttempts {
-                    retry_after: self.options.resend_interval,
-                    by: SubjectKind::Code,
-                });
-            }
-            outbox::insert_with_commit(&tx, &message).await?;
-            audit::insert_with_commit(&tx, &attempt.done(now)).await?;
-            Ok(tx.commit().await?)
-        })
-        .await?;
+        let event = draft(&again, request).done(now);
+        let is_sent = self
+            .work
+            .transact(|tx, _| Box::pin(write_resend(tx, &challenge, &again, &message, &event)))
+            .await?;
+        if !is_sent {
+            return Err(Error::TooManyAttempts {
+                retry_after: self.options.resend_interval,
+                by: SubjectKind::Code,
+            });
+        }
         self.wake.send(message.id);
         self.note_asked(&again);
         Ok(self.sent(&again))
     }
 
-    /// Counts a code that is requested. It is not given back once a message was written: that costs money, whether or
-    /// not the code is used. Strangers use up none of the limit of a known device. Returns who asks; `asker` is what
-    /// the call itself shows of that.
+    /// Reserves a requested code. It is not given back after a message was written, which costs money whether or not
+    /// the code is used. Strangers use up none of the limit of a known device. Returns the asker: a known device makes
+    /// a known asker of the one that the call shows.
     async fn reserve(
         &self,
         asker: Asker,
@@ -228,11 +214,11 @@ impl Codes {
         request: &CodeRequest,
     ) -> Result<(Asker, Reservation), Error> {
         let token = request.device_token.clone();
-        let device = self.accounts.known_device(token, phone_number).await?;
+        let device = self.issuer.known_device(token, phone_number).await?;
         let asker = device.map_or(asker, |device| Asker::Known {
             is_verified: device.is_verified() || asker.has_number(),
         });
-        let throttle = &self.accounts.throttle;
+        let throttle = self.work.throttle();
         let reservation = match asker {
             Asker::Known { .. } => throttle.reserve_only(Subject::KnownCode(phone_number)).await?,
             Asker::Stranger => {
@@ -267,8 +253,8 @@ impl Codes {
         .await
     }
 
-    /// What is sent for a challenge: its code, or to whoever has the number already that somebody wanted to register
-    /// with it.
+    /// The message of a challenge: its code, or a notice to the user of the number that another person wants to
+    /// register with it.
     fn message(
         &self,
         challenge: &Challenge,
@@ -294,7 +280,35 @@ impl Codes {
     }
 }
 
-fn attempt(challenge: &Challenge, request: CodeRequest) -> AuditDraft {
+async fn write_challenge(
+    tx: &Transaction,
+    challenge: &Challenge,
+    message: &OutboxMessage,
+    event: &Event,
+) -> Result<TransactionEnd<()>, Error> {
+    challenges::insert(tx, challenge).await?;
+    outbox::insert(tx, message).await?;
+    audit::insert(tx, event).await?;
+    Ok(TransactionEnd::commit(()))
+}
+
+/// Returns whether the code is sent again. If not, another call has sent it meanwhile, or has used it.
+async fn write_resend(
+    tx: &Transaction,
+    challenge: &Challenge,
+    again: &Challenge,
+    message: &OutboxMessage,
+    event: &Event,
+) -> Result<TransactionEnd<bool>, Error> {
+    if !challenges::send_again(tx, challenge, again).await? {
+        return Ok(TransactionEnd::Rollback(false));
+    }
+    outbox::insert(tx, message).await?;
+    audit::insert(tx, event).await?;
+    Ok(TransactionEnd::commit(true))
+}
+
+fn draft(challenge: &Challenge, request: CodeRequest) -> AuditDraft {
     AuditDraft {
         subject: challenge.person,
         ..AuditDraft::by_nobody(Action::SendCode, request.client, request.caller)

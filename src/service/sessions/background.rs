@@ -82,7 +82,7 @@ impl Sessions {
         let SessionsState { store, metrics, .. } = self.0.as_ref();
         let mut last_accepted = Instant::now();
         loop {
-            let accepted = match heartbeat::beat(&store.unsynced_writer()).await {
+            let accepted = match heartbeat::beat(&store.counter_writer()).await {
                 Ok(()) => Some(true),
                 // The pool is busy, or another transaction blocks the row: for a while this is no evidence against the
                 // database.

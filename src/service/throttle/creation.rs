@@ -1,5 +1,5 @@
-//! Parts of a reservation. Created accounts, unlike guesses, stay counted when they succeed, and are given back when
-//! they fail.
+//! Parts of a reservation. A created account, unlike a guess, stays counted after a success, and is given back after a
+//! failure.
 
 use std::net::IpAddr;
 
@@ -17,26 +17,42 @@ impl Throttle {
         self.reserve_all(creations(address).filter_map(|subject| self.limited(&subject)))
             .await
     }
+
+    /// Gives the reserved account back if none was created, and returns the outcome. An unreachable database may have
+    /// created it, so the account counts then.
+    ///
+    /// # Errors
+    /// The error of the outcome.
+    pub(in crate::service) async fn keep_creation_if_created<T>(
+        &self,
+        outcome: Result<T, Error>,
+        reserved: &Reservation,
+    ) -> Result<T, Error> {
+        if !matches!(outcome, Ok(_) | Err(Error::DatabaseUnavailable(_))) {
+            self.give_back(&reserved.creation()).await;
+        }
+        outcome
+    }
 }
 
 impl Reservation {
-    /// Adds what was reserved for the same attempt by another statement.
+    /// Adds another reservation of the same attempt.
     pub fn add(&mut self, other: Self) {
         self.0.extend(other.0);
     }
 
-    /// The created account, which is given back if none was created.
+    /// The part for the created account, to be given back if none was created.
     pub fn creation(&self) -> Self {
         self.filtered(|kind| kind == SubjectKind::Creation)
     }
 
-    /// The attempt without the created account: what is given back when the account was created.
+    /// The part without the created account, to be given back after the account was created.
     pub fn without_creation(&self) -> Self {
         self.filtered(|kind| kind != SubjectKind::Creation)
     }
 
-    /// The attempt without the client address: what is given back when a new password is rejected. Nothing was guessed,
-    /// but each such call writes to the database, so the address goes on counting.
+    /// The part without the client address, to be given back after a new password was rejected. The call was no guess,
+    /// but each such call writes to the database, so it counts for the address.
     pub fn without_address(&self) -> Self {
         self.filtered(|kind| kind != SubjectKind::Address)
     }

@@ -1,7 +1,7 @@
-//! RAII guard of a reservation: an attempt whose caller left before anything was hashed is given back.
+//! RAII guard of a reservation: gives an attempt back whose caller disconnected before anything was hashed.
 //!
-//! Clients give up while a busy replica has their call in its queue, or waits for the database. Nothing was hashed
-//! then, so the call was no guess, and it must not delay the next one.
+//! A client may give up while a busy replica has the call in its queue, or waits for the database. Nothing was hashed
+//! then, so the call was no guess, and must not delay the next one.
 
 use std::ops::Deref;
 use std::pin::Pin;
@@ -17,14 +17,14 @@ use tracing::Instrument as _;
 use super::{Reservation, Throttle};
 use crate::telemetry::tracing::TraceContext;
 
-/// Maximum number of attempts that are being reserved, or given back for callers that left, in tasks of their own.
-/// Beyond it an attempt counts if its caller leaves, and is forgotten with time.
+/// Maximum number of concurrent tasks that reserve attempts, or give them back after a disconnection. Beyond it an
+/// attempt counts if its caller disconnects, and is forgotten with time.
 const MAX_TASKS: usize = 1024;
 
-/// What is done to its end. In a box, or the future of each caller would have room for it, too.
+/// Work that runs to its end. Boxed: otherwise the future of each caller would contain it.
 type BoxedWork<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Reserves attempts and gives them back in tasks of their own, which go on when callers leave. Cheap to clone.
+/// Runs reservations and returns of attempts in tasks, which continue after a disconnection. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Returns {
     tasks: TaskTracker,
@@ -39,7 +39,7 @@ impl Returns {
         }
     }
 
-    /// Begins this in a task of its own, if there may be one more.
+    /// Spawns a task for the work, or returns the work when [`MAX_TASKS`] run already.
     fn begin<T: Send + 'static>(&self, work: BoxedWork<T>) -> Result<JoinHandle<T>, BoxedWork<T>> {
         let (Ok(permit), Ok(runtime)) = (self.permits.clone().try_acquire_owned(), Handle::try_current())
         else {
@@ -54,7 +54,7 @@ impl Returns {
         Ok(self.tasks.spawn_on(work.in_current_span(), &runtime))
     }
 
-    /// Does this to its end, even if the caller goes meanwhile: then the result is dropped.
+    /// Runs the work to its end, even if the caller disconnects meanwhile: then the result is dropped.
     pub(super) async fn finish<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
@@ -96,12 +96,12 @@ impl ReservationGuard {
         self.is_settled.store(true, Ordering::Release);
     }
 
-    /// Gives the attempt back, once, even if the caller goes meanwhile.
+    /// Gives the attempt back, once, even if the caller disconnects meanwhile.
     pub async fn give_back(&self) {
         if self.is_settled.swap(true, Ordering::AcqRel) || self.reservation.0.is_empty() {
             return;
         }
-        // It ends by itself, and logs its failure.
+        // The task logs its failure.
         drop(self.throttle.returns.finish(self.work()).await);
     }
 

@@ -20,7 +20,7 @@ async fn a_sender_with_an_expired_lease_neither_postpones_nor_drops_the_message(
     let content = Content::Code(ChallengeId::generate());
     let message = OutboxMessage::new(content, origin("192.0.2.1"), start, at(300));
     let tx = store.begin().await.unwrap();
-    insert_with_commit(&tx, &message).await.unwrap();
+    insert(&tx, &message).await.unwrap();
     tx.commit().await.unwrap();
     let (reader, writer) = (store.reader(), store.writer());
     let lease = Duration::from_secs(30);
@@ -68,7 +68,7 @@ async fn a_lease_from_a_clock_that_was_ahead_delays_no_message() {
         let origin = origin("192.0.2.1");
         let message = OutboxMessage::new(content, origin, written, written + MAX_LIFETIME);
         let tx = store.begin().await.unwrap();
-        insert_with_commit(&tx, &message).await.unwrap();
+        insert(&tx, &message).await.unwrap();
         tx.commit().await.unwrap();
         let (reader, writer) = (store.reader(), store.writer());
         let taken = take(writer, message, lease, written).await.unwrap().unwrap();
@@ -96,7 +96,7 @@ async fn networks_take_turns() {
         let content = Content::Code(ChallengeId::generate());
         let message = OutboxMessage::new(content, origin(address), at, at + MAX_LIFETIME);
         let tx = store.begin().await.unwrap();
-        insert_with_commit(&tx, &message).await.unwrap();
+        insert(&tx, &message).await.unwrap();
         tx.commit().await.unwrap();
         message
     };
@@ -219,7 +219,7 @@ async fn a_row_that_cannot_be_parsed_does_not_block_the_others() {
         let content = Content::Code(ChallengeId::generate());
         let message = OutboxMessage::new(content, origin("192.0.2.1"), now, now + MAX_LIFETIME);
         let tx = store.begin().await.unwrap();
-        insert_with_commit(&tx, &message).await.unwrap();
+        insert(&tx, &message).await.unwrap();
         tx.commit().await.unwrap();
         ids.push(message.id);
     }

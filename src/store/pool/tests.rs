@@ -77,17 +77,71 @@ async fn the_first_query_of_a_transaction_returns_its_rows() {
 }
 
 #[tokio::test]
-async fn what_comes_with_the_commit_is_done_in_its_order() {
+async fn deferred_statements_are_executed_in_their_order() {
     let (pool, _folder) = numbers().await;
     let tx = pool.begin().await.unwrap();
-    tx.execute_with_commit(with_number("UPDATE numbers SET n = ? WHERE n = 1", 10))
+    tx.execute_deferred(with_number("UPDATE numbers SET n = ? WHERE n = 1", 10))
         .await
         .unwrap();
-    tx.execute_with_commit(with_number("INSERT INTO numbers VALUES (?)", 1))
+    tx.execute_deferred(with_number("INSERT INTO numbers VALUES (?)", 1))
         .await
         .unwrap();
-    assert_eq!(count(&tx).await, 3);
+    assert_eq!(count(&tx).await, 4, "the next statement is executed after them");
     tx.commit().await.unwrap();
+    assert_eq!(count(&pool).await, 4);
+}
+
+#[tokio::test]
+async fn a_statement_after_deferred_ones_sets_their_row_counts() {
+    let (pool, _folder) = numbers().await;
+    for is_begun_before in [true, false] {
+        let tx = pool.begin().await.unwrap();
+        if is_begun_before {
+            assert_eq!(count(&tx).await, 3);
+        }
+        let mut affected = Vec::new();
+        for (sql, number) in [
+            ("UPDATE numbers SET n = n + ?", 10),
+            ("DELETE FROM numbers WHERE n = ?", 1),
+        ] {
+            affected.push(tx.execute_deferred(with_number(sql, number)).await.unwrap());
+        }
+        assert!(affected.iter().all(|one| one.rows().is_none()));
+        let delete = with_number("DELETE FROM numbers WHERE n > ?", 11);
+        assert_eq!(tx.execute_raw(delete).await.unwrap().rows_affected(), 2);
+        let rows: Vec<_> = affected.iter().map(Affected::rows).collect();
+        assert_eq!(rows, [Some(3), Some(0)]);
+        // Dropped, it rolls all of them back.
+        drop(tx);
+        assert_eq!(count(&pool).await, 3);
+    }
+}
+
+#[tokio::test]
+async fn a_failed_deferred_statement_fails_the_next_one() {
+    let (pool, _folder) = numbers().await;
+    let tx = pool.begin().await.unwrap();
+    tx.execute_deferred(with_number("INSERT INTO numbers VALUES (?)", 1))
+        .await
+        .unwrap();
+    let next = with_number("UPDATE numbers SET n = n + ?", 10);
+    assert!(tx.execute_raw(next).await.is_err(), "the number is there already");
+    drop(tx);
+    assert_eq!(count(&pool).await, 3);
+}
+
+#[tokio::test]
+async fn statements_ahead_of_deferred_ones_do_not_execute_them() {
+    let (pool, _folder) = numbers().await;
+    let tx = pool.begin().await.unwrap();
+    let insert = with_number("INSERT INTO numbers VALUES (?)", 4);
+    let affected = tx.execute_deferred(insert).await.unwrap();
+    let deferred = tx.take_deferred().await;
+    assert_eq!(count(&tx).await, 3);
+    tx.defer_again(deferred).await;
+    assert_eq!(affected.rows(), None);
+    tx.commit().await.unwrap();
+    assert_eq!(affected.rows(), Some(1));
     assert_eq!(count(&pool).await, 4);
 }
 
@@ -107,7 +161,7 @@ async fn what_comes_with_the_commit_says_how_many_rows_it_has_changed() {
             ("UPDATE numbers SET n = n - ?", 10),
             ("UPDATE numbers SET n = n WHERE n > ?", 1),
         ] {
-            affected.push(tx.execute_with_commit(with_number(sql, number)).await.unwrap());
+            affected.push(tx.execute_deferred(with_number(sql, number)).await.unwrap());
         }
         assert!(affected.iter().all(|one| one.rows().is_none()));
         tx.commit().await.unwrap();
@@ -148,7 +202,7 @@ async fn only_statements_of_the_unsynced_pool_are_unsynced() {
         assert_eq!(synchronous(&pool).await, 2);
         pool.unsynced().execute_raw(negate.clone()).await.unwrap();
         let tx = pool.begin().await.unwrap();
-        tx.execute_with_commit(negate.clone()).await.unwrap();
+        tx.execute_deferred(negate.clone()).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!(synchronous(&pool).await, 2);
     }
@@ -179,10 +233,10 @@ async fn a_statement_that_fails_with_the_commit_prevents_it() {
     tx.execute_raw(with_number("DELETE FROM numbers WHERE n = ?", 1))
         .await
         .unwrap();
-    tx.execute_with_commit(with_number("INSERT INTO numbers VALUES (?)", 4))
+    tx.execute_deferred(with_number("INSERT INTO numbers VALUES (?)", 4))
         .await
         .unwrap();
-    tx.execute_with_commit(with_number("INSERT INTO numbers VALUES (?)", 2))
+    tx.execute_deferred(with_number("INSERT INTO numbers VALUES (?)", 2))
         .await
         .unwrap();
     assert!(matches!(tx.commit().await, Err(StoreError::Fault(_))));

@@ -5,8 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use sea_orm::prelude::async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
+use super::Pool;
 use super::lease::{ConnectionState, Lease};
 use crate::store::StoreError;
 use crate::store::connection::is_timeout;
@@ -27,9 +28,10 @@ fn begin(backend: DbBackend) -> &'static str {
 
 /// A transaction. It is rolled back unless it is committed.
 ///
-/// On SQLite it begins with its first statement: each trip to the thread of a connection costs more than most
-/// statements, so BEGIN goes along with the first, and along with COMMIT whatever nobody has to know the outcome of
-/// before. Servers are told of each when its time comes: what it locks is locked in the order of the code.
+/// On SQLite each trip to the thread of a connection costs more than most statements. So BEGIN is sent with the first
+/// statement, and deferred statements with COMMIT. A statement after deferred ones is executed after them, so the order
+/// of effects is the order of the code. On a server each statement is sent at once: its locks are taken in the order of
+/// the code.
 pub struct Transaction {
     backend: DbBackend,
     /// Never contended: a transaction executes one statement after another.
@@ -41,29 +43,45 @@ struct TransactionState {
     /// Of the whole transaction. It ends with it.
     _trace: Option<Span>,
     is_begun: bool,
-    /// What goes along with COMMIT.
-    with_commit: Vec<(Statement, Affected)>,
+    /// The deferred statements, in order.
+    deferred: Vec<Deferred>,
 }
 
-/// How many rows a statement has changed that may go along with COMMIT.
+/// A statement that waits for the next one, or for COMMIT.
+struct Deferred {
+    statement: Statement,
+    affected: Affected,
+}
+
+/// A connection whose writes may wait for the next statement, or for COMMIT, if the caller needs no outcome of them.
+#[async_trait]
+pub trait DeferWrites: ConnectionTrait {
+    /// Executes a statement, at the latest before the next one or before COMMIT. If it fails there, so does that one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn execute_deferred(&self, statement: Statement) -> Result<Affected, DbErr>;
+}
+
+/// The number of rows that a statement has changed, which may be deferred.
 #[derive(Clone, Debug, Default)]
 pub struct Affected(Arc<OnceLock<u64>>);
 
 impl Affected {
-    /// `None`: it was not executed yet.
+    /// `None`: the statement was not executed yet.
     #[must_use]
     pub fn rows(&self) -> Option<u64> {
         self.0.get().copied()
     }
 
     fn set(&self, rows: u64) {
-        // Each is set once: here, or at the commit, which takes the transaction.
+        // Each statement is executed once.
         let _ = self.0.set(rows);
     }
 }
 
 impl TransactionState {
-    /// Notes that from now on, and until it is committed, the transaction has to be rolled back.
+    /// From now on, and until it is committed, the transaction has to be rolled back.
     fn begin(&mut self) {
         self.is_begun = true;
         self.lease.state = ConnectionState::Unknown;
@@ -76,6 +94,46 @@ impl TransactionState {
             statement.sql = format!("{}; {}", begin(statement.db_backend), statement.sql);
         }
         (&mut self.lease, statement)
+    }
+
+    /// Executes the deferred statements in one trip.
+    async fn flush(&mut self) -> Result<(), DbErr> {
+        let deferred = mem::take(&mut self.deferred);
+        match deferred.first() {
+            Some(first) => {
+                let backend = first.statement.db_backend;
+                self.execute_all(backend, deferred, None).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Executes deferred statements in one trip, and then `last`, if there is one.
+    async fn execute_all(
+        &mut self,
+        backend: DbBackend,
+        deferred: Vec<Deferred>,
+        last: Option<&str>,
+    ) -> Result<(), DbErr> {
+        let (mut sql, mut values, mut affected) = (Vec::new(), Vec::new(), Vec::new());
+        for Deferred {
+            statement,
+            affected: of_this,
+        } in deferred
+        {
+            sql.push(statement.sql);
+            values.extend(statement.values.into_iter().flatten());
+            affected.push(of_this);
+        }
+        sql.extend(last.map(str::to_owned));
+        let (lease, all) = self.next(Statement::from_sql_and_values(backend, sql.join("; "), values));
+        let rows = lease.execute_each(all).await?;
+        // The counts of the statements are followed by that of `last`. One of BEGIN may precede them.
+        let skipped = usize::from(last.is_some());
+        for (of_this, rows) in affected.iter().rev().zip(rows.into_iter().rev().skip(skipped)) {
+            of_this.set(rows);
+        }
+        Ok(())
     }
 }
 
@@ -91,7 +149,7 @@ impl Transaction {
             lease,
             _trace: trace,
             is_begun: false,
-            with_commit: Vec::new(),
+            deferred: Vec::new(),
         };
         if backend != DbBackend::Sqlite {
             work.begin();
@@ -103,55 +161,71 @@ impl Transaction {
         })
     }
 
-    /// Has a statement executed, on SQLite after all others, right before COMMIT. If it fails there, so does
-    /// [`Self::commit`], and nothing is committed.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub(in crate::store) async fn execute_with_commit(
-        &self,
-        statement: Statement,
-    ) -> Result<Affected, DbErr> {
-        let affected = Affected::default();
-        if self.backend == DbBackend::Sqlite {
-            let mut work = self.work.lock().await;
-            work.with_commit.push((statement, affected.clone()));
-        } else {
-            affected.set(self.execute_raw(statement).await?.rows_affected());
+    /// Executes the deferred statements before the next one.
+    async fn begin_statement(&self) -> Result<MutexGuard<'_, TransactionState>, DbErr> {
+        let mut work = self.work.lock().await;
+        if let Err(error) = work.flush().await {
+            return Err(before_commit(&work.lease, error));
         }
-        Ok(affected)
+        Ok(work)
     }
 
-    /// Commits it.
+    /// Takes the deferred statements out, so that statements on other tables run ahead of them: these do not depend on
+    /// each other, and so need no trip of their own. [`Self::defer_again`] puts them back.
+    pub(in crate::store) async fn take_deferred(&self) -> DeferredStatements {
+        DeferredStatements(mem::take(&mut self.work.lock().await.deferred))
+    }
+
+    /// Puts the statements of [`Self::take_deferred`] back.
+    pub(in crate::store) async fn defer_again(&self, statements: DeferredStatements) {
+        self.work.lock().await.deferred.extend(statements.0);
+    }
+
+    /// Commits the transaction.
     ///
     /// # Errors
     /// [`StoreError::NotCommitted`] when it certainly did not commit; otherwise it may have.
     pub async fn commit(self) -> Result<(), StoreError> {
         let mut work = self.work.into_inner();
-        let statements = mem::take(&mut work.with_commit);
-        if statements.is_empty() && !work.is_begun {
-            return Ok(());
-        }
-        let (mut sql, mut values, mut affected) = (String::new(), Vec::new(), Vec::new());
-        for (statement, of_this) in statements {
-            sql.push_str(&statement.sql);
-            sql.push_str("; ");
-            values.extend(statement.values.into_iter().flatten());
-            affected.push(of_this);
-        }
-        if affected.is_empty() {
+        let deferred = mem::take(&mut work.deferred);
+        if deferred.is_empty() {
+            if !work.is_begun {
+                return Ok(());
+            }
             work.lease.execute_unprepared("COMMIT").await?;
         } else {
-            sql.push_str("COMMIT");
-            let (lease, all) = work.next(Statement::from_sql_and_values(self.backend, sql, values));
-            let rows = lease.execute_each(all).await?;
-            // The last one is of COMMIT; before those of the statements there may be one of BEGIN.
-            for (of_this, rows) in affected.iter().rev().zip(rows.into_iter().rev().skip(1)) {
-                of_this.set(rows);
-            }
+            work.execute_all(self.backend, deferred, Some("COMMIT")).await?;
         }
         work.lease.state = ConnectionState::Good;
         Ok(())
+    }
+}
+
+/// Deferred statements, taken out of their transaction.
+pub(in crate::store) struct DeferredStatements(Vec<Deferred>);
+
+#[async_trait]
+impl DeferWrites for Transaction {
+    async fn execute_deferred(&self, statement: Statement) -> Result<Affected, DbErr> {
+        let affected = Affected::default();
+        if self.backend == DbBackend::Sqlite {
+            self.work.lock().await.deferred.push(Deferred {
+                statement,
+                affected: affected.clone(),
+            });
+        } else {
+            affected.set(self.execute_raw(statement).await?.rows_affected());
+        }
+        Ok(affected)
+    }
+}
+
+#[async_trait]
+impl DeferWrites for Pool {
+    async fn execute_deferred(&self, statement: Statement) -> Result<Affected, DbErr> {
+        let affected = Affected::default();
+        affected.set(self.execute_raw(statement).await?.rows_affected());
+        Ok(affected)
     }
 }
 
@@ -162,7 +236,7 @@ impl ConnectionTrait for Transaction {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let mut work = self.work.lock().await;
+        let mut work = self.begin_statement().await?;
         let (lease, statement) = work.next(statement);
         lease
             .execute(statement)
@@ -171,7 +245,7 @@ impl ConnectionTrait for Transaction {
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        let mut work = self.work.lock().await;
+        let mut work = self.begin_statement().await?;
         let (lease, statement) = work.next(Statement::from_string(self.backend, sql));
         lease
             .execute_unprepared(&statement.sql)
@@ -180,7 +254,7 @@ impl ConnectionTrait for Transaction {
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        let mut work = self.work.lock().await;
+        let mut work = self.begin_statement().await?;
         let (lease, statement) = work.next(statement);
         lease
             .query_one(statement)
@@ -189,7 +263,7 @@ impl ConnectionTrait for Transaction {
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let mut work = self.work.lock().await;
+        let mut work = self.begin_statement().await?;
         let (lease, statement) = work.next(statement);
         lease
             .query_all(statement)

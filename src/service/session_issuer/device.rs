@@ -1,10 +1,11 @@
-//! Devices that people have signed in on before, which strangers cannot shut out.
+//! Known devices: a device on which the user has signed in before has throttling limits of its own, so that other
+//! clients cannot lock it out.
 
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::Accounts;
+use super::SessionIssuer;
 use crate::clock::{MAX_SKEW, Timestamp};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::DeviceId;
@@ -13,10 +14,10 @@ use crate::domain::user::UserId;
 use crate::service::error::Error;
 use crate::store::{StoreError, Transaction, devices};
 
-/// How far the end of a known device may lag behind its use, so that a use seldom costs a write.
+/// Maximum age of the stored expiry of a known device, so that most uses cost no write.
 const GRANULARITY: Duration = Duration::from_hours(24);
 
-/// A device whose token is good.
+/// A device with a valid token.
 #[derive(Debug)]
 pub(in crate::service) struct KnownDevice {
     device: devices::StoredDevice,
@@ -28,20 +29,20 @@ impl KnownDevice {
         self.device.id
     }
 
-    /// Whether the person has shown that they hold their number.
+    /// Whether the phone number of the user is verified.
     pub(in crate::service) fn is_verified(&self) -> bool {
         self.device.is_verified
     }
 }
 
-/// What a sign-in does about the device.
+/// The effect of a sign-in on the device.
 #[derive(Debug)]
 pub(in crate::service) enum SignInDevice {
-    /// Nobody wants to know it.
+    /// The device is unknown and stays unknown.
     Unknown,
-    /// It is known already.
+    /// The device is known already.
     Known(KnownDevice),
-    /// It gets a token.
+    /// The device gets a token.
     New {
         device: devices::StoredDevice,
         token: PlainToken,
@@ -49,7 +50,7 @@ pub(in crate::service) enum SignInDevice {
 }
 
 impl SignInDevice {
-    /// What it is told.
+    /// The token that the client gets.
     pub(in crate::service) fn token(&self) -> Option<PlainToken> {
         match self {
             Self::Unknown => None,
@@ -58,29 +59,31 @@ impl SignInDevice {
     }
 }
 
-impl Accounts {
-    /// The device of a token, if the token is good for this number. It is looked up whether or not somebody has the
-    /// number.
+impl SessionIssuer {
+    /// Finds the device of a token, if the token is valid for this number. It runs the same statement whether or not
+    /// the number has an account. A malformed token counts as no token, so that it does not prevent a sign-in.
+    ///
+    /// # Errors
+    /// When the database fails.
     pub(in crate::service) async fn known_device(
         &self,
         token: Option<SecretString>,
         phone_number: &PhoneNumber,
     ) -> Result<Option<KnownDevice>, Error> {
         let Some(token) = token else { return Ok(None) };
-        // What is no token must not keep anybody from signing in.
         let Ok(hash) = TokenHash::of_device(token.expose_secret()) else {
             return Ok(None);
         };
-        let now = self.clock.now();
-        let found = devices::find_good(self.store.reader(), &hash, phone_number, now).await?;
+        let reader = self.work.store().reader();
+        let found = devices::find_good(reader, &hash, phone_number, self.work.now()).await?;
         Ok(found.map(|device| KnownDevice {
             device,
             token: PlainToken::given(token),
         }))
     }
 
-    /// What to do about a device.
-    pub(in crate::service) fn device(
+    /// The effect of a sign-in on the device.
+    pub(super) fn device(
         &self,
         known: Option<KnownDevice>,
         remember: bool,
@@ -100,7 +103,11 @@ impl Accounts {
         })
     }
 
-    /// Does it, in the transaction of the sign-in, under the lock of the person's row.
+    /// Stores the effect of a sign-in on the device, in the transaction of the sign-in, under the lock of the user's
+    /// row.
+    ///
+    /// # Errors
+    /// When the database fails.
     pub(in crate::service) async fn remember(
         &self,
         tx: &Transaction,
@@ -114,7 +121,7 @@ impl Accounts {
             SignInDevice::Known(known) => {
                 let expires_at = now + self.policy.device_lifetime;
                 let stored = known.device.expires_at;
-                // An expiry further ahead comes from a clock that was wrong.
+                // A later expiry comes from a clock that was wrong.
                 if stored + GRANULARITY < expires_at || stored > expires_at + MAX_SKEW {
                     devices::extend(tx, known.device.id, expires_at).await?;
                 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::Accounts;
+use super::Reauthentication;
 use crate::clock::Timestamp;
 use crate::domain::session::{AuthMethod, Session};
 use crate::domain::user::{UserId, hold_remaining};
@@ -11,9 +11,13 @@ use crate::service::error::{Error, chain};
 use crate::service::retry::retry;
 use crate::store::users::{self, Account};
 
-impl Accounts {
+impl Reauthentication {
     /// Rest of the hold of an account. `None`: a code to its number sets a password.
-    pub(in crate::service) fn held(&self, account: &Account, now: Timestamp) -> Option<Duration> {
+    pub(in crate::service) fn phone_change_hold_remaining(
+        &self,
+        account: &Account,
+        now: Timestamp,
+    ) -> Option<Duration> {
         hold_remaining(account.phone_changed_at?, self.policy.phone_change_hold, now)
     }
 
@@ -25,7 +29,8 @@ impl Accounts {
         session: &Session,
         now: Timestamp,
     ) -> bool {
-        session.auth_methods.as_slice() == [AuthMethod::SmsCode] && self.held(account, now).is_some()
+        session.auth_methods.as_slice() == [AuthMethod::SmsCode]
+            && self.phone_change_hold_remaining(account, now).is_some()
     }
 
     /// Whether the sign-in of a session is fresh enough for what outlasts the session. A code alone to a number on hold
@@ -48,8 +53,8 @@ impl Accounts {
         outcome: Result<T, Error>,
     ) -> Result<T, Error> {
         if let Err(Error::PhoneChangedRecently { .. } | Error::ReauthenticationRequired) = outcome {
-            let now = self.clock.now();
-            let writer = self.store.writer();
+            let now = self.work.now();
+            let writer = self.work.store().writer();
             let moved = retry(|| async { Ok(users::bound_phone_change(writer, user, now).await?) });
             if let Err(error) = moved.await {
                 // The next refused call tries again.
