@@ -11,11 +11,11 @@ use crate::domain::secret_keys::SecretKeys;
 /// Maximum cost of a hash that a fuzzer computes, in blocks: it makes thousands of executions a second.
 const AFFORDABLE: u64 = 256;
 
-/// Parses a stored hash, and verifies a password against it. Both engines have the same result, and neither computes a
-/// hash above the maximum cost.
+/// Reads a stored hash, and checks a password against it: both engines say the same, and neither computes what costs
+/// too much.
 ///
 /// # Panics
-/// If it finds a fault.
+/// When it finds a fault.
 pub(crate) fn phc(stored: &str) {
     let Ok(hash) = PasswordHash::new(stored) else {
         return;

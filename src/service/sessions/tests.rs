@@ -52,7 +52,7 @@ async fn a_revocation_is_effective_here_at_once_and_elsewhere_after_reading_the_
         .await
         .unwrap();
     here.assert_invalid(&person).await;
-    // Within the bound, this replica does not know of the revocation, unless a check is strong.
+    // Within the bound this one does not know yet, unless it is asked to be sure.
     assert!(there.is_cached(&person).await);
     let strong = there
         .sessions
@@ -71,8 +71,7 @@ async fn a_revocation_is_effective_here_at_once_and_elsewhere_after_reading_the_
     there.assert_invalid(&person).await;
 }
 
-/// The session is revoked there, and then here again. This replica reports the revocation, and must not accept the
-/// session afterwards.
+/// Revoked there, and then once more here: this one answers that it is revoked, and must not say otherwise afterwards.
 #[tokio::test]
 async fn revoking_a_session_again_evicts_it_from_the_cache() {
     let world = World::new();
@@ -249,7 +248,8 @@ async fn an_unknown_kind_evicts_its_user_or_all_users() {
     assert!(!replica.is_cached(&bystander).await);
 }
 
-/// There are more changes than one page holds. The cache becomes fresh only after the second page is read, too.
+/// More changes than one page holds: the first page is not the end, and what stands on the second is known, too, before
+/// memory is called fresh.
 #[tokio::test]
 async fn a_full_page_is_not_the_last() {
     let world = World::new();

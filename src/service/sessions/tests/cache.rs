@@ -34,7 +34,7 @@ fn an_evicted_session_is_counted_and_a_refreshed_one_is_not() {
         cache.insert(first, known());
         assert_eq!((evictions(), cache.len()), (0, 1));
     }
-    // Many are cached again, some after an eviction.
+    // Many come back, some after they were taken out.
     let tokens: Vec<TokenHash> = (0..300).map(|_| token()).collect();
     let mut came = 1;
     for number in 0..10_000 {

@@ -12,7 +12,7 @@ use crate::domain::user::UserId;
 
 type Resume = Box<dyn FnOnce() + Send>;
 
-/// Runs a function when the time since boot is read, before it returns the time.
+/// Does something when it is asked for the time since boot, before it answers.
 struct StoppingClock {
     clock: Arc<ManualClock>,
     stop: Mutex<Option<Resume>>,

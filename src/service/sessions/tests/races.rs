@@ -30,7 +30,7 @@ async fn no_check_accepts_a_session_after_an_acknowledged_revocation() {
     }
     let people = Arc::new(people);
     let checks = Arc::new(AtomicUsize::new(0));
-    // The checks continue until the last session is revoked, and for a tenth of the time longer.
+    // The checks go on until the last session is revoked, and for a tenth more.
     let is_done = Arc::new(AtomicBool::new(false));
     let workers = (0..WORKERS).map(|mut random| {
         let (sessions, people, checks) = (replica.sessions.clone(), people.clone(), checks.clone());

@@ -188,7 +188,7 @@ fn a_flow_that_owes_is_remembered_until_it_has_paid() {
     let cost = move |path| if is_debtor(path) { 8 * HASH } else { HASH };
     while scene.work(cost).unwrap().1 != debtor {}
     assert_eq!(scene.fair.counts.debtors, 1);
-    // The flow submits again at once, and waits.
+    // It comes again at once, and waits.
     scene.push(debtor);
     let others = (0..)
         .take_while(|_| !is_debtor(scene.work(|_| HASH).unwrap().1))
@@ -279,7 +279,7 @@ fn flows_with_one_job_each_are_served_in_order_of_arrival() {
         [1, 1, (random >> 33) % 1024]
     };
     for step in 0..6000 {
-        // Two jobs arrive for each one that is taken.
+        // Two come for each one that is taken.
         for _ in 0..2 {
             let path = next();
             if scene.fair.len() >= 280 {
