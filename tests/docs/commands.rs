@@ -34,7 +34,12 @@ fn the_commands_are_those_of_the_help() {
 
 /// Adds the help of all commands without subcommands below this one.
 fn visit(path: &mut Vec<String>, commands: &mut Vec<(String, Help)>) {
-    let output = Command::new(BINARY).args(&*path).arg("--help").env_clear().output().unwrap();
+    let output = Command::new(BINARY)
+        .args(&*path)
+        .arg("--help")
+        .env_clear()
+        .output()
+        .unwrap();
     let help = Help::parse(&String::from_utf8(output.stdout).unwrap());
     for command in &help.commands {
         path.push(command.clone());

@@ -134,7 +134,10 @@ impl Block {
             }
         }
         let servers = usize::from(kind == Kind::Server);
-        assert!(servers == 0 || steps.len() == 1, "more than one command: {self:?}");
+        assert!(
+            servers == 0 || steps.len() == 1,
+            "more than one command: {self:?}"
+        );
         steps
     }
 }
@@ -192,12 +195,25 @@ rm file
 ";
     let steps = steps(text);
     let kinds: Vec<_> = steps.iter().map(|step| step.kind).collect();
-    let expected = [Kind::Server, Kind::Run, Kind::Compared, Kind::Compared, Kind::Stopped];
+    let expected = [
+        Kind::Server,
+        Kind::Run,
+        Kind::Compared,
+        Kind::Compared,
+        Kind::Stopped,
+    ];
     assert_eq!(kinds, expected);
     assert_eq!(steps[1].command, "export A=1");
     assert_eq!(steps[2].command, "echo a \\\n    b");
     assert_eq!(steps[2].output, ["a b"]);
-    let other: Vec<Vec<String>> = [vec![], vec![], vec!["c".to_owned(), "d".to_owned()], vec![], vec![]].into();
+    let other: Vec<Vec<String>> = [
+        vec![],
+        vec![],
+        vec!["c".to_owned(), "d".to_owned()],
+        vec![],
+        vec![],
+    ]
+    .into();
     let changed = with_outputs(text, &steps, &other);
     assert_eq!(changed, text.replace("\na b\n", "\nc\nd\n"));
     assert_eq!(blocks(text)[2].not_run(), Some("cluster"));

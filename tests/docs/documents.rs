@@ -102,7 +102,9 @@ fn commands_print_what_the_document_shows(path: &str) {
     let outputs: Vec<Vec<String>> = outputs.into_iter().map(|output| output.lines).collect();
     if is_blessing() {
         // A table of the document can have moved the lines meanwhile.
-        return bless(path, |text| with_outputs(text, &crate::document::steps(text), &outputs));
+        return bless(path, |text| {
+            with_outputs(text, &crate::document::steps(text), &outputs)
+        });
     }
     let (mut shown_names, mut real_names) = (Names::default(), Names::default());
     for (step, output) in steps.iter().zip(&outputs) {

@@ -71,11 +71,14 @@ impl Entry {
     fn add(&mut self, line: &str) {
         let inside = |prefix: &str| Some(line.strip_prefix(prefix)?.strip_suffix(']')?.to_owned());
         if let Some(environment) = inside("[env: ") {
-            environment.trim_end_matches('=').clone_into(&mut self.environment);
+            environment
+                .trim_end_matches('=')
+                .clone_into(&mut self.environment);
         } else if let Some(default) = inside("[default: ") {
             self.default = Some(format!("`{}`", default.replace(' ', ",")));
         } else if let Some(values) = inside("[possible values: ") {
-            self.values.extend(values.split(", ").map(|value| format!("`{value}`")));
+            self.values
+                .extend(values.split(", ").map(|value| format!("`{value}`")));
         } else if let Some((value, _)) = line.strip_prefix("- ").and_then(|line| line.split_once(':')) {
             self.values.push(format!("`{value}`"));
         } else if let Some((meaning, default)) = line.split_once(" [default: ") {

@@ -50,7 +50,9 @@ fn anchors(text: &str) -> HashSet<String> {
     let headings = prose(text).filter(|line| line.starts_with('#'));
     let anchor = |heading: &str| {
         let title = heading.trim_start_matches('#').trim().to_lowercase();
-        let kept = title.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        let kept = title
+            .chars()
+            .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
         kept.map(|c| if c == ' ' { '-' } else { c }).collect()
     };
     headings.map(anchor).collect()
@@ -134,7 +136,10 @@ fn the_summary_lists_every_page() {
     let mut pages = BTreeSet::new();
     add_documents("docs", &mut pages);
     pages.remove("docs/SUMMARY.md");
-    let listed: Vec<String> = links(&read("docs/SUMMARY.md")).into_iter().map(|link| format!("docs/{link}")).collect();
+    let listed: Vec<String> = links(&read("docs/SUMMARY.md"))
+        .into_iter()
+        .map(|link| format!("docs/{link}"))
+        .collect();
     let set: BTreeSet<String> = listed.iter().cloned().collect();
     assert_eq!(listed.len(), set.len(), "SUMMARY.md lists a page twice");
     assert_eq!(set, pages);

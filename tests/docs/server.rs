@@ -30,7 +30,11 @@ impl Server {
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut server = Self { folder, child, stdout };
+        let mut server = Self {
+            folder,
+            child,
+            stdout,
+        };
         server.printed("listening on ");
         server
     }

@@ -19,19 +19,19 @@ const MARK: &str = "=-=-= end of a command, exit code ";
 
 /// The functions that the script calls.
 ///
-/// `wait_for_server` waits until the last process in the background listens, for 30 seconds at most, and prints its
-/// logs if it does not.
+/// `wait_for_server` waits until the last process in the background serves, for 30 seconds at most, and prints its log
+/// if it does not.
 const PRELUDE: &str = r#"
 set -uo pipefail
 trap 'kill -KILL $(jobs -p) 2>/dev/null' EXIT
 exec 2>&1 </dev/null
 wait_for_server() {
   for _ in {1..600}; do
-    grep -qs '^listening on ' "$1" && return
+    grep -qs '"message":"serving"' server.log && return
     kill -0 "$!" 2>/dev/null || break
     sleep 0.05
   done
-  cat "$1" ./*.log
+  cat server.log
   return 1
 }
 stop_servers() {
@@ -60,14 +60,18 @@ pub(crate) fn run(steps: &[Step], index: usize, tools: &Path) -> Vec<Output> {
     let address = format!("127.{}.{}.{}", index + 1, (process >> 8) & 0xff, process & 0xff);
 
     let mut script = PRELUDE.to_owned();
-    for (number, step) in steps.iter().enumerate() {
-        let command = step.command.replace(SHOWN_ADDRESS, &address).replace(ANY_ADDRESS, &address);
+    for step in steps {
+        let command = step
+            .command
+            .replace(SHOWN_ADDRESS, &address)
+            .replace(ANY_ADDRESS, &address);
         let command = match step.kind {
             Kind::Compared | Kind::Run => command,
             Kind::Server => {
-                assert!(command.starts_with("phone-identity serve"), "{command}");
-                let printed = format!(".server-{number}.out");
-                format!("(exec {command}) >{printed} &\nwait_for_server {printed}")
+                let is_server =
+                    command.starts_with("phone-identity serve") && command.ends_with(" 2> server.log");
+                assert!(is_server, "{command}");
+                format!("rm -f server.log\n(exec {command}) >/dev/null &\nwait_for_server")
             }
             Kind::Stopped => format!("stop_servers\n{command}"),
         };

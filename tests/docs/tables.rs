@@ -55,7 +55,10 @@ fn fit(text: &str) -> (String, Option<String>) {
     let ends = text.match_indices([';', '.', ':']).map(|(end, _)| end);
     let mut ends: Vec<usize> = ends.filter(|end| text[end + 1..].starts_with(' ')).collect();
     ends.retain(|end| text[..*end].matches('(').count() == text[..*end].matches(')').count());
-    let fitting = ends.iter().rev().find(|end| text[..**end].chars().count() <= MAX_CELL);
+    let fitting = ends
+        .iter()
+        .rev()
+        .find(|end| text[..**end].chars().count() <= MAX_CELL);
     let Some(end) = fitting.or(ends.first()) else {
         return (capitalised(text), None);
     };
@@ -74,8 +77,12 @@ pub(crate) fn assert_generated(path: &str, name: &str, content: &str) {
     let start = format!("<!-- generated: {name} -->\n\n");
     let end = format!("\n<!-- end: {name} -->\n");
     let replace = |text: &str| {
-        let (before, rest) = text.split_once(&start).unwrap_or_else(|| panic!("{path}: no {start}"));
-        let (_, after) = rest.split_once(&end).unwrap_or_else(|| panic!("{path}: no {end}"));
+        let (before, rest) = text
+            .split_once(&start)
+            .unwrap_or_else(|| panic!("{path}: no {start}"));
+        let (_, after) = rest
+            .split_once(&end)
+            .unwrap_or_else(|| panic!("{path}: no {end}"));
         format!("{before}{start}{content}{end}{after}")
     };
     if is_blessing() {
@@ -93,7 +100,10 @@ fn a_long_text_is_split_at_a_sentence_or_a_clause() {
     assert_eq!(fit("a short text."), ("A short text".to_owned(), None));
     let long = format!("first; second (a; b). {}", "x".repeat(MAX_CELL));
     let (cell, detail) = fit(&long);
-    assert_eq!((cell.as_str(), detail.unwrap().len()), ("First; second (a; b)", MAX_CELL));
+    assert_eq!(
+        (cell.as_str(), detail.unwrap().len()),
+        ("First; second (a; b)", MAX_CELL)
+    );
 }
 
 #[test]
@@ -104,7 +114,11 @@ fn the_settings_are_those_of_the_help() {
     for entry in help.section("Settings") {
         let (name, environment) = (format!("`{}`", entry.flag()), format!("`{}`", entry.environment));
         let default = entry.default.as_deref().unwrap_or("none");
-        table.row(&name, &[&name, &environment, default], &entry.meaning_and_values());
+        table.row(
+            &name,
+            &[&name, &environment, default],
+            &entry.meaning_and_values(),
+        );
     }
     assert_generated("docs/reference/settings.md", "settings", &table.finish());
 }
@@ -185,7 +199,11 @@ fn the_metrics_are_those_that_are_scraped() {
     let mut table = Table::new(&["Name", "Kind", "Labels", "Meaning"]);
     for family in FAMILIES {
         let labels: Vec<_> = family.labels.iter().map(|label| format!("`{label}`")).collect();
-        let (name, kind, labels) = (format!("`{}`", family.name), family.kind.as_str(), labels.join(", "));
+        let (name, kind, labels) = (
+            format!("`{}`", family.name),
+            family.kind.as_str(),
+            labels.join(", "),
+        );
         table.row(&name, &[&name, kind, &labels], family.help);
     }
     assert_generated("docs/reference/metrics.md", "metrics", &table.finish());
