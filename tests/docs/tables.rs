@@ -46,23 +46,24 @@ impl Table {
     }
 }
 
-/// Splits a text at the end of a sentence or a clause, so that the first part fits a cell if it can.
+/// Splits a text at the end of a sentence or a clause, so that the first part fits a cell. Splits at a colon only if
+/// nothing else fits, and never in parentheses or code. A text that cannot be split stands below the table.
 fn fit(text: &str) -> (String, Option<String>) {
     let text = text.trim().trim_end_matches('.');
     if text.chars().count() <= MAX_CELL {
         return (capitalised(text), None);
     }
-    let ends = text.match_indices([';', '.', ':']).map(|(end, _)| end);
-    let mut ends: Vec<usize> = ends.filter(|end| text[end + 1..].starts_with(' ')).collect();
-    ends.retain(|end| text[..*end].matches('(').count() == text[..*end].matches(')').count());
-    let fitting = ends
-        .iter()
-        .rev()
-        .find(|end| text[..**end].chars().count() <= MAX_CELL);
-    let Some(end) = fitting.or(ends.first()) else {
-        return (capitalised(text), None);
+    let is_end = |(end, _): &(usize, &str)| {
+        let (before, after) = (&text[..*end], &text[end + 1..]);
+        let is_fitting = before.chars().count() <= MAX_CELL && after.starts_with(' ');
+        let is_nested = before.matches('(').count() != before.matches(')').count();
+        is_fitting && !is_nested && before.matches('`').count() % 2 == 0
     };
-    (capitalised(&text[..*end]), Some(text[end + 2..].to_owned()))
+    let last_end = |ends: &[char]| text.match_indices(ends).filter(is_end).last();
+    match last_end(&[';', '.']).or_else(|| last_end(&[':'])) {
+        Some((end, _)) => (capitalised(&text[..end]), Some(text[end + 2..].to_owned())),
+        None => ("See below".to_owned(), Some(text.to_owned())),
+    }
 }
 
 fn capitalised(text: &str) -> String {
