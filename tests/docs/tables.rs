@@ -30,6 +30,7 @@ impl Table {
     /// Adds a row whose last cell is `text`. `name` is the row's name in the details.
     pub(crate) fn row(&mut self, name: &str, cells: &[&str], text: &str) {
         let (cell, detail) = fit(text);
+        let (cell, detail) = (escaped(&cell), detail.map(|detail| escaped(&detail)));
         let cells: Vec<&str> = cells.iter().copied().chain([cell.as_str()]).collect();
         self.table.push_str(&format!("| {} |\n", cells.join(" | ")));
         if let Some(detail) = detail {
@@ -64,6 +65,16 @@ fn fit(text: &str) -> (String, Option<String>) {
         Some((end, _)) => (capitalised(&text[..end]), Some(text[end + 2..].to_owned())),
         None => ("See below".to_owned(), Some(text.to_owned())),
     }
+}
+
+/// Escapes what is HTML outside of code.
+fn escaped(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    let parts = parts.map(|(index, part)| match index % 2 {
+        0 => part.replace('<', "\\<"),
+        _ => part.to_owned(),
+    });
+    parts.collect::<Vec<_>>().join("`")
 }
 
 fn capitalised(text: &str) -> String {
