@@ -60,22 +60,22 @@ pub(crate) fn blocks(text: &str) -> Vec<Block> {
                 block.lines.push(line.to_owned());
                 open = Some((indent, block));
             }
-        } else if let Some((indent, language)) = line.split_once("```") {
-            if indent.trim().is_empty() {
-                assert!(
-                    LANGUAGES.contains(&language),
-                    "line {}: a block of the language {language:?}",
-                    number + 1
-                );
-                let marker = previous.trim().strip_prefix("<!-- test: ");
-                let block = Block {
-                    language: language.to_owned(),
-                    marker: marker.map(|rest| rest.trim_end_matches("-->").trim().to_owned()),
-                    lines: Vec::new(),
-                    first_line: number + 1,
-                };
-                open = Some((indent.to_owned(), block));
-            }
+        } else if let Some((indent, language)) = line.split_once("```")
+            && indent.trim().is_empty()
+        {
+            assert!(
+                LANGUAGES.contains(&language),
+                "line {}: a block of the language {language:?}",
+                number + 1
+            );
+            let marker = previous.trim().strip_prefix("<!-- test: ");
+            let block = Block {
+                language: language.to_owned(),
+                marker: marker.map(|rest| rest.trim_end_matches("-->").trim().to_owned()),
+                lines: Vec::new(),
+                first_line: number + 1,
+            };
+            open = Some((indent.to_owned(), block));
         }
         previous = line;
     }

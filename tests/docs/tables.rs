@@ -60,7 +60,7 @@ fn fit(text: &str) -> (String, Option<String>) {
         let is_nested = before.matches('(').count() != before.matches(')').count();
         is_fitting && !is_nested && before.matches('`').count() % 2 == 0
     };
-    let last_end = |ends: &[char]| text.match_indices(ends).filter(is_end).last();
+    let last_end = |ends: &[char]| text.match_indices(ends).rfind(is_end);
     match last_end(&[';', '.']).or_else(|| last_end(&[':'])) {
         Some((end, _)) => (capitalised(&text[..end]), Some(text[end + 2..].to_owned())),
         None => ("See below".to_owned(), Some(text.to_owned())),
