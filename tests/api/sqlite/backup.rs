@@ -118,7 +118,7 @@ async fn a_backup_beside_writers_is_the_database_at_one_moment() {
     assert!(sizes.is_sorted_by(|before, after| before < after), "{sizes:?}");
 }
 
-/// As docs/guides/backups.md describes: the process ends, the backup replaces the database file, and its other files are
+/// As README.md says: the process is ended, the file is put into the place of the old one, whose other files are
 /// removed.
 #[tokio::test]
 async fn a_backup_is_a_database_that_gets_an_epoch_of_its_own_every_time() {
