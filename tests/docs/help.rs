@@ -82,14 +82,19 @@ impl Entry {
         } else if let Some((value, _)) = line.strip_prefix("- ").and_then(|line| line.split_once(':')) {
             self.values.push(format!("`{value}`"));
         } else if let Some((meaning, default)) = line.split_once(" [default: ") {
-            meaning.clone_into(&mut self.meaning);
+            self.add(meaning);
             let default = default.trim_end_matches(']');
             self.default = Some(match default.contains(' ') {
                 true => default.to_owned(),
                 false => format!("`{default}`"),
             });
         } else if line != "Possible values:" {
-            line.clone_into(&mut self.meaning);
+            // The long help continues in further paragraphs.
+            if !self.meaning.is_empty() {
+                self.meaning.truncate(self.meaning.trim_end_matches('.').len());
+                self.meaning.push_str(". ");
+            }
+            self.meaning.push_str(line);
         }
     }
 
