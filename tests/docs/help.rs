@@ -18,7 +18,8 @@ pub(crate) struct Entry {
     pub(crate) environment: String,
     /// The default as Markdown.
     pub(crate) default: Option<String>,
-    meaning: String,
+    /// The short help, and the further paragraphs of the long help.
+    paragraphs: Vec<String>,
     values: Vec<String>,
 }
 
@@ -89,12 +90,7 @@ impl Entry {
                 false => format!("`{default}`"),
             });
         } else if line != "Possible values:" {
-            // The long help continues in further paragraphs.
-            if !self.meaning.is_empty() {
-                self.meaning.truncate(self.meaning.trim_end_matches('.').len());
-                self.meaning.push_str(". ");
-            }
-            self.meaning.push_str(line);
+            self.paragraphs.push(line.trim_end_matches('.').to_owned());
         }
     }
 
@@ -103,11 +99,12 @@ impl Entry {
         self.name.split([' ', '[']).next().unwrap_or_default()
     }
 
-    /// Returns the meaning, and the possible values after a colon.
+    /// Returns the meaning, with the possible values after its first paragraph.
     pub(crate) fn meaning_and_values(&self) -> String {
-        match self.values.as_slice() {
-            [] => self.meaning.clone(),
-            values => format!("{}: {}", self.meaning.trim_end_matches('.'), values.join(", ")),
+        let mut paragraphs = self.paragraphs.clone();
+        if let Some(first) = paragraphs.first_mut().filter(|_| !self.values.is_empty()) {
+            first.push_str(&format!(": {}", self.values.join(", ")));
         }
+        paragraphs.join(". ")
     }
 }
