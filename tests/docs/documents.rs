@@ -17,7 +17,7 @@ const SERVICES: [(&str, &str); 3] = [
     ("phone_identity.v1.PhoneVerification", "phone_verification.proto"),
 ];
 
-/// Declares the documents whose commands run, and a test for each.
+/// Declares the documents with commands, and a test for each.
 macro_rules! documents {
     ($($test:ident: $path:literal,)+) => {
         const DOCUMENTS: &[&str] = &[$($path),+];
@@ -149,8 +149,8 @@ fn the_documents_call_every_rpc_with_success() {
     }
 }
 
-/// Returns the README and all documents below `docs` but those of operations, performance and decisions, whose commands
-/// another test runs.
+/// Returns the README and all documents below `docs` except operations, performance and decisions. Another test runs
+/// the commands of those.
 fn all() -> Vec<String> {
     let mut paths = vec!["README.md".to_owned()];
     for folder in ["docs", "docs/guides", "docs/reference"] {

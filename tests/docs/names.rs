@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-/// JSON fields whose values differ in every run and have no form of their own.
+/// JSON fields with values that differ in every run and that no pattern recognises.
 const OPAQUE: [&str; 2] = ["etag", "nextPageToken"];
 
 /// Names for ids and tokens by the order in which they first appear: equal values keep equal names.

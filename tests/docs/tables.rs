@@ -27,7 +27,7 @@ impl Table {
         }
     }
 
-    /// Adds a row whose last cell is `text`. `name` is the row's name in the details.
+    /// Adds a row with `text` as its last cell. `name` is the row's name in the details.
     pub(crate) fn row(&mut self, name: &str, cells: &[&str], text: &str) {
         let (cell, detail) = fit(text);
         let (cell, detail) = (escaped(&cell), detail.map(|detail| escaped(&detail)));
