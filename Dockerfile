@@ -1,5 +1,5 @@
-# The image of phone-identity: one binary on a base without a shell, as an unprivileged user. README.md, "Docker", says how
-# to run it; `make image-check` builds and runs it.
+# The image of phone-identity: one binary on a base without a shell, as an unprivileged user.
+# docs/guides/docker.md shows how to run it; `make image-check` builds and runs it.
 
 FROM docker.io/library/rust:1.95-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1 AS dependencies
 WORKDIR /src

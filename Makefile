@@ -15,7 +15,7 @@ fmt: ## format the Rust sources
 lint: lint-tools ## check format, prose, clippy, documentation, dependencies, protos and what is deployed
 	@scripts/lint.sh
 
-lint-tools: ## install what lint needs: cargo-deny, cargo-machete, buf, kubectl, hadolint, promtool, actionlint
+lint-tools: ## install what lint needs: cargo-deny, cargo-machete, buf, kubectl, hadolint, mdbook, promtool, actionlint
 	@scripts/lint-tools.sh
 
 test: test-tools ## run all tests (needs none of the lint tools)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import yaml
 
-# Settings without a flag, which the table of README.md does not have.
+# Settings without a flag, which the table of settings does not have.
 ENVIRONMENT_ONLY = {"PHONE_IDENTITY_PEPPERS", "PHONE_IDENTITY_OPERATOR_KEY", "PHONE_IDENTITY_OPERATOR_KEY_FILE"}
 # Arguments of the build.
 BUILD_ONLY = {"PHONE_IDENTITY_COMMIT", "PHONE_IDENTITY_VERSION"}
 
 problems = []
-README = Path("README.md").read_text(encoding="utf-8")
+SETTINGS = Path("docs/reference/settings.md").read_text(encoding="utf-8")
+METRICS = Path("docs/reference/metrics.md").read_text(encoding="utf-8")
 RUNBOOK = Path("docs/operations/runbook.md").read_text(encoding="utf-8")
 
 
@@ -30,13 +31,13 @@ def load(path):
 
 def settings():
     """Every PHONE_IDENTITY_... in deploy/ and beside it is a setting."""
-    known = set(re.findall(r"^\| `--[a-z0-9-]+` \| `([A-Z0-9_]+)` \|", README, re.MULTILINE))
-    need(len(known) > 40, f"README.md: only {len(known)} settings were found")
+    known = set(re.findall(r"^\| `--[a-z0-9-]+` \| `([A-Z0-9_]+)` \|", SETTINGS, re.MULTILINE))
+    need(len(known) > 40, f"docs/reference/settings.md: only {len(known)} settings were found")
     files = ["Dockerfile", "compose.yaml", "docs/operations/runbook.md"] + glob.glob("deploy/**/*.y*ml", recursive=True)
     for path in files:
         names = set(re.findall(r"\bPHONE_IDENTITY_[A-Z0-9_]*[A-Z0-9]\b", Path(path).read_text(encoding="utf-8")))
         for name in sorted(names - known - ENVIRONMENT_ONLY - BUILD_ONLY):
-            problems.append(f"{path}: there is no setting {name} in the table of README.md")
+            problems.append(f"{path}: docs/reference/settings.md has no setting {name}")
 
 
 def dockerfile():
@@ -123,9 +124,9 @@ def manifest(path):
 
 
 def metrics():
-    """Metrics of alerts, dashboard and runbook are in the table of README.md."""
-    known = set(re.findall(r"^\| `((?:phone_identity|process)_[a-z0-9_]+)` \|", README, re.MULTILINE))
-    need(len(known) > 20, f"README.md: only {len(known)} metrics were found")
+    """Every metric of alerts, dashboard and runbook is in docs/reference/metrics.md."""
+    known = set(re.findall(r"^\| `((?:phone_identity|process)_[a-z0-9_]+)` \|", METRICS, re.MULTILINE))
+    need(len(known) > 20, f"docs/reference/metrics.md: only {len(known)} metrics were found")
     for path in (
         "deploy/prometheus/rules/phone-identity.yml",
         "deploy/grafana/dashboards/phone-identity.json",
@@ -133,7 +134,7 @@ def metrics():
     ):
         for name in sorted(set(re.findall(r"\b(?:phone_identity|process)_[a-z0-9_]+", Path(path).read_text(encoding="utf-8")))):
             family = re.sub(r"_(bucket|sum|count)$", "", name)
-            need({name, family} & known, f"{path}: there is no metric {name} in the table of README.md")
+            need({name, family} & known, f"{path}: docs/reference/metrics.md has no metric {name}")
 
 
 def runbook():

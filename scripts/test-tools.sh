@@ -45,6 +45,8 @@ if ! python_is_there; then
   cat "${python_pins[@]}" >"$venv/installed.txt"
 fi
 
+need 'curl --version' curl
+
 if ! node_is_there; then
   need 'node --version && npm --version' nodejs npm
   say "installing @grpc/grpc-js"

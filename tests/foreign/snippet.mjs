@@ -14,13 +14,13 @@ const call = (method, request) =>
     identity[method](request, { deadline: Date.now() + 5000 }, (error, response) =>
       error ? reject(error) : resolve(response)));
 
-// What is needed of google/rpc/status.proto and google/rpc/error_details.proto.
+// The parts of google/rpc/status.proto and google/rpc/error_details.proto that this program reads.
 const { root } = protobuf.parse(`syntax = "proto3";
   message Any { string type_url = 1; bytes value = 2; }
   message Status { repeated Any details = 3; }
   message ErrorInfo { string reason = 1; }`);
 
-// The reason of the ErrorInfo that every error of phone-identity carries.
+// Returns the reason of the ErrorInfo, which every error of phone-identity has.
 function reason(error) {
   const [status] = error.metadata.get("grpc-status-details-bin");
   const details = status ? root.lookupType("Status").decode(status).details : [];
@@ -32,8 +32,8 @@ const password = "a quiet lake at dawn 7";
 const { user, sessionToken } = await call("register", { phoneNumber, password });
 console.log("registered", user.phoneNumber);
 const valid = await call("validateSession", { sessionToken });
-console.log("the session is good, and of the same person:", valid.user.userId === user.userId);
+console.log("the session is valid, and of the same user:", valid.user.userId === user.userId);
 const show = (when) => (error) => console.log(when, grpc.status[error.code], reason(error));
 await call("authenticate", { phoneNumber, password: "not the password" }).catch(show("with a wrong password:"));
 await call("revokeSession", { sessionToken });
-await call("validateSession", { sessionToken }).catch(show("after the log out:"));
+await call("validateSession", { sessionToken }).catch(show("after the sign-out:"));

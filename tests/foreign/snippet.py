@@ -12,7 +12,7 @@ from phone_identity.v1.phone_identity_pb2_grpc import PhoneIdentityStub
 
 
 def reason(error):
-    """The reason of the ErrorInfo that every error of phone-identity carries."""
+    """Returns the reason of the ErrorInfo, which every error of phone-identity has."""
     info = error_details_pb2.ErrorInfo()
     status = rpc_status.from_call(error)
     return info.reason if status and any(detail.Unpack(info) for detail in status.details) else ""
@@ -27,7 +27,7 @@ with grpc.insecure_channel(address) as channel:
 
     token = registered.session_token
     valid = identity.ValidateSession(pb.ValidateSessionRequest(session_token=token), timeout=5)
-    print("the session is good, and of the same person:", valid.user.user_id == registered.user.user_id)
+    print("the session is valid, and of the same user:", valid.user.user_id == registered.user.user_id)
     try:
         identity.Authenticate(pb.AuthenticateRequest(phone_number=phone_number, password="not the password"), timeout=5)
     except grpc.RpcError as error:
@@ -36,4 +36,4 @@ with grpc.insecure_channel(address) as channel:
     try:
         identity.ValidateSession(pb.ValidateSessionRequest(session_token=token), timeout=5)
     except grpc.RpcError as error:
-        print("after the log out:", error.code().name, reason(error))
+        print("after the sign-out:", error.code().name, reason(error))
