@@ -2,7 +2,6 @@
 
 pub(super) mod audit;
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use prost_types::Timestamp as ProtoTimestamp;
@@ -14,7 +13,6 @@ use crate::domain::token::PlainToken;
 use crate::domain::user::{User, UserStatus};
 use crate::proto::v1;
 use crate::service::admin::{ManagedUser, Unverified, Verification};
-use crate::service::sessions::KnownSession;
 
 pub(super) fn user(user: &User) -> v1::User {
     v1::User {
@@ -124,19 +122,4 @@ fn client(client: &ClientInfo) -> Option<v1::ClientInfo> {
 
 pub(super) fn timestamp(time: Timestamp) -> ProtoTimestamp {
     SystemTime::from(time).into()
-}
-
-/// The result of ValidateSession, before its conversion to a message or to bytes.
-pub(super) struct ValidatedSession {
-    pub(super) known: Arc<KnownSession>,
-    pub(super) lifetimes: Lifetimes,
-}
-
-impl From<ValidatedSession> for v1::ValidateSessionResponse {
-    fn from(ValidatedSession { known, lifetimes }: ValidatedSession) -> Self {
-        Self {
-            user: Some(user(known.user())),
-            session: Some(session(known.session(), known.last_seen_at(), &lifetimes)),
-        }
-    }
 }

@@ -5,7 +5,6 @@ use std::pin::pin;
 use tonic::Request;
 
 use super::call::{Call, RpcResult, answer, split};
-use super::convert::ValidatedSession;
 use super::{convert, metadata, parse};
 use crate::domain::access::OperatorKey;
 use crate::domain::registration::RegistrationMode;
@@ -85,21 +84,22 @@ impl PhoneIdentityHandlers {
     async fn try_validate_session(
         &self,
         request: v1::ValidateSessionRequest,
-    ) -> Result<ValidatedSession, Error> {
+    ) -> Result<v1::ValidateSessionResponse, Error> {
         let consistency = parse::consistency(request.consistency)?;
         let validated = self.sessions.validate(&request.session_token, consistency);
         let known = span("sessions.validate", pin!(validated)).await?;
-        Ok(ValidatedSession {
-            known,
-            lifetimes: *self.sessions.lifetimes(),
+        let session = convert::session(known.session(), known.last_seen_at(), self.sessions.lifetimes());
+        Ok(v1::ValidateSessionResponse {
+            user: Some(convert::user(known.user())),
+            session: Some(session),
         })
     }
 
-    /// Validates a session for [`crate::grpc::validate_session`], which encodes the response.
+    /// Validates a session for [`crate::grpc::validate_session`], without the boxed future of the trait.
     pub(super) async fn validated_session(
         &self,
         request: Request<v1::ValidateSessionRequest>,
-    ) -> RpcResult<ValidatedSession> {
+    ) -> RpcResult<v1::ValidateSessionResponse> {
         let (call, request) = split(request);
         answer(&call, self.try_validate_session(request).await)
     }
@@ -225,8 +225,7 @@ impl PhoneIdentity for PhoneIdentityHandlers {
         &self,
         request: Request<v1::ValidateSessionRequest>,
     ) -> RpcResult<v1::ValidateSessionResponse> {
-        let validated = self.validated_session(request).await?;
-        Ok(validated.map(ValidatedSession::into))
+        self.validated_session(request).await
     }
 
     async fn revoke_session(

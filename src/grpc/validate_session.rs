@@ -1,28 +1,23 @@
-//! Service of ValidateSession, with its own response encoder.
+//! Service of ValidateSession, beside tonic's router.
 //!
 //! Other services call ValidateSession with every request that they serve, and the answer is in memory. The code that
-//! tonic generates for an RPC boxes its future three times, allocates 16 KiB of buffers for messages of a few hundred
-//! bytes, and needs the response as a message with eight strings that are only copied. That is a large part of the cost
-//! of such a call. Here tonic still reads the request and frames the response, but [`encode`] writes the bytes of the
-//! response from the session in memory.
-
-mod encode;
+//! tonic generates for an RPC boxes its future three times and allocates 16 KiB of buffers for messages of a few hundred
+//! bytes. That is half of the cost of such a call: docs/decisions/0026-validate-session-path.md has the figures. Here
+//! tonic reads the request and frames the response, with buffers of the size that these messages have.
 
 use std::sync::Arc;
 
 use http::Request as HttpRequest;
+use tonic::Request;
 use tonic::body::Body;
-use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
+use tonic::codec::{BufferSettings, Codec};
 use tonic::server::Grpc;
-use tonic::{Request, Status};
-use tonic_prost::ProstDecoder;
+use tonic_prost::{ProstDecoder, ProstEncoder};
 use tower::service_fn;
 
-use super::convert::ValidatedSession;
 use super::middleware::{CallResult, CallService};
 use super::phone_identity::PhoneIdentityHandlers;
 use crate::proto::v1;
-use encode::EncodedResponse;
 
 /// Initial size of the request buffer, in bytes: twice a request with a token and a consistency. It grows.
 const REQUEST_BUFFER_BYTES: usize = 128;
@@ -55,43 +50,20 @@ async fn call(
     Ok(response)
 }
 
-/// Decodes requests with prost and encodes responses with [`encode`].
+/// The codec of prost, with buffers of the size of the messages.
 struct ValidateSessionCodec;
 
 impl Codec for ValidateSessionCodec {
-    type Encode = ValidatedSession;
+    type Encode = v1::ValidateSessionResponse;
     type Decode = v1::ValidateSessionRequest;
-    type Encoder = ValidateSessionEncoder;
+    type Encoder = ProstEncoder<v1::ValidateSessionResponse>;
     type Decoder = ProstDecoder<v1::ValidateSessionRequest>;
 
-    fn encoder(&mut self) -> ValidateSessionEncoder {
-        ValidateSessionEncoder
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstEncoder::new(BufferSettings::new(RESPONSE_BUFFER_BYTES, YIELD_THRESHOLD_BYTES))
     }
 
     fn decoder(&mut self) -> Self::Decoder {
         ProstDecoder::new(BufferSettings::new(REQUEST_BUFFER_BYTES, YIELD_THRESHOLD_BYTES))
-    }
-}
-
-struct ValidateSessionEncoder;
-
-impl Encoder for ValidateSessionEncoder {
-    type Item = ValidatedSession;
-    type Error = Status;
-
-    fn encode(
-        &mut self,
-        ValidatedSession { known, lifetimes }: ValidatedSession,
-        buf: &mut EncodeBuf<'_>,
-    ) -> Result<(), Status> {
-        let response = EncodedResponse::new(known.user(), known.session(), known.last_seen_at(), &lifetimes);
-        let lengths = response.lengths();
-        buf.reserve(lengths.response());
-        response.encode(lengths, buf);
-        Ok(())
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(RESPONSE_BUFFER_BYTES, YIELD_THRESHOLD_BYTES)
     }
 }
