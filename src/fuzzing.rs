@@ -15,8 +15,7 @@ use crate::domain::token::{TOKEN_LENGTH, TokenHash};
 use crate::grpc::fuzzed;
 use crate::service::hasher;
 
-/// A fuzz target. Panics if it finds a fault.
-pub type Target = fn(&[u8]);
+pub use crate::grpc::fuzzed::Target;
 
 /// Targets of values. [`targets`] adds those of requests.
 const VALUES: &[(&str, Target)] = &[

@@ -11,6 +11,7 @@ pub(crate) mod label_counts;
 pub mod outbox;
 pub mod password_policy;
 mod passwords;
+mod policy;
 mod reauthentication;
 mod retry;
 pub mod revocation;

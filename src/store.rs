@@ -8,6 +8,7 @@ mod backup;
 pub mod challenges;
 pub mod changes;
 mod connection;
+mod database_file;
 pub mod devices;
 mod entity;
 mod error;

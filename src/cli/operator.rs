@@ -4,19 +4,20 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
+use uuid::Uuid;
 
 use super::Failure;
 use super::messages::Messages;
 use super::output::print_line;
-use super::users::parse_user;
 use crate::app::{App, open_store};
 use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::domain::access::Caller;
 use crate::domain::password::{Password, PasswordError};
-use crate::domain::phone::PhoneNumber;
+use crate::domain::phone::{PhoneError, PhoneNumber};
 use crate::domain::rights::AdminAction;
 use crate::domain::rules::Rules;
+use crate::domain::user::UserId;
 use crate::service::accounts::SuperuserMaker;
 use crate::service::admin::{Administrator, UserSelector};
 use crate::service::error::{self, Error, Problem, Violation};
@@ -161,4 +162,15 @@ fn read_password(from_stdin: bool, messages: Messages) -> Result<SecretString, F
         return Err(messages.unusable("cli-passwords-differ", &[]));
     }
     Ok(first)
+}
+
+/// Parses a phone number or an id.
+pub(super) fn parse_user(text: &str, rules: &Rules) -> Result<UserSelector, PhoneError> {
+    let id = (text.len() == uuid::fmt::Hyphenated::LENGTH)
+        .then(|| Uuid::try_parse(text).ok())
+        .flatten();
+    match id {
+        Some(id) => Ok(UserSelector::Id(UserId(id))),
+        None => rules.find_phone(text, "").map(UserSelector::PhoneNumber),
+    }
 }

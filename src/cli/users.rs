@@ -7,18 +7,15 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use uuid::Uuid;
 
 use super::messages::Messages;
-use super::operator::{new_password, rejected};
+use super::operator::{new_password, parse_user, rejected};
 use super::{Failure, PasswordSource};
 use crate::app::App;
 use crate::clock::SystemClock;
 use crate::config::Settings;
-use crate::domain::phone::PhoneError;
 use crate::domain::rights::AdminAction;
 use crate::domain::rules::Rules;
-use crate::domain::user::UserId;
 use crate::service::admin::{
     Admin, Administrator, ManagedUser, NewUser, PhoneToVerify, UserSelector, UserUpdate,
 };
@@ -300,17 +297,6 @@ impl UserSelection {
             Ok((text, selector))
         };
         self.users.into_iter().map(read).collect()
-    }
-}
-
-/// Parses a phone number or an id.
-pub(super) fn parse_user(text: &str, rules: &Rules) -> Result<UserSelector, PhoneError> {
-    let id = (text.len() == uuid::fmt::Hyphenated::LENGTH)
-        .then(|| Uuid::try_parse(text).ok())
-        .flatten();
-    match id {
-        Some(id) => Ok(UserSelector::Id(UserId(id))),
-        None => rules.find_phone(text, "").map(UserSelector::PhoneNumber),
     }
 }
 

@@ -24,13 +24,15 @@ use crate::domain::rules::Rules;
 use crate::domain::session::SessionId;
 use crate::domain::token::TokenHash;
 use crate::domain::user::{User, UserId, UserStatus};
-use crate::fuzzing::Target;
 use crate::i18n::Language;
 use crate::proto::v1;
 use crate::service::error::{Error, Violation};
 
 /// Maximum size of a status in headers, in bytes: some clients limit all headers to 8 KiB.
 const MAX_STATUS_BYTES: usize = 8 * 1024;
+
+/// A fuzz target. Panics if it finds a fault.
+pub type Target = fn(&[u8]);
 
 /// The target of each RPC, by the name of the method in snake case, in the order of the proto files.
 pub(crate) const REQUESTS: &[(&str, Target)] = &[

@@ -1,9 +1,9 @@
 //! Service of ValidateSession, beside tonic's router.
 //!
 //! Other services call ValidateSession with every request that they serve, and the answer is in memory. The code that
-//! tonic generates for an RPC boxes its future three times and allocates 16 KiB of buffers for messages of a few hundred
-//! bytes. That is half of the cost of such a call: docs/decisions/0026-validate-session-path.md has the figures. Here
-//! tonic reads the request and frames the response, with buffers of the size that these messages have.
+//! tonic generates for an RPC boxes its future three times and allocates 16 KiB of buffers for messages of a few
+//! hundred bytes. That is half of the cost of such a call: see docs/decisions/0026-validate-session-path.md. Here tonic
+//! reads the request and frames the response, with buffers of the size that these messages have.
 
 use std::sync::Arc;
 

@@ -21,11 +21,11 @@ pub use verify::{PhoneToVerify, Unverified, Verification};
 
 use std::sync::Arc;
 
-use super::accounts::Policy;
 use super::audit;
 use super::error::Error;
 use super::hasher::Flow;
 use super::passwords::Passwords;
+use super::policy::Policy;
 use super::reauthentication::Reauthentication;
 use super::sessions::Actor;
 use super::shared::Shared;

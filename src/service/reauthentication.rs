@@ -7,9 +7,9 @@ mod hold;
 
 use std::sync::Arc;
 
-use super::accounts::Policy;
 use super::error::Error;
 use super::passwords::{Check, PasswordAttempt, Passwords};
+use super::policy::Policy;
 use super::sessions::Actor;
 use super::unit_of_work::UnitOfWork;
 use crate::domain::audit::AuditDraft;

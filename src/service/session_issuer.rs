@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 pub(super) use device::{KnownDevice, SignInDevice};
 
-use super::accounts::Policy;
 use super::error::Error;
+use super::policy::Policy;
 use super::unit_of_work::UnitOfWork;
 use crate::clock::Timestamp;
 use crate::domain::session::{AuthMethod, AuthMethods, ClientInfo, Session, SessionId};

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::accounts::Policy;
 use super::audit::Audit;
 use super::hasher::Hasher;
 use super::password_policy::PasswordPolicy;
 use super::passwords::Passwords;
+use super::policy::Policy;
 use super::reauthentication::Reauthentication;
 use super::session_issuer::SessionIssuer;
 use super::unit_of_work::UnitOfWork;

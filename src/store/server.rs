@@ -22,8 +22,8 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
 use super::connection::{Connection, from_sqlx};
+use super::database_file::DatabaseFile;
 use super::identity::{Identity, identification};
-use super::sqlite::DatabaseFile;
 use super::url::UrlError;
 use super::{Options, StoreError};
 use crate::secret_file::{self, SecretFileError};

@@ -2,8 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
@@ -11,6 +10,7 @@ use sea_orm::sqlx::ConnectOptions as _;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{DatabaseConnection, SqliteTransactionMode, TransactionOptions, TransactionTrait as _};
 
+use super::database_file::DatabaseFile;
 use super::server::Server;
 use super::url::{self, UrlError};
 use super::{LIST_CONNECTIONS, Options, Pool, Store, StoreError, migrate_to_date};
@@ -23,37 +23,6 @@ const CACHE_SIZE: &str = "-8192";
 
 /// Parameters of a URL that sqlx knows.
 const PARAMETERS: [&str; 4] = ["cache", "immutable", "mode", "vfs"];
-
-/// The file of the database, by its device and inode. SQLite would continue to accept writes to a file that was deleted
-/// or replaced under the service, and those writes would be lost.
-#[derive(Clone, Debug)]
-pub(super) struct DatabaseFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl DatabaseFile {
-    fn of(path: &Path) -> io::Result<Self> {
-        let metadata = fs::metadata(path)?;
-        Ok(Self {
-            path: path.to_owned(),
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        })
-    }
-
-    /// Fails if the name leads to another file or to none. Costs one system call, for a local file.
-    pub(super) fn check(&self) -> io::Result<()> {
-        let is_same =
-            fs::metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == (self.device, self.inode));
-        if is_same {
-            return Ok(());
-        }
-        let why = format!("the file {} was deleted or replaced", self.path.display());
-        Err(io::Error::new(io::ErrorKind::NotFound, why))
-    }
-}
 
 /// Opens the file. Creates a missing file, which only this user can read.
 pub(super) async fn open(url: &str, options: &Options) -> Result<Store, StoreError> {

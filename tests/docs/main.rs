@@ -1,8 +1,8 @@
 //! Executable documentation: the commands of the documents run, and their tables are compared with the code.
 //!
 //! `document` parses the Markdown, `session` runs the commands of one document, and `documents` lists the documents.
-//! The commands need grpcurl and the gRPC clients of Python and Node, which `make test-tools` installs. After an intended
-//! change, `DOCS_BLESS=1 cargo test --test docs` writes the present outputs and tables into the documents.
+//! The commands need grpcurl and the gRPC clients of Python and Node, which `make test-tools` installs. After an
+//! intended change, `DOCS_BLESS=1 cargo test --test docs` writes the present outputs and tables into the documents.
 
 #![allow(
     missing_docs,

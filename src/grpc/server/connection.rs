@@ -18,7 +18,7 @@ use tonic::transport::server::Connected;
 use tower::Service;
 
 use super::admission::CallAdmission;
-use super::handshake::HandshakeStream;
+use super::handshake::{CLOSE_TIMEOUT, HandshakeStream};
 use super::in_flight::{InFlight, ServerLimits};
 use super::lazy_poll::LazyPoll;
 use super::quota::Quota;
@@ -45,10 +45,6 @@ const MAX_PENDING_RESETS: usize = 64;
 
 /// Maximum number of streams that the server has reset because of protocol errors of the client. As above.
 const MAX_FAULTY_STREAMS: usize = 1024;
-
-/// Time that a client without calls has to react to a GOAWAY of a shutdown, and that any client has to close its side
-/// of a connection after the server has sent everything.
-pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves connections with the same service and limits.
 pub(super) struct ConnectionServer<S> {

@@ -4,11 +4,14 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::connection::CLOSE_TIMEOUT;
+/// Time that a client without calls has to react to a GOAWAY of a shutdown, and that any client has to close its side
+/// of a connection after the server has sent everything.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Minimum size of what a client sends first, in bytes: the preface of HTTP/2 (24) and the header of a SETTINGS frame
 /// (9) (RFC 9113 section 3.4). After that, hyper detects an absent client with pings.
