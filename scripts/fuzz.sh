@@ -21,7 +21,10 @@ cp Cargo.lock fuzz/Cargo.lock
 say "building the targets"
 cargo +nightly fuzz build
 # Without FUZZ_TARGET, the binary prints the names of all targets.
-targets=${FUZZ_TARGETS:-$(env -u FUZZ_TARGET cargo +nightly fuzz run target 2>/dev/null)}
+mkdir -p fuzz/target/corpus
+# A corpus folder is named, since cargo-fuzz creates one among the corpora of the repository without.
+targets=${FUZZ_TARGETS:-$(env -u FUZZ_TARGET cargo +nightly fuzz run target fuzz/target/corpus)} ||
+  die "the binary did not print its targets"
 [ -n "$targets" ] || die "the binary printed no targets"
 
 failed=()

@@ -53,6 +53,9 @@ impl Messages {
 
     /// Returns the failure of an invalid phone number.
     pub(super) fn phone_unfit(self, problem: PhoneError) -> Failure {
+        if problem == PhoneError::Empty {
+            return self.unusable("cli-phone-missing", &[]);
+        }
         self.unfit("cli-phone-unfit", "", &problem, problem.into())
     }
 
@@ -73,6 +76,9 @@ impl Messages {
 
     /// Returns the failure of an invalid password.
     pub(super) fn password_unfit(self, problem: PasswordError) -> Failure {
+        if problem == PasswordError::Empty {
+            return self.unusable("cli-password-missing", &[]);
+        }
         self.unfit("cli-password-unfit", "", &problem, problem.into())
     }
 

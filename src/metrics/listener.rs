@@ -13,7 +13,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{StatusCode, header};
+use http::{Method, StatusCode, header};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -124,6 +124,9 @@ async fn method_not_allowed() -> impl IntoResponse {
     (StatusCode::METHOD_NOT_ALLOWED, allowed, "only GET\n")
 }
 
-async fn not_found() -> (StatusCode, &'static str) {
-    (StatusCode::NOT_FOUND, "/metrics, /livez, /readyz\n")
+async fn not_found(method: Method) -> Response {
+    if !matches!(method, Method::GET | Method::HEAD) {
+        return method_not_allowed().await.into_response();
+    }
+    (StatusCode::NOT_FOUND, "/metrics, /livez, /readyz\n").into_response()
 }

@@ -1,7 +1,8 @@
 //! Reauthentication: the proof that a call comes from the account holder, and not from the thief of a session.
 //!
 //! A user proves it by the current password, or by a sign-in within the reauthentication window. The proof is checked
-//! before the transaction, and again in it, under the lock of the user's row.
+//! before the transaction. The transaction checks a password again under the lock of the user's row, and for a fresh
+//! sign-in that its session still exists.
 
 mod hold;
 

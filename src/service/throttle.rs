@@ -83,6 +83,13 @@ struct Limited {
 #[must_use]
 pub struct Reservation(Vec<Reserved>);
 
+impl Reservation {
+    /// Returns whether no other attempt counts in its rows.
+    fn is_all_new(&self) -> bool {
+        self.0.iter().all(|one| one.is_new)
+    }
+}
+
 /// The row of an attempt for one subject.
 #[derive(Clone, Copy, Debug)]
 struct Reserved {

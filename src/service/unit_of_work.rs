@@ -117,7 +117,8 @@ impl UnitOfWork {
     /// all of them again, see [`retry`]. An error of the steps rolls the transaction back.
     ///
     /// # Errors
-    /// The error of the steps; [`Error::DatabaseUnavailable`] when the transaction does not begin or does not commit.
+    /// The error of the steps; [`Error::DatabaseUnavailable`] when the transaction does not begin or does not commit;
+    /// [`Error::Internal`] when the database rejects a deferred write.
     pub(super) async fn transact<'env, T>(
         &self,
         steps: impl for<'t> Fn(&'t Transaction, Borrows<'t, 'env>) -> Steps<'t, T>,

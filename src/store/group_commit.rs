@@ -17,7 +17,8 @@ use tokio::time::timeout;
 pub(crate) struct GroupCommit<T, R> {
     queue: Mutex<CommitQueue<T, R>>,
     max_group: usize,
-    /// Maximum time in the queue. A commit that has begun is waited for.
+    /// Maximum time in the queue: the same as the wait for the connection that writes. A commit that has begun is
+    /// waited for.
     max_wait: Duration,
     /// Whether commits are grouped at all.
     is_grouping: bool,

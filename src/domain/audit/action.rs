@@ -212,7 +212,7 @@ impl Action {
             | Self::CreateServiceKey
             | Self::RevokeServiceKey => "Never",
             Self::UpdateProfile => {
-                "The current password is wrong or missing without a fresh sign-in, or the number is taken"
+                "The current password is wrong or missing, or the number is taken or was changed recently"
             }
             Self::DeactivateProfile | Self::DeleteProfile => {
                 "The current password is wrong or missing without a fresh sign-in, or it is the last superuser"
@@ -220,7 +220,10 @@ impl Action {
             Self::CreateSuperuser | Self::CreateUser => {
                 "The actor is not a superuser, the sign-in is not fresh, or the number is taken"
             }
-            Self::UpdateUser | Self::DeleteUser => {
+            Self::UpdateUser => {
+                "The actor is not a superuser, the sign-in is not fresh, the number is taken, or it is the last superuser"
+            }
+            Self::DeleteUser => {
                 "The actor is not a superuser, the sign-in is not fresh, or it is the last superuser"
             }
             Self::SetPassword | Self::ReactivateUser => {
@@ -234,7 +237,9 @@ impl Action {
             Self::SendCode => "Never: the event is the same whether or not a message is sent",
             Self::DeliverCode => "No provider accepted it before the code expired",
             Self::DeliverNotice => "No provider accepted it in time",
-            Self::SignInByCode => "The code is wrong, or the account is deactivated",
+            Self::SignInByCode => {
+                "The code is wrong, the account is deactivated, or an unverified number was changed recently"
+            }
             Self::ResetPassword => {
                 "The code is wrong, the account is deactivated, or the number was changed recently"
             }

@@ -252,9 +252,17 @@ impl Accounts {
         for sign_in in sign_ins {
             accepted.push(match counts.get(&sign_in.account.user.id) {
                 Some(count) => Some(self.write_user(tx, sign_in, *count, now).await?),
-                // The password was changed during the hash, or the user was deleted.
+                // The number, the credentials or the status changed during the hash, or the user was deleted.
                 None => None,
             });
+        }
+        // An attempt that shares rows with others is given back by statements that read, so it goes ahead of the writes
+        // that wait for the commit.
+        let throttle = self.work.throttle();
+        for of_user in accepted.iter().flatten() {
+            throttle
+                .give_back_shared(tx, &of_user.sign_in.reservation)
+                .await?;
         }
         let mut written = Written::default();
         let mut changes = Vec::new();
@@ -269,8 +277,7 @@ impl Accounts {
                     let IssuedSession { session, token, .. } = &sign_in.issued;
                     sessions::insert(tx, session, &token.hash()).await?;
                     audit::insert(tx, &draft.done(now)).await?;
-                    let throttle = self.work.throttle();
-                    let given_back = throttle.give_back_deferred(tx, &sign_in.reservation).await?;
+                    let given_back = throttle.give_back_new(tx, &sign_in.reservation).await?;
                     written.given_back.push(given_back);
                     changes.extend(of_this);
                     Ok(user)

@@ -208,17 +208,17 @@ impl Accounts {
         if let (Some(_), Some(retry_after)) = (&change.phone_number, hold.filter(|_| has_codes)) {
             return Err(Error::PhoneChangedRecently { retry_after });
         }
-        if change.phone_number.is_some() && self.policy.notifies_of_phone_change(&user) {
-            let service = actor.caller.service.as_deref();
-            let notice = phone_changed(&user, *language, service, now);
-            outbox::insert(tx, &notice).await?;
-        }
         let mut draft = draft.clone();
         if change.password_hash.is_some() {
             let others = Selection::AllBut(actor.session.id);
             draft.ended_sessions = Some(sessions::delete(tx, user.id, &others).await?);
         }
         users::update(tx, user.id, &change, now).await?;
+        if change.phone_number.is_some() && self.policy.notifies_of_phone_change(&user) {
+            let service = actor.caller.service.as_deref();
+            let notice = phone_changed(&user, *language, service, now);
+            outbox::insert(tx, &notice).await?;
+        }
         let changed = users::find(tx, user.id).await?.ok_or(Error::SessionInvalid)?;
         if change.phone_number.is_some() {
             challenges::end_unowned(tx, &user.phone_number).await?;

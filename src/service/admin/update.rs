@@ -177,12 +177,12 @@ impl Admin {
         if !stays {
             keep_a_superuser(tx, &account.user).await?;
         }
+        users::update(tx, id, &change, now).await?;
         if change.phone_number.is_some() && self.policy.notifies_of_phone_change(&account.user) {
             let service = by.actor().and_then(|actor| actor.caller.service.as_deref());
             let notice = phone_changed(&account.user, update.language, service, now);
             outbox::insert(tx, &notice).await?;
         }
-        users::update(tx, id, &change, now).await?;
         if change.phone_number.is_some() {
             challenges::end_unowned(tx, &account.user.phone_number).await?;
         }

@@ -277,7 +277,7 @@ impl Codes {
                 Asked::Paused { rest, whose, by_this } => {
                     let why = match (whose, from) {
                         (Paused::ForSource, CodeSource::Network(_)) => SmsRefusal::PausedForSource,
-                        // Without client addresses, all clients of a calling service are one source.
+                        // Requests without a client address are one source, whatever service they come from.
                         (Paused::ForSource, CodeSource::Unknown) | (Paused::ForAll, _) => SmsRefusal::Paused,
                     };
                     refused.push((rest, why));

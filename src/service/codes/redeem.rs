@@ -269,8 +269,9 @@ impl Codes {
         self.work.throttle().reserve_only(subject).await
     }
 
-    /// Gives an attempt back if the code was right, and the operation was refused for another reason. The challenge
-    /// counts the attempt in any case. Returns the outcome.
+    /// Gives an attempt back if the code was right, and the operation was refused for another reason, with the account
+    /// that was reserved for it. A challenge still counts an attempt that was refused in its transaction. Returns the
+    /// outcome.
     ///
     /// # Errors
     /// The error of the outcome.

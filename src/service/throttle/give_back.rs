@@ -28,9 +28,8 @@ impl Throttle {
             return Ok(());
         }
         self.forget_refusals(reservation);
-        let all_new = reserved.iter().all(|one| one.is_new);
         let rows: Vec<AttemptRow> = reserved.iter().map(|one| one.row).collect();
-        if all_new && attempts::delete_untouched(tx, &rows).await? == count_of(&rows) {
+        if reservation.is_all_new() && attempts::delete_untouched(tx, &rows).await? == count_of(&rows) {
             return Ok(());
         }
         self.take_back(tx, reserved).await
@@ -67,10 +66,39 @@ impl Throttle {
         tx: &Transaction,
         reservation: &'a Reservation,
     ) -> Result<GivenBack<'a>, StoreError> {
+        self.give_back_shared(tx, reservation).await?;
+        self.give_back_new(tx, reservation).await
+    }
+
+    /// The first half of [`Self::give_back_deferred`]: gives an attempt back that shares rows with other attempts. It
+    /// reads these rows, so it executes what is deferred. In a transaction of several attempts it goes first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn give_back_shared(
+        &self,
+        tx: &Transaction,
+        reservation: &Reservation,
+    ) -> Result<(), StoreError> {
+        match reservation.is_all_new() {
+            true => Ok(()),
+            false => self.give_back_in(tx, reservation).await,
+        }
+    }
+
+    /// The second half of [`Self::give_back_deferred`]: deletes the rows of an attempt that has them alone, by a write
+    /// that may wait for the commit.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn give_back_new<'a>(
+        &self,
+        tx: &Transaction,
+        reservation: &'a Reservation,
+    ) -> Result<GivenBack<'a>, StoreError> {
         let Reservation(reserved) = reservation;
         let given_back = |deleted| GivenBack { reservation, deleted };
-        if reserved.is_empty() || !reserved.iter().all(|one| one.is_new) {
-            self.give_back_in(tx, reservation).await?;
+        if reserved.is_empty() || !reservation.is_all_new() {
             return Ok(given_back(None));
         }
         self.forget_refusals(reservation);

@@ -126,7 +126,7 @@ async fn a_failed_deferred_statement_fails_the_next_one() {
         .unwrap();
     let next = with_number("UPDATE numbers SET n = n + ?", 10);
     assert!(tx.execute_raw(next).await.is_err(), "the number is there already");
-    drop(tx);
+    assert!(tx.commit().await.is_err(), "a write is missing");
     assert_eq!(count(&pool).await, 3);
 }
 
@@ -145,9 +145,9 @@ async fn statements_ahead_of_deferred_ones_do_not_execute_them() {
     assert_eq!(count(&pool).await, 4);
 }
 
-/// BEGIN may go along, too, and tells how many rows the statement before it has changed.
+/// The response may have a count for BEGIN, too.
 #[tokio::test]
-async fn what_comes_with_the_commit_says_how_many_rows_it_has_changed() {
+async fn a_commit_sets_the_row_counts_of_deferred_statements() {
     let (pool, _folder) = numbers().await;
     for is_begun_before in [true, false] {
         let tx = pool.begin().await.unwrap();

@@ -43,6 +43,8 @@ struct TransactionState {
     /// Of the whole transaction. It ends with it.
     _trace: Option<Span>,
     is_begun: bool,
+    /// Whether deferred statements failed before the commit, which must not commit the rest then.
+    has_lost_writes: bool,
     /// The deferred statements, in order.
     deferred: Vec<Deferred>,
 }
@@ -102,7 +104,9 @@ impl TransactionState {
         match deferred.first() {
             Some(first) => {
                 let backend = first.statement.db_backend;
-                self.execute_all(backend, deferred, None).await
+                let flushed = self.execute_all(backend, deferred, None).await;
+                self.has_lost_writes |= flushed.is_err();
+                flushed
             }
             None => Ok(()),
         }
@@ -149,6 +153,7 @@ impl Transaction {
             lease,
             _trace: trace,
             is_begun: false,
+            has_lost_writes: false,
             deferred: Vec::new(),
         };
         if backend != DbBackend::Sqlite {
@@ -187,6 +192,9 @@ impl Transaction {
     /// [`StoreError::NotCommitted`] when it certainly did not commit; otherwise it may have.
     pub async fn commit(self) -> Result<(), StoreError> {
         let mut work = self.work.into_inner();
+        if work.has_lost_writes {
+            return Err(DbErr::Custom("a deferred statement failed before".to_owned()).into());
+        }
         let deferred = mem::take(&mut work.deferred);
         if deferred.is_empty() {
             if !work.is_begun {

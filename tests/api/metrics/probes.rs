@@ -69,6 +69,8 @@ async fn an_unknown_path_is_not_found() {
     let metrics = server.metrics.unwrap();
     assert_eq!(http::get(metrics, "/").await.0, 404);
     assert_eq!(http::get(metrics, "/metrics/../etc/passwd").await.0, 404);
+    let (status, ..) = http::ask(metrics, "POST", "/unknown").await;
+    assert_eq!(status, 405);
     let (status, head, _) = http::ask(metrics, "POST", "/metrics").await;
     assert_eq!(status, 405);
     assert!(head.contains("allow: GET, HEAD"), "{head}");
