@@ -149,7 +149,8 @@ impl Settings {
     pub fn warn_of_readable_secrets(&self) {
         if self.allow_readable_secrets {
             tracing::warn!(
-                "--allow-readable-secrets: a database and secret files that other users of this machine can read are accepted"
+                "--allow-readable-secrets: a database and secret files that other users of this machine can read are \
+                 accepted"
             );
         }
     }

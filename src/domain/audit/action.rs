@@ -221,7 +221,7 @@ impl Action {
                 "The actor is not a superuser, the sign-in is not fresh, or the number is taken"
             }
             Self::UpdateUser => {
-                "The actor is not a superuser, the sign-in is not fresh, the number is taken, or it is the last superuser"
+                "The actor is no superuser, the sign-in is not fresh, the number is taken, or it is the last superuser"
             }
             Self::DeleteUser => {
                 "The actor is not a superuser, the sign-in is not fresh, or it is the last superuser"
