@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::audit;
+use super::error::chain;
 use crate::clock::{MAX_SKEW, Timestamp};
 use crate::domain::code;
 use crate::domain::session::Lifetimes;
@@ -32,8 +34,41 @@ const CHANGES_KEPT: Duration = Duration::from_hours(24);
 /// Retention of a challenge after the expiry of its code.
 const CHALLENGES_KEPT: Duration = Duration::from_mins(5);
 
+/// Runs one pass over all tables. Returns the number of live sessions, or `None` if the pass over them failed. Failures
+/// are logged, and the next pass repeats the work.
+pub(super) async fn run(
+    store: &Store,
+    lifetimes: &Lifetimes,
+    audit_retention: Duration,
+    now: Now<'_>,
+) -> Option<u64> {
+    let mut alive = None;
+    let cleaned = async {
+        alive = Some(remove_ended_sessions(store, lifetimes, now).await?);
+        prune_changes(store, now).await?;
+        remove_forgotten_attempts(store, now).await?;
+        remove_expired_challenges(store, now).await?;
+        remove_unused_sms_counters(store, now).await?;
+        remove_expired_devices(store, now).await
+    };
+    if let Err(error) = cleaned.await {
+        tracing::warn!(
+            error = chain(&error),
+            "ended sessions and other expired rows were not removed"
+        );
+    }
+    let cleaned = async {
+        audit::erase_deleted(store, now()).await?;
+        audit::remove_old(store, audit_retention, now()).await
+    };
+    if let Err(error) = cleaned.await {
+        tracing::warn!(error = chain(&error), "the audit log was not cleaned up");
+    }
+    alive
+}
+
 /// Reads all sessions once, removes the ended ones, and returns the number of live sessions.
-pub(super) async fn remove_ended_sessions(
+async fn remove_ended_sessions(
     store: &Store,
     lifetimes: &Lifetimes,
     now: Now<'_>,
@@ -63,7 +98,7 @@ pub(super) async fn remove_ended_sessions(
 }
 
 /// Removes the entries of the change log that are too old for any follower to read.
-pub(super) async fn prune_changes(store: &Store, now: Now<'_>) -> Result<(), StoreError> {
+async fn prune_changes(store: &Store, now: Now<'_>) -> Result<(), StoreError> {
     // The newest entry stays regardless of its age: followers compare it at each reading.
     let newest = changes::head(store.reader()).await?.last_seq;
     loop {
@@ -80,7 +115,7 @@ pub(super) async fn prune_changes(store: &Store, now: Now<'_>) -> Result<(), Sto
 }
 
 /// Reads all attempts once and removes the forgotten ones.
-pub(super) async fn remove_forgotten_attempts(store: &Store, now: Now<'_>) -> Result<(), StoreError> {
+async fn remove_forgotten_attempts(store: &Store, now: Now<'_>) -> Result<(), StoreError> {
     let mut after = None;
     loop {
         let began = Instant::now();
@@ -107,7 +142,7 @@ async fn pause(began: Instant) {
 /// Removes the challenges of expired one-time codes, after the outbox has recorded the codes that it did not send. Also
 /// removes challenges that expire later than any code can: they come from a wrong clock, count as expired, and would
 /// become valid again shortly before their expiry.
-pub(super) async fn remove_expired_challenges(store: &Store, now: Now<'_>) -> Result<(), StoreError> {
+async fn remove_expired_challenges(store: &Store, now: Now<'_>) -> Result<(), StoreError> {
     loop {
         let now = now();
         let expiries = now - CHALLENGES_KEPT..=now + code::MAX_LIFETIME + MAX_SKEW;
@@ -119,7 +154,7 @@ pub(super) async fn remove_expired_challenges(store: &Store, now: Now<'_>) -> Re
 }
 
 /// Removes SMS counters that were unused for so long that none of their counts matters.
-pub(super) async fn remove_unused_sms_counters(store: &Store, now: Now<'_>) -> Result<(), StoreError> {
+async fn remove_unused_sms_counters(store: &Store, now: Now<'_>) -> Result<(), StoreError> {
     while sms_counters::remove_unused(store.writer(), BATCH, now() - FORGOTTEN_AFTER).await? == BATCH {
         sleep(MIN_PAUSE).await;
     }
@@ -127,7 +162,7 @@ pub(super) async fn remove_unused_sms_counters(store: &Store, now: Now<'_>) -> R
 }
 
 /// Removes the devices that were unused for too long.
-pub(super) async fn remove_expired_devices(store: &Store, now: Now<'_>) -> Result<(), StoreError> {
+async fn remove_expired_devices(store: &Store, now: Now<'_>) -> Result<(), StoreError> {
     loop {
         let expired = devices::find_expired(store.reader(), BATCH, now()).await?;
         if expired.is_empty() || devices::delete_expired(store.writer(), &expired, now()).await? == 0 {

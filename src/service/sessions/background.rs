@@ -7,7 +7,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Sessions, SessionsState};
-use crate::service::audit;
 use crate::service::error::chain;
 use crate::service::housekeeping;
 use crate::service::revocation::follower::{self as follower, Follower};
@@ -124,6 +123,7 @@ impl Sessions {
         }
     }
 
+    /// Runs one pass of housekeeping.
     pub(super) async fn clean_up(&self) {
         let SessionsState {
             store,
@@ -131,29 +131,10 @@ impl Sessions {
             metrics,
             ..
         } = self.0.as_ref();
-        // The clock is read for each step: it may be corrected during a pass, which takes minutes on large tables.
         let now = || self.0.clock.now();
-        let cleaned = async {
-            let alive = housekeeping::remove_ended_sessions(store, &options.lifetimes, &now).await?;
+        let alive = housekeeping::run(store, &options.lifetimes, options.audit_retention, &now).await;
+        if let Some(alive) = alive {
             metrics.rare().set_alive(alive);
-            housekeeping::prune_changes(store, &now).await?;
-            housekeeping::remove_forgotten_attempts(store, &now).await?;
-            housekeeping::remove_expired_challenges(store, &now).await?;
-            housekeeping::remove_unused_sms_counters(store, &now).await?;
-            housekeeping::remove_expired_devices(store, &now).await
-        };
-        if let Err(error) = cleaned.await {
-            tracing::warn!(
-                error = chain(&error),
-                "ended sessions and other expired rows were not removed"
-            );
-        }
-        let cleaned = async {
-            audit::erase_deleted(store, now()).await?;
-            audit::remove_old(store, options.audit_retention, now()).await
-        };
-        if let Err(error) = cleaned.await {
-            tracing::warn!(error = chain(&error), "the audit log was not cleaned up");
         }
     }
 }
