@@ -207,9 +207,12 @@ where
     M: Message + Default + PartialEq,
     T: Debug,
 {
-    let (Ok(request), Some(parser)) = (M::decode(bytes), ParserState::get()) else {
+    let Ok(request) = M::decode(bytes) else {
         return;
     };
+    let parser = ParserState::get();
+    assert!(parser.is_some(), "without a parser, no request would be checked");
+    let Some(parser) = parser else { return };
     let again = M::decode(request.encode_to_vec().as_slice());
     assert!(
         again.as_ref() == Ok(&request),
