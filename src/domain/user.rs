@@ -66,6 +66,26 @@ pub struct User {
 }
 
 impl User {
+    /// Returns a new active user with a password, an unverified number and no rights of administration.
+    #[must_use]
+    pub fn new(phone_number: PhoneNumber, now: Timestamp) -> Self {
+        Self {
+            id: UserId::generate(now),
+            phone_number,
+            status: UserStatus::Active,
+            is_staff: false,
+            is_superuser: false,
+            has_password: true,
+            phone_verified_at: None,
+            locale: None,
+            created_at: now,
+            updated_at: now,
+            last_login_at: None,
+        }
+    }
+}
+
+impl User {
     /// The preferred language of the user, or `fallback`, the language of the call.
     #[must_use]
     pub fn language_or(&self, fallback: Language) -> Language {

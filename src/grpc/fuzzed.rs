@@ -23,7 +23,7 @@ use crate::domain::phone::PhoneNumber;
 use crate::domain::rules::Rules;
 use crate::domain::session::SessionId;
 use crate::domain::token::TokenHash;
-use crate::domain::user::{User, UserId, UserStatus};
+use crate::domain::user::User;
 use crate::i18n::Language;
 use crate::proto::v1;
 use crate::service::error::{Error, Violation};
@@ -183,19 +183,7 @@ impl ParserState {
         }
         let rules = Flags::parse_from(["fuzzed"]).settings.rules();
         let now = SystemClock.now();
-        let user = User {
-            id: UserId::generate(now),
-            phone_number: PhoneNumber::parse("+998901234567", None).ok()?,
-            status: UserStatus::Active,
-            is_staff: false,
-            is_superuser: false,
-            has_password: true,
-            phone_verified_at: None,
-            locale: None,
-            created_at: now,
-            updated_at: now,
-            last_login_at: None,
-        };
+        let user = User::new(PhoneNumber::parse("+998901234567", None).ok()?, now);
         Some(Self { rules, user })
     }
 }

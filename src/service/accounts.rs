@@ -28,9 +28,7 @@ use super::reauthentication::Reauthentication;
 use super::session_issuer::SessionIssuer;
 use super::shared::Shared;
 use super::unit_of_work::UnitOfWork;
-use crate::clock::Timestamp;
-use crate::domain::phone::PhoneNumber;
-use crate::domain::user::{User, UserId, UserStatus};
+use crate::domain::user::User;
 use metrics::SignIns;
 use sign_in::{MAX_GROUP, SignInGroups};
 
@@ -88,22 +86,5 @@ impl Accounts {
     #[must_use]
     pub fn audit(&self) -> &Audit {
         self.work.audit()
-    }
-}
-
-/// A new active user with a password.
-pub(super) fn new_user(phone_number: PhoneNumber, now: Timestamp) -> User {
-    User {
-        id: UserId::generate(now),
-        phone_number,
-        status: UserStatus::Active,
-        is_staff: false,
-        is_superuser: false,
-        has_password: true,
-        phone_verified_at: None,
-        locale: None,
-        created_at: now,
-        updated_at: now,
-        last_login_at: None,
     }
 }

@@ -1,6 +1,6 @@
 //! Registration by phone number and password.
 
-use super::{Accounts, SignedIn, new_user};
+use super::{Accounts, SignedIn};
 use crate::domain::access::Caller;
 use crate::domain::audit::{Action, AuditDraft, Event};
 use crate::domain::password::Password;
@@ -98,7 +98,7 @@ impl Accounts {
             reservation,
         } = registration;
         let now = self.work.now();
-        let mut user = new_user(phone_number, now);
+        let mut user = User::new(phone_number, now);
         user.last_login_at = Some(now);
         let draft = AuditDraft::by_nobody(Action::Register, client.clone(), caller);
         let request = SessionRequest {

@@ -1,6 +1,6 @@
 //! Superusers: creation, and the rule that the last one stays.
 
-use super::{Accounts, new_user};
+use super::Accounts;
 use crate::clock::Timestamp;
 use crate::domain::access::Caller;
 use crate::domain::audit::{Action, AuditDraft, Event};
@@ -115,7 +115,7 @@ impl Accounts {
         let user = User {
             is_staff: true,
             is_superuser: true,
-            ..new_user(new.phone_number.clone(), now)
+            ..User::new(new.phone_number.clone(), now)
         };
         let draft = new.maker.draft();
         let event = AuditDraft {

@@ -5,7 +5,6 @@ use crate::domain::password::Password;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::rights::AdminAction;
 use crate::domain::user::User;
-use crate::service::accounts::new_user;
 use crate::service::error::Error;
 use crate::service::unit_of_work::TransactionEnd;
 use crate::store::{Transaction, audit, users};
@@ -42,7 +41,7 @@ impl Admin {
         let user = User {
             is_staff,
             is_superuser,
-            ..new_user(phone_number, self.work.now())
+            ..User::new(phone_number, self.work.now())
         };
         let checked = self.authority(&by).check(AdminAction::Create, &user);
         self.audited(&by, AdminAction::Create, None, checked).await?;

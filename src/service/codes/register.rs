@@ -8,7 +8,7 @@ use crate::domain::code::Purpose;
 use crate::domain::password::Password;
 use crate::domain::session::{AuthMethod, ClientInfo};
 use crate::domain::user::User;
-use crate::service::accounts::{SignedIn, new_user};
+use crate::service::accounts::SignedIn;
 use crate::service::error::Error;
 use crate::service::session_issuer::{IssuedSession, SessionRequest};
 use crate::service::unit_of_work::TransactionEnd;
@@ -73,7 +73,7 @@ impl Codes {
         let user = User {
             phone_verified_at: Some(now),
             last_login_at: Some(now),
-            ..new_user(redeemed.challenge.phone_number.clone(), now)
+            ..User::new(redeemed.challenge.phone_number.clone(), now)
         };
         let request = SessionRequest {
             user: user.id,

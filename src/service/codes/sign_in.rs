@@ -7,7 +7,7 @@ use crate::domain::audit::{Action, AuditDraft, Field};
 use crate::domain::code::{Challenge, Purpose};
 use crate::domain::session::{AuthMethod, ClientInfo};
 use crate::domain::user::{User, UserId, UserStatus};
-use crate::service::accounts::{SignedIn, new_user};
+use crate::service::accounts::SignedIn;
 use crate::service::error::Error;
 use crate::service::session_issuer::{IssuedSession, SessionRequest};
 use crate::service::throttle::Reservation;
@@ -234,6 +234,6 @@ fn signed_up(challenge: &Challenge, now: Timestamp) -> User {
         has_password: false,
         phone_verified_at: Some(now),
         last_login_at: Some(now),
-        ..new_user(challenge.phone_number.clone(), now)
+        ..User::new(challenge.phone_number.clone(), now)
     }
 }

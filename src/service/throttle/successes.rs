@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_success_is_returned() {
+    fn a_permit_without_a_success_is_returned() {
         let scene = SuccessesScene::new();
         for _ in 0..500 {
             drop(scene.admit("shop", "2001:db8::1", None).unwrap());

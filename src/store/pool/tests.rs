@@ -76,6 +76,16 @@ async fn the_first_query_of_a_transaction_returns_its_rows() {
     assert_eq!(rows.unwrap().len(), 2);
 }
 
+/// Defers statements, and returns their row counts, which are not known yet.
+async fn deferred(tx: &Transaction, statements: &[(&str, i64)]) -> Vec<Affected> {
+    let mut affected = Vec::new();
+    for (sql, number) in statements {
+        affected.push(tx.execute_deferred(with_number(sql, *number)).await.unwrap());
+    }
+    assert!(affected.iter().all(|one| one.rows().is_none()));
+    affected
+}
+
 #[tokio::test]
 async fn deferred_statements_are_executed_in_their_order() {
     let (pool, _folder) = numbers().await;
@@ -99,14 +109,14 @@ async fn a_statement_after_deferred_ones_sets_their_row_counts() {
         if is_begun_before {
             assert_eq!(count(&tx).await, 3);
         }
-        let mut affected = Vec::new();
-        for (sql, number) in [
-            ("UPDATE numbers SET n = n + ?", 10),
-            ("DELETE FROM numbers WHERE n = ?", 1),
-        ] {
-            affected.push(tx.execute_deferred(with_number(sql, number)).await.unwrap());
-        }
-        assert!(affected.iter().all(|one| one.rows().is_none()));
+        let affected = deferred(
+            &tx,
+            &[
+                ("UPDATE numbers SET n = n + ?", 10),
+                ("DELETE FROM numbers WHERE n = ?", 1),
+            ],
+        )
+        .await;
         let delete = with_number("DELETE FROM numbers WHERE n > ?", 11);
         assert_eq!(tx.execute_raw(delete).await.unwrap().rows_affected(), 2);
         let rows: Vec<_> = affected.iter().map(Affected::rows).collect();
@@ -154,16 +164,16 @@ async fn a_commit_sets_the_row_counts_of_deferred_statements() {
         if is_begun_before {
             assert_eq!(count(&tx).await, 3);
         }
-        let mut affected = Vec::new();
-        for (sql, number) in [
-            ("UPDATE numbers SET n = n + ?", 10),
-            ("DELETE FROM numbers WHERE n = ?", 1),
-            ("UPDATE numbers SET n = n - ?", 10),
-            ("UPDATE numbers SET n = n WHERE n > ?", 1),
-        ] {
-            affected.push(tx.execute_deferred(with_number(sql, number)).await.unwrap());
-        }
-        assert!(affected.iter().all(|one| one.rows().is_none()));
+        let affected = deferred(
+            &tx,
+            &[
+                ("UPDATE numbers SET n = n + ?", 10),
+                ("DELETE FROM numbers WHERE n = ?", 1),
+                ("UPDATE numbers SET n = n - ?", 10),
+                ("UPDATE numbers SET n = n WHERE n > ?", 1),
+            ],
+        )
+        .await;
         tx.commit().await.unwrap();
         let rows: Vec<_> = affected.iter().map(Affected::rows).collect();
         assert_eq!(rows, [Some(3), Some(0), Some(3), Some(2)]);

@@ -176,7 +176,7 @@ async fn registration_does_not_reveal_taken_numbers() {
 }
 
 #[tokio::test]
-async fn of_two_registrations_of_a_number_the_first_succeeds() {
+async fn the_first_of_two_registrations_of_a_number_succeeds() {
     let server = start_with_codes(VERIFIED).await;
     let mut client = codes(&server).await;
     let number = next_phone_number();

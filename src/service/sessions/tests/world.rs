@@ -14,7 +14,7 @@ use crate::clock::ManualClock;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::session::{AuthMethod, AuthMethods, ClientInfo, SessionId};
 use crate::domain::token::PlainToken;
-use crate::domain::user::{UserId, UserStatus};
+use crate::domain::user::UserId;
 use crate::service::revocation::follower::Follower;
 use crate::service::sessions::*;
 use crate::store::{self, users};
@@ -130,16 +130,10 @@ impl Replica {
 pub(super) fn user_with_session(number: u32, now: Timestamp) -> (User, Session) {
     let user = User {
         id: UserId(Uuid::from_u128(number.into())),
-        phone_number: PhoneNumber::parse(&format!("+99890{number:07}"), None).unwrap(),
-        status: UserStatus::Active,
-        is_staff: false,
-        is_superuser: false,
-        has_password: true,
-        phone_verified_at: None,
-        locale: None,
-        created_at: now,
-        updated_at: now,
-        last_login_at: None,
+        ..User::new(
+            PhoneNumber::parse(&format!("+99890{number:07}"), None).unwrap(),
+            now,
+        )
     };
     let session = Session {
         id: SessionId::generate(now),
